@@ -1,0 +1,19 @@
+// Times: for people (ISO 8601) and for measuring.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace mlx_kd::base {
+
+// Local time with offset, seconds: "2026-11-22T10:04:05+01:00".
+std::string iso_time_now();
+
+// Steady time in ns; only differences mean something.
+int64_t steady_ns();
+
+inline double seconds_since(int64_t start_ns) {
+  return 1e-9 * static_cast<double>(steady_ns() - start_ns);
+}
+
+}  // namespace mlx_kd::base

@@ -1,0 +1,137 @@
+#include "mlx_kd/base/files.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "mlx_kd/base/error.h"
+
+namespace mlx_kd::base {
+namespace {
+
+std::string system_reason() {
+  return std::strerror(errno);
+}
+
+// Writes all bytes to fd; false (errno set) if the system refuses.
+bool write_all(int fd, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = ::write(fd, bytes.data(), bytes.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return false;
+    bytes.remove_prefix(static_cast<size_t>(n));
+  }
+  return true;
+}
+
+void sync_folder(const fs::path& folder) {
+  const int fd = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return;  // some file systems do not let a folder be opened; the rename itself is done
+  ::fsync(fd);
+  ::close(fd);
+}
+
+int open_lock(const fs::path& path, const std::string& room) {
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (fd < 0)
+    misuse(room, "cannot lock " + path.string() + " (" + system_reason() +
+                     "): choose a folder you may write to");
+  return fd;
+}
+
+}  // namespace
+
+std::string read_file(const fs::path& path, const std::string& room, uint64_t max_bytes) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0)
+    misuse(room, "cannot read " + path.string() + " (" + system_reason() + "): check the path");
+  struct stat info {};
+  ::fstat(fd, &info);
+  if (S_ISDIR(info.st_mode) || static_cast<uint64_t>(info.st_size) > max_bytes) {
+    ::close(fd);
+    misuse(room,
+           path.string() +
+               (S_ISDIR(info.st_mode) ? " is a folder"
+                                      : " is larger than " + std::to_string(max_bytes) + " bytes") +
+               ": name a file");
+  }
+  std::string text;
+  char buffer[1 << 16];
+  ssize_t n = 0;
+  while ((n = ::read(fd, buffer, sizeof buffer)) > 0 && text.size() <= max_bytes)
+    text.append(buffer, static_cast<size_t>(n));
+  ::close(fd);
+  return text;
+}
+
+void write_file_atomically(const fs::path& path, std::string_view bytes, const std::string& room) {
+  std::string temporary = path.string() + ".XXXXXX";
+  const int fd = ::mkstemp(temporary.data());
+  if (fd < 0)
+    fail(room, "cannot write " + path.string() + " (" + system_reason() +
+                   "): check the folder and its rights");
+  const mode_t mask = ::umask(0);
+  ::umask(mask);
+  const bool written = write_all(fd, bytes) && ::fchmod(fd, 0644 & ~mask) == 0 && ::fsync(fd) == 0;
+  const int kept = errno;
+  ::close(fd);
+  if (!written || ::rename(temporary.c_str(), path.c_str()) != 0) {
+    if (!written) errno = kept;
+    const std::string reason = system_reason();
+    ::unlink(temporary.c_str());
+    fail(room, "cannot write " + path.string() + " (" + reason + "): nothing was changed");
+  }
+  sync_folder(path.parent_path());
+}
+
+std::optional<FileLock> FileLock::try_take(const fs::path& path, const std::string& room) {
+  const int fd = open_lock(path, room);
+  if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return FileLock(fd);
+  ::close(fd);
+  return std::nullopt;
+}
+
+FileLock FileLock::take(const fs::path& path, const std::string& room) {
+  const int fd = open_lock(path, room);
+  while (::flock(fd, LOCK_EX) != 0) {
+    if (errno == EINTR) continue;
+    const std::string reason = system_reason();
+    ::close(fd);
+    fail(room, "cannot lock " + path.string() + " (" + reason + "): use a local disk");
+  }
+  return FileLock(fd);
+}
+
+FileLock::~FileLock() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+AppendFile::AppendFile(const fs::path& path, const std::string& room)
+    : path_(path),
+      room_(room),
+      fd_(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644)) {
+  if (fd_ < 0)
+    fail(room, "cannot append to " + path.string() + " (" + system_reason() +
+                   "): check the folder and its rights");
+}
+
+AppendFile::~AppendFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void AppendFile::append(std::string_view record) {
+  struct stat before {};
+  ::fstat(fd_, &before);
+  if (write_all(fd_, record) && ::fdatasync(fd_) == 0) return;
+  const std::string reason = system_reason();
+  if (::ftruncate(fd_, before.st_size) != 0) { /* the reader repairs a cut last line */
+  }
+  fail(room_, "cannot append to " + path_.string() + " (" + reason +
+                  "): free some space; what was written is whole");
+}
+
+}  // namespace mlx_kd::base

@@ -1,0 +1,108 @@
+#include "mlx_kd/base/process.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "mlx_kd/base/clock.h"
+
+extern char** environ;
+
+namespace mlx_kd::base {
+namespace {
+
+std::vector<std::string> environment_with_c_locale() {
+  std::vector<std::string> result;
+  for (char** entry = environ; *entry; ++entry)
+    if (std::string(*entry).rfind("LC_ALL=", 0) != 0) result.emplace_back(*entry);
+  result.emplace_back("LC_ALL=C");
+  return result;
+}
+
+std::vector<char*> pointers_to(std::vector<std::string>& strings) {
+  std::vector<char*> result;
+  for (auto& s : strings) result.push_back(s.data());
+  result.push_back(nullptr);
+  return result;
+}
+
+// Starts argv with stdout and stderr going to write_fd; 0 if it could not be started.
+pid_t spawn(const std::vector<std::string>& argv, int write_fd) {
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_adddup2(&actions, write_fd, 1);
+  posix_spawn_file_actions_adddup2(&actions, write_fd, 2);
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
+  auto arguments = argv;
+  auto variables = environment_with_c_locale();
+  pid_t pid = 0;
+  const int status = posix_spawnp(&pid, argv[0].c_str(), &actions, &attributes,
+                                  pointers_to(arguments).data(), pointers_to(variables).data());
+  posix_spawn_file_actions_destroy(&actions);
+  posix_spawnattr_destroy(&attributes);
+  return status == 0 ? pid : 0;
+}
+
+// Reads fd until it closes or the deadline passes; false on the deadline.
+bool read_until(int fd, int64_t deadline_ns, size_t max_output, std::string& output) {
+  char buffer[1 << 14];
+  while (true) {
+    const int64_t left_ms = (deadline_ns - steady_ns()) / 1000000;
+    if (left_ms <= 0) return false;
+    pollfd ready{fd, POLLIN, 0};
+    if (poll(&ready, 1, static_cast<int>(std::min<int64_t>(left_ms, 1000))) <= 0) continue;
+    const ssize_t n = read(fd, buffer, sizeof buffer);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return true;
+    output.append(
+        buffer, std::min(static_cast<size_t>(n), max_output - std::min(max_output, output.size())));
+  }
+}
+
+// Waits for pid until the deadline; false if it is still there then.
+bool wait_until(pid_t pid, int64_t deadline_ns, int& status) {
+  while (waitpid(pid, &status, WNOHANG) == 0) {
+    if (steady_ns() >= deadline_ns) return false;
+    usleep(500);
+  }
+  return true;
+}
+
+}  // namespace
+
+ProcessResult run_process(const std::vector<std::string>& argv, double timeout_s,
+                          size_t max_output) {
+  ProcessResult result;
+  int pipe_fds[2];
+  if (argv.empty() || pipe2(pipe_fds, O_CLOEXEC) != 0) return result;
+  const pid_t pid = spawn(argv, pipe_fds[1]);
+  close(pipe_fds[1]);
+  if (pid == 0) {
+    close(pipe_fds[0]);
+    return result;
+  }
+  result.started = true;
+  const int64_t deadline = steady_ns() + static_cast<int64_t>(timeout_s * 1e9);
+  int status = 0;
+  result.timed_out = !read_until(pipe_fds[0], deadline, max_output, result.output) ||
+                     !wait_until(pid, deadline, status);
+  close(pipe_fds[0]);
+  if (result.timed_out) {
+    kill(-pid, SIGKILL);
+    waitpid(pid, &status, 0);
+  }
+  if (WIFEXITED(status)) result.exit_code = WEXITSTATUS(status);
+  if (WIFSIGNALED(status)) result.signal = WTERMSIG(status);
+  return result;
+}
+
+}  // namespace mlx_kd::base

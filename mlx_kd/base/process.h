@@ -1,0 +1,24 @@
+// Running another program to its end (a compiler, a version query).
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace mlx_kd::base {
+
+struct ProcessResult {
+  int exit_code = -1;      // as the program returned it; -1 if it did not return
+  int signal = 0;          // what ended it, 0 if it returned
+  bool timed_out = false;  // it was killed after the time limit
+  bool started = false;    // false: the program could not be started (not found, not executable)
+  std::string output;      // stdout and stderr together, the first max_output bytes
+  bool ok() const { return started && !timed_out && signal == 0 && exit_code == 0; }
+};
+
+// Spawns argv[0] (looked up in PATH) in a process group of its own, with no standard input and
+// LC_ALL=C, waits at most timeout_s seconds, then kills the group. Thread-safe. Never throws for
+// what the program does.
+ProcessResult run_process(const std::vector<std::string>& argv, double timeout_s,
+                          size_t max_output = 1 << 20);
+
+}  // namespace mlx_kd::base

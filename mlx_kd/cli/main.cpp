@@ -1,0 +1,41 @@
+// The program kd. Data on stdout, progress and messages on stderr; exit 0, 1 (failure), 2 (misuse),
+// 130 (Ctrl-C).
+#include <cstdio>
+#include <exception>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/base/version.h"
+#include "mlx_kd/cli/verbs.h"
+
+namespace {
+
+int report(const CLI::App& app, const CLI::ParseError& error) {
+  if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success))
+    return app.exit(error);  // --help, --version
+  std::fprintf(stderr, "[cli] %s: see kd --help\n", error.what());
+  return 2;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{
+      "mlx-kd finds, proves and pins the fastest kernel for each operator, shape, type and device "
+      "of MLX."};
+  app.name("kd");
+  app.set_version_flag("--version", "kd " + mlx_kd::base::version());
+  app.require_subcommand(1);
+  mlx_kd::cli::add_all_verbs(app);
+  try {
+    app.parse(argc, argv);
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    return report(app, error);
+  } catch (const mlx_kd::base::Error& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return error.exit_code();
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "[cli] %s: this is a defect of mlx-kd, please report it\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,11 @@
+// A verb is one file in cli/verbs/ that defines void add_<verb>(CLI::App&): options, then one call
+// of a lower room.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace mlx_kd::cli {
+
+void add_all_verbs(CLI::App& app);  // generated
+
+}  // namespace mlx_kd::cli

@@ -1,0 +1,87 @@
+// Proves and times candidates of one op, type and list of sizes. The protocol is docs/measuring.md.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "mlx_kd/spec/candidate.h"
+#include "mlx_kd/spec/device_id.h"
+#include "mlx_kd/spec/verdict.h"
+
+namespace mlx_kd::evaluate {
+
+struct EvaluateOptions {
+  uint64_t seed = 0;
+  int warmup = 0;  // floors under the protocol's own counts
+  int iters = 0;
+  double compile_limit_s = 60, prove_limit_s = 30, time_limit_s = 30;
+  std::string worker_program;  // the kd program; empty: the running one
+  std::vector<double> params;  // runtime inputs timed with; empty: the op's defaults
+  bool prove_only = false;     // verdicts carry no times (kd verify)
+};
+
+struct Task {
+  const spec::Op* op;
+  std::string device_kind;
+  spec::Dtype dtype;
+  std::vector<spec::Dims> sizes;  // complete, at least one
+};
+
+// A finalist of one size, re-measured in a fresh process against MLX at its best.
+struct Claim {
+  spec::Dims dims;
+  std::string candidate_id;
+  spec::Metrics
+      metrics;  // latency, p10, p90, single, kernel, baseline, speedup with its interval, errors
+  bool claimed = false;  // the interval lies above 1
+  std::string reason;    // why not
+  std::string baseline;  // which form of MLX was the better: "plain" or "compiled"
+};
+
+// The same kernel timed against itself: what the machine's noise alone looks like.
+struct AaResult {
+  spec::Dims dims;
+  double ratio, lo, hi;  // median of paired ratios and its 95 % interval
+  double spread;         // 90th over 10th percentile of the single ratios
+};
+
+class Evaluator {
+ public:
+  virtual ~Evaluator() = default;
+
+  // Evaluates a batch; `done` is called once a candidate, in order, as soon as its verdict is
+  // known. The first candidate benchmarked in the evaluator's life defines log_ratio = 0; the
+  // incumbent is the best so far. Returns early (fewer calls of done) after interrupt().
+  virtual void evaluate(const std::vector<spec::Candidate>& batch,
+                        const std::function<void(size_t, const spec::Verdict&)>& done) = 0;
+
+  // A resumed run: the incumbent and its log_ratio a size, as recorded.
+  virtual void adopt(const spec::Candidate& incumbent, const std::vector<double>& log_ratios) = 0;
+
+  // Fresh worker, fixed sample. finalists[i] are the candidates to try for sizes[i], best first.
+  // One claim a finalist and size.
+  virtual std::vector<Claim> claims(const std::vector<std::vector<spec::Candidate>>& finalists) = 0;
+
+  // An A/A pair on each size with the incumbent.
+  virtual std::vector<AaResult> aa() = 0;
+
+  virtual base::Json protocol() const = 0;  // measurement settings, hashed into protocol_hash()
+  virtual std::string protocol_hash() const = 0;  // "null" on the null device
+  virtual base::Json runtime() const = 0;         // {mlx_version, device_name, device_arch, ...}
+  virtual base::Json seconds()
+      const = 0;  // wall time spent: {compile, prove, time, reference, claims}
+
+  // Safe from a signal handler's thread: the evaluation in flight is abandoned.
+  virtual void interrupt() = 0;
+};
+
+// null device: times from a formula, no worker. Others: spawned workers.
+std::unique_ptr<Evaluator> make_evaluator(const Task& task, const EvaluateOptions& options);
+
+// Main of a worker process (the hidden verb `kd worker`): serves requests on fd until it closes.
+// Exit status.
+int worker_main(int fd);
+
+}  // namespace mlx_kd::evaluate

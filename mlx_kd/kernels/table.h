@@ -1,0 +1,26 @@
+// Every operator of the library. The table itself is generated from kernels/*/op.cpp.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "mlx_kd/spec/op.h"
+
+namespace mlx_kd::kernels {
+
+// All ops, by name in order. Built once, then shared by all threads.
+const std::vector<spec::Op>& all_ops();
+
+// Misuse, naming the known ones.
+const spec::Op& find_op(const std::string& name);
+
+// The text of a kernel source by its path under kernels/: "rmsnorm/rmsnorm.cpu.cpp". Fails if there
+// is none.
+const std::string& kernel_source(const std::string& path);
+
+// Generated.
+std::vector<spec::Op> make_all_ops();
+const std::map<std::string, std::string>& kernel_sources();
+
+}  // namespace mlx_kd::kernels

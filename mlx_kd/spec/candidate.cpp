@@ -1,0 +1,74 @@
+#include "mlx_kd/spec/candidate.h"
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/base/sha256.h"
+
+namespace mlx_kd::spec {
+namespace {
+
+void put_source(base::Json& object, const Candidate& candidate) {
+  if (candidate.language == "metal") {
+    object["metal_source"] = candidate.source;
+  } else {
+    object["source"] = candidate.source;
+    object["language"] = candidate.language;
+  }
+}
+
+}  // namespace
+
+std::string Candidate::id() const {
+  base::Json hashed = {{"op_name", op_name},
+                       {"func_name", func_name},
+                       {"inputs_spec", inputs_spec},
+                       {"outputs_spec", outputs_spec},
+                       {"template_params", template_params},
+                       {"launch_params", launch_params}};
+  put_source(hashed, *this);
+  return op_name + "_" + base::sha256_hex(base::canonical_json(hashed)).substr(0, 16);
+}
+
+std::string Candidate::source_hash() const {
+  base::Json hashed = base::Json::object();
+  put_source(hashed, *this);
+  return base::sha256_hex(base::canonical_json(hashed));
+}
+
+base::Json ports_spec(const std::vector<Port>& ports, Dtype dtype, const Dims& dims) {
+  base::Json result = base::Json::array();
+  for (const Port& port : ports)
+    result.push_back({{"name", port.name},
+                      {"dtype", name_of(dtype)},
+                      {"shape", port.shape(dims)},
+                      {"strides", "contiguous"}});
+  return result;
+}
+
+Candidate make_candidate(const Op& op, const Variant& variant, Dtype dtype, const Setting& knobs,
+                         const Space& space, const Dims& first_size) {
+  Candidate result;
+  result.op_name = op.name;
+  result.variant = variant.name;
+  result.language = variant.language;
+  result.dtype = dtype;
+  result.knobs = knobs;
+  result.source = variant.source;
+  result.func_name = variant.func_name;
+  result.inputs_spec = ports_spec(op.inputs, dtype, first_size);
+  result.outputs_spec = ports_spec(op.outputs, dtype, first_size);
+  result.template_params = knobs.json();
+  result.launch_params = {{"launch_kind", variant.launch_kind}};
+  for (const Knob& knob : space.knobs)
+    if (knob.role == KnobRole::launch) result.launch_params[knob.name] = knobs.at(knob.name);
+  return result;
+}
+
+const Variant& variant_of(const Op& op, const Candidate& candidate) {
+  for (const Variant& variant : op.variants)
+    if (variant.name == candidate.variant && variant.language == candidate.language) return variant;
+  base::fail("spec", "op '" + op.name + "' has no " + candidate.language + " variant '" +
+                         candidate.variant +
+                         "': the candidate comes from another version of mlx-kd");
+}
+
+}  // namespace mlx_kd::spec

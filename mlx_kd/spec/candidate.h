@@ -1,0 +1,41 @@
+// One point of a search: an op, a variant of it, a knob setting, a type.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "mlx_kd/spec/op.h"
+
+namespace mlx_kd::spec {
+
+struct Candidate {
+  std::string op_name;
+  std::string variant;
+  std::string language;
+  Dtype dtype = Dtype::float32;
+  Setting knobs;
+  std::string source;
+  std::string func_name;
+  base::Json inputs_spec,
+      outputs_spec;  // [{name, dtype, shape, strides: "contiguous"}], of the suite's first size
+  base::Json template_params;  // = the knobs
+  base::Json launch_params;    // {launch_kind, and the launch knobs}
+
+  // op_name + "_" + 16 hex digits over the canonical JSON of {op_name, metal_source | source +
+  // language, func_name, inputs_spec, outputs_spec, template_params, launch_params}.
+  std::string id() const;
+  // SHA-256 of the canonical JSON of {metal_source} | {source, language}.
+  std::string source_hash() const;
+};
+
+// dims are complete (Op::complete) and belong to the suite's first size.
+Candidate make_candidate(const Op& op, const Variant& variant, Dtype dtype, const Setting& knobs,
+                         const Space& space, const Dims& first_size);
+
+base::Json ports_spec(const std::vector<Port>& ports, Dtype dtype, const Dims& dims);
+
+// The variant of the op that made the candidate. Fails if the op has none of that name and
+// language.
+const Variant& variant_of(const Op& op, const Candidate& candidate);
+
+}  // namespace mlx_kd::spec

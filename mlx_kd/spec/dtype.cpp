@@ -1,0 +1,107 @@
+#include "mlx_kd/spec/dtype.h"
+
+#include <bit>
+#include <cmath>
+
+#include "mlx_kd/base/error.h"
+
+namespace mlx_kd::spec {
+namespace {
+
+uint16_t to_bfloat16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  if (std::isnan(value)) return static_cast<uint16_t>((bits >> 16) | 0x40);
+  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+float from_bfloat16(uint16_t bits) {
+  return std::bit_cast<float>(uint32_t(bits) << 16);
+}
+
+// Adding 2^112 at the right exponent lets the float unit do the rounding, subnormals included.
+uint16_t to_float16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const auto sign = static_cast<uint16_t>((bits >> 16) & 0x8000);
+  const uint32_t magnitude = bits & 0x7fffffff;
+  if (magnitude > 0x7f800000) return static_cast<uint16_t>(sign | 0x7e00);
+  if (magnitude >= 0x477ff000)
+    return static_cast<uint16_t>(sign | 0x7c00);  // rounds to 65536 or more
+  if (magnitude < 0x38800000) {                   // subnormal: a multiple of 2^-24
+    const float scaled = std::bit_cast<float>(magnitude) * 0x1p24f;
+    return static_cast<uint16_t>(sign | static_cast<uint16_t>(std::nearbyint(scaled)));
+  }
+  const uint32_t rounded = magnitude + 0xfff + ((magnitude >> 13) & 1);
+  return static_cast<uint16_t>(sign | ((rounded - 0x38000000) >> 13));
+}
+
+float from_float16(uint16_t bits) {
+  const uint32_t sign = uint32_t(bits & 0x8000) << 16;
+  const uint32_t exponent = (bits >> 10) & 31;
+  const uint32_t fraction = bits & 0x3ff;
+  if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000 | fraction << 13);
+  if (exponent == 0)
+    return std::copysign(static_cast<float>(fraction) * 0x1p-24f,
+                         std::bit_cast<float>(sign | 0x3f800000));
+  return std::bit_cast<float>(sign | (exponent + 112) << 23 | fraction << 13);
+}
+
+}  // namespace
+
+const std::vector<Dtype>& all_dtypes() {
+  static const std::vector<Dtype> all = {Dtype::float32, Dtype::float16, Dtype::bfloat16};
+  return all;
+}
+
+std::string name_of(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::float32:
+      return "float32";
+    case Dtype::float16:
+      return "float16";
+    case Dtype::bfloat16:
+      return "bfloat16";
+  }
+  return "";
+}
+
+Dtype parse_dtype(std::string_view name) {
+  std::vector<std::string> known;
+  for (Dtype dtype : all_dtypes()) {
+    known.push_back(name_of(dtype));
+    if (known.back() == name) return dtype;
+  }
+  base::misuse("spec",
+               "dtype '" + std::string(name) + "' is not known: choose " + base::list_of(known));
+}
+
+int64_t size_of(Dtype dtype) {
+  return dtype == Dtype::float32 ? 4 : 2;
+}
+
+double unit_roundoff(Dtype dtype) {
+  return dtype == Dtype::float32 ? 0x1p-24 : dtype == Dtype::float16 ? 0x1p-11 : 0x1p-8;
+}
+
+double largest_finite(Dtype dtype) {
+  return dtype == Dtype::float32 ? 0x1.fffffep127 : dtype == Dtype::float16 ? 65504.0 : 0x1.fep127;
+}
+
+double smallest_subnormal(Dtype dtype) {
+  return dtype == Dtype::float32 ? 0x1p-149 : dtype == Dtype::float16 ? 0x1p-24 : 0x1p-133;
+}
+
+float load_element(const void* data, int64_t index, Dtype dtype) {
+  if (dtype == Dtype::float32) return static_cast<const float*>(data)[index];
+  const uint16_t bits = static_cast<const uint16_t*>(data)[index];
+  return dtype == Dtype::float16 ? from_float16(bits) : from_bfloat16(bits);
+}
+
+void store_element(void* data, int64_t index, Dtype dtype, float value) {
+  if (dtype == Dtype::float32)
+    static_cast<float*>(data)[index] = value;
+  else
+    static_cast<uint16_t*>(data)[index] =
+        dtype == Dtype::float16 ? to_float16(value) : to_bfloat16(value);
+}
+
+}  // namespace mlx_kd::spec

@@ -1,0 +1,30 @@
+#include "mlx_kd/base/json.h"
+
+#include <gtest/gtest.h>
+
+#include "mlx_kd/base/error.h"
+
+namespace mlx_kd::base {
+namespace {
+
+// Texts as Python's json.dumps(value, sort_keys=True, separators=(",", ":")) writes them.
+TEST(CanonicalJson, WritesWhatPythonWrites) {
+  EXPECT_EQ(canonical_json(Json::parse(R"({"b": 1, "a": [1e-06, 0.0001, 1e16, 2.5, 1.0]})")),
+            R"({"a":[1e-06,0.0001,1e+16,2.5,1.0],"b":1})");
+  EXPECT_EQ(canonical_json(Json("\xc3\xa9\n")), "\"\\u00e9\\n\"");
+}
+
+TEST(ParseJson, NamesTheOriginAndLimitsTheDepth) {
+  try {
+    parse_json("{\"a\":", "packs", "pins.json");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("[packs] pins.json is not JSON"), std::string::npos)
+        << error.what();
+    EXPECT_EQ(error.exit_code(), 2);
+  }
+  EXPECT_THROW(parse_json(std::string(1000, '['), "packs", "x"), Error);
+}
+
+}  // namespace
+}  // namespace mlx_kd::base
