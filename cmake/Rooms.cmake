@@ -93,7 +93,7 @@ function(mlx_kd_program)
 #include \"mlx_kd/cli/verbs.h\"
 namespace mlx_kd::cli {
 @declare@
-void add_all_verbs(CLI::App& app) {
+void add_all_verbs([[maybe_unused]] CLI::App& app) {
 @calls@}
 }  // namespace mlx_kd::cli
 ")
