@@ -31,6 +31,8 @@ int main(int argc, char** argv) {
     return 0;
   } catch (const CLI::ParseError& error) {
     return report(app, error);
+  } catch (const mlx_kd::cli::Exit& exit) {
+    return exit.code;
   } catch (const mlx_kd::base::Error& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return error.exit_code();
