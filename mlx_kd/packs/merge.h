@@ -28,10 +28,13 @@ struct MergeResult {
   std::vector<Dropped> dropped;  // in the order of key_before, then best first
 };
 
-// The result does not depend on the order of `origins`. Misuse where two entries of one pin have
-// different protocols and prefer_protocol is neither of them, or no entry has it at all; misuse,
-// too, where one comes from the null device. Of `runtime` and `other` what all packs agree on is
-// kept.
+// The result does not depend on the order of `origins`. Misuse where entries of one pin have
+// different protocols and prefer_protocol is none of them, or where one comes from the null device.
+// Of `other` and `runtime` what all packs agree on is kept; mlx_version, device_name and
+// device_arch are "mixed" where they do not.
 MergeResult merge(const std::vector<Origin>& origins, const MergeOptions& options = {});
+
+// The runtime of a pack whose entries come from packs of these two runtimes: see merge.
+base::Json mixed_runtime(const base::Json& a, const base::Json& b);
 
 }  // namespace mlx_kd::packs

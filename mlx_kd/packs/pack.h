@@ -38,7 +38,14 @@ Pack read_winners(const fs::path& path);
 // equal give equal bytes.
 std::string write_text(const Pack& pack);
 
-// Atomic. Fails (exit 1) on a full disk; misuse if `path` is something other than a file.
+// The entry as it stands in a file.
+base::Json to_json(const Entry& entry);
+
+// Misuse if a file cannot be written there: no such folder, not writable, something else in its
+// place.
+void check_output(const fs::path& path);
+
+// check_output, then an atomic write. Fails (exit 1) on a full disk.
 void write_pack(const fs::path& path, const Pack& pack);
 
 }  // namespace mlx_kd::packs
