@@ -117,6 +117,8 @@ Entry read_entry(const Json& raw, int schema) {
   if (!raw.is_object()) base::misuse("packs", std::string("it is not an object") + kDamaged);
   Entry entry;
   entry.key = spec::pin_key_from_json(raw.value("key", Json()));
+  if (entry.key.op_name.empty())
+    base::misuse("packs", std::string("its 'op_name' is empty") + kDamaged);
   read_source(raw, schema, entry);
   read_specs(raw, entry);
   entry.metrics = read_metrics(value_or_empty(raw, "metrics", Json::object()));
