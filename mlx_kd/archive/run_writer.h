@@ -3,7 +3,7 @@
 // A run directory holds
 //
 //   run_meta.json      one object:
-//     schema_version "2", created_at (local ISO time with offset), op_name, seed, budget, dtype,
+//     schema_version "3", created_at (local ISO time with offset), op_name, seed, budget, dtype,
 //     shape_suite, runtime {mlx_version, device_name, device_arch, ...}; beside what the first
 //     version writes: sizes ["rows=128,D=2048", ...] (complete, in the suite's order), device
 //     (kind), target, protocol (hash), protocol_settings, options, mlx_kd_version. Unknown keys are
@@ -59,7 +59,7 @@ class RunWriter {
   // The record is on disk, whole, when this returns. Fails (exit 1) on a full disk; the records
   // before it stay whole.
   void append(Record record);
-  void append(const Finish& finish);
+  void append(Finish finish);
 
   // best_kernels.json, atomically.
   void write_winners(std::string_view text) const;
@@ -67,7 +67,7 @@ class RunWriter {
  private:
   RunWriter(std::filesystem::path dir, base::FileLock lock);
   void start(RunMeta meta);
-  void go_on(const RunMeta& meta);
+  void go_on(RunMeta meta);
 
   std::filesystem::path dir_;
   base::FileLock lock_;
