@@ -1,0 +1,14 @@
+// Tables for a terminal.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace mlx_kd::cli {
+
+// Rows of equally many cells, the heading first: columns two spaces apart, cells flush left, one
+// line a row, no blanks at line ends. Control characters of cells, which may come from a file, are
+// shown as "?".
+std::string table_text(const std::vector<std::vector<std::string>>& rows);
+
+}  // namespace mlx_kd::cli
