@@ -38,11 +38,11 @@ count_jobs() {
   local cores kib limit
   cores=$(nproc 2>/dev/null || sysctl -n hw.ncpu)
   kib=$(awk '$1 == "MemAvailable:" { print $2 }' /proc/meminfo 2>/dev/null)
-  [ -n "$kib" ] || kib=$(($(sysctl -n hw.memsize) / 1024))
-  limit=$(cat /sys/fs/cgroup/memory.max 2>/dev/null)
-  case $limit in '' | max) ;; *) [ "$((limit / 1024))" -ge "$kib" ] || kib=$((limit / 1024)) ;; esac
-  jobs=$((kib / 1572864))
-  [ "$jobs" -le "$cores" ] || jobs=$cores
+  : "${kib:=$(sysctl -n hw.memsize 2>/dev/null | awk '{ print int($1 / 1024) }')}"
+  limit=$(awk '$1 != "max" { print int($1 / 1024) }' /sys/fs/cgroup/memory.max 2>/dev/null)
+  if [ -n "$limit" ] && [ "$limit" -lt "${kib:=$limit}" ]; then kib=$limit; fi
+  jobs=$((${kib:-0} / 1572864))
+  [ "$jobs" -le "${cores:-1}" ] || jobs=$cores
   [ "$jobs" -ge 1 ] || jobs=1
 }
 
