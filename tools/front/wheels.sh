@@ -26,7 +26,7 @@ END
 
 # A broken environment is made anew only in the clone's own place.
 make_venv() {
-  if ! "$venv/bin/python" -m pip --version; then
+  if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     find_python || return
     if [ "$venv" = "$root/.venv" ]; then rm -rf "$venv"; fi
     "$python" -m venv "$venv" || return
