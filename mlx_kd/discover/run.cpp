@@ -108,7 +108,8 @@ RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interru
     listener.note(
         "[archive] the last record was cut and has been taken off: the run goes on before it");
 
-  Walk walk({&space, &points, strategy.get(), evaluator.get(), &writer, &listener, &interrupt},
+  const search::Features features(points);
+  Walk walk({&space, &points, &features, strategy.get(), evaluator.get(), &writer, &listener, &interrupt},
             {request.budget, request.batch, time_limit(request.time_budget_s, start)});
   walk.run();
   const Finals finals{&op,       device.get(), evaluator.get(),   &writer,

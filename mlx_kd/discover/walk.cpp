@@ -110,7 +110,7 @@ archive::Record Walk::make_record(const spec::Candidate& candidate, size_t point
   record.candidate_id = candidate.id();
   record.parent_id = incumbent_ ? records_[*incumbent_].candidate_id : "";
   record.candidate = candidate;
-  record.features = search::features_of(*parts_.points, point);
+  record.features = search::feature_vector(*parts_.features, point);
   record.verdict = verdict;
   return record;
 }

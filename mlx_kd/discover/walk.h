@@ -11,6 +11,7 @@
 #include "mlx_kd/discover/candidate_space.h"
 #include "mlx_kd/discover/interrupt.h"
 #include "mlx_kd/discover/listener.h"
+#include "mlx_kd/search/features.h"
 #include "mlx_kd/search/strategy.h"
 
 namespace mlx_kd::discover {
@@ -23,6 +24,7 @@ class Walk {
   struct Parts {
     const CandidateSpace* space;
     const search::Points* points;
+    const search::Features* features;
     search::Strategy* strategy;
     evaluate::Evaluator* evaluator;
     archive::RunWriter* writer;

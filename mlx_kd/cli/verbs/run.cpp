@@ -7,6 +7,7 @@
 #include "mlx_kd/cli/console.h"
 #include "mlx_kd/cli/progress.h"
 #include "mlx_kd/cli/signals.h"
+#include "mlx_kd/cli/table.h"
 #include "mlx_kd/cli/verbs.h"
 
 namespace mlx_kd::cli {
@@ -60,14 +61,14 @@ std::string sureness(const discover::SizeResult& size) {
 
 std::string outcome_table(const discover::RunOutcome& outcome) {
   Table table(
-      {"size", "kernel us", "in a graph us", "MLX us", "speed-up", "how sure", "kernel", "knobs"});
+      {"size", "kernel us", "in a graph us", "MLX us", "speed-up", "how sure", "kernel", "knobs"}};
   for (const auto& size : outcome.sizes) {
     const spec::Metrics m = size.claim ? size.claim->metrics : spec::Metrics{};
-    table.add({size.dims.text(), fixed(m.kernel_us, 2), fixed(m.latency_us, 2),
+    rows.push_back({size.dims.text(), fixed(m.kernel_us, 2), fixed(m.latency_us, 2),
                fixed(m.baseline_us, 2), times(m.speedup_vs_ref), sureness(size),
                size.claim ? size.claim->candidate_id : "-", size.knobs});
   }
-  return table.text();
+  return table_text(rows);
 }
 
 base::Json outcome_json(const discover::RunOutcome& outcome, const std::string& out) {
