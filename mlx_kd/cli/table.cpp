@@ -46,4 +46,8 @@ std::string table_text(const std::vector<std::vector<std::string>>& rows) {
   return result;
 }
 
+std::string counted(size_t count, const std::string& one, const std::string& many) {
+  return std::to_string(count) + " " + (count == 1 ? one : many);
+}
+
 }  // namespace mlx_kd::cli

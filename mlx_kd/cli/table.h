@@ -11,4 +11,7 @@ namespace mlx_kd::cli {
 // shown as "?".
 std::string table_text(const std::vector<std::vector<std::string>>& rows);
 
+// "1 entry", "2 entries".
+std::string counted(size_t count, const std::string& one, const std::string& many);
+
 }  // namespace mlx_kd::cli
