@@ -28,34 +28,38 @@ class ExtraTrees {
   Spread predict(size_t point) const;
 
  private:
-  struct Node {
-    double value;       // mean of the targets below; the prediction of a leaf
-    uint32_t left = 0;  // its right sibling follows; 0: a leaf
-    uint16_t dim = 0;
-    uint8_t level = 0;  // of a choice
-    double threshold = 0;
-  };
   struct Split {
-    double gain = 0;
-    size_t dim = 0;
-    uint8_t level = 0;
-    double threshold = 0;
+    double gain = 0;  // by how much the squared error falls; not positive: no split
+    uint32_t dim = 0;
+    double threshold = 0;  // left: at most this position; of a choice: this level
+  };
+  struct Node {
+    double value = 0;   // mean of the targets below; the prediction of a leaf
+    uint32_t left = 0;  // its right sibling follows; 0: a leaf
+    Split split;
+  };
+  struct Row {
+    double target;
+    const double* x;  // into coordinates_
   };
   struct Range {
-    size_t begin, end;
+    size_t begin, end;  // of rows_
     uint32_t node;
   };
-  bool goes_left(const Split& split, size_t point) const;
+  void coordinates_of(size_t point, double* x) const;
+  bool goes_left(const Split& split, const double* x) const;
   Split random_split(const Range& range, base::Random& random) const;
-  double gain_of(const Split& split, const Range& range) const;
-  Split best_split(const Range& range, base::Random& random) const;
-  double mean_of(const Range& range) const;
+  double gain_of(const Split& split, const Range& range, double all) const;
+  Split best_split(const Range& range, double all, base::Random& random) const;
   bool pure(const Range& range) const;
+  double sum_of(const Range& range) const;
   void grow(base::Random& random);
 
   const Features* features_;
   TreeSettings settings_;
-  std::vector<std::pair<size_t, double>> rows_;  // point, target; permuted while growing
+  std::vector<bool> ordered_;
+  std::vector<double> coordinates_;  // (points, dims): position, or the level of a choice
+  std::vector<Row> rows_;            // permuted while growing
   std::vector<Node> nodes_;
   std::vector<uint32_t> roots_;
 };

@@ -1,15 +1,32 @@
 #include "mlx_kd/search/fixed_math.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <iterator>
 
 namespace mlx_kd::search {
 namespace {
 
-constexpr double kLog2 = 0.693147180559945309417;
+constexpr double kPerLog2 = 1.44269504088896340736;
 constexpr double kLog2High = 0x1.62e42fee00000p-1, kLog2Low = 0x1.a39ef35793c76p-33;
 constexpr double kLogSqrt2Pi = 0.918938533204672741780;
+
+constexpr std::array<double, 14> inverse_factorials() {
+  std::array<double, 14> c{1};
+  double factorial = 1;
+  for (size_t i = 1; i < c.size(); ++i) c[i] = 1 / (factorial *= static_cast<double>(i));
+  return c;
+}
+constexpr std::array<double, 12> inverse_odds() {
+  std::array<double, 12> c{};
+  for (size_t i = 0; i < c.size(); ++i) c[i] = 1 / static_cast<double>(2 * i + 1);
+  return c;
+}
+constexpr auto kInverseFactorial = inverse_factorials();
+constexpr auto kInverseOdd = inverse_odds();
 
 // Complementary error function of z >= 0, times exp(z^2); relative error 1.2e-7 (Press et al.,
 // Numerical Recipes, 2nd edition, section 6.2, a Chebyshev fit).
@@ -35,11 +52,12 @@ double improvement_over_density(double u) {
 double fixed_exp(double x) {
   if (x < -700) return 0;
   x = std::min(x, 700.0);
-  const double k = std::floor(x / kLog2 + 0.5);
+  const double k = std::floor(x * kPerLog2 + 0.5);
   const double r = (x - k * kLog2High) - k * kLog2Low;
-  double sum = 1;
-  for (int i = 13; i >= 1; --i) sum = 1 + sum * r / i;
-  return std::ldexp(sum, static_cast<int>(k));
+  double sum = kInverseFactorial[13];
+  for (size_t i = 13; i-- > 0;) sum = sum * r + kInverseFactorial[i];
+  const uint64_t power = static_cast<uint64_t>(static_cast<int64_t>(k) + 1023) << 52;
+  return sum * std::bit_cast<double>(power);
 }
 
 double fixed_log(double x) {
@@ -51,7 +69,7 @@ double fixed_log(double x) {
   }
   const double s = (m - 1) / (m + 1), s2 = s * s;
   double sum = 0;
-  for (int i = 23; i >= 1; i -= 2) sum = sum * s2 + 1.0 / i;
+  for (size_t i = std::size(kInverseOdd); i-- > 0;) sum = sum * s2 + kInverseOdd[i];
   return exponent * kLog2High + (2 * s * sum + exponent * kLog2Low);
 }
 

@@ -34,10 +34,10 @@ struct StrategyOptions {
   std::optional<double> novelty_fraction;  // tours: share of steps that take the next unseen stop
                                            // of a long tour unasked, instead of 0.02; in [0, 1];
                                            // the two shares sum to at most 1
-  std::optional<int> min_tour_gap;  // tours: stops of a short tour between a tour candidate
-                                    // and any point taken, instead of 0; >= 0
-  uint64_t budget = 0;              // evaluations planned in all, 0 if unknown: annealing
-                                    // cools over it, the others do not need it
+  std::optional<int> min_tour_gap;         // tours: stops of a short tour between a tour candidate
+                                           // and any point taken, instead of 0; >= 0
+  uint64_t budget = 0;                     // evaluations planned in all, 0 if unknown: annealing
+                                           // cools over it, the others do not need it
 };
 
 class Strategy {
