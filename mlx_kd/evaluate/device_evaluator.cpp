@@ -184,7 +184,8 @@ void DeviceEvaluator::adopt(const spec::Candidate& incumbent,
     base::misuse("evaluate", "the run to go on with recorded " + std::to_string(log_ratios.size()) +
                                  " sizes and this one has " + std::to_string(task_.sizes.size()) +
                                  ": start a new run");
-  incumbent_ = Incumbent{{incumbent, {}}, log_ratios, mean(log_ratios)};
+  const Compiled not_yet{incumbent, devices::Artifact()};
+  incumbent_ = Incumbent{not_yet, log_ratios, mean(log_ratios)};
 }
 
 base::Json DeviceEvaluator::protocol() const {

@@ -34,7 +34,7 @@ int64_t first_difference(const void* a, const void* b, int64_t bytes, int64_t si
 
 }  // namespace
 
-void guard_inputs(const spec::Op& op, const CasePlan& plan, std::byte* memory) {
+void guard_inputs(const CasePlan& plan, std::byte* memory) {
   for (const Case& c : plan.cases) {
     for (size_t i = 0; i < c.inputs.size(); ++i) {
       std::byte* const end = memory + c.inputs[i].offset + c.inputs[i].bytes;

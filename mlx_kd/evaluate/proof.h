@@ -56,6 +56,6 @@ class Prover {
 };
 
 // Makes every input's page behind its end, and the inputs themselves, known to the fault report.
-void guard_inputs(const spec::Op& op, const CasePlan& plan, std::byte* memory);
+void guard_inputs(const CasePlan& plan, std::byte* memory);
 
 }  // namespace mlx_kd::evaluate

@@ -63,7 +63,7 @@ base::Json Session::bandwidth() {
 Prover& Session::prover() {
   if (!prover_) {
     std::byte* const memory = memory_.map(false);
-    guard_inputs(op_, plan_, memory);
+    guard_inputs(plan_, memory);
     prover_ = std::make_unique<Prover>(op_, setup_.dtype, plan_, setup_.sizes.size(), memory);
   }
   return *prover_;
