@@ -16,9 +16,6 @@ kd_missing libcli11-dev
 #if !__has_include(<nlohmann/json.hpp>)
 kd_missing nlohmann-json3-dev
 #endif
-#if !__has_include(<eigen3/Eigen/Core>)
-kd_missing libeigen3-dev
-#endif
 #if !__has_include(<zlib.h>)
 kd_missing zlib1g-dev
 #endif
@@ -67,7 +64,7 @@ find_missing() {
 
 brew_names() {
   printf '%s\n' "$@" | sed -e 's/^g++$/llvm/' -e 's/^libcli11-dev$/cli11/' -e 's/^libgtest-dev$/googletest/' \
-    -e 's/^nlohmann-json3-dev$/nlohmann-json/' -e 's/^libeigen3-dev$/eigen/' -e 's/^zlib1g-dev$/zlib/' \
+    -e 's/^nlohmann-json3-dev$/nlohmann-json/' -e 's/^zlib1g-dev$/zlib/' \
     -e 's/^libbenchmark-dev$/google-benchmark/' -e 's/^ninja-build$/ninja/' -e 's/^python3-venv$/python/' |
     tr '\n' ' '
 }
