@@ -4,10 +4,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+
+#include "mlx_kd/base/error.h"
 
 namespace mlx_kd::cli {
 bool stderr_is_live() {
@@ -21,8 +24,9 @@ int stderr_columns() {
 }
 
 void print(const std::string& text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  if (!written && errno != EPIPE)
+    base::fail("cli", std::string("cannot write to standard output (") + std::strerror(errno) + "): free some space");
 }
 
 std::string fixed(double value, int digits) {

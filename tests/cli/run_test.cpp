@@ -178,8 +178,10 @@ TEST_P(RunRefuses, WithExit2AndWritesNothing) {
   std::ofstream(dir / "empty.json");
   std::ofstream(dir / "text.json") << "rows";
   std::ofstream(dir / "zero.json") << R"([{"rows": 0, "D": 4}])";
-  std::vector<std::string> args = {"run", "--device", "null", "--out", (dir / "run").string()};
+  std::vector<std::string> args = {"run", "--out", (dir / "run").string()};
   args.insert(args.end(), GetParam().args.begin(), GetParam().args.end());
+  if (std::count(args.begin(), args.end(), "--device") == 0)
+    args.insert(args.end(), {"--device", "null"});
   const auto result = run_cli(args, {.cwd = dir.path()});
   EXPECT_EQ(result.code, 2) << result.err;
   EXPECT_NE(result.err.find(GetParam().says), std::string::npos) << result.err;
@@ -215,7 +217,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"empty_file", {"--op", "rmsnorm", "--shapes", "empty.json"}, "empty.json"},
         Refused{"not_json", {"--op", "rmsnorm", "--shapes", "text.json"}, "text.json"},
         Refused{"zero_in_file", {"--op", "rmsnorm", "--shapes", "zero.json"}, "rows"}),
-    [](const auto& info) { return std::string(info.param.what); });
+    [](const auto& test) { return std::string(test.param.what); });
 
 TEST(Run, RefusesFoldersThatAreNotItsOwn) {
   const TempDir dir;
