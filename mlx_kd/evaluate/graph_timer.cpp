@@ -67,12 +67,23 @@ double GraphTimer::sample(const Function& function, int calls) const {
   return us / calls;
 }
 
+GraphPlan plan_graph(double first_us, double second_us, int most_calls, const Protocol& protocol) {
+  const double slower = std::max(first_us, second_us);
+  const double fit = std::floor(1e3 * protocol.graph_sample_ms / slower);
+  const int calls = static_cast<int>(std::clamp(fit, 1.0, static_cast<double>(most_calls)));
+  const double pair_s = 1e-6 * calls * (first_us + second_us);
+  const double pairs = std::clamp(protocol.claim_s / pair_s, double(protocol.claim_pairs),
+                                  double(protocol.most_claim_pairs));
+  return {calls, static_cast<int>(pairs)};
+}
+
 GraphPairs time_graph_pairs(const GraphTimer& timer, const Function& first, const Function& second,
-                            int pairs, base::Random& random, int second_calls) {
+                            GraphCalls calls, int pairs, base::Random& random) {
   GraphPairs result;
-  const int calls = timer.calls(), others = second_calls > 0 ? second_calls : calls;
-  const auto first_us = [&] { return timer.sample(first, calls); };
-  const auto second_us = [&] { return timer.sample(second, others) * others / calls; };
+  const auto first_us = [&] { return timer.sample(first, calls.first); };
+  const auto second_us = [&] {
+    return timer.sample(second, calls.second) * calls.second / calls.first;
+  };
   first_us(), second_us();
   for (int i = 0; i < pairs; ++i) {
     const bool in_order = random.next() >> 63;

@@ -28,7 +28,7 @@ class GraphTimer {
   // us of one call and its synchronisation.
   double sample_single(const Function& function) const { return sample(function, 1); }
 
-  int calls() const { return calls_; }  // of a sample in `graph` mode
+  int most_calls() const { return calls_; }  // of a sample in `graph` mode
   bool cold() const { return cold_; }
 
  private:
@@ -42,9 +42,21 @@ struct GraphPairs {
   std::vector<double> log_ratios;  // log(second / first)
 };
 
-// `pairs` pairs of samples next to each other in time, in random order. The second side makes
-// `second_calls` calls and counts as many as the first (0: the same number): more work, for trials.
+// Calls of a sample of each side; both are divided by those of the first, so that a second side
+// with more calls stands for more work.
+struct GraphCalls {
+  int first, second;
+};
+
+// `pairs` pairs of samples next to each other in time, in random order, after one of each.
 GraphPairs time_graph_pairs(const GraphTimer& timer, const Function& first, const Function& second,
-                            int pairs, base::Random& random, int second_calls = 0);
+                            GraphCalls calls, int pairs, base::Random& random);
+
+// How long samples and how many pairs of two sides are: fixed from what a call of each takes,
+// before any is compared.
+struct GraphPlan {
+  int calls, pairs;
+};
+GraphPlan plan_graph(double first_us, double second_us, int most_calls, const Protocol& protocol);
 
 }  // namespace mlx_kd::evaluate

@@ -29,6 +29,9 @@ base::Json kernel_json(const Protocol& p) {
 
 base::Json claim_json(const Protocol& p) {
   return {{"pairs", p.claim_pairs},
+          {"most_pairs", p.most_claim_pairs},
+          {"seconds", p.claim_s},
+          {"graph_sample_ms", p.graph_sample_ms},
           {"presample", p.presample},
           {"max_graph_calls", p.max_graph_calls},
           {"graph_bytes", p.graph_bytes},
@@ -45,6 +48,7 @@ Protocol protocol_for(const EvaluateOptions& options) {
   result.base_pairs = std::max(result.base_pairs, options.iters);
   result.better_pairs = std::max(result.better_pairs, options.iters);
   result.claim_pairs = std::max(result.claim_pairs, options.iters);
+  result.most_claim_pairs = std::max(result.most_claim_pairs, options.iters);
   return result;
 }
 

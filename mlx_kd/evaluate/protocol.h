@@ -30,8 +30,11 @@ struct Protocol {
   int64_t max_warm_sets = 4096;  // sets of buffers that rotate within half the L2
 
   // Claims, in `graph` and `single` mode.
-  int claim_pairs = 61;
-  int presample = 5;  // samples of each form of MLX before the better one is chosen
+  int claim_pairs = 31;        // pairs at least; more, up to the most, while they fit claim_s
+  int most_claim_pairs = 101;  //
+  double claim_s = 0.6;        //
+  int presample = 5;           // pairs of both forms of MLX before the better one is chosen
+  double graph_sample_ms = 8;  // fewer calls where those of a sample would take longer
   int max_graph_calls = 40;
   int64_t graph_bytes = int64_t(16) << 20;  // outputs of the calls of one eval, at most
   int single_samples = 15;

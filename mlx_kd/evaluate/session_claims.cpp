@@ -1,12 +1,18 @@
 // The part of a session that runs MLX: claims and A/A pairs.
 #include <mlx/compile.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "mlx_kd/evaluate/session.h"
 #include "mlx_kd/evaluate/statistics.h"
 
 namespace mlx_kd::evaluate {
+namespace {
+
+constexpr int kPresampleCalls = 4;
+
+}  // namespace
 
 GraphTimer& Session::graph(size_t size) {
   prover();
@@ -28,11 +34,17 @@ const Session::Baseline& Session::baseline(size_t size) {
   if (const auto found = baselines_.find(size); found != baselines_.end()) return found->second;
   const Function plain = [this](const Arrays& inputs) { return op_.mlx(inputs, setup_.params); };
   const Function compiled = mlx::core::compile(plain);
+  const GraphTimer& timer = graph(size);
+  const int calls = std::min(kPresampleCalls, timer.most_calls());
   const GraphPairs pairs =
-      time_graph_pairs(graph(size), plain, compiled, protocol_.presample, random_);
-  const bool is_plain = median(pairs.first_us) <= median(pairs.second_us);
-  const Baseline better = is_plain ? Baseline{"plain", plain} : Baseline{"compiled", compiled};
-  return baselines_.emplace(size, better).first->second;
+      time_graph_pairs(timer, plain, compiled, {calls, calls}, protocol_.presample, random_);
+  const double plain_us = median(pairs.first_us), compiled_us = median(pairs.second_us);
+  const bool is_plain = plain_us <= compiled_us;
+  const double us = std::min(plain_us, compiled_us);
+  const GraphPlan plan = plan_graph(us, us, timer.most_calls(), protocol_);
+  return baselines_
+      .emplace(size, Baseline{is_plain ? "plain" : "compiled", is_plain ? plain : compiled, plan})
+      .first->second;
 }
 
 // All finalists of a size are compared with its first, so that the machine's drift between them
@@ -41,7 +53,7 @@ void Session::claim_kernel(const Loaded& candidate, const Loaded* leader, size_t
                            spec::Metrics& m) {
   const Timed mine = timed(candidate, size);
   const auto theirs = leader ? std::optional(timed(*leader, size)) : std::nullopt;
-  const KernelTimes times = time_fixed(mine, theirs ? &*theirs : nullptr, protocol_.claim_pairs / 2,
+  const KernelTimes times = time_fixed(mine, theirs ? &*theirs : nullptr, protocol_.claim_pairs,
                                        buffers(size), protocol_, random_);
   m.kernel_us = median(times.us);
   m.log_ratio = leader ? median(times.log_ratios) : 0;
@@ -52,8 +64,9 @@ void Session::claim_kernel(const Loaded& candidate, const Loaded* leader, size_t
 void Session::claim_graph(const Loaded& candidate, size_t size, spec::Metrics& m) {
   const Function mine = as_function(candidate, size);
   const GraphTimer& timer = graph(size);
+  const auto& [name, mlx, plan] = baseline(size);
   const GraphPairs pairs =
-      time_graph_pairs(timer, mine, baseline(size).function, protocol_.claim_pairs, random_);
+      time_graph_pairs(timer, mine, mlx, {plan.calls, plan.calls}, plan.pairs, random_);
   const Interval speedup =
       bootstrap_ratio(pairs.log_ratios, protocol_.bootstrap_resamples, setup_.seed);
   m.latency_us = median(pairs.first_us);
@@ -94,8 +107,9 @@ base::Json Session::aa(const base::Json& request) {
   const auto size = request.at("size").get<size_t>();
   const Loaded loaded = load(request);
   const Function mine = as_function(loaded, size);
+  const GraphPlan plan = baseline(size).plan;
   const GraphPairs pairs =
-      time_graph_pairs(graph(size), mine, mine, protocol_.claim_pairs, random_);
+      time_graph_pairs(graph(size), mine, mine, {plan.calls, plan.calls}, plan.pairs, random_);
   const Interval ratio =
       bootstrap_ratio(pairs.log_ratios, protocol_.bootstrap_resamples, setup_.seed);
   const double spread =

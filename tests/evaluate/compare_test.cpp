@@ -16,9 +16,9 @@ constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 // `count` elements of value 1, one of which a test changes.
 struct Arrays {
-  Arrays(int64_t count, Dtype dtype)
-      : dtype(dtype),
-        output(static_cast<size_t>(count * spec::size_of(dtype))),
+  Arrays(int64_t count, Dtype type)
+      : dtype(type),
+        output(static_cast<size_t>(count * spec::size_of(type))),
         mlx(output.size()),
         y64(static_cast<size_t>(count), 1.0),
         bound(static_cast<size_t>(count), 0.01f) {

@@ -57,7 +57,7 @@ const std::vector<Hostile>& hostiles() {
 
 class HostileKernel : public testing::TestWithParam<Hostile> {};
 INSTANTIATE_TEST_SUITE_P(Each, HostileKernel, testing::ValuesIn(hostiles()),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& each) { return each.param.name; });
 
 TEST_P(HostileKernel, IsFoundOutAndCostsOnlyItself) {
   EvaluateOptions options;

@@ -40,9 +40,10 @@ TEST(NullEvaluator, AnAdoptedIncumbentGoesOnWhereTheRunStopped) {
     resumed->adopt(batch[i], log_ratios);
   }
   const auto rest = verdicts(*resumed, batch);
-  for (size_t i = 0; i < batch.size(); ++i)
-    if (whole[i].status == spec::Status::benchmarked)
-      EXPECT_NEAR(rest[i].objective, whole[i].objective, 1e-9);
+  for (size_t i = 0; i < batch.size(); ++i) {
+    if (whole[i].status != spec::Status::benchmarked) continue;
+    EXPECT_NEAR(rest[i].objective, whole[i].objective, 1e-9);
+  }
 }
 
 TEST(NullEvaluator, ItsProtocolIsNull) {
