@@ -15,7 +15,7 @@ TEST_F(ShowVerb, ListsARun) {
   EXPECT_EQ(ran.out,
             "op       dtype    shape          kernel     language  us  speed-up              "
             "protocol  device             target\n"
-            "rmsnorm  float32  D=2048,rows=1  rmsnorm_a  cpp       5   3.50x (3.25 to 3.75)  "
+            "rmsnorm  float32  D=2048,rows=1  rmsnorm_a  cpp        5  3.50x (3.25 to 3.75)  "
             "abcdef    Some CPU (x86_64)  cores=2 isa=avx2,f16c\n"
             "run: 1 entry, schema 3\n");
 }
