@@ -100,7 +100,7 @@ void draw_stops(Plot& plot, const RunData& run, const Places& places) {
   for (size_t i = 0; i < places.size(); ++i) {
     const std::string tip = tip_of(run.records[i]);
     if (!std::isfinite(all[i])) {
-      plot.dot(places[i][0], places[i][1], 3, "failed", tip);
+      plot.dot(places[i][0], places[i][1], 4, "failed", tip);
       continue;
     }
     const double share = *slow > *fast ? (*slow - all[i]) / (*slow - *fast) : 1;
@@ -149,7 +149,7 @@ std::string tour_chart(const RunData& run) {
   const Places places = apart(embed_2d(rows));
   if (places.empty() || finite(scores(run)).empty()) return "";
   Plot plot("The walk through the space", scale_of(places, 0), scale_of(places, 1),
-            "first principal direction", "second direction", 440, 360);
+            "first principal direction", "second direction");
   plot.hide_axes();
   draw_tours(plot, run, places);
   Points walk;

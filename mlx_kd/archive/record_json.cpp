@@ -34,7 +34,7 @@ Json per_shape(const std::vector<spec::SizeMetrics>& sizes) {
 
 Json metrics_json(const Record& record) {
   const spec::Verdict& verdict = record.verdict;
-  Json result = verdict.sizes.empty() ? Json::object() : spec::to_json(verdict.metrics);
+  Json result = spec::to_json(verdict.metrics);
   result["dtype"] = spec::name_of(record.candidate.dtype);
   if (std::isfinite(verdict.objective)) result["objective"] = verdict.objective;
   if (!verdict.sizes.empty()) result["per_shape"] = per_shape(verdict.sizes);

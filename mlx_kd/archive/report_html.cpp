@@ -90,11 +90,11 @@ std::string winners(const std::vector<SizeResult>& results) {
   for (const SizeResult& size : results) {
     const spec::Metrics& m = size.metrics;
     rows.push_back({{size.dims.text()},
+                    {ratio(m.speedup_vs_ref), "n"},
+                    {interval(m.speedup_lo, m.speedup_hi), "n"},
                     {number(m.kernel_us), "n"},
                     {number(m.latency_us), "n"},
                     {number(m.baseline_us), "n"},
-                    {ratio(m.speedup_vs_ref), "n"},
-                    {interval(m.speedup_lo, m.speedup_hi), "n"},
                     {size.won ? "pinned" : "no pin: " + size.why_not, size.won ? "win" : "wrap"},
                     {size.best ? size.best->candidate_id : "-"}});
   }
@@ -102,11 +102,11 @@ std::string winners(const std::vector<SizeResult>& results) {
                  note("Speed-ups are over MLX at its best, in a graph, re-measured in a fresh "
                       "process, with a 95 % interval.") +
                      table({{"size"},
+                            {"speed-up", "n"},
+                            {"95 %", "n"},
                             {"kernel µs", "n"},
                             {"graph µs", "n"},
                             {"MLX µs", "n"},
-                            {"speed-up", "n"},
-                            {"95 %", "n"},
                             {""},
                             {"candidate"}},
                            rows),
@@ -127,7 +127,7 @@ std::string charts(const RunData& run, const std::vector<SizeResult>& results,
          chart_section(
              "Tours through the space",
              "Candidates by their features (principal components). Lines: the tours, and the walk "
-             "in grey. The ring is the best; dashed ones failed.",
+             "in grey. The ring is the best; hollow ones failed.",
              tour_chart(run),
              "<div class=\"ramp\"><span>slow</span><i></i><span>fast</span></div>") +
          chart_section(

@@ -49,8 +49,9 @@ std::string header(const RunData& run) {
   item("suite", markdown_code(meta.shape_suite));
   item("counts", counts_text(run));
   item("device", markdown_code(meta.device));
-  for (const auto& [key, value] : meta.runtime.items()) item(key, code_of(value));
-  for (const auto& [key, value] : meta.target.items()) item("target " + key, code_of(value));
+  for (const auto& [key, value] : meta.runtime.items()) item(markdown_code(key), code_of(value));
+  for (const auto& [key, value] : meta.target.items())
+    item("target " + markdown_code(key), code_of(value));
   item("protocol", markdown_code(meta.protocol));
   item("mlx-kd", markdown_code(meta.mlx_kd_version));
   item("started", markdown_code(meta.created_at));

@@ -33,10 +33,10 @@ line.grid { stroke: var(--rule); } .axis { stroke: var(--muted); } .track { fill
 .mark { stroke: var(--orange); stroke-width: 2; } .whisker { stroke: var(--ink); stroke-width: 1.5; }
 .c0 { fill: var(--grey); } .c1 { fill: var(--blue); } .c2 { fill: var(--orange); }
 .dot { stroke: var(--edge); stroke-width: .8; } .dot.c0 { fill-opacity: .55; stroke: none; }
-.dot.ring { fill: none; stroke: var(--orange); stroke-width: 2.5; } .dot.failed { fill: none; stroke: var(--muted); stroke-dasharray: 2 2; }
+.dot.ring { fill: none; stroke: var(--orange); stroke-width: 2.5; } .dot.failed { fill: var(--card); stroke: var(--muted); stroke-width: 1.3; }
 polyline { fill: none; stroke-linejoin: round; } .best { stroke: var(--blue); stroke-width: 2.2; }
-.walk { stroke: var(--muted); stroke-width: .8; stroke-opacity: .4; }
-.tour { stroke-width: 1; stroke-opacity: .38; } .t0 { stroke: var(--blue); } .t1 { stroke: var(--green); } .t2 { stroke: var(--orange); } .t3 { stroke: var(--grey); }
+.walk { stroke: var(--muted); stroke-width: .8; stroke-opacity: .3; }
+.tour { stroke-width: 1.3; stroke-opacity: .5; } .t0 { stroke: var(--blue); } .t1 { stroke: var(--green); } .t2 { stroke: var(--orange); } .t3 { stroke: var(--grey); }
 .ramp { display: flex; align-items: center; gap: 8px; justify-content: center; color: var(--muted); font-size: .8rem; }
 .ramp i { width: 120px; height: 10px; border-radius: 5px; background: linear-gradient(90deg, #00224e, #35456c, #666970, #948e77, #c8b866, #fee838); border: 1px solid var(--rule); }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .875rem; }

@@ -14,7 +14,7 @@
 //     func_name, source_hash, inputs_spec, outputs_spec, template_params (the knobs),
 //     launch_params, features, seconds {compile, prove, time}, notes, metrics: to_json(Metrics)
 //     over all sizes, dtype, objective, per_shape [{shape {rows, D}, max_abs_err, max_rel_err and
-//     the other keys of Metrics}] (metrics has dtype alone where nothing was measured).
+//     the other keys of Metrics}] (left out where nothing was measured).
 //     The source text, `metal_source` for Metal and `source` otherwise, stands once: in the first
 //     record that has its source_hash. The first version writes metal_source every time.
 //     Numbers that were not measured are left out; the others read back bit for bit.

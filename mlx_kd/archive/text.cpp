@@ -97,7 +97,8 @@ std::string joined(const base::Json& value) {
 }
 
 std::string percent(double share) {
-  return std::isfinite(share) ? formatted("%.1f %%", 100 * share) : "-";
+  return std::isfinite(share) ? formatted("%.1f %%", std::fabs(share) < 5e-4 ? 0.0 : 100 * share)
+                              : "-";
 }
 
 std::string percent_change(double factor) {

@@ -16,7 +16,8 @@ using OrderedJson = nlohmann::ordered_json;  // keys in order of insertion: what
 std::string canonical_json(const Json& value);
 
 // Parses text that came from `origin` (a path, or what a person typed). Misuse, naming origin and
-// byte, if it is not JSON or is nested deeper than 64 levels.
+// byte or key, if it is not JSON, is nested deeper than 64 levels, has a key twice in an object or
+// a number beyond double.
 Json parse_json(std::string_view text, const std::string& room, const std::string& origin);
 
 }  // namespace mlx_kd::base

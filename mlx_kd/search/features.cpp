@@ -64,4 +64,14 @@ double Features::squared_distance(size_t a, size_t b) const {
   return sum;
 }
 
+std::vector<double> feature_vector(const Features& features, size_t point) {
+  std::vector<double> result;
+  for (size_t dim = 0; dim < features.dims(); ++dim) {
+    const size_t level = features.level(point, dim);
+    result.push_back(features.ordered(dim) ? features.position(dim, level)
+                                           : static_cast<double>(level) / static_cast<double>(features.values(dim) - 1));
+  }
+  return result;
+}
+
 }  // namespace mlx_kd::search

@@ -184,7 +184,9 @@ TEST(RunWriter, GoesOnAfterACutAtAnyByte) {
   for (Record& record : run.records) record.ts = "2026-11-22T10:04:05+01:00";
   write_run(folder / "whole", run);
   const std::string whole = text_of(folder / "whole" / kLogFile);
-  for (size_t bytes = 0; bytes <= whole.size(); bytes += bytes + 40 > whole.size() ? 1 : 37) {
+  const size_t last_line = whole.rfind('\n', whole.size() - 2);
+  for (size_t bytes : {size_t(0), size_t(1), whole.find('\n'), whole.find('\n') + 1, last_line,
+                       last_line + 1, last_line + 300, whole.size() - 1, whole.size()}) {
     const auto dir = folder / std::to_string(bytes);
     std::filesystem::copy(folder / "whole", dir);
     put(dir / kLogFile, whole.substr(0, bytes));

@@ -26,5 +26,15 @@ TEST(ParseJson, NamesTheOriginAndLimitsTheDepth) {
   EXPECT_THROW(parse_json(std::string(1000, '['), "packs", "x"), Error);
 }
 
+TEST(ParseJson, RefusesAKeyThatStandsTwiceInOneObject) {
+  EXPECT_THROW(parse_json(R"({"a": 1, "b": {"c": 1, "c": 2}})", "packs", "x"), Error);
+  EXPECT_THROW(parse_json(R"({"a": {"b": 1}, "a": 2})", "packs", "x"), Error);
+  EXPECT_EQ(parse_json(R"([{"a": {"a": 1}}, {"a": 2}])", "packs", "x").size(), 2u);
+}
+
+TEST(ParseJson, RefusesANumberThatNoDoubleHolds) {
+  EXPECT_THROW(parse_json("[1e999]", "packs", "x"), Error);
+}
+
 }  // namespace
 }  // namespace mlx_kd::base

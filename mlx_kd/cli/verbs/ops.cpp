@@ -1,0 +1,99 @@
+// kd ops: the operators that this program knows.
+#include <cstdio>
+#include <memory>
+
+#include "mlx_kd/cli/table.h"
+#include "mlx_kd/cli/verbs.h"
+#include "mlx_kd/kernels/table.h"
+
+namespace mlx_kd::cli {
+namespace {
+
+using base::Json;
+using Names = std::vector<std::string>;
+
+template <class Things>
+Names names_of(const Things& things) {
+  Names result;
+  for (const auto& thing : things) result.push_back(thing.name);
+  return result;
+}
+
+std::string joined(const Names& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+Names dtype_names() {
+  Names result;
+  for (spec::Dtype dtype : spec::all_dtypes()) result.push_back(spec::name_of(dtype));
+  return result;
+}
+
+Json suites_json(const spec::Op& op) {
+  Json result = Json::object();
+  for (const spec::Suite& suite : op.suites)
+    for (const spec::Dims& size : suite.sizes) result[suite.name].push_back(size.json());
+  return result;
+}
+
+// At the first size of the first suite.
+Json bound_json(const spec::Op& op) {
+  if (op.suites.empty()) return nullptr;
+  const spec::Dims size = op.complete(op.suites.at(0).sizes.at(0));
+  const spec::ErrorBound bound = op.bound(size);
+  return {{"roundings", bound.roundings},
+          {"accumulated", bound.accumulated},
+          {"derivation", bound.derivation},
+          {"size", size.json()}};
+}
+
+Json op_json(const spec::Op& op) {
+  Json variants = Json::array(), inputs = Json::object();
+  for (const spec::Variant& variant : op.variants)
+    variants.push_back({{"name", variant.name},
+                        {"language", variant.language},
+                        {"func_name", variant.func_name},
+                        {"launch_kind", variant.launch_kind}});
+  for (const spec::RuntimeInput& input : op.runtime_inputs)
+    inputs[input.name] = {{"default", input.default_value}, {"proved", input.proved}};
+  return {{"name", op.name},
+          {"summary", op.summary},
+          {"inputs", names_of(op.inputs)},
+          {"outputs", names_of(op.outputs)},
+          {"dims", op.dim_names},
+          {"dtypes", dtype_names()},
+          {"runtime_inputs", inputs},
+          {"default_suite", op.suites.empty() ? Json() : Json(op.suites[0].name)},
+          {"suites", suites_json(op)},
+          {"bound", bound_json(op)},
+          {"variants", variants}};
+}
+
+void print_json() {
+  Json all = Json::array();
+  for (const spec::Op& op : kernels::all_ops()) all.push_back(op_json(op));
+  std::printf("%s\n", all.dump(2, ' ', true).c_str());
+}
+
+void print_table() {
+  std::vector<Names> rows = {{"op", "sizes", "inputs -> outputs", "suites", "computes"}};
+  for (const spec::Op& op : kernels::all_ops())
+    rows.push_back({op.name, joined(op.dim_names),
+                    joined(names_of(op.inputs)) + " -> " + joined(names_of(op.outputs)),
+                    joined(names_of(op.suites)), op.summary});
+  std::fputs(table_text(rows).c_str(), stdout);
+  std::printf("types: %s\n", joined(dtype_names()).c_str());
+}
+
+}  // namespace
+
+void add_ops(CLI::App& app) {
+  auto json = std::make_shared<bool>(false);
+  CLI::App* verb = app.add_subcommand("ops", "List the operators, their sizes and suites");
+  verb->add_flag("--json", *json, "Print all that is known about each, error bounds too, as JSON");
+  verb->callback([json] { *json ? print_json() : print_table(); });
+}
+
+}  // namespace mlx_kd::cli

@@ -1,0 +1,53 @@
+#include "mlx_kd/devices/cpu/cpu_device.h"
+
+#include <mutex>
+#include <optional>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/devices/cpu/compiler.h"
+#include "mlx_kd/devices/cpu/cpu_info.h"
+#include "mlx_kd/devices/cpu/cpu_program.h"
+#include "mlx_kd/devices/cpu/object_cache.h"
+
+namespace mlx_kd::devices::cpu {
+namespace {
+
+class CpuDevice final : public Device {
+ public:
+  CpuDevice() : id_(make_cpu_id()) {}
+
+  const spec::DeviceId& id() const override { return id_; }
+  std::string language() const override { return "cpp"; }
+
+  Artifact compile(const spec::Candidate& candidate, double timeout_s) const override {
+    return compiler().compile(candidate, timeout_s);
+  }
+
+  std::shared_ptr<Program> load(const Artifact& artifact,
+                                const spec::Candidate& candidate) const override {
+    if (!artifact.ok || !ObjectCache::from_environment().holds(artifact.path))
+      base::fail("devices", "'" + artifact.path.string() + "' is not what was compiled for '" +
+                                candidate.op_name +
+                                "': it is not loaded; compile the kernel again");
+    return std::make_shared<CpuProgram>(std::make_shared<KernelCode>(artifact.path, candidate));
+  }
+
+ private:
+  const Compiler& compiler() const {
+    std::lock_guard lock(mutex_);
+    if (!compiler_) compiler_.emplace(find_toolchain(), ObjectCache::from_environment());
+    return *compiler_;
+  }
+
+  spec::DeviceId id_;
+  mutable std::mutex mutex_;
+  mutable std::optional<Compiler> compiler_;
+};
+
+}  // namespace
+
+std::shared_ptr<const Device> open_cpu_device() {
+  return std::make_shared<CpuDevice>();
+}
+
+}  // namespace mlx_kd::devices::cpu

@@ -1,0 +1,70 @@
+#include "mlx_kd/devices/cpu/cpu_program.h"
+
+#include <limits>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/devices/cpu/kernel_primitive.h"
+
+namespace mlx_kd::devices::cpu {
+namespace {
+
+namespace mx = mlx::core;
+
+mx::Dtype mlx_dtype(spec::Dtype dtype) {
+  switch (dtype) {
+    case spec::Dtype::float16:
+      return mx::float16;
+    case spec::Dtype::bfloat16:
+      return mx::bfloat16;
+    default:
+      return mx::float32;
+  }
+}
+
+mx::Shape mlx_shape(const spec::Shape& shape) {
+  for (const int64_t extent : shape)
+    if (extent < 0 || extent > std::numeric_limits<mx::ShapeElem>::max())
+      base::fail("devices", "an axis of " + std::to_string(extent) +
+                                " elements is more than MLX takes: split the array");
+  return mx::Shape(shape.begin(), shape.end());
+}
+
+}  // namespace
+
+void CpuProgram::launch(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
+                        const Call& call) const {
+  code_->run(inputs.data(), outputs.data(), flatten(call));
+}
+
+void CpuProgram::check(const std::vector<mx::array>& inputs, size_t outputs,
+                       spec::Dtype output_dtype) const {
+  if (inputs.size() != code_->input_count() || outputs != code_->output_count())
+    base::fail("devices", "op '" + code_->op_name() + "' takes " +
+                              std::to_string(code_->input_count()) + " inputs and gives " +
+                              std::to_string(code_->output_count()) + " outputs, not " +
+                              std::to_string(inputs.size()) + " and " + std::to_string(outputs));
+  const mx::Dtype wanted = mlx_dtype(code_->dtype());
+  bool same = output_dtype == code_->dtype();
+  for (const mx::array& input : inputs) same = same && input.dtype() == wanted;
+  if (!same)
+    base::fail("devices", "this kernel of '" + code_->op_name() + "' was compiled for " +
+                              spec::name_of(code_->dtype()) + ": give it arrays of that type");
+}
+
+std::vector<mx::array> CpuProgram::call(const std::vector<mx::array>& inputs,
+                                        const std::vector<spec::Shape>& output_shapes,
+                                        spec::Dtype output_dtype, const Call& call) const {
+  check(inputs, output_shapes.size(), output_dtype);
+  const mx::Dtype dtype = mlx_dtype(output_dtype);
+  std::vector<mx::Shape> shapes;
+  shapes.reserve(output_shapes.size());
+  for (const spec::Shape& shape : output_shapes) shapes.push_back(mlx_shape(shape));
+  auto primitive = std::make_shared<KernelPrimitive>(mx::default_stream(mx::Device::cpu), code_,
+                                                     flatten(call), inputs, shapes);
+  if (shapes.size() == 1)
+    return {mx::array(std::move(shapes[0]), dtype, std::move(primitive), inputs)};
+  return mx::array::make_arrays(shapes, std::vector<mx::Dtype>(shapes.size(), dtype), primitive,
+                                inputs);
+}
+
+}  // namespace mlx_kd::devices::cpu

@@ -1,0 +1,24 @@
+// The kinds of device this build knows: one folder with a kind.cpp each.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "mlx_kd/devices/device.h"
+#include "mlx_kd/devices/finding.h"
+
+namespace mlx_kd::devices {
+
+struct DeviceKind {
+  std::string kind;                         // "cpu": the --device option
+  DeviceReport (*probe)();                  // quick; never throws
+  std::shared_ptr<const Device> (*open)();  // called only where probe says available
+  std::vector<Finding> (*examine)();        // for `kd doctor`; never throws
+};
+
+// Generated from devices/*/kind.cpp, each of which defines `DeviceKind kind_<folder>()`. By name in
+// order. (A static initialiser that registers itself is dropped from a static library.)
+std::vector<DeviceKind> all_kinds();
+
+}  // namespace mlx_kd::devices

@@ -1,0 +1,21 @@
+// How fast this machine moves bytes: what no honest kernel beats.
+#pragma once
+
+#include "mlx_kd/base/json.h"
+#include "mlx_kd/spec/device_id.h"
+
+namespace mlx_kd::evaluate {
+
+// Bytes read plus bytes written per us, by plain copies on all cores at once.
+struct Bandwidth {
+  double warm = 0;  // from and to the second-level cache
+  double cold = 0;  // from and to memory
+};
+
+// Takes about 30 ms; best of several passes.
+Bandwidth measure_bandwidth(const spec::DeviceTraits& traits);
+
+base::Json to_json(const Bandwidth& bandwidth);
+Bandwidth bandwidth_from_json(const base::Json& value);
+
+}  // namespace mlx_kd::evaluate

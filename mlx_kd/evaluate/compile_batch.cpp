@@ -1,0 +1,35 @@
+#include "mlx_kd/evaluate/compile_batch.h"
+
+#include <algorithm>
+#include <exception>
+#include <mutex>
+#include <thread>
+
+namespace mlx_kd::evaluate {
+
+std::vector<devices::Artifact> compile_batch(const devices::Device& device,
+                                             const std::vector<spec::Candidate>& batch,
+                                             double limit_s, const std::atomic<bool>& stop) {
+  std::vector<devices::Artifact> artifacts(batch.size());
+  std::atomic<size_t> next{0};
+  std::exception_ptr failure;
+  std::mutex mutex;
+  const auto work = [&] {
+    try {
+      for (size_t i; !stop && (i = next++) < batch.size();)
+        artifacts[i] = device.compile(batch[i], limit_s);
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      failure = std::current_exception();
+      next = batch.size();
+    }
+  };
+  const size_t cores = static_cast<size_t>(std::max(1, device.id().traits.cores));
+  std::vector<std::thread> threads(std::min(cores, batch.size()));
+  for (auto& thread : threads) thread = std::thread(work);
+  for (auto& thread : threads) thread.join();
+  if (failure) std::rethrow_exception(failure);
+  return artifacts;
+}
+
+}  // namespace mlx_kd::evaluate

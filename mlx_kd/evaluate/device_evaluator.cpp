@@ -1,0 +1,216 @@
+#include "mlx_kd/evaluate/device_evaluator.h"
+
+#include <mlx/version.h>
+
+#include <future>
+
+#include "mlx_kd/base/clock.h"
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/evaluate/compile_batch.h"
+
+namespace mlx_kd::evaluate {
+namespace {
+
+using Kind = WorkerClient::Answer::Kind;
+
+Setup setup_of(const Task& task, const EvaluateOptions& options) {
+  const auto params = options.params.empty() ? default_params(*task.op) : options.params;
+  return {task.op->name, task.device_kind, task.dtype,     task.sizes,
+          params,        options.seed,     options.warmup, options.iters};
+}
+
+int64_t memory_bytes(const Task& task, const Setup& setup, const Protocol& protocol) {
+  return plan_cases(*task.op, task.dtype, task.sizes, setup.params, protocol).bytes;
+}
+
+base::Json request_for(const char* what, const spec::Candidate& candidate,
+                       const devices::Artifact& artifact) {
+  return {{"do", what}, {"candidate", to_json(candidate)}, {"artifact", to_json(artifact)}};
+}
+
+std::string seconds_text(double seconds) {
+  const std::string text = std::to_string(seconds);
+  return text.substr(0, text.find('.') + 2) + " s";
+}
+
+double mean(const std::vector<double>& values) {
+  double sum = 0;
+  for (double value : values) sum += value;
+  return sum / static_cast<double>(values.size());
+}
+
+void add_errors(const base::Json& errors, const std::vector<spec::Dims>& sizes,
+                spec::Verdict& verdict) {
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    spec::SizeMetrics size{sizes[i], {}};
+    size.metrics.correctness_max_abs_err = errors[i].at("max_abs_err").get<double>();
+    size.metrics.correctness_max_rel_err = errors[i].at("max_rel_err").get<double>();
+    size.metrics.error_bound_used = errors[i].at("bound_used").get<double>();
+    size.metrics.bit_exact = errors[i].at("bit_exact").get<bool>();
+    verdict.sizes.push_back(size);
+  }
+}
+
+// The times of a size, beside the errors that its proof found.
+void add_times(const base::Json& times, spec::Metrics& metrics) {
+  const spec::Metrics errors = metrics;
+  metrics = spec::metrics_from_json(times);
+  metrics.correctness_max_abs_err = errors.correctness_max_abs_err;
+  metrics.correctness_max_rel_err = errors.correctness_max_rel_err;
+  metrics.error_bound_used = errors.error_bound_used;
+  metrics.bit_exact = errors.bit_exact;
+}
+
+}  // namespace
+
+DeviceEvaluator::DeviceEvaluator(const Task& task, const EvaluateOptions& options)
+    : task_(task),
+      options_(options),
+      protocol_(protocol_for(options)),
+      device_(devices::open_device(task.device_kind)),
+      setup_(setup_of(task, options)),
+      host_(setup_, options.worker_program, memory_bytes(task, setup_, protocol_)) {}
+
+std::vector<devices::Artifact> DeviceEvaluator::compile(const std::vector<spec::Candidate>& batch) {
+  const int64_t start = base::steady_ns();
+  auto artifacts =
+      compile_batch(*device_, batch, options_.compile_limit_s, host_.interrupted_flag());
+  compile_s_ += base::seconds_since(start);
+  return artifacts;
+}
+
+// References are no measurement: they may be computed while others compile.
+void DeviceEvaluator::prepare_while_compiling(const std::vector<spec::Candidate>& batch,
+                                              std::vector<devices::Artifact>& artifacts) {
+  auto compiled = std::async(std::launch::async, [&] { return compile(batch); });
+  host_.prepare();
+  artifacts = compiled.get();
+  if (incumbent_ && !incumbent_->what.artifact.ok)
+    incumbent_->what.artifact = compile({incumbent_->what.candidate}).front();
+  if (!options_.prove_only) host_.measure();
+}
+
+void DeviceEvaluator::evaluate(const std::vector<spec::Candidate>& batch,
+                               const std::function<void(size_t, const spec::Verdict&)>& done) {
+  std::vector<devices::Artifact> artifacts;
+  prepare_while_compiling(batch, artifacts);
+  for (size_t i = 0; i < batch.size(); ++i) {
+    if (host_.interrupted()) return;
+    const Compiled what{batch[i], artifacts[i]};
+    const spec::Verdict verdict = judge(what);
+    if (host_.interrupted()) return;
+    keep_best(what, verdict);
+    done(i, verdict);
+  }
+}
+
+spec::Verdict DeviceEvaluator::judge(const Compiled& what) {
+  spec::Verdict verdict;
+  verdict.metrics.compile_time_ms = what.artifact.compile_ms;
+  verdict.seconds["compile"] = what.artifact.cached ? 0 : 1e-3 * what.artifact.compile_ms;
+  if (!what.artifact.ok) {
+    verdict.status = spec::Status::compile_error;
+    verdict.reason = what.artifact.error;
+    return verdict;
+  }
+  if (prove(what, verdict) && !options_.prove_only) time(what, verdict);
+  if (verdict.status == spec::Status::benchmarked) {
+    spec::summarise(verdict);
+  } else {
+    if (verdict.status != spec::Status::suspicious) verdict.sizes.clear();
+    host_.replace();
+  }
+  return verdict;
+}
+
+// The status that the answer tells. True if it is a reply that says `benchmarked`.
+bool DeviceEvaluator::take(const WorkerClient::Answer& answer, const std::string& doing,
+                           double limit_s, spec::Verdict& verdict) {
+  if (answer.kind == Kind::timed_out) {
+    verdict.status = spec::Status::timeout;
+    verdict.reason = doing + " took longer than " + seconds_text(limit_s);
+  } else if (answer.kind == Kind::died) {
+    verdict.status = spec::Status::crashed;
+    verdict.reason = "it ended its process while " + doing + ": " + answer.reason;
+  } else {
+    verdict.status = spec::parse_status(answer.reply.at("status").get<std::string>());
+    verdict.reason = answer.reply.at("reason").get<std::string>();
+  }
+  return verdict.status == spec::Status::benchmarked;
+}
+
+bool DeviceEvaluator::prove(const Compiled& what, spec::Verdict& verdict) {
+  const int64_t start = base::steady_ns();
+  const auto answer =
+      host_.ask(request_for("prove", what.candidate, what.artifact), options_.prove_limit_s);
+  const double took = base::seconds_since(start);
+  prove_s_ += took;
+  verdict.seconds["prove"] = took;
+  if (!take(answer, "proving", options_.prove_limit_s, verdict)) return false;
+  add_errors(answer.reply.at("errors"), task_.sizes, verdict);
+  return true;
+}
+
+void DeviceEvaluator::time(const Compiled& what, spec::Verdict& verdict) {
+  const int64_t start = base::steady_ns();
+  base::Json request = request_for("time", what.candidate, what.artifact);
+  request["incumbent"] =
+      incumbent_ ? request_for("", incumbent_->what.candidate, incumbent_->what.artifact)
+                 : base::Json();
+  const auto answer = host_.ask(request, options_.time_limit_s);
+  const double took = base::seconds_since(start);
+  time_s_ += took;
+  verdict.seconds["time"] = took;
+  take(answer, "timing", options_.time_limit_s, verdict);
+  if (answer.kind != Kind::reply || !answer.reply.contains("sizes")) return;
+  for (size_t i = 0; i < verdict.sizes.size(); ++i) {
+    spec::Metrics& metrics = verdict.sizes[i].metrics;
+    add_times(answer.reply["sizes"][i], metrics);
+    if (incumbent_) metrics.log_ratio += incumbent_->log_ratios[i];
+  }
+}
+
+void DeviceEvaluator::keep_best(const Compiled& what, const spec::Verdict& verdict) {
+  if (verdict.status != spec::Status::benchmarked || options_.prove_only) return;
+  if (incumbent_ && verdict.objective >= incumbent_->objective) return;
+  std::vector<double> log_ratios;
+  for (const auto& size : verdict.sizes) log_ratios.push_back(size.metrics.log_ratio);
+  incumbent_ = Incumbent{what, log_ratios, verdict.objective};
+}
+
+void DeviceEvaluator::adopt(const spec::Candidate& incumbent,
+                            const std::vector<double>& log_ratios) {
+  if (log_ratios.size() != task_.sizes.size())
+    base::misuse("evaluate", "the run to go on with recorded " + std::to_string(log_ratios.size()) +
+                                 " sizes and this one has " + std::to_string(task_.sizes.size()) +
+                                 ": start a new run");
+  const Compiled not_yet{incumbent, devices::Artifact()};
+  incumbent_ = Incumbent{not_yet, log_ratios, mean(log_ratios)};
+}
+
+base::Json DeviceEvaluator::protocol() const {
+  return to_json(protocol_);
+}
+
+std::string DeviceEvaluator::protocol_hash() const {
+  return hash_of(protocol_);
+}
+
+base::Json DeviceEvaluator::runtime() const {
+  const spec::DeviceId& id = device_->id();
+  return {{"mlx_version", mlx::core::version()},
+          {"device_name", id.name},
+          {"device_arch", id.arch},
+          {"device_kind", id.kind},
+          {"target", id.target}};
+}
+
+base::Json DeviceEvaluator::seconds() const {
+  return {{"compile", compile_s_},
+          {"prove", prove_s_},
+          {"time", time_s_},
+          {"reference", host_.reference_seconds()},
+          {"claims", claims_s_}};
+}
+
+}  // namespace mlx_kd::evaluate

@@ -1,0 +1,58 @@
+// The evaluator of a real device: compiles here, proves and times in a worker.
+#pragma once
+
+#include <optional>
+
+#include "mlx_kd/evaluate/cases.h"
+#include "mlx_kd/evaluate/worker_host.h"
+
+namespace mlx_kd::evaluate {
+
+class DeviceEvaluator : public Evaluator {
+ public:
+  DeviceEvaluator(const Task& task, const EvaluateOptions& options);
+
+  void evaluate(const std::vector<spec::Candidate>& batch,
+                const std::function<void(size_t, const spec::Verdict&)>& done) override;
+  void adopt(const spec::Candidate& incumbent, const std::vector<double>& log_ratios) override;
+  std::vector<Claim> claims(const std::vector<std::vector<spec::Candidate>>& finalists) override;
+  std::vector<AaResult> aa() override;
+  base::Json protocol() const override;
+  std::string protocol_hash() const override;
+  base::Json runtime() const override;
+  base::Json seconds() const override;
+  void interrupt() override { host_.interrupt(); }
+
+ private:
+  struct Compiled {
+    spec::Candidate candidate;
+    devices::Artifact artifact;
+  };
+  struct Incumbent {
+    Compiled what;
+    std::vector<double> log_ratios;  // of each size
+    double objective;
+  };
+  std::vector<devices::Artifact> compile(const std::vector<spec::Candidate>& batch);
+  void prepare_while_compiling(const std::vector<spec::Candidate>& batch,
+                               std::vector<devices::Artifact>& artifacts);
+  spec::Verdict judge(const Compiled& what);
+  bool prove(const Compiled& what, spec::Verdict& verdict);
+  void time(const Compiled& what, spec::Verdict& verdict);
+  bool take(const WorkerClient::Answer& answer, const std::string& doing, double limit_s,
+            spec::Verdict& verdict);
+  void keep_best(const Compiled& what, const spec::Verdict& verdict);
+  Claim claim(size_t size, const Compiled& what, const Compiled* leader);
+  std::vector<Claim> claims_of_size(size_t size, const std::vector<spec::Candidate>& finalists);
+
+  Task task_;
+  EvaluateOptions options_;
+  Protocol protocol_;
+  std::shared_ptr<const devices::Device> device_;
+  Setup setup_;
+  WorkerHost host_;
+  std::optional<Incumbent> incumbent_;
+  double compile_s_ = 0, prove_s_ = 0, time_s_ = 0, claims_s_ = 0;
+};
+
+}  // namespace mlx_kd::evaluate

@@ -1,0 +1,51 @@
+// How candidates are proved and timed: every number that a measurement depends on.
+// docs/measuring.md says why they are what they are.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "mlx_kd/base/json.h"
+#include "mlx_kd/evaluate/evaluator.h"
+
+namespace mlx_kd::evaluate {
+
+struct Protocol {
+  // Proof.
+  std::vector<uint64_t> proof_seeds = {1, 2, 3};
+  int64_t reference_bytes = int64_t(512) << 20;  // shared references in all; beyond: fewer rows
+  double tiny_subnormals = 2;                    // tiny = so many smallest subnormals of the type
+
+  // Times in `kernel` mode.
+  double sample_us = 100;        // least length of a sample
+  int warmup = 1;                // samples of each side before the first pair, at least
+  int reject_pairs = 3;          // after so many pairs, all worse by reject_factor: stop
+  double reject_factor = 1.2;    //
+  int base_pairs = 7;            // pairs unless rejected; all worse by late_factor: stop
+  double late_factor = 1.02;     //
+  int better_pairs = 21;         // pairs where the candidate may be the better
+  double roofline_share = 0.5;   // of bytes / copy bandwidth: faster than that is suspicious
+  int max_cold_sets = 16;        // sets of buffers for a cold sample
+  int64_t max_warm_sets = 4096;  // sets of buffers that rotate within half the L2
+
+  // Claims, in `graph` and `single` mode.
+  int claim_pairs = 31;        // pairs at least; more, up to the most, while they fit claim_s
+  int most_claim_pairs = 101;  //
+  double claim_s = 0.6;        //
+  int presample = 5;           // pairs of both forms of MLX before the better one is chosen
+  double graph_sample_ms = 8;  // fewer calls where those of a sample would take longer
+  int max_graph_calls = 40;
+  int64_t graph_bytes = int64_t(16) << 20;  // outputs of the calls of one eval, at most
+  int single_samples = 15;
+  int bootstrap_resamples = 2000;
+};
+
+Protocol protocol_for(const EvaluateOptions& options);
+
+base::Json to_json(const Protocol& protocol);
+
+// First 16 hex digits of the SHA-256 of its canonical JSON.
+std::string hash_of(const Protocol& protocol);
+
+}  // namespace mlx_kd::evaluate

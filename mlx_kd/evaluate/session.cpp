@@ -1,0 +1,167 @@
+#include "mlx_kd/evaluate/session.h"
+
+#include <mlx/device.h>
+
+#include <cmath>
+#include <cstring>
+#include <exception>
+
+#include "mlx_kd/base/clock.h"
+#include "mlx_kd/evaluate/references.h"
+#include "mlx_kd/evaluate/statistics.h"
+#include "mlx_kd/kernels/table.h"
+
+namespace mlx_kd::evaluate {
+namespace {
+
+EvaluateOptions floors_of(const Setup& setup) {
+  EvaluateOptions options;
+  options.warmup = setup.warmup;
+  options.iters = setup.iters;
+  return options;
+}
+
+}  // namespace
+
+base::Json launch_error(const std::exception& error) {
+  return {{"status", name_of(spec::Status::launch_error)}, {"reason", error.what()}};
+}
+
+base::Json to_json(const Proof& proof) {
+  base::Json sizes = base::Json::array();
+  for (const auto& e : proof.sizes)
+    sizes.push_back({{"max_abs_err", e.max_abs_err},
+                     {"max_rel_err", e.max_rel_err},
+                     {"bound_used", e.bound_used},
+                     {"bit_exact", e.bit_exact}});
+  return {{"status", name_of(proof.status)}, {"reason", proof.reason}, {"errors", sizes}};
+}
+
+Session::Session(const Setup& setup, int memory_fd)
+    : setup_(setup),
+      protocol_(protocol_for(floors_of(setup))),
+      op_(kernels::find_op(setup.op_name)),
+      device_(devices::open_device(setup.device_kind)),
+      plan_(plan_cases(op_, setup.dtype, setup.sizes, setup.params, protocol_)),
+      memory_(SharedMemory::adopt(memory_fd, plan_.bytes)),
+      random_(setup.seed) {
+  if (setup.device_kind == "cpu") mlx::core::set_default_device(mlx::core::Device::cpu);
+}
+
+base::Json Session::prepare() {
+  const int64_t start = base::steady_ns();
+  std::byte* const memory = memory_.map(true);
+  for (const Case& c : plan_.cases) prepare_case(op_, setup_.dtype, c, protocol_, memory);
+  return {{"seconds", base::seconds_since(start)}};
+}
+
+base::Json Session::bandwidth() {
+  bandwidth_ = measure_bandwidth(device_->id().traits);
+  return {{"bandwidth", to_json(bandwidth_)}};
+}
+
+Prover& Session::prover() {
+  if (!prover_) {
+    std::byte* const memory = memory_.map(false);
+    guard_inputs(plan_, memory);
+    prover_ = std::make_unique<Prover>(op_, setup_.dtype, plan_, setup_.sizes.size(), memory);
+  }
+  return *prover_;
+}
+
+TimingBuffers& Session::buffers(size_t size) {
+  prover();  // maps the memory that inputs are copied from
+  const auto [at, added] =
+      buffers_.try_emplace(size, op_, setup_.dtype, setup_.sizes[size], timed_case(size),
+                           memory_.data(), device_->id().traits.l2_bytes, bandwidth_, protocol_);
+  return at->second;
+}
+
+Loaded Session::load(const base::Json& request) {
+  Loaded result{candidate_from_json(request.at("candidate")), nullptr};
+  result.program = device_->load(artifact_from_json(request.at("artifact")), result.candidate);
+  return result;
+}
+
+const Loaded& Session::incumbent(const base::Json& request) {
+  if (!incumbent_ || incumbent_->candidate.id() != candidate_from_json(request["candidate"]).id())
+    incumbent_ = load(request);
+  return *incumbent_;
+}
+
+devices::Call Session::call(const Loaded& what, size_t size) const {
+  const spec::Variant& variant = spec::variant_of(op_, what.candidate);
+  const spec::Dims& dims = setup_.sizes[size];
+  return {dims, setup_.params, variant.launch(dims, what.candidate.knobs)};
+}
+
+Timed Session::timed(const Loaded& what, size_t size) const {
+  return {what.program.get(), call(what, size)};
+}
+
+base::Json Session::prove(const base::Json& request) try {
+  const Loaded loaded = load(request);
+  return to_json(prover().prove(loaded.candidate, *loaded.program));
+} catch (const std::exception& error) {
+  return launch_error(error);
+}
+
+spec::SizeMetrics Session::time_size(const Loaded& candidate, const Loaded* incumbent,
+                                     size_t size) {
+  TimingBuffers& memory = buffers(size);
+  const Timed mine = timed(candidate, size);
+  const auto theirs = incumbent ? std::optional(timed(*incumbent, size)) : std::nullopt;
+  const KernelTimes times =
+      time_pairs(mine, theirs ? &*theirs : nullptr, memory, protocol_, random_);
+  spec::SizeMetrics result{setup_.sizes[size], {}};
+  spec::Metrics& m = result.metrics;
+  m.kernel_us = median(times.us);
+  m.p10_us = percentile(times.us, 0.1);
+  m.p90_us = percentile(times.us, 0.9);
+  m.log_ratio = incumbent ? median(times.log_ratios) : 0;
+  m.gbps_est = 1e-3 * op_.cost(setup_.sizes[size], setup_.dtype).bytes / m.kernel_us;
+  m.cold = memory.cold();
+  return result;
+}
+
+void Session::check_roofline(const spec::SizeMetrics& size, size_t index, Proof& proof) {
+  const double least_us = protocol_.roofline_share * buffers(index).roofline_us();
+  if (size.metrics.kernel_us >= least_us || proof.status != spec::Status::benchmarked) return;
+  proof.status = spec::Status::suspicious;
+  proof.reason = size.dims.text() + " took " + std::to_string(size.metrics.kernel_us) +
+                 " us, and no copy of its bytes takes less than " + std::to_string(least_us);
+}
+
+// On the very memory that was timed, with other numbers: a kernel that remembers is found out.
+void Session::prove_after_timing(const Loaded& candidate, Proof& proof) {
+  const Case& c = plan_.cases[plan_.after_timing];
+  TimingBuffers& memory = buffers(c.size);
+  memory.load(c, memory_.data(), 0);
+  const auto& set = memory.set(0);
+  for (size_t i = 0; i < set.outputs.size(); ++i)
+    std::memset(set.outputs[i], 0xff, static_cast<size_t>(c.expected[i].bytes));
+  const spec::Variant& variant = spec::variant_of(op_, candidate.candidate);
+  candidate.program->launch(set.inputs, set.outputs,
+                            {c.dims, c.params, variant.launch(c.dims, candidate.candidate.knobs)});
+  prover().check(c, {set.outputs.begin(), set.outputs.end()}, proof);
+  memory.load(timed_case(c.size), memory_.data(), 0);
+}
+
+base::Json Session::time(const base::Json& request) try {
+  const Loaded loaded = load(request);
+  const base::Json& other = request.at("incumbent");
+  const Loaded* const theirs = other.is_null() ? nullptr : &incumbent(other);
+  Proof proof;
+  proof.sizes.resize(setup_.sizes.size());
+  std::vector<spec::SizeMetrics> sizes;
+  for (size_t i = 0; i < setup_.sizes.size(); ++i) sizes.push_back(time_size(loaded, theirs, i));
+  prove_after_timing(loaded, proof);
+  for (size_t i = 0; i < sizes.size(); ++i) check_roofline(sizes[i], i, proof);
+  base::Json metrics = base::Json::array();
+  for (const auto& size : sizes) metrics.push_back(to_json(size.metrics));
+  return {{"status", name_of(proof.status)}, {"reason", proof.reason}, {"sizes", metrics}};
+} catch (const std::exception& error) {
+  return launch_error(error);
+}
+
+}  // namespace mlx_kd::evaluate

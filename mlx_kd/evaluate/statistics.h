@@ -1,0 +1,28 @@
+// The statistics of measurements: pure functions, the same on every machine for the same numbers.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace mlx_kd::evaluate {
+
+// The value below which `share` of the numbers lie, linear between neighbours (as numpy's default).
+// NaN if there are none. `share` in [0, 1].
+double percentile(std::vector<double> values, double share);
+
+inline double median(std::vector<double> values) {
+  return percentile(std::move(values), 0.5);
+}
+
+struct Interval {
+  double middle, lo, hi;
+};
+
+// The median and its 95 % percentile bootstrap interval: the 2.5th and 97.5th percentile of the
+// medians of `resamples` samples drawn from `values` with replacement. NaN if there are none.
+Interval bootstrap_median(const std::vector<double>& values, int resamples, uint64_t seed);
+
+// The median of ratios from logarithms of ratios, with its interval.
+Interval bootstrap_ratio(const std::vector<double>& log_ratios, int resamples, uint64_t seed);
+
+}  // namespace mlx_kd::evaluate

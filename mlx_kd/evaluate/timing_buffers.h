@@ -1,0 +1,51 @@
+// The arrays of one size that are timed: several sets of inputs and outputs.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "mlx_kd/evaluate/bandwidth.h"
+#include "mlx_kd/evaluate/cases.h"
+
+namespace mlx_kd::evaluate {
+
+// Warm: the sets together fill at most half the L2 and rotate from call to call. Cold: as many sets
+// as a sample has calls, all flushed before it. One thread at a time.
+class TimingBuffers {
+ public:
+  struct Set {
+    std::vector<const void*> inputs;
+    std::vector<void*> outputs;
+  };
+
+  // Inputs are copied from the case of that size (repeated where it has fewer rows).
+  TimingBuffers(const spec::Op& op, spec::Dtype dtype, const spec::Dims& dims, const Case& c,
+                const std::byte* memory, int64_t l2_bytes, const Bandwidth& bandwidth,
+                const Protocol& protocol);
+  TimingBuffers(const TimingBuffers&) = delete;
+  TimingBuffers& operator=(const TimingBuffers&) = delete;
+  ~TimingBuffers();
+
+  bool cold() const { return cold_; }
+  size_t set_count() const { return sets_.size(); }
+  // The next set in rotation.
+  const Set& next() { return sets_[turn_++ % sets_.size()]; }
+  const Set& set(size_t index) const { return sets_[index]; }
+  // Before a cold sample; nothing to do for warm ones.
+  void flush_if_cold() const;
+  // Overwrites the inputs of the first set with another case of the same or a smaller size.
+  void load(const Case& c, const std::byte* memory, size_t set);
+
+  double roofline_us() const { return roofline_us_; }  // least bytes / copy bandwidth
+
+ private:
+  std::vector<int64_t> input_bytes_, output_bytes_;
+  bool cold_;
+  double roofline_us_;
+  std::byte* memory_ = nullptr;
+  int64_t bytes_ = 0;
+  std::vector<Set> sets_;
+  size_t turn_ = 0;
+};
+
+}  // namespace mlx_kd::evaluate

@@ -1,0 +1,30 @@
+// Shape suites in one line each.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "mlx_kd/spec/op.h"
+
+namespace mlx_kd::kernels {
+
+// {name: rows x d}, one size a number of rows.
+inline spec::Suite rows_suite(const std::string& name, const std::vector<int64_t>& rows,
+                              int64_t d) {
+  spec::Suite suite{name, {}};
+  for (int64_t count : rows) suite.sizes.push_back({{"rows", count}, {"D", d}});
+  return suite;
+}
+
+inline const std::vector<int64_t> kDecodeRows = {1, 2, 4};
+inline const std::vector<int64_t> kPrefillRows = {128, 256, 512, 1024};
+
+// Shapes of ports.
+inline spec::Shape rows_by_d(const spec::Dims& dims) {
+  return {dims.at("rows"), dims.at("D")};
+}
+inline spec::Shape one_row(const spec::Dims& dims) {
+  return {dims.at("D")};
+}
+
+}  // namespace mlx_kd::kernels

@@ -1,0 +1,86 @@
+#include "mlx_kd/packs/entry.h"
+
+#include <map>
+#include <tuple>
+
+namespace mlx_kd::packs {
+namespace {
+
+// Sizes compare as numbers, whatever the order of their names.
+std::map<std::string, int64_t> sorted(const spec::Dims& dims) {
+  return {dims.items().begin(), dims.items().end()};
+}
+
+auto rank_of(const Entry& e) {
+  return std::make_tuple(e.key.op_name, e.key.dtype, sorted(e.key.shape_signature),
+                         e.key.device_arch, e.key.device_name, e.key.mlx_version,
+                         base::canonical_json(e.target));
+}
+
+spec::Candidate candidate_of(const Entry& entry) {
+  spec::Candidate result;
+  result.op_name = entry.key.op_name;
+  result.language = entry.language;
+  result.source = entry.source;
+  result.func_name = entry.func_name;
+  result.inputs_spec = entry.inputs_spec;
+  result.outputs_spec = entry.outputs_spec;
+  result.template_params = entry.knobs;
+  result.launch_params = entry.launch_params;
+  return result;
+}
+
+}  // namespace
+
+Entry make_entry(const spec::Candidate& candidate, const Measured& measured,
+                 const spec::DeviceId& device, const std::string& mlx_version) {
+  Entry result;
+  result.key = {
+      candidate.op_name, mlx_version, device.arch, device.name, spec::name_of(candidate.dtype),
+      measured.dims};
+  result.candidate_id = candidate.id();
+  result.func_name = candidate.func_name;
+  result.language = candidate.language;
+  result.source = candidate.source;
+  result.inputs_spec = candidate.inputs_spec;
+  result.outputs_spec = candidate.outputs_spec;
+  result.knobs = candidate.template_params;
+  result.launch_params = candidate.launch_params;
+  result.runtime_inputs = measured.runtime_inputs;
+  result.target = device.target;
+  result.proof = measured.proof;
+  result.source_hash = candidate.source_hash();
+  result.protocol = measured.protocol;
+  result.metrics = measured.metrics;
+  return result;
+}
+
+std::string candidate_id_of(const Entry& entry) {
+  return candidate_of(entry).id();
+}
+
+std::string source_hash_of(const Entry& entry) {
+  return candidate_of(entry).source_hash();
+}
+
+bool same_pin(const Entry& a, const Entry& b) {
+  return a.key == b.key && base::canonical_json(a.target) == base::canonical_json(b.target);
+}
+
+bool key_before(const Entry& a, const Entry& b) {
+  return rank_of(a) < rank_of(b);
+}
+
+std::string title(const Entry& entry) {
+  const spec::PinKey& key = entry.key;
+  const std::string shape = key.shape_signature.empty() ? "any shape" : key.shape_signature.text();
+  return key.op_name + " " + key.dtype + " " + shape + " on " + key.device_name + " (" +
+         key.device_arch + ")";
+}
+
+bool is_null(const Entry& entry) {
+  return entry.protocol == kNull || entry.key.device_arch == kNull ||
+         entry.key.device_name == kNull;
+}
+
+}  // namespace mlx_kd::packs

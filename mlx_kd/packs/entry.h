@@ -1,0 +1,78 @@
+// One pinned winner: which kernel to run for one op, size, type and device, and why it is trusted.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "mlx_kd/spec/candidate.h"
+#include "mlx_kd/spec/device_id.h"
+#include "mlx_kd/spec/pin.h"
+#include "mlx_kd/spec/verdict.h"
+
+namespace mlx_kd::packs {
+
+// Protocols with a meaning of their own; all others are hashes of the measurement settings.
+inline constexpr const char* kFirstVersion = "v1";  // times of the first Python version
+inline constexpr const char* kNull = "null";        // invented by the null device: never a pin
+
+// Sizes other than the key's that the entry may serve: the same op with rows in [lo, hi].
+struct RowsRange {
+  int64_t lo = 1, hi = 1;
+  std::vector<int64_t> sampled;  // where it was measured
+};
+
+struct Entry {
+  spec::PinKey key;  // shape_signature holds complete dims; empty (schema 1 only): any shape
+  std::string candidate_id;
+  std::string func_name;
+  std::string language;  // "metal", "cuda", "cpp"
+  std::string source;    // Metal: the body of a kernel; else the whole file
+  base::Json inputs_spec = base::Json::array(), outputs_spec = base::Json::array();
+  base::Json knobs = base::Json::object();           // written as `knobs` and `template_params`
+  base::Json launch_params = base::Json::object();   // {launch_kind, and the launch knobs}
+  base::Json runtime_inputs = base::Json::object();  // {"eps": 1e-06}: as proved
+  base::Json target = base::Json::object();          // {"isa": [..], "cores": 2} | {"sm": 90}
+  base::Json proof = base::Json::object();           // {seeds, distributions, bound, bit_exact}
+  std::string source_hash;
+  std::string protocol;
+  spec::Metrics metrics;
+  std::optional<RowsRange> rows_range;
+  // From a file of schema 1: "unknown" in the key, and an empty shape, match anything.
+  bool loose = false;
+  // What this program does not know, kept when the file is rewritten. Unknown keys of `key` and
+  // `metrics` stand under those names.
+  base::Json other = base::Json::object();
+};
+
+// What one size of a run measured.
+struct Measured {
+  spec::Dims dims;  // complete
+  spec::Metrics metrics;
+  std::string protocol;
+  base::Json runtime_inputs = base::Json::object();
+  base::Json proof = base::Json::object();
+};
+
+// The entry of a winner. A Metal candidate's source is in body form.
+Entry make_entry(const spec::Candidate& candidate, const Measured& measured,
+                 const spec::DeviceId& device, const std::string& mlx_version);
+
+// The ids as the first version computes them, from what the entry holds.
+std::string candidate_id_of(const Entry& entry);
+std::string source_hash_of(const Entry& entry);
+
+// Two entries for the same calls: equal keys and equal targets. A pack holds one of them.
+bool same_pin(const Entry& a, const Entry& b);
+
+// Order of entries in a file: op, dtype, shape (by number), device, MLX version, target.
+bool key_before(const Entry& a, const Entry& b);
+
+// "rmsnorm float16 D=2048,rows=1 on AMD EPYC (x86_64)": how messages call an entry.
+std::string title(const Entry& entry);
+
+// Whether its times were invented by the null device.
+bool is_null(const Entry& entry);
+
+}  // namespace mlx_kd::packs

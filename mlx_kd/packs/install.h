@@ -1,0 +1,39 @@
+// The winners of runs into a file that programs load: what `kd install` and `kd pack` do.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "mlx_kd/packs/merge.h"
+
+namespace mlx_kd::packs {
+
+struct Change {
+  enum class Kind {
+    added,     // the file had no entry of this pin
+    replaced,  // the run's entry is better
+    kept,      // the file's entry is as good or better
+  };
+  Kind kind;
+  Entry entry;  // of the run
+  std::string why;
+};
+
+std::string name_of(Change::Kind kind);
+
+struct InstallResult {
+  std::vector<Change> changes;  // one an entry of the run, in the order of key_before
+  size_t foreign = 0;           // entries of the file that the run says nothing about, kept
+};
+
+// Merges the winners of `run` (a run directory, or its best_kernels.json) into `file`, which is
+// created if absent, under a lock (file + ".lock"): any number of processes may install at once.
+// Nothing is written on misuse.
+InstallResult install(const fs::path& run, const fs::path& file, const MergeOptions& options = {});
+
+// Merges `runs` (run directories, their best_kernels.json, packs) into `out`, which may exist only
+// if it is a pack. Nothing is written on misuse.
+MergeResult pack_runs(const std::vector<std::string>& runs, const fs::path& out,
+                      const MergeOptions& options = {});
+
+}  // namespace mlx_kd::packs

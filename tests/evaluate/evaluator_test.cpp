@@ -1,0 +1,171 @@
+#include "mlx_kd/evaluate/evaluator.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <thread>
+
+#include "candidates.h"
+#include "mlx_kd/base/error.h"
+
+namespace mlx_kd::evaluate {
+namespace {
+
+using spec::Status;
+
+TEST(Evaluator, TheFirstCandidateIsWhereLogRatiosStart) {
+  const auto evaluator = rmsnorm_evaluator();
+  const auto found = verdicts(*evaluator, {rmsnorm_candidate(rmsnorm_source(""))});
+  ASSERT_EQ(found.size(), 1u);
+  ASSERT_EQ(found[0].status, Status::benchmarked) << found[0].reason;
+  EXPECT_EQ(found[0].objective, 0);
+  ASSERT_EQ(found[0].sizes.size(), 2u);
+  for (const auto& size : found[0].sizes) {
+    EXPECT_EQ(size.metrics.log_ratio, 0);
+    EXPECT_GT(size.metrics.kernel_us, 0);
+    EXPECT_GT(size.metrics.gbps_est, 0);
+    EXPECT_LE(size.metrics.error_bound_used, 1);
+    EXPECT_FALSE(size.metrics.cold);
+  }
+  for (const char* part : {"compile", "prove", "time"})
+    EXPECT_TRUE(found[0].seconds.contains(part)) << part;
+}
+
+TEST(Evaluator, ASleepingKernelIsSlowAndNotWrong) {
+  const std::string sleeps =
+      rmsnorm_source("usleep(2000);", "", "extern \"C\" int usleep(unsigned);");
+  const auto evaluator = rmsnorm_evaluator();
+  const auto found =
+      verdicts(*evaluator, {rmsnorm_candidate(rmsnorm_source("")), rmsnorm_candidate(sleeps)});
+  ASSERT_EQ(found.size(), 2u);
+  ASSERT_EQ(found[1].status, Status::benchmarked) << found[1].reason;
+  EXPECT_GE(found[1].metrics.kernel_us, 2000);
+  EXPECT_GT(found[1].objective, 0);
+}
+
+TEST(Evaluator, LargeSizesAreTimedCold) {
+  const auto evaluator = rmsnorm_evaluator({}, {{{"rows", 512}, {"D", 4096}}});
+  const auto found = verdicts(*evaluator, {rmsnorm_candidate(rmsnorm_source(""))});
+  ASSERT_EQ(found.size(), 1u);
+  ASSERT_EQ(found[0].status, Status::benchmarked) << found[0].reason;
+  EXPECT_TRUE(found[0].metrics.cold);
+}
+
+TEST(Evaluator, ProofAloneCarriesNoTimes) {
+  EvaluateOptions options;
+  options.prove_only = true;
+  const auto found = verdicts(*rmsnorm_evaluator(options), {rmsnorm_candidate(rmsnorm_source(""))});
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].status, Status::benchmarked) << found[0].reason;
+  EXPECT_TRUE(std::isnan(found[0].metrics.kernel_us));
+  EXPECT_LE(found[0].metrics.error_bound_used, 1);
+}
+
+TEST(Evaluator, AnAdoptedIncumbentKeepsItsRecord) {
+  const auto evaluator = rmsnorm_evaluator();
+  const std::string sleeps =
+      rmsnorm_source("usleep(3000);", "", "extern \"C\" int usleep(unsigned);");
+  evaluator->adopt(rmsnorm_candidate(rmsnorm_source("")), {-0.5, -0.7});
+  const auto found = verdicts(*evaluator, {rmsnorm_candidate(sleeps)});
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_GT(found[0].objective, 0);
+  EXPECT_THROW(evaluator->adopt(rmsnorm_candidate(""), {0}), base::Error);
+}
+
+TEST(Evaluator, ClaimsCompareWithMlxAndSayWhyNot) {
+  const auto evaluator = rmsnorm_evaluator();
+  const std::string sleeps =
+      rmsnorm_source("usleep(2000);", "", "extern \"C\" int usleep(unsigned);");
+  const auto slow = rmsnorm_candidate(sleeps);
+  const auto honest = rmsnorm_candidate(rmsnorm_source(""));
+  const auto claims = evaluator->claims({{honest, slow}, {}});
+  ASSERT_EQ(claims.size(), 2u);
+  for (const Claim& claim : claims) {
+    EXPECT_EQ(claim.dims, small_sizes()[0]);
+    EXPECT_TRUE(claim.baseline == "plain" || claim.baseline == "compiled");
+    EXPECT_LE(claim.metrics.speedup_lo, claim.metrics.speedup_vs_ref);
+    EXPECT_LE(claim.metrics.speedup_vs_ref, claim.metrics.speedup_hi);
+    EXPECT_GT(claim.metrics.single_us, 0);
+    EXPECT_GT(claim.metrics.baseline_us, 0);
+    EXPECT_LE(claim.metrics.error_bound_used, 1);
+  }
+  EXPECT_EQ(claims[1].candidate_id, slow.id());
+  EXPECT_FALSE(claims[1].claimed);
+  EXPECT_NE(claims[1].reason.find("lies below 1"), std::string::npos) << claims[1].reason;
+}
+
+TEST(Evaluator, AWrongFinalistIsNoClaim) {
+  const auto evaluator = rmsnorm_evaluator();
+  const auto claims = evaluator->claims({{rmsnorm_candidate(rmsnorm_source("", "y[0] += 1;")),
+                                          rmsnorm_candidate(rmsnorm_source(""))}});
+  ASSERT_EQ(claims.size(), 2u);
+  EXPECT_FALSE(claims[0].claimed);
+  EXPECT_EQ(claims[0].reason.substr(0, 5), "wrong") << claims[0].reason;
+  EXPECT_GT(claims[1].metrics.latency_us, 0);
+}
+
+TEST(Evaluator, AaPairsTimeTheIncumbentAgainstItself) {
+  const auto evaluator = rmsnorm_evaluator();
+  EXPECT_TRUE(evaluator->aa().empty());
+  verdicts(*evaluator, {rmsnorm_candidate(rmsnorm_source(""))});
+  const auto results = evaluator->aa();
+  ASSERT_EQ(results.size(), 2u);
+  for (const AaResult& aa : results) {
+    EXPECT_LE(aa.lo, aa.ratio);
+    EXPECT_LE(aa.ratio, aa.hi);
+    EXPECT_GE(aa.spread, 1);
+  }
+}
+
+TEST(Evaluator, InterruptAbandonsTheEvaluationInFlight) {
+  const auto evaluator = rmsnorm_evaluator();
+  const auto hangs = rmsnorm_candidate(rmsnorm_source("for (;;) __asm__ volatile(\"\");"));
+  std::thread other;
+  int calls = 0;
+  evaluator->evaluate({rmsnorm_candidate(rmsnorm_source("")), hangs, hangs},
+                      [&](size_t, const spec::Verdict&) {
+                        ++calls;
+                        other = std::thread([&] {
+                          std::this_thread::sleep_for(std::chrono::milliseconds(100));
+                          evaluator->interrupt();
+                        });
+                      });
+  other.join();
+  EXPECT_EQ(calls, 1);
+}
+
+TEST(Evaluator, SecondsSayWhereTheTimeWent) {
+  const auto evaluator = rmsnorm_evaluator();
+  verdicts(*evaluator, {rmsnorm_candidate(rmsnorm_source(""))});
+  for (const char* part : {"prove", "time", "reference"})
+    EXPECT_GT(evaluator->seconds().at(part).get<double>(), 0) << part;
+  EXPECT_EQ(evaluator->seconds().at("claims"), 0.0);
+}
+
+TEST(Evaluator, RefusesWhatItCannotMean) {
+  const spec::Op& op = kernels::find_op("rmsnorm");
+  EXPECT_THROW(make_evaluator({&op, "cpu", spec::Dtype::float32, {}}, {}), base::Error);
+  EXPECT_THROW(make_evaluator({&op, "abacus", spec::Dtype::float32, small_sizes()}, {}),
+               base::Error);
+  EvaluateOptions options;
+  options.params = {1, 2, 3};
+  EXPECT_THROW(make_evaluator({&op, "cpu", spec::Dtype::float32, small_sizes()}, options),
+               base::Error);
+}
+
+TEST(Evaluator, AWorkerThatIsNoneIsAnErrorThatNamesIt) {
+  EvaluateOptions options;
+  options.worker_program = "/nowhere/kd";
+  const auto evaluator = make_evaluator(
+      {&kernels::find_op("rmsnorm"), "cpu", spec::Dtype::float32, small_sizes()}, options);
+  try {
+    verdicts(*evaluator, {rmsnorm_candidate(rmsnorm_source(""))});
+    FAIL() << "no error";
+  } catch (const base::Error& error) {
+    EXPECT_NE(std::string(error.what()).find("/nowhere/kd"), std::string::npos) << error.what();
+    EXPECT_EQ(error.exit_code(), 1);
+  }
+}
+
+}  // namespace
+}  // namespace mlx_kd::evaluate
