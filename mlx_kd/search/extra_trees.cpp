@@ -2,28 +2,36 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace mlx_kd::search {
 
 ExtraTrees::ExtraTrees(const Features& features, const std::vector<size_t>& points,
                        const std::vector<double>& targets, const TreeSettings& settings,
-                       uint64_t seed)
-    : features_(&features), settings_(settings), coordinates_(points.size() * features.dims()) {
-  for (size_t dim = 0; dim < features.dims(); ++dim) ordered_.push_back(features.ordered(dim));
-  for (size_t i = 0; i < points.size(); ++i) {
-    double* x = coordinates_.data() + i * features.dims();
-    coordinates_of(points[i], x);
-    rows_.push_back({targets[i], x});
+                       uint64_t seed, Hints hints)
+    : features_(&features), settings_(settings), hints_(std::move(hints)) {
+  std::vector<double> x;
+  for (size_t point : points) {
+    coordinates_of(point, x);
+    coordinates_.insert(coordinates_.end(), x.begin(), x.end());
   }
+  for (size_t dim = 0; dim < x.size(); ++dim)
+    ordered_.push_back(dim >= features.dims() || features.ordered(dim));
+  for (size_t i = 0; i < points.size(); ++i)
+    rows_.push_back({targets[i], coordinates_.data() + i * x.size()});
   base::Random random(seed);
   for (size_t tree = 0; tree < settings.trees; ++tree) grow(random);
 }
 
-void ExtraTrees::coordinates_of(size_t point, double* x) const {
-  for (size_t dim = 0; dim < ordered_.size(); ++dim) {
+void ExtraTrees::coordinates_of(size_t point, std::vector<double>& x) const {
+  x.clear();
+  for (size_t dim = 0; dim < features_->dims(); ++dim) {
     const uint8_t level = features_->level(point, dim);
-    x[dim] = ordered_[dim] ? features_->position(dim, level) : level;
+    x.push_back(features_->ordered(dim) ? features_->position(dim, level) : level);
   }
+  if (!hints_) return;
+  const std::vector<double> hints = hints_(point);
+  x.insert(x.end(), hints.begin(), hints.end());
 }
 
 void ExtraTrees::grow(base::Random& random) {
@@ -117,8 +125,8 @@ ExtraTrees::Split ExtraTrees::best_split(const Range& range, double all,
 }
 
 ExtraTrees::Spread ExtraTrees::predict(size_t point) const {
-  std::vector<double> x(ordered_.size());
-  coordinates_of(point, x.data());
+  std::vector<double> x;
+  coordinates_of(point, x);
   double sum = 0, squares = 0;
   for (uint32_t node : roots_) {
     while (nodes_[node].left != 0)

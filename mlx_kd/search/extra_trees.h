@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "mlx_kd/base/random.h"
@@ -19,8 +20,11 @@ struct TreeSettings {
 // at a random position, choices into one value and the others.
 class ExtraTrees {
  public:
+  // Numbers beside the features, the same count for each point; none by default.
+  using Hints = std::function<std::vector<double>(size_t point)>;
   ExtraTrees(const Features& features, const std::vector<size_t>& points,
-             const std::vector<double>& targets, const TreeSettings& settings, uint64_t seed);
+             const std::vector<double>& targets, const TreeSettings& settings, uint64_t seed,
+             Hints hints = {});
 
   struct Spread {
     double mean, sd;  // over the trees
@@ -46,7 +50,7 @@ class ExtraTrees {
     size_t begin, end;  // of rows_
     uint32_t node;
   };
-  void coordinates_of(size_t point, double* x) const;
+  void coordinates_of(size_t point, std::vector<double>& x) const;
   bool goes_left(const Split& split, const double* x) const;
   Split random_split(const Range& range, base::Random& random) const;
   double gain_of(const Split& split, const Range& range, double all) const;
@@ -57,8 +61,9 @@ class ExtraTrees {
 
   const Features* features_;
   TreeSettings settings_;
+  Hints hints_;
   std::vector<bool> ordered_;
-  std::vector<double> coordinates_;  // (points, dims): position, or the level of a choice
+  std::vector<double> coordinates_;  // (points, dims and hints): position, or the level of a choice
   std::vector<Row> rows_;            // permuted while growing
   std::vector<Node> nodes_;
   std::vector<uint32_t> roots_;

@@ -3,13 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 #include "mlx_kd/search/fixed_math.h"
 
 namespace mlx_kd::search {
 namespace {
 
-constexpr int kMaxScale = 3;
+constexpr int kMaxScale = 3, kLeastAmplitude = -5, kMostAmplitude = 2;
 
 }  // namespace
 
@@ -37,24 +38,35 @@ void GaussianProcess::tabulate(size_t dim) {
     }
 }
 
-double GaussianProcess::covariance(const uint8_t* a, const uint8_t* b) const {
-  if (tables_.empty()) return 1;
+void GaussianProcess::set_hints(Hints hints, const HintSettings& settings) {
+  hints_ = std::move(hints);
+  hint_settings_ = settings;
+}
+
+double GaussianProcess::covariance(const Place& a, const Place& b) const {
   double additive = 0, squared = 0;
   for (size_t dim = 0; dim < tables_.size(); ++dim) {
     const Table& table = tables_[dim];
-    const size_t at = a[dim] * table.width + b[dim];
+    const size_t at = a.levels[dim] * table.width + b.levels[dim];
     additive += table.additive[at];
     squared += table.squared[at];
   }
   const double r = std::sqrt(squared);
   const double sums = (1 - settings_.pairs) * additive + settings_.pairs * additive * additive;
-  return settings_.additive * sums + (1 - settings_.additive) * (1 + r) * fixed_exp(-r);
+  const double k = settings_.additive * sums + (1 - settings_.additive) * (1 + r) * fixed_exp(-r);
+  if (!hints_) return k;
+  const double agreement =
+      dot(a.hints.data(), b.hints.data(), a.hints.size()) / static_cast<double>(a.hints.size());
+  return std::ldexp(k, hint_settings_.amplitude) + hint_settings_.trust * agreement +
+         hint_settings_.level;
 }
 
-std::vector<uint8_t> GaussianProcess::levels_of(size_t point) const {
-  std::vector<uint8_t> levels(features_->dims());
-  for (size_t dim = 0; dim < levels.size(); ++dim) levels[dim] = features_->level(point, dim);
-  return levels;
+GaussianProcess::Place GaussianProcess::place_of(size_t point) const {
+  Place place{std::vector<uint8_t>(features_->dims()), {}};
+  for (size_t dim = 0; dim < place.levels.size(); ++dim)
+    place.levels[dim] = features_->level(point, dim);
+  if (hints_) place.hints = hints_(point);
+  return place;
 }
 
 void GaussianProcess::set_rows(const std::vector<size_t>& points) {
@@ -63,8 +75,8 @@ void GaussianProcess::set_rows(const std::vector<size_t>& points) {
       rows_.begin());
   if (shared < rows_.size()) projections_.clear();
   rows_ = points;
-  levels_.resize(shared);
-  for (size_t i = shared; i < rows_.size(); ++i) levels_.push_back(levels_of(rows_[i]));
+  places_.resize(shared);
+  for (size_t i = shared; i < rows_.size(); ++i) places_.push_back(place_of(rows_[i]));
   factorise(shared);
 }
 
@@ -75,7 +87,7 @@ void GaussianProcess::factorise(size_t first_row) {
     row.resize(a + 1);
     for (size_t b = 0; b <= a; ++b) {
       const double rest =
-          covariance(levels_[a].data(), levels_[b].data()) - dot(row.data(), factor_[b].data(), b);
+          covariance(places_[a], places_[b]) - dot(row.data(), factor_[b].data(), b);
       row[b] = b < a ? rest / factor_[b][b] : std::sqrt(std::max(rest + settings_.noise, 1e-10));
     }
   }
@@ -96,15 +108,16 @@ Prediction GaussianProcess::predict(size_t point) {
   Projection& projection = projections_[point];
   std::vector<double>& w = projection.weights;
   if (w.size() < rows_.size()) {
-    const std::vector<uint8_t> levels = levels_of(point);
+    const Place place = place_of(point);
+    projection.variance = covariance(place, place);
     for (size_t a = w.size(); a < rows_.size(); ++a) {
-      const double k = covariance(levels_[a].data(), levels.data());
+      const double k = covariance(places_[a], place);
       w.push_back((k - dot(factor_[a].data(), w.data(), a)) / factor_[a][a]);
       projection.squared += w[a] * w[a];
     }
   }
   return {dot(w.data(), solved_.data(), w.size()),
-          std::sqrt(std::max(1 - projection.squared, 1e-12))};
+          std::sqrt(std::max(projection.variance - projection.squared, 1e-12))};
 }
 
 double GaussianProcess::log_likelihood() const {
@@ -113,21 +126,37 @@ double GaussianProcess::log_likelihood() const {
   return sum;
 }
 
+double GaussianProcess::refitted_likelihood() {
+  factorise(0);
+  solve_targets();
+  return log_likelihood();
+}
+
 bool GaussianProcess::try_scale(size_t dim, int scale, double& best) {
   const int before = scales_[dim];
   if (std::abs(scale) > kMaxScale) return false;
   scales_[dim] = scale;
   tabulate(dim);
-  factorise(0);
-  solve_targets();
-  const double likelihood = log_likelihood();
-  const double charge = settings_.shrinkage * (scale * scale - before * before);
-  if (likelihood - charge > best) {
+  const double likelihood = refitted_likelihood();
+  if (likelihood - settings_.shrinkage * (scale * scale - before * before) > best) {
     best = likelihood;
     return true;
   }
   scales_[dim] = before;
   tabulate(dim);
+  return false;
+}
+
+bool GaussianProcess::try_amplitude(int amplitude, double& best) {
+  if (amplitude < kLeastAmplitude || amplitude > kMostAmplitude) return false;
+  const int before = hint_settings_.amplitude;
+  hint_settings_.amplitude = amplitude;
+  const double likelihood = refitted_likelihood();
+  if (likelihood > best) {
+    best = likelihood;
+    return true;
+  }
+  hint_settings_.amplitude = before;
   return false;
 }
 
@@ -141,6 +170,8 @@ void GaussianProcess::fit_scales(base::Random& random) {
     const int scale = scales_[dim];
     if (!try_scale(dim, scale + 1, best)) try_scale(dim, scale - 1, best);
   }
+  const int amplitude = hint_settings_.amplitude;
+  if (hints_ && !try_amplitude(amplitude + 1, best)) try_amplitude(amplitude - 1, best);
   projections_.clear();
   factorise(0);
   solve_targets();

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <vector>
 
@@ -22,6 +23,15 @@ struct KernelSettings {
   double shrinkage = 0.15;  // w_j costs shrinkage w_j^2 of the log marginal likelihood
 };
 
+// With hints (numbers a point that are thought to go with the targets, such as other runs' values)
+// the covariance is 2^amplitude k(x, x') + trust (h(x) . h(x') / hints) + level: the targets may
+// follow the hints by more or less than their mean, and lie higher or lower as a whole. The
+// amplitude is fitted too.
+struct HintSettings {
+  double trust = 0.25, level = 0.1;
+  int amplitude = -2;
+};
+
 struct Prediction {
   double mean, sd;
 };
@@ -32,6 +42,10 @@ struct Prediction {
 class GaussianProcess {
  public:
   GaussianProcess(const Features& features, const KernelSettings& settings);
+
+  // The hints of a point, the same number for each; before the first rows.
+  using Hints = std::function<std::vector<double>(size_t point)>;
+  void set_hints(Hints hints, const HintSettings& settings);
 
   // Makes the training rows these points (repeats allowed); what they share with the rows so far,
   // from the first on, is kept.
@@ -49,17 +63,27 @@ class GaussianProcess {
   struct Projection {
     std::vector<double> weights;  // L^-1 k(rows, point)
     double squared = 0;           // of its norm
+    double variance = 1;          // k(point, point)
+  };
+  // A point as covariances see it.
+  struct Place {
+    std::vector<uint8_t> levels;
+    std::vector<double> hints;
   };
   void tabulate(size_t dim);
-  double covariance(const uint8_t* a, const uint8_t* b) const;
-  std::vector<uint8_t> levels_of(size_t point) const;
+  double covariance(const Place& a, const Place& b) const;
+  Place place_of(size_t point) const;
   void factorise(size_t first_row);
   void solve_targets();
   double log_likelihood() const;
+  double refitted_likelihood();
   bool try_scale(size_t dim, int scale, double& best);
+  bool try_amplitude(int amplitude, double& best);
 
   const Features* features_;
   KernelSettings settings_;
+  Hints hints_;
+  HintSettings hint_settings_;
   std::vector<int> scales_;
   struct Table {
     size_t width;
@@ -67,9 +91,9 @@ class GaussianProcess {
   };
   std::vector<Table> tables_;
   std::vector<size_t> rows_;
-  std::vector<std::vector<uint8_t>> levels_;  // of each row
-  std::vector<std::vector<double>> factor_;   // lower triangle L of K + noise I, row by row
-  std::vector<double> targets_, solved_;      // y, L^-1 y
+  std::vector<Place> places_;                // of each row
+  std::vector<std::vector<double>> factor_;  // lower triangle L of K + noise I, row by row
+  std::vector<double> targets_, solved_;     // y, L^-1 y
   std::map<size_t, Projection> projections_;
 };
 

@@ -60,6 +60,10 @@ TourSettings tour_settings(const StrategyOptions& options) {
 
 }  // namespace
 
+void Strategy::add_prior(const std::vector<Observation>&) {
+  base::misuse("search", "this strategy takes no warm start: use strategy 'tours'");
+}
+
 const std::vector<std::string>& strategy_names() {
   static const std::vector<std::string> names = {"tours", "random", "exhaustive", "annealing",
                                                  "genetic"};

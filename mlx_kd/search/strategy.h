@@ -51,6 +51,10 @@ class Strategy {
   // the points still pending alone: observing the records of a broken run, in order, continues it
   // as if it had not been broken.
   virtual void observe(const Observation& observation) = 0;
+  // What an earlier run on a neighbouring size, type or device observed, as points of this space;
+  // before the first propose() and observe(), once a run. It guides the first evaluations and is
+  // doubted as evidence comes in. Misuse (room search) unless the strategy is "tours".
+  virtual void add_prior(const std::vector<Observation>& run);
   // What the strategy expects the last proposed point to improve on the best value, in the unit of
   // values (0.01: about 1 %); nothing where it has no model, or too little evidence for one.
   virtual std::optional<double> expected_gain() const { return std::nullopt; }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
+#include <utility>
 
 #include "mlx_kd/search/fixed_math.h"
 
@@ -10,6 +12,16 @@ namespace {
 
 // What random numbers are drawn for.
 enum Purpose : uint64_t { kTours, kCentre, kKind, kScales, kTrees };
+
+// Mean and standard deviation, which is positive.
+std::pair<double, double> moments(const std::vector<double>& values) {
+  const double count = static_cast<double>(values.size());
+  double sum = 0, squares = 0;
+  for (double v : values) sum += v;
+  const double mean = sum / count;
+  for (double v : values) squares += (v - mean) * (v - mean);
+  return {mean, std::sqrt(squares / count) + 1e-12};
+}
 
 }  // namespace
 
@@ -20,6 +32,7 @@ TourSearch::TourSearch(const Points& points, const TourSettings& settings, uint6
       graph_(features_, settings.knn),
       tours_(features_, settings.tours, random_at(seed, 0, kTours).next()),
       history_(points),
+      prior_(features_),
       covered_(settings.tours),
       process_(features_, settings.kernel),
       next_scales_(settings.first_scales) {}
@@ -40,6 +53,7 @@ void TourSearch::observe(const Observation& observation) {
   beliefs_.erase(observation.point);
   const size_t size = history_.size();
   if (history_.valid() < 2) return;
+  set_level();
   if (size <= settings_.process_limit && size >= next_scales_) {
     load_process(false);
     base::Random random = random_at(seed_, size, kScales);
@@ -57,12 +71,14 @@ void TourSearch::observe(const Observation& observation) {
 TourSearch::Choice TourSearch::choose() {
   expected_gain_.reset();
   const size_t step = history_.step();
+  if (prior_.runs() > 0 && history_.valid() < 2) return prior_choice();
   if (step == 0) return {centre_point(), 0};
-  if (step < settings_.initial || history_.valid() < 2) return {spread_point(), history_.best()};
+  const bool spreading = step < settings_.initial && prior_.runs() == 0;
+  if (spreading || history_.valid() < 2) return {spread_point(), history_.best()};
   const double kind = random_at(seed_, step, kKind).uniform();
-  if (kind < settings_.novelty) return {coverage_stop(step % tours_.count()), capped(kFailed)};
+  if (kind < settings_.novelty) return {coverage_stop(step % tours_.count()), cap_};
   const std::vector<size_t> found = candidates(kind < settings_.novelty + settings_.exploit);
-  if (found.empty()) return {coverage_stop(step % tours_.count()), capped(kFailed)};
+  if (found.empty()) return {coverage_stop(step % tours_.count()), cap_};
   return history_.size() <= settings_.process_limit ? best_by_process(found) : best_by_trees(found);
 }
 
@@ -149,16 +165,61 @@ std::vector<size_t> TourSearch::candidates(bool moves_only) {
   std::vector<size_t> found = moves_of_best();
   if (!moves_only || found.empty())
     for (size_t stop : far_stops(settings_.stops)) found.push_back(stop);
+  if (!moves_only)
+    for (size_t point : best_of_prior()) found.push_back(point);
   std::sort(found.begin(), found.end());
   found.erase(std::unique(found.begin(), found.end()), found.end());
   return found;
 }
 
-double TourSearch::capped(double value) const {
-  const double valid = static_cast<double>(history_.valid());
-  size_t rank = std::max<size_t>(1, static_cast<size_t>(settings_.cap * valid + 0.5));
-  rank = std::min(rank, history_.valid() - 1);
-  return std::min(value, history_.value(history_.ranking()[rank]));
+void TourSearch::add_prior(const std::vector<Observation>& run) {
+  prior_.add(run);
+  if (prior_.runs() == 0) return;
+  const double spread = prior_.spread();
+  const auto scaled = [this, spread](size_t point) {
+    std::vector<double> opinions = prior_.opinions(point);
+    for (double& opinion : opinions) opinion /= spread;
+    return opinions;
+  };
+  process_.set_hints(scaled, settings_.hints);
+}
+
+double TourSearch::expected(size_t point) {
+  return prior_.runs() == 0 ? 0 : prior_.mean_opinion(point);
+}
+
+std::vector<size_t> TourSearch::best_of_prior() {
+  std::vector<size_t> best;
+  if (prior_.runs() == 0) return best;
+  for (size_t point : prior_.ranking()) {
+    if (best.size() == settings_.prior_stops) break;
+    if (!history_.taken(point)) best.push_back(point);
+  }
+  return best;
+}
+
+// Before there are two values to learn from: what the earlier runs liked best.
+TourSearch::Choice TourSearch::prior_choice() {
+  const std::vector<size_t> best = best_of_prior();
+  const size_t tour = history_.step() % tours_.count();
+  return {best.empty() ? coverage_stop(tour) : best[0], history_.best()};
+}
+
+// A prior says where the median of all points lies; without one, what was seen must do.
+void TourSearch::set_level() {
+  const size_t valid = history_.valid();
+  const std::vector<uint32_t>& ranking = history_.ranking();
+  if (prior_.runs() == 0) {
+    const size_t rank = static_cast<size_t>(settings_.cap * static_cast<double>(valid) + 0.5);
+    cap_ = history_.value(ranking[std::min(std::max<size_t>(1, rank), valid - 1)]);
+    return;
+  }
+  std::vector<double> rest;
+  for (size_t i = 0; i < valid; ++i)
+    rest.push_back(history_.value(ranking[i]) - expected(history_.point(ranking[i])));
+  std::nth_element(rest.begin(), rest.begin() + static_cast<long>(valid / 2), rest.end());
+  level_ = rest[valid / 2];
+  cap_ = std::max(level_, history_.value(ranking[1]));
 }
 
 void TourSearch::load_process(bool with_pending) {
@@ -166,18 +227,13 @@ void TourSearch::load_process(bool with_pending) {
   std::vector<double> targets;
   for (size_t i = 0; i < history_.size(); ++i) {
     rows.push_back(history_.point(i));
-    targets.push_back(capped(history_.value(i)));
+    targets.push_back(capped(history_.value(i)) - expected(history_.point(i)));
   }
-  const double count = static_cast<double>(targets.size());
-  double sum = 0, squares = 0;
-  for (double y : targets) sum += y;
-  mean_ = sum / count;
-  for (double y : targets) squares += (y - mean_) * (y - mean_);
-  sd_ = std::sqrt(squares / count) + 1e-12;
+  std::tie(mean_, sd_) = prior_.runs() == 0 ? moments(targets) : std::pair(level_, prior_.spread());
   if (with_pending)
     for (size_t point : history_.pending()) {
       rows.push_back(point);
-      targets.push_back(capped(beliefs_.at(point)));
+      targets.push_back(capped(beliefs_.at(point)) - expected(point));
     }
   for (double& y : targets) y = (y - mean_) / sd_;
   process_.set_rows(rows);
@@ -190,7 +246,8 @@ TourSearch::Choice TourSearch::best_by_process(const std::vector<size_t>& found)
   Choice best{found[0], 0};
   double most = -HUGE_VAL, gain = 0;
   for (size_t point : found) {
-    const Prediction belief = process_.predict(point);
+    Prediction belief = process_.predict(point);
+    belief.mean += expected(point) / sd_;
     const double score = log_expected_improvement(goal - settings_.margin, belief.mean, belief.sd);
     if (score <= most) continue;
     most = score;
@@ -209,7 +266,9 @@ void TourSearch::fit_trees() {
     targets.push_back(capped(history_.value(i)));
   }
   const uint64_t seed = random_at(seed_, history_.size(), kTrees).next();
-  trees_.emplace(features_, rows, targets, settings_.trees, seed);
+  ExtraTrees::Hints hints;
+  if (prior_.runs() > 0) hints = [this](size_t point) { return prior_.opinions(point); };
+  trees_.emplace(features_, rows, targets, settings_.trees, seed, std::move(hints));
   tree_beliefs_.clear();
 }
 

@@ -2,6 +2,7 @@
 // Hamiltonian tours; docs/search.md says why each part is there.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "mlx_kd/search/gaussian_process.h"
 #include "mlx_kd/search/history.h"
 #include "mlx_kd/search/neighbors.h"
+#include "mlx_kd/search/prior.h"
 #include "mlx_kd/search/tours.h"
 
 namespace mlx_kd::search {
@@ -33,7 +35,9 @@ struct TourSettings {
   double scales_growth = 1.2;  // and by which factor they grow until the next time
   double trees_growth = 1.05;  // the same for the trees
   double confidence = 2;       // the trees rank by mean - confidence sd
+  size_t prior_stops = 32;     // best points of the prior among the candidates, where there is one
   KernelSettings kernel;
+  HintSettings hints;
   TreeSettings trees;
 };
 
@@ -42,6 +46,7 @@ class TourSearch : public Strategy {
   TourSearch(const Points& points, const TourSettings& settings, uint64_t seed);
   std::vector<size_t> propose(size_t count) override;
   void observe(const Observation& observation) override;
+  void add_prior(const std::vector<Observation>& run) override;
   std::optional<double> expected_gain() const override { return expected_gain_; }
 
  private:
@@ -52,6 +57,8 @@ class TourSearch : public Strategy {
   Choice choose();
   size_t centre_point();
   size_t spread_point();
+  Choice prior_choice();
+  std::vector<size_t> best_of_prior();
   size_t coverage_stop(size_t tour);
   bool clear_of_taken(size_t tour, uint64_t position);
   std::vector<size_t> moves_of_best();
@@ -59,7 +66,9 @@ class TourSearch : public Strategy {
   std::vector<size_t> candidates(bool moves_only);
   Choice best_by_process(const std::vector<size_t>& candidates);
   Choice best_by_trees(const std::vector<size_t>& candidates);
-  double capped(double value) const;
+  double expected(size_t point);  // by the prior, relative to level_; 0 without one
+  void set_level();
+  double capped(double value) const { return std::min(value, cap_); }
   void load_process(bool with_pending);
   void fit_trees();
 
@@ -69,10 +78,13 @@ class TourSearch : public Strategy {
   Graph graph_;
   Tours tours_;
   History history_;
+  Prior prior_;
   std::map<size_t, double> beliefs_;  // of pending points
   std::vector<uint64_t> covered_;     // stops of each long tour that are all taken
   GaussianProcess process_;
-  double mean_ = 0, sd_ = 1;  // of the capped values: what the process standardises by
+  double cap_ = kFailed;      // what bad values and failures count as
+  double level_ = 0;          // with a prior: of values less what it expects
+  double mean_ = 0, sd_ = 1;  // what the process standardises by
   size_t next_scales_, next_trees_ = 0;
   std::optional<ExtraTrees> trees_;
   std::map<size_t, ExtraTrees::Spread> tree_beliefs_;  // of the trees as they are
