@@ -2,7 +2,6 @@
 find_package(Threads REQUIRED)
 find_package(nlohmann_json 3.11 REQUIRED)
 find_package(CLI11 2.1 REQUIRED)
-find_package(Eigen3 3.4 REQUIRED)
 find_package(ZLIB REQUIRED)
 
 # MLX comes as a wheel: MLX_KD_MLX_DIR names its package folder (python -m mlx --cmake-dir).

@@ -41,7 +41,15 @@ pid_t spawn(const std::vector<std::string>& argv, int write_fd) {
   posix_spawn_file_actions_adddup2(&actions, write_fd, 2);
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
+  sigset_t none, pipe_signal;
+  sigemptyset(&none);
+  sigemptyset(&pipe_signal);
+  sigaddset(&pipe_signal, SIGPIPE);
+  posix_spawnattr_setsigmask(
+      &attributes, &none);  // we may block or ignore some; the program must not inherit that
+  posix_spawnattr_setsigdefault(&attributes, &pipe_signal);
+  posix_spawnattr_setflags(&attributes,
+                           POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   auto arguments = argv;
   auto variables = environment_with_c_locale();
   pid_t pid = 0;

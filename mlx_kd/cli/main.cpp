@@ -1,5 +1,6 @@
 // The program kd. Data on stdout, progress and messages on stderr; exit 0, 1 (failure), 2 (misuse),
 // 130 (Ctrl-C).
+#include <csignal>
 #include <cstdio>
 #include <exception>
 
@@ -26,11 +27,14 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", "kd " + mlx_kd::base::version());
   app.require_subcommand(1);
   mlx_kd::cli::add_all_verbs(app);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is a full disk like any other: an error, not a death
   try {
     app.parse(argc, argv);
     return 0;
   } catch (const CLI::ParseError& error) {
     return report(app, error);
+  } catch (const mlx_kd::cli::Exit& exit) {
+    return exit.code;
   } catch (const mlx_kd::base::Error& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return error.exit_code();

@@ -8,4 +8,9 @@ namespace mlx_kd::cli {
 
 void add_all_verbs(CLI::App& app);  // generated
 
+// What a verb throws to end with an exit code of its own after it has said why (130 after Ctrl-C).
+struct Exit {
+  int code;
+};
+
 }  // namespace mlx_kd::cli

@@ -14,7 +14,7 @@ using base::Json;
 
 constexpr const char* kDamaged = ": the file is damaged or not a pack";
 
-// The field, or null if it is absent or null itself.
+// The field, or nullptr if it is absent or null itself.
 const Json* find(const Json& object, const char* name) {
   const auto found = object.find(name);
   return found == object.end() || found->is_null() ? nullptr : &*found;
@@ -25,7 +25,7 @@ std::string text_or(const Json& object, const char* name, const std::string& oth
   if (!value) return otherwise;
   if (!value->is_string())
     base::misuse("packs", std::string("'") + name + "' is no text" + kDamaged);
-  return value->get<std::string>();
+  return value->get_ref<const std::string&>().empty() ? otherwise : value->get<std::string>();
 }
 
 std::string text(const Json& object, const char* name) {

@@ -1,5 +1,5 @@
 // A strategy decides what to evaluate next. Pure: no clock, no I/O, no MLX; the same seed and the
-// same observations give the same walk, to the byte.
+// same observations give the same walk, to the byte, on every machine.
 #pragma once
 
 #include <memory>
@@ -15,32 +15,49 @@ namespace mlx_kd::search {
 struct Observation {
   size_t point = 0;
   bool failed = false;  // did not compile, wrong, timed out, ...
-  double value =
-      0;  // objective to minimise, a logarithm of time (any base, any offset); unused if failed
-  double cost = 1;  // what evaluating it took, in any fixed unit; 1 where it is not known
+  double value = 0;  // objective to minimise, a natural logarithm of time (any offset); unused if
+                     // failed, and one that is not finite counts as failed
+  double cost = 1;   // what evaluating it took, in any fixed unit; 1 where it is not known
 };
 
-// An option left out means the strategy's own setting; one that is given overrides its counterpart.
+// An option left out means the strategy's own setting; one that is given overrides its counterpart,
+// named here. Strategies that have no such part refuse it.
 struct StrategyOptions {
-  std::optional<int> neighbors;            // graph moves considered round each of the best
-  std::optional<int> knn;                  // edges a point has in the kNN graph
-  std::optional<int> tours;                // Hamiltonian tours in the union
-  std::optional<double> exploit_fraction;  // share of a batch for neighbours of the best, in [0, 1]
-  std::optional<double>
-      novelty_fraction;  // share of a batch for far points, in [0, 1]; the sum is at most 1
-  std::optional<int> min_tour_gap;  // least distance along a tour between two stops of one walk
-  uint64_t budget = 0;              // evaluations planned in all, 0 if unknown
+  std::optional<int> neighbors;            // tours: the nearest graph moves taken of each of the
+                                           // best points, instead of all; >= 0 (0: no moves)
+  std::optional<int> knn;                  // tours: edges a point has in the kNN graph beside its
+                                           // Hamming-1 neighbours, instead of 12; >= 0
+  std::optional<int> tours;                // tours: Hamiltonian tours in the union, instead of 4;
+                                           // >= 1
+  std::optional<double> exploit_fraction;  // tours: share of steps that choose among the neighbours
+                                           // of the best alone, instead of 0; in [0, 1]
+  std::optional<double> novelty_fraction;  // tours: share of steps that take the next unseen stop
+                                           // of a long tour unasked, instead of 0.02; in [0, 1];
+                                           // the two shares sum to at most 1
+  std::optional<int> min_tour_gap;         // tours: stops of a short tour between a tour candidate
+                                           // and any point taken, instead of 0; >= 0
+  uint64_t budget = 0;                     // evaluations planned in all, 0 if unknown: annealing
+                                           // cools over it, the others do not need it
 };
 
 class Strategy {
  public:
   virtual ~Strategy() = default;
-  // Up to `count` points not proposed before, best first; fewer (or none) only when the space runs
-  // out.
+  // Up to `count` points not taken before (proposed or observed), best first; fewer (or none) only
+  // when the space runs out.
   virtual std::vector<size_t> propose(size_t count) = 0;
   // What came of a proposed point; also called for points that were never proposed (a resumed run's
-  // records, a warm start). Order matters.
+  // records, a warm start). Order matters. The walk is a function of the seed, the observations and
+  // the points still pending alone: observing the records of a broken run, in order, continues it
+  // as if it had not been broken.
   virtual void observe(const Observation& observation) = 0;
+  // What an earlier run on a neighbouring size, type or device observed, as points of this space;
+  // before the first propose() and observe(), once a run. It guides the first evaluations and is
+  // doubted as evidence comes in. Misuse (room search) unless the strategy is "tours".
+  virtual void add_prior(const std::vector<Observation>& run);
+  // What the strategy expects the last proposed point to improve on the best value, in the unit of
+  // values (0.01: about 1 %); nothing where it has no model, or too little evidence for one.
+  virtual std::optional<double> expected_gain() const { return std::nullopt; }
 };
 
 const std::vector<std::string>& strategy_names();  // "tours" first: the default

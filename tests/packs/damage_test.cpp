@@ -56,7 +56,7 @@ TEST(DamagedPack, BytesThatChangeNeverDoMoreThanAMessage) {
   base::Random rng(7);
   int packs = 0, others = 0;
   for (const std::string& good : good_texts())
-    for (int i = 0; i < 2000; ++i) ++(is_pack(mutated(good, rng)) ? packs : others);
+    for (int i = 0; i < 600; ++i) ++(is_pack(mutated(good, rng)) ? packs : others);
   EXPECT_GT(packs, 100);  // both ways were taken
   EXPECT_GT(others, 100);
 }
@@ -72,20 +72,8 @@ void collect(const Json& value, const Json::json_pointer& here,
 }
 
 TEST(DamagedPack, ValuesOfAnyTypeAnywhereNeverDoMoreThanAMessage) {
-  const std::vector<Json> values = {nullptr,
-                                    true,
-                                    -1,
-                                    0,
-                                    uint64_t(-1),
-                                    1e308,
-                                    "",
-                                    "metal",
-                                    "4",
-                                    Json::array(),
-                                    Json::object(),
-                                    {1, 2},
-                                    {{"a", 1}},
-                                    Json::array({nullptr})};
+  const std::vector<Json> values = {nullptr, true,           -1,    uint64_t(-1), "",
+                                    "4",     Json::object(), {1, 2}};
   for (const std::string& good : good_texts()) {
     const Json root = Json::parse(good);
     std::vector<Json::json_pointer> places;

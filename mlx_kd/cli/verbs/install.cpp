@@ -37,7 +37,8 @@ void print_table(const packs::InstallResult& result, const std::string& output) 
                     change.entry.candidate_id, change.why});
   }
   std::fputs(table_text(rows).c_str(), stdout);
-  std::printf("%s: %zu other entries kept\n", output.c_str(), result.foreign);
+  const std::string others = counted(result.foreign, "other entry", "other entries");
+  std::printf("%s: %s kept\n", output.c_str(), others.c_str());
 }
 
 void install(const Options& options) {

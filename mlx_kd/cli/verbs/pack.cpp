@@ -38,8 +38,8 @@ void print_table(const packs::MergeResult& result, const std::string& out) {
                     drop.origin, drop.why});
   }
   if (rows.size() > 1) std::fputs(table_text(rows).c_str(), stdout);
-  std::printf("%s: %zu entries, %zu dropped\n", out.c_str(), result.pack.entries.size(),
-              result.dropped.size());
+  const std::string entries = counted(result.pack.entries.size(), "entry", "entries");
+  std::printf("%s: %s, %zu dropped\n", out.c_str(), entries.c_str(), result.dropped.size());
 }
 
 void pack(const Options& options) {

@@ -51,17 +51,18 @@ std::vector<std::string> row_of(const packs::Entry& entry) {
           entry.language,
           number("%.4g", entry.metrics.latency_us),
           speedup(entry.metrics),
+          entry.protocol.substr(0, 12),
           key.device_name + " (" + key.device_arch + ")",
-          target_text(entry.target),
-          entry.protocol.substr(0, 12)};
+          target_text(entry.target)};
 }
 
 void print_table(const packs::Pack& pack, const std::string& path) {
-  Rows rows = {{"op", "dtype", "shape", "kernel", "language", "us", "speed-up", "device", "target",
-                "protocol"}};
+  Rows rows = {{"op", "dtype", "shape", "kernel", "language", "us", "speed-up", "protocol",
+                "device", "target"}};
   for (const packs::Entry& entry : pack.entries) rows.push_back(row_of(entry));
   if (rows.size() > 1) std::fputs(table_text(rows).c_str(), stdout);
-  std::printf("%s: %zu entries, schema %d\n", path.c_str(), pack.entries.size(), pack.schema);
+  const std::string entries = counted(pack.entries.size(), "entry", "entries");
+  std::printf("%s: %s, schema %d\n", path.c_str(), entries.c_str(), pack.schema);
 }
 
 // The pack as schema 3, without the texts of kernels.

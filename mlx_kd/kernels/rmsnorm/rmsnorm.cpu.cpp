@@ -217,6 +217,20 @@ KD_INLINE void put(T* to, Step step) {
     store(to, step);
 }
 
+// A product that is rounded: the compiler cannot see through to fuse it with a sum, which it would
+// do in one loop and not in another.
+[[maybe_unused]] KD_INLINE Floats product(Floats a, Floats b) {
+  Floats ab = a * b;
+#if defined(__AVX512F__)
+  asm("" : "+v"(ab));
+#elif defined(__x86_64__)
+  asm("" : "+x"(ab));
+#elif defined(__aarch64__)
+  asm("" : "+w"(ab));
+#endif
+  return ab;
+}
+
 [[maybe_unused]] KD_INLINE Step load_some(const T* from, long count) {
   T whole[kStep] = {};
   for (long i = 0; i < count; ++i) whole[i] = from[i];
@@ -230,7 +244,7 @@ KD_INLINE void put(T* to, Step step) {
 }
 
 // Elements before the first address that stream() takes, at most `limit`.
-KD_INLINE long head_of(const T* to, long limit) {
+[[maybe_unused]] KD_INLINE long head_of(const T* to, long limit) {
   const long head = long(-(unsigned long)to % kStepBytes / sizeof(T));
   return head < limit ? head : limit;
 }
@@ -264,7 +278,9 @@ KD_INLINE float total(Floats sum) {
   return sum[0] + sum[1];
 }
 
-KD_INLINE float reciprocal_root(float value) {
+// rsqrt(sum / d + eps). One copy for all block heights, so that a row has the same bits in each.
+static __attribute__((noinline)) float scale_of(float sum, long d, float eps) {
+  const float value = sum * float(1.0 / double(d)) + eps;
 #if RSQRT && defined(__SSE__)
   typedef float Four __attribute__((vector_size(16)));
   const float estimate = __builtin_ia32_rsqrtss(Four{value, 0, 0, 0})[0];
@@ -280,7 +296,7 @@ KD_INLINE void add_squares(Floats (&sums)[R], const Step (&steps)[R]) {
   KD_UNROLL
   for (int r = 0; r < R; ++r) {
     KD_UNROLL
-    for (int p = 0; p < kParts; ++p) sums[r] += steps[r].part[p] * steps[r].part[p];
+    for (int p = 0; p < kParts; ++p) sums[r] += product(steps[r].part[p], steps[r].part[p]);
   }
 }
 
@@ -352,9 +368,8 @@ static __attribute__((noinline)) void norm_rows(const T* __restrict x, const T* 
                                                 T* __restrict y, long d, float eps) {
   float scales[R];
   sum_squares<R>(x, d, scales);
-  const float inverse = float(1.0 / double(d));
   KD_UNROLL
-  for (int r = 0; r < R; ++r) scales[r] = reciprocal_root(scales[r] * inverse + eps);
+  for (int r = 0; r < R; ++r) scales[r] = scale_of(scales[r], d, eps);
   long j = STREAM ? head_of(y, d) : 0;
   if (j > 0) scale_some<R>(x, w, y, d, scales, j);
   for (; j + UNROLL * kStep <= d; j += UNROLL * kStep) {

@@ -221,6 +221,20 @@ KD_INLINE void put(T* to, Step step) {
     store(to, step);
 }
 
+// A product that is rounded: the compiler cannot see through to fuse it with a sum, which it would
+// do in one loop and not in another.
+[[maybe_unused]] KD_INLINE Floats product(Floats a, Floats b) {
+  Floats ab = a * b;
+#if defined(__AVX512F__)
+  asm("" : "+v"(ab));
+#elif defined(__x86_64__)
+  asm("" : "+x"(ab));
+#elif defined(__aarch64__)
+  asm("" : "+w"(ab));
+#endif
+  return ab;
+}
+
 [[maybe_unused]] KD_INLINE Step load_some(const T* from, long count) {
   T whole[kStep] = {};
   for (long i = 0; i < count; ++i) whole[i] = from[i];
@@ -234,7 +248,7 @@ KD_INLINE void put(T* to, Step step) {
 }
 
 // Elements before the first address that stream() takes, at most `limit`.
-KD_INLINE long head_of(const T* to, long limit) {
+[[maybe_unused]] KD_INLINE long head_of(const T* to, long limit) {
   const long head = long(-(unsigned long)to % kStepBytes / sizeof(T));
   return head < limit ? head : limit;
 }
@@ -268,7 +282,9 @@ KD_INLINE float total(Floats sum) {
   return sum[0] + sum[1];
 }
 
-KD_INLINE float reciprocal_root(float value) {
+// rsqrt(sum / d + eps). One copy for all block heights, so that a row has the same bits in each.
+static __attribute__((noinline)) float scale_of(float sum, long d, float eps) {
+  const float value = sum * float(1.0 / double(d)) + eps;
 #if RSQRT && defined(__SSE__)
   typedef float Four __attribute__((vector_size(16)));
   const float estimate = __builtin_ia32_rsqrtss(Four{value, 0, 0, 0})[0];
@@ -301,7 +317,7 @@ KD_INLINE Step sum_of(Step x, Step residual) {
 
 KD_INLINE void add_squares(Floats& sum, Step step) {
   KD_UNROLL
-  for (int p = 0; p < kParts; ++p) sum += step.part[p] * step.part[p];
+  for (int p = 0; p < kParts; ++p) sum += product(step.part[p], step.part[p]);
 }
 
 // One step of pass 1 at element `at` of the block: adds, keeps, squares.
@@ -433,9 +449,8 @@ static __attribute__((noinline)) void norm_rows(Block block, float eps) {
   block.kept = STREAM < 2 ? block.updated : scratch;
   float scales[R];
   sum_squares<R, kAgain>(block, scales);
-  const float inverse = float(1.0 / double(block.d));
   KD_UNROLL
-  for (int r = 0; r < R; ++r) scales[r] = reciprocal_root(scales[r] * inverse + eps);
+  for (int r = 0; r < R; ++r) scales[r] = scale_of(scales[r], block.d, eps);
   if constexpr (STREAM == 2)
     for (int r = 0; r < R; ++r) stream_updated<kAgain>(block, r * block.d);
   scale_rows<R, kAgain>(block, scales);

@@ -217,6 +217,20 @@ KD_INLINE void put(T* to, Step step) {
     store(to, step);
 }
 
+// A product that is rounded: the compiler cannot see through to fuse it with a sum, which it would
+// do in one loop and not in another.
+[[maybe_unused]] KD_INLINE Floats product(Floats a, Floats b) {
+  Floats ab = a * b;
+#if defined(__AVX512F__)
+  asm("" : "+v"(ab));
+#elif defined(__x86_64__)
+  asm("" : "+x"(ab));
+#elif defined(__aarch64__)
+  asm("" : "+w"(ab));
+#endif
+  return ab;
+}
+
 [[maybe_unused]] KD_INLINE Step load_some(const T* from, long count) {
   T whole[kStep] = {};
   for (long i = 0; i < count; ++i) whole[i] = from[i];
@@ -230,7 +244,7 @@ KD_INLINE void put(T* to, Step step) {
 }
 
 // Elements before the first address that stream() takes, at most `limit`.
-KD_INLINE long head_of(const T* to, long limit) {
+[[maybe_unused]] KD_INLINE long head_of(const T* to, long limit) {
   const long head = long(-(unsigned long)to % kStepBytes / sizeof(T));
   return head < limit ? head : limit;
 }
@@ -280,17 +294,8 @@ struct Angles {
   Floats c, s;
 };
 
-// The product is rounded: the compiler cannot see through to fuse it.
-KD_INLINE Floats product(Floats a, Floats b) {
-  Floats ab = a * b;
-#if EXACT && defined(__AVX512F__)
-  asm("" : "+v"(ab));
-#elif EXACT && defined(__x86_64__)
-  asm("" : "+x"(ab));
-#elif EXACT && defined(__aarch64__)
-  asm("" : "+w"(ab));
-#endif
-  return ab;
+KD_INLINE Floats term(Floats a, Floats b) {
+  return EXACT ? product(a, b) : a * b;
 }
 
 #if KD_DTYPE == 2
@@ -327,19 +332,19 @@ KD_INLINE void rotate(const T* x, T* y, Angles at) {
 #if KD_DTYPE == 2
   const Step v = load(x);
   const Floats a = v.part[0], b = v.part[1];
-  put<kPast>(y, {{product(a, at.c) - product(b, at.s), product(a, at.s) + product(b, at.c)}});
+  put<kPast>(y, {{term(a, at.c) - term(b, at.s), term(a, at.s) + term(b, at.c)}});
 #elif SPLIT
   const Floats first = load(x).part[0], second = load(x + kStep).part[0];
   const Floats a = __builtin_shufflevector(first, second, KD_EVEN);
   const Floats b = __builtin_shufflevector(first, second, KD_ODD);
-  const Floats ra = product(a, at.c) - product(b, at.s);
-  const Floats rb = product(a, at.s) + product(b, at.c);
+  const Floats ra = term(a, at.c) - term(b, at.s);
+  const Floats rb = term(a, at.s) + term(b, at.c);
   put<kPast>(y, {{__builtin_shufflevector(ra, rb, KD_LOW)}});
   put<kPast>(y + kStep, {{__builtin_shufflevector(ra, rb, KD_HIGH)}});
 #else
   const Floats v = load(x).part[0];
   const Floats swapped = __builtin_shufflevector(v, v, KD_SWAP);
-  put<kPast>(y, {{product(v, at.c) + product(swapped, at.s)}});
+  put<kPast>(y, {{term(v, at.c) + term(swapped, at.s)}});
 #endif
 }
 

@@ -220,6 +220,20 @@ KD_INLINE void put(T* to, Step step) {
     store(to, step);
 }
 
+// A product that is rounded: the compiler cannot see through to fuse it with a sum, which it would
+// do in one loop and not in another.
+[[maybe_unused]] KD_INLINE Floats product(Floats a, Floats b) {
+  Floats ab = a * b;
+#if defined(__AVX512F__)
+  asm("" : "+v"(ab));
+#elif defined(__x86_64__)
+  asm("" : "+x"(ab));
+#elif defined(__aarch64__)
+  asm("" : "+w"(ab));
+#endif
+  return ab;
+}
+
 [[maybe_unused]] KD_INLINE Step load_some(const T* from, long count) {
   T whole[kStep] = {};
   for (long i = 0; i < count; ++i) whole[i] = from[i];
@@ -233,7 +247,7 @@ KD_INLINE void put(T* to, Step step) {
 }
 
 // Elements before the first address that stream() takes, at most `limit`.
-KD_INLINE long head_of(const T* to, long limit) {
+[[maybe_unused]] KD_INLINE long head_of(const T* to, long limit) {
   const long head = long(-(unsigned long)to % kStepBytes / sizeof(T));
   return head < limit ? head : limit;
 }

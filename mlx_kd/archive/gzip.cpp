@@ -1,0 +1,51 @@
+#include "mlx_kd/archive/gzip.h"
+
+#include <zlib.h>
+
+#include <vector>
+
+#include "mlx_kd/base/error.h"
+
+namespace mlx_kd::archive {
+namespace {
+
+constexpr size_t kChunk = 1 << 18;
+constexpr int kGzipOnly = 15 + 16;  // the largest window; see inflateInit2
+
+struct Inflater {
+  z_stream stream{};
+  Inflater() { inflateInit2(&stream, kGzipOnly); }
+  ~Inflater() { inflateEnd(&stream); }
+  Inflater(const Inflater&) = delete;
+};
+
+}  // namespace
+
+bool is_gzip(std::string_view bytes) {
+  return bytes.size() >= 2 && bytes[0] == '\x1f' && bytes[1] == '\x8b';
+}
+
+std::string gunzip(std::string_view bytes, const std::string& origin, size_t max_bytes) {
+  Inflater inflater;
+  z_stream& z = inflater.stream;
+  std::vector<Bytef> input(bytes.begin(), bytes.end());
+  z.next_in = input.data();
+  z.avail_in = static_cast<uInt>(input.size());
+  std::string text, chunk(kChunk, '\0');
+  for (;;) {
+    z.next_out = reinterpret_cast<Bytef*>(chunk.data());
+    z.avail_out = kChunk;
+    const int status = inflate(&z, Z_NO_FLUSH);
+    text.append(chunk, 0, kChunk - z.avail_out);
+    if (text.size() > max_bytes)
+      base::misuse("archive", origin + " holds more than " + std::to_string(max_bytes) +
+                                  " bytes: give a smaller file");
+    if (status == Z_STREAM_END && z.avail_in == 0) return text;
+    if (status == Z_STREAM_END && inflateReset(&z) == Z_OK) continue;
+    if (status != Z_OK)
+      base::misuse("archive", origin + " is damaged or cut short after " +
+                                  std::to_string(text.size()) + " bytes: fetch it again");
+  }
+}
+
+}  // namespace mlx_kd::archive

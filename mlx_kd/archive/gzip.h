@@ -1,0 +1,16 @@
+// Whole gzip files in memory.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace mlx_kd::archive {
+
+bool is_gzip(std::string_view bytes);
+
+// The text that `bytes` holds, gzip members one after another. Misuse (room archive), naming
+// origin, if they are damaged or cut short, or hold more than max_bytes.
+std::string gunzip(std::string_view bytes, const std::string& origin,
+                   size_t max_bytes = size_t{1} << 30);
+
+}  // namespace mlx_kd::archive

@@ -1,0 +1,21 @@
+// What the terminal can show.
+#pragma once
+
+#include <string>
+
+namespace mlx_kd::cli {
+
+// Whether to redraw a line in place on stderr: it is a terminal that can move its cursor.
+bool stderr_is_live();
+
+// Columns of the terminal on stderr; 80 where it is none.
+int stderr_columns();
+
+// Writes to stdout. A closed pipe is not an error of ours; a full disk is (exit 1).
+void print(const std::string& text);
+
+std::string fixed(double value, int digits);  // "3.14"; "-" for NaN
+std::string times(double ratio);              // "12.3x"
+std::string duration(double seconds);         // "7 s", "1 min 05 s"
+
+}  // namespace mlx_kd::cli

@@ -1,0 +1,212 @@
+// kd run: discover, prove and pin.
+#include "mlx_kd/discover/run.h"
+
+#include <cstdio>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/cli/console.h"
+#include "mlx_kd/cli/progress.h"
+#include "mlx_kd/cli/signals.h"
+#include "mlx_kd/cli/table.h"
+#include "mlx_kd/cli/verbs.h"
+
+namespace mlx_kd::cli {
+namespace {
+
+struct Options {
+  discover::RunRequest request;
+  std::string dtype = "float16", out, bench_mode, time_budget;
+  std::vector<std::string> shapes;
+  bool json = false, quiet = false;
+};
+
+// 60, 60s, 5m, 1h.
+double parse_duration(const std::string& text) {
+  size_t used = 0;
+  double value = 0;
+  try {
+    value = std::stod(text, &used);
+  } catch (const std::exception&) {
+    used = 0;
+  }
+  const std::string unit = text.substr(used);
+  const double scale = unit.empty() || unit == "s" ? 1 : unit == "m" ? 60 : unit == "h" ? 3600 : 0;
+  if (used == 0 || scale == 0 || !(value > 0) || value > 1e7)
+    base::misuse("cli", "--time-budget '" + text + "' is no length of time: write 60s, 5m or 1h");
+  return value * scale;
+}
+
+// Each --shapes is a suite's name, sizes, or a JSON file.
+void sort_shapes(Options& options) {
+  for (const std::string& shape : options.shapes) {
+    const bool is_suite = shape.find_first_of("=./") == std::string::npos;
+    if (is_suite && !options.request.suite.empty() && options.request.suite != shape)
+      base::misuse("cli", "two suites are given, '" + options.request.suite + "' and '" + shape +
+                              "': choose one");
+    if (is_suite)
+      options.request.suite = shape;
+    else
+      options.request.shapes.push_back(shape);
+  }
+}
+
+std::string sureness(const discover::SizeResult& size) {
+  if (!size.claim) return "no kernel passed";
+  const auto& m = size.claim->metrics;
+  const std::string interval =
+      "95 % in " + fixed(m.speedup_lo, 2) + " to " + fixed(m.speedup_hi, 2);
+  return size.won ? interval
+                  : "no pin: " + (size.claim->reason.empty() ? interval : size.claim->reason);
+}
+
+std::string outcome_table(const discover::RunOutcome& outcome) {
+  std::vector<std::vector<std::string>> rows = {{"size", "kernel us", "in a graph us", "MLX us",
+                                                 "speed-up", "how sure", "kernel", "knobs"}};
+  for (const auto& size : outcome.sizes) {
+    const spec::Metrics m = size.claim ? size.claim->metrics : spec::Metrics{};
+    rows.push_back({size.dims.text(), fixed(m.kernel_us, 2), fixed(m.latency_us, 2),
+                    fixed(m.baseline_us, 2), times(m.speedup_vs_ref), sureness(size),
+                    size.claim ? size.claim->candidate_id : "-", size.knobs});
+  }
+  return table_text(rows);
+}
+
+base::Json outcome_json(const discover::RunOutcome& outcome, const std::string& out) {
+  base::Json result = {{"out", out},
+                       {"evaluated", outcome.evaluated},
+                       {"benchmarked", outcome.benchmarked},
+                       {"seconds", outcome.seconds},
+                       {"sizes", base::Json::array()}};
+  for (const auto& size : outcome.sizes) {
+    base::Json row = {{"shape", size.dims.json()}, {"won", size.won}};
+    if (size.claim)
+      row.update({{"candidate_id", size.claim->candidate_id},
+                  {"baseline", size.claim->baseline},
+                  {"reason", size.claim->reason},
+                  {"metrics", spec::to_json(size.claim->metrics)}});
+    result["sizes"].push_back(row);
+  }
+  return result;
+}
+
+void print_outcome(const Options& options, const discover::RunOutcome& outcome) {
+  if (options.json) return print(outcome_json(outcome, options.out).dump(2) + "\n");
+  print(outcome_table(outcome));
+  std::fprintf(stderr,
+               "%llu kernels tried, %llu correct and timed, in %s. Report: %s/report.html\n",
+               static_cast<unsigned long long>(outcome.evaluated),
+               static_cast<unsigned long long>(outcome.benchmarked),
+               duration(outcome.seconds).c_str(), options.out.c_str());
+  const bool won =
+      std::any_of(outcome.sizes.begin(), outcome.sizes.end(), [](const auto& s) { return s.won; });
+  if (won && options.request.device != "null")
+    std::fprintf(stderr, "Next: ./kd install --run %s --output pins.json\n", options.out.c_str());
+  else
+    std::fprintf(stderr, "Next: ./kd report --run %s --open\n", options.out.c_str());
+}
+
+void execute(Options& options) {
+  sort_shapes(options);
+  options.request.dtype = spec::parse_dtype(options.dtype);
+  options.request.out = options.out;
+  if (!options.time_budget.empty())
+    options.request.time_budget_s = parse_duration(options.time_budget);
+  if (!options.bench_mode.empty())
+    std::fprintf(stderr,
+                 "[cli] --bench-mode %s is read and has no effect: the protocol pairs always\n",
+                 options.bench_mode.c_str());
+  discover::Interrupt interrupt;
+  const SignalWatch signals([&] { interrupt.raise(); });
+  discover::RunOutcome outcome;
+  {
+    Progress progress(options.request.budget, options.quiet);
+    outcome = discover::run(options.request, progress, interrupt);
+  }
+  if (outcome.interrupted) {
+    std::fprintf(stderr, "Stopped after %llu kernels; go on with the same command and --resume\n",
+                 static_cast<unsigned long long>(outcome.evaluated));
+    throw Exit{signals.exit_code()};
+  }
+  print_outcome(options, outcome);
+}
+
+// The search's own settings are better than any of these; they are for those who want to try.
+void add_search_options(CLI::App& verb, Options& options) {
+  auto& search = options.request.strategy_options;
+  const std::string group = "Search (left out: the strategy's own setting)";
+  verb.add_option("--strategy", options.request.strategy,
+                  "How to choose what to try: tours, random, exhaustive, ...")
+      ->capture_default_str()
+      ->group(group);
+  verb.add_option("--batch", options.request.batch, "Candidates proposed and compiled together")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1024))
+      ->group(group);
+  verb.add_option("--neighbors", search.neighbors, "Graph moves looked at round each of the best")
+      ->group(group);
+  verb.add_option("--knn", search.knn, "Edges of a point in the nearest-neighbour graph")
+      ->group(group);
+  verb.add_option("--tours", search.tours, "Hamiltonian tours in the union")->group(group);
+  verb.add_option("--exploit-fraction", search.exploit_fraction,
+                  "Share of a batch for neighbours of the best")
+      ->group(group);
+  verb.add_option("--novelty-fraction", search.novelty_fraction, "Share of a batch for far points")
+      ->group(group);
+  verb.add_option("--min-tour-gap", search.min_tour_gap,
+                  "Least distance along a tour between two stops")
+      ->group(group);
+}
+
+void add_measuring_options(CLI::App& verb, Options& options) {
+  const std::string group = "Measuring";
+  verb.add_option("--warmup", options.request.warmup,
+                  "Least number of untimed calls before a sample")
+      ->check(CLI::Range(0, 1000000))
+      ->group(group);
+  verb.add_option("--iters", options.request.iters, "Least number of samples of a candidate")
+      ->check(CLI::Range(0, 1000000))
+      ->group(group);
+  verb.add_option("--finalists", options.request.finalists,
+                  "Candidates a size that are re-measured against MLX")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100))
+      ->group(group);
+  verb.add_option("--bench-mode", options.bench_mode,
+                  "Of the first version; the protocol pairs always")
+      ->check(CLI::IsMember({"interleaved", "legacy"}))
+      ->group(group);
+}
+
+}  // namespace
+
+void add_run(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand(
+      "run", "Discover the fastest kernels of an operator: try, prove, time, pin");
+  discover::RunRequest& request = options->request;
+  verb->add_option("--op", request.op_name, "The operator (kd ops lists them)")->required();
+  verb->add_option("--out", options->out, "Folder of the run; made if it is not there")->required();
+  verb->add_option("--budget", request.budget, "Candidates to evaluate, each on all sizes")
+      ->capture_default_str()
+      ->check(CLI::Range(uint64_t{1}, uint64_t{100000000}));
+  verb->add_option("--time-budget", options->time_budget,
+                   "Stop trying after that long: 60s, 5m, 1h (beside --budget)");
+  verb->add_option("--seed", request.seed, "Of the search and of the test data")
+      ->capture_default_str();
+  verb->add_option("--dtype", options->dtype, "float32, float16 or bfloat16")
+      ->capture_default_str();
+  verb->add_option("--device", request.device, "Where to run (kd devices lists them)")
+      ->capture_default_str();
+  verb->add_option("--shapes", options->shapes,
+                   "Sizes: a suite's name, rows=1,D=4096 (repeatable), or a JSON file; left out: "
+                   "the op's first suite");
+  verb->add_flag("--resume", request.resume,
+                 "Go on with the run in --out, or start it if there is none");
+  verb->add_flag("--json", options->json, "The outcome as JSON on stdout");
+  verb->add_flag("--quiet", options->quiet, "No progress");
+  add_search_options(*verb, *options);
+  add_measuring_options(*verb, *options);
+  verb->callback([options] { execute(*options); });
+}
+
+}  // namespace mlx_kd::cli

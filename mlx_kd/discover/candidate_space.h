@@ -1,0 +1,42 @@
+// The search space of an op on a device: all variants that the device takes, joined into one.
+#pragma once
+
+#include <vector>
+
+#include "mlx_kd/spec/candidate.h"
+
+namespace mlx_kd::discover {
+
+// With several variants the joined space has a choice knob "variant" in front, and the knobs of
+// each variant; those of the others stay at their first value, so that no point stands for the same
+// candidate as another.
+class CandidateSpace {
+ public:
+  // first_size is complete. Misuse (room discover) if the op has no variant in the device's
+  // language.
+  CandidateSpace(const spec::Op& op, const std::string& language, spec::Dtype dtype,
+                 const spec::DeviceTraits& traits, const spec::Dims& first_size);
+
+  const spec::Space& space() const { return joined_; }
+  spec::Candidate candidate(const spec::Setting& point) const;
+  // The inverse: the point's setting of a candidate of this op and type.
+  spec::Setting point(const spec::Candidate& candidate) const;
+
+ private:
+  struct Part {
+    const spec::Variant* variant;
+    spec::Space space;
+  };
+  void join();
+  void add_constraints_of(size_t part);
+  const Part& part_of(const spec::Setting& point) const;
+  std::string joined_name(const Part& part, const std::string& knob) const;
+
+  const spec::Op* op_;
+  spec::Dtype dtype_;
+  spec::Dims first_size_;
+  std::vector<Part> parts_;
+  spec::Space joined_;
+};
+
+}  // namespace mlx_kd::discover

@@ -1,0 +1,122 @@
+#include "mlx_kd/discover/run.h"
+
+#include "mlx_kd/archive/report.h"
+#include "mlx_kd/base/clock.h"
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/devices/device.h"
+#include "mlx_kd/discover/choice.h"
+#include "mlx_kd/discover/finish.h"
+#include "mlx_kd/discover/walk.h"
+#include "mlx_kd/kernels/table.h"
+#include "mlx_kd/shapes/sizes.h"
+
+namespace mlx_kd::discover {
+namespace {
+
+// Only what the user gave: an option left out is the strategy's own affair.
+base::Json walk_options(const RunRequest& request) {
+  base::Json result = {{"strategy", request.strategy}, {"batch", request.batch}};
+  const search::StrategyOptions& options = request.strategy_options;
+  const auto put = [&](const char* name, const auto& value) {
+    if (value) result[name] = *value;
+  };
+  put("neighbors", options.neighbors);
+  put("knn", options.knn);
+  put("tours", options.tours);
+  put("exploit_fraction", options.exploit_fraction);
+  put("novelty_fraction", options.novelty_fraction);
+  put("min_tour_gap", options.min_tour_gap);
+  return result;
+}
+
+std::vector<double> default_params(const spec::Op& op) {
+  std::vector<double> result;
+  for (const auto& input : op.runtime_inputs) result.push_back(input.default_value);
+  return result;
+}
+
+archive::RunMeta make_meta(const RunRequest& request, const shapes::Sizes& sizes,
+                           const spec::DeviceId& device, const evaluate::Evaluator& evaluator) {
+  archive::RunMeta meta;
+  meta.op_name = request.op_name;
+  meta.seed = request.seed;
+  meta.budget = request.budget;
+  meta.dtype = spec::name_of(request.dtype);
+  meta.shape_suite = sizes.suite_name;
+  meta.sizes = sizes.sizes;
+  meta.device = request.device;
+  meta.runtime = evaluator.runtime();
+  meta.target = device.target;
+  meta.protocol = evaluator.protocol_hash();
+  meta.protocol_settings = evaluator.protocol();
+  meta.options = walk_options(request);
+  return meta;
+}
+
+std::unique_ptr<evaluate::Evaluator> open_evaluator(const RunRequest& request, const spec::Op& op,
+                                                    const shapes::Sizes& sizes) {
+  evaluate::EvaluateOptions options;
+  options.seed = request.seed;
+  options.warmup = request.warmup;
+  options.iters = request.iters;
+  options.params = default_params(op);
+  return evaluate::make_evaluator({&op, request.device, request.dtype, sizes.sizes}, options);
+}
+
+void check(const RunRequest& request) {
+  if (request.budget == 0)
+    base::misuse("discover", "a budget of 0 evaluates nothing: give --budget 50, say");
+  if (request.batch == 0)
+    base::misuse("discover", "a batch of 0 evaluates nothing: give --batch 8, say");
+  if (request.out.empty())
+    base::misuse("discover", "there is no folder for the run: give --out runs/NAME");
+}
+
+archive::RunWriter open_writer(const RunRequest& request, archive::RunMeta meta) {
+  return request.resume ? archive::RunWriter::resume(request.out, std::move(meta))
+                        : archive::RunWriter::create(request.out, std::move(meta));
+}
+
+std::function<bool(uint64_t)> time_limit(double seconds, int64_t start_ns) {
+  return [=](uint64_t done) {
+    return seconds <= 0 || done == 0 || base::seconds_since(start_ns) < seconds;
+  };
+}
+
+}  // namespace
+
+RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interrupt) {
+  const int64_t start = base::steady_ns();
+  check(request);
+  const spec::Op& op = kernels::find_op(request.op_name);
+  const auto sizes = shapes::sizes_from(op, request.suite, request.shapes, kernels::all_ops());
+  const auto device = devices::open_device(request.device);
+  listener.stage("enumerating the kernels of " + op.name);
+  const CandidateSpace space(op, device->language(), request.dtype, device->id().traits,
+                             sizes.sizes.front());
+  const auto points = search::Points::enumerate(space.space());
+  auto options = request.strategy_options;
+  options.budget = request.budget;
+  const auto strategy = search::make_strategy(request.strategy, points, options, request.seed);
+
+  listener.stage("computing references for " + std::to_string(sizes.sizes.size()) + " sizes, " +
+                 std::to_string(points.size()) + " kernels to choose from");
+  const auto evaluator = open_evaluator(request, op, sizes);
+  const Interrupt::Attached attached(interrupt, *evaluator);
+  auto writer = open_writer(request, make_meta(request, sizes, device->id(), *evaluator));
+  if (writer.so_far().cut)
+    listener.note(
+        "[archive] the last record was cut and has been taken off: the run goes on before it");
+
+  const search::Features features(points);
+  Walk walk({&space, &points, &features, strategy.get(), evaluator.get(), &writer, &listener, &interrupt},
+            {request.budget, request.batch, time_limit(request.time_budget_s, start)});
+  walk.run();
+  const Finals finals{&op,       device.get(), evaluator.get(),   &writer,
+                      &listener, &interrupt,   request.finalists, start};
+  RunOutcome outcome = finish_run(finals, sizes.sizes, walk.records());
+  outcome.seconds = base::seconds_since(start);
+  return outcome;
+}
+
+}  // namespace mlx_kd::discover

@@ -1,0 +1,53 @@
+// One discovery run, from a request to a directory with winners.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "mlx_kd/discover/interrupt.h"
+#include "mlx_kd/discover/listener.h"
+#include "mlx_kd/search/strategy.h"
+
+namespace mlx_kd::discover {
+
+struct RunRequest {
+  std::string op_name;
+  std::string device = "cpu";
+  spec::Dtype dtype = spec::Dtype::float16;
+  std::string suite;                // empty: the op's first, unless shapes are given
+  std::vector<std::string> shapes;  // "rows=1,D=4096" or a JSON file
+  uint64_t budget = 50;             // evaluations; one is one candidate on all sizes
+  double time_budget_s = 0;         // stop proposing after that; 0: no such limit
+  uint64_t seed = 0;
+  std::filesystem::path out;
+  bool resume = false;
+  std::string strategy = "tours";
+  search::StrategyOptions strategy_options;
+  uint64_t batch = 8;         // candidates compiled together
+  int warmup = 0, iters = 0;  // floors under the protocol's own counts
+  uint64_t finalists = 3;     // a size, re-measured against MLX
+};
+
+// What a run found for one size.
+struct SizeResult {
+  spec::Dims dims;
+  std::optional<evaluate::Claim>
+      claim;  // the winner's; else the nearest attempt; else nothing was benchmarked
+  bool won = false;
+  std::string knobs;  // of that candidate, "VEC=64,UNROLL=4"
+};
+
+struct RunOutcome {
+  bool interrupted = false;  // then there are no sizes; the directory can be resumed
+  uint64_t evaluated = 0, benchmarked = 0;
+  double seconds = 0;  // wall time of this process
+  std::vector<SizeResult> sizes;
+};
+
+// Misuse before anything is written, where the request makes no sense. Fails (exit 1) where the
+// machine does not do what it should (full disk, no compiler); the directory can be resumed then.
+RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interrupt);
+
+}  // namespace mlx_kd::discover

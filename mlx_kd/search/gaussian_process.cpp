@@ -1,0 +1,180 @@
+#include "mlx_kd/search/gaussian_process.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+#include "mlx_kd/search/fixed_math.h"
+
+namespace mlx_kd::search {
+namespace {
+
+constexpr int kMaxScale = 3, kLeastAmplitude = -5, kMostAmplitude = 2;
+
+}  // namespace
+
+GaussianProcess::GaussianProcess(const Features& features, const KernelSettings& settings)
+    : features_(&features),
+      settings_(settings),
+      scales_(features.dims()),
+      tables_(features.dims()) {
+  for (size_t dim = 0; dim < features.dims(); ++dim) tabulate(dim);
+}
+
+void GaussianProcess::tabulate(size_t dim) {
+  Table& table = tables_[dim];
+  table.width = features_->values(dim);
+  table.additive.resize(table.width * table.width);
+  table.squared.resize(table.width * table.width);
+  const double stretch = std::ldexp(1.0, scales_[dim]);
+  for (size_t a = 0; a < table.width; ++a)
+    for (size_t b = 0; b < table.width; ++b) {
+      const double d = stretch * features_->distance(dim, a, b);
+      const double r = d / settings_.product_length;
+      table.additive[a * table.width + b] =
+          fixed_exp(-d / settings_.additive_length) / static_cast<double>(tables_.size());
+      table.squared[a * table.width + b] = r * r;
+    }
+}
+
+void GaussianProcess::set_hints(Hints hints, const HintSettings& settings) {
+  hints_ = std::move(hints);
+  hint_settings_ = settings;
+}
+
+double GaussianProcess::covariance(const Place& a, const Place& b) const {
+  double additive = 0, squared = 0;
+  for (size_t dim = 0; dim < tables_.size(); ++dim) {
+    const Table& table = tables_[dim];
+    const size_t at = a.levels[dim] * table.width + b.levels[dim];
+    additive += table.additive[at];
+    squared += table.squared[at];
+  }
+  const double r = std::sqrt(squared);
+  const double sums = (1 - settings_.pairs) * additive + settings_.pairs * additive * additive;
+  const double k = settings_.additive * sums + (1 - settings_.additive) * (1 + r) * fixed_exp(-r);
+  if (!hints_) return k;
+  const double agreement =
+      dot(a.hints.data(), b.hints.data(), a.hints.size()) / static_cast<double>(a.hints.size());
+  return std::ldexp(k, hint_settings_.amplitude) + hint_settings_.trust * agreement +
+         hint_settings_.level;
+}
+
+GaussianProcess::Place GaussianProcess::place_of(size_t point) const {
+  Place place{std::vector<uint8_t>(features_->dims()), {}};
+  for (size_t dim = 0; dim < place.levels.size(); ++dim)
+    place.levels[dim] = features_->level(point, dim);
+  if (hints_) place.hints = hints_(point);
+  return place;
+}
+
+void GaussianProcess::set_rows(const std::vector<size_t>& points) {
+  const size_t shared = static_cast<size_t>(
+      std::mismatch(rows_.begin(), rows_.end(), points.begin(), points.end()).first -
+      rows_.begin());
+  if (shared < rows_.size()) projections_.clear();
+  rows_ = points;
+  places_.resize(shared);
+  for (size_t i = shared; i < rows_.size(); ++i) places_.push_back(place_of(rows_[i]));
+  factorise(shared);
+}
+
+void GaussianProcess::factorise(size_t first_row) {
+  factor_.resize(rows_.size());
+  for (size_t a = first_row; a < rows_.size(); ++a) {
+    std::vector<double>& row = factor_[a];
+    row.resize(a + 1);
+    for (size_t b = 0; b <= a; ++b) {
+      const double rest =
+          covariance(places_[a], places_[b]) - dot(row.data(), factor_[b].data(), b);
+      row[b] = b < a ? rest / factor_[b][b] : std::sqrt(std::max(rest + settings_.noise, 1e-10));
+    }
+  }
+}
+
+void GaussianProcess::set_targets(const std::vector<double>& targets) {
+  targets_ = targets;
+  solve_targets();
+}
+
+void GaussianProcess::solve_targets() {
+  solved_.resize(rows_.size());
+  for (size_t a = 0; a < rows_.size(); ++a)
+    solved_[a] = (targets_[a] - dot(factor_[a].data(), solved_.data(), a)) / factor_[a][a];
+}
+
+Prediction GaussianProcess::predict(size_t point) {
+  Projection& projection = projections_[point];
+  std::vector<double>& w = projection.weights;
+  if (w.size() < rows_.size()) {
+    const Place place = place_of(point);
+    projection.variance = covariance(place, place);
+    for (size_t a = w.size(); a < rows_.size(); ++a) {
+      const double k = covariance(places_[a], place);
+      w.push_back((k - dot(factor_[a].data(), w.data(), a)) / factor_[a][a]);
+      projection.squared += w[a] * w[a];
+    }
+  }
+  return {dot(w.data(), solved_.data(), w.size()),
+          std::sqrt(std::max(projection.variance - projection.squared, 1e-12))};
+}
+
+double GaussianProcess::log_likelihood() const {
+  double sum = -0.5 * dot(solved_.data(), solved_.data(), solved_.size());
+  for (size_t a = 0; a < rows_.size(); ++a) sum -= fixed_log(factor_[a][a]);
+  return sum;
+}
+
+double GaussianProcess::refitted_likelihood() {
+  factorise(0);
+  solve_targets();
+  return log_likelihood();
+}
+
+bool GaussianProcess::try_scale(size_t dim, int scale, double& best) {
+  const int before = scales_[dim];
+  if (std::abs(scale) > kMaxScale) return false;
+  scales_[dim] = scale;
+  tabulate(dim);
+  const double likelihood = refitted_likelihood();
+  if (likelihood - settings_.shrinkage * (scale * scale - before * before) > best) {
+    best = likelihood;
+    return true;
+  }
+  scales_[dim] = before;
+  tabulate(dim);
+  return false;
+}
+
+bool GaussianProcess::try_amplitude(int amplitude, double& best) {
+  if (amplitude < kLeastAmplitude || amplitude > kMostAmplitude) return false;
+  const int before = hint_settings_.amplitude;
+  hint_settings_.amplitude = amplitude;
+  const double likelihood = refitted_likelihood();
+  if (likelihood > best) {
+    best = likelihood;
+    return true;
+  }
+  hint_settings_.amplitude = before;
+  return false;
+}
+
+void GaussianProcess::fit_scales(base::Random& random) {
+  double best = log_likelihood();
+  std::vector<size_t> order(scales_.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  for (size_t left = order.size(); left > 0; --left) {
+    std::swap(order[left - 1], order[random.below(left)]);
+    const size_t dim = order[left - 1];
+    const int scale = scales_[dim];
+    if (!try_scale(dim, scale + 1, best)) try_scale(dim, scale - 1, best);
+  }
+  const int amplitude = hint_settings_.amplitude;
+  if (hints_ && !try_amplitude(amplitude + 1, best)) try_amplitude(amplitude - 1, best);
+  projections_.clear();
+  factorise(0);
+  solve_targets();
+}
+
+}  // namespace mlx_kd::search

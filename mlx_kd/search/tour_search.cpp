@@ -1,0 +1,293 @@
+#include "mlx_kd/search/tour_search.h"
+
+#include <algorithm>
+#include <cmath>
+#include <tuple>
+#include <utility>
+
+#include "mlx_kd/search/fixed_math.h"
+
+namespace mlx_kd::search {
+namespace {
+
+// What random numbers are drawn for.
+enum Purpose : uint64_t { kTours, kCentre, kKind, kScales, kTrees };
+
+// Mean and standard deviation, which is positive.
+std::pair<double, double> moments(const std::vector<double>& values) {
+  const double count = static_cast<double>(values.size());
+  double sum = 0, squares = 0;
+  for (double v : values) sum += v;
+  const double mean = sum / count;
+  for (double v : values) squares += (v - mean) * (v - mean);
+  return {mean, std::sqrt(squares / count) + 1e-12};
+}
+
+}  // namespace
+
+TourSearch::TourSearch(const Points& points, const TourSettings& settings, uint64_t seed)
+    : settings_(settings),
+      seed_(seed),
+      features_(points),
+      graph_(features_, settings.knn),
+      tours_(features_, settings.tours, random_at(seed, 0, kTours).next()),
+      history_(points),
+      prior_(features_),
+      covered_(settings.tours),
+      process_(features_, settings.kernel),
+      next_scales_(settings.first_scales) {}
+
+std::vector<size_t> TourSearch::propose(size_t count) {
+  std::vector<size_t> proposed;
+  while (proposed.size() < count && history_.left() > 0) {
+    const Choice choice = choose();
+    history_.propose(choice.point);
+    beliefs_[choice.point] = choice.belief;
+    proposed.push_back(choice.point);
+  }
+  return proposed;
+}
+
+void TourSearch::observe(const Observation& observation) {
+  history_.observe(observation);
+  beliefs_.erase(observation.point);
+  const size_t size = history_.size();
+  if (history_.valid() < 2) return;
+  set_level();
+  if (size <= settings_.process_limit && size >= next_scales_) {
+    load_process(false);
+    base::Random random = random_at(seed_, size, kScales);
+    process_.fit_scales(random);
+    next_scales_ =
+        static_cast<size_t>(std::ceil(static_cast<double>(size) * settings_.scales_growth));
+  }
+  if (size > settings_.process_limit && size >= next_trees_) {
+    fit_trees();
+    next_trees_ =
+        static_cast<size_t>(std::ceil(static_cast<double>(size) * settings_.trees_growth));
+  }
+}
+
+TourSearch::Choice TourSearch::choose() {
+  expected_gain_.reset();
+  const size_t step = history_.step();
+  if (prior_.runs() > 0 && history_.valid() < 2) return prior_choice();
+  if (step == 0) return {centre_point(), 0};
+  const bool spreading = step < settings_.initial && prior_.runs() == 0;
+  if (spreading || history_.valid() < 2) return {spread_point(), history_.best()};
+  const double kind = random_at(seed_, step, kKind).uniform();
+  if (kind < settings_.novelty) return {coverage_stop(step % tours_.count()), cap_};
+  const std::vector<size_t> found = candidates(kind < settings_.novelty + settings_.exploit);
+  if (found.empty()) return {coverage_stop(step % tours_.count()), cap_};
+  return history_.size() <= settings_.process_limit ? best_by_process(found) : best_by_trees(found);
+}
+
+size_t TourSearch::centre_point() {
+  const Points& points = history_.points();
+  std::vector<std::pair<double, size_t>> nearest;
+  for (size_t point = 0; point < points.size(); ++point) {
+    double squared = 0;
+    for (size_t dim = 0; dim < features_.dims(); ++dim) {
+      if (!features_.ordered(dim)) continue;
+      const double d = features_.position(dim, features_.level(point, dim)) - 0.5;
+      squared += d * d;
+    }
+    nearest.push_back({squared, point});
+  }
+  const size_t count = std::min(settings_.centre, nearest.size());
+  std::partial_sort(nearest.begin(), nearest.begin() + static_cast<long>(count), nearest.end());
+  return nearest[random_at(seed_, 0, kCentre).below(count)].second;
+}
+
+size_t TourSearch::spread_point() {
+  const std::vector<size_t> stops = far_stops(settings_.spread);
+  size_t farthest = history_.points().size();
+  double most = -1;
+  for (size_t stop : stops) {
+    double least = HUGE_VAL;
+    const auto approach = [&](size_t other) {
+      least = std::min(least, features_.squared_distance(stop, other));
+    };
+    for (size_t i = 0; i < history_.size(); ++i) approach(history_.point(i));
+    for (size_t other : history_.pending()) approach(other);
+    if (least <= most) continue;
+    most = least;
+    farthest = stop;
+  }
+  return stops.empty() ? coverage_stop(history_.step() % tours_.count()) : farthest;
+}
+
+size_t TourSearch::coverage_stop(size_t tour) {
+  while (history_.taken(tours_.long_stop(tour, covered_[tour]))) ++covered_[tour];
+  if (settings_.gap == 0) return tours_.long_stop(tour, covered_[tour]);
+  for (uint64_t step = covered_[tour]; step < tours_.size(); ++step)
+    if (clear_of_taken(tour, tours_.long_position(tour, step))) return tours_.long_stop(tour, step);
+  return tours_.long_stop(tour, covered_[tour]);
+}
+
+bool TourSearch::clear_of_taken(size_t tour, uint64_t position) {
+  const uint64_t size = tours_.size(), gap = std::min<uint64_t>(settings_.gap, size - 1);
+  for (uint64_t step = 0; step <= gap; ++step)
+    if (history_.taken(tours_.short_stop(tour, position + step)) ||
+        history_.taken(tours_.short_stop(tour, position + size - step)))
+      return false;
+  return true;
+}
+
+// The next stops of the long tours, round robin; they move on with every step.
+std::vector<size_t> TourSearch::far_stops(size_t count) {
+  std::vector<size_t> stops;
+  const uint64_t each = (count + tours_.count() - 1) / tours_.count();
+  for (size_t i = 0; i < count; ++i) {
+    const size_t tour = i % tours_.count();
+    const uint64_t position =
+        tours_.long_position(tour, history_.step() * each + i / tours_.count());
+    if (clear_of_taken(tour, position)) stops.push_back(tours_.short_stop(tour, position));
+  }
+  return stops;
+}
+
+std::vector<size_t> TourSearch::moves_of_best() {
+  std::vector<size_t> moves;
+  const std::vector<uint32_t>& ranking = history_.ranking();
+  for (size_t elite = settings_.elite; moves.empty(); elite *= 2) {
+    for (size_t i = 0; i < std::min(elite, history_.valid()); ++i) {
+      const std::vector<uint32_t>& all = graph_.moves(history_.point(ranking[i]));
+      for (size_t k = 0; k < std::min(settings_.moves, all.size()); ++k)
+        if (!history_.taken(all[k])) moves.push_back(all[k]);
+    }
+    if (elite == 0 || elite >= history_.valid()) break;
+  }
+  return moves;
+}
+
+std::vector<size_t> TourSearch::candidates(bool moves_only) {
+  std::vector<size_t> found = moves_of_best();
+  if (!moves_only || found.empty())
+    for (size_t stop : far_stops(settings_.stops)) found.push_back(stop);
+  if (!moves_only)
+    for (size_t point : best_of_prior()) found.push_back(point);
+  std::sort(found.begin(), found.end());
+  found.erase(std::unique(found.begin(), found.end()), found.end());
+  return found;
+}
+
+void TourSearch::add_prior(const std::vector<Observation>& run) {
+  prior_.add(run);
+  if (prior_.runs() == 0) return;
+  const double spread = prior_.spread();
+  const auto scaled = [this, spread](size_t point) {
+    std::vector<double> opinions = prior_.opinions(point);
+    for (double& opinion : opinions) opinion /= spread;
+    return opinions;
+  };
+  process_.set_hints(scaled, settings_.hints);
+}
+
+double TourSearch::expected(size_t point) {
+  return prior_.runs() == 0 ? 0 : prior_.mean_opinion(point);
+}
+
+std::vector<size_t> TourSearch::best_of_prior() {
+  std::vector<size_t> best;
+  if (prior_.runs() == 0) return best;
+  for (size_t point : prior_.ranking()) {
+    if (best.size() == settings_.prior_stops) break;
+    if (!history_.taken(point)) best.push_back(point);
+  }
+  return best;
+}
+
+// Before there are two values to learn from: what the earlier runs liked best.
+TourSearch::Choice TourSearch::prior_choice() {
+  const std::vector<size_t> best = best_of_prior();
+  const size_t tour = history_.step() % tours_.count();
+  return {best.empty() ? coverage_stop(tour) : best[0], history_.best()};
+}
+
+// A prior says where the median of all points lies; without one, what was seen must do.
+void TourSearch::set_level() {
+  const size_t valid = history_.valid();
+  const std::vector<uint32_t>& ranking = history_.ranking();
+  if (prior_.runs() == 0) {
+    const size_t rank = static_cast<size_t>(settings_.cap * static_cast<double>(valid) + 0.5);
+    cap_ = history_.value(ranking[std::min(std::max<size_t>(1, rank), valid - 1)]);
+    return;
+  }
+  std::vector<double> rest;
+  for (size_t i = 0; i < valid; ++i)
+    rest.push_back(history_.value(ranking[i]) - expected(history_.point(ranking[i])));
+  std::nth_element(rest.begin(), rest.begin() + static_cast<long>(valid / 2), rest.end());
+  level_ = rest[valid / 2];
+  cap_ = std::max(level_, history_.value(ranking[1]));
+}
+
+void TourSearch::load_process(bool with_pending) {
+  std::vector<size_t> rows;
+  std::vector<double> targets;
+  for (size_t i = 0; i < history_.size(); ++i) {
+    rows.push_back(history_.point(i));
+    targets.push_back(capped(history_.value(i)) - expected(history_.point(i)));
+  }
+  std::tie(mean_, sd_) = prior_.runs() == 0 ? moments(targets) : std::pair(level_, prior_.spread());
+  if (with_pending)
+    for (size_t point : history_.pending()) {
+      rows.push_back(point);
+      targets.push_back(capped(beliefs_.at(point)) - expected(point));
+    }
+  for (double& y : targets) y = (y - mean_) / sd_;
+  process_.set_rows(rows);
+  process_.set_targets(targets);
+}
+
+TourSearch::Choice TourSearch::best_by_process(const std::vector<size_t>& found) {
+  load_process(true);
+  const double goal = (history_.best() - mean_) / sd_;
+  Choice best{found[0], 0};
+  double most = -HUGE_VAL, gain = 0;
+  for (size_t point : found) {
+    Prediction belief = process_.predict(point);
+    belief.mean += expected(point) / sd_;
+    const double score = log_expected_improvement(goal - settings_.margin, belief.mean, belief.sd);
+    if (score <= most) continue;
+    most = score;
+    best = {point, mean_ + sd_ * belief.mean};
+    gain = fixed_exp(log_expected_improvement(goal, belief.mean, belief.sd)) * sd_;
+  }
+  expected_gain_ = gain;
+  return best;
+}
+
+void TourSearch::fit_trees() {
+  std::vector<size_t> rows;
+  std::vector<double> targets;
+  for (size_t i = 0; i < history_.size(); ++i) {
+    rows.push_back(history_.point(i));
+    targets.push_back(capped(history_.value(i)));
+  }
+  const uint64_t seed = random_at(seed_, history_.size(), kTrees).next();
+  ExtraTrees::Hints hints;
+  if (prior_.runs() > 0) hints = [this](size_t point) { return prior_.opinions(point); };
+  trees_.emplace(features_, rows, targets, settings_.trees, seed, std::move(hints));
+  tree_beliefs_.clear();
+}
+
+TourSearch::Choice TourSearch::best_by_trees(const std::vector<size_t>& found) {
+  Choice best{found[0], 0};
+  double least = HUGE_VAL;
+  for (size_t point : found) {
+    auto known = tree_beliefs_.find(point);
+    if (known == tree_beliefs_.end())
+      known = tree_beliefs_.emplace(point, trees_->predict(point)).first;
+    const ExtraTrees::Spread& belief = known->second;
+    const double score = belief.mean - settings_.confidence * belief.sd;
+    if (score >= least) continue;
+    least = score;
+    best = {point, belief.mean};
+    expected_gain_ = fixed_exp(
+        log_expected_improvement(history_.best(), belief.mean, std::max(belief.sd, 1e-9)));
+  }
+  return best;
+}
+
+}  // namespace mlx_kd::search

@@ -1,0 +1,54 @@
+#include "packs_kd.h"
+
+namespace mlx_kd::cli {
+namespace {
+
+using packs_test::entry_json;
+using packs_test::Json;
+
+class ShowVerb : public packs_test::PacksVerb {};
+
+TEST_F(ShowVerb, ListsARun) {
+  write_run("run", {entry_json(1, 4, "rmsnorm_a")});
+  const packs_test::Ran ran = kd("show run");
+  EXPECT_EQ(ran.exit_code, 0) << ran.err;
+  EXPECT_EQ(ran.out,
+            "op       dtype    shape          kernel     language  us  speed-up              "
+            "protocol  device             target\n"
+            "rmsnorm  float32  D=2048,rows=1  rmsnorm_a  cpp        5  3.50x (3.25 to 3.75)  "
+            "abcdef    Some CPU (x86_64)  cores=2 isa=avx2,f16c\n"
+            "run: 1 entry, schema 3\n");
+}
+
+TEST_F(ShowVerb, ListsPacksOfTheFirstVersion) {
+  const std::string golden = MLX_KD_SOURCE_DIR "/tests/packs/golden/";
+  const packs_test::Ran one = kd("show '" + golden + "schema1.json'");
+  EXPECT_EQ(one.exit_code, 0) << one.err;
+  EXPECT_NE(one.out.find("5 entries, schema 1"), std::string::npos) << one.out;
+  EXPECT_NE(one.out.find("any"), std::string::npos) << one.out;
+  EXPECT_NE(kd("show '" + golden + "schema2.json'").out.find("1.21x"), std::string::npos);
+}
+
+TEST_F(ShowVerb, PrintsEntriesWithoutSourcesAsJson) {
+  write("pins.json", packs_test::pack_text({entry_json(1, 4, "rmsnorm_a")}));
+  const Json json = Json::parse(kd("show pins.json --json").out);
+  const Json& entry = json.at("entries").at(0);
+  EXPECT_EQ(entry.at("candidate_id"), "rmsnorm_a");
+  EXPECT_FALSE(entry.contains("source"));
+}
+
+TEST_F(ShowVerb, DoesNotPassControlCharactersOn) {
+  write("pins.json", packs_test::pack_text({entry_json(1, 4, "rmsnorm_\x1b[2J")}));
+  EXPECT_EQ(kd("show pins.json").out.find('\x1b'), std::string::npos);
+}
+
+TEST_F(ShowVerb, RefusesWhatIsNoPack) {
+  write("thesis.json", "{}");
+  expect_misuse("show", "file is required");
+  expect_misuse("show none.json", "none.json");
+  expect_misuse("show thesis.json", "thesis.json is no pack");
+  expect_misuse("show .", "no run directory");
+}
+
+}  // namespace
+}  // namespace mlx_kd::cli

@@ -1,0 +1,147 @@
+// The knob spaces: their size, their defaults, and that source knobs change the object.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <functional>
+#include <set>
+
+#include "mlx_kd/base/files.h"
+#include "mlx_kd/base/process.h"
+#include "mlx_kd/base/sha256.h"
+#include "mlx_kd/kernels/table.h"
+#include "support.h"
+
+namespace mlx_kd::kernels {
+namespace {
+
+using spec::Dtype;
+
+int64_t count_valid(const spec::Space& space) {
+  spec::Setting setting;
+  std::function<int64_t(size_t)> from = [&](size_t knob) -> int64_t {
+    if (knob == space.knobs.size()) return spec::is_valid(space, setting);
+    int64_t count = 0;
+    for (int64_t value : space.knobs[knob].values) {
+      setting.set(space.knobs[knob].name, value);
+      count += from(knob + 1);
+    }
+    return count;
+  };
+  return from(0);
+}
+
+// The source knobs alone, each launch knob at its default.
+spec::Space source_space(spec::Space space) {
+  for (spec::Knob& knob : space.knobs)
+    if (knob.role == spec::KnobRole::launch) knob.values.resize(1);
+  return space;
+}
+
+spec::DeviceTraits other_cpu(int vector_bytes, std::vector<std::string> isa) {
+  spec::DeviceTraits traits;
+  traits.cores = 1;
+  traits.vector_bytes = vector_bytes;
+  traits.isa = std::move(isa);
+  return traits;
+}
+
+TEST(Spaces, AreLargeEnoughOnACpuOfTwoCores) {
+  for (const spec::Op& op : all_ops())
+    for (const spec::Variant& variant : op.variants)
+      for (Dtype dtype : spec::all_dtypes()) {
+        if (variant.language != "cpp") continue;
+        const int64_t count = count_valid(variant.space(dtype, avx512_traits()));
+        EXPECT_GE(count, op.name == "rope" ? 500 : 5000) << op.name << " " << name_of(dtype);
+        RecordProperty(op.name + "_" + name_of(dtype), static_cast<int>(count));
+      }
+}
+
+TEST(Spaces, HaveAValidDefaultOnEveryCpu) {
+  const std::vector<spec::DeviceTraits> cpus = {host_traits(), avx512_traits(), other_cpu(16, {}),
+                                                other_cpu(16, {"neon"}),
+                                                other_cpu(32, {"avx2", "f16c", "fma"})};
+  for (const spec::Op& op : all_ops())
+    for (const spec::Variant& variant : op.variants)
+      for (Dtype dtype : spec::all_dtypes())
+        for (const spec::DeviceTraits& cpu : cpus) {
+          const spec::Space space = variant.space(dtype, cpu);
+          EXPECT_TRUE(spec::is_valid(space, default_setting(space))) << op.name;
+          EXPECT_LE(space.knobs.size(), 16u);
+          for (const spec::Knob& knob : space.knobs) {
+            EXPECT_EQ(std::set(knob.values.begin(), knob.values.end()).size(), knob.values.size());
+            EXPECT_TRUE(knob.labels.empty() || knob.labels.size() == knob.values.size())
+                << knob.name;
+            EXPECT_FALSE(knob.help.empty()) << knob.name;
+          }
+        }
+}
+
+TEST(Spaces, OfferOnlyWhatTheCpuHas) {
+  const spec::Space plain =
+      find_op("swiglu").variants.front().space(Dtype::bfloat16, other_cpu(16, {"neon"}));
+  for (const spec::Knob& knob : plain.knobs) {
+    EXPECT_NE(knob.name, "STREAM");
+    EXPECT_NE(knob.name, "SCALEF");
+    EXPECT_NE(knob.name, "BF16");
+    const bool single = knob.name == "VEC" || knob.name == "THREADS";
+    EXPECT_TRUE(!single || knob.values.size() == 1) << knob.name;
+  }
+}
+
+TEST(Spaces, NameEachSourceKnobAsAMacroWithADefault) {
+  for (const spec::Op& op : all_ops())
+    for (const spec::Variant& variant : op.variants)
+      for (const spec::Knob& knob : variant.space(Dtype::bfloat16, avx512_traits()).knobs) {
+        const std::string line = "#ifndef " + knob.name + "\n#define " + knob.name + " ";
+        const bool found = variant.source.find(line) != std::string::npos;
+        EXPECT_EQ(found, knob.role == spec::KnobRole::source) << op.name << " " << knob.name;
+      }
+}
+
+// The machine code and constants of an object.
+std::string code_of(const spec::Variant& variant, const std::vector<std::string>& macros) {
+  const std::string stem = (scratch_folder() / "object").string();
+  base::write_file_atomically(stem + ".cpp", variant.source, "test");
+  std::vector<std::string> argv = {
+      "c++",   "-c",  "-O3", "-std=c++20", "-march=native", "-fno-math-errno", "-ffp-contract=fast",
+      "-fPIC", "-g0", "-o",  stem + ".o",  stem + ".cpp"};
+  argv.insert(argv.end(), macros.begin(), macros.end());
+  const base::ProcessResult compiled = base::run_process(argv, 60);
+  EXPECT_TRUE(compiled.ok()) << compiled.output;
+  const auto copied = base::run_process(
+      {"objcopy", "-O", "binary", "-j", ".text*", "-j", ".rodata*", stem + ".o", stem + ".bin"},
+      10);
+  EXPECT_TRUE(copied.ok()) << copied.output;
+  return base::read_file(stem + ".bin", "test");
+}
+
+class SourceKnobs : public testing::TestWithParam<std::string> {};
+
+// MLX_KD_LONG=1 compiles 200 points an op, otherwise 16.
+TEST_P(SourceKnobs, ChangeTheObject) {
+  if (!base::run_process({"objcopy", "--version"}, 10).ok()) GTEST_SKIP() << "needs objcopy";
+  const spec::Variant& variant = find_op(GetParam()).variants.front();
+  const char* is_long = std::getenv("MLX_KD_LONG");
+  const size_t points = is_long && std::string(is_long) == "1" ? 200 : 16;
+  base::Random random(1);
+  for (Dtype dtype : {Dtype::float32, Dtype::bfloat16}) {
+    const spec::Space space = source_space(variant.space(dtype, host_traits()));
+    const size_t wanted = std::min<size_t>(points / 2, static_cast<size_t>(count_valid(space)));
+    std::set<std::string> settings, objects;
+    while (settings.size() < wanted) {
+      const spec::Setting setting = random_setting(space, random);
+      if (settings.insert(setting.text()).second)
+        objects.insert(code_of(variant, macros_of(space, setting, dtype)));
+    }
+    EXPECT_GE(static_cast<double>(objects.size()), 0.95 * static_cast<double>(wanted))
+        << name_of(dtype);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kernels, SourceKnobs,
+                         testing::Values("rmsnorm", "rmsnorm_residual", "swiglu", "rope"));
+
+}  // namespace
+}  // namespace mlx_kd::kernels

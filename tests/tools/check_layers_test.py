@@ -1,0 +1,81 @@
+"""check_layers.py finds each kind of violation in a small tree, and none in a tidy one."""
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+SCRIPT = Path(os.environ["MLX_KD_SOURCE_DIR"]) / "tools" / "check_layers.py"
+
+
+class CheckLayers(unittest.TestCase):
+    def setUp(self):
+        self.root = Path(tempfile.mkdtemp(prefix="kd_layers_"))
+        self.addCleanup(shutil.rmtree, self.root)
+        self.write("CMakeLists.txt", "mlx_kd_room(base)\nmlx_kd_room(spec DEPS base)\n")
+        self.write("mlx_kd/base/clock.h", "#include <string>\n")
+        self.write("mlx_kd/spec/op.h", '#include "mlx_kd/base/clock.h"\n#include "mlx_kd/spec/space.h"\n')
+        self.write("mlx_kd/kernels/rope/op.cpp", '#include <mlx/mlx.h>\n#include "mlx_kd/kernels/table.h"\n')
+
+    def write(self, name, text):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def check(self):
+        return subprocess.run([sys.executable, SCRIPT, self.root], capture_output=True, text=True)
+
+    def assert_found(self, text):
+        result = self.check()
+        self.assertEqual(result.returncode, 1, result.stdout)
+        self.assertIn(text, result.stdout)
+
+    def test_tidy_tree_passes(self):
+        result = self.check()
+        self.assertEqual(result.returncode, 0, result.stdout)
+
+    def test_include_upward_is_found_with_its_line(self):
+        self.write("mlx_kd/base/clock.h", '#pragma once\n#include "mlx_kd/spec/op.h"\n')
+        self.assert_found("clock.h:2: base (rank 0) may not use spec (rank 1)")
+
+    def test_sibling_is_found(self):
+        self.write("mlx_kd/search/tours.cpp", '# include "mlx_kd/archive/run.h"\n')
+        self.assert_found("search (rank 2) may not use archive (rank 2)")
+
+    def test_operator_that_uses_another_is_found(self):
+        self.write("mlx_kd/kernels/rope/op.cpp", '#include "mlx_kd/kernels/swiglu/math.h"\n')
+        self.assert_found("another operator's folder")
+
+    def test_kernel_source_with_a_header_is_found(self):
+        self.write("mlx_kd/kernels/rope/rope.cpu.cpp", "#include <cmath>\n")
+        self.assert_found("includes nothing")
+
+    def test_mlx_in_a_room_without_it_is_found(self):
+        self.write("mlx_kd/search/tours.cpp", "#include <mlx/array.h>\n")
+        self.assert_found("search does without MLX")
+
+    def test_runtime_that_reaches_the_archive_is_found(self):
+        self.write("mlx_kd/runtime/lookup.cpp", '#include "mlx_kd/archive/run.h"\n')
+        self.assert_found("runtime never reaches archive")
+
+    def test_relative_include_is_found(self):
+        self.write("mlx_kd/spec/op.cpp", '#include "op.h"\n')
+        self.assert_found("write the whole path")
+
+    def test_room_without_a_rank_is_found(self):
+        self.write("mlx_kd/utils/misc.h", "")
+        self.assert_found("has no rank")
+
+    def test_dependency_upward_in_cmake_is_found(self):
+        self.write("CMakeLists.txt", "mlx_kd_room(devices DEPS spec kernels LIBS mlx_kd_mlx)\n")
+        self.assert_found("devices (rank 3) may not use kernels (rank 3)")
+
+    def test_folder_without_rooms_is_no_success(self):
+        shutil.rmtree(self.root / "mlx_kd")
+        self.assert_found("there is no such folder")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Checks that the rooms of mlx_kd/ keep their order: check_layers.py [ROOT].
+
+A room includes only rooms of strictly lower rank; siblings never include one another. Prints one
+line a violation (file:line: what is wrong) and exits 1 if there is any.
+"""
+import re
+import sys
+from pathlib import Path
+
+RANKS = {"base": 0, "spec": 1, "msl": 2, "search": 2, "archive": 2, "packs": 2, "shapes": 2,
+         "devices": 3, "kernels": 3, "evaluate": 4, "runtime": 4, "discover": 5, "cli": 6, "python": 6}
+# What users link stays small, though the ranks would allow it.
+NEVER = {"runtime": {"search", "archive"}}
+NO_MLX = {room for room, rank in RANKS.items() if rank <= 2}
+KERNEL_SOURCES = (".cpu.cpp", ".metal", ".cu")
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
+ROOM = re.compile(r"^\s*mlx_kd_room\((\w+)([^)]*)\)", re.MULTILINE)
+
+
+def wrong_room(room, other):
+    """Why `room` may not use `other`, or None."""
+    if other not in RANKS:
+        return f"there is no room {other}"
+    if other in NEVER.get(room, ()):
+        return f"{room} never reaches {other}"
+    if other != room and RANKS[other] >= RANKS[room]:
+        return f"{room} (rank {RANKS[room]}) may not use {other} (rank {RANKS[other]})"
+    return None
+
+
+def wrong_include(inside, bracket, target):
+    """Why the file `inside` (path below mlx_kd/, as parts) may not include target, or None."""
+    room, parts = inside[0], target.split("/")
+    if parts[0] == "mlx" and room in NO_MLX:
+        return f"{room} does without MLX"
+    if bracket == "<" or parts[0] == "mlx":
+        return None
+    if parts[0] != "mlx_kd" or len(parts) < 3:
+        return f'write the whole path, as "mlx_kd/{room}/...", not "{target}"'
+    if parts[1] == room == "kernels" and len(parts) > 3 and parts[2] != inside[1]:
+        return f"kernels/{inside[1]} may not use another operator's folder, kernels/{parts[2]}"
+    return wrong_room(room, parts[1])
+
+
+def check_file(path, inside):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        match = INCLUDE.match(line)
+        if not match:
+            continue
+        if path.name.endswith(".cpu.cpp"):
+            why = "a CPU kernel source includes nothing: it compiles in milliseconds so"
+        elif path.name.endswith(KERNEL_SOURCES):
+            why = None
+        else:
+            why = wrong_include(inside, *match.groups())
+        if why:
+            yield f"{path}:{number}: {why}"
+
+
+def check_cmake(path):
+    for room, arguments in ROOM.findall(path.read_text(encoding="utf-8")):
+        deps = re.search(r"DEPS\s+([\w\s]+?)(?:\s+LIBS|$)", arguments)
+        for other in deps.group(1).split() if deps else []:
+            why = "a room is not its own dependency" if other == room else wrong_room(room, other)
+            if why:
+                yield f"{path}: mlx_kd_room({room}): {why}"
+
+
+def check_tree(root):
+    house = root / "mlx_kd"
+    if not house.is_dir():
+        yield f"{house}: there is no such folder"
+        return
+    for path in sorted(house.rglob("*")):
+        inside = path.relative_to(house).parts
+        if path.is_dir() and len(inside) == 1 and inside[0] not in RANKS:
+            yield f"{path}: this room has no rank: give it one in tools/check_layers.py"
+        elif path.suffix in (".h", ".cpp", ".metal", ".cu") and inside[0] in RANKS:
+            yield from check_file(path, inside)
+    yield from check_cmake(root / "CMakeLists.txt")
+
+
+def main():
+    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent
+    violations = list(check_tree(root))
+    print("\n".join(violations) or "every room keeps its rank")
+    return 1 if violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

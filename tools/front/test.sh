@@ -1,0 +1,64 @@
+# ./kd test: builds everything and runs CTest. Sourced by kd.
+
+test_help() {
+  cat <<'END'
+Builds and runs the tests.
+Usage: ./kd test [--long] [-R REGEX]
+
+  --long       also what takes minutes, and the tests again under the sanitizers
+  -R REGEX     only the tests whose names match
+
+Exit status: that of CTest (0: all passed); 1 if something could not be built; 2 for misuse.
+END
+}
+
+read_options() {
+  long='' regex=''
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --long) long=1 ;;
+      -R) [ $# -ge 2 ] || refuse 'test: -R takes a regular expression'; regex=$2; shift ;;
+      -h | --help) test_help; exit ;;
+      *) refuse "test: unknown option $1: see ./kd test --help" ;;
+    esac
+    shift
+  done
+}
+
+# run_ctest <argument>...: in the build folder, progress and the summary on stdout.
+run_ctest() {
+  local ctest
+  ctest=$(cached CMAKE_CTEST_COMMAND)
+  set -- --test-dir "$build" --output-on-failure --parallel 2 "$@"
+  [ -z "$regex" ] || set -- "$@" -R "$regex"
+  "$ctest" "$@" </dev/null
+}
+
+# Under a sanitizer: what is MLX's or glibc's own is not reported; scripts are tested once, elsewhere.
+sanitizer_arguments() {
+  export LSAN_OPTIONS="suppressions=$root/tools/front/lsan.supp"
+  export TSAN_OPTIONS="suppressions=$root/tools/front/tsan.supp"
+  unset MLX_KD_LONG
+  arguments=(-LE 'front|tools')
+}
+
+run_sanitizers() {
+  local sanitizer
+  for sanitizer in asan-ubsan tsan; do
+    say "the tests again: $sanitizer"
+    KD_PRESET=$sanitizer KD_BUILD_DIR=${KD_BUILD_DIR:+$build-$sanitizer} \
+      "$root/kd" test ${regex:+-R "$regex"} || status=$?
+  done
+}
+
+run_tests() {
+  local status=0 arguments=(--no-tests=error)
+  read_options "$@"
+  . "$root/tools/front/build.sh"
+  build_target all "${sources[@]}" "$root/tests"
+  [ -z "$long" ] || export MLX_KD_LONG=1
+  case $preset in asan-ubsan | tsan) sanitizer_arguments ;; esac
+  run_ctest "${arguments[@]}" || status=$?
+  [ -z "$long" ] || run_sanitizers
+  exit $status
+}
