@@ -92,6 +92,7 @@ void DeviceEvaluator::prepare_while_compiling(const std::vector<spec::Candidate>
 
 void DeviceEvaluator::evaluate(const std::vector<spec::Candidate>& batch,
                                const std::function<void(size_t, const spec::Verdict&)>& done) {
+  if (batch.empty()) return;
   std::vector<devices::Artifact> artifacts;
   prepare_while_compiling(batch, artifacts);
   for (size_t i = 0; i < batch.size(); ++i) {

@@ -31,8 +31,8 @@ struct Protocol {
 
   // Claims, in `graph` and `single` mode.
   int claim_pairs = 31;        // pairs at least; more, up to the most, while they fit claim_s
-  int most_claim_pairs = 101;  //
-  double claim_s = 0.6;        //
+  int most_claim_pairs = 201;  //
+  double claim_s = 0.8;        //
   int presample = 5;           // pairs of both forms of MLX before the better one is chosen
   double graph_sample_ms = 8;  // fewer calls where those of a sample would take longer
   int max_graph_calls = 40;

@@ -48,6 +48,7 @@ class Session {
   const Case& timed_case(size_t size) const { return plan_.cases[plan_.timed[size]]; }
   spec::SizeMetrics time_size(const Loaded& candidate, const Loaded* incumbent, size_t size);
   void prove_after_timing(const Loaded& candidate, Proof& proof);
+  double least_possible_us(size_t size);
   void check_roofline(const spec::SizeMetrics& size, size_t index, Proof& proof);
   struct Baseline {
     std::string name;  // "plain" or "compiled"

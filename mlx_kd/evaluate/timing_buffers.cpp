@@ -36,9 +36,9 @@ int64_t padded(const std::vector<int64_t>& values) {
   return sum;
 }
 
-// Enough sets that the calls of a sample, even at the roofline, use none twice.
-int64_t cold_sets(double roofline_us, const Protocol& protocol) {
-  const double least_us = roofline_us * protocol.roofline_share;
+// Enough sets that the calls of a sample, even if it is as fast as can be, use none twice.
+int64_t cold_sets(double copy_us, const Protocol& protocol) {
+  const double least_us = copy_us * protocol.roofline_share;
   const auto sets = static_cast<int64_t>(std::ceil(protocol.sample_us / std::max(least_us, 1e-3)));
   return std::clamp<int64_t>(sets, 1, protocol.max_cold_sets);
 }
@@ -59,9 +59,9 @@ TimingBuffers::TimingBuffers(const spec::Op& op, spec::Dtype dtype, const spec::
       output_bytes_(bytes_of(op.outputs, dtype, dims)) {
   const int64_t call_bytes = sum_of(input_bytes_) + sum_of(output_bytes_);
   cold_ = call_bytes > l2_bytes / 2;
-  roofline_us_ = op.cost(dims, dtype).bytes / (cold_ ? bandwidth.cold : bandwidth.warm);
+  const double copy_us = op.cost(dims, dtype).bytes / bandwidth.cold;
   const int64_t sets =
-      cold_ ? cold_sets(roofline_us_, protocol)
+      cold_ ? cold_sets(copy_us, protocol)
             : std::clamp<int64_t>(l2_bytes / 2 / call_bytes, 1, protocol.max_warm_sets);
   const int64_t set_bytes = padded(input_bytes_) + padded(output_bytes_);
   bytes_ = sets * set_bytes;

@@ -36,12 +36,9 @@ class TimingBuffers {
   // Overwrites the inputs of the first set with another case of the same or a smaller size.
   void load(const Case& c, const std::byte* memory, size_t set);
 
-  double roofline_us() const { return roofline_us_; }  // least bytes / copy bandwidth
-
  private:
   std::vector<int64_t> input_bytes_, output_bytes_;
   bool cold_;
-  double roofline_us_;
   std::byte* memory_ = nullptr;
   int64_t bytes_ = 0;
   std::vector<Set> sets_;

@@ -4,6 +4,7 @@
 //   {"do": "prepare"} -> {"seconds"}          {"do": "bandwidth"} -> {"bandwidth"}
 //   {"do": "prove" | "time" | "claim" | "aa", "candidate", "artifact", ...} -> session.h
 #include <poll.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <memory>
@@ -58,6 +59,8 @@ void end_with_parent(int fd) {
 
 int worker_main(int fd) {
   end_with_parent(fd);
+  const rlimit none{0, 0};
+  setrlimit(RLIMIT_CORE, &none);  // candidates that crash leave no files
   report_faults_to(fd);
   LineReader reader(fd);
   std::unique_ptr<Session> session;

@@ -65,6 +65,10 @@ WorkerClient::WorkerClient(const std::string& program, int memory_fd, std::atomi
   if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0)
     base::fail("evaluate", "no socket for a worker: close some files");
   fcntl(pair[0], F_SETFD, FD_CLOEXEC), fcntl(pair[1], F_SETFD, FD_CLOEXEC);
+#if defined(SO_NOSIGPIPE)
+  const int on = 1;
+  setsockopt(pair[0], SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
+#endif
   const int theirs = moved_up(pair[1]), memory = moved_up(memory_fd);
   close(pair[1]);
   fd_ = pair[0];

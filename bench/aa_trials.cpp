@@ -1,0 +1,165 @@
+// How often is a speed-up claimed that is not there, and how often is one of 5 % found?
+//
+//   bench_aa_trials [trials = 1000] [file = bench/results/aa_trials.json]
+//
+// Each trial is what a claim is: pairs of samples in `graph` mode on the CPU device, as many and as
+// long as the protocol says, then the interval. A kernel runs against itself, and against itself
+// with one call in twenty more; the two kinds of trials alternate, so that both see the same
+// weather. Exit 1 if the goals (at most 6.4 % claimed, at least 90 % found) are missed.
+//
+// File: {"date", "kd_version", "mlx_version", "device", "cores", "load", "protocol", "op", "dims",
+// "dtype", "calls", "pairs", "trials", "same": {"claimed", "ratio", "spread"},
+// "five_percent_more_work": {"found", "ratio"}, "goals_met"}.
+#include <mlx/device.h>
+#include <mlx/version.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "mlx_kd/base/clock.h"
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/base/files.h"
+#include "mlx_kd/base/version.h"
+#include "mlx_kd/devices/device.h"
+#include "mlx_kd/evaluate/graph_timer.h"
+#include "mlx_kd/evaluate/references.h"
+#include "mlx_kd/evaluate/samples.h"
+#include "mlx_kd/evaluate/shared_memory.h"
+#include "mlx_kd/evaluate/statistics.h"
+#include "mlx_kd/kernels/table.h"
+
+namespace {
+
+using namespace mlx_kd;
+
+constexpr int kWorkPercent = 105;
+constexpr double kMostClaimed = 0.064, kLeastFound = 0.90;
+
+struct Tally {
+  int claimed = 0;
+  std::vector<double> ratios, spreads;
+};
+
+// The default kernel of an op at one size, ready to be called.
+class Subject {
+ public:
+  Subject(const spec::Op& op, spec::Dtype dtype, const spec::Dims& dims)
+      : op_(op),
+        dtype_(dtype),
+        dims_(dims),
+        plan_(evaluate::plan_cases(op, dtype, {dims}, evaluate::default_params(op), protocol_)),
+        memory_(evaluate::SharedMemory::create(plan_.bytes)) {
+    evaluate::prepare_case(op, dtype, plan_.cases[0], protocol_, memory_.map(true));
+    const auto candidate = evaluate::sample_candidates(op, device_->language(),
+                                                       device_->id().traits, dtype, dims, 0, 0)
+                               .at(0);
+    const auto artifact = device_->compile(candidate, 60);
+    if (!artifact.ok) base::fail("bench", artifact.error);
+    program_ = device_->load(artifact, candidate);
+    call_ = {dims, evaluate::default_params(op),
+             spec::variant_of(op, candidate).launch(dims, candidate.knobs)};
+  }
+
+  evaluate::GraphTimer timer() const {
+    return {op_,      dtype_, dims_, plan_.cases[0], memory_.data(), device_->id().traits.l2_bytes,
+            protocol_};
+  }
+  evaluate::Function function() const {
+    std::vector<spec::Shape> shapes;
+    for (const auto& port : op_.outputs) shapes.push_back(port.shape(dims_));
+    return [this, shapes](const evaluate::Arrays& inputs) {
+      return program_->call(inputs, shapes, dtype_, call_);
+    };
+  }
+  const evaluate::Protocol& protocol() const { return protocol_; }
+  const spec::DeviceId& device() const { return device_->id(); }
+
+ private:
+  const spec::Op& op_;
+  spec::Dtype dtype_;
+  spec::Dims dims_;
+  evaluate::Protocol protocol_;
+  evaluate::CasePlan plan_;
+  evaluate::SharedMemory memory_;
+  std::shared_ptr<const devices::Device> device_ = devices::open_device("cpu");
+  std::shared_ptr<devices::Program> program_;
+  devices::Call call_;
+};
+
+void one_trial(const evaluate::GraphTimer& timer, const evaluate::Function& kernel,
+               evaluate::GraphCalls calls, int pairs, const evaluate::Protocol& protocol,
+               base::Random& random, Tally& tally) {
+  const auto times = evaluate::time_graph_pairs(timer, kernel, kernel, calls, pairs, random);
+  const auto interval =
+      evaluate::bootstrap_ratio(times.log_ratios, protocol.bootstrap_resamples, random.next());
+  tally.claimed += interval.lo > 1;
+  tally.ratios.push_back(interval.middle);
+  tally.spreads.push_back(std::exp(evaluate::percentile(times.log_ratios, 0.9) -
+                                   evaluate::percentile(times.log_ratios, 0.1)));
+}
+
+double load_average() {
+  double load = 0;
+  return getloadavg(&load, 1) == 1 ? load : -1;
+}
+
+base::Json run(int trials) {
+  mlx::core::set_default_device(mlx::core::Device::cpu);
+  const spec::Op& op = kernels::find_op("rmsnorm_residual");
+  const spec::Dims dims = op.complete({{"rows", 1}, {"D", 4096}});
+  const Subject subject(op, spec::Dtype::float32, dims);
+  const auto timer = subject.timer();
+  const auto kernel = subject.function();
+  timer.sample(kernel, timer.most_calls());
+  const double us = timer.sample(kernel, timer.most_calls());
+  const auto plan = evaluate::plan_graph(us, us, timer.most_calls(), subject.protocol());
+  const int more = static_cast<int>(std::lround(plan.calls * kWorkPercent / 100.0));
+  base::Random random(1);
+  Tally same, slower;
+  for (int i = 0; i < trials; ++i) {
+    one_trial(timer, kernel, {plan.calls, plan.calls}, plan.pairs, subject.protocol(), random,
+              same);
+    one_trial(timer, kernel, {plan.calls, more}, plan.pairs, subject.protocol(), random, slower);
+    if ((i + 1) % 50 == 0)
+      std::fprintf(stderr, "%d trials: claimed %d, found %d\n", i + 1, same.claimed,
+                   slower.claimed);
+  }
+  const double claimed = double(same.claimed) / trials, found = double(slower.claimed) / trials;
+  return {
+      {"date", base::iso_time_now()},
+      {"kd_version", base::version()},
+      {"mlx_version", mlx::core::version()},
+      {"device", subject.device().name},
+      {"cores", subject.device().traits.cores},
+      {"load", load_average()},
+      {"protocol", evaluate::hash_of(subject.protocol())},
+      {"op", op.name},
+      {"dims", dims.json()},
+      {"dtype", "float32"},
+      {"calls", plan.calls},
+      {"pairs", plan.pairs},
+      {"trials", trials},
+      {"same",
+       {{"claimed", claimed},
+        {"ratio", evaluate::median(same.ratios)},
+        {"spread", evaluate::median(same.spreads)}}},
+      {"five_percent_more_work", {{"found", found}, {"ratio", evaluate::median(slower.ratios)}}},
+      {"goals_met", claimed <= kMostClaimed && found >= kLeastFound}};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  const int trials = argc > 1 ? std::atoi(argv[1]) : 1000;
+  const std::string path = argc > 2 ? argv[2] : "bench/results/aa_trials.json";
+  if (trials < 1) base::misuse("bench", "the number of trials must be positive: 1000");
+  const base::Json result = run(trials);
+  base::write_file_atomically(path, result.dump(2) + "\n", "bench");
+  std::printf("%s\n", result.dump(2).c_str());
+  return result["goals_met"].get<bool>() ? 0 : 1;
+} catch (const mlx_kd::base::Error& error) {
+  std::fprintf(stderr, "%s\n", error.what());
+  return error.exit_code();
+}
