@@ -21,7 +21,7 @@ struct TuningCache {
   // positive and the largest is at least 4 times the least, else as linear; other numbers stand as
   // their place in ascending order, other values as choices, both labelled.
   spec::Space space;
-  std::vector<std::vector<uint8_t>> points;  // value indices, in ascending order
+  std::vector<std::vector<uint8_t>> points;  // value indices, each point once
   std::vector<double> times;                 // ms, positive; NaN if it failed
   std::vector<double> costs;                 // ms: compile, framework, strategy, verification, runs
 };

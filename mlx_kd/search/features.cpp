@@ -69,7 +69,8 @@ std::vector<double> feature_vector(const Features& features, size_t point) {
   for (size_t dim = 0; dim < features.dims(); ++dim) {
     const size_t level = features.level(point, dim);
     result.push_back(features.ordered(dim) ? features.position(dim, level)
-                                           : static_cast<double>(level) / static_cast<double>(features.values(dim) - 1));
+                                           : static_cast<double>(level) /
+                                                 static_cast<double>(features.values(dim) - 1));
   }
   return result;
 }

@@ -42,8 +42,8 @@ class Features {
   std::vector<Dim> dims_;
 };
 
-// A point as numbers in [0, 1], one a dimension (a choice: its value's number over the last one's): for records and
-// pictures. Distances are squared_distance's.
+// A point as numbers in [0, 1], one a dimension (a choice: its value's number over the last one's):
+// for records and pictures. Distances are squared_distance's.
 std::vector<double> feature_vector(const Features& features, size_t point);
 
 }  // namespace mlx_kd::search

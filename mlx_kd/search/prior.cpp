@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
+#include <utility>
 
 namespace mlx_kd::search {
 namespace {
@@ -15,56 +15,63 @@ bool is_valid(const Observation& seen) {
 
 }  // namespace
 
-void Prior::add(const std::vector<Observation>& run) {
+void Prior::add(const std::vector<Observation>& observations) {
   std::vector<double> valid;
-  for (const Observation& seen : run)
+  for (const Observation& seen : observations)
     if (is_valid(seen)) valid.push_back(seen.value);
   std::sort(valid.begin(), valid.end());
   if (valid.size() < 2 || valid.front() == valid[valid.size() / 2]) return;
   const double median = valid[valid.size() / 2];
-  std::vector<size_t> points;
-  std::vector<double> targets;
-  for (const Observation& seen : run) {
-    points.push_back(seen.point);
-    targets.push_back(is_valid(seen) ? std::min(seen.value - median, 0.0) : 0.0);
+  Run run;
+  run.opinion.assign(features_->points().size(), std::nan(""));
+  for (const Observation& seen : observations) {
+    run.points.push_back(seen.point);
+    run.targets.push_back(is_valid(seen) ? std::min(seen.value - median, 0.0) : 0.0);
+    run.opinion[seen.point] = run.targets.back();
   }
-  trees_.push_back(
-      std::make_unique<ExtraTrees>(*features_, points, targets, TreeSettings{}, kTreeSeed));
-  observed_.push_back(std::move(points));
-  opinions_.clear();
-  ranking_.clear();
+  runs_.push_back(std::move(run));
+  rank();
 }
 
-const std::vector<double>& Prior::opinions(size_t point) {
-  std::vector<double>& opinions = opinions_[point];
-  if (opinions.empty())
-    for (const auto& trees : trees_) opinions.push_back(trees->predict(point).mean);
+double Prior::opinion(Run& run, size_t point) {
+  double& opinion = run.opinion[point];
+  if (!std::isnan(opinion)) return opinion;
+  if (!run.trees)
+    run.trees = std::make_unique<ExtraTrees>(*features_, run.points, run.targets, TreeSettings{},
+                                             kTreeSeed);
+  return opinion = run.trees->predict(point).mean;
+}
+
+std::vector<double> Prior::opinions(size_t point) {
+  std::vector<double> opinions;
+  for (Run& run : runs_) opinions.push_back(opinion(run, point));
   return opinions;
 }
 
 double Prior::mean_opinion(size_t point) {
   double sum = 0;
-  for (double opinion : opinions(point)) sum += opinion;
-  return sum / static_cast<double>(std::max<size_t>(1, runs()));
+  for (Run& run : runs_) sum += opinion(run, point);
+  return sum / static_cast<double>(runs_.size());
 }
 
-const std::vector<size_t>& Prior::ranking() {
-  if (!ranking_.empty()) return ranking_;
-  std::set<std::pair<double, size_t>> sorted;
-  for (const auto& points : observed_)
-    for (size_t point : points) sorted.insert({mean_opinion(point), point});
-  for (const auto& [opinion, point] : sorted) ranking_.push_back(point);
-  return ranking_;
-}
-
-double Prior::spread() {
+void Prior::rank() {
+  std::vector<size_t> points;
+  for (const Run& run : runs_) points.insert(points.end(), run.points.begin(), run.points.end());
+  std::sort(points.begin(), points.end());
+  points.erase(std::unique(points.begin(), points.end()), points.end());
+  std::vector<std::pair<double, size_t>> sorted;
   double sum = 0, squares = 0;
-  for (size_t point : ranking()) {
-    sum += mean_opinion(point);
-    squares += mean_opinion(point) * mean_opinion(point);
+  for (size_t point : points) {
+    const double opinion = mean_opinion(point);
+    sorted.push_back({opinion, point});
+    sum += opinion;
+    squares += opinion * opinion;
   }
-  const double count = static_cast<double>(ranking().size()), mean = sum / count;
-  return std::sqrt(std::max(squares / count - mean * mean, 0.0)) + 1e-12;
+  std::sort(sorted.begin(), sorted.end());
+  ranking_.clear();
+  for (const auto& [opinion, point] : sorted) ranking_.push_back(point);
+  const double count = static_cast<double>(points.size()), mean = sum / count;
+  spread_ = std::sqrt(std::max(squares / count - mean * mean, 0.0)) + 1e-12;
 }
 
 }  // namespace mlx_kd::search

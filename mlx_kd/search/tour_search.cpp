@@ -175,10 +175,9 @@ std::vector<size_t> TourSearch::candidates(bool moves_only) {
 void TourSearch::add_prior(const std::vector<Observation>& run) {
   prior_.add(run);
   if (prior_.runs() == 0) return;
-  const double spread = prior_.spread();
-  const auto scaled = [this, spread](size_t point) {
+  const auto scaled = [this](size_t point) {
     std::vector<double> opinions = prior_.opinions(point);
-    for (double& opinion : opinions) opinion /= spread;
+    for (double& opinion : opinions) opinion /= prior_.spread();
     return opinions;
   };
   process_.set_hints(scaled, settings_.hints);

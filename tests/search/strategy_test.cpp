@@ -229,6 +229,50 @@ TEST(Options, OutOfRangeAreMisuse) {
   expect_refused("climbing", {}, "'tours', 'random', 'exhaustive', 'annealing' or 'genetic'");
 }
 
+std::vector<Observation> everything(const Points& points, double offset) {
+  std::vector<Observation> run;
+  for (size_t point = 0; point < points.size(); ++point) {
+    run.push_back(measure(points, point));
+    run.back().value += offset + 0.2 * base::Random(point + 99).uniform();
+  }
+  return run;
+}
+
+double best_after(const Points& points, const std::vector<Observation>& prior, size_t budget,
+                  uint64_t seed) {
+  const auto strategy = make_strategy("tours", points, {}, seed);
+  strategy->add_prior(prior);
+  std::vector<size_t> walked;
+  while (walked.size() < budget) {
+    walked.push_back(strategy->propose(1).at(0));
+    strategy->observe(measure(points, walked.back()));
+  }
+  return best_of(points, walked);
+}
+
+TEST(WarmStart, BeginsWhereANeighbourWasGood) {
+  const Points points = Points::enumerate(synthetic_space());
+  const double cold = best_of(points, walk("tours", points, 8, 1));
+  EXPECT_LT(best_after(points, everything(points, 3), 8, 1), 0.7 * cold);
+}
+
+TEST(WarmStart, ThatMisleadsIsDoubted) {
+  const Points points = Points::enumerate(synthetic_space());
+  std::vector<Observation> wrong = everything(points, 0);
+  for (Observation& seen : wrong) seen.value = -seen.value;
+  double misled = 0;
+  for (uint64_t seed = 0; seed < 10; ++seed) misled += best_after(points, wrong, 100, seed) / 10;
+  EXPECT_LT(misled, mean_best("random", points, 100, 1));
+}
+
+TEST(WarmStart, IsRefusedByOtherStrategies) {
+  const Points points = Points::enumerate(synthetic_space());
+  for (const std::string& name : strategy_names()) {
+    if (name == "tours") continue;
+    EXPECT_THROW(make_strategy(name, points, {}, 0)->add_prior({}), base::Error) << name;
+  }
+}
+
 TEST(Tours, ExpectSmallerGainsAsTheSearchGoesOn) {
   const Points points = Points::enumerate(synthetic_space());
   const auto strategy = make_strategy("tours", points, {.novelty_fraction = 0}, 4);

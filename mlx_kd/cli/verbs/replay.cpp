@@ -1,0 +1,102 @@
+#include "mlx_kd/cli/replay.h"
+
+#include <cstdio>
+#include <memory>
+
+#include "mlx_kd/archive/text.h"
+#include "mlx_kd/base/files.h"
+#include "mlx_kd/base/json.h"
+#include "mlx_kd/cli/replay_page.h"
+#include "mlx_kd/cli/table.h"
+#include "mlx_kd/cli/verbs.h"
+
+namespace mlx_kd::cli {
+namespace {
+
+struct ReplayOptions {
+  ReplayRequest request;
+  std::string html;
+  bool json = false;
+};
+
+std::string three_digits(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3f", value);
+  return text;
+}
+
+std::string with_interval(double score, double lo, double hi) {
+  return three_digits(score) + " [" + three_digits(lo) + ", " + three_digits(hi) + "]";
+}
+
+void tell(const SpaceScore& space) {
+  std::fprintf(stderr, "%s %s\n", archive::plain_line(space.name).c_str(),
+               three_digits(space.score).c_str());
+}
+
+std::string text_of(const ReplayScores& scores) {
+  std::vector<std::vector<std::string>> rows = {
+      {"space", "points", "valid", "evaluations", "score", "95 % interval"}};
+  for (const SpaceScore& space : scores.spaces)
+    rows.push_back({space.name, std::to_string(space.points), std::to_string(space.valid),
+                    archive::number(space.evaluations), three_digits(space.score),
+                    "[" + three_digits(space.lo) + ", " + three_digits(space.hi) + "]"});
+  return table_text(rows) + "mean " + with_interval(scores.mean, scores.lo, scores.hi) + "\n";
+}
+
+base::OrderedJson json_of(const ReplayRequest& request, const ReplayScores& scores) {
+  base::OrderedJson spaces = base::OrderedJson::array();
+  for (const SpaceScore& space : scores.spaces)
+    spaces.push_back({{"space", space.name},
+                      {"points", space.points},
+                      {"valid", space.valid},
+                      {"evaluations", space.evaluations},
+                      {"score", space.score},
+                      {"lo", space.lo},
+                      {"hi", space.hi}});
+  return {{"strategy", request.strategy},
+          {"repeats", request.repeats},
+          {"seed", request.seed},
+          {"batch", request.batch},
+          {"warm", request.warm},
+          {"mean", scores.mean},
+          {"lo", scores.lo},
+          {"hi", scores.hi},
+          {"spaces", spaces}};
+}
+
+void replay(const ReplayOptions& options) {
+  const ReplayScores scores = replay_spaces(options.request, tell);
+  if (!options.html.empty())
+    base::write_file_atomically(options.html, replay_page(options.request, scores), "cli");
+  if (options.json)
+    std::printf("%s\n", json_of(options.request, scores).dump(2, ' ', true).c_str());
+  else
+    std::fputs(text_of(scores).c_str(), stdout);
+}
+
+}  // namespace
+
+void add_replay(CLI::App& app) {
+  auto options = std::make_shared<ReplayOptions>();
+  ReplayRequest& request = options->request;
+  CLI::App* verb = app.add_subcommand(
+      "replay", "Scores a search strategy on recorded spaces: 0 is random search, 1 the optimum.");
+  verb->add_option("--spaces", request.spaces,
+                   "Kernel Tuner cache (.json, .json.gz), run directory, or a folder of them")
+      ->required();
+  verb->add_option("--strategy", request.strategy,
+                   "tours, random, exhaustive, annealing or genetic")
+      ->capture_default_str();
+  verb->add_option("--repeats", request.repeats, "Replays of each space, each with its own seed")
+      ->capture_default_str();
+  verb->add_option("--seed", request.seed, "Seed of the first repeat")->capture_default_str();
+  verb->add_option("--batch", request.batch, "Evaluations proposed at once")->capture_default_str();
+  verb->add_flag("--warm", request.warm,
+                 "Start each space with what the other spaces of its folder say");
+  verb->add_option("--html", options->html, "Write the score curves to this file");
+  verb->add_flag("--json", options->json, "Print the scores as JSON");
+  verb->callback([options] { replay(*options); });
+}
+
+}  // namespace mlx_kd::cli

@@ -1,0 +1,182 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "mlx_kd/base/json.h"
+#include "tests/support/run_cli.h"
+
+namespace mlx_kd::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using base::Json;
+
+// A cache of 6 x 5 x 4 configurations whose best is in the middle.
+Json cache_of(const std::string& device, double shift) {
+  Json cache = {
+      {"device_name", device},
+      {"kernel_name", "made_up"},
+      {"objective", "time"},
+      {"tune_params_keys", {"x", "y", "z"}},
+      {"tune_params", {{"x", {1, 2, 4, 8, 16, 32}}, {"y", {1, 2, 3, 4, 5}}, {"z", {0, 1, 2, 3}}}},
+      {"cache", Json::object()}};
+  for (int i = 0; i < 6; ++i)
+    for (int y = 1; y <= 5; ++y)
+      for (int z = 0; z < 4; ++z) {
+        const int x = 1 << i;
+        const std::string key =
+            std::to_string(x) + "," + std::to_string(y) + "," + std::to_string(z);
+        const double off =
+            (i - 3 - shift) * (i - 3 - shift) + 0.7 * std::abs(y - 2) + 0.4 * (3 - z);
+        Json entry = {{"x", x},
+                      {"y", y},
+                      {"z", z},
+                      {"compile_time", 100 + 10 * z},
+                      {"framework_time", 1},
+                      {"strategy_time", 0},
+                      {"verification_time", 2}};
+        if (i == 5 && y == 5) {
+          entry["time"] = "CompilationFailedConfig";
+        } else {
+          entry["time"] = 1 + off;
+          entry["times"] = {1 + off, 1 + off};
+        }
+        cache["cache"][key] = entry;
+      }
+  return cache;
+}
+
+class ReplayVerb : public ::testing::Test {
+ protected:
+  ReplayVerb() {
+    fs::create_directory(spaces_ / "made_up");
+    std::ofstream(spaces_ / "made_up/A.json") << cache_of("A", 0).dump();
+    std::ofstream(spaces_ / "made_up/B.json") << cache_of("B", 0.2).dump();
+    std::ofstream(spaces_ / "made_up.T1.json") << "{}";  // a description, no cache
+  }
+  tests::CliResult kd(std::vector<std::string> arguments) const {
+    arguments.insert(arguments.begin(), {"replay", "--spaces", spaces_.path().string()});
+    return tests::run_cli(arguments);
+  }
+  tests::TempDir spaces_;
+};
+
+TEST_F(ReplayVerb, PrintsTheScoreOfEachSpaceAndTheirMean) {
+  const auto result = kd({"--repeats", "5"});
+  ASSERT_EQ(result.code, 0) << result.err;
+  EXPECT_NE(result.out.find("made_up/A"), std::string::npos);
+  EXPECT_NE(result.out.find("made_up/B"), std::string::npos);
+  EXPECT_NE(result.out.find("mean "), std::string::npos);
+}
+
+TEST_F(ReplayVerb, IsTheSameForTheSameSeed) {
+  const auto first = kd({"--repeats", "4", "--seed", "7", "--json"});
+  ASSERT_EQ(first.code, 0) << first.err;
+  EXPECT_EQ(first.out, kd({"--repeats", "4", "--seed", "7", "--json"}).out);
+  EXPECT_NE(first.out, kd({"--repeats", "4", "--seed", "8", "--json"}).out);
+}
+
+TEST_F(ReplayVerb, ScoresToursAboveRandom) {
+  const auto mean = [&](const std::string& strategy) {
+    const auto result = kd({"--strategy", strategy, "--repeats", "20", "--json"});
+    return Json::parse(result.out).at("mean").get<double>();
+  };
+  EXPECT_GT(mean("tours"), mean("random") + 0.2);
+}
+
+TEST_F(ReplayVerb, StartsBetterWarm) {
+  const auto cold = kd({"--repeats", "20", "--json"});
+  const auto warm = kd({"--repeats", "20", "--json", "--warm"});
+  ASSERT_EQ(warm.code, 0) << warm.err;
+  EXPECT_GT(Json::parse(warm.out).at("mean").get<double>(),
+            Json::parse(cold.out).at("mean").get<double>());
+}
+
+TEST_F(ReplayVerb, WritesOneSelfContainedPage) {
+  const fs::path page = spaces_ / "page.html";
+  ASSERT_EQ(kd({"--repeats", "3", "--html", page.string()}).code, 0);
+  const std::string text = tests::text_of(page);
+  EXPECT_NE(text.find("<svg"), std::string::npos);
+  EXPECT_NE(text.find("made_up/B"), std::string::npos);
+  EXPECT_NE(text.find("prefers-color-scheme: dark"), std::string::npos);
+  EXPECT_EQ(text.find("http"), std::string::npos);  // nothing is fetched
+}
+
+TEST_F(ReplayVerb, RefusesWhatCannotBeMeant) {
+  const auto refused = [&](const std::vector<std::string>& arguments, const std::string& word) {
+    const auto result = kd(arguments);
+    EXPECT_EQ(result.code, 2) << word;
+    EXPECT_NE(result.err.find(word), std::string::npos) << result.err;
+  };
+  refused({"--repeats", "0"}, "--repeats");
+  refused({"--repeats", "-3"}, "-3");
+  refused({"--batch", "0"}, "--batch");
+  refused({"--strategy", "climbing"}, "'tours', 'random'");
+  refused({"--strategy", "random", "--warm"}, "warm start");
+  std::ofstream(spaces_ / "made_up/C.json") << "{";
+  refused({"--repeats", "1"}, "C.json");
+  EXPECT_EQ(tests::run_cli({"replay", "--spaces", (spaces_ / "nowhere").string()}).code, 2);
+  EXPECT_EQ(tests::run_cli({"replay"}).code, 2);
+}
+
+TEST_F(ReplayVerb, RefusesASpaceThatNoScoreCanBeGivenFor) {
+  Json cache = cache_of("D", 0);
+  for (auto& [key, entry] : cache["cache"].items())
+    if (key != "8,2,3") entry["time"] = "RuntimeFailedConfig";
+  std::ofstream(spaces_ / "made_up/D.json") << cache.dump();
+  const auto result = kd({"--repeats", "1"});
+  EXPECT_EQ(result.code, 2);
+  EXPECT_NE(result.err.find("made_up/D"), std::string::npos) << result.err;
+}
+
+// The recorded spaces of two kernels on six GPUs, where they are there.
+fs::path recorded_spaces() {
+  const char* place = std::getenv("MLX_KD_TUNING_SPACES");
+  return place ? fs::path(place) : fs::path(MLX_KD_SOURCE_DIR) / "../shared/tuning_spaces";
+}
+
+class RecordedSpaces : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!fs::is_directory(recorded_spaces()))
+      GTEST_SKIP() << recorded_spaces() << " is absent: set MLX_KD_TUNING_SPACES";
+  }
+  static Json scores(const std::vector<std::string>& more, const fs::path& place) {
+    std::vector<std::string> arguments = {"replay", "--json", "--spaces", place.string()};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const auto result = tests::run_cli(arguments, {.timeout_s = 1800});
+    EXPECT_EQ(result.code, 0) << result.err;
+    return Json::parse(result.out);
+  }
+};
+
+TEST_F(RecordedSpaces, OneIsReadAndScored) {
+  const Json scored =
+      scores({"--repeats", "10"}, recorded_spaces() / "convolution_milo/W6600.json.gz");
+  EXPECT_EQ(scored["spaces"][0]["space"], "convolution_milo/W6600");
+  EXPECT_EQ(scored["spaces"][0]["points"], 4362);
+  EXPECT_GT(scored["mean"].get<double>(), 0.3);
+}
+
+TEST_F(RecordedSpaces, GiveToursTheScoreThatTheDocumentsState) {
+  if (!std::getenv("MLX_KD_LONG")) GTEST_SKIP() << "takes minutes: set MLX_KD_LONG=1";
+  const Json tours = scores({}, recorded_spaces());
+  EXPECT_GT(tours["mean"].get<double>(), 0.79);
+  EXPECT_GT(tours["lo"].get<double>(), 0.75);
+  for (const Json& space : tours["spaces"]) EXPECT_GT(space["score"].get<double>(), 0.40);
+}
+
+TEST_F(RecordedSpaces, GiveRandomSearchAboutZeroWhereBudgetsAreLarge) {
+  if (!std::getenv("MLX_KD_LONG")) GTEST_SKIP() << "takes minutes: set MLX_KD_LONG=1";
+  const Json random = scores({"--strategy", "random", "--repeats", "100"}, recorded_spaces());
+  for (const Json& space : random["spaces"])
+    if (space["evaluations"].get<double>() > 150) {
+      EXPECT_NEAR(space["score"].get<double>(), 0, 0.15) << space;
+    }
+}
+
+}  // namespace
+}  // namespace mlx_kd::cli
