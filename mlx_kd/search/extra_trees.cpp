@@ -16,7 +16,7 @@ ExtraTrees::ExtraTrees(const Features& features, const std::vector<size_t>& poin
     coordinates_.insert(coordinates_.end(), x.begin(), x.end());
   }
   for (size_t dim = 0; dim < x.size(); ++dim)
-    ordered_.push_back(dim >= features.dims() || features.ordered(dim));
+    ordered_.push_back(dim >= features.columns() || features.ordered(dim));
   for (size_t i = 0; i < points.size(); ++i)
     rows_.push_back({targets[i], coordinates_.data() + i * x.size()});
   base::Random random(seed);
@@ -25,7 +25,7 @@ ExtraTrees::ExtraTrees(const Features& features, const std::vector<size_t>& poin
 
 void ExtraTrees::coordinates_of(size_t point, std::vector<double>& x) const {
   x.clear();
-  for (size_t dim = 0; dim < features_->dims(); ++dim) {
+  for (size_t dim = 0; dim < features_->columns(); ++dim) {
     const uint8_t level = features_->level(point, dim);
     x.push_back(features_->ordered(dim) ? features_->position(dim, level) : level);
   }

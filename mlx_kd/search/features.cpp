@@ -33,6 +33,16 @@ std::vector<double> coordinates(const spec::Knob& knob) {
   return x;
 }
 
+double alignment(int64_t value) {
+  constexpr int kMost = 5;
+  int twos = 0;
+  while (twos < kMost && value != 0 && value % 2 == 0) {
+    value /= 2;
+    ++twos;
+  }
+  return twos;
+}
+
 }  // namespace
 
 Features::Features(const Points& points) : points_(&points) {
@@ -41,11 +51,37 @@ Features::Features(const Points& points) : points_(&points) {
     Dim dim{knob, what.scale != spec::KnobScale::choice, coordinates(what),
             levels_present(points, knob)};
     if (dim.levels.size() < 2) continue;
-    const auto nearer = [&](uint8_t a, uint8_t b) { return dim.position[a] < dim.position[b]; };
-    if (dim.ordered) std::stable_sort(dim.levels.begin(), dim.levels.end(), nearer);
-    const double low = dim.position[dim.levels.front()], high = dim.position[dim.levels.back()];
-    if (dim.ordered)
-      for (double& x : dim.position) x = (x - low) / (high - low);
+    scale(dim);
+    dims_.push_back(std::move(dim));
+  }
+  dim_count_ = dims_.size();
+  add_alignments();
+}
+
+// Levels by position, positions from 0 to 1.
+void Features::scale(Dim& dim) const {
+  if (!dim.ordered) return;
+  std::stable_sort(dim.levels.begin(), dim.levels.end(),
+                   [&](uint8_t a, uint8_t b) { return dim.position[a] < dim.position[b]; });
+  const double low = dim.position[dim.levels.front()], high = dim.position[dim.levels.back()];
+  for (double& x : dim.position) x = (x - low) / (high - low);
+}
+
+void Features::add_alignments() {
+  for (size_t i = 0; i < dim_count_; ++i) {
+    Dim dim = dims_[i];
+    const std::vector<int64_t>& values = points_->space().knobs[dim.knob].values;
+    const auto is_size = [&](uint8_t level) { return values[level] > 0; };
+    const auto is_power = [&](uint8_t level) { return (values[level] & (values[level] - 1)) == 0; };
+    const auto all = [&](auto holds) {
+      return std::all_of(dim.levels.begin(), dim.levels.end(), holds);
+    };
+    if (!dim.ordered || dim.levels.size() < 4 || !all(is_size) || all(is_power)) continue;
+    for (size_t level = 0; level < values.size(); ++level)
+      dim.position[level] = alignment(values[level]);
+    const double first = dim.position[dim.levels.front()];
+    if (all([&](uint8_t level) { return dim.position[level] == first; })) continue;
+    scale(dim);
     dims_.push_back(std::move(dim));
   }
 }

@@ -1,4 +1,4 @@
-// Where points lie relative to one another: one feature a knob, none of them a measured value.
+// Where points lie relative to one another: features of the knobs, none of them a measured value.
 #pragma once
 
 #include <cstdint>
@@ -12,12 +12,17 @@ namespace mlx_kd::search {
 // than one value among the points. Positions lie in [0, 1]: the value, or its logarithm for knobs
 // of scale log2 (0 lies one doubling below the least positive value; a knob with a negative value
 // counts as linear). The values of a choice are all 1 apart, as scaled one-hot features would be.
+//
+// Columns are what surrogates see: the dimensions, and after them the alignments. A dimension of at
+// least four sizes that are not all powers of two has one: how often 2 divides the value (5 at
+// most), for hardware works in warps, vectors and banks, and 96 threads resemble 64 more than 80.
 class Features {
  public:
   explicit Features(const Points& points);
 
   const Points& points() const { return *points_; }
-  size_t dims() const { return dims_.size(); }
+  size_t dims() const { return dim_count_; }
+  size_t columns() const { return dims_.size(); }  // all functions of a dim take columns too
   size_t knob(size_t dim) const { return dims_[dim].knob; }
   bool ordered(size_t dim) const { return dims_[dim].ordered; }
   size_t values(size_t dim) const { return dims_[dim].position.size(); }  // of the knob, in all
@@ -38,8 +43,12 @@ class Features {
     std::vector<double> position;
     std::vector<uint8_t> levels;
   };
+  void scale(Dim& dim) const;
+  void add_alignments();
+
   const Points* points_;
   std::vector<Dim> dims_;
+  size_t dim_count_ = 0;
 };
 
 // A point as numbers in [0, 1], one a dimension (a choice: its value's number over the last one's):

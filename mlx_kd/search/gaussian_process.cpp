@@ -17,9 +17,9 @@ constexpr int kMaxScale = 3, kLeastAmplitude = -5, kMostAmplitude = 2;
 GaussianProcess::GaussianProcess(const Features& features, const KernelSettings& settings)
     : features_(&features),
       settings_(settings),
-      scales_(features.dims()),
-      tables_(features.dims()) {
-  for (size_t dim = 0; dim < features.dims(); ++dim) tabulate(dim);
+      scales_(features.columns()),
+      tables_(features.columns()) {
+  for (size_t dim = 0; dim < features.columns(); ++dim) tabulate(dim);
 }
 
 void GaussianProcess::tabulate(size_t dim) {
@@ -62,7 +62,7 @@ double GaussianProcess::covariance(const Place& a, const Place& b) const {
 }
 
 GaussianProcess::Place GaussianProcess::place_of(size_t point) const {
-  Place place{std::vector<uint8_t>(features_->dims()), {}};
+  Place place{std::vector<uint8_t>(features_->columns()), {}};
   for (size_t dim = 0; dim < place.levels.size(); ++dim)
     place.levels[dim] = features_->level(point, dim);
   if (hints_) place.hints = hints_(point);

@@ -14,8 +14,8 @@
 namespace mlx_kd::search {
 
 // k = additive ((1 - pairs) A + pairs A^2) + (1 - additive) (1 + r) exp(-r), with
-// A = mean over dims of exp(-d_j / additive_length), r = |d| / product_length and d_j the distance
-// in dimension j scaled by 2^w_j. The w_j are fitted.
+// A = mean over columns of exp(-d_j / additive_length), r = |d| / product_length and d_j the
+// distance in column j scaled by 2^w_j. The w_j are fitted.
 struct KernelSettings {
   double additive = 0.75, pairs = 0.25;
   double additive_length = 0.5, product_length = 1;

@@ -92,6 +92,11 @@ size_t TourSearch::centre_point() {
       const double d = features_.position(dim, features_.level(point, dim)) - 0.5;
       squared += d * d;
     }
+    for (size_t column = features_.dims(); column < features_.columns(); ++column) {
+      const double d =
+          features_.position(column, features_.level(point, column)) - settings_.centre_alignment;
+      squared += d * d;
+    }
     nearest.push_back({squared, point});
   }
   const size_t count = std::min(settings_.centre, nearest.size());

@@ -20,8 +20,9 @@ namespace mlx_kd::search {
 struct TourSettings {
   size_t knn = 12;
   size_t tours = 4;
-  size_t initial = 3;       // points spread over the space before the surrogate is asked
-  size_t centre = 8;        // the first is a random one of these nearest to the middle
+  size_t initial = 3;           // points spread over the space before the surrogate is asked
+  size_t centre = 8;            // the first is a random one of these nearest to the middle
+  double centre_alignment = 1;  // the middle of an alignment
   size_t spread = 64;       // long-tour stops that the farthest of is taken from, while spreading
   size_t elite = 8;         // best points whose graph moves are candidates
   size_t moves = SIZE_MAX;  // of each, nearest first

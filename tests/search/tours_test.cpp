@@ -124,5 +124,22 @@ TEST(Features, ScaleByTheValuesThatOccur) {
   EXPECT_DOUBLE_EQ(features.position(0, 2), 1);
 }
 
+TEST(Features, TellHowWellSizesAreAligned) {
+  spec::Space space = space_of({6, 4});
+  space.knobs[0].values = {16, 32, 48, 64, 80, 96};
+  const Points points = Points::enumerate(space);
+  const Features features(points);
+  ASSERT_EQ(features.dims(), 2u);
+  ASSERT_EQ(features.columns(), 3u);  // powers of two need none
+  EXPECT_EQ(features.knob(2), 0u);
+  const std::vector<double> expected = {0, 1, 0, 1, 0, 1};
+  for (size_t level = 0; level < 6; ++level)
+    EXPECT_DOUBLE_EQ(features.position(2, level), expected[level]);
+  const size_t a = points.find(spec::Setting{{"K0", 48}, {"K1", 1}});
+  const size_t b = points.find(spec::Setting{{"K0", 64}, {"K1", 1}});
+  const double d = features.distance(0, features.level(a, 0), features.level(b, 0));
+  EXPECT_DOUBLE_EQ(features.squared_distance(a, b), d * d);  // columns do not bend the graph
+}
+
 }  // namespace
 }  // namespace mlx_kd::search
