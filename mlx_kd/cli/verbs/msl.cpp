@@ -1,0 +1,283 @@
+// kd msl check | run | to-cuda: Metal sources without a Mac.
+#include <cmath>
+#include <cstdio>
+#include <memory>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/base/files.h"
+#include "mlx_kd/base/json.h"
+#include "mlx_kd/cli/verbs.h"
+#include "mlx_kd/devices/simt/session.h"
+#include "mlx_kd/msl/prelude.h"
+#include "mlx_kd/msl/rules.h"
+
+namespace mlx_kd::cli {
+namespace {
+
+namespace simt = devices::simt;
+
+struct Source {
+  std::string file;
+  std::vector<std::string> includes;
+  std::vector<std::string> defines;    // NAME or NAME=VALUE
+  std::vector<std::string> constants;  // INDEX=VALUE
+
+  std::string text() const { return base::read_file(file, "msl", 64u << 20); }
+
+  msl::PreprocessOptions preprocess() const {
+    msl::PreprocessOptions options;
+    options.include_folders.assign(includes.begin(), includes.end());
+    for (const std::string& one : defines) {
+      const size_t equals = one.find('=');
+      options.defines[one.substr(0, equals)] =
+          equals == std::string::npos ? "1" : one.substr(equals + 1);
+    }
+    return options;
+  }
+
+  msl::TranslateOptions translate() const {
+    msl::TranslateOptions options;
+    for (const std::string& one : constants) {
+      char* end = nullptr;
+      const long index = std::strtol(one.c_str(), &end, 10);
+      if (end == one.c_str() || *end != '=')
+        base::misuse("msl", "'" + one + "': write a function constant as INDEX=VALUE");
+      options.function_constants[static_cast<int>(index)] = end + 1;
+    }
+    return options;
+  }
+};
+
+void add_source(CLI::App& verb, Source& source) {
+  verb.add_option("file", source.file, "The Metal source")->required();
+  verb.add_option("-I,--include", source.includes, "A folder for #include");
+  verb.add_option("-D,--define", source.defines, "A macro: NAME or NAME=VALUE");
+  verb.add_option("--constant", source.constants, "A function constant: INDEX=VALUE");
+}
+
+// ---- check
+
+struct Check {
+  Source source;
+  bool json = false;
+};
+
+std::vector<msl::Diagnostic> diagnose(const Check& check, const msl::Unit& unit) {
+  std::vector<msl::Diagnostic> found = msl::check_rules(unit);
+  if (!found.empty()) return found;
+  const msl::Translation translation =
+      msl::translate(unit, msl::Target::cpp, check.source.translate());
+  simt::CompileOptions options;
+  options.syntax = true;
+  simt::compile(unit, translation, options, found);
+  return found;
+}
+
+// The function whose text holds the place, or nullptr.
+const msl::Function* function_at(const msl::Unit& unit, msl::Position at) {
+  for (const msl::Function& one : unit.functions) {
+    const msl::Position first = unit.tokens[one.tokens.first].at;
+    const msl::Position last = unit.tokens[one.tokens.last - 1].at;
+    if (first.file == at.file && first.line <= at.line && at.line <= last.line) return &one;
+  }
+  return nullptr;
+}
+
+void print_check(const msl::Unit& unit, const std::vector<msl::Diagnostic>& found, bool json) {
+  base::OrderedJson list = base::OrderedJson::array();
+  for (const msl::Function& one : unit.functions) {
+    if (!one.definition || one.at.file != unit.file) continue;
+    size_t errors = 0;
+    for (const msl::Diagnostic& each : found) errors += function_at(unit, each.at) == &one;
+    const std::string place = unit.sources->describe(one.at);
+    list.push_back(
+        {{"function", one.name}, {"at", place}, {"kernel", one.kernel}, {"errors", errors}});
+    if (!json)
+      std::printf("%-9s %-7s %s  %s\n", errors ? "refused" : "accepted", one.kernel ? "kernel" : "",
+                  place.c_str(), one.name.c_str());
+  }
+  if (json) {
+    base::OrderedJson errors = base::OrderedJson::array();
+    for (const msl::Diagnostic& each : found)
+      errors.push_back({{"at", unit.sources->describe(each.at)},
+                        {"message", each.message},
+                        {"section", each.section}});
+    std::printf("%s\n", base::OrderedJson{{"functions", list}, {"errors", errors}}.dump(2).c_str());
+  }
+}
+
+void run_check(const Check& check) {
+  const msl::Unit unit =
+      msl::parse(check.source.file, check.source.text(), check.source.preprocess());
+  const std::vector<msl::Diagnostic> found = diagnose(check, unit);
+  print_check(unit, found, check.json);
+  if (found.empty()) return;
+  std::string text;
+  for (const msl::Diagnostic& each : found)
+    text += (text.empty() ? "" : "\n[msl] ") + msl::describe(*unit.sources, each);
+  base::misuse("msl", text);
+}
+
+// ---- run
+
+struct Run {
+  Source source;
+  simt::Request request;
+  std::vector<std::string> inputs, outputs, checks;
+  std::vector<uint32_t> grid, threadgroup;
+  std::string device = "simt", order = "forward";
+  uint64_t seed = 0;
+  bool json = false;
+};
+
+simt::Size3 size3(const std::vector<uint32_t>& given, const char* option) {
+  if (given.empty() || given.size() > 3)
+    base::misuse("msl", std::string(option) + " takes one, two or three sizes");
+  simt::Size3 size{1, 1, 1};
+  for (size_t i = 0; i < given.size(); ++i) size[i] = given[i];
+  return size;
+}
+
+void prepare(Run& run) {
+  if (run.device != "simt")
+    base::misuse("msl", "no device '" + run.device + "' runs Metal sources here: use simt");
+  for (const std::string& one : run.checks) {
+    if (one != "races" && one != "memory")
+      base::misuse("msl", "'" + one + "' is no check: use races or memory");
+    (one == "races" ? run.request.check_races : run.request.check_memory) = true;
+  }
+  if (run.order != "forward" && run.order != "reverse" && run.order != "random")
+    base::misuse("msl", "'" + run.order + "' is no order: use forward, reverse or random");
+  run.request.launch.order = run.order == "forward"   ? simt::Order::forward
+                             : run.order == "reverse" ? simt::Order::reverse
+                                                      : simt::Order::random;
+  run.request.launch.seed = run.seed;
+  run.request.grid = size3(run.grid, "--grid");
+  run.request.threadgroup = size3(run.threadgroup, "--threadgroup");
+  for (const std::string& one : run.inputs)
+    run.request.arrays.push_back(simt::parse_array(one, run.seed));
+  for (const std::string& one : run.outputs) run.request.arrays.push_back(simt::parse_output(one));
+}
+
+base::OrderedJson summary(const simt::HostArray& array) {
+  double least = INFINITY, most = -INFINITY, sum = 0;
+  size_t odd = 0;
+  base::OrderedJson first = base::OrderedJson::array();
+  for (size_t i = 0; i < array.elements(); ++i) {
+    const double value = array.at(i);
+    if (i < 8) first.push_back(value);
+    if (!std::isfinite(value))
+      ++odd;
+    else
+      least = std::min(least, value), most = std::max(most, value), sum += value;
+  }
+  const auto finite = static_cast<double>(array.elements() - odd);
+  return {{"name", array.name},
+          {"type", array.type},
+          {"shape", array.shape},
+          {"first", first},
+          {"min", least},
+          {"max", most},
+          {"mean", finite > 0 ? sum / finite : 0.0},
+          {"not_finite", odd}};
+}
+
+void print_array(const base::OrderedJson& one) {
+  std::printf("%s %s %s  min %g  max %g  mean %g", one["name"].get<std::string>().c_str(),
+              one["type"].get<std::string>().c_str(), one["shape"].dump().c_str(),
+              one["min"].is_null() ? 0.0 : one["min"].get<double>(),
+              one["max"].is_null() ? 0.0 : one["max"].get<double>(), one["mean"].get<double>());
+  if (one["not_finite"] != 0) std::printf("  %zu not finite", one["not_finite"].get<size_t>());
+  std::printf("\n ");
+  for (const auto& value : one["first"])
+    std::printf(" %g", value.is_null() ? NAN : value.get<double>());
+  std::printf("%s\n", one["first"].size() == 8 ? " ..." : "");
+}
+
+void run_run(Run& run) {
+  prepare(run);
+  simt::Session session(run.source.file, run.source.text(), run.source.preprocess(),
+                        run.source.translate());
+  const simt::Outcome outcome = session.run(run.request);
+  base::OrderedJson arrays = base::OrderedJson::array();
+  for (size_t i = run.inputs.size(); i < run.request.arrays.size(); ++i)
+    arrays.push_back(summary(run.request.arrays[i]));
+  if (run.json)
+    std::printf("%s\n", base::OrderedJson{{"seconds", outcome.report.seconds},
+                                          {"outputs", arrays},
+                                          {"findings", outcome.findings}}
+                            .dump(2)
+                            .c_str());
+  else
+    for (const auto& one : arrays) print_array(one);
+  if (outcome.findings.empty()) {
+    std::fprintf(stderr, "simt: %.3f ms%s\n", 1e3 * outcome.report.seconds,
+                 run.checks.empty() ? "" : ", nothing found");
+    return;
+  }
+  std::string text = std::to_string(outcome.findings.size()) + " findings";
+  for (const std::string& one : outcome.findings) text += "\n" + one;
+  base::fail("msl", text);
+}
+
+// ---- to-cuda
+
+struct ToCuda {
+  Source source;
+  std::string headers;
+};
+
+void run_to_cuda(const ToCuda& options) {
+  const msl::Unit unit =
+      msl::parse(options.source.file, options.source.text(), options.source.preprocess());
+  const msl::Translation made = msl::translate(unit, msl::Target::cuda, options.source.translate());
+  if (!options.headers.empty()) msl::write_prelude(options.headers);
+  for (const std::string& note : made.notes) std::fprintf(stderr, "%s\n", note.c_str());
+  std::fputs(made.text.c_str(), stdout);
+}
+
+void add_run(CLI::App& parent) {
+  CLI::App* verb = parent.add_subcommand("run", "Run one kernel on the CPU, its threads as fibers");
+  const auto run = std::make_shared<Run>();
+  add_source(*verb, run->source);
+  verb->add_option("--fn", run->request.kernel, "The kernel, if the source has several");
+  verb->add_option("--grid", run->grid, "Threads in x [y [z]]")->required()->delimiter(',');
+  verb->add_option("--threadgroup", run->threadgroup, "Threads of a threadgroup in x [y [z]]")
+      ->required()
+      ->delimiter(',');
+  verb->add_option("--in", run->inputs,
+                   "NAME=rand|uniform|zeros|ones|arange|NUMBER:TYPE[:[SIZES]]");
+  verb->add_option("--out", run->outputs, "NAME=TYPE:[SIZES]");
+  verb->add_option("--group-bytes", run->request.group_bytes, "Bytes of each threadgroup argument");
+  verb->add_option("--device", run->device, "simt");
+  verb->add_option("--check", run->checks, "races, memory")->delimiter(',');
+  verb->add_option("--order", run->order, "In which threads run: forward, reverse, random");
+  verb->add_option("--seed", run->seed, "Of inputs and of the random order");
+  run->request.launch.timeout_s = 60;
+  verb->add_option("--timeout", run->request.launch.timeout_s, "Seconds; 0: none");
+  verb->add_option("--cores", run->request.launch.cores, "0: all");
+  verb->add_flag("--fibers", run->request.launch.fibers, "Fibers even where a loop would do");
+  verb->add_flag("--json", run->json, "Outputs as JSON");
+  verb->callback([run] { run_run(*run); });
+}
+
+}  // namespace
+
+void add_msl(CLI::App& app) {
+  CLI::App* msl = app.add_subcommand("msl", "Metal kernels: check, run, translate to CUDA");
+  msl->require_subcommand(1);
+  CLI::App* check =
+      msl->add_subcommand("check", "Say which functions are valid Metal, and why not");
+  const auto checking = std::make_shared<Check>();
+  add_source(*check, checking->source);
+  check->add_flag("--json", checking->json, "As JSON");
+  check->callback([checking] { run_check(*checking); });
+  add_run(*msl);
+  CLI::App* cuda = msl->add_subcommand("to-cuda", "Print the source as CUDA");
+  const auto to_cuda = std::make_shared<ToCuda>();
+  add_source(*cuda, to_cuda->source);
+  cuda->add_option("--headers", to_cuda->headers, "Write the headers that it includes to a folder");
+  cuda->callback([to_cuda] { run_to_cuda(*to_cuda); });
+}
+
+}  // namespace mlx_kd::cli

@@ -1,0 +1,61 @@
+// Runs compiled kernels: threadgroups in parallel over the cores, the threads of a threadgroup as
+// fibers of one core, or as a loop if they never meet.
+//
+// Barriers and simd functions are meeting points. A simd function is complete when every living
+// lane of its simdgroup waits: if all wait at one site, they exchange; if they wait at several, the
+// first site in the source goes first, with the lanes that are there.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "mlx_kd/msl/prelude/abi.h"
+
+namespace mlx_kd::devices::simt {
+
+class Monitor;
+
+// The entries of one kernel in a loaded object.
+struct Entry {
+  void (*thread)(void* const* buffers, void* const* groups, const kd_thread* place) = nullptr;
+  void (*group)(void* const* buffers, const kd_group* place) = nullptr;  // null: the threads meet
+};
+
+enum class Order : uint8_t { forward, reverse, random };
+
+struct LaunchOptions {
+  Order order = Order::forward;  // in which the threads of a group run, and the groups
+  uint64_t seed = 0;             // of the random order
+  bool fibers = false;           // fibers even where a loop would do
+  int cores = 0;                 // 0: all
+  double timeout_s = 0;          // 0: none
+  Monitor* monitor = nullptr;    // sees every access; needs a kernel built for it, and one core
+};
+
+struct LaunchReport {
+  bool timed_out = false;
+  std::string fault;                // what ended the kernel early: a stack that is too small, ...
+  int divergent_barrier_site = -1;  // a barrier that not all threads of the group reached
+  int divergent_simd_site = -1;     // a simd function that not all lanes reached
+  double seconds = 0;
+};
+
+inline constexpr uint32_t kMaxThreads = 1024;               // of a threadgroup
+inline constexpr size_t kMaxGroupBytes = size_t{32} << 10;  // threadgroup memory
+
+using Size3 = std::array<uint32_t, 3>;
+
+// grid counts threads; the last groups are smaller where it is no multiple of `group`.
+// buffers: by buffer index; group_bytes: of each [[threadgroup(n)]] argument.
+// Misuse for a size of 0, more than 1,024 threads a group and more than 32 KiB of threadgroup
+// memory. Thread-safe; several launches may run at once.
+LaunchReport launch(const Entry& entry, const std::vector<void*>& buffers,
+                    const std::vector<size_t>& group_bytes, Size3 grid, Size3 group,
+                    const LaunchOptions& options);
+
+// What a loaded object's kd_bound has to point to.
+const kd_runtime* runtime();
+
+}  // namespace mlx_kd::devices::simt

@@ -1,0 +1,195 @@
+// Floating-point functions, plain, precise:: and fast::. One argument's type decides; an integer
+// alone decides nothing and is refused, as Metal refuses it.
+#pragma once
+
+namespace metal {
+
+template <class A>
+inline constexpr bool kd_one_float = kd_is_float<A>;
+// The type of a function of two floats: the same type twice, or a float type and an integer.
+template <class A, class B>
+inline constexpr bool kd_two_floats = (kd_is_float<A> && (kd_same<A, B> || kd_is_integer<B>)) ||
+                                      (kd_is_integer<A> && kd_is_float<B>);
+template <class A, class B>
+using kd_float_of = kd_either<kd_is_float<A>, A, B>;
+
+KD_FN float kd_sign(float x) { return x > 0 ? 1.0f : x < 0 ? -1.0f : x == x ? x : 0.0f; }
+KD_FN float kd_fract(float x) {
+  const float r = x - KD_F(floorf)(x);
+  return r < 1.0f ? r : 0x1.fffffep-1f;
+}
+KD_FN float kd_saturate(float x) { return KD_F(fminf)(KD_F(fmaxf)(x, 0.0f), 1.0f); }
+KD_FN float kd_rsqrt(float x) {
+#if defined(__CUDA_ARCH__)
+  return ::rsqrtf(x);
+#else
+  return 1.0f / KD_F(sqrtf)(x);
+#endif
+}
+KD_FN float kd_exp10(float x) {
+#if KD_CUDA && !defined(KD_EMULATE_CUDA)
+  return ::exp10f(x);
+#else
+  return float(__builtin_pow(10.0, double(x)));
+#endif
+}
+KD_FN float kd_sinpi(float x) {
+  const float r = x - 2.0f * KD_F(floorf)(x * 0.5f);
+  return float(KD_F(sin)(3.14159265358979323846 * double(r)));
+}
+KD_FN float kd_cospi(float x) {
+  const float r = x - 2.0f * KD_F(floorf)(x * 0.5f);
+  return float(KD_F(cos)(3.14159265358979323846 * double(r)));
+}
+KD_FN float kd_tanpi(float x) { return kd_sinpi(x) / kd_cospi(x); }
+
+#define KD_MATH_ONE(name, expression)                                      \
+  template <class A, kd_if<kd_one_float<A>> = 0>                           \
+  KD_FN A name(A a) {                                                      \
+    const float x = float(a);                                              \
+    return A(expression);                                                  \
+  }                                                                        \
+  template <class T, int N, kd_if<kd_is_float<T>> = 0>                     \
+  KD_FN vec<T, N> name(vec<T, N> a) {                                      \
+    vec<T, N> r;                                                           \
+    for (int i = 0; i < N; ++i) r[i] = name(a[i]);                         \
+    return r;                                                              \
+  }                                                                        \
+  template <class T, int N>                                                \
+  KD_FN vec<T, N> name(packed_vec<T, N> a) {                               \
+    return name(vec<T, N>(a));                                             \
+  }
+#define KD_MATH_TWO(name, expression)                                      \
+  template <class A, class B, kd_if<kd_two_floats<A, B>> = 0>              \
+  KD_FN kd_float_of<A, B> name(A a, B b) {                                 \
+    const float x = float(a), y = float(b);                                \
+    return kd_float_of<A, B>(expression);                                  \
+  }                                                                        \
+  template <class A, class B, class V = kd_joint<A, B>>                    \
+  KD_FN V name(A a, B b) {                                                 \
+    typedef decltype(kd_element(static_cast<V*>(nullptr))) T;              \
+    V r;                                                                   \
+    for (int i = 0; i < kd_width<V>; ++i)                                  \
+      r[i] = name(T(kd_component(a, i)), T(kd_component(b, i)));           \
+    return r;                                                              \
+  }
+
+#define KD_MATH_ALL                                                                             \
+  KD_MATH_ONE(exp, KD_F(expf)(x))                                                               \
+  KD_MATH_ONE(exp2, KD_F(exp2f)(x))                                                             \
+  KD_MATH_ONE(exp10, kd_exp10(x))                                                               \
+  KD_MATH_ONE(log, KD_F(logf)(x))                                                               \
+  KD_MATH_ONE(log2, KD_F(log2f)(x))                                                             \
+  KD_MATH_ONE(log10, KD_F(log10f)(x))                                                           \
+  KD_MATH_ONE(sqrt, KD_F(sqrtf)(x))                                                             \
+  KD_MATH_ONE(rsqrt, kd_rsqrt(x))                                                               \
+  KD_MATH_ONE(sin, KD_F(sinf)(x))                                                               \
+  KD_MATH_ONE(cos, KD_F(cosf)(x))                                                               \
+  KD_MATH_ONE(tan, KD_F(tanf)(x))                                                               \
+  KD_MATH_ONE(asin, KD_F(asinf)(x))                                                             \
+  KD_MATH_ONE(acos, KD_F(acosf)(x))                                                             \
+  KD_MATH_ONE(atan, KD_F(atanf)(x))                                                             \
+  KD_MATH_ONE(sinh, KD_F(sinhf)(x))                                                             \
+  KD_MATH_ONE(cosh, KD_F(coshf)(x))                                                             \
+  KD_MATH_ONE(tanh, KD_F(tanhf)(x))                                                             \
+  KD_MATH_ONE(asinh, KD_F(asinhf)(x))                                                           \
+  KD_MATH_ONE(acosh, KD_F(acoshf)(x))                                                           \
+  KD_MATH_ONE(atanh, KD_F(atanhf)(x))                                                           \
+  KD_MATH_ONE(sinpi, kd_sinpi(x))                                                               \
+  KD_MATH_ONE(cospi, kd_cospi(x))                                                               \
+  KD_MATH_ONE(tanpi, kd_tanpi(x))                                                               \
+  KD_MATH_ONE(floor, KD_F(floorf)(x))                                                           \
+  KD_MATH_ONE(ceil, KD_F(ceilf)(x))                                                             \
+  KD_MATH_ONE(trunc, KD_F(truncf)(x))                                                           \
+  KD_MATH_ONE(round, KD_F(roundf)(x))                                                           \
+  KD_MATH_ONE(rint, KD_F(rintf)(x))                                                             \
+  KD_MATH_ONE(fabs, KD_F(fabsf)(x))                                                             \
+  KD_MATH_ONE(fract, kd_fract(x))                                                               \
+  KD_MATH_ONE(saturate, kd_saturate(x))                                                         \
+  KD_MATH_ONE(sign, kd_sign(x))                                                                 \
+  KD_MATH_ONE(erf, KD_F(erff)(x))                                                               \
+  KD_MATH_ONE(erfc, KD_F(erfcf)(x))                                                             \
+  KD_MATH_ONE(log1p, KD_F(log1pf)(x))                                                           \
+  KD_MATH_ONE(expm1, KD_F(expm1f)(x))                                                           \
+  KD_MATH_TWO(pow, KD_F(powf)(x, y))                                                            \
+  KD_MATH_TWO(powr, KD_F(powf)(x, y))                                                           \
+  KD_MATH_TWO(fmod, KD_F(fmodf)(x, y))                                                          \
+  KD_MATH_TWO(atan2, KD_F(atan2f)(x, y))                                                        \
+  KD_MATH_TWO(copysign, KD_F(copysignf)(x, y))                                                  \
+  KD_MATH_TWO(fmax, KD_F(fmaxf)(x, y))                                                          \
+  KD_MATH_TWO(fmin, KD_F(fminf)(x, y))                                                          \
+  KD_MATH_TWO(fdim, KD_F(fdimf)(x, y))                                                          \
+  KD_MATH_TWO(nextafter, KD_F(nextafterf)(x, y))                                                \
+  KD_MATH_TWO(divide, x / y)
+
+KD_MATH_ALL
+
+template <class A, kd_if<kd_is_float<A>> = 0>
+KD_FN A fma(A a, kd_given<A> b, kd_given<A> c) {
+  return A(KD_F(fmaf)(float(a), float(b), float(c)));
+}
+template <class T, int N>
+KD_FN vec<T, N> fma(vec<T, N> a, kd_given<vec<T, N>> b, kd_given<vec<T, N>> c) {
+  vec<T, N> r;
+  for (int i = 0; i < N; ++i) r[i] = fma(a[i], b[i], c[i]);
+  return r;
+}
+template <class A, kd_if<kd_is_float<A>> = 0>
+KD_FN A ldexp(A a, int n) {
+  return A(KD_F(ldexpf)(float(a), n));
+}
+template <class A, kd_if<kd_is_float<A>> = 0>
+KD_FN A frexp(A a, int& n) {
+  return A(KD_F(frexpf)(float(a), &n));
+}
+template <class A, kd_if<kd_is_float<A>> = 0>
+KD_FN int ilogb(A a) {
+  return KD_F(ilogbf)(float(a));
+}
+template <class A, kd_if<kd_is_float<A>> = 0>
+KD_FN A modf(A a, A& whole) {
+  whole = A(KD_F(truncf)(float(a)));
+  return A(float(a) - float(whole));
+}
+template <class A, kd_if<kd_is_float<A>> = 0>
+KD_FN A sincos(A a, A& cosine) {
+  cosine = cos(a);
+  return sin(a);
+}
+
+#define KD_TEST(name, expression)                        \
+  template <class A, kd_if<kd_is_float<A>> = 0>          \
+  KD_FN bool name(A a) {                                 \
+    const uint bits = KD_BITS(uint, float(a)), x = bits & 0x7fffffffu; \
+    (void)x;                                             \
+    return expression;                                   \
+  }                                                      \
+  template <class T, int N>                              \
+  KD_FN vec<bool, N> name(vec<T, N> a) {                 \
+    vec<bool, N> r;                                      \
+    for (int i = 0; i < N; ++i) r[i] = name(a[i]);       \
+    return r;                                            \
+  }
+KD_TEST(isnan, x > 0x7f800000u)
+KD_TEST(isinf, x == 0x7f800000u)
+KD_TEST(isfinite, x < 0x7f800000u)
+KD_TEST(isnormal, x >= 0x00800000u && x < 0x7f800000u)
+KD_TEST(signbit, (bits >> 31) != 0)
+#undef KD_TEST
+
+namespace precise {
+KD_MATH_ALL
+using metal::fma;
+}  // namespace precise
+
+// The device's short cuts on CUDA, the plain functions elsewhere.
+namespace fast {
+KD_MATH_ALL
+using metal::fma;
+}  // namespace fast
+
+#undef KD_MATH_ALL
+#undef KD_MATH_ONE
+#undef KD_MATH_TWO
+
+}  // namespace metal

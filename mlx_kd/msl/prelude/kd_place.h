@@ -1,0 +1,139 @@
+// A thread's place, as the thread attributes give it.
+#pragma once
+
+#if KD_CUDA
+#include "abi.h"
+#endif
+
+namespace metal {
+
+struct kd_Place {
+  kd_thread t;
+
+#if KD_CUDA
+  // Threads are numbered as in Metal: by the true size of this threadgroup, so that a partial one
+  // at the end of the grid has its threads in the first warps.
+  KD_DEVICE kd_Place(int grid_x, int grid_y, int grid_z) {
+    const uint given[3] = {uint(grid_x), uint(grid_y), uint(grid_z)};
+    const uint block[3] = {blockDim.x, blockDim.y, blockDim.z};
+    const uint at[3] = {blockIdx.x, blockIdx.y, blockIdx.z};
+    const uint count[3] = {gridDim.x, gridDim.y, gridDim.z};
+    const uint here[3] = {threadIdx.x, threadIdx.y, threadIdx.z};
+    bool whole = true;
+    for (int d = 0; d < 3; ++d) {
+      const uint left = given[d] - at[d] * block[d];
+      t.grid[d] = given[d], t.dispatch[d] = block[d], t.group[d] = at[d], t.groups[d] = count[d];
+      t.size[d] = left < block[d] ? left : block[d];
+      whole = whole && t.size[d] == block[d];
+    }
+    t.threads = t.size[0] * t.size[1] * t.size[2];
+    t.index = here[0] + block[0] * (here[1] + block[1] * here[2]);
+    t.local[0] = whole ? here[0] : t.index % t.size[0];
+    t.local[1] = whole ? here[1] : t.index / t.size[0] % t.size[1];
+    t.local[2] = whole ? here[2] : t.index / (t.size[0] * t.size[1]);
+    for (int d = 0; d < 3; ++d) t.position[d] = at[d] * block[d] + t.local[d];
+  }
+  KD_DEVICE bool inside() const { return t.index < t.threads; }
+#else
+  KD_FN explicit kd_Place(const kd_thread& given) : t(given) {}
+  // x, y, z: the position in the grid.
+  KD_FN kd_Place(const kd_group& g, uint x, uint y, uint z) {
+    const uint at[3] = {x, y, z};
+    for (int d = 0; d < 3; ++d) {
+      t.position[d] = at[d], t.local[d] = at[d] - g.origin[d], t.group[d] = g.group[d];
+      t.groups[d] = g.groups[d], t.grid[d] = g.grid[d], t.size[d] = g.size[d];
+      t.dispatch[d] = g.dispatch[d];
+    }
+    t.index = t.local[0] + t.size[0] * (t.local[1] + t.size[1] * t.local[2]);
+    t.threads = t.size[0] * t.size[1] * t.size[2];
+  }
+#endif
+
+  typedef vec<uint, 3> place3;
+  KD_FN static place3 three(const unsigned (&a)[3]) { return place3(a[0], a[1], a[2]); }
+  KD_FN place3 thread_position_in_grid() const { return three(t.position); }
+  KD_FN place3 thread_position_in_threadgroup() const { return three(t.local); }
+  KD_FN place3 threadgroup_position_in_grid() const { return three(t.group); }
+  KD_FN place3 threadgroups_per_grid() const { return three(t.groups); }
+  KD_FN place3 threads_per_grid() const { return three(t.grid); }
+  KD_FN place3 grid_size() const { return three(t.grid); }
+  KD_FN place3 grid_origin() const { return place3(0u, 0u, 0u); }
+  KD_FN place3 threads_per_threadgroup() const { return three(t.size); }
+  KD_FN place3 dispatch_threads_per_threadgroup() const { return three(t.dispatch); }
+  KD_FN uint thread_index_in_threadgroup() const { return t.index; }
+  KD_FN uint thread_index_in_simdgroup() const { return t.index & 31u; }
+  KD_FN uint thread_index_in_quadgroup() const { return t.index & 3u; }
+  KD_FN uint simdgroup_index_in_threadgroup() const { return t.index >> 5; }
+  KD_FN uint quadgroup_index_in_threadgroup() const { return t.index >> 2; }
+  KD_FN uint simdgroups_per_threadgroup() const { return (t.threads + 31u) >> 5; }
+  KD_FN uint quadgroups_per_threadgroup() const { return (t.threads + 3u) >> 2; }
+  KD_FN uint whole() const { return t.dispatch[0] * t.dispatch[1] * t.dispatch[2]; }
+  KD_FN uint dispatch_simdgroups_per_threadgroup() const { return (whole() + 31u) >> 5; }
+  KD_FN uint dispatch_quadgroups_per_threadgroup() const { return (whole() + 3u) >> 2; }
+  KD_FN uint threads_per_simdgroup() const { return 32u; }
+  KD_FN uint thread_execution_width() const { return 32u; }
+};
+
+// The first components of a place, as the type that the kernel asks for.
+template <class T>
+KD_FN T kd_as(uint a) {
+  return T(a);
+}
+template <class T>
+KD_FN T kd_as(vec<uint, 3> a) {
+  if constexpr (kd_width<T> == 1)
+    return T(a.x);
+  else if constexpr (kd_width<T> == 2)
+    return T(a.x, a.y);
+  else
+    return T(a.x, a.y, a.z);
+}
+
+#if KD_CUDA
+#if !defined(KD_EMULATE_CUDA)
+extern "C" __shared__ unsigned char kd_dynamic_bytes[];
+#endif
+template <class T>
+KD_DEVICE T* kd_dynamic(int offset) {
+  return reinterpret_cast<T*>(kd_dynamic_bytes + offset);
+}
+#else
+// A bound buffer as whatever the kernel declares.
+struct kd_Pointer {
+  void* at;
+  template <class T>
+  KD_FN operator T*() const {
+    return static_cast<T*>(at);
+  }
+};
+struct kd_Reference {
+  void* at;
+  template <class T>
+  KD_FN operator T&() const {
+    return *static_cast<T*>(at);
+  }
+};
+template <class T>
+KD_FN T& kd_shared(unsigned slot) {
+  return *static_cast<T*>(kd_bound->shared(slot, sizeof(T), alignof(T)));
+}
+#endif
+
+}  // namespace metal
+
+#if !KD_CUDA
+// Threads of a group are independent of each other here, so the innermost loop may be vectorised.
+#if defined(__clang__)
+#define KD_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define KD_INDEPENDENT _Pragma("GCC ivdep")
+#endif
+#define KD_FOR_EACH_THREAD(g)                                                             \
+  const unsigned kd_x0 = g->origin[0], kd_x1 = kd_x0 + g->size[0];                         \
+  const unsigned kd_y0 = g->origin[1], kd_y1 = kd_y0 + g->size[1];                         \
+  const unsigned kd_z0 = g->origin[2], kd_z1 = kd_z0 + g->size[2];                         \
+  const kd_group kd_copy = *g;                                                            \
+  for (unsigned kd_z = kd_z0; kd_z < kd_z1; ++kd_z)                                        \
+    for (unsigned kd_y = kd_y0; kd_y < kd_y1; ++kd_y)                                      \
+      KD_INDEPENDENT for (unsigned kd_x = kd_x0; kd_x < kd_x1; ++kd_x)
+#endif
