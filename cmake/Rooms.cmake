@@ -4,7 +4,8 @@
 function(mlx_kd_warnings target)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wshadow -Wno-missing-field-initializers)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-    target_compile_options(${target} PRIVATE -Wno-restrict)  # false alarms on std::string + in gcc 12 (PR 105651)
+    # False alarms of gcc 12 inside std::string and std::vector (PR 105651, PR 105705).
+    target_compile_options(${target} PRIVATE -Wno-restrict -Wno-stringop-overflow)
   endif()
   # Only the compilers that we watch: a newer one may warn of more, and that must not stop a user.
   string(REGEX MATCH "^[0-9]+" version "${CMAKE_CXX_COMPILER_VERSION}")

@@ -79,7 +79,7 @@ TEST_F(Surrogates, ProcessIsTheTextbookPosterior) {
   for (size_t count = 1; count <= rows.size(); ++count)  // grown row by row
     process.set_rows({rows.begin(), rows.begin() + static_cast<long>(count)});
   process.set_targets(y);
-  std::vector<std::vector<double>> k(rows.size(), std::vector<double>(rows.size()));
+  std::vector<std::vector<double>> k(rows.size(), std::vector<double>(rows.size(), 0.0));
   for (size_t a = 0; a < rows.size(); ++a)
     for (size_t b = 0; b < rows.size(); ++b)
       k[a][b] = stated(features_, settings, rows[a], rows[b]) + (a == b ? settings.noise : 0);
