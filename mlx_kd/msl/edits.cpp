@@ -76,8 +76,15 @@ class Writer {
     if (token.at.file == file_ && token.at.line >= line_ && token.at.line <= line_ + 8) {
       out_.append(token.at.line - line_, '\n');
     } else {
-      out_ += "\n#line " + std::to_string(token.at.line) + " \"" + quoted(token.at.file) + "\"\n";
+      const bool comment = token.before.find('/') != std::string_view::npos;
+      const uint32_t start = comment ? token.at.line - lines : token.at.line;
+      out_ += "\n#line " + std::to_string(start) + " \"" + quoted(token.at.file) + "\"\n";
       file_ = token.at.file;
+      line_ = token.at.line;
+      if (comment) {
+        out_ += token.before;
+        return;
+      }
     }
     line_ = token.at.line;
     if (out_.empty() || out_.back() == '\n')

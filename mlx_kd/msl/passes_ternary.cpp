@@ -80,15 +80,17 @@ class Ternaries {
     return i;
   }
 
-  // Arms for which C++ finds the type that Metal finds.
-  bool plain(uint32_t first, uint32_t last) const {
-    const bool sign = token(first).is("-");
-    const uint32_t only = first + (sign ? 1 : 0);
-    if (only + 1 == last && token(only).kind == Kind::number)
-      return token(only).text.find_first_of(".hH") == std::string_view::npos;
-    if (only + 1 == last && is_any(token(only), {"true", "false", "nullptr"})) return true;
+  bool literal(uint32_t first, uint32_t last) const {
+    const uint32_t only = first + (token(first).is("-") ? 1 : 0);
+    return only + 1 == last &&
+           (token(only).kind == Kind::number || is_any(token(only), {"true", "false", "nullptr"}));
+  }
+
+  // Arms that cannot go into a lambda: they assign, or are text.
+  bool acts(uint32_t first, uint32_t last) const {
     for (uint32_t i = first; i < last; i = over(i, last))
-      if (is_any(token(i), {"=", "+=", "-=", "*=", "++", "--"}) || token(i).kind == Kind::text)
+      if (is_any(token(i), {"=", "+=", "-=", "*=", "++", "--", "nullptr"}) ||
+          token(i).kind == Kind::text)
         return true;
     return false;
   }
@@ -98,7 +100,8 @@ class Ternaries {
     const uint32_t end = colon ? find_end(colon, body.last) : 0;
     const uint32_t start = find_start(question, body.first);
     if (!colon || !end || colon == question + 1 || end == colon + 1 || start == question) return;
-    if (plain(question + 1, colon) || plain(colon + 1, end)) return;
+    if (literal(question + 1, colon) && literal(colon + 1, end)) return;
+    if (acts(question + 1, colon) || acts(colon + 1, end)) return;
     edits_.before(start, "pick(");
     edits_.replace(question, ", [&] { return");
     edits_.replace(colon, "; }, [&] { return");

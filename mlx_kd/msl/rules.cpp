@@ -179,7 +179,8 @@ void check_kernels(const Unit& unit, std::vector<Diagnostic>& found) {
     std::map<int, std::string> buffers, groups;
     for (const Parameter& one : function.parameters) check_parameter(one, buffers, groups, found);
     check_widths(function, found);
-    if (!names.emplace(function.scope + function.name, function.at).second)
+    if (function.templates.empty() &&
+        !names.emplace(function.scope + function.host_name, function.at).second)
       found.push_back(
           {function.at, "kernel '" + function.name + "' cannot be overloaded", "1.4.1"});
   }

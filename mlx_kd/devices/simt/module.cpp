@@ -44,6 +44,7 @@ std::vector<std::string> command(const std::string& folder, const CompileOptions
                                    "-fno-strict-aliasing",
                                    "-fno-math-errno",
                                    "-fno-trapping-math",
+                                   "-fstack-clash-protection",
                                    "-fsigned-char",
                                    "-I",
                                    folder,

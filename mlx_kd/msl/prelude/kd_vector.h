@@ -289,11 +289,16 @@ template <class A>
 struct kd_arm_<A, A, true> {
   typedef A type;
 };
-template <class A, class B>
-struct kd_arm_<A, B, true> {
-  typedef kd_either<kd_is_small<A> || kd_is_small<B>, kd_joint_scalar<A, B>,
-                    kd_plain<decltype(false ? A() : B())>> type;
+template <class A, class B, bool = kd_is_small<A> || kd_is_small<B>>
+struct kd_scalar_arm_ {
+  typedef kd_joint_scalar<A, B> type;
 };
+template <class A, class B>
+struct kd_scalar_arm_<A, B, false> {
+  typedef kd_plain<decltype(false ? A() : B())> type;
+};
+template <class A, class B>
+struct kd_arm_<A, B, true> : kd_scalar_arm_<A, B> {};
 template <class T, int N, class B>
 struct kd_arm_<vec<T, N>, B, false> {
   typedef vec<T, N> type;
