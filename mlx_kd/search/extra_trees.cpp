@@ -2,21 +2,19 @@
 
 #include <algorithm>
 #include <cmath>
-#include <utility>
 
 namespace mlx_kd::search {
 
 ExtraTrees::ExtraTrees(const Features& features, const std::vector<size_t>& points,
                        const std::vector<double>& targets, const TreeSettings& settings,
-                       uint64_t seed, Hints hints)
-    : features_(&features), settings_(settings), hints_(std::move(hints)) {
+                       uint64_t seed)
+    : features_(&features), settings_(settings) {
   std::vector<double> x;
   for (size_t point : points) {
     coordinates_of(point, x);
     coordinates_.insert(coordinates_.end(), x.begin(), x.end());
   }
-  for (size_t dim = 0; dim < x.size(); ++dim)
-    ordered_.push_back(dim >= features.columns() || features.ordered(dim));
+  for (size_t dim = 0; dim < x.size(); ++dim) ordered_.push_back(features.ordered(dim));
   for (size_t i = 0; i < points.size(); ++i)
     rows_.push_back({targets[i], coordinates_.data() + i * x.size()});
   base::Random random(seed);
@@ -29,9 +27,6 @@ void ExtraTrees::coordinates_of(size_t point, std::vector<double>& x) const {
     const uint8_t level = features_->level(point, dim);
     x.push_back(features_->ordered(dim) ? features_->position(dim, level) : level);
   }
-  if (!hints_) return;
-  const std::vector<double> hints = hints_(point);
-  x.insert(x.end(), hints.begin(), hints.end());
 }
 
 void ExtraTrees::grow(base::Random& random) {

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include "mlx_kd/base/random.h"
@@ -20,11 +19,8 @@ struct TreeSettings {
 // at a random position, choices into one value and the others.
 class ExtraTrees {
  public:
-  // Numbers beside the features, the same count for each point; none by default.
-  using Hints = std::function<std::vector<double>(size_t point)>;
   ExtraTrees(const Features& features, const std::vector<size_t>& points,
-             const std::vector<double>& targets, const TreeSettings& settings, uint64_t seed,
-             Hints hints = {});
+             const std::vector<double>& targets, const TreeSettings& settings, uint64_t seed);
 
   struct Spread {
     double mean, sd;  // over the trees
@@ -61,9 +57,8 @@ class ExtraTrees {
 
   const Features* features_;
   TreeSettings settings_;
-  Hints hints_;
   std::vector<bool> ordered_;
-  std::vector<double> coordinates_;  // (points, dims and hints): position, or the level of a choice
+  std::vector<double> coordinates_;  // (points, columns): position, or the level of a choice
   std::vector<Row> rows_;            // permuted while growing
   std::vector<Node> nodes_;
   std::vector<uint32_t> roots_;

@@ -270,9 +270,7 @@ void TourSearch::fit_trees() {
     targets.push_back(capped(history_.value(i)));
   }
   const uint64_t seed = random_at(seed_, history_.size(), kTrees).next();
-  ExtraTrees::Hints hints;
-  if (prior_.runs() > 0) hints = [this](size_t point) { return prior_.opinions(point); };
-  trees_.emplace(features_, rows, targets, settings_.trees, seed, std::move(hints));
+  trees_.emplace(features_, rows, targets, settings_.trees, seed);
   tree_beliefs_.clear();
 }
 
