@@ -31,6 +31,7 @@ Worker::Worker(const Job& job) : job_(job), random_(job.options.seed) {
   const bool loop = job.entry->group && !job.options.fibers;
   stacks_ = take_stacks(loop ? 1 : threads);
   fibers_.resize(threads);
+  places_.resize(threads);
   memory_.start_launch(*job.group_bytes, job.options.monitor);
   current_worker() = this;
 }
@@ -84,21 +85,21 @@ void Worker::start_fibers(const kd_group& place) {
   for (uint32_t z = 0; z < place.size[2]; ++z)
     for (uint32_t y = 0; y < place.size[1]; ++y)
       for (uint32_t x = 0; x < place.size[0]; ++x, ++i) {
-        Fiber& fiber = fibers_[i];
+        kd_thread& thread = places_[static_cast<size_t>(i)];
         const uint32_t local[3] = {x, y, z};
         for (int d = 0; d < 3; ++d) {
-          fiber.place.position[d] = place.origin[d] + local[d];
-          fiber.place.local[d] = local[d];
-          fiber.place.group[d] = place.group[d];
-          fiber.place.groups[d] = place.groups[d];
-          fiber.place.grid[d] = place.grid[d];
-          fiber.place.size[d] = place.size[d];
-          fiber.place.dispatch[d] = place.dispatch[d];
+          thread.position[d] = place.origin[d] + local[d];
+          thread.local[d] = local[d];
+          thread.group[d] = place.group[d];
+          thread.groups[d] = place.groups[d];
+          thread.grid[d] = place.grid[d];
+          thread.size[d] = place.size[d];
+          thread.dispatch[d] = place.dispatch[d];
         }
-        fiber.place.index = static_cast<uint32_t>(i);
-        fiber.place.threads = static_cast<uint32_t>(threads_);
-        fiber.state = State::ready;
-        prepare(fiber.context, stacks_->at(i), Stacks::kBytes - stagger(i), fiber_main);
+        thread.index = static_cast<uint32_t>(i);
+        thread.threads = static_cast<uint32_t>(threads_);
+        fibers_[i].state = State::ready;
+        prepare(fibers_[i].context, stacks_->at(i), Stacks::kBytes - stagger(i), fiber_main);
       }
 }
 
@@ -135,7 +136,8 @@ void Worker::fiber_main() {
   Worker& self = *current_worker();
   self.running_ = true;
   Fiber& fiber = self.fibers_[self.current_];
-  self.job_.entry->thread(self.job_.buffers, self.memory_.arguments(), &fiber.place);
+  self.job_.entry->thread(self.job_.buffers, self.memory_.arguments(),
+                          &self.places_[static_cast<size_t>(self.current_)]);
   fiber.state = State::done;
   self.yield();
 }

@@ -63,7 +63,7 @@ class Worker {
   void barrier(int site, int kind, int flags);
   void meet(int site, int width, const void* in, void* out, kd_combine combine);
   void* shared(unsigned slot, size_t bytes, size_t alignment);
-  const kd_thread& self() const { return fibers_[current_].place; }
+  const kd_thread& self() const { return places_[static_cast<size_t>(current_)]; }
   Monitor* monitor() const { return job_.options.monitor; }
   // Gives up the group from wherever a fiber is, a signal handler included. Returns only if no
   // fiber runs.
@@ -73,9 +73,9 @@ class Worker {
 
  private:
   enum class State : uint8_t { ready, simd, simd_barrier, barrier, done };
+  // What the scheduler reads again and again: kept small.
   struct Fiber {
     Context context;
-    kd_thread place;
     const void* in;
     void* out;
     kd_combine combine;
@@ -104,7 +104,8 @@ class Worker {
   std::unique_ptr<Stacks> stacks_;
   GroupMemory memory_;
   std::vector<Fiber> fibers_;
-  std::vector<int> order_;  // threads in the order in which they run
+  std::vector<kd_thread> places_;  // of the same threads
+  std::vector<int> order_;         // threads in the order in which they run
   Context main_;
   base::Random random_;
   const kd_group* loop_place_ = nullptr;
