@@ -22,9 +22,13 @@ ${body}  };
 endif()
 
 function(mlx_kd_msl_prelude)
+  get_target_property(imported mlx_kd_msl IMPORTED)
+  if(imported)
+    return()  # another build folder made the room, its prelude within
+  endif()
   set(out "${PROJECT_BINARY_DIR}/generated/msl_prelude.cpp")
   set(script "${PROJECT_SOURCE_DIR}/cmake/MslPrelude.cmake")
-  file(GLOB texts CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/mlx_kd/msl/prelude/*")
+  file(GLOB texts CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/mlx_kd/msl/prelude/*.h")
   add_custom_command(OUTPUT "${out}"
     COMMAND "${CMAKE_COMMAND}" "-DOUT=${out}" "-DTEXTS=${texts}" -P "${script}"
     DEPENDS ${texts} "${script}" VERBATIM)

@@ -24,9 +24,11 @@ int stderr_columns() {
 }
 
 void print(const std::string& text) {
-  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  const bool written =
+      std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
   if (!written && errno != EPIPE)
-    base::fail("cli", std::string("cannot write to standard output (") + std::strerror(errno) + "): free some space");
+    base::fail("cli", std::string("cannot write to standard output (") + std::strerror(errno) +
+                          "): free some space");
 }
 
 std::string fixed(double value, int digits) {

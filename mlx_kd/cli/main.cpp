@@ -27,7 +27,8 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", "kd " + mlx_kd::base::version());
   app.require_subcommand(1);
   mlx_kd::cli::add_all_verbs(app);
-  std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is a full disk like any other: an error, not a death
+  std::signal(SIGXFSZ,
+              SIG_IGN);  // a file size limit is a full disk like any other: an error, not a death
   try {
     app.parse(argc, argv);
     return 0;

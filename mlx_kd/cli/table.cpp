@@ -19,7 +19,8 @@ size_t width(const std::string& cell) {
 
 // "3", "3.14", "3.1x", or "-" for nothing.
 bool is_number(const std::string& cell) {
-  return cell == "-" || (!cell.empty() && cell.find_first_not_of("0123456789.x") == std::string::npos);
+  return cell == "-" ||
+         (!cell.empty() && cell.find_first_not_of("0123456789.x") == std::string::npos);
 }
 
 }  // namespace
@@ -38,7 +39,8 @@ std::string table_text(const std::vector<std::vector<std::string>>& rows) {
     std::string line;
     for (size_t i = 0; i < columns; ++i) {
       const std::string padding(widths[i] - width(row[i]), ' ');
-      line += (i ? "  " : "") + (numeric[i] ? padding + printable(row[i]) : printable(row[i]) + padding);
+      line += (i ? "  " : "") +
+              (numeric[i] ? padding + printable(row[i]) : printable(row[i]) + padding);
     }
     line.erase(line.find_last_not_of(' ') + 1);
     result += line + "\n";

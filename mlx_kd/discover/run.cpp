@@ -109,8 +109,9 @@ RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interru
         "[archive] the last record was cut and has been taken off: the run goes on before it");
 
   const search::Features features(points);
-  Walk walk({&space, &points, &features, strategy.get(), evaluator.get(), &writer, &listener, &interrupt},
-            {request.budget, request.batch, time_limit(request.time_budget_s, start)});
+  Walk walk(
+      {&space, &points, &features, strategy.get(), evaluator.get(), &writer, &listener, &interrupt},
+      {request.budget, request.batch, time_limit(request.time_budget_s, start)});
   walk.run();
   const Finals finals{&op,       device.get(), evaluator.get(),   &writer,
                       &listener, &interrupt,   request.finalists, start};

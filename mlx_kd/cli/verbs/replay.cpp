@@ -89,9 +89,12 @@ void add_replay(CLI::App& app) {
                    "tours, random, exhaustive, annealing or genetic")
       ->capture_default_str();
   verb->add_option("--repeats", request.repeats, "Replays of each space, each with its own seed")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000000));
   verb->add_option("--seed", request.seed, "Seed of the first repeat")->capture_default_str();
-  verb->add_option("--batch", request.batch, "Evaluations proposed at once")->capture_default_str();
+  verb->add_option("--batch", request.batch, "Evaluations proposed at once")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1024));
   verb->add_flag("--warm", request.warm,
                  "Start each space with what the other spaces of its folder say");
   verb->add_option("--html", options->html, "Write the score curves to this file");

@@ -60,8 +60,8 @@ std::string sureness(const discover::SizeResult& size) {
 }
 
 std::string outcome_table(const discover::RunOutcome& outcome) {
-  std::vector<std::vector<std::string>> rows = {{"size", "kernel us", "in a graph us", "MLX us",
-                                                 "speed-up", "how sure", "kernel", "knobs"}};
+  std::vector<std::vector<std::string>> rows = {
+      {"size", "kernel us", "in a graph us", "MLX us", "speed-up", "how sure", "kernel", "knobs"}};
   for (const auto& size : outcome.sizes) {
     const spec::Metrics m = size.claim ? size.claim->metrics : spec::Metrics{};
     rows.push_back({size.dims.text(), fixed(m.kernel_us, 2), fixed(m.latency_us, 2),
