@@ -15,9 +15,11 @@ namespace {
 
 Recording recording_of(std::vector<double> values, std::vector<double> costs) {
   spec::Space space;
-  space.knobs = {{"K", {}}};
-  for (size_t i = 0; i < values.size(); ++i)
+  space.knobs = {{"HIGH", {}}, {"LOW", {}}};
+  const size_t low = values.size() <= 256 ? 1 : 100;
+  for (size_t i = 0; i < values.size() / low; ++i)
     space.knobs[0].values.push_back(static_cast<int64_t>(i));
+  for (size_t i = 0; i < low; ++i) space.knobs[1].values.push_back(static_cast<int64_t>(i));
   return {"test", Points::enumerate(space), std::move(values), std::move(costs)};
 }
 
