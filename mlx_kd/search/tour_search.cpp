@@ -34,7 +34,8 @@ TourSearch::TourSearch(const Points& points, const TourSettings& settings, uint6
       history_(points),
       prior_(features_),
       covered_(settings.tours),
-      process_(features_, settings.kernel),
+      cold_{GaussianProcess(features_, settings.kernel), false},
+      warm_{GaussianProcess(features_, settings.kernel), true},
       next_scales_(settings.first_scales) {}
 
 std::vector<size_t> TourSearch::propose(size_t count) {
@@ -55,9 +56,7 @@ void TourSearch::observe(const Observation& observation) {
   if (history_.valid() < 2) return;
   set_level();
   if (size <= settings_.process_limit && size >= next_scales_) {
-    load_process(false);
-    base::Random random = random_at(seed_, size, kScales);
-    process_.fit_scales(random);
+    fit_scales();
     next_scales_ =
         static_cast<size_t>(std::ceil(static_cast<double>(size) * settings_.scales_growth));
   }
@@ -185,11 +184,11 @@ void TourSearch::add_prior(const std::vector<Observation>& run) {
     for (double& opinion : opinions) opinion /= prior_.spread();
     return opinions;
   };
-  process_.set_hints(scaled, settings_.hints);
+  warm_.process.set_hints(scaled, settings_.hints);
 }
 
-double TourSearch::expected(size_t point) {
-  return prior_.runs() == 0 ? 0 : prior_.mean_opinion(point);
+double TourSearch::expected(const Model& model, size_t point) {
+  return model.warm ? prior_.mean_opinion(point) : 0;
 }
 
 std::vector<size_t> TourSearch::best_of_prior() {
@@ -220,43 +219,56 @@ void TourSearch::set_level() {
   }
   std::vector<double> rest;
   for (size_t i = 0; i < valid; ++i)
-    rest.push_back(history_.value(ranking[i]) - expected(history_.point(ranking[i])));
+    rest.push_back(history_.value(ranking[i]) - expected(warm_, history_.point(ranking[i])));
   std::nth_element(rest.begin(), rest.begin() + static_cast<long>(valid / 2), rest.end());
   level_ = rest[valid / 2];
   cap_ = std::max(level_, history_.value(ranking[1]));
 }
 
-void TourSearch::load_process(bool with_pending) {
+void TourSearch::load(Model& model, bool with_pending) {
   std::vector<size_t> rows;
   std::vector<double> targets;
-  for (size_t i = 0; i < history_.size(); ++i) {
-    rows.push_back(history_.point(i));
-    targets.push_back(capped(history_.value(i)) - expected(history_.point(i)));
-  }
-  std::tie(mean_, sd_) = prior_.runs() == 0 ? moments(targets) : std::pair(level_, prior_.spread());
+  const auto add = [&](size_t point, double value) {
+    rows.push_back(point);
+    targets.push_back(capped(value) - expected(model, point));
+  };
+  for (size_t i = 0; i < history_.size(); ++i) add(history_.point(i), history_.value(i));
+  std::tie(model.mean, model.sd) =
+      model.warm ? std::pair(level_, prior_.spread()) : moments(targets);
   if (with_pending)
-    for (size_t point : history_.pending()) {
-      rows.push_back(point);
-      targets.push_back(capped(beliefs_.at(point)) - expected(point));
-    }
-  for (double& y : targets) y = (y - mean_) / sd_;
-  process_.set_rows(rows);
-  process_.set_targets(targets);
+    for (size_t point : history_.pending()) add(point, beliefs_.at(point));
+  for (double& y : targets) y = (y - model.mean) / model.sd;
+  model.process.set_rows(rows);
+  model.process.set_targets(targets);
+}
+
+void TourSearch::fit_scales() {
+  base::Random random = random_at(seed_, history_.size(), kScales);
+  for (Model* model : {&cold_, &warm_}) {
+    if (model->warm && prior_.runs() == 0) continue;
+    load(*model, false);
+    model->process.fit_scales(random);
+  }
+}
+
+TourSearch::Model& TourSearch::model_of(size_t step) {
+  return prior_.runs() == 0 || step % settings_.doubt == settings_.doubt - 1 ? cold_ : warm_;
 }
 
 TourSearch::Choice TourSearch::best_by_process(const std::vector<size_t>& found) {
-  load_process(true);
-  const double goal = (history_.best() - mean_) / sd_;
+  Model& model = model_of(history_.step());
+  load(model, true);
+  const double goal = (history_.best() - model.mean) / model.sd;
   Choice best{found[0], 0};
   double most = -HUGE_VAL, gain = 0;
   for (size_t point : found) {
-    Prediction belief = process_.predict(point);
-    belief.mean += expected(point) / sd_;
+    Prediction belief = model.process.predict(point);
+    belief.mean += expected(model, point) / model.sd;
     const double score = log_expected_improvement(goal - settings_.margin, belief.mean, belief.sd);
     if (score <= most) continue;
     most = score;
-    best = {point, mean_ + sd_ * belief.mean};
-    gain = fixed_exp(log_expected_improvement(goal, belief.mean, belief.sd)) * sd_;
+    best = {point, model.mean + model.sd * belief.mean};
+    gain = fixed_exp(log_expected_improvement(goal, belief.mean, belief.sd)) * model.sd;
   }
   expected_gain_ = gain;
   return best;

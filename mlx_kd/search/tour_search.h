@@ -36,6 +36,7 @@ struct TourSettings {
   double scales_growth = 1.2;  // and by which factor they grow until the next time
   double trees_growth = 1.05;  // the same for the trees
   double confidence = 2;       // the trees rank by mean - confidence sd
+  size_t doubt = 3;            // with a prior, every so many steps ignore it
   size_t prior_stops = 32;     // best points of the prior among the candidates, where there is one
   KernelSettings kernel;
   HintSettings hints;
@@ -55,6 +56,12 @@ class TourSearch : public Strategy {
     size_t point;
     double belief;  // value expected of it
   };
+  // What is believed while little is known.
+  struct Model {
+    GaussianProcess process;
+    bool warm;                // starts from the prior
+    double mean = 0, sd = 1;  // what the process standardises by
+  };
   Choice choose();
   size_t centre_point();
   size_t spread_point();
@@ -67,10 +74,12 @@ class TourSearch : public Strategy {
   std::vector<size_t> candidates(bool moves_only);
   Choice best_by_process(const std::vector<size_t>& candidates);
   Choice best_by_trees(const std::vector<size_t>& candidates);
-  double expected(size_t point);  // by the prior, relative to level_; 0 without one
+  double expected(const Model& model, size_t point);  // by the prior, relative to level_
   void set_level();
   double capped(double value) const { return std::min(value, cap_); }
-  void load_process(bool with_pending);
+  void load(Model& model, bool with_pending);
+  void fit_scales();
+  Model& model_of(size_t step);
   void fit_trees();
 
   TourSettings settings_;
@@ -82,10 +91,9 @@ class TourSearch : public Strategy {
   Prior prior_;
   std::map<size_t, double> beliefs_;  // of pending points
   std::vector<uint64_t> covered_;     // stops of each long tour that are all taken
-  GaussianProcess process_;
-  double cap_ = kFailed;      // what bad values and failures count as
-  double level_ = 0;          // with a prior: of values less what it expects
-  double mean_ = 0, sd_ = 1;  // what the process standardises by
+  Model cold_, warm_;
+  double cap_ = kFailed;  // what bad values and failures count as
+  double level_ = 0;      // with a prior: of values less what it expects
   size_t next_scales_, next_trees_ = 0;
   std::optional<ExtraTrees> trees_;
   std::map<size_t, ExtraTrees::Spread> tree_beliefs_;  // of the trees as they are

@@ -13,14 +13,13 @@
 namespace mlx_kd::search {
 namespace {
 
-// One knob, or two where one would have too many values: then 250 each of the first.
 Recording recording_of(std::vector<double> values, std::vector<double> costs) {
   spec::Space space;
-  const size_t inner = std::min<size_t>(values.size(), 250);
-  space.knobs = {{"J", {}}, {"K", {}}};
-  for (size_t i = 0; i < values.size() / inner; ++i)
+  space.knobs = {{"HIGH", {}}, {"LOW", {}}};
+  const size_t low = values.size() <= 256 ? 1 : 100;
+  for (size_t i = 0; i < values.size() / low; ++i)
     space.knobs[0].values.push_back(static_cast<int64_t>(i));
-  for (size_t i = 0; i < inner; ++i) space.knobs[1].values.push_back(static_cast<int64_t>(i));
+  for (size_t i = 0; i < low; ++i) space.knobs[1].values.push_back(static_cast<int64_t>(i));
   return {"test", Points::enumerate(space), std::move(values), std::move(costs)};
 }
 
