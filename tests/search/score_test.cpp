@@ -190,7 +190,7 @@ TEST(Score, OfRandomSearchIsAboutZero) {
   const Scorer scorer(recording);
   ASSERT_GE(scorer.random_evaluations(), 100u);
   Scorer::Walks walks;
-  for (uint64_t seed = 0; seed < 200; ++seed)
+  for (uint64_t seed = 0; seed < 1000; ++seed)
     walks.push_back(
         replay(*make_strategy("random", recording.points, {}, seed), recording, scorer.budget()));
   EXPECT_NEAR(scorer.score(walks), 0, 0.1);
