@@ -208,29 +208,26 @@ TourSearch::Choice TourSearch::prior_choice() {
   return {best.empty() ? coverage_stop(tour) : best[0], history_.best()};
 }
 
-// A prior says where the median of all points lies; without one, what was seen must do.
 void TourSearch::set_level() {
   const size_t valid = history_.valid();
   const std::vector<uint32_t>& ranking = history_.ranking();
-  if (prior_.runs() == 0) {
-    const size_t rank = static_cast<size_t>(settings_.cap * static_cast<double>(valid) + 0.5);
-    cap_ = history_.value(ranking[std::min(std::max<size_t>(1, rank), valid - 1)]);
-    return;
-  }
+  const size_t rank = static_cast<size_t>(settings_.cap * static_cast<double>(valid) + 0.5);
+  cap_ = history_.value(ranking[std::min(std::max<size_t>(1, rank), valid - 1)]);
+  if (prior_.runs() == 0) return;
   std::vector<double> rest;
   for (size_t i = 0; i < valid; ++i)
     rest.push_back(history_.value(ranking[i]) - expected(warm_, history_.point(ranking[i])));
   std::nth_element(rest.begin(), rest.begin() + static_cast<long>(valid / 2), rest.end());
   level_ = rest[valid / 2];
-  cap_ = std::max(level_, history_.value(ranking[1]));
 }
 
 void TourSearch::load(Model& model, bool with_pending) {
   std::vector<size_t> rows;
   std::vector<double> targets;
+  const double cap = model.warm ? std::max(level_, cap_) : cap_;
   const auto add = [&](size_t point, double value) {
     rows.push_back(point);
-    targets.push_back(capped(value) - expected(model, point));
+    targets.push_back(std::min(value, cap) - expected(model, point));
   };
   for (size_t i = 0; i < history_.size(); ++i) add(history_.point(i), history_.value(i));
   std::tie(model.mean, model.sd) =
@@ -279,7 +276,7 @@ void TourSearch::fit_trees() {
   std::vector<double> targets;
   for (size_t i = 0; i < history_.size(); ++i) {
     rows.push_back(history_.point(i));
-    targets.push_back(capped(history_.value(i)));
+    targets.push_back(std::min(history_.value(i), cap_));
   }
   const uint64_t seed = random_at(seed_, history_.size(), kTrees).next();
   trees_.emplace(features_, rows, targets, settings_.trees, seed);

@@ -59,7 +59,7 @@ class TourSearch : public Strategy {
   // What is believed while little is known.
   struct Model {
     GaussianProcess process;
-    bool warm;                // starts from the prior
+    bool warm;                // starts from the prior, whose median is its cap
     double mean = 0, sd = 1;  // what the process standardises by
   };
   Choice choose();
@@ -76,7 +76,6 @@ class TourSearch : public Strategy {
   Choice best_by_trees(const std::vector<size_t>& candidates);
   double expected(const Model& model, size_t point);  // by the prior, relative to level_
   void set_level();
-  double capped(double value) const { return std::min(value, cap_); }
   void load(Model& model, bool with_pending);
   void fit_scales();
   Model& model_of(size_t step);
@@ -92,7 +91,7 @@ class TourSearch : public Strategy {
   std::map<size_t, double> beliefs_;  // of pending points
   std::vector<uint64_t> covered_;     // stops of each long tour that are all taken
   Model cold_, warm_;
-  double cap_ = kFailed;  // what bad values and failures count as
+  double cap_ = kFailed;  // what failures and the worse half of what was seen count as
   double level_ = 0;      // with a prior: of values less what it expects
   size_t next_scales_, next_trees_ = 0;
   std::optional<ExtraTrees> trees_;
