@@ -60,6 +60,7 @@ archive::Finish make_finish(const Finals& finals, const Claims& claims,
                              claim.reason, claim.baseline});
   for (const auto& pair : finals.evaluator->aa())
     finish.aa.push_back({pair.dims, pair.ratio, pair.lo, pair.hi, pair.spread});
+  finish.tours = finals.tours;
   finish.seconds = finals.evaluator->seconds();
   finish.seconds["wall"] = base::seconds_since(finals.start_ns);
   return finish;

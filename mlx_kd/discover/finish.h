@@ -14,8 +14,9 @@ struct Finals {
   archive::RunWriter* writer;
   Listener* listener;
   const Interrupt* interrupt;
-  uint64_t count;    // finalists a size
-  int64_t start_ns;  // of the run
+  uint64_t count;                            // finalists a size
+  int64_t start_ns;                          // of the run
+  std::vector<std::vector<uint64_t>> tours;  // Finish::tours
 };
 
 // Re-measures the finalists of each size, chooses the winners, writes the finish record,

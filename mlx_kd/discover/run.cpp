@@ -6,7 +6,9 @@
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/discover/choice.h"
 #include "mlx_kd/discover/finish.h"
+#include "mlx_kd/discover/tour_steps.h"
 #include "mlx_kd/discover/walk.h"
+#include "mlx_kd/discover/warm_start.h"
 #include "mlx_kd/kernels/table.h"
 #include "mlx_kd/shapes/sizes.h"
 
@@ -26,6 +28,7 @@ base::Json walk_options(const RunRequest& request) {
   put("exploit_fraction", options.exploit_fraction);
   put("novelty_fraction", options.novelty_fraction);
   put("min_tour_gap", options.min_tour_gap);
+  for (const auto& run : request.warm_start) result["warm_start"].push_back(run.string());
   return result;
 }
 
@@ -77,9 +80,14 @@ archive::RunWriter open_writer(const RunRequest& request, archive::RunMeta meta)
                         : archive::RunWriter::create(request.out, std::move(meta));
 }
 
-std::function<bool(uint64_t)> time_limit(double seconds, int64_t start_ns) {
-  return [=](uint64_t done) {
-    return seconds <= 0 || done == 0 || base::seconds_since(start_ns) < seconds;
+std::function<bool(uint64_t)> limits(const RunRequest& request, const search::Strategy& strategy,
+                                     int64_t start_ns) {
+  return [&request, &strategy, start_ns](uint64_t done) {
+    if (done == 0) return true;
+    if (request.time_budget_s > 0 && base::seconds_since(start_ns) >= request.time_budget_s)
+      return false;
+    const auto gain = strategy.expected_gain();
+    return request.min_gain <= 0 || !gain || *gain >= request.min_gain;
   };
 }
 
@@ -99,6 +107,8 @@ RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interru
   options.budget = request.budget;
   const auto strategy = search::make_strategy(request.strategy, points, options, request.seed);
 
+  for (const auto& note : warm_start(*strategy, space, points, op.name, request.warm_start))
+    listener.note(note);
   listener.stage("computing references for " + std::to_string(sizes.sizes.size()) + " sizes, " +
                  std::to_string(points.size()) + " kernels to choose from");
   const auto evaluator = open_evaluator(request, op, sizes);
@@ -111,10 +121,17 @@ RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interru
   const search::Features features(points);
   Walk walk(
       {&space, &points, &features, strategy.get(), evaluator.get(), &writer, &listener, &interrupt},
-      {request.budget, request.batch, time_limit(request.time_budget_s, start)});
+      {request.budget, request.batch, limits(request, *strategy, start)});
   walk.run();
-  const Finals finals{&op,       device.get(), evaluator.get(),   &writer,
-                      &listener, &interrupt,   request.finalists, start};
+  const Finals finals{&op,
+                      device.get(),
+                      evaluator.get(),
+                      &writer,
+                      &listener,
+                      &interrupt,
+                      request.finalists,
+                      start,
+                      tour_steps(*strategy, space, points, walk.records())};
   RunOutcome outcome = finish_run(finals, sizes.sizes, walk.records());
   outcome.seconds = base::seconds_since(start);
   return outcome;

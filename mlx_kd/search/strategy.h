@@ -40,6 +40,8 @@ struct StrategyOptions {
                                            // cools over it, the others do not need it
 };
 
+class Tours;
+
 class Strategy {
  public:
   virtual ~Strategy() = default;
@@ -58,6 +60,8 @@ class Strategy {
   // What the strategy expects the last proposed point to improve on the best value, in the unit of
   // values (0.01: about 1 %); nothing where it has no model, or too little evidence for one.
   virtual std::optional<double> expected_gain() const { return std::nullopt; }
+  // The tours that it walks, for pictures; nullptr where it has none.
+  virtual Tours* tours() { return nullptr; }
 };
 
 const std::vector<std::string>& strategy_names();  // "tours" first: the default

@@ -50,6 +50,7 @@ class TourSearch : public Strategy {
   void observe(const Observation& observation) override;
   void add_prior(const std::vector<Observation>& run) override;
   std::optional<double> expected_gain() const override { return expected_gain_; }
+  Tours* tours() override { return &tours_; }
 
  private:
   struct Choice {

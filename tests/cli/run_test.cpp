@@ -262,6 +262,42 @@ TEST(Run, GarbageInTheMiddleOfTheLogIsNamedByItsLine) {
   EXPECT_NE(result.err.find("line 3"), std::string::npos) << result.err;
 }
 
+TEST(Run, LearnsFromAnEarlierRunOfAnotherType) {
+  const TempDir dir;
+  ASSERT_EQ(run_cli(run_args(dir / "first", "80", {"--dtype", "float32"})).code, 0);
+  const auto warm =
+      run_cli(run_args(dir / "warm", "8", {"--warm-start", (dir / "first").string()}));
+  ASSERT_EQ(warm.code, 0) << warm.err;
+  EXPECT_NE(warm.err.find("guide the first"), std::string::npos) << warm.err;
+  ASSERT_EQ(run_cli(run_args(dir / "cold", "8")).code, 0);
+  EXPECT_NE(walk_of(dir / "warm"), walk_of(dir / "cold"));
+  const auto other = run_cli({"run", "--op", "swiglu", "--device", "null", "--warm-start",
+                              (dir / "first").string(), "--out", (dir / "other").string()});
+  EXPECT_EQ(other.code, 2) << other.err;
+  EXPECT_FALSE(fs::exists(dir / "other"));
+}
+
+TEST(Run, StopsWhereLittleIsExpectedToBeGained) {
+  const TempDir dir;
+  const auto result =
+      run_cli(run_args(dir / "run", "2000", {"--min-gain", "0.2", "--json", "--quiet"}));
+  ASSERT_EQ(result.code, 0) << result.err;
+  EXPECT_LT(Json::parse(result.out).at("evaluated"), 2000);
+}
+
+TEST(Run, RecordsTheToursThatItWalked) {
+  const TempDir dir;
+  ASSERT_EQ(run_cli(run_args(dir / "run", "12")).code, 0);
+  const Json finish = Json::parse(lines_of(dir / "run" / "run.ndjson").back());
+  ASSERT_EQ(finish.at("event"), "finish");
+  ASSERT_FALSE(finish.at("tours").empty());
+  for (auto tour : finish.at("tours")) {
+    std::sort(tour.begin(), tour.end());
+    EXPECT_EQ(tour.size(), 12u) << "each tour passes every point once";
+    EXPECT_EQ(std::unique(tour.begin(), tour.end()), tour.end());
+  }
+}
+
 TEST(Run, BenchModeOfTheFirstVersionIsReadAndAnswered) {
   const TempDir dir;
   const auto result = run_cli(run_args(dir / "run", "4", {"--bench-mode", "legacy"}));

@@ -16,7 +16,7 @@ namespace {
 struct Options {
   discover::RunRequest request;
   std::string dtype = "float16", out, bench_mode, time_budget;
-  std::vector<std::string> shapes;
+  std::vector<std::string> shapes, warm_start;
   bool json = false, quiet = false;
 };
 
@@ -109,6 +109,7 @@ void execute(Options& options) {
   sort_shapes(options);
   options.request.dtype = spec::parse_dtype(options.dtype);
   options.request.out = options.out;
+  options.request.warm_start.assign(options.warm_start.begin(), options.warm_start.end());
   if (!options.time_budget.empty())
     options.request.time_budget_s = parse_duration(options.time_budget);
   if (!options.bench_mode.empty())
@@ -137,6 +138,13 @@ void add_search_options(CLI::App& verb, Options& options) {
   verb.add_option("--strategy", options.request.strategy,
                   "How to choose what to try: tours, random, exhaustive, ...")
       ->capture_default_str()
+      ->group(group);
+  verb.add_option("--min-gain", options.request.min_gain,
+                  "Stop when one more evaluation is expected to gain less: 0.001 for 0.1 % (off)")
+      ->check(CLI::Range(0.0, 1.0))
+      ->group(group);
+  verb.add_option("--warm-start", options.warm_start,
+                  "Earlier runs of the op, of other sizes, types or devices, to learn from")
       ->group(group);
   verb.add_option("--batch", options.request.batch, "Candidates proposed and compiled together")
       ->capture_default_str()
