@@ -11,7 +11,7 @@ ln -s /usr/include/nlohmann "$work/include/nlohmann"
 build() {  # compiler output [flags]
   compiler=$1 output=$2
   shift 2
-  "$compiler" -std=c++20 -O3 -ffp-contract=off "$@" -I"$root" -I"$work/include" \
+  "$compiler" -std=c++20 -O3 -ffp-contract=off -Wno-psabi "$@" -I"$root" -I"$work/include" \
     "$root"/tools/print_walks.cpp "$root"/mlx_kd/search/*.cpp "$root"/mlx_kd/spec/space.cpp \
     "$root"/mlx_kd/spec/named_ints.cpp "$root"/mlx_kd/base/error.cpp "$root"/mlx_kd/base/json.cpp \
     -o "$output"
