@@ -81,9 +81,13 @@ TEST(SuspiciousKernel, IsTheOneThatIsFasterThanACopyOfItsBytes) {
       "&& first < last) return;",
       "memo[0] = x[first]; memo[1] = x[last]; memo[2] = y[first]; memo[3] = y[last];",
       "static float memos[4 * 4096];");
-  const auto evaluator = rmsnorm_evaluator({}, {{{"rows", 16}, {"D", 4096}}});
-  const auto found = verdicts(*evaluator, {rmsnorm_candidate(skips)});
-  ASSERT_EQ(found.size(), 1u);
+  std::vector<spec::Verdict> found;
+  for (int attempt = 0; attempt < 5; ++attempt) {  // a busy machine may disturb all samples of one
+    const auto evaluator = rmsnorm_evaluator({}, {{{"rows", 16}, {"D", 4096}}});
+    found = verdicts(*evaluator, {rmsnorm_candidate(skips)});
+    ASSERT_EQ(found.size(), 1u);
+    if (found[0].status == spec::Status::suspicious) break;
+  }
   EXPECT_EQ(name_of(found[0].status), "suspicious") << found[0].reason;
   EXPECT_EQ(found[0].sizes.size(), 1u);
 }
