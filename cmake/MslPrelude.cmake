@@ -28,7 +28,8 @@ function(mlx_kd_msl_prelude)
   endif()
   set(out "${PROJECT_BINARY_DIR}/generated/msl_prelude.cpp")
   set(script "${PROJECT_SOURCE_DIR}/cmake/MslPrelude.cmake")
-  file(GLOB texts CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/mlx_kd/msl/prelude/*.h")
+  file(GLOB texts CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/mlx_kd/msl/prelude/*.h"
+    "${PROJECT_SOURCE_DIR}/mlx_kd/msl/prelude/*.metal")
   add_custom_command(OUTPUT "${out}"
     COMMAND "${CMAKE_COMMAND}" "-DOUT=${out}" "-DTEXTS=${texts}" -P "${script}"
     DEPENDS ${texts} "${script}" VERBATIM)
