@@ -23,7 +23,7 @@ function(mlx_kd_prebuilt target)
   add_library(${target} STATIC IMPORTED)
   set_target_properties(${target} PROPERTIES IMPORTED_LOCATION "${MLX_KD_PREBUILT}/lib${target}.a")
   target_include_directories(${target} INTERFACE "${PROJECT_SOURCE_DIR}")
-  target_link_libraries(${target} INTERFACE ${ARGN} ZLIB::ZLIB)
+  target_link_libraries(${target} INTERFACE ${ARGN} $<TARGET_NAME_IF_EXISTS:ZLIB::ZLIB>)
 endfunction()
 
 # mlx_kd_room(<room> [DEPS <room>...] [LIBS <target>...]): target mlx_kd_<room> from mlx_kd/<room>/**.cpp.
@@ -55,7 +55,7 @@ function(mlx_kd_room room)
   if(room STREQUAL "search")
     # The walk must be the same on every machine: no fused multiply-adds that the source does not write.
     target_compile_options(mlx_kd_${room} PRIVATE -ffp-contract=off)
-  elseif(room STREQUAL "archive")
+  elseif(room STREQUAL "archive" AND TARGET ZLIB::ZLIB)
     target_link_libraries(mlx_kd_${room} PRIVATE ZLIB::ZLIB)
   elseif(room STREQUAL "base")
     target_compile_definitions(mlx_kd_${room} PRIVATE MLX_KD_VERSION="${PROJECT_VERSION}")
