@@ -4,7 +4,7 @@
 // A threadgroup takes ROWS rows of D elements, THREADS threads each. A thread reads packs of VEC
 // elements, THREADS packs apart, so that a simdgroup reads one stretch of memory; it can keep the
 // first KEEP packs of sums until the scale is known. Rows whose length is no multiple of VEC are
-// read element by element. Arrays start at a multiple of 16 bytes.
+// read element by element.
 //
 // Grid: ceil(rows / ROWS) * ROWS * THREADS threads in x, threadgroup: ROWS * THREADS.
 // The host names of thread positions and ports are those of metal_kernel, so that the body of the
@@ -14,6 +14,9 @@ using namespace metal;
 
 #ifndef KD_DTYPE
 #define KD_DTYPE 1  // of the arrays: 0 float, 1 half, 2 bfloat
+#endif
+#ifndef KD_ALIGNED
+#define KD_ALIGNED 1  // 0: arrays start anywhere, 1: at a multiple of 16 bytes
 #endif
 #ifndef VEC
 #define VEC 4  // elements of a pack: 1, 2, 4, 8
@@ -56,7 +59,9 @@ typedef half T;
 typedef bfloat T;
 #define T_BYTES 2
 #endif
-#if VEC * T_BYTES < 16
+#if KD_ALIGNED == 0
+#define PACK_BYTES T_BYTES
+#elif VEC * T_BYTES < 16
 #define PACK_BYTES VEC * T_BYTES
 #else
 #define PACK_BYTES 16

@@ -2,8 +2,7 @@
 // pairs, (a, b) -> (a c - b s, a s + b c), for B x H_Q queries and B keys of one position.
 //
 // A thread takes UNROLL packs of VEC elements of the outputs, a grid apart. Packs never hold both
-// parts: where VEC divides neither D_NOPE nor D_ROPE, elements are computed one by one. Arrays
-// start at a multiple of 16 bytes.
+// parts: where VEC divides neither D_NOPE nor D_ROPE, elements are computed one by one.
 //
 // Grid: ceil(B * (H_Q + 1) * ceil(D_OUT / VEC) / UNROLL) threads in x, in threadgroups of any size.
 // The host names of thread positions and ports are those of metal_kernel, so that the body of the
@@ -13,6 +12,9 @@ using namespace metal;
 
 #ifndef KD_DTYPE
 #define KD_DTYPE 1  // of the arrays: 0 float, 1 half, 2 bfloat
+#endif
+#ifndef KD_ALIGNED
+#define KD_ALIGNED 1  // 0: arrays start anywhere, 1: at a multiple of 16 bytes
 #endif
 #ifndef VEC
 #define VEC 4  // elements of a pack: 1, 2, 4, 8
@@ -34,12 +36,16 @@ typedef half T;
 typedef bfloat T;
 #define T_BYTES 2
 #endif
-#if VEC * T_BYTES < 16
+#if KD_ALIGNED == 0
+#define PACK_BYTES T_BYTES
+#elif VEC * T_BYTES < 16
 #define PACK_BYTES VEC * T_BYTES
 #else
 #define PACK_BYTES 16
 #endif
-#if VEC * T_BYTES / 2 < 16
+#if KD_ALIGNED == 0
+#define HALF_BYTES T_BYTES
+#elif VEC * T_BYTES / 2 < 16
 #define HALF_BYTES VEC * T_BYTES / 2
 #else
 #define HALF_BYTES 16

@@ -1,7 +1,7 @@
 // y = gate * sigmoid(gate) * up, element by element.
 //
 // A thread takes UNROLL packs of VEC elements; SPREAD says which. The last pack may be short: it is
-// read element by element. Arrays start at a multiple of 16 bytes.
+// read element by element.
 //
 // Grid: ceil(N / (VEC * UNROLL)) threads in x, in threadgroups of any size.
 // The host names of thread positions and ports are those of metal_kernel, so that the body of the
@@ -11,6 +11,9 @@ using namespace metal;
 
 #ifndef KD_DTYPE
 #define KD_DTYPE 1  // of the arrays: 0 float, 1 half, 2 bfloat
+#endif
+#ifndef KD_ALIGNED
+#define KD_ALIGNED 1  // 0: arrays start anywhere, 1: at a multiple of 16 bytes
 #endif
 #ifndef VEC
 #define VEC 4  // elements of a pack: 1, 2, 4, 8
@@ -41,7 +44,9 @@ typedef half T;
 typedef bfloat T;
 #define T_BYTES 2
 #endif
-#if VEC * T_BYTES < 16
+#if KD_ALIGNED == 0
+#define PACK_BYTES T_BYTES
+#elif VEC * T_BYTES < 16
 #define PACK_BYTES VEC * T_BYTES
 #else
 #define PACK_BYTES 16
