@@ -56,8 +56,8 @@ TEST(RowRange, JoinsTheSizesOnceForEachOfTheirOtherDims) {
   const Sizes sizes = {"mine", {size(2, 8), size(1, 8), size(9, 16)}};
   const Sizes joined = with_row_range(op, sizes, {1, 2});
   EXPECT_EQ(joined.suite_name, "mine");
-  EXPECT_EQ(joined.sizes, (std::vector<spec::Dims>{size(2, 8), size(1, 8), size(9, 16),
-                                                   size(1, 16), size(2, 16)}));
+  EXPECT_EQ(joined.sizes, (std::vector<spec::Dims>{size(2, 8), size(1, 8), size(9, 16), size(1, 16),
+                                                   size(2, 16)}));
 }
 
 TEST(RowRange, WhatDiffersInRowsAloneHasTheSameRest) {
