@@ -7,6 +7,7 @@
 #include "mlx_kd/archive/run_reader.h"
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/discover/choice.h"
+#include "mlx_kd/discover/pins.h"
 #include "mlx_kd/discover/row_ranges.h"
 #include "mlx_kd/packs/pack.h"
 
@@ -31,16 +32,6 @@ size_t count_distinct(const std::vector<std::vector<spec::Candidate>>& finalists
   return ids.size();
 }
 
-packs::Measured measured(const Finals& finals, const evaluate::Claim& claim) {
-  packs::Measured result{claim.dims, claim.metrics, finals.evaluator->protocol_hash(),
-                         base::Json::object(),
-                         finals.evaluator->protocol().value("proof", base::Json::object())};
-  for (const auto& input : finals.op->runtime_inputs)
-    result.runtime_inputs[input.name] = input.proved;
-  result.proof["bit_exact"] = claim.metrics.bit_exact;
-  return result;
-}
-
 // The kernels of ranges take their sizes' places among the winners.
 Ranges take_ranges(const Finals& finals, const Claims& claims, const std::vector<spec::Dims>& sizes,
                    Winners& winners) {
@@ -54,12 +45,11 @@ packs::Pack make_pack(const Finals& finals, const Winners& winners, const Ranges
                       const std::vector<archive::Record>& records) {
   packs::Pack pack;
   pack.runtime = finals.evaluator->runtime();
-  const auto version = pack.runtime.at("mlx_version").get<std::string>();
+  const Measuring where{finals.op, finals.device, finals.evaluator};
   for (size_t s = 0; s < winners.size(); ++s) {
     if (!winners[s]) continue;
-    pack.entries.push_back(packs::make_entry(candidate_of(records, winners[s]->candidate_id),
-                                             measured(finals, *winners[s]), finals.device->id(),
-                                             version));
+    pack.entries.push_back(
+        pin_of(where, candidate_of(records, winners[s]->candidate_id), *winners[s]));
     for (const RangeClaim& range : ranges)
       if (range.size == s) pack.entries.back().rows_range = range.rows;
   }
