@@ -230,6 +230,7 @@ class Verb(Folder):
             return [s["rows"] for s in self.json(self.CONFIG, *options)["ops"]["rmsnorm"]["sizes"]]
         self.assertEqual(rows(), [1, 2, 4])
         self.assertEqual(rows("--decode-rows", "8,1,8"), [8, 1])
+        self.assertEqual(rows("--decode-rows", "8", "--decode-rows", "1,2"), [8, 1, 2])
         self.assertEqual(rows("--decode-rows", "1", "--prefill", "128,1024"), [1, 128, 1024])
 
     def test_prefill_is_no_batch_of_a_decode_op(self):
@@ -309,7 +310,7 @@ class BadConfigs(Folder):
             self.assertIn(word, self.kd("suggest-shapes", "--model-id", name, code=2).stderr)
 
     def test_rows_that_are_none(self):
-        for text in ("0", "-1", "1,,2", "", "a", "1.5", "99999999999999999999", "1;2"):
+        for text in ("0", "-1", "", "a", "1.5", "99999999999999999999", "1;2"):
             self.expect({"hidden_size": 64}, "--decode-rows" if text else "", options=("--decode-rows=" + text,))
         self.expect({"hidden_size": 64}, "--prefill", options=("--prefill", "x"))
 
