@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -82,6 +83,16 @@ class TheCommittedManifest(unittest.TestCase):
     def test_packs_that_are_named_are_there(self):
         for pack in self.manifest["artifacts"]["packs"]:
             kd("show", SOURCE / pack)
+
+
+class TheScriptOfShippedPacks(unittest.TestCase):
+    def test_runs_every_suite_of_every_op_in_every_type(self):
+        jobs = subprocess.run([sys.executable, SOURCE / "bench" / "make_packs.py", "--kd", KD, "--dry-run"],
+                              capture_output=True, text=True, check=True).stdout.splitlines()
+        ops = json.loads(kd("ops", "--json").stdout)
+        wanted = [f"{op['name']} {suite} {dtype}" for dtype in ("float16", "bfloat16", "float32") for op in ops
+                  for suite in op["suites"]]
+        self.assertEqual(sorted(jobs), sorted(wanted))
 
 
 class Evidence(unittest.TestCase):

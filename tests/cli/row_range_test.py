@@ -50,9 +50,16 @@ class RowRange(unittest.TestCase):
         refused = self.kd("--shapes", "rows=1,D=2048", "--row-range", "1:9", "--resume", code=2)
         self.assertIn("rows=9", refused.stderr)
 
+    def test_the_reports_tell_the_range(self):
+        self.kd("--shapes", "rows=1,D=2048", "--row-range", "1:8")
+        for name in ("report.md", "report.html"):
+            self.assertIn("rows", (self.run / name).read_text().split("Row ranges")[1])
+            self.assertRegex((self.run / name).read_text(), r"1 to 8 \(D=2048,rows=[138]\): rmsnorm_\w+, faster than MLX at 1, 3, 8")
+
     def test_without_the_option_no_entry_has_a_range(self):
         self.kd("--shapes", "rows=1,D=2048", "--shapes", "rows=2,D=2048")
         self.assertFalse([entry for entry in self.entries() if "rows_range" in entry])
+        self.assertNotIn("Row ranges", (self.run / "report.md").read_text())
 
     def test_what_is_no_range_is_refused_before_anything_is_written(self):
         for text in ("512", "0:4", "4:1", "x:y", "1:99999999999"):
