@@ -151,6 +151,14 @@ ErrorPlane error_plane(const RunData& run) {
   return plane;
 }
 
+std::string error_remark(const ErrorPlane& plane) {
+  const auto closer = [](const ErrorPoint& a, const ErrorPoint& b) { return a.error < b.error; };
+  const auto [least, most] = std::minmax_element(plane.points.begin(), plane.points.end(), closer);
+  if (plane.points.size() < 2 || most->error > 1.01 * least->error) return "";
+  return " All err alike here: storing the result in its type costs more than all that went "
+         "before.";
+}
+
 std::vector<FailureKind> failures(const RunData& run) {
   std::map<spec::Status, FailureKind> kinds;
   for (const Record& record : run.records) {
@@ -181,6 +189,25 @@ std::vector<std::pair<std::string, double>> time_spent(const RunData& run) {
   std::stable_sort(result.begin(), result.end(),
                    [](const auto& a, const auto& b) { return a.second > b.second; });
   if (std::isfinite(wall)) result.emplace_back("own", std::max(0.0, wall - known));
+  return result;
+}
+
+std::vector<std::string> range_lines(const RunData& run) {
+  std::vector<std::string> result;
+  if (!run.finish || !run.finish->notes.is_object()) return result;
+  for (const auto& range : run.finish->notes.value("row_ranges", base::Json::array())) {
+    if (!range.is_object()) continue;
+    const auto text = [&](const char* name) {
+      return joined(range.value(name, base::Json::array()));
+    };
+    std::string rows = text("rows_range"), size;
+    if (const size_t comma = rows.find(", "); comma != rows.npos) rows.replace(comma, 2, " to ");
+    const base::Json shape = range.value("shape", base::Json::object());
+    for (const auto& [name, value] : shape.items())
+      size += (size.empty() ? "" : ",") + name + "=" + value.dump();
+    result.push_back(rows + " (" + size + "): " + text("candidate_id") + ", faster than MLX at " +
+                     text("rows_sampled"));
+  }
   return result;
 }
 

@@ -4,8 +4,10 @@
 #include <limits>
 
 #include "mlx_kd/kernels/cpu_space.h"
+#include "mlx_kd/kernels/metal_space.h"
 #include "mlx_kd/kernels/reference64.h"
 #include "mlx_kd/kernels/sizes.h"
+#include "mlx_kd/kernels/swiglu/model_sizes.h"
 #include "mlx_kd/kernels/table.h"
 
 namespace mlx_kd::kernels {
@@ -80,6 +82,34 @@ spec::Space space(Dtype dtype, const spec::DeviceTraits& traits) {
   return space;
 }
 
+spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
+  using enum spec::KnobScale;
+  using enum spec::KnobRole;
+  spec::Space space;
+  space.knobs = {pack_knob(),
+                 {"UNROLL", {1, 2, 4, 8}, log2, source, "packs of a thread"},
+                 {"SPREAD",
+                  {0, 1, 2},
+                  choice,
+                  source,
+                  "packs of a thread lie",
+                  {"a threadgroup apart", "a grid apart", "side by side"}},
+                 {"STAGED", {0, 1}, choice, source, "packs are read", {"one by one", "at once"}},
+                 {"FORM", {0, 1}, choice, source, "the gate is", {"divided", "multiplied"}},
+                 fast_knob("exponential and quotient"),
+                 group_knob()};
+  for (const char* knob : {"SPREAD", "STAGED"})
+    space.constraints.push_back({std::string(knob) + " matters only where UNROLL > 1",
+                                 {knob, "UNROLL"},
+                                 [](const int64_t* v) { return v[0] == 0 || v[1] > 1; }});
+  return space;
+}
+
+spec::Launch launch_metal(const Dims& dims, const spec::Setting& knobs) {
+  const int64_t each = knobs.at("VEC") * knobs.at("UNROLL");
+  return launch_flat((dims.at("N") + each - 1) / each, knobs);
+}
+
 // Over the first elements: what silu makes of infinities, NaN, zeros and subnormals.
 void add_special_values(const std::vector<void*>& inputs, Dtype dtype, const Dims& dims) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -114,6 +144,7 @@ spec::Op make_swiglu() {
     const int64_t rows = dims.at("rows"), d = dims.at("D");
     return Dims{{"rows", rows}, {"D", d}, {"N", rows * d}};
   };
+  op.of_model = swiglu::model_sizes;
   op.cost = [](const Dims& dims, Dtype dtype) {
     const auto n = static_cast<double>(dims.at("N"));
     return spec::Cost{3 * n * static_cast<double>(spec::size_of(dtype)), 14 * n};
@@ -123,9 +154,12 @@ spec::Op make_swiglu() {
   op.bound = bound;
   op.add_special_values = add_special_values;
   op.variants = {{"elements", "cpp", kernel_source("swiglu/swiglu.cpu.cpp"), "mlx_kd_swiglu",
-                  "cpu_elements", space, [](const Dims& dims, const spec::Setting& knobs) {
+                  "cpu_elements", space,
+                  [](const Dims& dims, const spec::Setting& knobs) {
                     return share_units((dims.at("N") + kUnit - 1) / kUnit, knobs);
-                  }}};
+                  }},
+                 {"elements", "metal", kernel_source("swiglu/swiglu.metal"), "mlx_kd_swiglu",
+                  "metal_flat", metal_space, launch_metal}};
   return op;
 }
 
