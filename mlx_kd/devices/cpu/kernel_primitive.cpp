@@ -5,6 +5,7 @@
 
 #include "mlx/backend/cpu/encoder.h"
 #include "mlx/ops.h"
+#include "mlx/transforms.h"
 #include "mlx_kd/devices/cpu/buffer_pool.h"
 
 namespace mlx_kd::devices::cpu {
@@ -44,10 +45,14 @@ void* contiguous_memory(const mx::array& input, const mx::Stream& stream,
 
 }  // namespace
 
-KernelPrimitive::KernelPrimitive(mx::Stream stream, std::shared_ptr<const KernelCode> code,
+KernelPrimitive::KernelPrimitive(const Graft& graft, std::shared_ptr<const KernelCode> code,
                                  const FlatCall& call, const std::vector<mx::array>& inputs,
                                  const std::vector<mx::Shape>& output_shapes)
-    : Primitive(stream), code_(std::move(code)), call_(call), output_shapes_(output_shapes) {
+    : Primitive(graft.stream),
+      code_(std::move(code)),
+      call_(call),
+      form_(graft.form),
+      output_shapes_(output_shapes) {
   for (size_t i = 0; i < inputs.size(); ++i) input_sizes_[i] = inputs[i].size();
 }
 
@@ -88,6 +93,45 @@ void KernelPrimitive::eval_gpu(const std::vector<mx::array>&, std::vector<mx::ar
                            "] this kernel was compiled for the CPU: give it a CPU stream.");
 }
 
+std::function<std::vector<mx::array>(const std::vector<mx::array>&)> KernelPrimitive::form() {
+  return [this](const std::vector<mx::array>& inputs) {
+    return (*form_)(inputs, call_.params, stream());
+  };
+}
+
+std::vector<mx::array> KernelPrimitive::vjp(const std::vector<mx::array>& primals,
+                                            const std::vector<mx::array>& cotangents,
+                                            const std::vector<int>& argnums,
+                                            const std::vector<mx::array>& outputs) {
+  if (!form_) return Primitive::vjp(primals, cotangents, argnums, outputs);
+  const auto all = mx::vjp(form(), primals, cotangents).second;
+  std::vector<mx::array> some;
+  for (const int argnum : argnums) some.push_back(all[static_cast<size_t>(argnum)]);
+  return some;
+}
+
+std::vector<mx::array> KernelPrimitive::jvp(const std::vector<mx::array>& primals,
+                                            const std::vector<mx::array>& tangents,
+                                            const std::vector<int>& argnums) {
+  if (!form_) return Primitive::jvp(primals, tangents, argnums);
+  std::vector<mx::array> some;
+  for (const int argnum : argnums) some.push_back(primals[static_cast<size_t>(argnum)]);
+  const auto of_some = [&](const std::vector<mx::array>& changed) {
+    std::vector<mx::array> all = primals;
+    for (size_t i = 0; i < changed.size(); ++i) all[static_cast<size_t>(argnums[i])] = changed[i];
+    return form()(all);
+  };
+  return mx::jvp(of_some, some, tangents).second;
+}
+
+std::pair<std::vector<mx::array>, std::vector<int>> KernelPrimitive::vmap(
+    const std::vector<mx::array>& inputs, const std::vector<int>& axes) {
+  if (!form_) return Primitive::vmap(inputs, axes);
+  std::vector<mx::array> outputs = mx::vmap(form(), axes, {})(inputs);
+  std::vector<int> out_axes(outputs.size(), 0);
+  return {std::move(outputs), std::move(out_axes)};
+}
+
 std::vector<mx::Shape> KernelPrimitive::output_shapes(const std::vector<mx::array>& inputs) {
   check_sizes(inputs);
   return output_shapes_;
@@ -98,7 +142,7 @@ std::vector<mx::Shape> KernelPrimitive::output_shapes(const std::vector<mx::arra
 bool KernelPrimitive::is_equivalent(const Primitive& other) const {
   if (output_shapes_.size() != 1) return false;
   const auto* same = dynamic_cast<const KernelPrimitive*>(&other);
-  return same && same->code_ == code_ && same->call_ == call_ &&
+  return same && same->code_ == code_ && same->call_ == call_ && same->form_ == form_ &&
          same->input_sizes_ == input_sizes_ && same->output_shapes_ == output_shapes_;
 }
 
