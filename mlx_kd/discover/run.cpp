@@ -97,7 +97,9 @@ RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interru
   const int64_t start = base::steady_ns();
   check(request);
   const spec::Op& op = kernels::find_op(request.op_name);
-  const auto sizes = shapes::sizes_from(op, request.suite, request.shapes, kernels::all_ops());
+  const auto sizes =
+      request.sizes ? *request.sizes
+                    : shapes::sizes_from(op, request.suite, request.shapes, kernels::all_ops());
   const auto device = devices::open_device(request.device);
   listener.stage("enumerating the kernels of " + op.name);
   const CandidateSpace space(op, device->language(), request.dtype, device->id().traits,

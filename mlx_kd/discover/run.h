@@ -9,6 +9,7 @@
 #include "mlx_kd/discover/interrupt.h"
 #include "mlx_kd/discover/listener.h"
 #include "mlx_kd/search/strategy.h"
+#include "mlx_kd/shapes/sizes.h"
 
 namespace mlx_kd::discover {
 
@@ -16,9 +17,10 @@ struct RunRequest {
   std::string op_name;
   std::string device = "cpu";
   spec::Dtype dtype = spec::Dtype::float16;
-  std::string suite;                // empty: the op's first, unless shapes are given
-  std::vector<std::string> shapes;  // "rows=1,D=4096" or a JSON file
-  uint64_t budget = 50;             // evaluations; one is one candidate on all sizes
+  std::string suite;                   // empty: the op's first, unless shapes are given
+  std::vector<std::string> shapes;     // "rows=1,D=4096" or a JSON file
+  std::optional<shapes::Sizes> sizes;  // found already (a model's, a log's): in place of both
+  uint64_t budget = 50;                // evaluations; one is one candidate on all sizes
   double min_gain = 0;  // stop when the expected gain (0.01: 1 %) falls below it; 0: no such limit
   std::vector<std::filesystem::path> warm_start;  // earlier runs of the op
   double time_budget_s = 0;                       // stop proposing after that; 0: no such limit

@@ -7,8 +7,10 @@
 #include "mlx_kd/cli/console.h"
 #include "mlx_kd/cli/progress.h"
 #include "mlx_kd/cli/signals.h"
+#include "mlx_kd/cli/size_options.h"
 #include "mlx_kd/cli/table.h"
 #include "mlx_kd/cli/verbs.h"
+#include "mlx_kd/kernels/table.h"
 
 namespace mlx_kd::cli {
 namespace {
@@ -17,6 +19,7 @@ struct Options {
   discover::RunRequest request;
   std::string dtype = "float16", out, bench_mode, time_budget;
   std::vector<std::string> shapes, warm_start;
+  SizeOptions sizes;
   bool json = false, quiet = false;
 };
 
@@ -48,6 +51,27 @@ void sort_shapes(Options& options) {
     else
       options.request.shapes.push_back(shape);
   }
+}
+
+// Sizes of a model or a log, where --shapes is left out or `auto`.
+void find_sizes(Options& options, const std::atomic<bool>* cancelled) {
+  const bool is_auto = options.shapes == std::vector<std::string>{"auto"};
+  if (!options.sizes.any()) {
+    if (is_auto)
+      base::misuse("cli",
+                   "--shapes auto asks for the sizes of a model: give --model-id or --shape-log");
+    return sort_shapes(options);
+  }
+  if (!options.shapes.empty() && !is_auto)
+    base::misuse("cli", "--shapes '" + options.shapes.front() +
+                            "' and a model or a shape log are given: choose one");
+  const spec::Op& op = kernels::find_op(options.request.op_name);
+  const SizeSource source = open_sizes(options.sizes, options.quiet, cancelled);
+  const std::string& id = options.sizes.model.model_id;
+  const std::string log = options.sizes.shape_log.empty() ? "" : "shape-log";
+  options.request.sizes = shapes::Sizes{
+      (id.empty() ? "" : "model:" + id) + (id.empty() || log.empty() ? "" : "+") + log,
+      chosen_sizes(suggestions(source, op, &options.request.dtype))};
 }
 
 std::string sureness(const discover::SizeResult& size) {
@@ -106,7 +130,6 @@ void print_outcome(const Options& options, const discover::RunOutcome& outcome) 
 }
 
 void execute(Options& options) {
-  sort_shapes(options);
   options.request.dtype = spec::parse_dtype(options.dtype);
   options.request.out = options.out;
   options.request.warm_start.assign(options.warm_start.begin(), options.warm_start.end());
@@ -117,7 +140,12 @@ void execute(Options& options) {
                  "[cli] --bench-mode %s is read and has no effect: the protocol pairs always\n",
                  options.bench_mode.c_str());
   discover::Interrupt interrupt;
-  const SignalWatch signals([&] { interrupt.raise(); });
+  std::atomic<bool> cancelled{false};
+  const SignalWatch signals([&] {
+    cancelled = true;
+    interrupt.raise();
+  });
+  find_sizes(options, &cancelled);
   discover::RunOutcome outcome;
   {
     Progress progress(options.request.budget, options.quiet);
@@ -206,12 +234,13 @@ void add_run(CLI::App& app) {
   verb->add_option("--device", request.device, "Where to run (kd devices lists them)")
       ->capture_default_str();
   verb->add_option("--shapes", options->shapes,
-                   "Sizes: a suite's name, rows=1,D=4096 (repeatable), or a JSON file; left out: "
-                   "the op's first suite");
+                   "Sizes: a suite's name, rows=1,D=4096 (repeatable), a JSON file, or auto (the "
+                   "model's); left out: the model's, else the op's first suite");
   verb->add_flag("--resume", request.resume,
                  "Go on with the run in --out, or start it if there is none");
   verb->add_flag("--json", options->json, "The outcome as JSON on stdout");
   verb->add_flag("--quiet", options->quiet, "No progress");
+  add_size_options(*verb, options->sizes);
   add_search_options(*verb, *options);
   add_measuring_options(*verb, *options);
   verb->callback([options] { execute(*options); });

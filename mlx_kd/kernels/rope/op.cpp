@@ -6,6 +6,7 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/cpu_space.h"
 #include "mlx_kd/kernels/reference64.h"
+#include "mlx_kd/kernels/rope/model_sizes.h"
 #include "mlx_kd/kernels/table.h"
 
 namespace mlx_kd::kernels {
@@ -197,6 +198,7 @@ spec::Op make_rope() {
                {"glm_flash_decode", sizes({1}, {24, 32, 40}, 128)},
                {"glm_mla_decode", sizes({1, 2, 4}, {20}, 512)}};
   op.complete = complete;
+  op.of_model = rope::model_sizes;
   op.cost = cost;
   op.mlx = mlx_form;
   op.reference = reference;
