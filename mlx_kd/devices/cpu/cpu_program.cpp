@@ -1,35 +1,11 @@
 #include "mlx_kd/devices/cpu/cpu_program.h"
 
-#include <limits>
-
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/cpu/kernel_primitive.h"
+#include "mlx_kd/devices/mlx_types.h"
 
 namespace mlx_kd::devices::cpu {
-namespace {
-
 namespace mx = mlx::core;
-
-mx::Dtype mlx_dtype(spec::Dtype dtype) {
-  switch (dtype) {
-    case spec::Dtype::float16:
-      return mx::float16;
-    case spec::Dtype::bfloat16:
-      return mx::bfloat16;
-    default:
-      return mx::float32;
-  }
-}
-
-mx::Shape mlx_shape(const spec::Shape& shape) {
-  for (const int64_t extent : shape)
-    if (extent < 0 || extent > std::numeric_limits<mx::ShapeElem>::max())
-      base::fail("devices", "an axis of " + std::to_string(extent) +
-                                " elements is more than MLX takes: split the array");
-  return mx::Shape(shape.begin(), shape.end());
-}
-
-}  // namespace
 
 void CpuProgram::launch(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
                         const Call& call) const {
@@ -54,10 +30,8 @@ void CpuProgram::check(const std::vector<mx::array>& inputs, size_t outputs,
 std::vector<mx::array> CpuProgram::call(const std::vector<mx::array>& inputs,
                                         const std::vector<spec::Shape>& output_shapes,
                                         spec::Dtype output_dtype, const Call& call) const {
-  std::vector<mx::Shape> shapes;
-  shapes.reserve(output_shapes.size());
-  for (const spec::Shape& shape : output_shapes) shapes.push_back(mlx_shape(shape));
-  return graft(inputs, shapes, output_dtype, call, {mx::default_stream(mx::Device::cpu), nullptr});
+  return graft(inputs, mlx_shapes(output_shapes), output_dtype, call,
+               {mx::default_stream(mx::Device::cpu), nullptr});
 }
 
 std::vector<mx::array> CpuProgram::graft(const std::vector<mx::array>& inputs,
