@@ -26,10 +26,19 @@ struct Variable {
   const char* value = nullptr;
 };
 
+// Not read in a program with more rights than its caller, where the system can tell.
+const char* read_variable(const char* name) {
+#ifdef __GLIBC__
+  return ::secure_getenv(name);
+#else
+  return std::getenv(name);
+#endif
+}
+
 // The first that is set; an empty value counts as not set.
 Variable first_set(const char* name, const char* older_name) {
   for (const char* candidate : {name, older_name})
-    if (const char* value = candidate ? std::getenv(candidate) : nullptr; value && *value)
+    if (const char* value = candidate ? read_variable(candidate) : nullptr; value && *value)
       return {candidate, value};
   return {};
 }

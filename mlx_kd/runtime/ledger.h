@@ -48,7 +48,7 @@ struct Line {
 
 class Ledger {
  public:
-  static constexpr size_t kMostLines = 4096;
+  static constexpr size_t kMostLines = 16384;
   static constexpr uint16_t kNoOp = 0xffff;  // Query::op of lines that stand for many sizes
 
   // The calling thread's.
