@@ -54,6 +54,7 @@ class Walk {
   void take(size_t point, archive::Record record);
   archive::Record make_record(const spec::Candidate& candidate, size_t point,
                               const spec::Verdict& verdict) const;
+  const archive::Record& reference() const;
   void adopt_incumbent();
 
   Parts parts_;
