@@ -24,9 +24,8 @@ base::Json kernel_json(const Protocol& p) {
           {"base_pairs", p.base_pairs},         {"late_factor", p.late_factor},
           {"better_pairs", p.better_pairs},     {"confirm_factor", p.confirm_factor},
           {"confirm_pairs", p.confirm_pairs},   {"confirm_wins", p.confirm_wins},
-          {"roofline_share", p.roofline_share},
-          {"max_cold_sets", p.max_cold_sets},   {"max_warm_sets", p.max_warm_sets},
-          {"warm", "bytes of a call <= L2 / 2"}};
+          {"roofline_share", p.roofline_share}, {"max_cold_sets", p.max_cold_sets},
+          {"max_warm_sets", p.max_warm_sets},   {"warm", "bytes of a call <= L2 / 2"}};
 }
 
 base::Json claim_json(const Protocol& p) {

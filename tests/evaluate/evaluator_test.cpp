@@ -44,8 +44,8 @@ TEST(Evaluator, ASleepingKernelIsSlowAndNotWrong) {
 }
 
 TEST(Evaluator, AFasterCandidateIsWhatLaterOnesAreTimedAgainst) {
-  const auto sleeper = rmsnorm_candidate(
-      rmsnorm_source("usleep(1000);", "", "extern \"C\" int usleep(unsigned);"));
+  const auto sleeper =
+      rmsnorm_candidate(rmsnorm_source("usleep(1000);", "", "extern \"C\" int usleep(unsigned);"));
   const auto honest = rmsnorm_candidate(rmsnorm_source(""));
   const auto other = rmsnorm_candidate(rmsnorm_source("", "", "// the same again\n"));
   const auto evaluator = rmsnorm_evaluator();

@@ -58,7 +58,8 @@ TEST(PairsWon, AreThoseWhoseMeanOverTheSizesIsBelowZero) {
 }
 
 // With confirm_wins of confirm_pairs by chance in 1 of 1,000 equal candidates at most, and each of
-// them only after it seemed confirm_factor better, an incumbent of a long run is replaced for cause.
+// them only after it seemed confirm_factor better, an incumbent of a long run is replaced for
+// cause.
 TEST(PairsWon, SeldomConfirmAKernelThatIsEqual) {
   const Protocol protocol;
   double tail = 0, ways = 1;
