@@ -108,7 +108,7 @@ RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interru
   const auto sizes = sizes_of(request, op);
   const auto device = devices::open_device(request.device);
   listener.stage("enumerating the kernels of " + op.name);
-  const CandidateSpace space(op, device->language(), request.dtype, device->id().traits,
+  const CandidateSpace space(op, device->languages(), request.dtype, device->id().traits,
                              sizes.sizes.front());
   const auto points = search::Points::enumerate(space.space());
   auto options = request.strategy_options;
