@@ -41,6 +41,7 @@ void Walk::run() {
     const auto proposed =
         parts_.strategy->propose(std::min(limits_.batch, limits_.budget - records_.size()));
     if (proposed.empty()) break;
+    expected_gain_ = parts_.strategy->expected_gain();
     std::vector<size_t> fresh;
     replay(proposed, fresh);
     if (fresh.empty()) continue;
@@ -123,6 +124,7 @@ archive::Record Walk::make_record(const spec::Candidate& candidate, size_t point
   record.features = search::feature_vector(*parts_.features, point);
   record.verdict = verdict;
   if (!verdict.timed_against.empty()) record.notes["timed_against"] = verdict.timed_against;
+  if (expected_gain_) record.notes["expected_gain"] = *expected_gain_;
   return record;
 }
 
