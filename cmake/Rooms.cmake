@@ -144,10 +144,10 @@ void add_all_verbs([[maybe_unused]] CLI::App& app) {
 }  // namespace mlx_kd::cli
 ")
   if(MLX_KD_PREBUILT)
-    mlx_kd_prebuilt(mlx_kd_cli mlx_kd_discover CLI11::CLI11)
+    mlx_kd_prebuilt(mlx_kd_cli mlx_kd_discover mlx_kd_runtime CLI11::CLI11)
   else()
     add_library(mlx_kd_cli STATIC ${sources} ${verbs} "${PROJECT_BINARY_DIR}/generated/verb_table.cpp")
-    target_link_libraries(mlx_kd_cli PUBLIC mlx_kd_discover CLI11::CLI11)
+    target_link_libraries(mlx_kd_cli PUBLIC mlx_kd_discover mlx_kd_runtime CLI11::CLI11)
     mlx_kd_warnings(mlx_kd_cli)
   endif()
   add_executable(kd "${cli}/main.cpp")
