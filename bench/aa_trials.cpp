@@ -52,7 +52,7 @@ class Subject {
         plan_(evaluate::plan_cases(op, dtype, {dims}, evaluate::default_params(op), protocol_)),
         memory_(evaluate::SharedMemory::create(plan_.bytes)) {
     evaluate::prepare_case(op, dtype, plan_.cases[0], protocol_, memory_.map(true));
-    const auto candidate = evaluate::sample_candidates(op, device_->language(),
+    const auto candidate = evaluate::sample_candidates(op, device_->languages(),
                                                        device_->id().traits, dtype, dims, 0, 0)
                                .at(0);
     const auto artifact = device_->compile(candidate, 60);

@@ -77,9 +77,11 @@ void add_size_options(CLI::App& verb, SizeOptions& options) {
   verb.add_option("--decode-rows", options.decode_rows,
                   "Tokens at once when decoding (rows; batches for rope)")
       ->capture_default_str()
+      ->join(',')
       ->group(group);
   verb.add_option("--prefill", options.prefill,
                   "Tokens at once when reading a prompt, as 128,1024; left out: none")
+      ->join(',')
       ->group(group);
   verb.add_option("--revision", options.model.revision, "Branch, tag or commit of the model")
       ->capture_default_str()

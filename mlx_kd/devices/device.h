@@ -53,8 +53,8 @@ class Device {
   virtual ~Device() = default;
   virtual const spec::DeviceId& id() const = 0;
 
-  // "cpp", "metal", "cuda": the variants whose language this is.
-  virtual std::string language() const = 0;
+  // "cpp", "metal", "cuda": it takes the variants written in one of these. At least one.
+  virtual std::vector<std::string> languages() const = 0;
 
   // Thread-safe; at most timeout_s seconds. A refusal of the compiler is a value, a missing
   // compiler an error.

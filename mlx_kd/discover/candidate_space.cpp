@@ -1,5 +1,7 @@
 #include "mlx_kd/discover/candidate_space.h"
 
+#include <algorithm>
+
 #include "mlx_kd/base/error.h"
 
 namespace mlx_kd::discover {
@@ -9,19 +11,30 @@ constexpr const char* kVariantKnob = "variant";
 
 }  // namespace
 
-CandidateSpace::CandidateSpace(const spec::Op& op, const std::string& language, spec::Dtype dtype,
-                               const spec::DeviceTraits& traits, const spec::Dims& first_size)
+CandidateSpace::CandidateSpace(const spec::Op& op, const std::vector<std::string>& languages,
+                               spec::Dtype dtype, const spec::DeviceTraits& traits,
+                               const spec::Dims& first_size)
     : op_(&op), dtype_(dtype), first_size_(first_size) {
   for (const spec::Variant& variant : op.variants)
-    if (variant.language == language) parts_.push_back({&variant, variant.space(dtype, traits)});
+    if (std::find(languages.begin(), languages.end(), variant.language) != languages.end())
+      parts_.push_back({&variant, variant.space(dtype, traits)});
   if (parts_.empty())
-    base::misuse("discover", "op '" + op.name + "' has no kernel in the language '" + language +
-                                 "' that this device takes: choose another --device");
+    base::misuse("discover", "op '" + op.name + "' has no kernel in the language " +
+                                 base::list_of(languages) +
+                                 " that this device takes: choose another --device");
   join();
 }
 
+std::string CandidateSpace::name_of(const Part& part) const {
+  const spec::Variant& mine = *part.variant;
+  for (const Part& other : parts_)
+    if (other.variant->name == mine.name && other.variant->language != mine.language)
+      return mine.language + "/" + mine.name;
+  return mine.name;
+}
+
 std::string CandidateSpace::joined_name(const Part& part, const std::string& knob) const {
-  return parts_.size() == 1 ? knob : part.variant->name + "." + knob;
+  return parts_.size() == 1 ? knob : name_of(part) + "." + knob;
 }
 
 void CandidateSpace::join() {
@@ -33,7 +46,7 @@ void CandidateSpace::join() {
       kVariantKnob, {}, spec::KnobScale::choice, spec::KnobRole::source, "which source"};
   for (size_t i = 0; i < parts_.size(); ++i) {
     choice.values.push_back(static_cast<int64_t>(i));
-    choice.labels.push_back(parts_[i].variant->name);
+    choice.labels.push_back(name_of(parts_[i]));
   }
   joined_.knobs.push_back(choice);
   for (size_t i = 0; i < parts_.size(); ++i) add_constraints_of(i);
@@ -47,7 +60,7 @@ void CandidateSpace::add_constraints_of(size_t index) {
     const int64_t resting = knob.values.front();
     joined_.knobs.push_back(knob);
     joined_.constraints.push_back(
-        {knob.name + " varies only where " + part.variant->name + " is chosen",
+        {knob.name + " varies only where " + name_of(part) + " is chosen",
          {kVariantKnob, knob.name},
          [=](const int64_t* v) { return v[0] == here || v[1] == resting; }});
   }

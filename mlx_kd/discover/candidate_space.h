@@ -9,12 +9,12 @@ namespace mlx_kd::discover {
 
 // With several variants the joined space has a choice knob "variant" in front, and the knobs of
 // each variant; those of the others stay at their first value, so that no point stands for the same
-// candidate as another.
+// candidate as another. Variants of one name in two languages are called "metal/rows", "cuda/rows".
 class CandidateSpace {
  public:
-  // first_size is complete. Misuse (room discover) if the op has no variant in the device's
-  // language.
-  CandidateSpace(const spec::Op& op, const std::string& language, spec::Dtype dtype,
+  // first_size is complete. Misuse (room discover) if the op has no variant in any of the device's
+  // languages.
+  CandidateSpace(const spec::Op& op, const std::vector<std::string>& languages, spec::Dtype dtype,
                  const spec::DeviceTraits& traits, const spec::Dims& first_size);
 
   const spec::Space& space() const { return joined_; }
@@ -30,6 +30,7 @@ class CandidateSpace {
   void join();
   void add_constraints_of(size_t part);
   const Part& part_of(const spec::Setting& point) const;
+  std::string name_of(const Part& part) const;
   std::string joined_name(const Part& part, const std::string& knob) const;
 
   const spec::Op* op_;

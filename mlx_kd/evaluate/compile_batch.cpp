@@ -24,7 +24,10 @@ std::vector<devices::Artifact> compile_batch(const devices::Device& device,
       next = batch.size();
     }
   };
-  const size_t cores = static_cast<size_t>(std::max(1, device.id().traits.cores));
+  // A device with no cores of its own leaves the host's to the compiler.
+  const int own = device.id().traits.cores;
+  const size_t cores =
+      own > 0 ? static_cast<size_t>(own) : std::max<size_t>(1, std::thread::hardware_concurrency());
   std::vector<std::thread> threads(std::min(cores, batch.size()));
   for (auto& thread : threads) thread = std::thread(work);
   for (auto& thread : threads) thread.join();

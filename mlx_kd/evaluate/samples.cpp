@@ -1,5 +1,6 @@
 #include "mlx_kd/evaluate/samples.h"
 
+#include <algorithm>
 #include <set>
 
 #include "mlx_kd/base/random.h"
@@ -10,6 +11,10 @@ namespace {
 // A space is usually dense enough; where it is not, fewer candidates come of it.
 constexpr int kTriesEach = 200;
 
+bool takes(const std::vector<std::string>& languages, const std::string& language) {
+  return std::find(languages.begin(), languages.end(), language) != languages.end();
+}
+
 spec::Setting random_setting(const spec::Space& space, base::Random& random) {
   spec::Setting setting;
   for (const auto& knob : space.knobs)
@@ -19,7 +24,8 @@ spec::Setting random_setting(const spec::Space& space, base::Random& random) {
 
 }  // namespace
 
-std::vector<spec::Candidate> sample_candidates(const spec::Op& op, const std::string& language,
+std::vector<spec::Candidate> sample_candidates(const spec::Op& op,
+                                               const std::vector<std::string>& languages,
                                                const spec::DeviceTraits& traits, spec::Dtype dtype,
                                                const spec::Dims& first_size, int random_count,
                                                uint64_t seed) {
@@ -28,12 +34,13 @@ std::vector<spec::Candidate> sample_candidates(const spec::Op& op, const std::st
   std::set<std::string> seen;
   const auto add = [&](const spec::Variant& variant, const spec::Setting& knobs,
                        const spec::Space& space) {
-    if (!seen.insert(variant.name + ":" + knobs.text()).second) return false;
+    if (!seen.insert(variant.language + ":" + variant.name + ":" + knobs.text()).second)
+      return false;
     result.push_back(spec::make_candidate(op, variant, dtype, knobs, space, first_size));
     return true;
   };
   for (const auto& variant : op.variants) {
-    if (variant.language != language) continue;
+    if (!takes(languages, variant.language)) continue;
     const spec::Space space = variant.space(dtype, traits);
     variants.push_back(&variant);
     add(variant, spec::default_setting(space), space);

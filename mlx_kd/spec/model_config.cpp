@@ -9,13 +9,23 @@ namespace {
 
 using base::Json;
 
-constexpr const char* kLanguageParts[] = {"text_config", "llm_config", "language_config"};
+// The last one holds a text_config of its own.
+constexpr const char* kLanguageParts[] = {"text_config", "llm_config", "language_config",
+                                          "thinker_config"};
 
+// The innermost language part; an empty object where there is none.
 Json language_part(const Json& whole) {
-  for (const char* name : kLanguageParts)
-    if (const auto found = whole.find(name); found != whole.end() && found->is_object())
-      return *found;
-  return Json::object();
+  const Json* part = nullptr;
+  for (const Json* inner = &whole; inner;) {
+    const Json* const outer = inner;
+    inner = nullptr;
+    for (const char* name : kLanguageParts)
+      if (const auto found = outer->find(name); found != outer->end() && found->is_object()) {
+        part = inner = &*found;
+        break;
+      }
+  }
+  return part ? *part : Json::object();
 }
 
 const Json* find_in(const Json& object, const std::string& field) {

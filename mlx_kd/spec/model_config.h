@@ -22,7 +22,7 @@ struct ModelSizes {
 };
 
 // Fields are looked for in the language part of a multimodal model first (text_config, llm_config,
-// language_config), then in the whole; null counts as absent.
+// language_config, thinker_config, the innermost), then in the whole; null counts as absent.
 class ModelConfig {
  public:
   static constexpr int64_t kLargest = int64_t(1) << 31;  // of a field

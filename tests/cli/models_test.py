@@ -96,6 +96,15 @@ MODELS = [
      {"model_type": "internvl_chat", "vision_config": {"hidden_size": 1024, "intermediate_size": 4096},
       "llm_config": attention(4096, 14336, 32, 8, model_type="internlm2")},
      {"rmsnorm": {"model": 4096}, "swiglu": {"model": 14336}}),
+    ("mistralai/Mistral-Small-3.1-24B-Instruct-2503",
+     {"model_type": "mistral3", "vision_config": {"hidden_size": 1024, "intermediate_size": 4096},
+      "text_config": attention(5120, 32768, 32, 8, 128, model_type="mistral")},
+     {"rmsnorm": {"model": 5120}, "swiglu": {"model": 32768}}),
+    ("Qwen/Qwen2.5-Omni-7B",
+     {"model_type": "qwen2_5_omni",
+      "thinker_config": {"model_type": "qwen2_5_omni_thinker", "audio_config": {"d_model": 1280},
+                         "text_config": attention(3584, 18944, 28, 4, model_type="qwen2_5_omni_text")}},
+     {"rmsnorm": {"model": 3584}, "swiglu": {"model": 18944}}),
     ("allenai/OLMo-2-1124-7B", attention(4096, 11008, 32, model_type="olmo2"),
      {"rmsnorm": {"model": 4096, "q_norm": 4096}, "swiglu": {"model": 11008}}),
     ("allenai/OLMoE-1B-7B-0924",
@@ -221,6 +230,7 @@ class Verb(Folder):
             return [s["rows"] for s in self.json(self.CONFIG, *options)["ops"]["rmsnorm"]["sizes"]]
         self.assertEqual(rows(), [1, 2, 4])
         self.assertEqual(rows("--decode-rows", "8,1,8"), [8, 1])
+        self.assertEqual(rows("--decode-rows", "8", "--decode-rows", "1,2"), [8, 1, 2])
         self.assertEqual(rows("--decode-rows", "1", "--prefill", "128,1024"), [1, 128, 1024])
 
     def test_prefill_is_no_batch_of_a_decode_op(self):
@@ -300,7 +310,7 @@ class BadConfigs(Folder):
             self.assertIn(word, self.kd("suggest-shapes", "--model-id", name, code=2).stderr)
 
     def test_rows_that_are_none(self):
-        for text in ("0", "-1", "1,,2", "", "a", "1.5", "99999999999999999999", "1;2"):
+        for text in ("0", "-1", "", "a", "1.5", "99999999999999999999", "1;2"):
             self.expect({"hidden_size": 64}, "--decode-rows" if text else "", options=("--decode-rows=" + text,))
         self.expect({"hidden_size": 64}, "--prefill", options=("--prefill", "x"))
 

@@ -50,7 +50,7 @@ size_t count_valid(const spec::Space& space) {
 
 TEST(CandidateSpace, OneVariantKeepsItsOwnKnobs) {
   const spec::Op op = op_with({variant("one", kKnobs)});
-  const CandidateSpace space(op, "cpp", spec::Dtype::float16, {}, {{"rows", 1}});
+  const CandidateSpace space(op, {"cpp"}, spec::Dtype::float16, {}, {{"rows", 1}});
   EXPECT_EQ(space.space().knobs.size(), 2u);
   EXPECT_EQ(count_valid(space.space()), 5u);
   const auto candidate = space.candidate({{"A", 2}, {"B", 2}});
@@ -60,7 +60,7 @@ TEST(CandidateSpace, OneVariantKeepsItsOwnKnobs) {
 
 TEST(CandidateSpace, VariantsAreJoinedWithoutTwins) {
   const spec::Op op = op_with({variant("one", kKnobs), variant("two", kKnobs)});
-  const CandidateSpace space(op, "cpp", spec::Dtype::float16, {}, {{"rows", 1}});
+  const CandidateSpace space(op, {"cpp"}, spec::Dtype::float16, {}, {{"rows", 1}});
   EXPECT_EQ(count_valid(space.space()), 10u);
   const auto point =
       spec::Setting({{"variant", 1}, {"one.A", 1}, {"one.B", 1}, {"two.A", 4}, {"two.B", 1}});
@@ -70,9 +70,26 @@ TEST(CandidateSpace, VariantsAreJoinedWithoutTwins) {
   EXPECT_EQ(space.point(candidate), point);
 }
 
+TEST(CandidateSpace, OfSeveralLanguagesBothAreSearchedAndToldApart) {
+  spec::Variant metal = variant("rows", kKnobs), cuda = metal, other = metal;
+  metal.language = "metal";
+  cuda.language = "cuda";
+  const spec::Op op = op_with({other, metal, cuda});
+  const CandidateSpace space(op, {"metal", "cuda"}, spec::Dtype::float16, {}, {{"rows", 1}});
+  EXPECT_EQ(count_valid(space.space()), 10u);
+  EXPECT_EQ(space.space().knobs[0].labels, (std::vector<std::string>{"metal/rows", "cuda/rows"}));
+  const auto point = spec::Setting({{"variant", 1},
+                                    {"metal/rows.A", 1},
+                                    {"metal/rows.B", 1},
+                                    {"cuda/rows.A", 4},
+                                    {"cuda/rows.B", 1}});
+  EXPECT_EQ(space.candidate(point).language, "cuda");
+  EXPECT_EQ(space.point(space.candidate(point)), point);
+}
+
 TEST(CandidateSpace, ALanguageWithoutVariantIsRefused) {
   const spec::Op op = op_with({variant("one", kKnobs)});
-  EXPECT_THROW(CandidateSpace(op, "metal", spec::Dtype::float16, {}, {}), base::Error);
+  EXPECT_THROW(CandidateSpace(op, {"metal"}, spec::Dtype::float16, {}, {}), base::Error);
 }
 
 }  // namespace

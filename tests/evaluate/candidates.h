@@ -41,7 +41,7 @@ inline std::vector<spec::Dims> small_sizes() {
 inline spec::Candidate rmsnorm_candidate(const std::string& source) {
   const spec::Op& op = kernels::find_op("rmsnorm");
   const auto device = devices::open_device("cpu");
-  spec::Candidate result = sample_candidates(op, device->language(), device->id().traits,
+  spec::Candidate result = sample_candidates(op, device->languages(), device->id().traits,
                                              spec::Dtype::float32, small_sizes().front(), 0, 0)
                                .front();
   result.source = source;

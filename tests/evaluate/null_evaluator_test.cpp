@@ -12,7 +12,7 @@ std::unique_ptr<Evaluator> null_evaluator() {
 
 std::vector<spec::Candidate> candidates(int count) {
   const auto device = devices::open_device("null");
-  return sample_candidates(kernels::find_op("rmsnorm"), device->language(), device->id().traits,
+  return sample_candidates(kernels::find_op("rmsnorm"), device->languages(), device->id().traits,
                            spec::Dtype::float32, small_sizes().front(), count, 5);
 }
 

@@ -48,8 +48,8 @@ void verify(const VerifyOptions& options) {
   const auto sizes =
       shapes::sizes_from(op, options.suite, options.shapes, kernels::all_ops()).sizes;
   const auto candidates =
-      evaluate::sample_candidates(op, device->language(), device->id().traits, dtype, sizes.front(),
-                                  options.candidates, options.seed);
+      evaluate::sample_candidates(op, device->languages(), device->id().traits, dtype,
+                                  sizes.front(), options.candidates, options.seed);
   if (candidates.empty())
     base::misuse("cli", "op '" + op.name + "' has no kernel for device '" + options.device +
                             "': see kd ops and kd devices");

@@ -17,7 +17,7 @@ class CpuDevice final : public Device {
   CpuDevice() : id_(make_cpu_id()) {}
 
   const spec::DeviceId& id() const override { return id_; }
-  std::string language() const override { return "cpp"; }
+  std::vector<std::string> languages() const override { return {"cpp"}; }
 
   Artifact compile(const spec::Candidate& candidate, double timeout_s) const override {
     return compiler().compile(candidate, timeout_s);

@@ -105,7 +105,7 @@ class NullDevice final : public Device {
   }
 
   const spec::DeviceId& id() const override { return id_; }
-  std::string language() const override { return "cpp"; }
+  std::vector<std::string> languages() const override { return {"cpp"}; }
 
   Artifact compile(const spec::Candidate& candidate, double) const override {
     Artifact artifact;

@@ -74,7 +74,7 @@ TEST(NullDevice, AFewSettingsFailEachInItsWay) {
 
 TEST(NullDevice, TakesTheVariantsOfTheCpuAndRunsNone) {
   const auto device = open_null_device();
-  EXPECT_EQ(device->language(), "cpp");
+  EXPECT_EQ(device->languages(), std::vector<std::string>{"cpp"});
   EXPECT_EQ(device->id().name, "null");
   const spec::Candidate one = candidate(8, 2, 1);
   EXPECT_EQ(device->compile(one, 1).ok, null_status(one) != spec::Status::compile_error);
