@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -63,6 +64,19 @@ class Device {
   // Fails (exit 1) if the file is not what compile() wrote or cannot be loaded.
   virtual std::shared_ptr<Program> load(const Artifact& artifact,
                                         const spec::Candidate& candidate) const = 0;
+
+  // Whether check() sees anything.
+  virtual bool checks() const { return false; }
+  // What a device that watches every access finds wrong with one call: data races, accesses beyond
+  // an end, barriers that not all threads reach. A line each, with its place in the source; empty
+  // where nothing is wrong. Row-major inputs, and the outputs' sizes in bytes. Slow: give it few
+  // elements.
+  virtual std::vector<std::string> check(const spec::Candidate&,
+                                         const std::vector<std::span<const std::byte>>& /*inputs*/,
+                                         const std::vector<size_t>& /*output_bytes*/,
+                                         const Call&) const {
+    return {};
+  }
 };
 
 // Factories by kind ("cpu", "null", ...). Misuse, naming the known kinds and, for one that this

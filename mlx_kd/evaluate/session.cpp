@@ -22,6 +22,10 @@ EvaluateOptions floors_of(const Setup& setup) {
   return options;
 }
 
+// Of a call whose every access is watched: enough for two groups of every kernel's launch, and few
+// enough to be quick.
+constexpr int64_t kWatchedRows = 9;
+
 }  // namespace
 
 base::Json launch_error(const std::exception& error) {
@@ -100,9 +104,33 @@ Timed Session::timed(const Loaded& what, size_t size) const {
   return {what.program.get(), call(what, size)};
 }
 
+// The first rows of the smallest size's inputs are those of a size with fewer rows.
+void Session::watch(const Loaded& loaded, Proof& proof) {
+  const Case& c = plan_.cases.front();
+  const spec::Dims dims = with_fewer_rows(op_, c.dims, kWatchedRows);
+  const auto bytes_of = [&](const spec::Port& port) {
+    return static_cast<size_t>(spec::element_count(port.shape(dims)) * spec::size_of(setup_.dtype));
+  };
+  std::vector<std::span<const std::byte>> inputs;
+  for (size_t i = 0; i < op_.inputs.size(); ++i)
+    inputs.emplace_back(memory_.data() + c.inputs[i].offset, bytes_of(op_.inputs[i]));
+  std::vector<size_t> output_bytes;
+  for (const spec::Port& port : op_.outputs) output_bytes.push_back(bytes_of(port));
+  const spec::Variant& variant = spec::variant_of(op_, loaded.candidate);
+  const auto faults =
+      device_->check(loaded.candidate, inputs, output_bytes,
+                     {dims, c.params, variant.launch(dims, loaded.candidate.knobs)});
+  if (faults.empty()) return;
+  proof.status = spec::Status::wrong;
+  proof.reason = faults.front();
+  if (faults.size() > 1) proof.reason += " (and " + std::to_string(faults.size() - 1) + " more)";
+}
+
 base::Json Session::prove(const base::Json& request) try {
   const Loaded loaded = load(request);
-  return to_json(prover().prove(loaded.candidate, *loaded.program));
+  Proof proof = prover().prove(loaded.candidate, *loaded.program);
+  if (proof.status == spec::Status::benchmarked && device_->checks()) watch(loaded, proof);
+  return to_json(proof);
 } catch (const std::exception& error) {
   return launch_error(error);
 }
