@@ -5,11 +5,15 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "mlx/array.h"
+#include "mlx/stream.h"
 #include "mlx_kd/spec/candidate.h"
 #include "mlx_kd/spec/device_id.h"
 
@@ -31,6 +35,18 @@ struct Call {
   spec::Launch launch;
 };
 
+// An op in MLX's own operators, on the given stream; params as Call has them, or more.
+using MlxForm = std::function<std::vector<mlx::core::array>(
+    const std::vector<mlx::core::array>& inputs, std::span<const double> params,
+    const mlx::core::Stream& stream)>;
+
+// Where a lazy call stands in a program's graph.
+struct Graft {
+  mlx::core::Stream stream;
+  const MlxForm* form = nullptr;  // what vjp, jvp and vmap go through; it lives as long as the
+                                  // process. nullptr: they throw
+};
+
 // A loaded kernel of one candidate. Calls from several threads are safe; the object keeps its code
 // loaded.
 class Program {
@@ -47,6 +63,14 @@ class Program {
   virtual std::vector<mlx::core::array> call(const std::vector<mlx::core::array>& inputs,
                                              const std::vector<spec::Shape>& output_shapes,
                                              spec::Dtype output_dtype, const Call& call) const = 0;
+
+  // call() on a stream of the device that the caller names, with the transformations of MLX's form.
+  // Unless a device overrides it: call() inside MLX's custom_function, on the thread's default
+  // stream; fails where that is not graft.stream.
+  virtual std::vector<mlx::core::array> graft(const std::vector<mlx::core::array>& inputs,
+                                              const std::vector<mlx::core::Shape>& output_shapes,
+                                              spec::Dtype output_dtype, const Call& call,
+                                              const Graft& graft) const;
 };
 
 class Device {
@@ -77,6 +101,11 @@ class Device {
                                          const Call&) const {
     return {};
   }
+
+  // An object that compile() made elsewhere for such a device, given as its bytes: kept as if it
+  // had been compiled here. Fails (exit 1) where the device has no such objects, or nowhere to keep
+  // it.
+  virtual Artifact adopt(std::string_view object, const spec::Candidate& candidate) const;
 };
 
 // Factories by kind ("cpu", "null", ...). Misuse, naming the known kinds and, for one that this

@@ -14,9 +14,9 @@ namespace mx = mlx::core;
 
 class SimtPrimitive final : public cpu::HostPrimitive {
  public:
-  SimtPrimitive(mx::Stream stream, std::shared_ptr<const SimtCode> code, Call call,
+  SimtPrimitive(const Graft& graft, std::shared_ptr<const SimtCode> code, Call call,
                 const std::vector<mx::array>& inputs, const std::vector<mx::Shape>& output_shapes)
-      : HostPrimitive(stream, inputs, output_shapes),
+      : HostPrimitive(graft, inputs, output_shapes),
         code_(std::move(code)),
         call_(std::move(call)) {
     for (const mx::array& one : inputs) input_bytes_.push_back(one.size() * one.itemsize());
@@ -28,6 +28,7 @@ class SimtPrimitive final : public cpu::HostPrimitive {
   void run(const cpu::Pointers& pointers) const override {
     code_->run(pointers.data(), pointers.data() + input_count(), input_bytes_, call_);
   }
+  std::span<const double> params() const override { return call_.params; }
 
   std::shared_ptr<const SimtCode> code_;
   Call call_;
@@ -108,12 +109,19 @@ void SimtProgram::launch(const std::vector<const void*>& inputs, const std::vect
 std::vector<mx::array> SimtProgram::call(const std::vector<mx::array>& inputs,
                                          const std::vector<spec::Shape>& output_shapes,
                                          spec::Dtype output_dtype, const Call& call) const {
+  return graft(inputs, mlx_shapes(output_shapes), output_dtype, call,
+               {mx::default_stream(mx::Device::cpu), nullptr});
+}
+
+std::vector<mx::array> SimtProgram::graft(const std::vector<mx::array>& inputs,
+                                          const std::vector<mx::Shape>& output_shapes,
+                                          spec::Dtype output_dtype, const Call& call,
+                                          const Graft& graft) const {
   check(*code_, inputs, output_shapes.size(), output_dtype);
-  const std::vector<mx::Shape> shapes = mlx_shapes(output_shapes);
-  auto primitive = std::make_shared<SimtPrimitive>(mx::default_stream(mx::Device::cpu), code_, call,
-                                                   inputs, shapes);
+  auto primitive = std::make_shared<SimtPrimitive>(graft, code_, call, inputs, output_shapes);
   return mx::array::make_arrays(
-      shapes, std::vector<mx::Dtype>(shapes.size(), mlx_dtype(output_dtype)), primitive, inputs);
+      output_shapes, std::vector<mx::Dtype>(output_shapes.size(), mlx_dtype(output_dtype)),
+      primitive, inputs);
 }
 
 }  // namespace mlx_kd::devices::simt

@@ -51,6 +51,10 @@ class SimtProgram final : public Program {
   std::vector<mlx::core::array> call(const std::vector<mlx::core::array>& inputs,
                                      const std::vector<spec::Shape>& output_shapes,
                                      spec::Dtype output_dtype, const Call& call) const override;
+  std::vector<mlx::core::array> graft(const std::vector<mlx::core::array>& inputs,
+                                      const std::vector<mlx::core::Shape>& output_shapes,
+                                      spec::Dtype output_dtype, const Call& call,
+                                      const Graft& graft) const override;
 
  private:
   std::shared_ptr<const SimtCode> code_;
