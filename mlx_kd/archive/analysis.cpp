@@ -151,6 +151,14 @@ ErrorPlane error_plane(const RunData& run) {
   return plane;
 }
 
+std::string error_remark(const ErrorPlane& plane) {
+  const auto closer = [](const ErrorPoint& a, const ErrorPoint& b) { return a.error < b.error; };
+  const auto [least, most] = std::minmax_element(plane.points.begin(), plane.points.end(), closer);
+  if (plane.points.size() < 2 || most->error > 1.01 * least->error) return "";
+  return " All err alike here: storing the result in its type costs more than all that went "
+         "before.";
+}
+
 std::vector<FailureKind> failures(const RunData& run) {
   std::map<spec::Status, FailureKind> kinds;
   for (const Record& record : run.records) {

@@ -44,6 +44,9 @@ struct ErrorPlane {
 };
 ErrorPlane error_plane(const RunData& run);
 
+// What to say where the errors tell nothing apart (all within 1 % of each other); else nothing.
+std::string error_remark(const ErrorPlane& plane);
+
 struct FailureKind {
   spec::Status status;
   size_t count = 0;

@@ -122,7 +122,8 @@ std::string charts(const RunData& run, const std::vector<SizeResult>& results,
                        "Each dot is a candidate; the line is the best so far. Lower is faster.",
                        convergence_chart(run)) +
          chart_section("Time and error",
-                       "The line is the frontier: no other candidate is both faster and closer.",
+                       "The line is the frontier: no other candidate is both faster and closer." +
+                           error_remark(error_plane(run)),
                        error_chart(run)) +
          chart_section(
              "Tours through the space",

@@ -113,9 +113,9 @@ std::string frontier(const RunData& run) {
   }
   return "## Pareto Frontier (Latency vs Error)\n\nNo other candidate is both faster and closer. "
          "Time: geometric mean over the sizes. Error: " +
-         std::string(plane.of_bound ? "largest share of the op's error bound that was used.\n\n"
-                                    : "largest absolute error against MLX.\n\n") +
-         table({"Candidate", "Time us", "Error", "Knobs"}, rows);
+         std::string(plane.of_bound ? "largest share of the op's error bound that was used."
+                                    : "largest absolute error against MLX.") +
+         error_remark(plane) + "\n\n" + table({"Candidate", "Time us", "Error", "Knobs"}, rows);
 }
 
 std::string value_list(const KnobEffect& knob) {

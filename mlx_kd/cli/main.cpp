@@ -10,10 +10,28 @@
 
 namespace {
 
-int report(const CLI::App& app, const CLI::ParseError& error) {
+std::vector<std::string> verbs_of(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; }))
+    if (!verb->get_group().empty()) names.push_back(verb->get_name());
+  return names;
+}
+
+// CLI11 says of a verb that it does not know only that one is required.
+bool is_unknown_verb(const CLI::App& app, const std::string& word) {
+  const auto has_name = [&](const CLI::App* verb) { return verb->get_name() == word; };
+  return !word.empty() && word[0] != '-' && app.get_subcommands(has_name).empty();
+}
+
+int report(const CLI::App& app, const CLI::ParseError& error, const std::string& word) {
   if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success))
     return app.exit(error);  // --help, --version
-  std::fprintf(stderr, "[cli] %s: see kd --help\n", error.what());
+  if (is_unknown_verb(app, word)) {
+    const std::string known = mlx_kd::base::list_of(verbs_of(app));
+    std::fprintf(stderr, "[cli] verb '%s' is not known: choose %s\n", word.c_str(), known.c_str());
+  } else {
+    std::fprintf(stderr, "[cli] %s: see kd --help\n", error.what());
+  }
   return 2;
 }
 
@@ -33,7 +51,7 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
     return 0;
   } catch (const CLI::ParseError& error) {
-    return report(app, error);
+    return report(app, error, argc > 1 ? argv[1] : "");
   } catch (const mlx_kd::cli::Exit& exit) {
     return exit.code;
   } catch (const mlx_kd::base::Error& error) {

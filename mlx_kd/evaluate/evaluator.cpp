@@ -1,10 +1,31 @@
 #include "mlx_kd/evaluate/evaluator.h"
 
+#include <unistd.h>
+
+#include <cmath>
+
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/evaluate/device_evaluator.h"
 #include "mlx_kd/evaluate/null_evaluator.h"
 
 namespace mlx_kd::evaluate {
+namespace {
+
+// A worker keeps the arrays of all sizes, once for the kernel and once for MLX.
+void check_memory(const Task& task) {
+  double bytes = 0;
+  for (const spec::Dims& size : task.sizes) bytes += 2 * task.op->cost(size, task.dtype).bytes;
+  const double memory =
+      static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  const auto gib = [](double value) {
+    return std::to_string(static_cast<int64_t>(std::ceil(value / (1 << 30)))) + " GiB";
+  };
+  if (bytes > memory)
+    base::misuse("evaluate", "the arrays of these sizes take " + gib(bytes) +
+                                 " and this machine has " + gib(memory) + ": give smaller sizes");
+}
+
+}  // namespace
 
 std::unique_ptr<Evaluator> make_evaluator(const Task& task, const EvaluateOptions& options) {
   if (task.sizes.empty())
@@ -15,6 +36,7 @@ std::unique_ptr<Evaluator> make_evaluator(const Task& task, const EvaluateOption
                                  " runtime inputs and got " +
                                  std::to_string(options.params.size()) + ": give each or none");
   if (task.device_kind == "null") return std::make_unique<NullEvaluator>(task, options);
+  check_memory(task);
   return std::make_unique<DeviceEvaluator>(task, options);
 }
 

@@ -119,6 +119,16 @@ TEST(Report, DrawsARunInWhichAllFailedOrAllAreTheSame) {
   }
 }
 
+TEST(Report, SaysWhereErrorsTellNothingApart) {
+  RunData same = synthetic_run();
+  for (Record& record : same.records) record.verdict.metrics.error_bound_used = 0.999;
+  const std::string remark = "All err alike here";
+  for (const std::string& text : {report_html(same), report_markdown(same)})
+    EXPECT_EQ(count_of(text, remark), 1u);
+  for (const std::string& text : {report_html(synthetic_run()), report_markdown(synthetic_run())})
+    EXPECT_EQ(count_of(text, remark), 0u);
+}
+
 TEST(ReportJson, NamesTheWinnersAndWhyThereIsNone) {
   const base::Json json = report_json(synthetic_run());
   ASSERT_EQ(json["sizes"].size(), 4u);

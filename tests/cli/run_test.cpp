@@ -51,6 +51,23 @@ TEST(Run, LeavesAWholeRunDirectoryAndATable) {
   EXPECT_NE(result.err.find("24/24"), std::string::npos) << result.err;
 }
 
+TEST(Run, RefusesSizesThatNoMemoryHolds) {
+  const TempDir dir;
+  const auto result = run_cli({"run", "--op", "rmsnorm", "--budget", "2", "--shapes",
+                               "rows=1000000000,D=4096", "--out", (dir / "run").string()});
+  EXPECT_EQ(result.code, 2);
+  EXPECT_NE(result.err.find("give smaller sizes"), std::string::npos) << result.err;
+  EXPECT_FALSE(fs::exists(dir / "run"));
+}
+
+TEST(Run, AVerbThatIsNotKnownIsNamedBesideTheKnown) {
+  const auto result = run_cli({"rum", "--op", "rmsnorm"});
+  EXPECT_EQ(result.code, 2);
+  EXPECT_NE(result.err.find("verb 'rum' is not known"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("'run'"), std::string::npos) << result.err;
+  EXPECT_EQ(result.err.find("'worker'"), std::string::npos) << result.err;
+}
+
 TEST(Run, JsonOnStdoutIsJsonAlone) {
   const TempDir dir;
   const auto result = run_cli(run_args(dir / "run", "10", {"--json", "--quiet"}));

@@ -1,35 +1,11 @@
 #include "mlx_kd/devices/cpu/cpu_program.h"
 
-#include <limits>
-
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/cpu/kernel_primitive.h"
+#include "mlx_kd/devices/mlx_types.h"
 
 namespace mlx_kd::devices::cpu {
-namespace {
-
 namespace mx = mlx::core;
-
-mx::Dtype mlx_dtype(spec::Dtype dtype) {
-  switch (dtype) {
-    case spec::Dtype::float16:
-      return mx::float16;
-    case spec::Dtype::bfloat16:
-      return mx::bfloat16;
-    default:
-      return mx::float32;
-  }
-}
-
-mx::Shape mlx_shape(const spec::Shape& shape) {
-  for (const int64_t extent : shape)
-    if (extent < 0 || extent > std::numeric_limits<mx::ShapeElem>::max())
-      base::fail("devices", "an axis of " + std::to_string(extent) +
-                                " elements is more than MLX takes: split the array");
-  return mx::Shape(shape.begin(), shape.end());
-}
-
-}  // namespace
 
 void CpuProgram::launch(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
                         const Call& call) const {
@@ -56,9 +32,7 @@ std::vector<mx::array> CpuProgram::call(const std::vector<mx::array>& inputs,
                                         spec::Dtype output_dtype, const Call& call) const {
   check(inputs, output_shapes.size(), output_dtype);
   const mx::Dtype dtype = mlx_dtype(output_dtype);
-  std::vector<mx::Shape> shapes;
-  shapes.reserve(output_shapes.size());
-  for (const spec::Shape& shape : output_shapes) shapes.push_back(mlx_shape(shape));
+  std::vector<mx::Shape> shapes = mlx_shapes(output_shapes);
   auto primitive = std::make_shared<KernelPrimitive>(mx::default_stream(mx::Device::cpu), code_,
                                                      flatten(call), inputs, shapes);
   if (shapes.size() == 1)

@@ -32,9 +32,6 @@ struct FlatCall {
 // Fails where there are more dims or params than a kernel takes.
 FlatCall flatten(const Call& call);
 
-// Inputs first, then outputs.
-using Pointers = std::array<void*, kMostPorts>;
-
 // A loaded object, for as long as it lives. Immutable: calls from several threads are safe.
 class KernelCode {
  public:

@@ -1,105 +1,24 @@
 #include "mlx_kd/devices/cpu/kernel_primitive.h"
 
-#include <algorithm>
-#include <stdexcept>
-
-#include "mlx/backend/cpu/encoder.h"
-#include "mlx/ops.h"
-#include "mlx_kd/devices/cpu/buffer_pool.h"
-
 namespace mlx_kd::devices::cpu {
-namespace {
 
 namespace mx = mlx::core;
-
-constexpr size_t kAlignment = 64;  // a cache line, and the widest vector
-
-// MLX's memory is aligned to 8 bytes; starting at a cache line keeps wide stores whole.
-void* give_memory(mx::array& output) {
-  if (output.size() == 0) {
-    output.set_data(mx::allocator::malloc(0));
-    return nullptr;
-  }
-  mx::allocator::Data memory = output_memory(output.nbytes() + kAlignment);
-  const auto begin = reinterpret_cast<uintptr_t>(memory.buffer().raw_ptr());
-  const auto offset = static_cast<int64_t>((kAlignment - begin % kAlignment) % kAlignment);
-  const auto longest = std::max_element(output.shape().begin(), output.shape().end());
-  const bool one_column = output.size() == 1 || output.size() == static_cast<size_t>(*longest);
-  output.set_data(std::move(memory), output.size(), output.strides(), {true, true, one_column},
-                  offset);
-  return output.data<void>();
-}
-
-// The input's memory, or that of a row-contiguous copy that MLX makes earlier on the same stream.
-void* contiguous_memory(const mx::array& input, const mx::Stream& stream,
-                        mx::cpu::CommandEncoder& encoder) {
-  if (input.flags().row_contiguous) return const_cast<void*>(input.data<void>());
-  mx::array copy = mx::contiguous(input, false, stream);
-  std::vector<mx::array> outputs = {copy};
-  copy.primitive().eval_cpu({input}, outputs);
-  copy.detach();
-  encoder.add_temporary(copy);
-  return copy.data<void>();
-}
-
-}  // namespace
 
 KernelPrimitive::KernelPrimitive(mx::Stream stream, std::shared_ptr<const KernelCode> code,
                                  const FlatCall& call, const std::vector<mx::array>& inputs,
                                  const std::vector<mx::Shape>& output_shapes)
-    : Primitive(stream), code_(std::move(code)), call_(call), output_shapes_(output_shapes) {
-  for (size_t i = 0; i < inputs.size(); ++i) input_sizes_[i] = inputs[i].size();
-}
+    : HostPrimitive(stream, inputs, output_shapes), code_(std::move(code)), call_(call) {}
 
-void KernelPrimitive::check_sizes(const std::vector<mx::array>& inputs) const {
-  for (size_t i = 0; i < inputs.size(); ++i)
-    if (inputs[i].size() != input_sizes_[i])
-      throw std::invalid_argument(
-          "[" + code_->op_name() + "] input " + std::to_string(i) + " has " +
-          std::to_string(inputs[i].size()) + " elements where the kernel was made for " +
-          std::to_string(input_sizes_[i]) + ": kernels do not support shapeless compile.");
-}
-
-void KernelPrimitive::eval_cpu(const std::vector<mx::array>& inputs,
-                               std::vector<mx::array>& outputs) {
-  check_sizes(inputs);
-  auto& encoder = mx::cpu::get_command_encoder(stream());
-  Pointers pointers{};
-  size_t at = 0;
-  bool any = false;
-  for (const mx::array& input : inputs) {
-    pointers[at++] = contiguous_memory(input, stream(), encoder);
-    encoder.set_input_array(input);
-  }
-  for (mx::array& output : outputs) {
-    pointers[at++] = give_memory(output);
-    encoder.set_output_array(output);
-    any = any || output.size() > 0;
-  }
-  if (!any || call_.units <= 0) return;
-  encoder.dispatch([self = shared_from_this(), pointers] {
-    void* const* outputs_at = pointers.data() + self->code_->input_count();
-    self->code_->run(pointers.data(), outputs_at, self->call_);
-  });
-}
-
-void KernelPrimitive::eval_gpu(const std::vector<mx::array>&, std::vector<mx::array>&) {
-  throw std::runtime_error("[" + code_->op_name() +
-                           "] this kernel was compiled for the CPU: give it a CPU stream.");
-}
-
-std::vector<mx::Shape> KernelPrimitive::output_shapes(const std::vector<mx::array>& inputs) {
-  check_sizes(inputs);
-  return output_shapes_;
+void KernelPrimitive::run(const Pointers& pointers) const {
+  code_->run(pointers.data(), pointers.data() + code_->input_count(), call_);
 }
 
 // mx::compile loses arrays when it merges equal operations of several outputs (MLX 0.32.4, its own
 // divmod too), so those are never equivalent.
 bool KernelPrimitive::is_equivalent(const Primitive& other) const {
-  if (output_shapes_.size() != 1) return false;
+  if (output_count() != 1) return false;
   const auto* same = dynamic_cast<const KernelPrimitive*>(&other);
-  return same && same->code_ == code_ && same->call_ == call_ &&
-         same->input_sizes_ == input_sizes_ && same->output_shapes_ == output_shapes_;
+  return same && same->code_ == code_ && same->call_ == call_ && same_shapes(*same);
 }
 
 }  // namespace mlx_kd::devices::cpu

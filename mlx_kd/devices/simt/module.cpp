@@ -36,19 +36,9 @@ const std::string& compiler() {
 }
 
 std::vector<std::string> command(const std::string& folder, const CompileOptions& options) {
-  std::vector<std::string> argv = {compiler(),
-                                   "-std=c++20",
-                                   "-fPIC",
-                                   "-w",
-                                   "-march=native",
-                                   "-fno-strict-aliasing",
-                                   "-fno-math-errno",
-                                   "-fno-trapping-math",
-                                   "-fstack-clash-protection",
-                                   "-fsigned-char",
-                                   "-I",
-                                   folder,
-                                   folder + "/kernel.cpp"};
+  std::vector<std::string> argv = {compiler()};
+  for (std::string& flag : common_flags()) argv.push_back(std::move(flag));
+  argv.insert(argv.end(), {"-I", folder, folder + "/kernel.cpp"});
   const auto add = [&](std::initializer_list<const char*> more) {
     argv.insert(argv.end(), more.begin(), more.end());
   };
@@ -96,12 +86,35 @@ std::shared_ptr<Module> compile(const msl::Unit& unit, const msl::Translation& t
             options.timeout_s);
     if (!linked.ok()) base::fail("simt", "linking failed: " + linked.output.substr(0, 500));
   }
-  module->handle_ = dlopen((folder + "/kernel.so").c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (!module->handle_) base::fail("simt", std::string("cannot load the kernel: ") + dlerror());
-  auto* bound = static_cast<const kd_runtime**>(dlsym(module->handle_, "kd_bound"));
+  module->open(folder + "/kernel.so");
+  return module;
+}
+
+std::vector<std::string> common_flags() {
+  return {"-std=c++20",
+          "-fPIC",
+          "-w",
+          "-march=native",
+          "-fno-strict-aliasing",
+          "-fno-math-errno",
+          "-fno-trapping-math",
+          "-fstack-clash-protection",
+          "-fsigned-char"};
+}
+
+std::shared_ptr<Module> Module::load(const std::string& object) {
+  const std::shared_ptr<Module> module(new Module);
+  module->open(object);
+  return module;
+}
+
+void Module::open(const std::string& object) {
+  object_ = object;
+  handle_ = dlopen(object.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (!handle_) base::fail("simt", std::string("cannot load the kernel: ") + dlerror());
+  auto* bound = static_cast<const kd_runtime**>(dlsym(handle_, "kd_bound"));
   if (!bound) base::fail("simt", "the compiled kernel has no runtime slot");
   *bound = runtime();
-  return module;
 }
 
 Module::~Module() {
@@ -127,7 +140,7 @@ std::string Module::line_of(const void* code) const {
   char text[32];
   std::snprintf(text, sizeof text, "0x%tx", offset);
   const base::ProcessResult result =
-      base::run_process({"addr2line", "-i", "-e", folder_ + "/kernel.so", text}, 20);
+      base::run_process({"addr2line", "-i", "-e", object_, text}, 20);
   return result.ok() ? result.output : "";
 }
 

@@ -20,6 +20,9 @@ struct CompileOptions {
 
 class Module {
  public:
+  // An object that was compiled earlier. Fails (exit 1) if it cannot be loaded or is none of ours.
+  static std::shared_ptr<Module> load(const std::string& object);
+
   ~Module();
   Module(const Module&) = delete;
   Module& operator=(const Module&) = delete;
@@ -34,9 +37,15 @@ class Module {
   friend std::shared_ptr<Module> compile(const msl::Unit&, const msl::Translation&,
                                          const CompileOptions&, std::vector<msl::Diagnostic>&);
   Module() = default;
-  std::string folder_;  // of the object; removed with it
+  void open(const std::string& object);
+
+  std::string object_;
+  std::string folder_;  // made for the object, and removed with it; "" if there is none
   void* handle_ = nullptr;
 };
+
+// The compiler's options for every translated text, without those that choose what is made of it.
+std::vector<std::string> common_flags();
 
 // nullptr, with what is wrong in `found`, if the compiler refuses the text. Fails (exit 1) if there
 // is no compiler or it takes too long. The compiler is $CXX, else g++, clang++ or c++ of the PATH.

@@ -1,6 +1,7 @@
 #include <mlx/fast.h>
 
 #include "mlx_kd/kernels/cpu_space.h"
+#include "mlx_kd/kernels/metal_space.h"
 #include "mlx_kd/kernels/reference64.h"
 #include "mlx_kd/kernels/sizes.h"
 #include "mlx_kd/kernels/special.h"
@@ -86,10 +87,14 @@ spec::Op make_rmsnorm() {
   op.reference = reference;
   op.bound = bound;
   op.add_special_values = add_special_values;
-  op.variants = {{"rows", "cpp", kernel_source("rmsnorm/rmsnorm.cpu.cpp"), "mlx_kd_rmsnorm",
-                  "cpu_rows", space, [](const Dims& dims, const spec::Setting& knobs) {
-                    return share_units(dims.at("rows"), knobs);
-                  }}};
+  op.variants = {
+      {"rows", "cpp", kernel_source("rmsnorm/rmsnorm.cpu.cpp"), "mlx_kd_rmsnorm", "cpu_rows", space,
+       [](const Dims& dims, const spec::Setting& knobs) {
+         return share_units(dims.at("rows"), knobs);
+       }},
+      {"rows", "metal", kernel_source("rmsnorm/rmsnorm.metal"), "mlx_kd_rmsnorm", "metal_rows",
+       [](Dtype dtype, const spec::DeviceTraits&) { return metal_rows_space(dtype, false); },
+       launch_rows}};
   return op;
 }
 

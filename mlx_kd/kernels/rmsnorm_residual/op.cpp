@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "mlx_kd/kernels/cpu_space.h"
+#include "mlx_kd/kernels/metal_space.h"
 #include "mlx_kd/kernels/reference64.h"
 #include "mlx_kd/kernels/sizes.h"
 #include "mlx_kd/kernels/special.h"
@@ -124,11 +125,16 @@ spec::Op make_rmsnorm_residual() {
   op.reference = reference;
   op.bound = bound;
   op.add_special_values = add_special_values;
-  op.variants = {{"rows", "cpp", kernel_source("rmsnorm_residual/rmsnorm_residual.cpu.cpp"),
-                  "mlx_kd_rmsnorm_residual", "cpu_rows", space,
-                  [](const Dims& dims, const spec::Setting& knobs) {
-                    return share_units(dims.at("rows"), knobs);
-                  }}};
+  op.variants = {
+      {"rows", "cpp", kernel_source("rmsnorm_residual/rmsnorm_residual.cpu.cpp"),
+       "mlx_kd_rmsnorm_residual", "cpu_rows", space,
+       [](const Dims& dims, const spec::Setting& knobs) {
+         return share_units(dims.at("rows"), knobs);
+       }},
+      {"rows", "metal", kernel_source("rmsnorm_residual/rmsnorm_residual.metal"),
+       "mlx_kd_rmsnorm_residual", "metal_rows",
+       [](Dtype dtype, const spec::DeviceTraits&) { return metal_rows_space(dtype, true); },
+       launch_rows}};
   return op;
 }
 

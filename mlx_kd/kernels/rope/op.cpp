@@ -5,6 +5,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/cpu_space.h"
+#include "mlx_kd/kernels/metal_space.h"
 #include "mlx_kd/kernels/reference64.h"
 #include "mlx_kd/kernels/table.h"
 
@@ -150,6 +151,24 @@ spec::Space space(Dtype dtype, const spec::DeviceTraits& traits) {
   return space;
 }
 
+spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
+  using enum spec::KnobScale;
+  using enum spec::KnobRole;
+  spec::Space space;
+  space.knobs = {pack_knob(),
+                 {"UNROLL", {1, 2, 4, 8}, log2, source, "packs of a thread, a grid apart"},
+                 {"FUSE", {0, 1}, choice, source, "the second product is", {"rounded", "fused"}},
+                 group_knob()};
+  return space;
+}
+
+spec::Launch launch_metal(const Dims& dims, const spec::Setting& knobs) {
+  const int64_t vec = knobs.at("VEC"), unroll = knobs.at("UNROLL");
+  const int64_t packs = (dims.at("D_OUT") + vec - 1) / vec;
+  const int64_t all = dims.at("B") * (dims.at("H_Q") + 1) * packs;
+  return launch_flat((all + unroll - 1) / unroll, knobs);
+}
+
 // In head 0 and the key: infinities, NaN, zeros and subnormals, in both parts.
 void add_special_values(const std::vector<void*>& inputs, Dtype dtype, const Dims& dims) {
   const double values[] = {
@@ -202,10 +221,13 @@ spec::Op make_rope() {
   op.reference = reference;
   op.bound = bound;
   op.add_special_values = add_special_values;
-  op.variants = {{"heads", "cpp", kernel_source("rope/rope.cpu.cpp"), "mlx_kd_rope", "cpu_heads",
-                  space, [](const Dims& dims, const spec::Setting& knobs) {
-                    return share_units(dims.at("B") * (dims.at("H_Q") + 1), knobs);
-                  }}};
+  op.variants = {
+      {"heads", "cpp", kernel_source("rope/rope.cpu.cpp"), "mlx_kd_rope", "cpu_heads", space,
+       [](const Dims& dims, const spec::Setting& knobs) {
+         return share_units(dims.at("B") * (dims.at("H_Q") + 1), knobs);
+       }},
+      {"heads", "metal", kernel_source("rope/rope.metal"), "mlx_kd_rope", "metal_heads",
+       metal_space, launch_metal}};
   return op;
 }
 

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "mlx_kd/kernels/cpu_space.h"
+#include "mlx_kd/kernels/metal_space.h"
 #include "mlx_kd/kernels/reference64.h"
 #include "mlx_kd/kernels/sizes.h"
 #include "mlx_kd/kernels/table.h"
@@ -80,6 +81,34 @@ spec::Space space(Dtype dtype, const spec::DeviceTraits& traits) {
   return space;
 }
 
+spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
+  using enum spec::KnobScale;
+  using enum spec::KnobRole;
+  spec::Space space;
+  space.knobs = {pack_knob(),
+                 {"UNROLL", {1, 2, 4, 8}, log2, source, "packs of a thread"},
+                 {"SPREAD",
+                  {0, 1, 2},
+                  choice,
+                  source,
+                  "packs of a thread lie",
+                  {"a threadgroup apart", "a grid apart", "side by side"}},
+                 {"STAGED", {0, 1}, choice, source, "packs are read", {"one by one", "at once"}},
+                 {"FORM", {0, 1}, choice, source, "the gate is", {"divided", "multiplied"}},
+                 fast_knob("exponential and quotient"),
+                 group_knob()};
+  for (const char* knob : {"SPREAD", "STAGED"})
+    space.constraints.push_back({std::string(knob) + " matters only where UNROLL > 1",
+                                 {knob, "UNROLL"},
+                                 [](const int64_t* v) { return v[0] == 0 || v[1] > 1; }});
+  return space;
+}
+
+spec::Launch launch_metal(const Dims& dims, const spec::Setting& knobs) {
+  const int64_t each = knobs.at("VEC") * knobs.at("UNROLL");
+  return launch_flat((dims.at("N") + each - 1) / each, knobs);
+}
+
 // Over the first elements: what silu makes of infinities, NaN, zeros and subnormals.
 void add_special_values(const std::vector<void*>& inputs, Dtype dtype, const Dims& dims) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -123,9 +152,12 @@ spec::Op make_swiglu() {
   op.bound = bound;
   op.add_special_values = add_special_values;
   op.variants = {{"elements", "cpp", kernel_source("swiglu/swiglu.cpu.cpp"), "mlx_kd_swiglu",
-                  "cpu_elements", space, [](const Dims& dims, const spec::Setting& knobs) {
+                  "cpu_elements", space,
+                  [](const Dims& dims, const spec::Setting& knobs) {
                     return share_units((dims.at("N") + kUnit - 1) / kUnit, knobs);
-                  }}};
+                  }},
+                 {"elements", "metal", kernel_source("swiglu/swiglu.metal"), "mlx_kd_swiglu",
+                  "metal_flat", metal_space, launch_metal}};
   return op;
 }
 

@@ -1,0 +1,29 @@
+#include "mlx_kd/devices/cpu/cpu_info.h"
+#include "mlx_kd/devices/kinds.h"
+#include "mlx_kd/devices/simt/simt_device.h"
+
+namespace mlx_kd::devices {
+namespace {
+
+DeviceReport probe() {
+  const int cores = cpu::usable_cores();
+  return {"simt", true,
+          "Metal kernels on this CPU (" + std::to_string(cores) +
+              (cores == 1 ? " core" : " cores") +
+              "), for proof and checks: its times say nothing about a GPU"};
+}
+
+// Its compiler and cache are the CPU's, which examines them.
+std::vector<Finding> examine() {
+  return {};
+}
+
+}  // namespace
+
+DeviceKind kind_simt();
+
+DeviceKind kind_simt() {
+  return {"simt", probe, simt::open_simt_device, examine};
+}
+
+}  // namespace mlx_kd::devices

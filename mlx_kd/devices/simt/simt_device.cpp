@@ -1,0 +1,68 @@
+#include "mlx_kd/devices/simt/simt_device.h"
+
+#include <mutex>
+#include <optional>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/devices/cpu/cpu_info.h"
+#include "mlx_kd/devices/simt/simt_compiler.h"
+#include "mlx_kd/devices/simt/simt_program.h"
+
+namespace mlx_kd::devices::simt {
+namespace {
+
+spec::DeviceId make_id() {
+  spec::DeviceId id = cpu::make_cpu_id();
+  id.kind = id.arch = "simt";
+  id.target = {{"cores", id.traits.cores}};
+  return id;
+}
+
+// MLX's arrays on a CPU start at a multiple of 8 bytes.
+MetalText text_of(const spec::Candidate& candidate) {
+  MetalText result{metal_file(candidate), candidate.source, metal_options(candidate)};
+  result.options.defines["KD_ALIGNED"] = "0";
+  return result;
+}
+
+class SimtDevice final : public Device {
+ public:
+  SimtDevice() : id_(make_id()) {}
+
+  const spec::DeviceId& id() const override { return id_; }
+  std::string language() const override { return "metal"; }
+
+  Artifact compile(const spec::Candidate& candidate, double timeout_s) const override {
+    return compiler().compile(text_of(candidate), candidate.op_name, timeout_s);
+  }
+
+  std::shared_ptr<Program> load(const Artifact& artifact,
+                                const spec::Candidate& candidate) const override {
+    if (!artifact.ok || !cpu::ObjectCache::from_environment().holds(artifact.path))
+      base::fail("devices", "'" + artifact.path.string() + "' is not what was compiled for '" +
+                                candidate.op_name +
+                                "': it is not loaded; compile the kernel again");
+    const Described found = describe(text_of(candidate), candidate.func_name);
+    return std::make_shared<SimtProgram>(std::make_shared<SimtCode>(
+        Module::load(artifact.path.string()), found.kernel, *found.sources, candidate));
+  }
+
+ private:
+  const SimtCompiler& compiler() const {
+    std::lock_guard lock(mutex_);
+    if (!compiler_) compiler_.emplace(cpu::find_toolchain(), cpu::ObjectCache::from_environment());
+    return *compiler_;
+  }
+
+  spec::DeviceId id_;
+  mutable std::mutex mutex_;
+  mutable std::optional<SimtCompiler> compiler_;
+};
+
+}  // namespace
+
+std::shared_ptr<const Device> open_simt_device() {
+  return std::make_shared<SimtDevice>();
+}
+
+}  // namespace mlx_kd::devices::simt
