@@ -74,5 +74,5 @@ int main() {
   for (size_t tour = 0; tour < 4; ++tour) tours.short_stop(tour, 0);
   std::printf("4 tours of 10^6 points: %.2f s\n", cpu_seconds() - start);
   for (size_t budget : {8, 50, 200, 1000, 5000}) walk(small, budget);
-  for (size_t budget : {50, 200, 1000}) walk(million, budget);
+  for (size_t budget : {8, 50, 200, 1000}) walk(million, budget);
 }

@@ -192,4 +192,23 @@ std::vector<std::pair<std::string, double>> time_spent(const RunData& run) {
   return result;
 }
 
+std::vector<std::string> range_lines(const RunData& run) {
+  std::vector<std::string> result;
+  if (!run.finish || !run.finish->notes.is_object()) return result;
+  for (const auto& range : run.finish->notes.value("row_ranges", base::Json::array())) {
+    if (!range.is_object()) continue;
+    const auto text = [&](const char* name) {
+      return joined(range.value(name, base::Json::array()));
+    };
+    std::string rows = text("rows_range"), size;
+    if (const size_t comma = rows.find(", "); comma != rows.npos) rows.replace(comma, 2, " to ");
+    const base::Json shape = range.value("shape", base::Json::object());
+    for (const auto& [name, value] : shape.items())
+      size += (size.empty() ? "" : ",") + name + "=" + value.dump();
+    result.push_back(rows + " (" + size + "): " + text("candidate_id") + ", faster than MLX at " +
+                     text("rows_sampled"));
+  }
+  return result;
+}
+
 }  // namespace mlx_kd::archive

@@ -54,6 +54,10 @@ struct FailureKind {
 };
 std::vector<FailureKind> failures(const RunData& run);  // the most frequent first
 
+// What the run says of ranges of rows, a line each: "1 to 512 (D=2048,rows=12): rmsnorm_..., faster
+// than MLX at 1, 3, 12, ..."; the size in brackets is that of the entry. Empty unless asked for.
+std::vector<std::string> range_lines(const RunData& run);
+
 // Seconds by stage, longest first, "own" (the engine itself) last where the wall time is known.
 std::vector<std::pair<std::string, double>> time_spent(const RunData& run);
 

@@ -25,6 +25,22 @@ bool is_gzip(std::string_view bytes) {
   return bytes.size() >= 2 && bytes[0] == '\x1f' && bytes[1] == '\x8b';
 }
 
+std::string gzip(std::string_view text) {
+  z_stream z{};
+  if (deflateInit2(&z, Z_BEST_COMPRESSION, Z_DEFLATED, kGzipOnly, 8, Z_DEFAULT_STRATEGY) != Z_OK)
+    base::fail("archive", "no memory to compress with: close other programs");
+  std::vector<Bytef> input(text.begin(), text.end());
+  std::string bytes(deflateBound(&z, static_cast<uLong>(text.size())), '\0');
+  z.next_in = input.data();
+  z.avail_in = static_cast<uInt>(input.size());
+  z.next_out = reinterpret_cast<Bytef*>(bytes.data());
+  z.avail_out = static_cast<uInt>(bytes.size());
+  deflate(&z, Z_FINISH);  // fits: the bound holds for one call
+  bytes.resize(z.total_out);
+  deflateEnd(&z);
+  return bytes;
+}
+
 std::string gunzip(std::string_view bytes, const std::string& origin, size_t max_bytes) {
   Inflater inflater;
   z_stream& z = inflater.stream;

@@ -13,4 +13,7 @@ bool is_gzip(std::string_view bytes);
 std::string gunzip(std::string_view bytes, const std::string& origin,
                    size_t max_bytes = size_t{1} << 30);
 
+// The same text gives the same bytes: no name, no time.
+std::string gzip(std::string_view text);
+
 }  // namespace mlx_kd::archive

@@ -113,6 +113,12 @@ std::string winners(const std::vector<SizeResult>& results) {
                  true);
 }
 
+std::string row_ranges(const RunData& run) {
+  std::string body;
+  for (const std::string& line : range_lines(run)) body += note("rows " + line);
+  return body.empty() ? "" : section("Row ranges", body, true);
+}
+
 std::string charts(const RunData& run, const std::vector<SizeResult>& results,
                    const KnobNotes& notes) {
   return chart_section("Speed-up by size",
@@ -266,9 +272,10 @@ std::string report_html(const RunData& run) {
          "initial-scale=1\">\n<title>" +
          escape_html(run.meta.op_name + ", " + run.meta.dtype) + "</title>\n<style>" +
          kReportStyle + "</style></head>\n<body><main>\n" + header(run, results) +
-         "<div class=\"grid\">\n" + winners(results) + charts(run, results, notes) +
-         knob_table(notes) + noise(run) + failure_section(run) + top_ten(results) +
-         sources(results) + "</div>\n" + footer(run.meta) + "</main></body></html>\n";
+         "<div class=\"grid\">\n" + winners(results) + row_ranges(run) +
+         charts(run, results, notes) + knob_table(notes) + noise(run) + failure_section(run) +
+         top_ten(results) + sources(results) + "</div>\n" + footer(run.meta) +
+         "</main></body></html>\n";
 }
 
 }  // namespace mlx_kd::archive

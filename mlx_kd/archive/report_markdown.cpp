@@ -74,6 +74,12 @@ std::string winners(const std::vector<SizeResult>& results) {
                rows);
 }
 
+std::string row_ranges(const RunData& run) {
+  std::string text;
+  for (const std::string& line : range_lines(run)) text += "- rows " + markdown_code(line) + "\n";
+  return text.empty() ? "" : "## Row ranges\n\n" + text + "\n";
+}
+
 Row top_row(size_t place, const Record& record, const spec::Metrics& m) {
   return {std::to_string(place + 1),
           markdown_code(record.candidate_id),
@@ -179,8 +185,8 @@ std::string time_table(const RunData& run) {
 
 std::string report_markdown(const RunData& run) {
   const std::vector<SizeResult> results = size_results(run);
-  return header(run) + winners(results) + top_ten(results) + frontier(run) + knobs(run) +
-         failed(run) + noise(run) + time_table(run);
+  return header(run) + winners(results) + row_ranges(run) + top_ten(results) + frontier(run) +
+         knobs(run) + failed(run) + noise(run) + time_table(run);
 }
 
 }  // namespace mlx_kd::archive

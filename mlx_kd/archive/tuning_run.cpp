@@ -86,6 +86,74 @@ std::string invalidity_of(spec::Status status) {
   }
 }
 
+void refuse_empty(const RunData& run, const std::string& origin) {
+  if (std::none_of(run.records.begin(), run.records.end(), is_measured))
+    base::misuse("archive", origin + " measured nothing: give a run with results");
+}
+
+// What the objective 0 stands for.
+double unit_time_us(const RunData& run) {
+  const auto first = std::find_if(run.records.begin(), run.records.end(), is_measured);
+  return ranking_time_us(first->verdict.metrics) * std::exp(-first->verdict.objective);
+}
+
+std::string failure_of(spec::Status status) {
+  return status == spec::Status::compile_error ? "CompilationFailedConfig" : "RuntimeFailedConfig";
+}
+
+// Of a cache: the knobs in their order, the values as they stand in tune_params.
+base::OrderedJson cache_entry(const Record& record, const std::vector<std::string>& names,
+                              const spec::Setting& setting, double unit_us) {
+  base::OrderedJson entry = base::OrderedJson::object();
+  for (const std::string& name : names) {
+    if (name == kVariant)
+      entry[name] = record.candidate.variant;
+    else
+      entry[name] = setting.at(name);
+  }
+  const bool measured = is_measured(record);
+  const double time_ms = 1e-3 * unit_us * std::exp(record.verdict.objective);
+  if (measured)
+    entry["time"] = time_ms;
+  else
+    entry["time"] = failure_of(record.verdict.status);
+  entry["times"] = base::OrderedJson::array();
+  if (measured) entry["times"].push_back(time_ms);
+  entry["compile_time"] = 1e3 * seconds_of(record, "compile");
+  entry["verification_time"] = 1e3 * seconds_of(record, "prove");
+  entry["benchmark_time"] = 1e3 * seconds_of(record, "time");
+  entry["framework_time"] = entry["benchmark_time"];
+  entry["strategy_time"] = 0.0;
+  return entry;
+}
+
+// The values of a configuration with commas between, as its key.
+std::string cache_key(const base::OrderedJson& entry, const std::vector<std::string>& names) {
+  std::string key;
+  for (const std::string& name : names) {
+    const auto& value = entry[name];
+    key += (key.empty() ? "" : ",") + (value.is_string() ? value.get<std::string>() : value.dump());
+  }
+  return key;
+}
+
+// The knobs that vary (all, where none does) and their values, by number; variants by name.
+base::OrderedJson tune_params(const RunData& run, const std::vector<spec::Setting>& settings) {
+  std::set<std::string> variants;
+  for (const Record& record : run.records) variants.insert(record.candidate.variant);
+  base::OrderedJson all = base::OrderedJson::object(), varied = base::OrderedJson::object();
+  for (const auto& [name, first] : settings.front().items()) {
+    std::set<int64_t> values;
+    for (const spec::Setting& setting : settings) values.insert(setting.at(name));
+    if (name == kVariant)
+      all[name] = variants;
+    else
+      all[name] = values;
+    if (values.size() > 1) varied[name] = all[name];
+  }
+  return varied.empty() ? all : varied;
+}
+
 base::OrderedJson configuration_of(const spec::Candidate& candidate) {
   base::OrderedJson configuration = {{kVariant, candidate.variant}};
   for (const auto& [name, value] : candidate.knobs.items()) configuration[name] = value;
@@ -119,8 +187,7 @@ base::OrderedJson result_of(const Record& record) {
 }  // namespace
 
 TuningCache measured_space(const RunData& run, const std::string& origin) {
-  if (std::none_of(run.records.begin(), run.records.end(), is_measured))
-    base::misuse("archive", origin + " measured nothing: give a run with results");
+  refuse_empty(run, origin);
   const std::vector<spec::Setting> settings = full_settings(run);
   TuningCache cache{run.meta.runtime.value("device_name", ""),
                     run.meta.op_name,
@@ -139,6 +206,33 @@ TuningCache measured_space(const RunData& run, const std::string& origin) {
     cache.costs.push_back(1e3 * seconds);
   }
   return cache;
+}
+
+base::OrderedJson tuning_cache_json(const RunData& run, const std::string& origin) {
+  refuse_empty(run, origin);
+  const std::vector<spec::Setting> settings = full_settings(run);
+  const base::OrderedJson params = tune_params(run, settings);
+  std::vector<std::string> names, sizes;
+  for (const auto& [name, values] : params.items()) names.push_back(name);
+  for (const spec::Dims& size : run.meta.sizes) sizes.push_back(size.text());
+  const double unit_us = unit_time_us(run);
+  std::map<std::string, base::OrderedJson> last;
+  for (size_t i = 0; i < run.records.size(); ++i) {
+    base::OrderedJson entry = cache_entry(run.records[i], names, settings[i], unit_us);
+    const std::string key = cache_key(entry, names);
+    last[key] = std::move(entry);
+  }
+  base::OrderedJson::object_t entries;  // appended to: looking for each key would be quadratic
+  for (auto& [key, entry] : last) entries.emplace_back(key, std::move(entry));
+  return {{"device_name", run.meta.runtime.value("device_name", "")},
+          {"kernel_name", run.meta.op_name},
+          {"problem_size", sizes},
+          {"dtype", run.meta.dtype},
+          {"protocol", run.meta.protocol},
+          {"objective", "time"},
+          {"tune_params_keys", names},
+          {"tune_params", params},
+          {"cache", std::move(entries)}};
 }
 
 base::OrderedJson t4_results(const RunData& run) {

@@ -20,4 +20,12 @@ TuningCache measured_space(const RunData& run, const std::string& origin);
 // their median. measurements is empty for a failure.
 base::OrderedJson t4_results(const RunData& run);
 
+// The run as a Kernel Tuner cache (tuning_cache.h says its fields), a configuration a candidate,
+// the last verdict of one that was measured twice. A time is the first candidate's kernel_us
+// (geometric mean over the sizes) times exp(objective), in ms: what the paired ratios say, free of
+// the machine's drift. compile_time, verification_time and framework_time are the seconds of
+// compile, prove and time. read_tuning_cache of it gives the space that measured_space gives.
+// Misuse (room archive), naming origin, if nothing was measured.
+base::OrderedJson tuning_cache_json(const RunData& run, const std::string& origin);
+
 }  // namespace mlx_kd::archive

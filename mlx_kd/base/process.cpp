@@ -60,14 +60,24 @@ pid_t spawn(const std::vector<std::string>& argv, int write_fd) {
   return status == 0 ? pid : 0;
 }
 
-// Reads fd until it closes or the deadline passes; false on the deadline.
-bool read_until(int fd, int64_t deadline_ns, size_t max_output, std::string& output) {
+// When to stop waiting.
+struct Limit {
+  int64_t deadline_ns;
+  const std::atomic<bool>* cancelled;
+  int64_t left_ms() const {
+    return cancelled && *cancelled ? 0 : (deadline_ns - steady_ns()) / 1000000;
+  }
+};
+
+// Reads fd until it closes or the limit passes; false on the limit.
+bool read_until(int fd, const Limit& limit, size_t max_output, std::string& output) {
   char buffer[1 << 14];
+  const int64_t turn_ms = limit.cancelled ? 20 : 1000;
   while (true) {
-    const int64_t left_ms = (deadline_ns - steady_ns()) / 1000000;
+    const int64_t left_ms = limit.left_ms();
     if (left_ms <= 0) return false;
     pollfd ready{fd, POLLIN, 0};
-    if (poll(&ready, 1, static_cast<int>(std::min<int64_t>(left_ms, 1000))) <= 0) continue;
+    if (poll(&ready, 1, static_cast<int>(std::min(left_ms, turn_ms))) <= 0) continue;
     const ssize_t n = read(fd, buffer, sizeof buffer);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return true;
@@ -76,10 +86,10 @@ bool read_until(int fd, int64_t deadline_ns, size_t max_output, std::string& out
   }
 }
 
-// Waits for pid until the deadline; false if it is still there then.
-bool wait_until(pid_t pid, int64_t deadline_ns, int& status) {
+// Waits for pid until the limit; false if it is still there then.
+bool wait_until(pid_t pid, const Limit& limit, int& status) {
   while (waitpid(pid, &status, WNOHANG) == 0) {
-    if (steady_ns() >= deadline_ns) return false;
+    if (limit.left_ms() <= 0) return false;
     usleep(500);
   }
   return true;
@@ -87,8 +97,8 @@ bool wait_until(pid_t pid, int64_t deadline_ns, int& status) {
 
 }  // namespace
 
-ProcessResult run_process(const std::vector<std::string>& argv, double timeout_s,
-                          size_t max_output) {
+ProcessResult run_process(const std::vector<std::string>& argv, double timeout_s, size_t max_output,
+                          const std::atomic<bool>* cancelled) {
   ProcessResult result;
   int pipe_fds[2];
   if (argv.empty() || pipe2(pipe_fds, O_CLOEXEC) != 0) return result;
@@ -99,10 +109,10 @@ ProcessResult run_process(const std::vector<std::string>& argv, double timeout_s
     return result;
   }
   result.started = true;
-  const int64_t deadline = steady_ns() + static_cast<int64_t>(timeout_s * 1e9);
+  const Limit limit{steady_ns() + static_cast<int64_t>(timeout_s * 1e9), cancelled};
   int status = 0;
-  result.timed_out = !read_until(pipe_fds[0], deadline, max_output, result.output) ||
-                     !wait_until(pid, deadline, status);
+  result.timed_out =
+      !read_until(pipe_fds[0], limit, max_output, result.output) || !wait_until(pid, limit, status);
   close(pipe_fds[0]);
   if (result.timed_out) {
     kill(-pid, SIGKILL);

@@ -1,6 +1,7 @@
 // Running another program to its end (a compiler, a version query).
 #pragma once
 
+#include <atomic>
 #include <string>
 #include <vector>
 
@@ -16,9 +17,10 @@ struct ProcessResult {
 };
 
 // Spawns argv[0] (looked up in PATH) in a process group of its own, with no standard input and
-// LC_ALL=C, waits at most timeout_s seconds, then kills the group. Thread-safe. Never throws for
-// what the program does.
+// LC_ALL=C, waits at most timeout_s seconds, then kills the group; so too (timed_out) as soon as
+// *cancelled is true. Thread-safe. Never throws for what the program does.
 ProcessResult run_process(const std::vector<std::string>& argv, double timeout_s,
-                          size_t max_output = 1 << 20);
+                          size_t max_output = 1 << 20,
+                          const std::atomic<bool>* cancelled = nullptr);
 
 }  // namespace mlx_kd::base

@@ -13,6 +13,7 @@
 #include "mlx_kd/archive/tuning_cache.h"
 #include "mlx_kd/archive/tuning_run.h"
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/evaluate/statistics.h"
 #include "mlx_kd/search/fixed_math.h"
 
 namespace mlx_kd::cli {
@@ -21,6 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kResamples = 400;
+constexpr int kMedianResamples = 2000;
 
 // Runs work(0) .. work(count - 1) on all cores; the first exception is thrown again.
 void on_all_cores(size_t count, const std::function<void(size_t)>& work) {
@@ -83,21 +85,52 @@ struct Scored {
   std::vector<double> resampled;
 };
 
+using Runs = std::vector<std::vector<search::Observation>>;
+
+// What the other spaces of the folder say, where the request wants it.
+Runs earlier_runs(const ReplayRequest& request, const std::vector<search::Recording>& all,
+                  const search::Recording& recording) {
+  Runs earlier;
+  for (const search::Recording& other : all)
+    if (request.warm && &other != &recording && folder_of(other) == folder_of(recording))
+      earlier.push_back(observations_for(recording, other));
+  return earlier;
+}
+
+std::unique_ptr<search::Strategy> strategy_for(const ReplayRequest& request,
+                                               const search::Recording& recording,
+                                               const Runs& earlier, uint64_t budget,
+                                               uint64_t repeat) {
+  search::StrategyOptions options;
+  options.budget = budget;
+  auto strategy =
+      search::make_strategy(request.strategy, recording.points, options, request.seed + repeat);
+  for (const auto& run : earlier) strategy->add_prior(run);
+  return strategy;
+}
+
+Regret regret_at(const ReplayRequest& request, const search::Recording& recording,
+                 const Runs& earlier, uint64_t budget) {
+  std::vector<double> regrets;
+  for (uint64_t repeat = 0; repeat < request.repeats; ++repeat) {
+    const auto strategy = strategy_for(request, recording, earlier, budget, repeat);
+    regrets.push_back(search::regret(
+        recording, search::replay_evaluations(*strategy, recording, budget, request.batch)));
+  }
+  const auto interval = evaluate::bootstrap_median(regrets, kMedianResamples, request.seed);
+  const auto known = [](double share) { return std::isnan(share) ? HUGE_VAL : share; };
+  return {budget, known(interval.middle), known(interval.lo), known(interval.hi)};
+}
+
 Scored replay_space(const ReplayRequest& request, const std::vector<search::Recording>& all,
                     size_t which) {
   const search::Recording& recording = all[which];
   const search::Scorer scorer(recording);
-  std::vector<std::vector<search::Observation>> earlier;
-  for (const search::Recording& other : all)
-    if (request.warm && &other != &recording && folder_of(other) == folder_of(recording))
-      earlier.push_back(observations_for(recording, other));
-  search::StrategyOptions options;
-  options.budget = static_cast<uint64_t>(std::ceil(scorer.evaluations()));
+  const Runs earlier = earlier_runs(request, all, recording);
+  const auto planned = static_cast<uint64_t>(std::ceil(scorer.evaluations()));
   search::Scorer::Walks walks;
   for (uint64_t repeat = 0; repeat < request.repeats; ++repeat) {
-    const auto strategy =
-        search::make_strategy(request.strategy, recording.points, options, request.seed + repeat);
-    for (const auto& run : earlier) strategy->add_prior(run);
+    const auto strategy = strategy_for(request, recording, earlier, planned, repeat);
     walks.push_back(search::replay(*strategy, recording, scorer.budget(), request.batch));
   }
   Scored scored;
@@ -111,7 +144,10 @@ Scored replay_space(const ReplayRequest& request, const std::vector<search::Reco
                   scorer.score(walks),
                   0,
                   0,
-                  scorer.curve(walks)};
+                  scorer.curve(walks),
+                  {}};
+  for (uint64_t budget : request.budgets)
+    scored.score.regrets.push_back(regret_at(request, recording, earlier, budget));
   return scored;
 }
 
@@ -126,6 +162,8 @@ void check(const ReplayRequest& request) {
   if (request.repeats == 0)
     base::misuse("cli", "--repeats is 0: replay at least once, 25 times for a score to report");
   if (request.batch == 0) base::misuse("cli", "--batch is 0: give at least 1");
+  if (std::count(request.budgets.begin(), request.budgets.end(), 0))
+    base::misuse("cli", "--budgets names 0: give numbers of evaluations, such as 50,200");
   const auto& known = search::strategy_names();
   if (std::find(known.begin(), known.end(), request.strategy) == known.end())
     base::misuse("cli",

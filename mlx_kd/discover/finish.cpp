@@ -7,12 +7,16 @@
 #include "mlx_kd/archive/run_reader.h"
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/discover/choice.h"
+#include "mlx_kd/discover/pins.h"
+#include "mlx_kd/discover/row_ranges.h"
 #include "mlx_kd/packs/pack.h"
 
 namespace mlx_kd::discover {
 namespace {
 
 using Claims = std::vector<evaluate::Claim>;
+using Winners = std::vector<const evaluate::Claim*>;
+using Ranges = std::vector<RangeClaim>;
 
 const spec::Candidate& candidate_of(const std::vector<archive::Record>& records,
                                     const std::string& id) {
@@ -28,30 +32,42 @@ size_t count_distinct(const std::vector<std::vector<spec::Candidate>>& finalists
   return ids.size();
 }
 
-packs::Measured measured(const Finals& finals, const evaluate::Claim& claim) {
-  packs::Measured result{claim.dims, claim.metrics, finals.evaluator->protocol_hash(),
-                         base::Json::object(),
-                         finals.evaluator->protocol().value("proof", base::Json::object())};
-  for (const auto& input : finals.op->runtime_inputs)
-    result.runtime_inputs[input.name] = input.proved;
-  result.proof["bit_exact"] = claim.metrics.bit_exact;
-  return result;
+// The kernels of ranges take their sizes' places among the winners.
+Ranges take_ranges(const Finals& finals, const Claims& claims, const std::vector<spec::Dims>& sizes,
+                   Winners& winners) {
+  if (!finals.row_range) return {};
+  Ranges ranges = choose_ranges(*finals.op, *finals.row_range, claims, sizes, winners);
+  for (const RangeClaim& range : ranges) winners[range.size] = range.claim;
+  return ranges;
 }
 
-packs::Pack make_pack(const Finals& finals, const std::vector<const evaluate::Claim*>& winners,
+packs::Pack make_pack(const Finals& finals, const Winners& winners, const Ranges& ranges,
                       const std::vector<archive::Record>& records) {
   packs::Pack pack;
   pack.runtime = finals.evaluator->runtime();
-  for (const auto* claim : winners)
-    if (claim)
-      pack.entries.push_back(packs::make_entry(candidate_of(records, claim->candidate_id),
-                                               measured(finals, *claim), finals.device->id(),
-                                               pack.runtime.at("mlx_version").get<std::string>()));
+  const Measuring where{finals.op, finals.device, finals.evaluator};
+  for (size_t s = 0; s < winners.size(); ++s) {
+    if (!winners[s]) continue;
+    pack.entries.push_back(
+        pin_of(where, candidate_of(records, winners[s]->candidate_id), *winners[s]));
+    for (const RangeClaim& range : ranges)
+      if (range.size == s) pack.entries.back().rows_range = range.rows;
+  }
   return pack;
 }
 
-archive::Finish make_finish(const Finals& finals, const Claims& claims,
-                            const std::vector<const evaluate::Claim*>& winners) {
+base::Json ranges_json(const Ranges& ranges) {
+  base::Json result = base::Json::array();
+  for (const RangeClaim& range : ranges)
+    result.push_back({{"shape", range.claim->dims.json()},
+                      {"candidate_id", range.claim->candidate_id},
+                      {"rows_range", {range.rows.lo, range.rows.hi}},
+                      {"rows_sampled", range.rows.sampled}});
+  return result;
+}
+
+archive::Finish make_finish(const Finals& finals, const Claims& claims, const Winners& winners,
+                            const Ranges& ranges) {
   archive::Finish finish;
   for (const auto* claim : winners)
     if (claim) finish.winners.push_back({claim->dims, claim->candidate_id});
@@ -61,6 +77,7 @@ archive::Finish make_finish(const Finals& finals, const Claims& claims,
   for (const auto& pair : finals.evaluator->aa())
     finish.aa.push_back({pair.dims, pair.ratio, pair.lo, pair.hi, pair.spread});
   finish.tours = finals.tours;
+  if (finals.row_range) finish.notes["row_ranges"] = ranges_json(ranges);
   finish.seconds = finals.evaluator->seconds();
   finish.seconds["wall"] = base::seconds_since(finals.start_ns);
   return finish;
@@ -76,10 +93,17 @@ SizeResult size_result(const spec::Dims& size, const evaluate::Claim* winner, co
   return result;
 }
 
-void write_results(const Finals& finals, const std::vector<const evaluate::Claim*>& winners,
-                   const Claims& claims, const std::vector<archive::Record>& records) {
-  finals.writer->append(make_finish(finals, claims, winners));
-  finals.writer->write_winners(packs::write_text(make_pack(finals, winners, records)));
+// What was claimed of each size and range, into the files and the outcome.
+void conclude(const Finals& finals, const std::vector<spec::Dims>& sizes, const Claims& claims,
+              const std::vector<archive::Record>& records, RunOutcome& outcome) {
+  Winners winners = choose_winners(claims, sizes);
+  const Ranges ranges = take_ranges(finals, claims, sizes, winners);
+  finals.writer->append(make_finish(finals, claims, winners, ranges));
+  finals.writer->write_winners(packs::write_text(make_pack(finals, winners, ranges, records)));
+  for (size_t s = 0; s < sizes.size(); ++s)
+    outcome.sizes.push_back(size_result(sizes[s], winners[s], claims, records));
+  for (const RangeClaim& range : ranges)
+    outcome.ranges.push_back({range.claim->dims, range.rows, range.claim->candidate_id});
 }
 
 }  // namespace
@@ -94,18 +118,15 @@ RunOutcome finish_run(const Finals& finals, const std::vector<spec::Dims>& sizes
       }));
   Claims claims;
   if (!finals.interrupt->raised()) {
-    const auto finalists = choose_finalists(records, sizes.size(), finals.count);
+    auto finalists = choose_finalists(records, sizes.size(), finals.count);
+    if (finals.row_range)
+      add_range_finalists(*finals.op, *finals.row_range, records, sizes, finals.count, finalists);
     finals.listener->stage("re-measuring " + std::to_string(count_distinct(finalists)) +
                            " finalists against MLX");
     claims = finals.evaluator->claims(finalists);
   }
   outcome.interrupted = finals.interrupt->raised();
-  if (!outcome.interrupted) {
-    const auto winners = choose_winners(claims, sizes);
-    write_results(finals, winners, claims, records);
-    for (size_t s = 0; s < sizes.size(); ++s)
-      outcome.sizes.push_back(size_result(sizes[s], winners[s], claims, records));
-  }
+  if (!outcome.interrupted) conclude(finals, sizes, claims, records, outcome);
   archive::write_report(finals.writer->dir(), archive::read_run(finals.writer->dir()));
   return outcome;
 }

@@ -14,7 +14,8 @@ struct Finals {
   archive::RunWriter* writer;
   Listener* listener;
   const Interrupt* interrupt;
-  uint64_t count;                            // finalists a size
+  uint64_t count;  // finalists a size
+  std::optional<shapes::RowRange> row_range;
   int64_t start_ns;                          // of the run
   std::vector<std::vector<uint64_t>> tours;  // Finish::tours
 };

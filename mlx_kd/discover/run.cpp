@@ -29,6 +29,7 @@ base::Json walk_options(const RunRequest& request) {
   put("novelty_fraction", options.novelty_fraction);
   put("min_tour_gap", options.min_tour_gap);
   for (const auto& run : request.warm_start) result["warm_start"].push_back(run.string());
+  if (request.row_range) result["row_range"] = {request.row_range->lo, request.row_range->hi};
   return result;
 }
 
@@ -75,6 +76,13 @@ void check(const RunRequest& request) {
     base::misuse("discover", "there is no folder for the run: give --out runs/NAME");
 }
 
+shapes::Sizes sizes_of(const RunRequest& request, const spec::Op& op) {
+  const shapes::Sizes sizes =
+      request.sizes ? *request.sizes
+                    : shapes::sizes_from(op, request.suite, request.shapes, kernels::all_ops());
+  return request.row_range ? shapes::with_row_range(op, sizes, *request.row_range) : sizes;
+}
+
 archive::RunWriter open_writer(const RunRequest& request, archive::RunMeta meta) {
   return request.resume ? archive::RunWriter::resume(request.out, std::move(meta))
                         : archive::RunWriter::create(request.out, std::move(meta));
@@ -97,7 +105,7 @@ RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interru
   const int64_t start = base::steady_ns();
   check(request);
   const spec::Op& op = kernels::find_op(request.op_name);
-  const auto sizes = shapes::sizes_from(op, request.suite, request.shapes, kernels::all_ops());
+  const auto sizes = sizes_of(request, op);
   const auto device = devices::open_device(request.device);
   listener.stage("enumerating the kernels of " + op.name);
   const CandidateSpace space(op, device->languages(), request.dtype, device->id().traits,
@@ -130,6 +138,7 @@ RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interru
                       &listener,
                       &interrupt,
                       request.finalists,
+                      request.row_range,
                       start,
                       tour_steps(*strategy, space, points, walk.records())};
   RunOutcome outcome = finish_run(finals, sizes.sizes, walk.records());

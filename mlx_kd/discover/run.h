@@ -8,7 +8,9 @@
 
 #include "mlx_kd/discover/interrupt.h"
 #include "mlx_kd/discover/listener.h"
+#include "mlx_kd/packs/entry.h"
 #include "mlx_kd/search/strategy.h"
+#include "mlx_kd/shapes/row_range.h"
 
 namespace mlx_kd::discover {
 
@@ -16,9 +18,11 @@ struct RunRequest {
   std::string op_name;
   std::string device = "cpu";
   spec::Dtype dtype = spec::Dtype::float16;
-  std::string suite;                // empty: the op's first, unless shapes are given
-  std::vector<std::string> shapes;  // "rows=1,D=4096" or a JSON file
-  uint64_t budget = 50;             // evaluations; one is one candidate on all sizes
+  std::string suite;                   // empty: the op's first, unless shapes are given
+  std::vector<std::string> shapes;     // "rows=1,D=4096" or a JSON file
+  std::optional<shapes::Sizes> sizes;  // found already (a model's, a log's): in place of both
+  std::optional<shapes::RowRange> row_range;  // sampled beside the sizes; entries may state it
+  uint64_t budget = 50;                       // evaluations; one is one candidate on all sizes
   double min_gain = 0;  // stop when the expected gain (0.01: 1 %) falls below it; 0: no such limit
   std::vector<std::filesystem::path> warm_start;  // earlier runs of the op
   double time_budget_s = 0;                       // stop proposing after that; 0: no such limit
@@ -41,11 +45,19 @@ struct SizeResult {
   std::string knobs;  // of that candidate, "VEC=64,UNROLL=4"
 };
 
+// Row counts that one kernel serves, other sizes as in dims.
+struct RangeResult {
+  spec::Dims dims;  // the size whose entry states the range
+  packs::RowsRange rows;
+  std::string candidate_id;
+};
+
 struct RunOutcome {
   bool interrupted = false;  // then there are no sizes; the directory can be resumed
   uint64_t evaluated = 0, benchmarked = 0;
   double seconds = 0;  // wall time of this process
   std::vector<SizeResult> sizes;
+  std::vector<RangeResult> ranges;
 };
 
 // Misuse before anything is written, where the request makes no sense. Fails (exit 1) where the

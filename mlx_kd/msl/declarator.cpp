@@ -129,7 +129,8 @@ std::vector<Range> split_list(const Unit& unit, Range range) {
   parts.push_back({start, range.last});
   for (const Range& part : parts)
     if (part.empty())
-      refuse(*unit.sources, unit.tokens[range.first - 1].at, "a part of this list is empty");
+      refuse(*unit.sources, unit.tokens[std::max(range.first, 1u) - 1].at,
+             "a part of this list is empty");
   return parts;
 }
 

@@ -215,8 +215,8 @@ class Preprocessor {
     const bool angled = name[0] == '<';
     name = name.substr(1, name.find(angled ? '>' : '"', 1) - 1);
     if (is_standard(name)) return;
-    if (name == "mlx_utils")
-      return read(sources_.add("<mlx_utils>", prelude().at("mlx_utils.metal")), depth + 1);
+    if (name == "mlx_utils" || name == "kk_utils")
+      return read(sources_.add("<" + name + ">", prelude().at(name + ".metal")), depth + 1);
     if (const auto known = options_.texts.find(name); known != options_.texts.end())
       return read(sources_.add(name, known->second), depth + 1);
     if (depth + 1 > kMaxIncludeDepth)

@@ -8,10 +8,18 @@
 namespace mlx_kd::search {
 namespace {
 
+// The value indices that occur. Points spread over the space mostly show all of them at once.
 std::vector<uint8_t> levels_present(const Points& points, size_t knob) {
   std::vector<bool> present(points.space().knobs[knob].values.size());
-  for (size_t point = 0; point < points.size(); ++point)
-    present[points.value_index(point, knob)] = true;
+  size_t found = 0;
+  const auto look = [&](size_t point) {
+    const uint8_t level = points.value_index(point, knob);
+    found += !present[level];
+    present[level] = true;
+  };
+  constexpr size_t kProbes = 1024;
+  for (size_t i = 0; i < kProbes; ++i) look(i * (points.size() - 1) / (kProbes - 1));
+  for (size_t point = 0; point < points.size() && found < present.size(); ++point) look(point);
   std::vector<uint8_t> levels;
   for (size_t level = 0; level < present.size(); ++level)
     if (present[level]) levels.push_back(static_cast<uint8_t>(level));

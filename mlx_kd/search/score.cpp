@@ -7,7 +7,6 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/random.h"
 #include "mlx_kd/search/curves.h"
-#include "mlx_kd/search/fixed_math.h"
 
 namespace mlx_kd::search {
 namespace {
@@ -162,24 +161,6 @@ std::vector<double> Scorer::resampled(const Walks& walks, size_t count, uint64_t
     scores.push_back(points.empty() ? kNoScore : mean_of(points));
   }
   return scores;
-}
-
-std::vector<size_t> replay(Strategy& strategy, const Recording& recording, double budget,
-                           size_t batch) {
-  std::vector<size_t> walk;
-  double spent = 0;
-  while (spent < budget) {
-    const std::vector<size_t> proposed = strategy.propose(batch);
-    if (proposed.empty()) break;
-    for (size_t point : proposed) {
-      const double value = recording.values[point], cost = recording.costs[point];
-      const bool failed = std::isnan(value);
-      strategy.observe({point, failed, failed ? 0 : fixed_log(value), cost});
-      walk.push_back(point);
-      spent += cost;
-    }
-  }
-  return walk;
 }
 
 }  // namespace mlx_kd::search

@@ -7,17 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "mlx_kd/search/strategy.h"
+#include "mlx_kd/search/replay.h"
 
 namespace mlx_kd::search {
-
-// Every point of a space, measured.
-struct Recording {
-  std::string name;
-  Points points;
-  std::vector<double> values;  // time of each point, any unit; NaN if it failed
-  std::vector<double> costs;   // what evaluating it took, one unit for all
-};
 
 // What a strategy is measured against on one space. Refers to the recording.
 //
@@ -68,10 +60,5 @@ class Scorer {
 
 // A score that no walk deserves: none of them found a valid point in time.
 inline constexpr double kNoScore = -9;
-
-// Evaluates what the strategy proposes, `batch` at a time, until the costs reach the budget or the
-// space runs out. The points in order.
-std::vector<size_t> replay(Strategy& strategy, const Recording& recording, double budget,
-                           size_t batch = 1);
 
 }  // namespace mlx_kd::search

@@ -30,7 +30,8 @@ TourSearch::TourSearch(const Points& points, const TourSettings& settings, uint6
       seed_(seed),
       features_(points),
       graph_(features_, settings.knn),
-      tours_(features_, settings.tours, random_at(seed, 0, kTours).next()),
+      tours_(features_, settings.tours, random_at(seed, 0, kTours).next(),
+             settings.gap > 0 ? SIZE_MAX : settings.sort_limit),
       history_(points),
       prior_(features_),
       covered_(settings.tours),
@@ -81,22 +82,24 @@ TourSearch::Choice TourSearch::choose() {
   return history_.size() <= settings_.process_limit ? best_by_process(found) : best_by_trees(found);
 }
 
+double TourSearch::off_centre(size_t point) const {
+  double squared = 0;
+  for (size_t column = 0; column < features_.columns(); ++column) {
+    if (!features_.ordered(column)) continue;
+    const double middle = column < features_.dims() ? 0.5 : settings_.centre_alignment;
+    const double d = features_.position(column, features_.level(point, column)) - middle;
+    squared += d * d;
+  }
+  return squared;
+}
+
 size_t TourSearch::centre_point() {
-  const Points& points = history_.points();
+  const size_t size = history_.points().size();
+  const size_t looked_at = std::min(size, settings_.centre_search);
   std::vector<std::pair<double, size_t>> nearest;
-  for (size_t point = 0; point < points.size(); ++point) {
-    double squared = 0;
-    for (size_t dim = 0; dim < features_.dims(); ++dim) {
-      if (!features_.ordered(dim)) continue;
-      const double d = features_.position(dim, features_.level(point, dim)) - 0.5;
-      squared += d * d;
-    }
-    for (size_t column = features_.dims(); column < features_.columns(); ++column) {
-      const double d =
-          features_.position(column, features_.level(point, column)) - settings_.centre_alignment;
-      squared += d * d;
-    }
-    nearest.push_back({squared, point});
+  for (size_t i = 0; i < looked_at; ++i) {
+    const size_t point = looked_at == size ? i : tours_.long_stop(0, i);
+    nearest.push_back({off_centre(point), point});
   }
   const size_t count = std::min(settings_.centre, nearest.size());
   std::partial_sort(nearest.begin(), nearest.begin() + static_cast<long>(count), nearest.end());
@@ -125,15 +128,18 @@ size_t TourSearch::coverage_stop(size_t tour) {
   while (history_.taken(tours_.long_stop(tour, covered_[tour]))) ++covered_[tour];
   if (settings_.gap == 0) return tours_.long_stop(tour, covered_[tour]);
   for (uint64_t step = covered_[tour]; step < tours_.size(); ++step)
-    if (clear_of_taken(tour, tours_.long_position(tour, step))) return tours_.long_stop(tour, step);
+    if (clear_of_taken(tour, step)) return tours_.long_stop(tour, step);
   return tours_.long_stop(tour, covered_[tour]);
 }
 
-bool TourSearch::clear_of_taken(size_t tour, uint64_t position) {
+// With a gap the long tours go over the short ones, whatever the size of the space.
+bool TourSearch::clear_of_taken(size_t tour, uint64_t step) {
+  if (settings_.gap == 0) return !history_.taken(tours_.long_stop(tour, step));
   const uint64_t size = tours_.size(), gap = std::min<uint64_t>(settings_.gap, size - 1);
-  for (uint64_t step = 0; step <= gap; ++step)
-    if (history_.taken(tours_.short_stop(tour, position + step)) ||
-        history_.taken(tours_.short_stop(tour, position + size - step)))
+  const uint64_t position = tours_.long_position(tour, step);
+  for (uint64_t away = 0; away <= gap; ++away)
+    if (history_.taken(tours_.short_stop(tour, position + away)) ||
+        history_.taken(tours_.short_stop(tour, position + size - away)))
       return false;
   return true;
 }
@@ -144,9 +150,8 @@ std::vector<size_t> TourSearch::far_stops(size_t count) {
   const uint64_t each = (count + tours_.count() - 1) / tours_.count();
   for (size_t i = 0; i < count; ++i) {
     const size_t tour = i % tours_.count();
-    const uint64_t position =
-        tours_.long_position(tour, history_.step() * each + i / tours_.count());
-    if (clear_of_taken(tour, position)) stops.push_back(tours_.short_stop(tour, position));
+    const uint64_t step = history_.step() * each + i / tours_.count();
+    if (clear_of_taken(tour, step)) stops.push_back(tours_.long_stop(tour, step));
   }
   return stops;
 }

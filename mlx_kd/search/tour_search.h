@@ -20,9 +20,11 @@ namespace mlx_kd::search {
 struct TourSettings {
   size_t knn = 12;
   size_t tours = 4;
-  size_t initial = 3;           // points spread over the space before the surrogate is asked
-  size_t centre = 8;            // the first is a random one of these nearest to the middle
-  double centre_alignment = 1;  // the middle of an alignment
+  size_t sort_limit = 1 << 15;     // see Tours
+  size_t initial = 3;              // points spread over the space before the surrogate is asked
+  size_t centre = 8;               // the first is a random one of these nearest to the middle
+  double centre_alignment = 1;     // the middle of an alignment
+  size_t centre_search = 1 << 15;  // points among which they are sought; all, of a smaller space
   size_t spread = 64;       // long-tour stops that the farthest of is taken from, while spreading
   size_t elite = 8;         // best points whose graph moves are candidates
   size_t moves = SIZE_MAX;  // of each, nearest first
@@ -64,12 +66,13 @@ class TourSearch : public Strategy {
     double mean = 0, sd = 1;  // what the process standardises by
   };
   Choice choose();
+  double off_centre(size_t point) const;
   size_t centre_point();
   size_t spread_point();
   Choice prior_choice();
   std::vector<size_t> best_of_prior();
   size_t coverage_stop(size_t tour);
-  bool clear_of_taken(size_t tour, uint64_t position);
+  bool clear_of_taken(size_t tour, uint64_t step);
   std::vector<size_t> moves_of_best();
   std::vector<size_t> far_stops(size_t count);
   std::vector<size_t> candidates(bool moves_only);

@@ -26,12 +26,6 @@ std::vector<size_t> shuffled(size_t count, base::Random& random) {
   return items;
 }
 
-struct Stop {
-  std::array<uint8_t, 16> key;
-  uint32_t point;
-  bool operator<(const Stop& other) const { return key < other.key; }
-};
-
 // The rank of each level of a dimension along its order.
 std::vector<uint8_t> ranks(const Features& features, size_t dim) {
   std::vector<uint8_t> rank(features.values(dim));
@@ -40,9 +34,22 @@ std::vector<uint8_t> ranks(const Features& features, size_t dim) {
   return rank;
 }
 
+// Stable, by the digit at `place` of each point's digits.
+std::vector<uint32_t> sorted_by_digit(const std::vector<uint32_t>& order,
+                                      const std::vector<uint8_t>& digits, size_t width,
+                                      size_t place) {
+  std::array<uint32_t, 257> begin{};
+  for (size_t at = place; at < digits.size(); at += width) ++begin[digits[at] + 1u];
+  for (size_t digit = 1; digit < begin.size(); ++digit) begin[digit] += begin[digit - 1];
+  std::vector<uint32_t> sorted(order.size());
+  for (uint32_t point : order) sorted[begin[digits[point * width + place]]++] = point;
+  return sorted;
+}
+
 }  // namespace
 
-Tours::Tours(const Features& features, size_t count, uint64_t seed) : features_(&features) {
+Tours::Tours(const Features& features, size_t count, uint64_t seed, size_t sort_limit)
+    : features_(&features), strides_over_gray_(features.points().size() <= sort_limit) {
   base::Random random(seed);
   for (size_t i = 0; i < count; ++i) {
     const double share = kShares[i % kShares.size()];
@@ -57,25 +64,39 @@ uint64_t Tours::long_position(size_t tour, uint64_t step) const {
   return (t.start + (step % size()) * (t.stride % size())) % size();
 }
 
-const std::vector<uint32_t>& Tours::built(size_t which) {
-  Tour& tour = tours_[which];
-  if (!tour.order.empty()) return tour.order;
+size_t Tours::long_stop(size_t tour, uint64_t step) {
+  const uint64_t position = long_position(tour, step);
+  return strides_over_gray_ ? short_stop(tour, position) : position;
+}
+
+// Digits of the points along the tour, outermost first: in a reflected order a digit runs backwards
+// where the sum of the ranks outside it is odd.
+std::vector<uint8_t> Tours::digits_of(const Tour& tour) const {
   std::vector<std::vector<uint8_t>> rank;
   for (size_t dim : tour.nesting) rank.push_back(ranks(*features_, dim));
-  std::vector<Stop> stops(size());
+  std::vector<uint8_t> digits;
+  digits.reserve(size() * rank.size());
   for (size_t point = 0; point < size(); ++point) {
-    Stop& stop = stops[point];
-    stop = {{}, static_cast<uint32_t>(point)};
     unsigned parity = 0;
-    for (size_t i = 0; i < tour.nesting.size(); ++i) {
+    for (size_t i = 0; i < rank.size(); ++i) {
       const uint8_t r = rank[i][features_->level(point, tour.nesting[i])];
       const size_t last = features_->levels(tour.nesting[i]).size() - 1;
-      stop.key[i] = static_cast<uint8_t>(parity % 2 == 0 ? r : last - r);
+      digits.push_back(static_cast<uint8_t>(parity % 2 == 0 ? r : last - r));
       parity += r;
     }
   }
-  std::sort(stops.begin(), stops.end());
-  for (const Stop& stop : stops) tour.order.push_back(stop.point);
+  return digits;
+}
+
+const std::vector<uint32_t>& Tours::built(size_t which) {
+  Tour& tour = tours_[which];
+  if (!tour.order.empty()) return tour.order;
+  const size_t width = tour.nesting.size();
+  const std::vector<uint8_t> digits = digits_of(tour);
+  tour.order.resize(size());
+  std::iota(tour.order.begin(), tour.order.end(), uint32_t{0});
+  for (size_t place = width; place > 0; --place)
+    tour.order = sorted_by_digit(tour.order, digits, width, place - 1);
   return tour.order;
 }
 

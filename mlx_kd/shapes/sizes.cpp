@@ -65,17 +65,6 @@ void check_bytes(const spec::Op& op, const spec::Dims& given, const spec::Dims& 
     }
 }
 
-// Checked, in the op's order of names, complete.
-spec::Dims complete_size(const spec::Op& op, const spec::Dims& given) {
-  check_names(op, given);
-  spec::Dims ordered;
-  for (const std::string& name : op.dim_names) ordered.set(name, given.at(name));
-  check_values(ordered);
-  spec::Dims complete = op.complete(ordered);
-  check_bytes(op, ordered, complete);
-  return complete;
-}
-
 spec::Dims read_size(const Json& item, const std::string& where) {
   if (!item.is_object()) base::misuse("shapes", where + " is not an object: " + kExample);
   for (const auto& [name, value] : item.items())
@@ -84,10 +73,24 @@ spec::Dims read_size(const Json& item, const std::string& where) {
   return spec::Dims::from_json(item);
 }
 
-std::vector<spec::Dims> read_file(const std::string& path) {
+// What kd suggest-shapes writes holds sizes of several ops.
+Json sizes_of_op(const spec::Op& op, const Json& ops, const std::string& path) {
+  std::vector<std::string> names;
+  if (ops.is_object())
+    for (const auto& [name, value] : ops.items())
+      if (value.is_object() && value.contains("sizes")) names.push_back(name.substr(0, 80));
+  if (!names.empty() && !has(names, op.name))
+    base::misuse("shapes", path + " holds no sizes of op '" + op.name + "' but of " +
+                               base::list_of(names) + ": choose one of them with --op");
+  return names.empty() ? Json() : ops[op.name]["sizes"];
+}
+
+std::vector<spec::Dims> read_file(const spec::Op& op, const std::string& path) {
   const Json root =
       base::parse_json(base::read_file(path, "shapes", kMaxFileBytes), "shapes", path);
-  const Json list = root.is_object() ? root.value("sizes", Json()) : root;
+  const Json list = !root.is_object()      ? root
+                    : root.contains("ops") ? sizes_of_op(op, root["ops"], path)
+                                           : root.value("sizes", Json());
   if (!list.is_array() || list.empty())
     base::misuse("shapes", path + " holds no sizes: " + kExample);
   std::vector<spec::Dims> result;
@@ -103,14 +106,14 @@ bool is_file(const std::string& text) {
          (text.size() > ending.size() && text.substr(text.size() - ending.size()) == ending);
 }
 
-std::vector<spec::Dims> given_sizes(const std::vector<std::string>& shapes) {
+std::vector<spec::Dims> given_sizes(const spec::Op& op, const std::vector<std::string>& shapes) {
   std::vector<spec::Dims> result;
   for (const std::string& text : shapes) {
     if (!is_file(text)) {
       result.push_back(spec::Dims::parse(text));
       continue;
     }
-    const std::vector<spec::Dims> of_file = read_file(text);
+    const std::vector<spec::Dims> of_file = read_file(op, text);
     result.insert(result.end(), of_file.begin(), of_file.end());
   }
   return result;
@@ -147,7 +150,7 @@ Sizes complete_sizes(const spec::Op& op, const std::string& name,
                      const std::vector<spec::Dims>& given) {
   Sizes result{name, {}};
   for (const spec::Dims& size : given) {
-    const spec::Dims complete = complete_size(op, size);
+    const spec::Dims complete = checked_size(op, size);
     const auto& known = result.sizes;
     if (std::find(known.begin(), known.end(), complete) == known.end())
       result.sizes.push_back(complete);
@@ -157,11 +160,21 @@ Sizes complete_sizes(const spec::Op& op, const std::string& name,
 
 }  // namespace
 
+spec::Dims checked_size(const spec::Op& op, const spec::Dims& given) {
+  check_names(op, given);
+  spec::Dims ordered;
+  for (const std::string& name : op.dim_names) ordered.set(name, given.at(name));
+  check_values(ordered);
+  spec::Dims complete = op.complete(ordered);
+  check_bytes(op, ordered, complete);
+  return complete;
+}
+
 Sizes sizes_from(const spec::Op& op, const std::string& suite,
                  const std::vector<std::string>& shapes, const std::vector<spec::Op>& all_ops) {
   if (!suite.empty() && !shapes.empty())
     base::misuse("shapes", "both a suite ('" + suite + "') and sizes are given: choose one");
-  if (!shapes.empty()) return complete_sizes(op, kCustom, given_sizes(shapes));
+  if (!shapes.empty()) return complete_sizes(op, kCustom, given_sizes(op, shapes));
   const spec::Suite& found = find_suite(op, suite, all_ops);
   return complete_sizes(op, found.name, found.sizes);
 }

@@ -18,11 +18,15 @@ struct Sizes {
 };
 
 // `suite` names a suite (empty: the op's first); each of `shapes` is "rows=1,D=4096" or the path of
-// a JSON file: an array of {"rows": 1, "D": 4096}, or {"sizes": [that array]}. Misuse, naming what
+// a JSON file: an array of {"rows": 1, "D": 4096}, {"sizes": [that array]}, or what kd
+// suggest-shapes writes, {"ops": {"rmsnorm": {"sizes": [that array]}}}. Misuse, naming what
 // is wrong and what is known: both given; a suite that the op lacks (`all_ops`: whose suites the
 // message looks into); a file that is not JSON or holds no sizes; a name missing, unknown or twice;
 // a size below 1 or beyond kMaxBytes; what op.complete refuses.
 Sizes sizes_from(const spec::Op& op, const std::string& suite,
                  const std::vector<std::string>& shapes, const std::vector<spec::Op>& all_ops = {});
+
+// A size as a user gives it, checked and complete, in the op's order of names. Misuse as above.
+spec::Dims checked_size(const spec::Op& op, const spec::Dims& given);
 
 }  // namespace mlx_kd::shapes

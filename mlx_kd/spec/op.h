@@ -13,6 +13,7 @@
 
 #include "mlx_kd/spec/device_id.h"
 #include "mlx_kd/spec/dtype.h"
+#include "mlx_kd/spec/model_config.h"
 #include "mlx_kd/spec/named_ints.h"
 #include "mlx_kd/spec/space.h"
 
@@ -98,6 +99,10 @@ struct Op {
   // sense for the op (odd D_ROPE). That each name is there once, positive and that no product
   // overflows is checked before. The result is what a pin's shape_signature holds.
   std::function<Dims(const Dims&)> complete;
+
+  // The sizes that a model's config gives; the first is what a run takes by itself. Misuse, naming
+  // the fields, where the config lacks what the op needs. Left out: sizes are always given by hand.
+  std::function<std::vector<ModelSizes>(const ModelConfig&)> of_model;
 
   std::function<Cost(const Dims&, Dtype)> cost;
   // As MLX computes it, lazily, with the best composition of MLX's own operators. params as

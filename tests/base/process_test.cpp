@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <thread>
+
 #include "mlx_kd/base/clock.h"
 
 namespace mlx_kd::base {
@@ -19,6 +22,16 @@ TEST(Process, ReturnsExitCodeAndBothStreams) {
 TEST(Process, KillsTheWholeGroupAtTheTimeLimit) {
   const int64_t start = steady_ns();
   const auto result = run_process({"sh", "-c", "sleep 60 & sleep 60"}, 0.2);
+  EXPECT_TRUE(result.timed_out);
+  EXPECT_LT(seconds_since(start), 30);
+}
+
+TEST(Process, EndsAsSoonAsItIsCancelled) {
+  const int64_t start = steady_ns();
+  std::atomic<bool> cancelled{false};
+  std::thread canceller([&] { cancelled = true; });
+  const auto result = run_process({"sleep", "60"}, 60, 1000, &cancelled);
+  canceller.join();
   EXPECT_TRUE(result.timed_out);
   EXPECT_LT(seconds_since(start), 30);
 }

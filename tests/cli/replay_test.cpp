@@ -95,6 +95,40 @@ TEST_F(ReplayVerb, StartsBetterWarm) {
             Json::parse(cold.out).at("mean").get<double>());
 }
 
+TEST_F(ReplayVerb, TellsTheRegretAfterGivenBudgets) {
+  const auto text = kd({"--repeats", "20", "--budgets", "5,30,120"});
+  ASSERT_EQ(text.code, 0) << text.err;
+  EXPECT_NE(text.out.find("after 30"), std::string::npos) << text.out;
+  const auto json = kd({"--repeats", "20", "--budgets", "5,30,120", "--json"});
+  for (const Json& space : Json::parse(json.out).at("spaces")) {
+    const Json& regrets = space.at("regrets");
+    ASSERT_EQ(regrets.size(), 3u);
+    double before = HUGE_VAL;
+    for (const Json& regret : regrets) {
+      const double median = regret.at("median").get<double>();
+      EXPECT_LE(regret.at("lo").get<double>(), median);
+      EXPECT_GE(regret.at("hi").get<double>(), median);
+      EXPECT_LE(median, before);
+      before = median;
+    }
+    EXPECT_EQ(regrets[2].at("budget"), 120);
+    EXPECT_EQ(before, 0) << "the whole space was seen";
+  }
+  EXPECT_FALSE(Json::parse(kd({"--json"}).out).at("spaces")[0].contains("regrets"));
+}
+
+TEST_F(ReplayVerb, HasARegretOfNullWhereNothingValidWasFound) {
+  Json cache = cache_of("D", 0);
+  for (auto& [key, entry] : cache["cache"].items())
+    if (key != "8,2,3" && key != "32,4,0" && key != "32,4,1") entry["time"] = "RuntimeFailedConfig";
+  const fs::path file = spaces_ / "mostly_failed.json";
+  std::ofstream(file) << cache.dump();
+  const auto result = tests::run_cli({"replay", "--spaces", file.string(), "--strategy", "random",
+                                      "--repeats", "10", "--budgets", "1", "--json"});
+  ASSERT_EQ(result.code, 0) << result.err;
+  EXPECT_TRUE(Json::parse(result.out)["spaces"][0]["regrets"][0]["median"].is_null());
+}
+
 TEST_F(ReplayVerb, WritesOneSelfContainedPage) {
   const fs::path page = spaces_ / "page.html";
   ASSERT_EQ(kd({"--repeats", "3", "--html", page.string()}).code, 0);
@@ -114,6 +148,8 @@ TEST_F(ReplayVerb, RefusesWhatCannotBeMeant) {
   refused({"--repeats", "0"}, "--repeats");
   refused({"--repeats", "-3"}, "-3");
   refused({"--batch", "0"}, "--batch");
+  refused({"--budgets", "50,0"}, "--budgets");
+  refused({"--budgets", "many"}, "--budgets");
   refused({"--strategy", "climbing"}, "'tours', 'random'");
   refused({"--strategy", "random", "--warm"}, "warm start");
   std::ofstream(spaces_ / "made_up/C.json") << "{";

@@ -114,6 +114,11 @@ TEST(BodyForm, RefusesWhatCannotBeAKernel) {
   EXPECT_THROW(whole_source(kernel), base::Error);
 }
 
+TEST(Translate, RefusesListsWithAnEmptyPartAtTheVeryStart) {
+  for (const char* text : {"/,/", "int a,,b;"})
+    EXPECT_THROW(made(text), base::Error) << text;
+}
+
 // Damaged sources end in a message or a translation, never in a crash.
 TEST(Translate, SurvivesDamagedSources) {
   const std::string sound =

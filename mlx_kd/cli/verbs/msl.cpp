@@ -246,7 +246,7 @@ void add_run(CLI::App& parent) {
       ->required()
       ->delimiter(',');
   verb->add_option("--in", run->inputs,
-                   "NAME=rand|uniform|zeros|ones|arange|NUMBER:TYPE[:[SIZES]]");
+                   "NAME=rand|uniform|bits|zeros|ones|arange|NUMBERS:TYPE[:[SIZES]]");
   verb->add_option("--out", run->outputs, "NAME=TYPE:[SIZES]");
   verb->add_option("--group-bytes", run->request.group_bytes, "Bytes of each threadgroup argument");
   verb->add_option("--device", run->device, "simt");

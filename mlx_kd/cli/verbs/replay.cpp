@@ -1,5 +1,6 @@
 #include "mlx_kd/cli/replay.h"
 
+#include <cmath>
 #include <cstdio>
 #include <memory>
 
@@ -44,9 +45,38 @@ std::string text_of(const ReplayScores& scores) {
   return table_text(rows) + "mean " + with_interval(scores.mean, scores.lo, scores.hi) + "\n";
 }
 
+std::string percent_with_interval(const Regret& regret) {
+  const auto text = [](double share) {
+    return std::isfinite(share) ? archive::number(100 * share) : std::string("none valid");
+  };
+  return text(regret.median) + " [" + text(regret.lo) + ", " + text(regret.hi) + "]";
+}
+
+// A row a space, a column a budget; nothing where no budget was asked for.
+std::string regrets_text(const ReplayRequest& request, const ReplayScores& scores) {
+  if (request.budgets.empty()) return "";
+  std::vector<std::vector<std::string>> rows = {{"slower than the best, median %"}};
+  for (uint64_t budget : request.budgets) rows[0].push_back("after " + std::to_string(budget));
+  for (const SpaceScore& space : scores.spaces) {
+    rows.push_back({space.name});
+    for (const Regret& regret : space.regrets) rows.back().push_back(percent_with_interval(regret));
+  }
+  return "\n" + table_text(rows);
+}
+
+base::OrderedJson regrets_json(const std::vector<Regret>& regrets) {
+  base::OrderedJson result = base::OrderedJson::array();
+  for (const Regret& regret : regrets)  // an infinite one is written as null
+    result.push_back({{"budget", regret.budget},
+                      {"median", regret.median},
+                      {"lo", regret.lo},
+                      {"hi", regret.hi}});
+  return result;
+}
+
 base::OrderedJson json_of(const ReplayRequest& request, const ReplayScores& scores) {
   base::OrderedJson spaces = base::OrderedJson::array();
-  for (const SpaceScore& space : scores.spaces)
+  for (const SpaceScore& space : scores.spaces) {
     spaces.push_back({{"space", space.name},
                       {"points", space.points},
                       {"valid", space.valid},
@@ -54,6 +84,8 @@ base::OrderedJson json_of(const ReplayRequest& request, const ReplayScores& scor
                       {"score", space.score},
                       {"lo", space.lo},
                       {"hi", space.hi}});
+    if (!request.budgets.empty()) spaces.back()["regrets"] = regrets_json(space.regrets);
+  }
   return {{"strategy", request.strategy},
           {"repeats", request.repeats},
           {"seed", request.seed},
@@ -72,7 +104,7 @@ void replay(const ReplayOptions& options) {
   if (options.json)
     std::printf("%s\n", json_of(options.request, scores).dump(2, ' ', true).c_str());
   else
-    std::fputs(text_of(scores).c_str(), stdout);
+    std::fputs((text_of(scores) + regrets_text(options.request, scores)).c_str(), stdout);
 }
 
 }  // namespace
@@ -95,6 +127,10 @@ void add_replay(CLI::App& app) {
   verb->add_option("--batch", request.batch, "Evaluations proposed at once")
       ->capture_default_str()
       ->check(CLI::Range(1, 1024));
+  verb->add_option("--budgets", request.budgets,
+                   "Tell the regret after so many evaluations too: 50,200")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1000000));
   verb->add_flag("--warm", request.warm,
                  "Start each space with what the other spaces of its folder say");
   verb->add_option("--html", options->html, "Write the score curves to this file");

@@ -7,8 +7,10 @@
 #include "mlx_kd/cli/console.h"
 #include "mlx_kd/cli/progress.h"
 #include "mlx_kd/cli/signals.h"
+#include "mlx_kd/cli/size_options.h"
 #include "mlx_kd/cli/table.h"
 #include "mlx_kd/cli/verbs.h"
+#include "mlx_kd/kernels/table.h"
 
 namespace mlx_kd::cli {
 namespace {
@@ -16,7 +18,9 @@ namespace {
 struct Options {
   discover::RunRequest request;
   std::string dtype = "float16", out, bench_mode, time_budget;
+  std::string row_range;
   std::vector<std::string> shapes, warm_start;
+  SizeOptions sizes;
   bool json = false, quiet = false;
 };
 
@@ -50,6 +54,27 @@ void sort_shapes(Options& options) {
   }
 }
 
+// Sizes of a model or a log, where --shapes is left out or `auto`.
+void find_sizes(Options& options, const std::atomic<bool>* cancelled) {
+  const bool is_auto = options.shapes == std::vector<std::string>{"auto"};
+  if (!options.sizes.any()) {
+    if (is_auto)
+      base::misuse("cli",
+                   "--shapes auto asks for the sizes of a model: give --model-id or --shape-log");
+    return sort_shapes(options);
+  }
+  if (!options.shapes.empty() && !is_auto)
+    base::misuse("cli", "--shapes '" + options.shapes.front() +
+                            "' and a model or a shape log are given: choose one");
+  const spec::Op& op = kernels::find_op(options.request.op_name);
+  const SizeSource source = open_sizes(options.sizes, options.quiet, cancelled);
+  const std::string& id = options.sizes.model.model_id;
+  const std::string log = options.sizes.shape_log.empty() ? "" : "shape-log";
+  options.request.sizes = shapes::Sizes{
+      (id.empty() ? "" : "model:" + id) + (id.empty() || log.empty() ? "" : "+") + log,
+      chosen_sizes(suggestions(source, op, &options.request.dtype))};
+}
+
 std::string sureness(const discover::SizeResult& size) {
   if (!size.claim) return "no kernel passed";
   const auto& m = size.claim->metrics;
@@ -71,6 +96,26 @@ std::string outcome_table(const discover::RunOutcome& outcome) {
   return table_text(rows);
 }
 
+// "rows 1 to 512 with D=2048: rmsnorm_0123456789abcdef, faster than MLX at 1, 3, 12, ..."
+std::string range_text(const discover::RangeResult& range, const spec::Op& op) {
+  std::string text = op.dim_names.front() + " " + std::to_string(range.rows.lo) + " to " +
+                     std::to_string(range.rows.hi) + " with " + shapes::rest_of(op, range.dims) +
+                     ": " + range.candidate_id + ", faster than MLX at";
+  for (size_t i = 0; i < range.rows.sampled.size(); ++i)
+    text += (i ? ", " : " ") + std::to_string(range.rows.sampled[i]);
+  return text + "\n";
+}
+
+std::string ranges_text(const Options& options, const discover::RunOutcome& outcome) {
+  if (!options.request.row_range) return "";
+  if (outcome.ranges.empty())
+    return "no kernel was surely faster than MLX at two sampled row counts in a row: no range\n";
+  std::string text;
+  for (const auto& range : outcome.ranges)
+    text += range_text(range, kernels::find_op(options.request.op_name));
+  return text;
+}
+
 base::Json outcome_json(const discover::RunOutcome& outcome, const std::string& out) {
   base::Json result = {{"out", out},
                        {"evaluated", outcome.evaluated},
@@ -86,12 +131,17 @@ base::Json outcome_json(const discover::RunOutcome& outcome, const std::string& 
                   {"metrics", spec::to_json(size.claim->metrics)}});
     result["sizes"].push_back(row);
   }
+  for (const auto& range : outcome.ranges)
+    result["ranges"].push_back({{"shape", range.dims.json()},
+                                {"candidate_id", range.candidate_id},
+                                {"rows_range", {range.rows.lo, range.rows.hi}},
+                                {"rows_sampled", range.rows.sampled}});
   return result;
 }
 
 void print_outcome(const Options& options, const discover::RunOutcome& outcome) {
   if (options.json) return print(outcome_json(outcome, options.out).dump(2) + "\n");
-  print(outcome_table(outcome));
+  print(outcome_table(outcome) + ranges_text(options, outcome));
   std::fprintf(stderr,
                "%llu kernels tried, %llu correct and timed, in %s. Report: %s/report.html\n",
                static_cast<unsigned long long>(outcome.evaluated),
@@ -106,10 +156,11 @@ void print_outcome(const Options& options, const discover::RunOutcome& outcome) 
 }
 
 void execute(Options& options) {
-  sort_shapes(options);
   options.request.dtype = spec::parse_dtype(options.dtype);
   options.request.out = options.out;
   options.request.warm_start.assign(options.warm_start.begin(), options.warm_start.end());
+  if (!options.row_range.empty())
+    options.request.row_range = shapes::parse_row_range(options.row_range);
   if (!options.time_budget.empty())
     options.request.time_budget_s = parse_duration(options.time_budget);
   if (!options.bench_mode.empty())
@@ -117,7 +168,12 @@ void execute(Options& options) {
                  "[cli] --bench-mode %s is read and has no effect: the protocol pairs always\n",
                  options.bench_mode.c_str());
   discover::Interrupt interrupt;
-  const SignalWatch signals([&] { interrupt.raise(); });
+  std::atomic<bool> cancelled{false};
+  const SignalWatch signals([&] {
+    cancelled = true;
+    interrupt.raise();
+  });
+  find_sizes(options, &cancelled);
   discover::RunOutcome outcome;
   {
     Progress progress(options.request.budget, options.quiet);
@@ -206,12 +262,15 @@ void add_run(CLI::App& app) {
   verb->add_option("--device", request.device, "Where to run (kd devices lists them)")
       ->capture_default_str();
   verb->add_option("--shapes", options->shapes,
-                   "Sizes: a suite's name, rows=1,D=4096 (repeatable), or a JSON file; left out: "
-                   "the op's first suite");
+                   "Sizes: a suite's name, rows=1,D=4096 (repeatable), a JSON file, or auto (the "
+                   "model's); left out: the model's, else the op's first suite");
+  verb->add_option("--row-range", options->row_range,
+                   "Rows that one kernel shall serve, as 1:512: samples the ends and between");
   verb->add_flag("--resume", request.resume,
                  "Go on with the run in --out, or start it if there is none");
   verb->add_flag("--json", options->json, "The outcome as JSON on stdout");
   verb->add_flag("--quiet", options->quiet, "No progress");
+  add_size_options(*verb, options->sizes);
   add_search_options(*verb, *options);
   add_measuring_options(*verb, *options);
   verb->callback([options] { execute(*options); });

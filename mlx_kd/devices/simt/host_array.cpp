@@ -116,20 +116,36 @@ uint64_t name_hash(const std::string& name) {
   return hash;
 }
 
+// "40,53" -> {40, 53}; none if it is no list of numbers.
+std::vector<double> numbers_in(const std::string& text) {
+  std::vector<double> numbers;
+  for (const std::string& part : split(text, ',')) {
+    char* end = nullptr;
+    numbers.push_back(std::strtod(part.c_str(), &end));
+    if (part.empty() || *end) return {};
+  }
+  return numbers;
+}
+
+void fill_bits(HostArray& array, base::Random& random, const std::string& whole) {
+  if (array.type[0] != 'i' && array.type[0] != 'u')
+    misread(whole, "bits fills integers alone: use rand or uniform");
+  for (uint64_t& word : array.words) word = random.next();
+}
+
 void fill(HostArray& array, const std::string& how, uint64_t seed, const std::string& whole) {
   base::Random random(seed ^ name_hash(array.name));
-  char* end = nullptr;
-  const double number = std::strtod(how.c_str(), &end);
-  const bool fixed = !how.empty() && *end == '\0';
+  if (how == "bits") return fill_bits(array, random, whole);
+  const std::vector<double> numbers = numbers_in(how);
   const bool known = how == "rand" || how == "uniform" || how == "zeros" || how == "ones" ||
-                     how == "arange" || fixed;
-  if (!known) misread(whole, "fill with rand, uniform, zeros, ones, arange or a number");
+                     how == "arange" || !numbers.empty();
+  if (!known) misread(whole, "fill with rand, uniform, bits, zeros, ones, arange or numbers");
   for (size_t i = 0; i < array.elements(); ++i)
     array.set(i, how == "rand"      ? normal(random)
                  : how == "uniform" ? random.uniform()
                  : how == "arange"  ? static_cast<double>(i)
                  : how == "ones"    ? 1.0
-                 : fixed            ? number
+                 : !numbers.empty() ? numbers[i % numbers.size()]
                                     : 0.0);
 }
 
@@ -203,17 +219,18 @@ HostArray parse_output(const std::string& text) {
 
 std::string host_type(const std::string& metal_type) {
   static const std::map<std::string, std::string> names = {
-      {"float", "f32"},        {"half", "f16"},          {"bfloat", "bf16"},
-      {"char", "i8"},          {"uchar", "u8"},          {"short", "i16"},
-      {"ushort", "u16"},       {"int", "i32"},           {"uint", "u32"},
-      {"long", "i64"},         {"ulong", "u64"},         {"bool", "bool"},
-      {"int8_t", "i8"},        {"uint8_t", "u8"},        {"int16_t", "i16"},
-      {"uint16_t", "u16"},     {"int32_t", "i32"},       {"uint32_t", "u32"},
-      {"int64_t", "i64"},      {"uint64_t", "u64"},      {"float16_t", "f16"},
-      {"bfloat16_t", "bf16"},  {"size_t", "u64"},        {"atomic_int", "i32"},
-      {"atomic_uint", "u32"},  {"atomic_float", "f32"},  {"atomic<int>", "i32"},
-      {"atomic<uint>", "u32"}, {"atomic<float>", "f32"}, {"atomic<ulong>", "u64"},
-      {"unsigned", "u32"},     {"unsigned int", "u32"}};
+      {"float", "f32"},         {"half", "f16"},          {"bfloat", "bf16"},
+      {"char", "i8"},           {"uchar", "u8"},          {"short", "i16"},
+      {"ushort", "u16"},        {"int", "i32"},           {"uint", "u32"},
+      {"long", "i64"},          {"ulong", "u64"},         {"bool", "bool"},
+      {"int8_t", "i8"},         {"uint8_t", "u8"},        {"int16_t", "i16"},
+      {"uint16_t", "u16"},      {"int32_t", "i32"},       {"uint32_t", "u32"},
+      {"int64_t", "i64"},       {"uint64_t", "u64"},      {"float16_t", "f16"},
+      {"bfloat16_t", "bf16"},   {"size_t", "u64"},        {"atomic_int", "i32"},
+      {"atomic_uint", "u32"},   {"atomic_float", "f32"},  {"atomic<int>", "i32"},
+      {"atomic<uint>", "u32"},  {"atomic_ulong", "u64"},  {"atomic_bool", "bool"},
+      {"atomic<float>", "f32"}, {"atomic<ulong>", "u64"}, {"unsigned", "u32"},
+      {"unsigned int", "u32"}};
   std::string name = metal_type;
   if (name.compare(0, 7, "packed_") == 0) name = name.substr(7);
   if (const auto found = names.find(name); found != names.end()) return found->second;

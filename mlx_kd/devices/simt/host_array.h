@@ -21,9 +21,10 @@ struct HostArray {
   void set(size_t i, double value);  // rounded as the type needs
 };
 
-// NAME=FILL:TYPE[:SHAPE], with FILL rand (normal), uniform (0 to 1), zeros, ones, arange or a
-// number. Values depend on the seed and the name alone. Misuse for anything else, for a shape whose
-// bytes overflow 2^40, and for a type that is not listed.
+// NAME=FILL:TYPE[:SHAPE], with FILL rand (normal), uniform (0 to 1), bits (any integer), zeros,
+// ones, arange, a number, or several with commas between, which repeat. Values depend on the seed
+// and the name alone. Misuse for anything else, for a shape whose bytes overflow 2^40, and for a
+// type that is not listed.
 HostArray parse_array(const std::string& text, uint64_t seed);
 
 // NAME=TYPE:SHAPE, filled with 0.

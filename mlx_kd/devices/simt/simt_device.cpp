@@ -30,7 +30,7 @@ class SimtDevice final : public Device {
   SimtDevice() : id_(make_id()) {}
 
   const spec::DeviceId& id() const override { return id_; }
-  std::string language() const override { return "metal"; }
+  std::vector<std::string> languages() const override { return {"metal"}; }
 
   Artifact compile(const spec::Candidate& candidate, double timeout_s) const override {
     return compiler().compile(text_of(candidate), candidate.op_name, timeout_s);

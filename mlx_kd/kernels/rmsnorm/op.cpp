@@ -1,7 +1,11 @@
 #include <mlx/fast.h>
 
 #include "mlx_kd/kernels/cpu_space.h"
+<<<<<<< HEAD
 #include "mlx_kd/kernels/metal_space.h"
+=======
+#include "mlx_kd/kernels/model_sizes.h"
+>>>>>>> main
 #include "mlx_kd/kernels/reference64.h"
 #include "mlx_kd/kernels/sizes.h"
 #include "mlx_kd/kernels/special.h"
@@ -78,6 +82,11 @@ spec::Op make_rmsnorm() {
                rows_suite("glm_flash_decode", kDecodeRows, 2048)};
   op.complete = [](const Dims& dims) {
     return Dims{{"rows", dims.at("rows")}, {"D", dims.at("D")}};
+  };
+  op.of_model = [](const spec::ModelConfig& config) {
+    std::vector<spec::ModelSizes> result = attention_norms(config);
+    result.insert(result.begin(), hidden_norm(config));
+    return result;
   };
   op.cost = [](const Dims& dims, Dtype dtype) {
     const auto d = static_cast<double>(dims.at("D")), n = d * static_cast<double>(dims.at("rows"));

@@ -6,6 +6,7 @@
 
 #include "mlx_kd/kernels/cpu_space.h"
 #include "mlx_kd/kernels/metal_space.h"
+#include "mlx_kd/kernels/model_sizes.h"
 #include "mlx_kd/kernels/reference64.h"
 #include "mlx_kd/kernels/sizes.h"
 #include "mlx_kd/kernels/special.h"
@@ -116,6 +117,9 @@ spec::Op make_rmsnorm_residual() {
                rows_suite("lfm2_decode", kDecodeRows, 2048)};
   op.complete = [](const Dims& dims) {
     return Dims{{"rows", dims.at("rows")}, {"D", dims.at("D")}};
+  };
+  op.of_model = [](const spec::ModelConfig& config) {
+    return std::vector<spec::ModelSizes>{hidden_norm(config)};
   };
   op.cost = [](const Dims& dims, Dtype dtype) {
     const auto d = static_cast<double>(dims.at("D")), n = d * static_cast<double>(dims.at("rows"));

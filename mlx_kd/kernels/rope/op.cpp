@@ -7,6 +7,7 @@
 #include "mlx_kd/kernels/cpu_space.h"
 #include "mlx_kd/kernels/metal_space.h"
 #include "mlx_kd/kernels/reference64.h"
+#include "mlx_kd/kernels/rope/model_sizes.h"
 #include "mlx_kd/kernels/table.h"
 
 namespace mlx_kd::kernels {
@@ -216,6 +217,7 @@ spec::Op make_rope() {
                {"glm_flash_decode", sizes({1}, {24, 32, 40}, 128)},
                {"glm_mla_decode", sizes({1, 2, 4}, {20}, 512)}};
   op.complete = complete;
+  op.of_model = rope::model_sizes;
   op.cost = cost;
   op.mlx = mlx_form;
   op.reference = reference;

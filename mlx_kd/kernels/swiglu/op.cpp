@@ -7,6 +7,7 @@
 #include "mlx_kd/kernels/metal_space.h"
 #include "mlx_kd/kernels/reference64.h"
 #include "mlx_kd/kernels/sizes.h"
+#include "mlx_kd/kernels/swiglu/model_sizes.h"
 #include "mlx_kd/kernels/table.h"
 
 namespace mlx_kd::kernels {
@@ -143,6 +144,7 @@ spec::Op make_swiglu() {
     const int64_t rows = dims.at("rows"), d = dims.at("D");
     return Dims{{"rows", rows}, {"D", d}, {"N", rows * d}};
   };
+  op.of_model = swiglu::model_sizes;
   op.cost = [](const Dims& dims, Dtype dtype) {
     const auto n = static_cast<double>(dims.at("N"));
     return spec::Cost{3 * n * static_cast<double>(spec::size_of(dtype)), 14 * n};

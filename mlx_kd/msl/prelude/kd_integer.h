@@ -57,7 +57,9 @@ KD_FN constexpr long mulhi(long a, long b) {
 }
 template <class A, kd_if<kd_is_number<A>> = 0>
 KD_FN constexpr A madhi(A a, A b, A c) { return A(mulhi(a, b) + c); }
-KD_FN constexpr int mul24(int a, int b) { return int((uint(a) << 8 >> 8) * (uint(b) << 8 >> 8)); }
+KD_FN constexpr int mul24(int a, int b) {
+  return int(uint(int(uint(a) << 8) >> 8) * uint(int(uint(b) << 8) >> 8));
+}
 KD_FN constexpr uint mul24(uint a, uint b) { return (a & 0xffffffu) * (b & 0xffffffu); }
 KD_FN constexpr uint mad24(uint a, uint b, uint c) { return mul24(a, b) + c; }
 KD_FN constexpr int mad24(int a, int b, int c) { return int(uint(mul24(a, b)) + uint(c)); }

@@ -1,0 +1,45 @@
+# Fuzzers: tests/fuzz/<name>_fuzz.cpp becomes the program fuzz_<name>, built where
+# MLX_KD_BUILD_FUZZERS is on. Each file defines LLVMFuzzerTestOneInput and names the rooms that it
+# needs in its first line: "// rooms: msl packs".
+#
+# libFuzzer belongs to clang, so the whole build has to use it:
+#   cmake -B build/fuzz -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=RelWithDebInfo
+#         -DMLX_KD_BUILD_FUZZERS=ON -DMLX_KD_BUILD_TESTS=OFF
+#   ninja -C build/fuzz fuzz_msl && build/fuzz/fuzz_msl -runs=1000000 -rss_limit_mb=1024
+option(MLX_KD_BUILD_FUZZERS "Build the fuzzers of tests/fuzz (needs clang)" OFF)
+
+# All rooms are built with the address and undefined-behaviour sanitizers and with coverage: call it
+# before the rooms are made.
+function(mlx_kd_fuzzers_prepare)
+  if(NOT MLX_KD_BUILD_FUZZERS)
+    return()
+  endif()
+  if(NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    message(FATAL_ERROR "[cmake] fuzzers need clang's libFuzzer: pass -DCMAKE_CXX_COMPILER=clang++")
+  endif()
+  set(flags -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
+  add_compile_options(${flags})
+  add_link_options(-fsanitize=address,undefined)
+endfunction()
+
+# mlx_kd_fuzzers(): one program a file of tests/fuzz. Call it behind the rooms.
+function(mlx_kd_fuzzers)
+  if(NOT MLX_KD_BUILD_FUZZERS)
+    return()
+  endif()
+  file(GLOB files CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/fuzz/*_fuzz.cpp")
+  foreach(file ${files})
+    get_filename_component(name "${file}" NAME_WE)
+    string(REGEX REPLACE "_fuzz$" "" name "${name}")
+    file(STRINGS "${file}" first LIMIT_COUNT 1)
+    if(NOT first MATCHES "^// rooms: ([a-z ]+)$")
+      message(FATAL_ERROR "[cmake] ${file}: the first line must name its rooms, as '// rooms: msl packs'")
+    endif()
+    string(REPLACE " " ";mlx_kd_" rooms "mlx_kd_${CMAKE_MATCH_1}")
+    add_executable(fuzz_${name} "${file}")
+    target_include_directories(fuzz_${name} PRIVATE "${PROJECT_SOURCE_DIR}")
+    target_link_libraries(fuzz_${name} PRIVATE ${rooms})
+    target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+    mlx_kd_warnings(fuzz_${name})
+  endforeach()
+endfunction()

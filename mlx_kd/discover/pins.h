@@ -1,0 +1,24 @@
+// From a claim to the entry of a pack.
+#pragma once
+
+#include "mlx_kd/devices/device.h"
+#include "mlx_kd/evaluate/evaluator.h"
+#include "mlx_kd/packs/entry.h"
+
+namespace mlx_kd::discover {
+
+// Where and how a claim was made.
+struct Measuring {
+  const spec::Op* op;
+  const devices::Device* device;
+  const evaluate::Evaluator* evaluator;
+};
+
+packs::Entry pin_of(const Measuring& where, const spec::Candidate& candidate,
+                    const evaluate::Claim& claim);
+
+// The candidate that an entry was made from, for the op as it is now. Misuse (room discover) if the
+// op has no such kernel any more, or the entry is damaged.
+spec::Candidate candidate_of(const packs::Entry& entry, const spec::Op& op);
+
+}  // namespace mlx_kd::discover

@@ -1,0 +1,160 @@
+#include "mlx_kd/discover/revalidate.h"
+
+#include <algorithm>
+#include <map>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/base/files.h"
+#include "mlx_kd/discover/pinned_group.h"
+#include "mlx_kd/kernels/table.h"
+#include "mlx_kd/packs/merge.h"
+
+namespace mlx_kd::discover {
+namespace {
+
+namespace fs = std::filesystem;
+using Kind = Revalidated::Kind;
+
+// Messages of lower rooms, without the room.
+std::string reason_of(const base::Error& error) {
+  const std::string text = error.what();
+  const size_t room_end = text.find("] ");
+  return room_end == text.npos ? text : text.substr(room_end + 2);
+}
+
+void check(const packs::Pack& pack) {
+  if (pack.entries.empty())
+    base::misuse("discover", "the pack has no entries: install a run into it first");
+  for (const auto& entry : pack.entries)
+    if (packs::is_null(entry))
+      base::misuse("discover", "the times of " + packs::title(entry) +
+                                   " were invented by the null device: measure on a real one");
+}
+
+// The device here whose kernels are in the language; nullptr if there is none that measures.
+class Devices {
+ public:
+  std::shared_ptr<const devices::Device> find(const std::string& language) {
+    const auto [at, is_new] = known_.try_emplace(language);
+    if (!is_new) return at->second;
+    for (const auto& report : devices::list_devices()) {
+      if (!report.available || report.kind == "null" || report.kind == "simt") continue;
+      const auto device = devices::open_device(report.kind);
+      if (device->language() == language) return at->second = device;
+    }
+    return nullptr;
+  }
+
+ private:
+  std::map<std::string, std::shared_ptr<const devices::Device>> known_;
+};
+
+// Entries of one op, type and device are measured together.
+using Groups = std::map<std::tuple<std::string, std::string, std::string>, PinnedGroup>;
+
+void sort_in(const packs::Entry& entry, size_t index, Devices& devices, Groups& groups) {
+  const auto device = devices.find(entry.language);
+  if (!device)
+    base::misuse("discover",
+                 "no device here runs kernels in '" + entry.language.substr(0, 20) + "'");
+  const spec::Op& op = kernels::find_op(entry.key.op_name);
+  const auto key = std::make_tuple(device->id().kind, op.name, entry.key.dtype);
+  const auto at = groups.try_emplace(key, op, device, entry.key.dtype).first;
+  at->second.add(entry, index);
+}
+
+// A pin of this very device and target is taken over; others stay beside what was found for them.
+bool is_of(const packs::Entry& entry, const spec::DeviceId& device) {
+  return entry.key.device_arch == device.arch && entry.key.device_name == device.name &&
+         base::canonical_json(entry.target) == base::canonical_json(device.target);
+}
+
+Groups sort_in(const packs::Pack& pack, Revalidation& result) {
+  Devices devices;
+  Groups groups;
+  for (size_t i = 0; i < pack.entries.size(); ++i) {
+    result.entries.push_back({Kind::kept, pack.entries[i], {}, ""});
+    try {
+      sort_in(pack.entries[i], i, devices, groups);
+    } catch (const base::Error& error) {
+      result.entries[i].why = reason_of(error);
+    }
+  }
+  return groups;
+}
+
+// What the new pack holds: what was measured, and of the old one what that does not take over.
+packs::Pack pack_of(const packs::Pack& before, const packs::Pack& measured,
+                    const std::vector<bool>& stays) {
+  packs::Pack result = before;
+  result.entries = measured.entries;
+  const auto is_measured = [&](const packs::Entry& entry) {
+    return std::any_of(measured.entries.begin(), measured.entries.end(),
+                       [&](const packs::Entry& found) { return packs::same_pin(found, entry); });
+  };
+  for (size_t i = 0; i < before.entries.size(); ++i)
+    if (stays[i] && !is_measured(before.entries[i])) result.entries.push_back(before.entries[i]);
+  if (measured.runtime.empty()) return result;
+  result.runtime = result.entries.size() > measured.entries.size()
+                       ? packs::mixed_runtime(before.runtime, measured.runtime)
+                       : measured.runtime;
+  return result;
+}
+
+}  // namespace
+
+std::string name_of(Kind kind) {
+  switch (kind) {
+    case Kind::proved:
+      return "proved";
+    case Kind::replaced:
+      return "replaced";
+    case Kind::dropped:
+      return "dropped";
+    case Kind::kept:
+      return "kept";
+  }
+  return "";
+}
+
+Revalidation revalidate(const packs::Pack& pack, uint64_t seed, Listener& listener,
+                        Interrupt& interrupt) {
+  check(pack);
+  Revalidation result;
+  Groups groups = sort_in(pack, result);
+  packs::Pack measured;
+  std::vector<bool> stays(pack.entries.size(), true);
+  for (auto& [key, group] : groups) {
+    group.measure(seed, listener, interrupt);
+    if ((result.interrupted = interrupt.raised())) return result;
+    for (size_t index : group.members()) {
+      result.entries[index] = group.outcome(index);
+      stays[index] = !is_of(pack.entries[index], group.device().id());
+    }
+    const auto& found = group.entries();
+    measured.entries.insert(measured.entries.end(), found.begin(), found.end());
+    measured.runtime = measured.runtime.empty()
+                           ? group.runtime()
+                           : packs::mixed_runtime(measured.runtime, group.runtime());
+  }
+  result.pack = pack_of(pack, measured, stays);
+  return result;
+}
+
+std::optional<fs::path> write_revalidated(const Revalidation& result, const fs::path& input,
+                                          const fs::path& output) {
+  packs::check_output(output);
+  const auto lock = base::FileLock::take(output.string() + ".lock", "discover");
+  std::error_code ignored;
+  std::optional<fs::path> old;
+  if (fs::equivalent(input, output, ignored)) {
+    old = output.string() + ".old";
+    for (int i = 2; fs::exists(*old, ignored); ++i)
+      old = output.string() + ".old" + std::to_string(i);
+    base::write_file_atomically(*old, base::read_file(input, "discover"), "discover");
+  }
+  packs::write_pack(output, result.pack);
+  return old;
+}
+
+}  // namespace mlx_kd::discover

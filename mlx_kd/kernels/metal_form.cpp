@@ -1,0 +1,126 @@
+#include "mlx_kd/kernels/metal_form.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/base/sha256.h"
+#include "mlx_kd/msl/kernel_body.h"
+#include "mlx_kd/msl/parser.h"
+
+namespace mlx_kd::kernels {
+namespace {
+
+constexpr int64_t kLeastDeviceElements = 8;
+constexpr int64_t kThreads = 256;  // where launch_params name none
+
+std::string float_text(double value) {
+  char text[40];
+  const auto end = std::to_chars(text, text + sizeof text, value).ptr;
+  std::string result(text, end);
+  if (result.find_first_of(".e") == std::string::npos) result += ".0";
+  return result + "f";
+}
+
+std::map<std::string, std::string> numbers_of(const spec::Op& op, const spec::Dims& dims,
+                                              const std::vector<double>& params) {
+  std::map<std::string, std::string> result;
+  for (const auto& [name, value] : dims.items()) result[name] = std::to_string(value);
+  for (size_t i = 0; i < op.runtime_inputs.size(); ++i)
+    result[op.runtime_inputs[i].name] = float_text(params.at(i));
+  return result;
+}
+
+msl::PreprocessOptions macros_of(const spec::Candidate& candidate) {
+  msl::PreprocessOptions options;
+  options.defines["KD_DTYPE"] = std::to_string(static_cast<int>(candidate.dtype));
+  for (const auto& [name, value] : candidate.knobs.items())
+    if (!candidate.launch_params.contains(name)) options.defines[name] = std::to_string(value);
+  return options;
+}
+
+int64_t positive(const base::Json& params, const char* name, int64_t otherwise) {
+  const auto found = params.find(name);
+  if (found == params.end()) return otherwise;
+  if (!found->is_number_integer() || found->get<int64_t>() < 1)
+    base::misuse("kernels", std::string("launch setting '") + name + "' is " + found->dump() +
+                                ": it must be a whole number above 0");
+  return found->get<int64_t>();
+}
+
+std::string kind_of(const base::Json& params) {
+  const auto found = params.find("launch_kind");
+  return found != params.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+int64_t dim_of(const spec::Dims& dims, const char* name) {
+  if (!dims.has(name))
+    base::misuse("kernels", std::string("the size has no '") + name + "': " + dims.text());
+  return dims.at(name);
+}
+
+// The launch of the first version that an op's kernels were made for.
+const char* first_kind(const std::string& op_name) {
+  if (op_name == "rmsnorm") return "rmsnorm_rows_tg";
+  if (op_name == "rmsnorm_residual") return "rmsnorm_residual_rows_tg";
+  if (op_name == "swiglu") return "swiglu_flat";
+  return op_name == "rope" ? "rope_decode_pos" : "";
+}
+
+base::Json launch_params_of(const spec::Candidate& candidate, const spec::Launch& launch,
+                            const spec::Dims& dims) {
+  base::Json params = candidate.launch_params;
+  params["threadgroup_x"] = launch.group[0];
+  params["launch_kind"] = first_kind(candidate.op_name);
+  if (params["launch_kind"] == "swiglu_flat") {
+    params["vec_width"] = candidate.knobs.at("VEC");
+    params["unroll"] = candidate.knobs.at("UNROLL");
+  }
+  if (body_launch(params, dims, 0).grid == launch.grid) return params;
+  params["launch_kind"] = "grid";
+  params["grid_x"] = launch.grid[0];
+  return params;
+}
+
+bool has_small_input(const spec::Op& op, const spec::Dims& dims) {
+  return std::any_of(op.inputs.begin(), op.inputs.end(), [&](const spec::Port& port) {
+    return spec::element_count(port.shape(dims)) < kLeastDeviceElements;
+  });
+}
+
+}  // namespace
+
+std::optional<spec::Candidate> body_form(const spec::Op& op, const spec::Candidate& candidate,
+                                         const spec::Dims& dims,
+                                         const std::vector<double>& params) {
+  if (has_small_input(op, dims)) return std::nullopt;
+  const msl::Unit unit = msl::parse(op.name + ".metal", candidate.source, macros_of(candidate));
+  spec::Candidate result = candidate;
+  result.source = msl::body_of(unit, candidate.func_name, numbers_of(op, dims, params));
+  result.func_name += "_" + base::sha256_hex(result.source).substr(0, 8);
+  const spec::Launch launch = spec::variant_of(op, candidate).launch(dims, candidate.knobs);
+  result.launch_params = launch_params_of(candidate, launch, dims);
+  return result;
+}
+
+spec::Launch body_launch(const base::Json& params, const spec::Dims& dims, int64_t elements) {
+  const int64_t group = positive(params, "threadgroup_x", kThreads);
+  const std::string kind = kind_of(params);
+  int64_t threads = elements;
+  if (kind == "rmsnorm_rows_tg" || kind == "rmsnorm_residual_rows_tg") {
+    threads = dim_of(dims, "rows") * group;
+  } else if (kind == "swiglu_flat") {
+    const int64_t each = positive(params, "vec_width", 1) * positive(params, "unroll", 1);
+    threads = (dims.value_or("N", elements) + each - 1) / each;
+  } else if (kind == "rope_decode_pos") {
+    threads = dim_of(dims, "B") * (dim_of(dims, "H_Q") + 1) * dim_of(dims, "D_OUT");
+  } else {
+    threads = positive(params, "grid_x", elements);
+  }
+  spec::Launch launch;
+  launch.grid[0] = std::max<int64_t>(1, threads);
+  launch.group[0] = std::min(group, launch.grid[0]);
+  return launch;
+}
+
+}  // namespace mlx_kd::kernels

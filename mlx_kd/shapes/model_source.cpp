@@ -1,0 +1,111 @@
+#include "mlx_kd/shapes/model_source.h"
+
+#include <cstdlib>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/base/files.h"
+#include "mlx_kd/shapes/hub_cache.h"
+#include "mlx_kd/shapes/hub_download.h"
+
+namespace mlx_kd::shapes {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr uint64_t kMaxConfigBytes = uint64_t(16) << 20;
+constexpr const char* kName = "config.json";
+
+std::string shown(const std::string& text) {
+  return "'" + text.substr(0, 120) + "'";
+}
+
+bool starts_with(const std::string& text, const char* start) {
+  return text.rfind(start, 0) == 0;
+}
+
+bool looks_like_a_path(const std::string& id) {
+  return starts_with(id, "/") || starts_with(id, "./") || starts_with(id, "../") ||
+         starts_with(id, "~") || id == "." || id == ".." || id.find('\\') != id.npos ||
+         (id.size() > 5 && id.substr(id.size() - 5) == ".json") ||
+         std::count(id.begin(), id.end(), '/') > 1;
+}
+
+// Letters, digits, "-", "_" and "."; the hub forbids "--" and "..", which name folders of the
+// cache.
+bool is_id_part(const std::string& part) {
+  constexpr const char* kAllowed =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+  return !part.empty() && part.find_first_not_of(kAllowed) == part.npos &&
+         part.find("--") == part.npos && part.find("..") == part.npos &&
+         std::string("-.").find(part.front()) == std::string::npos &&
+         std::string("-.").find(part.back()) == std::string::npos;
+}
+
+void check_id(const std::string& id) {
+  const size_t slash = id.find('/');
+  const bool good = id.size() <= 96 && (slash == id.npos ? is_id_part(id)
+                                                         : is_id_part(id.substr(0, slash)) &&
+                                                               is_id_part(id.substr(slash + 1)));
+  if (!good)
+    base::misuse("shapes", shown(id) +
+                               " is no model: give a folder, a config.json, or an id such as "
+                               "mlx-community/Qwen3-30B-A3B-4bit");
+}
+
+void check_revision(const std::string& revision) {
+  bool good = !revision.empty() && revision.size() <= 200 && revision.find("..") == revision.npos &&
+              revision.front() != '/' && revision.back() != '/';
+  for (unsigned char c : revision)
+    good = good && (std::isalnum(c) || c == '-' || c == '_' || c == '.' || c == '/' || c == '+');
+  if (!good)
+    base::misuse("shapes", shown(revision) +
+                               " is no revision: give a branch, a tag or a commit of the model");
+}
+
+std::optional<ModelFile> find_local(const std::string& given) {
+  const char* home = std::getenv("HOME");
+  const fs::path path = starts_with(given, "~/") && home ? home + given.substr(1) : given;
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) {
+    if (!fs::exists(path / kName, ignored))
+      base::misuse("shapes", "there is no config.json in " + path.string() +
+                                 ": give the folder of a model in Hugging Face's form");
+    return ModelFile{path / kName, ""};
+  }
+  if (fs::exists(path, ignored)) return ModelFile{path, ""};
+  if (looks_like_a_path(given))
+    base::misuse("shapes",
+                 "there is no " + path.string() + ": give a model's folder or config.json");
+  return std::nullopt;
+}
+
+[[noreturn]] void misuse_not_cached(const ModelRequest& request, const HubSettings& settings) {
+  const std::string why =
+      request.local_files_only ? "--local-files-only is given" : "HF_HUB_OFFLINE is set";
+  base::misuse("shapes", "the cache " + settings.cache.string() + " holds no config.json of " +
+                             shown(request.model_id) + " at revision " + shown(request.revision) +
+                             ", and " + why + ": allow the network once, or give a folder");
+}
+
+}  // namespace
+
+ModelFile find_config(const ModelRequest& request, const HubSettings& settings,
+                      const FetchWatch& watch) {
+  if (request.model_id.empty())
+    base::misuse("shapes", "--model-id is empty: give a folder or an id such as Qwen/Qwen3-0.6B");
+  if (const auto local = find_local(request.model_id)) return *local;
+  check_id(request.model_id);
+  check_revision(request.revision);
+  const CachedModel model(settings.cache, request.model_id);
+  if (const auto commit = model.commit_of(request.revision))
+    if (const auto file = model.file(*commit, kName)) return {*file, *commit};
+  if (request.local_files_only || settings.offline) misuse_not_cached(request, settings);
+  return fetch(request, kName, model, settings, watch);
+}
+
+spec::ModelConfig read_config(const ModelFile& file) {
+  const std::string path = file.path.string();
+  return {base::parse_json(base::read_file(path, "shapes", kMaxConfigBytes), "shapes", path), path};
+}
+
+}  // namespace mlx_kd::shapes

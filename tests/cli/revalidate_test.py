@@ -1,0 +1,163 @@
+"""kd revalidate: pins of another MLX are proved and timed again, and nothing is lost."""
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+KD = os.environ["MLX_KD_PROGRAM"]
+
+
+def kd(*arguments, code=0):
+    result = subprocess.run([KD, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+    assert result.returncode == code, result.stderr
+    return result
+
+
+class Revalidate(unittest.TestCase):
+    """A small run on this CPU gives pins; each test changes a copy of them."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.temp = tempfile.TemporaryDirectory(prefix="kd_revalidate_")
+        cls.addClassCleanup(cls.temp.cleanup)
+        run = Path(cls.temp.name) / "run"
+        kd("run", "--op", "rmsnorm", "--budget", "2", "--out", run, "--quiet", "--finalists", "1",
+           "--shapes", "rows=1,D=64", "--row-range", "1:3")
+        cls.fresh = json.loads((run / "best_kernels.json").read_text())
+        if len(cls.fresh["entries"]) < 2:
+            raise unittest.SkipTest("this CPU's kernels are not surely faster than MLX")
+
+    def setUp(self):
+        self.pins = Path(self.temp.name) / f"{self.id()}.json"
+
+    def write(self, **changes):
+        """The pins as MLX 0.30.0 would have them; changes: number of an entry -> function of it."""
+        pack = json.loads(json.dumps(self.fresh))
+        for entry in pack["entries"]:
+            entry["key"]["mlx_version"] = "0.30.0"
+        for number, change in changes.items():
+            change(pack["entries"][int(number[1:])])
+        self.pins.write_text(json.dumps(pack))
+        return self.pins.read_text()
+
+    def revalidate(self, *options):
+        self.answer = json.loads(kd("revalidate", self.pins, "--json", "--quiet", *options).stdout)
+        return [entry["outcome"] for entry in self.answer["entries"]]
+
+    def entries(self, path=None):
+        return json.loads((path or self.pins).read_text())["entries"]
+
+    def test_pins_of_another_mlx_become_pins_of_this_one(self):
+        before = self.write(_0=lambda entry: entry.update(mine="stays"))
+        self.assertEqual(self.revalidate(), ["proved"] * 2)
+        now = self.entries()
+        self.assertEqual([e["key"] for e in now], [e["key"] for e in self.fresh["entries"]])
+        self.assertEqual([e["candidate_id"] for e in now], [e["candidate_id"] for e in self.fresh["entries"]])
+        self.assertEqual(now[0]["mine"], "stays")
+        self.assertTrue(all(e["metrics"]["speedup_lo"] > 1 for e in now))
+        self.assertEqual([e.get("rows_range") for e in now], [e.get("rows_range") for e in self.fresh["entries"]])
+        old = Path(self.answer["old"])
+        self.assertEqual(old.read_text(), before)
+        self.revalidate()
+        self.assertNotEqual(Path(self.answer["old"]), old)
+        self.assertEqual(old.read_text(), before)
+
+    def test_what_is_wrong_now_is_dropped_and_named(self):
+        def break_it(entry):
+            entry["source"] = "int broken("
+            entry.pop("rows_range", None)
+        self.write(_0=break_it, _1=lambda entry: entry.pop("rows_range", None))
+        self.assertEqual(self.revalidate(), ["dropped", "proved"])
+        self.assertIn("error", self.answer["entries"][0]["why"])
+        self.assertEqual(len(self.entries()), 1)
+
+    def test_a_range_that_no_longer_holds_is_not_stated(self):
+        def break_it(entry):
+            entry["source"] = "int broken("
+        def only_the_range(entry):
+            entry["source"] = entry["source"] + "// another kernel\n"
+        ranged = next(i for i, entry in enumerate(self.fresh["entries"]) if "rows_range" in entry)
+        self.write(**{f"_{ranged}": break_it, f"_{1 - ranged}": only_the_range})
+        self.assertEqual(sorted(self.revalidate()), ["dropped", "proved"])
+        self.assertEqual([entry.get("rows_range") for entry in self.entries()], [None])
+
+    def test_what_cannot_be_measured_here_stays_as_it_was(self):
+        def to_cuda(entry):
+            entry["language"] = "cuda"
+            entry["key"]["device_arch"] = "sm_90"
+        def to_other_op(entry):
+            entry["key"]["op_name"] = "no_such_op"
+        before = self.write(_0=to_cuda, _1=to_other_op)
+        outcomes = self.revalidate()
+        if "proved" in outcomes + ["dropped"] and "kept" not in outcomes:
+            self.skipTest("this machine has a GPU")
+        self.assertEqual(outcomes[1], "kept")
+        self.assertIn("no_such_op", self.answer["entries"][1]["why"])
+        self.assertIn(json.loads(before)["entries"][1]["key"], [entry["key"] for entry in self.entries()])
+
+    def test_pins_of_another_device_are_tried_here_and_kept_for_it(self):
+        def elsewhere(entry):
+            entry["key"]["device_name"] = "Another CPU"
+        self.write(_0=elsewhere)
+        self.assertEqual(self.revalidate(), ["proved"] * 2)
+        names = sorted(entry["key"]["device_name"] == "Another CPU" for entry in self.entries())
+        self.assertEqual(names, [False, False, True])
+
+    def test_another_file_is_written_when_asked(self):
+        before = self.write()
+        out = Path(self.temp.name) / "out.json"
+        self.revalidate("--output", out)
+        self.assertIsNone(self.answer["old"])
+        self.assertEqual(self.pins.read_text(), before)
+        self.assertEqual(len(self.entries(out)), 2)
+
+    def test_ctrl_c_leaves_the_file_as_it_was(self):
+        before = self.write()
+        process = subprocess.Popen([KD, "revalidate", self.pins], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertIn(b"proving", process.stderr.readline())
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130)
+        self.assertEqual(self.pins.read_text(), before)
+
+
+class BadInput(unittest.TestCase):
+    def setUp(self):
+        temp = tempfile.TemporaryDirectory(prefix="kd_revalidate_")
+        self.addCleanup(temp.cleanup)
+        self.pins = Path(temp.name) / "pins.json"
+
+    def refuses(self, text, word, *options):
+        if text is not None:
+            self.pins.write_text(text)
+        result = kd("revalidate", self.pins, *options, code=2)
+        self.assertIn(word, result.stderr)
+        self.assertEqual(result.stdout, "")
+        self.assertEqual([path.name for path in self.pins.parent.iterdir()], ["pins.json"] if text is not None else [])
+
+    def test_what_is_no_pack(self):
+        self.refuses(None, "pins.json")
+        self.refuses("{", "not JSON")
+        self.refuses("{}", "no pack")
+        self.refuses('{"schema_version": "3", "entries": []}', "no entries")
+        self.refuses('{"schema_version": "9", "entries": []}', "schema 9")
+
+    def test_times_of_the_null_device(self):
+        run = self.pins.parent / "run"
+        kd("run", "--op", "rmsnorm", "--device", "null", "--budget", "24", "--seed", "7", "--out", run, "--quiet")
+        text = (run / "best_kernels.json").read_text()
+        for path in run.iterdir():
+            path.unlink()
+        run.rmdir()
+        self.refuses(text, "null device")
+
+    def test_a_place_that_cannot_be_written(self):
+        self.refuses('{"schema_version": "3", "entries": []}', "does not exist", "--output",
+                     self.pins.parent / "none" / "pins.json")
+
+
+if __name__ == "__main__":
+    unittest.main()

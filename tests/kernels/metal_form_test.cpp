@@ -1,0 +1,181 @@
+// Metal variants: their spaces, and their form in packs.
+#include "mlx_kd/kernels/metal_form.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <set>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/kernels/table.h"
+#include "tests/kernels/support.h"
+
+namespace mlx_kd::kernels {
+namespace {
+
+using spec::Dims;
+using spec::Dtype;
+
+const spec::Variant& metal_of(const spec::Op& op) {
+  for (const spec::Variant& variant : op.variants)
+    if (variant.language == "metal") return variant;
+  throw std::runtime_error("no Metal variant of " + op.name);
+}
+
+spec::Candidate candidate_of(const std::string& name, const spec::Setting& changed,
+                             const Dims& dims, Dtype dtype = Dtype::float16) {
+  const spec::Op& op = find_op(name);
+  const spec::Variant& variant = metal_of(op);
+  const spec::Space space = variant.space(dtype, {});
+  spec::Setting knobs = spec::default_setting(space);
+  for (const auto& [knob, value] : changed.items()) knobs.set(knob, value);
+  EXPECT_TRUE(spec::is_valid(space, knobs)) << knobs.text();
+  return spec::make_candidate(op, variant, dtype, knobs, space, dims);
+}
+
+std::vector<double> defaults_of(const spec::Op& op) {
+  std::vector<double> params;
+  for (const auto& input : op.runtime_inputs) params.push_back(input.default_value);
+  return params;
+}
+
+spec::Candidate body_of(const std::string& name, const spec::Setting& knobs, const Dims& given) {
+  const spec::Op& op = find_op(name);
+  const Dims dims = op.complete(given);
+  return body_form(op, candidate_of(name, knobs, dims), dims, defaults_of(op)).value();
+}
+
+const Dims kRows = {{"rows", 3}, {"D", 64}};
+const Dims kHeads = {{"B", 2}, {"H_Q", 3}, {"D_NOPE", 32}, {"D_ROPE", 16}};
+
+int64_t count_valid(const spec::Space& space) {
+  std::vector<int64_t> values(space.knobs.size());
+  const std::function<int64_t(size_t)> from = [&](size_t knob) -> int64_t {
+    if (knob == space.knobs.size()) {
+      spec::Setting setting;
+      for (size_t i = 0; i < knob; ++i) setting.set(space.knobs[i].name, values[i]);
+      return spec::is_valid(space, setting);
+    }
+    int64_t count = 0;
+    for (const int64_t value : space.knobs[knob].values) {
+      values[knob] = value;
+      count += from(knob + 1);
+    }
+    return count;
+  };
+  return from(0);
+}
+
+TEST(MetalSpaces, HaveAThousandPointsForRowsOfElements) {
+  for (const char* name : {"rmsnorm", "rmsnorm_residual", "swiglu"})
+    for (const Dtype dtype : spec::all_dtypes()) {
+      const int64_t count = count_valid(metal_of(find_op(name)).space(dtype, {}));
+      EXPECT_GE(count, 1000) << name;
+      RecordProperty(std::string(name) + "_" + spec::name_of(dtype), static_cast<int>(count));
+    }
+}
+
+// A knob that changed nothing would give two settings one text.
+TEST(MetalSpaces, EachSourceSettingIsAnotherKernel) {
+  base::Random random(3);
+  for (const spec::Op& op : all_ops()) {
+    const spec::Variant& variant = metal_of(op);
+    const spec::Space space = variant.space(Dtype::float16, {});
+    const Dims dims = op.complete(op.suites.front().sizes.front());
+    std::set<std::string> settings, texts;
+    for (int i = 0; i < 60; ++i) {
+      const spec::Setting setting = random_setting(space, random);
+      const auto candidate =
+          spec::make_candidate(op, variant, Dtype::float16, setting, space, dims);
+      spec::Setting source;
+      for (const auto& [name, value] : setting.items())
+        if (!candidate.launch_params.contains(name)) source.set(name, value);
+      settings.insert(source.text());
+      texts.insert(body_form(op, candidate, dims, defaults_of(op))->source);
+    }
+    EXPECT_EQ(texts.size(), settings.size()) << op.name;
+  }
+}
+
+TEST(MetalBodies, HoldKnobsSizesAndTheModelsNumbersAsConstants) {
+  const spec::Candidate body = body_of("rmsnorm", {{"VEC", 8}, {"UNROLL", 2}}, kRows);
+  EXPECT_EQ(body.source.rfind("constexpr float eps = 1e-06f;\nconstexpr int rows = 3;\n"
+                              "constexpr int D = 64;\n",
+                              0),
+            0u)
+      << body.source;
+  for (const char* gone : {"VEC", "THREADS", "#if", "KD_DTYPE", "PACK_BYTES"})
+    EXPECT_EQ(body.source.find(gone), std::string::npos) << gone << "\n" << body.source;
+  EXPECT_NE(body.source.find("T at[8];"), std::string::npos) << body.source;
+}
+
+TEST(MetalBodies, AreNamedByTheirText) {
+  const auto one = body_of("rmsnorm", {}, kRows);
+  EXPECT_EQ(one.func_name, body_of("rmsnorm", {}, kRows).func_name);
+  EXPECT_NE(one.func_name, body_of("rmsnorm", {{"VEC", 2}}, kRows).func_name);
+  EXPECT_NE(one.func_name, body_of("rmsnorm", {}, {{"rows", 4}, {"D", 64}}).func_name);
+  EXPECT_EQ(one.source.find(one.func_name), std::string::npos);
+}
+
+TEST(MetalBodies, AreLaunchedAsTheFirstVersionDoesWhereThatFits) {
+  const auto params = [](const auto& name, const spec::Setting& knobs, const Dims& dims) {
+    return body_of(name, knobs, dims).launch_params;
+  };
+  EXPECT_EQ(params("rmsnorm", {}, kRows)["launch_kind"], "rmsnorm_rows_tg");
+  EXPECT_EQ(params("rmsnorm", {}, kRows)["threadgroup_x"], 256);
+  EXPECT_EQ(params("rmsnorm_residual", {}, kRows)["launch_kind"], "rmsnorm_residual_rows_tg");
+  const auto flat = params("swiglu", {{"VEC", 2}, {"UNROLL", 4}}, kRows);
+  EXPECT_EQ(flat["launch_kind"], "swiglu_flat");
+  EXPECT_EQ(flat["vec_width"], 2);
+  EXPECT_EQ(flat["unroll"], 4);
+  EXPECT_EQ(params("rope", {{"VEC", 1}}, kHeads)["launch_kind"], "rope_decode_pos");
+  const auto shared = params("rmsnorm", {{"ROWS", 2}, {"THREADS", 64}}, kRows);
+  EXPECT_EQ(shared["launch_kind"], "grid");
+  EXPECT_EQ(shared["grid_x"], 256);
+  EXPECT_EQ(shared["threadgroup_x"], 128);
+  EXPECT_EQ(params("rope", {{"VEC", 4}}, kHeads)["launch_kind"], "grid");
+}
+
+TEST(MetalBodies, OfEverySettingKeepTheirLaunch) {
+  base::Random random(5);
+  for (const spec::Op& op : all_ops()) {
+    const spec::Variant& variant = metal_of(op);
+    const spec::Space space = variant.space(Dtype::bfloat16, {});
+    for (const spec::Suite& suite : op.suites) {
+      const Dims dims = op.complete(suite.sizes.back());
+      const spec::Setting knobs = random_setting(space, random);
+      const auto candidate = spec::make_candidate(op, variant, Dtype::bfloat16, knobs, space, dims);
+      const auto body = body_form(op, candidate, dims, defaults_of(op));
+      const int64_t elements = spec::element_count(op.inputs[0].shape(dims));
+      const spec::Launch launch = body_launch(body->launch_params, dims, elements);
+      EXPECT_EQ(launch.grid, variant.launch(dims, knobs).grid) << op.name << " " << knobs.text();
+      EXPECT_EQ(launch.group, variant.launch(dims, knobs).group) << op.name << " " << knobs.text();
+    }
+  }
+}
+
+TEST(MetalBodies, AreNotMadeForArraysThatMetalPassesElsewhere) {
+  const spec::Op& op = find_op("rmsnorm");
+  const Dims dims = {{"rows", 9}, {"D", 7}};
+  EXPECT_FALSE(body_form(op, candidate_of("rmsnorm", {}, dims), dims, {1e-6}));
+}
+
+TEST(BodyLaunch, ReadsWhatTheFirstVersionWrites) {
+  const auto grid = [](const base::Json& params, const Dims& dims, int64_t elements) {
+    return body_launch(params, dims, elements).grid[0];
+  };
+  EXPECT_EQ(grid({{"launch_kind", "rmsnorm_rows_tg"}, {"threadgroup_x", 64}}, kRows, 192), 192);
+  EXPECT_EQ(
+      grid({{"launch_kind", "swiglu_flat"}, {"vec_width", 4}, {"unroll", 2}}, {{"N", 100}}, 100),
+      13);
+  EXPECT_EQ(grid({{"launch_kind", "rope_decode_pos"}}, {{"B", 2}, {"H_Q", 3}, {"D_OUT", 48}}, 1),
+            384);
+  EXPECT_EQ(grid({{"launch_kind", "something"}, {"grid_x", 77}}, kRows, 192), 77);
+  EXPECT_EQ(grid(base::Json::object(), kRows, 192), 192);
+  EXPECT_EQ(body_launch({{"threadgroup_x", 512}}, kRows, 192).group[0], 192);
+  EXPECT_THROW(grid({{"grid_x", 0}}, kRows, 1), base::Error);
+  EXPECT_THROW(grid({{"launch_kind", "rope_decode_pos"}}, kRows, 1), base::Error);
+}
+
+}  // namespace
+}  // namespace mlx_kd::kernels
