@@ -40,7 +40,9 @@ class Devices {
     for (const auto& report : devices::list_devices()) {
       if (!report.available || report.kind == "null" || report.kind == "simt") continue;
       const auto device = devices::open_device(report.kind);
-      if (device->language() == language) return at->second = device;
+      const auto taken = device->languages();
+      if (std::find(taken.begin(), taken.end(), language) != taken.end())
+        return at->second = device;
     }
     return nullptr;
   }

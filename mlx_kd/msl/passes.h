@@ -6,6 +6,7 @@
 
 #include "mlx_kd/msl/calls.h"
 #include "mlx_kd/msl/edits.h"
+#include "mlx_kd/msl/split.h"
 #include "mlx_kd/msl/translate.h"
 
 namespace mlx_kd::msl {
@@ -40,6 +41,13 @@ std::string entry_text(const Unit& unit, const Function& function, const std::st
 std::string cuda_entry_text(const Unit& unit, const Function& function,
                             const std::string& arguments, const Kernel& kernel,
                             const TranslateOptions& options);
+
+// C++: the function that runs the threads of a group as loops between its barriers, a template
+// where the kernel is one. `arguments` of the template for its entry.
+std::string split_text(const Unit& unit, const Function& function, const Split& split,
+                       const Edits& edits);
+std::string split_entry_text(const Function& function, const std::string& arguments,
+                             const Kernel& kernel);
 
 // What the host binds to a kernel; `values` are the arguments of its template.
 Kernel describe_kernel(const Unit& unit, const Function& function,

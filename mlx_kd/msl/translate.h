@@ -38,7 +38,8 @@ struct Kernel {
   std::string symbol;            // its symbol in the translation; C++: see entries below
   std::vector<Binding> buffers;  // by index
   std::vector<Binding> groups;   // [[threadgroup(n)]]: sizes come from the host
-  bool meets = false;            // has barriers or simd functions: its threads need fibers
+  bool meets = false;            // has barriers or simd functions
+  bool split = false;            // its barriers cut it into loops: its threads need no fibers
   Position at;
 };
 
@@ -52,7 +53,8 @@ struct Translation {
 
 // C++: a kernel with symbol S has two functions with C linkage, of the types in prelude/abi.h:
 //   S_thread   runs one thread; called on a fiber
-//   S_group    runs all threads of a group one after another; only if the kernel does not meet
+//   S_group    runs all threads of a group in loops; only if the kernel does not meet or is split.
+//              For split kernels it is left out where KD_NO_SPLIT is defined.
 // CUDA: S is an extern "C" __global__ function; its parameters are the buffers in order of index
 // (but see cuda_layout), one byte offset into dynamic shared memory for each of `groups`, and the
 // grid's threads in x, y, z.

@@ -1,11 +1,8 @@
 #include <mlx/fast.h>
 
 #include "mlx_kd/kernels/cpu_space.h"
-<<<<<<< HEAD
 #include "mlx_kd/kernels/metal_space.h"
-=======
 #include "mlx_kd/kernels/model_sizes.h"
->>>>>>> main
 #include "mlx_kd/kernels/reference64.h"
 #include "mlx_kd/kernels/sizes.h"
 #include "mlx_kd/kernels/special.h"
