@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "mlx_kd/devices/accelerator.h"
 #include "mlx_kd/spec/candidate.h"
 #include "mlx_kd/spec/device_id.h"
 
@@ -63,6 +64,9 @@ class Device {
   // Fails (exit 1) if the file is not what compile() wrote or cannot be loaded.
   virtual std::shared_ptr<Program> load(const Artifact& artifact,
                                         const spec::Candidate& candidate) const = 0;
+
+  // How its memory is reached and its calls are timed; null where both are the host's.
+  virtual const Accelerator* accelerator() const { return nullptr; }
 };
 
 // Factories by kind ("cpu", "null", ...). Misuse, naming the known kinds and, for one that this
