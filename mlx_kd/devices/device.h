@@ -14,6 +14,8 @@
 
 #include "mlx/array.h"
 #include "mlx/stream.h"
+
+#include "mlx_kd/devices/accelerator.h"
 #include "mlx_kd/spec/candidate.h"
 #include "mlx_kd/spec/device_id.h"
 
@@ -106,6 +108,9 @@ class Device {
   // had been compiled here. Fails (exit 1) where the device has no such objects, or nowhere to keep
   // it.
   virtual Artifact adopt(std::string_view object, const spec::Candidate& candidate) const;
+
+  // How its memory is reached and its calls are timed; null where both are the host's.
+  virtual const Accelerator* accelerator() const { return nullptr; }
 };
 
 // Factories by kind ("cpu", "null", ...). Misuse, naming the known kinds and, for one that this

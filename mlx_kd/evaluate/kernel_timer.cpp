@@ -23,6 +23,7 @@ class Side {
 
   // us a call.
   double sample() {
+    if (buffers_.accelerator()) return device_sample();
     buffers_.flush_if_cold();
     const int64_t start = base::steady_ns();
     for (int i = 0; i < calls_; ++i) {
@@ -33,6 +34,13 @@ class Side {
   }
 
  private:
+  double device_sample() {
+    if (!ready_)
+      ready_ = buffers_.accelerator()->sample(*what_.program, what_.call, buffers_.next(calls_),
+                                              buffers_.cold());
+    return ready_->run() / calls_;
+  }
+
   void calibrate(double sample_us) {
     const double most = buffers_.cold() ? static_cast<double>(buffers_.set_count()) : 1e6;
     for (int round = 0; round < kCalibrationRounds; ++round) {
@@ -40,12 +48,14 @@ class Side {
       if (took >= sample_us || calls_ >= most) return;
       const double wanted = std::ceil(1.1 * calls_ * sample_us / std::max(took, 0.02));
       calls_ = static_cast<int>(std::min(wanted, most));
+      ready_.reset();
     }
   }
 
   const Timed& what_;
   TimingBuffers& buffers_;
   int calls_ = 1;
+  std::unique_ptr<devices::Accelerator::Sample> ready_;  // of `calls_` calls
 };
 
 void add_pair(Side& candidate, Side& incumbent, base::Random& random, KernelTimes& times) {

@@ -90,7 +90,7 @@ Translation translate(const Unit& unit, Target target, const TranslateOptions& o
   if (target == Target::cpp)
     result.sites = edit_sites(unit, edits);
   else
-    edit_functions(unit, edits);
+    edit_functions(unit, options, edits);
   result.text = target == Target::cpp ? kCppHead : kCudaHead + shared_names(unit);
   if (target == Target::cpp)
     for (const Function& one : unit.functions)
@@ -106,7 +106,7 @@ Translation translate(const Unit& unit, Target target, const TranslateOptions& o
     if (target == Target::cpp)
       result.text += entry_text(unit, *one.function, one.arguments, one.kernel);
     else if (!one.arguments.empty())
-      result.text += cuda_entry_text(unit, *one.function, one.arguments, one.kernel);
+      result.text += cuda_entry_text(unit, *one.function, one.arguments, one.kernel, options);
     result.kernels.push_back(one.kernel);
   }
   if (!split.empty()) result.text += "#if !defined(KD_NO_SPLIT)\n" + split + "#endif\n";
