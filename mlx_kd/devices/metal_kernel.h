@@ -1,7 +1,4 @@
 // mx.fast.metal_kernel on every device: a Metal body and header, called on MLX arrays.
-//
-//   MetalKernel kernel({"twice", {"x"}, {"y"}, "uint i = thread_position_in_grid.x; y[i] = 2 *
-//   x[i];"}); auto y = kernel({{x}, {x.shape()}, {x.dtype()}, {n, 1, 1}, {256, 1, 1}})[0];
 #pragma once
 
 #include <optional>

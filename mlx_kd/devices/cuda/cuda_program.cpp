@@ -54,15 +54,15 @@ bool starts_aligned(const mx::array& array) {
   return !views.count(name) || starts_aligned(array.inputs().front());
 }
 
-mx::array aligned(const mx::array& array) {
-  return starts_aligned(array) ? array : mx::multiply(array, mx::array(1, array.dtype()));
-}
-
 std::tuple<int, int, int> three(const std::array<unsigned, 3>& size) {
   return {static_cast<int>(size[0]), static_cast<int>(size[1]), static_cast<int>(size[2])};
 }
 
 }  // namespace
+
+mx::array aligned(const mx::array& array) {
+  return starts_aligned(array) ? array : mx::multiply(array, mx::array(1, array.dtype()));
+}
 
 CudaProgram::CudaProgram(std::string cubin, const CudaKernel& kernel,
                          const spec::Candidate& candidate)

@@ -1,12 +1,13 @@
 #include "mlx_kd/devices/simt/body_code.h"
 
 #include <cstdio>
-#include <future>
-#include <map>
+#include <cstdlib>
+#include <utility>
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/sha256.h"
 #include "mlx_kd/devices/environment.h"
+#include "mlx_kd/devices/once.h"
 #include "mlx_kd/devices/simt/simt_compiler.h"
 
 namespace mlx_kd::devices::simt {
@@ -39,20 +40,10 @@ Code build(const MetalBody& body) {
   static const SimtCompiler& compiler =
       *new SimtCompiler(cpu::find_toolchain(), cpu::ObjectCache::from_environment());
   const Artifact artifact = compiler.compile(body.text, "metal_kernel", kCompileLimit_s);
-  if (!artifact.ok)
-    base::misuse("metal_kernel", "'" + body.kernel + "': " + bare(artifact.error));
+  if (!artifact.ok) base::misuse("metal_kernel", "'" + body.kernel + "': " + bare(artifact.error));
   const Described found = describe(body.text, body.kernel);
   return std::make_shared<BodyCode>(Module::load(artifact.path.string()), found.kernel,
                                     found.sources->describe(found.kernel.at));
-}
-
-struct Known {
-  std::mutex mutex;
-  std::map<std::string, std::shared_future<Code>> codes;  // by the text's key
-};
-Known& known() {
-  static Known& all = *new Known;  // arrays may run a kernel after every static object is gone
-  return all;
 }
 
 std::string key_of(const MetalBody& body) {
@@ -63,28 +54,9 @@ std::string key_of(const MetalBody& body) {
 }  // namespace
 
 Code body_code(const MetalBody& body) {
-  const std::string key = key_of(body);
-  std::promise<Code> mine;
-  {
-    std::unique_lock lock(known().mutex);
-    const auto [at, is_new] = known().codes.try_emplace(key);
-    if (!is_new) {
-      const std::shared_future<Code> theirs = at->second;
-      lock.unlock();
-      return theirs.get();
-    }
-    at->second = mine.get_future().share();
-  }
-  try {
-    const Code code = build(body);
-    mine.set_value(code);
-    return code;
-  } catch (...) {
-    mine.set_exception(std::current_exception());
-    std::lock_guard lock(known().mutex);
-    known().codes.erase(key);  // what a machine lacked it may have the next time
-    throw;
-  }
+  // Arrays may run a kernel after every static object is gone.
+  static auto& known = *new OncePerKey<BodyCode>;
+  return known.get(key_of(body), [&] { return build(body); });
 }
 
 bool BodyCode::run(const std::vector<void*>& buffers, Size3 grid, Size3 group) const {

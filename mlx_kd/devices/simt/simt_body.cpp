@@ -120,6 +120,7 @@ class BodyPrimitive final : public cpu::HostPrimitive {
   }
 
   bool wants_contiguous() const override { return bound_->contiguous; }
+  std::span<const double> params() const override { return {}; }
 
   std::vector<void*> buffers(const cpu::Pointers& pointers, AlignedInputs& aligned) const {
     std::vector<void*> result;
