@@ -60,6 +60,11 @@ function(mlx_kd_room room)
     target_compile_definitions(mlx_kd_${room} PRIVATE MLX_KD_ZLIB)
   elseif(room STREQUAL "runtime")
     set_target_properties(mlx_kd_${room} PROPERTIES CXX_VISIBILITY_PRESET hidden)  # cmake/exports.map
+    set(packs "../share/mlx_kd/packs")  # installed; else those of the tree
+    if(NOT SKBUILD)
+      string(APPEND packs ":${PROJECT_SOURCE_DIR}/packs")
+    endif()
+    target_compile_definitions(mlx_kd_${room} PRIVATE MLX_KD_SHIPPED_PACKS="${packs}")
   elseif(room STREQUAL "base")
     target_compile_definitions(mlx_kd_${room} PRIVATE MLX_KD_VERSION="${PROJECT_VERSION}")
   endif()

@@ -127,7 +127,8 @@ ValueError
 
 }  // namespace
 
-#define MLX_KD_STREAM "stream: mlx.core.Stream | mlx.core.Device | None = None"
+#define MLX_KD_STREAM \
+  "stream: mlx.core.Stream | mlx.core.Device | mlx.core.DeviceType | None = None"
 #define MLX_KD_PAIR "tuple[mlx.core.array, mlx.core.array]"
 
 void add_ops(nb::module_& m) {

@@ -51,7 +51,7 @@ void add_stats(nb::module_& m) {
       "stream"_a = nb::none(),
       nb::sig("def explain(op: str, inputs: collections.abc.Sequence[mlx.core.array], "
               "params: collections.abc.Mapping[str, float] = {}, *, stream: mlx.core.Stream | "
-              "mlx.core.Device | None = None) -> dict[str, typing.Any]"),
+              "mlx.core.Device | mlx.core.DeviceType | None = None) -> dict[str, typing.Any]"),
       kExplain);
   m.def("flush_shape_log", &runtime::flush_shape_log,
         "Writes what the shape log (``MLX_KD_SHAPE_LOG``) still holds.");

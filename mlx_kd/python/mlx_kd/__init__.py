@@ -7,7 +7,7 @@
 Three parts: the operators, which pins they use (:func:`enable`, :func:`stats`, :func:`explain`), and the
 search for new ones (:func:`run`, :func:`install`). Modules for models are in :mod:`mlx_kd.nn`.
 """
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mlx_kd import _built_for
 
@@ -20,8 +20,9 @@ def _check_mlx() -> None:
         import mlx.core as mx
     except ImportError as error:
         raise ImportError(f"mlx_kd needs MLX {wanted} with a backend, and it cannot be imported ({error}): {how}") from error
-    if mx.__version__.split("+")[0] != wanted:
-        raise ImportError(f"mlx_kd was built for MLX {wanted}, and this is MLX {mx.__version__}: {how}, "
+    found = getattr(mx, "__version__", "unknown")  # MLX's own stub does not name it
+    if found.split("+")[0] != wanted:
+        raise ImportError(f"mlx_kd was built for MLX {wanted}, and this is MLX {found}: {how}, "
                           "or build mlx_kd again for this one")
 
 
@@ -42,9 +43,12 @@ __all__ = [
     "run", "settings", "stats", "suggest_shapes", "swiglu", "swiglu2"]
 
 
-def __getattr__(name: str) -> Any:
-    """mlx_kd.nn on first use: mlx.nn alone takes longer to import than the rest together."""
-    if name == "nn":
-        from importlib import import_module
-        return import_module("mlx_kd.nn")
-    raise AttributeError(f"module 'mlx_kd' has no attribute {name!r}")
+if TYPE_CHECKING:
+    from mlx_kd import nn as nn
+else:
+    def __getattr__(name):
+        """mlx_kd.nn on first use: mlx.nn alone takes longer to import than the rest together."""
+        if name == "nn":
+            from importlib import import_module
+            return import_module("mlx_kd.nn")
+        raise AttributeError(f"module 'mlx_kd' has no attribute {name!r}")

@@ -17,14 +17,14 @@ POLL_S = 0.1
 
 
 def flags(arguments: Mapping[str, Any]) -> Iterator[str]:
-    """{"decode_rows": [1, 2], "resume": True} -> --decode-rows 1 2 --resume. None, False and () say nothing."""
+    """{"decode_rows": [1, 2], "resume": True} -> --decode-rows=1 --decode-rows=2 --resume. None and False say nothing."""
     for name, value in arguments.items():
-        if value is None or value is False or value == () or value == []:
-            continue
-        yield "--" + name.replace("_", "-")
-        if value is not True:
-            yield from (os.fspath(part) if isinstance(part, os.PathLike) else str(part)
-                        for part in (value if isinstance(value, (list, tuple)) else [value]))
+        flag = "--" + name.replace("_", "-")
+        for part in value if isinstance(value, (list, tuple)) else [value]:
+            if part is True:
+                yield flag
+            elif part is not None and part is not False:
+                yield f"{flag}={os.fspath(part) if isinstance(part, os.PathLike) else part}"
 
 
 def start(verb: str, arguments: Mapping[str, Any], stdout: IO[str], stderr: IO[str] | None) -> subprocess.Popen[str]:

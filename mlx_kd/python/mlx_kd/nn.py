@@ -1,11 +1,13 @@
 """Modules for models written with mlx.nn: change the import, keep the weights."""
 import mlx.core as mx
-import mlx.nn
+from mlx.nn.layers import normalization
 
-from mlx_kd._core import rmsnorm
+from mlx_kd._core import rmsnorm, rope_concat_qk_decode_pos, swiglu
+
+swiglu2 = swiglu  #: The name that the first version had.
 
 
-class RMSNorm(mlx.nn.RMSNorm):
+class RMSNorm(normalization.RMSNorm):
     """As ``mlx.nn.RMSNorm``, running the pinned kernel where there is one.
 
     Parameters
@@ -25,4 +27,4 @@ class RMSNorm(mlx.nn.RMSNorm):
         return rmsnorm(x, self["weight"], self.eps)
 
 
-__all__ = ["RMSNorm"]
+__all__ = ["RMSNorm", "rope_concat_qk_decode_pos", "swiglu", "swiglu2"]
