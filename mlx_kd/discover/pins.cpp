@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/evaluate/cases.h"
+#include "mlx_kd/kernels/metal_form.h"
 
 namespace mlx_kd::discover {
 namespace {
@@ -25,16 +27,25 @@ spec::Setting knobs_of(const packs::Entry& entry) {
 
 }  // namespace
 
-packs::Entry pin_of(const Measuring& where, const spec::Candidate& candidate,
-                    const evaluate::Claim& claim) {
+std::optional<packs::Entry> pin_of(const Measuring& where, const spec::Candidate& candidate,
+                                   const evaluate::Claim& claim) {
+  const bool is_metal = candidate.language == "metal";
+  const auto pinned = is_metal ? kernels::body_form(*where.op, candidate, claim.dims,
+                                                    evaluate::default_params(*where.op))
+                               : candidate;
+  if (!pinned) return std::nullopt;
   packs::Measured measured{claim.dims, claim.metrics, where.evaluator->protocol_hash(),
                            base::Json::object(),
                            where.evaluator->protocol().value("proof", base::Json::object())};
   for (const auto& input : where.op->runtime_inputs)
-    measured.runtime_inputs[input.name] = input.proved;
+    measured.runtime_inputs[input.name] =
+        is_metal ? base::Json(input.default_value) : base::Json(input.proved);
   measured.proof["bit_exact"] = claim.metrics.bit_exact;
-  return packs::make_entry(candidate, measured, where.device->id(),
-                           where.evaluator->runtime().at("mlx_version").get<std::string>());
+  if (where.device->checks()) measured.proof["races"] = "checked";
+  auto entry = packs::make_entry(*pinned, measured, where.device->id(),
+                                 where.evaluator->runtime().at("mlx_version").get<std::string>());
+  if (is_metal) entry.other["found_as"] = candidate.id();  // in the records of the run
+  return entry;
 }
 
 spec::Candidate candidate_of(const packs::Entry& entry, const spec::Op& op) {

@@ -34,6 +34,9 @@ struct RunRequest {
   uint64_t batch = 8;         // candidates compiled together
   int warmup = 0, iters = 0;  // floors under the protocol's own counts
   uint64_t finalists = 3;     // a size, re-measured against MLX
+  // For a device that is not here: EvaluateOptions::null_times and prove_on.
+  bool null_times = false;
+  std::string prove_on;
 };
 
 // What a run found for one size.

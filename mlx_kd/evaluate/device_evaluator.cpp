@@ -67,8 +67,8 @@ void add_times(const base::Json& times, spec::Metrics& metrics) {
 DeviceEvaluator::DeviceEvaluator(const Task& task, const EvaluateOptions& options)
     : task_(task),
       options_(options),
-      protocol_(protocol_for(options)),
       device_(devices::open_device(task.device_kind)),
+      protocol_(protocol_for(options, device_->accelerator() != nullptr)),
       setup_(setup_of(task, options)),
       host_(setup_, options.worker_program, memory_bytes(task, setup_, protocol_)) {}
 

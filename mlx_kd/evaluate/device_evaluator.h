@@ -48,8 +48,8 @@ class DeviceEvaluator : public Evaluator {
 
   Task task_;
   EvaluateOptions options_;
-  Protocol protocol_;
   std::shared_ptr<const devices::Device> device_;
+  Protocol protocol_;
   Setup setup_;
   WorkerHost host_;
   std::optional<Incumbent> incumbent_;

@@ -20,6 +20,10 @@ struct EvaluateOptions {
   std::string worker_program;  // the kd program; empty: the running one
   std::vector<double> params;  // runtime inputs timed with; empty: the op's defaults
   bool prove_only = false;     // verdicts carry no times (kd verify)
+  // Proofs are real and times are the null device's: for a device that is not here. prove_on: the
+  // kind of the device that proves; empty: the task's own.
+  bool null_times = false;
+  std::string prove_on;
 };
 
 struct Task {

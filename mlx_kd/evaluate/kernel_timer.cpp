@@ -26,10 +26,14 @@ class Side {
 
   int calls() const { return calls_; }
   double call_us() const { return call_us_; }
-  void set_calls(int calls) { calls_ = calls; }
+  void set_calls(int calls) {
+    if (calls != calls_) ready_.reset();
+    calls_ = calls;
+  }
 
   // us a call.
   double sample() {
+    if (buffers_.accelerator()) return device_sample();
     buffers_.flush_if_cold();
     const int64_t start = base::steady_ns();
     for (int i = 0; i < calls_; ++i) {
@@ -40,6 +44,13 @@ class Side {
   }
 
  private:
+  double device_sample() {
+    if (!ready_)
+      ready_ = buffers_.accelerator()->sample(*what_.program, what_.call, buffers_.next(calls_),
+                                              buffers_.cold());
+    return ready_->run() / calls_;
+  }
+
   void calibrate(double sample_us) {
     const double most = buffers_.cold() ? static_cast<double>(buffers_.set_count()) : 1e6;
     for (int round = 0; round < kCalibrationRounds; ++round) {
@@ -48,13 +59,15 @@ class Side {
       if (took >= sample_us || calls_ >= most) return;
       const double wanted = std::ceil(1.1 * calls_ * sample_us / std::max(took, 0.02));
       calls_ = static_cast<int>(std::min(wanted, most));
+      ready_.reset();
     }
   }
 
   const Timed& what_;
   TimingBuffers& buffers_;
   int calls_ = 1;
-  double call_us_ = 0;  // as the calibration saw it last
+  double call_us_ = 0;                                   // as the calibration saw it last
+  std::unique_ptr<devices::Accelerator::Sample> ready_;  // of `calls_` calls
 };
 
 // The first call of a sample wakes threads and warms what the rest finds warm. Sides that share it

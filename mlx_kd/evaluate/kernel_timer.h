@@ -1,4 +1,5 @@
-// Times in `kernel` mode: the kernel's own time, called on raw memory.
+// Times in `kernel` mode: the kernel's own time, called on raw memory; by the host's clock, or by
+// the device's where it has one (devices/accelerator.h).
 #pragma once
 
 #include <vector>

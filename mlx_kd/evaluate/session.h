@@ -45,6 +45,7 @@ class Session {
   devices::Call call(const Loaded& what, size_t size) const;
   Function as_function(const Loaded& what, size_t size) const;
   Prover& prover();
+  void watch(const Loaded& loaded, Proof& proof);
   TimingBuffers& buffers(size_t size);
   GraphTimer& graph(size_t size);
   const Case& timed_case(size_t size) const { return plan_.cases[plan_.timed[size]]; }

@@ -15,6 +15,7 @@ TEST(Protocol, HashNamesTheSettings) {
   const Protocol usual = protocol_for({}), longer = protocol_for(more);
   EXPECT_EQ(hash_of(usual).size(), 16u);
   EXPECT_EQ(hash_of(usual), hash_of(protocol_for({})));
+  EXPECT_NE(hash_of(usual), hash_of(protocol_for({}, true)));  // another clock
   EXPECT_NE(hash_of(usual), hash_of(longer));
   EXPECT_EQ(longer.claim_pairs, 500);
 }

@@ -125,7 +125,7 @@ LaunchReport launch(const Entry& entry, const std::vector<void*>& buffers,
       base::misuse("simt", "the grid has more than 2^40 threadgroups");
     count *= job.groups[d];
   }
-  if (options.monitor) job.options.fibers = true;
+  if (options.monitor || options.order != Order::forward) job.options.fibers = true;
   int cores =
       options.cores > 0 ? options.cores : static_cast<int>(std::thread::hardware_concurrency());
   if (options.monitor) cores = 1;

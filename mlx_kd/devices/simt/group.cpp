@@ -74,7 +74,7 @@ void Worker::run_loop(const kd_group& place) {
 void Worker::loop_main() {
   Worker& self = *current_worker();
   self.running_ = true;
-  self.job_.entry->group(self.job_.buffers, self.loop_place_);
+  self.job_.entry->group(self.job_.buffers, self.memory_.arguments(), self.loop_place_);
   self.running_ = false;
   switch_to(self.fibers_[0].context, self.main_);
 }

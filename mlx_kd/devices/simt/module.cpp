@@ -71,8 +71,10 @@ std::shared_ptr<Module> compile(const msl::Unit& unit, const msl::Translation& t
   module->folder_ = make_folder();
   msl::write_prelude(module->folder_);
   const std::string& folder = module->folder_;
-  const std::string text = (options.check ? "#define KD_CHECK 1\n" : "") + translation.text;
-  base::write_file_atomically(folder + "/kernel.cpp", text, "simt");
+  const bool split = !options.check && !options.debug && !options.syntax;
+  const std::string head = std::string(options.check ? "#define KD_CHECK 1\n" : "") +
+                           (split ? "" : "#define KD_NO_SPLIT 1\n");
+  base::write_file_atomically(folder + "/kernel.cpp", head + translation.text, "simt");
   const base::ProcessResult made = run(command(folder, options), options.timeout_s);
   if (!made.ok()) {
     found = msl::read_messages(made.output, *unit.sources, translation);

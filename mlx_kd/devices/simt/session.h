@@ -44,7 +44,6 @@ class Session {
   Outcome run(Request& request);
 
  private:
-  const msl::Kernel& find(const std::string& name) const;
   std::vector<void*> bind(const msl::Kernel& kernel, Request& request, Checker* checker) const;
   std::shared_ptr<Module> module(bool check);
   std::string tell(const Finding& finding, const Module& module) const;

@@ -117,6 +117,21 @@ template <class T>
 KD_FN T& kd_shared(unsigned slot) {
   return *static_cast<T*>(kd_bound->shared(slot, sizeof(T), alignof(T)));
 }
+// Room for one variable of all threads of a group, between two loops over them. No two groups run
+// on one system thread at a time.
+template <class T, int Number>
+inline T* kd_kept() {
+  alignas(64) static thread_local unsigned char bytes[1024 * sizeof(T)];
+  return reinterpret_cast<T*>(bytes);
+}
+template <class T>
+KD_FN void kd_keep(T& to, const T& from) {
+  to = from;
+}
+template <class T, int N>
+KD_FN void kd_keep(T (&to)[N], const T (&from)[N]) {
+  for (int i = 0; i < N; ++i) kd_keep(to[i], from[i]);
+}
 #endif
 
 }  // namespace metal
