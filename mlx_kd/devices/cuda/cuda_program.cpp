@@ -124,7 +124,8 @@ void CudaProgram::launch(const std::vector<const void*>& inputs, const std::vect
 
 void CudaProgram::check_call(const std::vector<mx::array>& inputs, size_t outputs,
                              spec::Dtype output_dtype) const {
-  if (!mx::is_available(mx::Device::gpu))
+  static const bool mlx_has_cuda = mx::is_available(mx::Device::gpu);
+  if (!mlx_has_cuda)
     base::fail("devices", "this MLX has no CUDA: pip install 'mlx[cuda13]' to run kernels of '" +
                               op_name_ + "' on its arrays");
   if (inputs.size() != input_order_.size() || outputs != output_order_.size())

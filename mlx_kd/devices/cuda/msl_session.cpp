@@ -48,7 +48,7 @@ class Buffers {
       simt::HostArray& array = simt::array_of(kernel, one, request, sources);
       arrays_.push_back(&array);
       memory_.emplace_back(static_cast<int64_t>(array.bytes()));
-      check(driver().write(memory_.back().at(), array.data(), array.bytes()), "writing its memory");
+      write_memory(memory_.back().at(), array.data(), array.bytes());
     }
   }
   void read_back() const {
