@@ -58,6 +58,15 @@ mx::array aligned(const mx::array& array) {
   return starts_aligned(array) ? array : mx::multiply(array, mx::array(1, array.dtype()));
 }
 
+// What KD_LINES promised the compiler.
+LaunchSize line_size(const spec::Launch& launch, const std::string& op_name) {
+  if (launch.group[1] != 1 || launch.group[2] != 1)
+    base::fail("devices", "the kernel of '" + op_name +
+                              "' is launched in threadgroups of more than one dimension: on the "
+                              "device cuda give all threads of a group in x");
+  return launch_size(launch.grid, launch.group);
+}
+
 std::tuple<int, int, int> three(const std::array<unsigned, 3>& size) {
   return {static_cast<int>(size[0]), static_cast<int>(size[1]), static_cast<int>(size[2])};
 }
@@ -112,7 +121,7 @@ void CudaProgram::queue(const std::vector<const void*>& inputs, const std::vecto
   for (const size_t port : output_order_) parameters.add(static_cast<const void*>(outputs[port]));
   for (const Scalar& value : scalars(call))
     std::visit([&](auto number) { parameters.add(number); }, value);
-  cuda::launch(function_, launch_size(call.launch.grid, call.launch.group), 0, stream, parameters);
+  cuda::launch(function_, line_size(call.launch, op_name_), 0, stream, parameters);
 }
 
 void CudaProgram::launch(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
@@ -149,7 +158,7 @@ std::vector<mx::array> CudaProgram::call(const std::vector<mx::array>& inputs,
   for (const size_t port : input_order_) ordered.push_back(aligned(inputs[port]));
   std::vector<mx::Shape> ordered_shapes;
   for (const size_t port : output_order_) ordered_shapes.push_back(shapes[port]);
-  const LaunchSize size = launch_size(call.launch.grid, call.launch.group);
+  const LaunchSize size = line_size(call.launch, op_name_);
   std::array<unsigned, 3> grid;
   for (size_t d = 0; d < 3; ++d) grid[d] = size.blocks[d] * size.threads[d];
   const auto made = mx::fast::precompiled_cuda_kernel(
