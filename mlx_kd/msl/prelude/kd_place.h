@@ -12,8 +12,32 @@ struct kd_Place {
 
 #if KD_CUDA
   // Threads are numbered as in Metal: by the true size of this threadgroup, so that a partial one
-  // at the end of the grid has its threads in the first warps.
+  // at the end of the grid has its threads in the first warps. In a group of one dimension that is
+  // how CUDA numbers them; KD_LINES promises that all groups are such, which makes this cheap.
   KD_DEVICE kd_Place(int grid_x, int grid_y, int grid_z) {
+#if defined(KD_LINES)
+    in_a_line(uint(grid_x), uint(grid_y), uint(grid_z));
+#else
+    if (blockDim.y * blockDim.z == 1u)
+      in_a_line(uint(grid_x), uint(grid_y), uint(grid_z));
+    else
+      in_a_block(grid_x, grid_y, grid_z);
+#endif
+  }
+  KD_DEVICE void in_a_line(uint grid_x, uint grid_y, uint grid_z) {
+    const uint left = grid_x - blockIdx.x * blockDim.x;
+    t.grid[0] = grid_x, t.grid[1] = grid_y, t.grid[2] = grid_z;
+    t.dispatch[0] = blockDim.x, t.dispatch[1] = t.dispatch[2] = 1;
+    t.group[0] = blockIdx.x, t.group[1] = blockIdx.y, t.group[2] = blockIdx.z;
+    t.groups[0] = gridDim.x, t.groups[1] = gridDim.y, t.groups[2] = gridDim.z;
+    t.threads = t.size[0] = left < blockDim.x ? left : blockDim.x;
+    t.size[1] = t.size[2] = 1;
+    t.index = t.local[0] = threadIdx.x;
+    t.local[1] = t.local[2] = 0;
+    t.position[0] = blockIdx.x * blockDim.x + threadIdx.x;
+    t.position[1] = blockIdx.y, t.position[2] = blockIdx.z;
+  }
+  KD_DEVICE void in_a_block(int grid_x, int grid_y, int grid_z) {
     const uint given[3] = {uint(grid_x), uint(grid_y), uint(grid_z)};
     const uint block[3] = {blockDim.x, blockDim.y, blockDim.z};
     const uint at[3] = {blockIdx.x, blockIdx.y, blockIdx.z};
@@ -33,7 +57,11 @@ struct kd_Place {
     t.local[2] = whole ? here[2] : t.index / (t.size[0] * t.size[1]);
     for (int d = 0; d < 3; ++d) t.position[d] = at[d] * block[d] + t.local[d];
   }
+#if defined(KD_LINES)
+  KD_DEVICE bool inside() const { return t.position[0] < t.grid[0]; }
+#else
   KD_DEVICE bool inside() const { return t.index < t.threads; }
+#endif
 #else
   KD_FN explicit kd_Place(const kd_thread& given) : t(given) {}
   // x, y, z: the position in the grid.
