@@ -93,11 +93,12 @@ std::vector<void*> Session::bind(const msl::Kernel& kernel, Request& request,
   return buffers;
 }
 
-std::shared_ptr<Module> Session::module(bool check) {
-  std::shared_ptr<Module>& module = check ? checked_ : plain_;
+std::shared_ptr<Module> Session::module(bool check, bool debug) {
+  std::shared_ptr<Module>& module = check ? checked_ : debug ? debug_ : plain_;
   if (module) return module;
   CompileOptions options;
   options.check = check;
+  options.debug = debug && !check;
   std::vector<msl::Diagnostic> found;
   module = compile(unit_, translation_, options, found);
   if (!module) msl::refuse(*unit_.sources, found[0].at, found[0].message, found[0].section);
@@ -112,9 +113,10 @@ Outcome Session::run(Request& request) {
   if (request.group_bytes.size() < kernel.groups.size())
     base::misuse("msl", unit_.sources->describe(kernel.groups.back().at) + ": '" +
                             kernel.groups.back().name + "' needs its size: add --group-bytes");
-  const std::shared_ptr<Module> code = module(check);
+  const std::shared_ptr<Module> code = module(check, request.debug);
   LaunchOptions options = request.launch;
   if (check) options.monitor = &checker;
+  if (request.debug) options.fibers = true;
   Outcome outcome;
   outcome.report = launch(code->entry(kernel), buffers, request.group_bytes, request.grid,
                           request.threadgroup, options);
