@@ -28,6 +28,7 @@ namespace mx = mlx::core;
 // base::Error becomes ValueError where the user asked for something that cannot be meant (exit code
 // 2), RuntimeError otherwise.
 void add_errors();
+void add_metal_kernel(nb::module_& m);
 void add_ops(nb::module_& m);
 void add_settings(nb::module_& m);
 void add_stats(nb::module_& m);
