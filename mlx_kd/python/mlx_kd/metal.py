@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import threading
-from types import TracebackType
-from typing import Any, Callable, Optional, Type
 
 import mlx.core as mx
 
 from mlx_kd._core import metal_kernel
+
+TYPE_CHECKING = False  # type checkers read True
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, Callable, Optional, Type
 
 __all__ = ["MetalKernels", "enable_metal_kernels", "metal_kernel"]
 
