@@ -5,9 +5,11 @@
 #include <stdexcept>
 #include <string>
 
+#include "mlx_kd/base/api.h"
+
 namespace mlx_kd::base {
 
-class Error : public std::runtime_error {
+class MLX_KD_API Error : public std::runtime_error {
  public:
   Error(const std::string& message, int exit_code)
       : std::runtime_error(message), exit_code_(exit_code) {}

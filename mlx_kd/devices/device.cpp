@@ -1,9 +1,62 @@
 #include "mlx_kd/devices/device.h"
 
+#include "mlx/transforms.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/kinds.h"
 
 namespace mlx_kd::devices {
+
+namespace mx = mlx::core;
+
+namespace {
+
+using Arrays = std::vector<mx::array>;
+
+Arrays jvp_of(const MlxForm& form, const std::vector<double>& params, const mx::Stream& stream,
+              const Arrays& primals, const Arrays& tangents, const std::vector<int>& argnums) {
+  const auto of_some = [&](const Arrays& some) {
+    Arrays all = primals;
+    for (size_t i = 0; i < some.size(); ++i) all[static_cast<size_t>(argnums[i])] = some[i];
+    return form(all, params, stream);
+  };
+  Arrays some;
+  for (const int argnum : argnums) some.push_back(primals[static_cast<size_t>(argnum)]);
+  return mx::jvp(of_some, some, tangents).second;
+}
+
+}  // namespace
+
+Arrays Program::graft(const Arrays& inputs, const std::vector<mx::Shape>& output_shapes,
+                      spec::Dtype output_dtype, const Call& call, const Graft& graft) const {
+  if (graft.stream != mx::default_stream(graft.stream.device)) return {};
+  const auto run = [this, output_shapes, output_dtype, call](const Arrays& in) {
+    std::vector<spec::Shape> shapes;
+    for (const mx::Shape& shape : output_shapes) shapes.emplace_back(shape.begin(), shape.end());
+    return this->call(in, shapes, output_dtype, call);
+  };
+  if (!graft.form) return run(inputs);
+  const auto form = [form = graft.form, params = call.params, stream = graft.stream](
+                        const Arrays& in) { return (*form)(in, params, stream); };
+  const auto vjp = [form](const Arrays& primals, const Arrays& cotangents, const Arrays&) {
+    return mx::vjp(form, primals, cotangents).second;
+  };
+  const auto jvp = [form = graft.form, params = call.params, stream = graft.stream](
+                       const Arrays& primals, const Arrays& tangents,
+                       const std::vector<int>& argnums) {
+    return jvp_of(*form, params, stream, primals, tangents, argnums);
+  };
+  const auto vmap = [form](const Arrays& in, const std::vector<int>& axes) {
+    Arrays outputs = mx::vmap(form, axes, {})(in);
+    std::vector<int> out_axes(outputs.size(), 0);
+    return std::make_pair(std::move(outputs), std::move(out_axes));
+  };
+  return mx::custom_function(run, vjp, jvp, vmap)(inputs);
+}
+
+Artifact Device::adopt(std::string_view, const spec::Candidate& candidate) const {
+  base::fail("devices", "device '" + id().kind + "' takes no compiled object of '" +
+                            candidate.op_name + "': use a pack with sources");
+}
 
 std::shared_ptr<const Device> open_device(const std::string& kind) {
   std::vector<std::string> known;

@@ -5,9 +5,15 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
+
+#include "mlx/array.h"
+#include "mlx/stream.h"
 
 #include "mlx_kd/devices/accelerator.h"
 #include "mlx_kd/spec/candidate.h"
@@ -31,6 +37,18 @@ struct Call {
   spec::Launch launch;
 };
 
+// An op in MLX's own operators, on the given stream; params as Call has them, or more.
+using MlxForm = std::function<std::vector<mlx::core::array>(
+    const std::vector<mlx::core::array>& inputs, std::span<const double> params,
+    const mlx::core::Stream& stream)>;
+
+// Where a lazy call stands in a program's graph.
+struct Graft {
+  mlx::core::Stream stream;
+  const MlxForm* form = nullptr;  // what vjp, jvp and vmap go through; it lives as long as the
+                                  // process. nullptr: they throw
+};
+
 // A loaded kernel of one candidate. Calls from several threads are safe; the object keeps its code
 // loaded.
 class Program {
@@ -47,6 +65,14 @@ class Program {
   virtual std::vector<mlx::core::array> call(const std::vector<mlx::core::array>& inputs,
                                              const std::vector<spec::Shape>& output_shapes,
                                              spec::Dtype output_dtype, const Call& call) const = 0;
+
+  // call() on a stream of the device that the caller names, with the transformations of MLX's form.
+  // Unless a device overrides it: call() inside MLX's custom_function, on the thread's default
+  // stream; empty where that is not graft.stream.
+  virtual std::vector<mlx::core::array> graft(const std::vector<mlx::core::array>& inputs,
+                                              const std::vector<mlx::core::Shape>& output_shapes,
+                                              spec::Dtype output_dtype, const Call& call,
+                                              const Graft& graft) const;
 };
 
 class Device {
@@ -64,6 +90,24 @@ class Device {
   // Fails (exit 1) if the file is not what compile() wrote or cannot be loaded.
   virtual std::shared_ptr<Program> load(const Artifact& artifact,
                                         const spec::Candidate& candidate) const = 0;
+
+  // Whether check() sees anything.
+  virtual bool checks() const { return false; }
+  // What a device that watches every access finds wrong with one call: data races, accesses beyond
+  // an end, barriers that not all threads reach. A line each, with its place in the source; empty
+  // where nothing is wrong. Row-major inputs, and the outputs' sizes in bytes. Slow: give it few
+  // elements.
+  virtual std::vector<std::string> check(const spec::Candidate&,
+                                         const std::vector<std::span<const std::byte>>& /*inputs*/,
+                                         const std::vector<size_t>& /*output_bytes*/,
+                                         const Call&) const {
+    return {};
+  }
+
+  // An object that compile() made elsewhere for such a device, given as its bytes: kept as if it
+  // had been compiled here. Fails (exit 1) where the device has no such objects, or nowhere to keep
+  // it.
+  virtual Artifact adopt(std::string_view object, const spec::Candidate& candidate) const;
 
   // How its memory is reached and its calls are timed; null where both are the host's.
   virtual const Accelerator* accelerator() const { return nullptr; }

@@ -4,6 +4,8 @@
 #include <optional>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/base/files.h"
+#include "mlx_kd/base/sha256.h"
 #include "mlx_kd/devices/cpu/compiler.h"
 #include "mlx_kd/devices/cpu/cpu_info.h"
 #include "mlx_kd/devices/cpu/cpu_program.h"
@@ -30,6 +32,22 @@ class CpuDevice final : public Device {
                                 candidate.op_name +
                                 "': it is not loaded; compile the kernel again");
     return std::make_shared<CpuProgram>(std::make_shared<KernelCode>(artifact.path, candidate));
+  }
+
+  Artifact adopt(std::string_view object, const spec::Candidate& candidate) const override {
+    const ObjectCache cache = ObjectCache::from_environment();
+    const std::string key = base::sha256_hex(object);
+    Artifact artifact;
+    artifact.ok = artifact.cached = true;
+    if (const auto found = cache.find(key)) {
+      artifact.path = found->path;
+      return artifact;
+    }
+    const Scratch scratch(cache.folder());
+    base::write_file_atomically(scratch.object(), object, "devices");
+    artifact.path =
+        cache.publish(scratch, key, 0, {{"op", candidate.op_name}, {"compiler", "elsewhere"}}).path;
+    return artifact;
   }
 
  private:

@@ -30,15 +30,22 @@ void CpuProgram::check(const std::vector<mx::array>& inputs, size_t outputs,
 std::vector<mx::array> CpuProgram::call(const std::vector<mx::array>& inputs,
                                         const std::vector<spec::Shape>& output_shapes,
                                         spec::Dtype output_dtype, const Call& call) const {
+  return graft(inputs, mlx_shapes(output_shapes), output_dtype, call,
+               {mx::default_stream(mx::Device::cpu), nullptr});
+}
+
+std::vector<mx::array> CpuProgram::graft(const std::vector<mx::array>& inputs,
+                                         const std::vector<mx::Shape>& output_shapes,
+                                         spec::Dtype output_dtype, const Call& call,
+                                         const Graft& graft) const {
   check(inputs, output_shapes.size(), output_dtype);
   const mx::Dtype dtype = mlx_dtype(output_dtype);
-  std::vector<mx::Shape> shapes = mlx_shapes(output_shapes);
-  auto primitive = std::make_shared<KernelPrimitive>(mx::default_stream(mx::Device::cpu), code_,
-                                                     flatten(call), inputs, shapes);
-  if (shapes.size() == 1)
-    return {mx::array(std::move(shapes[0]), dtype, std::move(primitive), inputs)};
-  return mx::array::make_arrays(shapes, std::vector<mx::Dtype>(shapes.size(), dtype), primitive,
-                                inputs);
+  auto primitive =
+      std::make_shared<KernelPrimitive>(graft, code_, flatten(call), inputs, output_shapes);
+  if (output_shapes.size() == 1)
+    return {mx::array(output_shapes[0], dtype, std::move(primitive), inputs)};
+  return mx::array::make_arrays(output_shapes, std::vector<mx::Dtype>(output_shapes.size(), dtype),
+                                primitive, inputs);
 }
 
 }  // namespace mlx_kd::devices::cpu

@@ -18,6 +18,10 @@ class CpuProgram final : public Program {
   std::vector<mlx::core::array> call(const std::vector<mlx::core::array>& inputs,
                                      const std::vector<spec::Shape>& output_shapes,
                                      spec::Dtype output_dtype, const Call& call) const override;
+  std::vector<mlx::core::array> graft(const std::vector<mlx::core::array>& inputs,
+                                      const std::vector<mlx::core::Shape>& output_shapes,
+                                      spec::Dtype output_dtype, const Call& call,
+                                      const Graft& graft) const override;
 
  private:
   void check(const std::vector<mlx::core::array>& inputs, size_t outputs,

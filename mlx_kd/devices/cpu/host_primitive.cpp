@@ -5,6 +5,7 @@
 
 #include "mlx/backend/cpu/encoder.h"
 #include "mlx/ops.h"
+#include "mlx/transforms.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/cpu/buffer_pool.h"
 
@@ -45,9 +46,12 @@ void* memory_of(const mx::array& input, bool contiguous, const mx::Stream& strea
 
 }  // namespace
 
-HostPrimitive::HostPrimitive(mx::Stream stream, const std::vector<mx::array>& inputs,
+HostPrimitive::HostPrimitive(const Graft& graft, const std::vector<mx::array>& inputs,
                              const std::vector<mx::Shape>& output_shapes)
-    : Primitive(stream), input_count_(inputs.size()), output_shapes_(output_shapes) {
+    : Primitive(graft.stream),
+      form_(graft.form),
+      input_count_(inputs.size()),
+      output_shapes_(output_shapes) {
   if (inputs.size() + output_shapes.size() > kMostArrays)
     base::misuse("devices", std::to_string(inputs.size() + output_shapes.size()) +
                                 " inputs and outputs: a kernel takes at most " +
@@ -89,13 +93,52 @@ void HostPrimitive::eval_gpu(const std::vector<mx::array>&, std::vector<mx::arra
                            "] this kernel was compiled for the CPU: give it a CPU stream.");
 }
 
+std::function<std::vector<mx::array>(const std::vector<mx::array>&)> HostPrimitive::form() {
+  return
+      [this](const std::vector<mx::array>& inputs) { return (*form_)(inputs, params(), stream()); };
+}
+
+std::vector<mx::array> HostPrimitive::vjp(const std::vector<mx::array>& primals,
+                                          const std::vector<mx::array>& cotangents,
+                                          const std::vector<int>& argnums,
+                                          const std::vector<mx::array>& outputs) {
+  if (!form_) return Primitive::vjp(primals, cotangents, argnums, outputs);
+  const auto all = mx::vjp(form(), primals, cotangents).second;
+  std::vector<mx::array> some;
+  for (const int argnum : argnums) some.push_back(all[static_cast<size_t>(argnum)]);
+  return some;
+}
+
+std::vector<mx::array> HostPrimitive::jvp(const std::vector<mx::array>& primals,
+                                          const std::vector<mx::array>& tangents,
+                                          const std::vector<int>& argnums) {
+  if (!form_) return Primitive::jvp(primals, tangents, argnums);
+  std::vector<mx::array> some;
+  for (const int argnum : argnums) some.push_back(primals[static_cast<size_t>(argnum)]);
+  const auto of_some = [&](const std::vector<mx::array>& changed) {
+    std::vector<mx::array> all = primals;
+    for (size_t i = 0; i < changed.size(); ++i) all[static_cast<size_t>(argnums[i])] = changed[i];
+    return form()(all);
+  };
+  return mx::jvp(of_some, some, tangents).second;
+}
+
+std::pair<std::vector<mx::array>, std::vector<int>> HostPrimitive::vmap(
+    const std::vector<mx::array>& inputs, const std::vector<int>& axes) {
+  if (!form_) return Primitive::vmap(inputs, axes);
+  std::vector<mx::array> outputs = mx::vmap(form(), axes, {})(inputs);
+  std::vector<int> out_axes(outputs.size(), 0);
+  return {std::move(outputs), std::move(out_axes)};
+}
+
 std::vector<mx::Shape> HostPrimitive::output_shapes(const std::vector<mx::array>& inputs) {
   check_sizes(inputs);
   return output_shapes_;
 }
 
-bool HostPrimitive::same_shapes(const HostPrimitive& other) const {
-  return input_sizes_ == other.input_sizes_ && output_shapes_ == other.output_shapes_;
+bool HostPrimitive::same_graft(const HostPrimitive& other) const {
+  return form_ == other.form_ && input_sizes_ == other.input_sizes_ &&
+         output_shapes_ == other.output_shapes_;
 }
 
 }  // namespace mlx_kd::devices::cpu

@@ -11,8 +11,8 @@ namespace mlx_kd::devices::cpu {
 
 class KernelPrimitive final : public HostPrimitive {
  public:
-  KernelPrimitive(mlx::core::Stream stream, std::shared_ptr<const KernelCode> code,
-                  const FlatCall& call, const std::vector<mlx::core::array>& inputs,
+  KernelPrimitive(const Graft& graft, std::shared_ptr<const KernelCode> code, const FlatCall& call,
+                  const std::vector<mlx::core::array>& inputs,
                   const std::vector<mlx::core::Shape>& output_shapes);
 
   bool is_equivalent(const Primitive& other) const override;
@@ -21,6 +21,7 @@ class KernelPrimitive final : public HostPrimitive {
  private:
   void run(const Pointers& pointers) const override;
   bool has_work() const override { return call_.units > 0; }
+  std::span<const double> params() const override { return call_.params; }
 
   std::shared_ptr<const KernelCode> code_;
   FlatCall call_;

@@ -73,8 +73,8 @@ msl::TranslateOptions candidate_options() {
 }
 
 CudaKernel translate_candidate(const spec::Candidate& candidate, const std::string& key) {
-  const std::string file = metal_file(candidate);
-  const msl::Unit unit = msl::parse(file, candidate.source, metal_options(candidate));
+  const MetalText source = metal_text(candidate);
+  const msl::Unit unit = msl::parse(source.file, source.text, source.options);
   const msl::Translation translation = msl::translate(unit, msl::Target::cuda, candidate_options());
   for (const msl::Kernel& one : translation.kernels) {
     if (one.name != candidate.func_name) continue;
@@ -83,16 +83,17 @@ CudaKernel translate_candidate(const spec::Candidate& candidate, const std::stri
             "#define KD_LINES 1\n#define " + one.symbol + " " + symbol + "\n" + translation.text,
             symbol};
   }
-  base::fail("devices", file + " has no kernel '" + candidate.func_name + "'");
+  base::fail("devices", source.file + " has no kernel '" + candidate.func_name + "'");
 }
 
 std::string CudaCompiler::key_of(const spec::Candidate& candidate) const {
-  const msl::PreprocessOptions options = metal_options(candidate);
+  const MetalText source = metal_text(candidate);
   const base::Json decides = {{"format", kFormat},
                               {"executor", "cuda"},
                               {"kernel", candidate.func_name},
-                              {"source", candidate.source},
-                              {"defines", options.defines},
+                              {"source", source.text},
+                              {"texts", source.options.texts},
+                              {"defines", source.options.defines},
                               {"prelude", msl::prelude_hash()},
                               {"options", nvrtc_options(sm_)},
                               {"version", nvrtc_version()}};

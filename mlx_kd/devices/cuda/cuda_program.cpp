@@ -54,10 +54,6 @@ bool starts_aligned(const mx::array& array) {
   return !views.count(name) || starts_aligned(array.inputs().front());
 }
 
-mx::array aligned(const mx::array& array) {
-  return starts_aligned(array) ? array : mx::multiply(array, mx::array(1, array.dtype()));
-}
-
 // What KD_LINES promised the compiler.
 LaunchSize line_size(const spec::Launch& launch, const std::string& op_name) {
   if (launch.group[1] != 1 || launch.group[2] != 1)
@@ -72,6 +68,10 @@ std::tuple<int, int, int> three(const std::array<unsigned, 3>& size) {
 }
 
 }  // namespace
+
+mx::array aligned(const mx::array& array) {
+  return starts_aligned(array) ? array : mx::multiply(array, mx::array(1, array.dtype()));
+}
 
 CudaProgram::CudaProgram(std::string cubin, const CudaKernel& kernel,
                          const spec::Candidate& candidate)

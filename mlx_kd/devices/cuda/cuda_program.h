@@ -46,4 +46,7 @@ class CudaProgram final : public devices::Program {
   OwnStream stream_;
 };
 
+// The array, or a copy where it may not start at a multiple of 16 bytes.
+mlx::core::array aligned(const mlx::core::array& array);
+
 }  // namespace mlx_kd::devices::cuda

@@ -2,6 +2,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/cuda/cubin.h"
+#include "mlx_kd/devices/cuda/cuda_body.h"
 #include "mlx_kd/devices/cuda/cuda_device.h"
 #include "mlx_kd/devices/cuda/gpu.h"
 #include "mlx_kd/devices/kinds.h"
@@ -46,7 +47,7 @@ std::vector<Finding> examine() {
 DeviceKind kind_cuda();
 
 DeviceKind kind_cuda() {
-  return {"cuda", probe, cuda::open_cuda_device, examine};
+  return {"cuda", probe, cuda::open_cuda_device, examine, {"metal"}, cuda::run_body};
 }
 
 }  // namespace mlx_kd::devices

@@ -64,14 +64,15 @@ struct kd_Place {
 #endif
 #else
   KD_FN explicit kd_Place(const kd_thread& given) : t(given) {}
-  // x, y, z: the position in the grid.
-  KD_FN kd_Place(const kd_group& g, uint x, uint y, uint z) {
+  // x, y, z: the position in the grid; local_x: in the threadgroup.
+  KD_FN kd_Place(const kd_group& g, uint x, uint local_x, uint y, uint z) {
     const uint at[3] = {x, y, z};
     for (int d = 0; d < 3; ++d) {
       t.position[d] = at[d], t.local[d] = at[d] - g.origin[d], t.group[d] = g.group[d];
       t.groups[d] = g.groups[d], t.grid[d] = g.grid[d], t.size[d] = g.size[d];
       t.dispatch[d] = g.dispatch[d];
     }
+    t.local[0] = local_x;
     t.index = t.local[0] + t.size[0] * (t.local[1] + t.size[1] * t.local[2]);
     t.threads = t.size[0] * t.size[1] * t.size[2];
   }
@@ -171,12 +172,15 @@ KD_FN void kd_keep(T (&to)[N], const T (&from)[N]) {
 #else
 #define KD_INDEPENDENT _Pragma("GCC ivdep")
 #endif
+// The loop counts from 0, and what it counts is known not to wrap (the executor sees to that): so
+// addresses that go with it are known to follow one another.
 #define KD_FOR_EACH_THREAD(g)                                                             \
-  const unsigned kd_x0 = g->origin[0], kd_x1 = kd_x0 + g->size[0];                         \
+  const unsigned kd_nx = g->size[0], kd_x0 = g->origin[0];                                 \
+  if (kd_nx > 1024u || kd_x0 > 0xfffff000u) __builtin_unreachable();                       \
   const unsigned kd_y0 = g->origin[1], kd_y1 = kd_y0 + g->size[1];                         \
   const unsigned kd_z0 = g->origin[2], kd_z1 = kd_z0 + g->size[2];                         \
   const kd_group kd_copy = *g;                                                            \
   for (unsigned kd_z = kd_z0; kd_z < kd_z1; ++kd_z)                                        \
     for (unsigned kd_y = kd_y0; kd_y < kd_y1; ++kd_y)                                      \
-      KD_INDEPENDENT for (unsigned kd_x = kd_x0; kd_x < kd_x1; ++kd_x)
+      KD_INDEPENDENT for (unsigned kd_x = 0; kd_x < kd_nx; ++kd_x)
 #endif

@@ -1,0 +1,40 @@
+// mlx-kd for programs: `#include <mlx_kd/mlx_kd.h>`, then mlx_kd::rmsnorm(x, weight, eps).
+//
+// The headers below say everything: the operators, which pins a process uses, what was done, and
+// kernels in Metal on every device.
+#pragma once
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/runtime/metal_kernel.h"
+#include "mlx_kd/runtime/ops.h"
+#include "mlx_kd/runtime/settings.h"
+#include "mlx_kd/runtime/stats.h"
+
+namespace mlx_kd {
+
+using runtime::call;
+using runtime::configure;
+using runtime::disable;
+using runtime::Effective;
+using runtime::enable;
+using runtime::explain;
+using runtime::Explanation;
+using runtime::flush_shape_log;
+using runtime::metal_kernel;
+using runtime::op_names;
+using runtime::prepare;
+using runtime::reload;
+using runtime::reset_settings;
+using runtime::reset_stats;
+using runtime::rmsnorm;
+using runtime::rmsnorm_residual;
+using runtime::rope_concat_qk_decode_pos;
+using runtime::Settings;
+using runtime::settings;
+using runtime::Stats;
+using runtime::stats;
+using runtime::swiglu;
+using runtime::to_json;
+using runtime::Trust;
+
+}  // namespace mlx_kd

@@ -1,0 +1,55 @@
+#include "mlx_kd/runtime/engines.h"
+
+#include <mutex>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/devices/kinds.h"
+#include "mlx_kd/runtime/notes.h"
+
+namespace mlx_kd::runtime {
+namespace {
+
+namespace mx = mlx::core;
+
+mx::Device::DeviceType place_of(const std::string& kind) {
+  return kind == "metal" || kind == "cuda" ? mx::Device::gpu : mx::Device::cpu;
+}
+
+std::vector<Engine> open_all() {
+  std::vector<Engine> found;
+  for (const devices::DeviceKind& kind : devices::all_kinds()) {
+    // Neither is fast: null invents its times, simt runs Metal on fibers to prove it.
+    if (kind.kind == "null" || kind.kind == "simt" || !kind.probe().available) continue;
+    try {
+      found.push_back({kind.open(), place_of(kind.kind)});
+    } catch (const base::Error& error) {
+      tell_once("device '" + kind.kind + "' has no pins: " + error.what());
+    }
+  }
+  return found;
+}
+
+// Never destroyed: arrays may run a kernel after every static object is gone.
+struct Opened {
+  std::mutex mutex;
+  std::vector<Engine> engines = open_all();
+};
+
+Opened& opened() {
+  static Opened& all = *new Opened;
+  return all;
+}
+
+}  // namespace
+
+std::vector<Engine> engines() {
+  std::lock_guard lock(opened().mutex);
+  return opened().engines;
+}
+
+void add_engine(const Engine& engine) {
+  std::lock_guard lock(opened().mutex);
+  opened().engines.push_back(engine);
+}
+
+}  // namespace mlx_kd::runtime

@@ -1,0 +1,28 @@
+// The devices of this process that can run entries of a pack.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "mlx/device.h"
+#include "mlx_kd/devices/device.h"
+
+namespace mlx_kd::runtime {
+
+// A device, and the MLX device on whose streams its operations run. An entry goes to the engine
+// that has the entry's language and, in its id, the entry's device: a device kind that takes Metal
+// bodies is all that Metal entries need.
+struct Engine {
+  std::shared_ptr<const devices::Device> device;
+  mlx::core::Device::DeviceType place;
+};
+
+// Every kind of this build that this machine has, but for `null` and `simt`, and what was added.
+// Opened at the first call; a kind that cannot be opened is left out, which is said. Thread-safe.
+std::vector<Engine> engines();
+
+// Another device for packs that are loaded from now on: tests bring theirs so.
+void add_engine(const Engine& engine);
+
+}  // namespace mlx_kd::runtime

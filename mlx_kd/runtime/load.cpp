@@ -1,0 +1,35 @@
+#include "mlx_kd/runtime/load.h"
+
+#include "mlx_kd/runtime/environment.h"
+#include "mlx_kd/runtime/notes.h"
+#include "mlx_kd/runtime/trust.h"
+
+namespace mlx_kd::runtime {
+namespace {
+
+void say_what_is_odd(const Table& table, const std::string& path) {
+  if (!table.pins().empty() || table.skipped().empty()) return;
+  const Skipped& first = table.skipped().front();
+  tell_once("none of the " + std::to_string(table.skipped().size()) + " entries of " + path +
+            " can be used here; the first, " + first.title + ": " + first.reason);
+}
+
+}  // namespace
+
+std::shared_ptr<const Table> load_table(Effective& wanted) {
+  const bool shipped = wanted.path == "shipped";
+  if (shipped) wanted.files = shipped_packs();
+  std::vector<packs::Pack> packs;
+  for (const std::string& file : wanted.files) {
+    packs.push_back(packs::parse_pack(trusted_text(file, wanted.trust), file));
+    if (packs.back().schema == 1)
+      tell_once(file +
+                " is of schema 1: 'unknown' in its keys, and an empty shape_signature, match "
+                "anything; kd pack writes it anew");
+  }
+  auto table = std::make_shared<const Table>(packs);
+  if (!shipped) say_what_is_odd(*table, wanted.path);
+  return table;
+}
+
+}  // namespace mlx_kd::runtime

@@ -1,0 +1,164 @@
+// rooms: runtime
+// Packs of any content: every input ends in a table of pins that can be asked, or in a message.
+// Half of the inputs are texts as they come; the others steer changes to a sound pack of each
+// schema.
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+
+#include "mlx/version.h"
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/devices/device.h"
+#include "mlx_kd/packs/pack.h"
+#include "mlx_kd/runtime/bundle.h"
+#include "mlx_kd/runtime/describe.h"
+#include "mlx_kd/runtime/ledger.h"
+
+namespace {
+
+using namespace mlx_kd;
+using base::Json;
+
+// What an input's bytes decide, one after the other.
+class Choices {
+ public:
+  Choices(const uint8_t* data, size_t size) : data_(data), size_(size) {}
+  size_t below(size_t count) { return count ? next() % count : 0; }
+  bool any_left() const { return at_ < size_; }
+
+ private:
+  uint8_t next() { return at_ < size_ ? data_[at_++] : 0; }
+  const uint8_t* data_;
+  size_t size_, at_ = 0;
+};
+
+Json sound_entry() {
+  static const spec::DeviceId cpu = devices::open_device("cpu")->id();
+  return {{"key",
+           {{"op_name", "rmsnorm"},
+            {"mlx_version", mlx::core::version()},
+            {"device_arch", cpu.arch},
+            {"device_name", cpu.name},
+            {"dtype", "float32"},
+            {"shape_signature", {{"rows", 2}, {"D", 64}}}}},
+          {"candidate_id", "rmsnorm_0"},
+          {"func_name", "mlx_kd_rmsnorm"},
+          {"language", "cpp"},
+          {"source", "int x;"},
+          {"inputs_spec", {{{"name", "inp"}}, {{"name", "weight"}}}},
+          {"outputs_spec", {{{"name", "out"}}}},
+          {"knobs", {{"VEC", 16}, {"THREADS", 1}, {"GRAIN", 1}}},
+          {"launch_params", {{"launch_kind", "cpu_rows"}, {"THREADS", 1}, {"GRAIN", 1}}},
+          {"runtime_inputs", {{"eps", {1e-6}}}},
+          {"target", {{"isa", Json::array()}, {"cores", 1}}},
+          {"protocol", "fuzz"},
+          {"rows_range", {1, 8}},
+          {"rows_sampled", {1, 2, 8}},
+          {"object", {{"base64", "AAAA"}, {"sha256", "0"}, {"march", "native"}}},
+          {"metrics", {{"kernel_us", 1.0}, {"latency_us", 2.0}}}};
+}
+
+Json sound_pack(size_t schema) {
+  Json entry = sound_entry();
+  if (schema == 0) {
+    entry.erase("key");
+    entry["shape_signatures"] = {{{"rows", 2}, {"D", 64}}};
+    entry["supported_dtypes"] = {"float32"};
+    return {{"schema_version", "1"}, {"ops", {{"rmsnorm", entry}}}};
+  }
+  return {{"schema_version", std::to_string(schema + 1)},
+          {"runtime", Json::object()},
+          {"entries", {entry, sound_entry()}}};
+}
+
+Json odd_value(Choices& choices) {
+  static const Json values[] = {nullptr,
+                                true,
+                                0,
+                                -1,
+                                1,
+                                1024,
+                                int64_t(1) << 31,
+                                INT64_MAX,
+                                INT64_MIN,
+                                UINT64_MAX,
+                                0.5,
+                                1e308,
+                                -0.0,
+                                "",
+                                "unknown",
+                                "../../etc/passwd",
+                                std::string("a\0b", 3),
+                                "\xff\xfe",
+                                std::string(5000, 'A'),
+                                Json::array(),
+                                Json::object(),
+                                {1, "a", nullptr},
+                                {{"rows", -5}, {"D", 0}},
+                                {{"isa", {3}}, {"cores", "x"}},
+                                "metal",
+                                "float16",
+                                "swiglu",
+                                "rope"};
+  return values[choices.below(std::size(values))];
+}
+
+// Changes one place of the value, found by going down at random.
+void change(Json& value, Choices& choices) {
+  Json* at = &value;
+  while (at->is_structured() && !at->empty() && choices.below(8) != 0) {
+    auto item = at->begin();
+    std::advance(item, choices.below(at->size()));
+    if (choices.below(12) == 0) {
+      at->erase(item);
+      return;
+    }
+    at = &*item;
+  }
+  if (at->is_object() && choices.below(3) == 0)
+    (*at)[odd_value(choices).dump(-1, ' ', true, Json::error_handler_t::replace)] =
+        odd_value(choices);
+  else
+    *at = odd_value(choices);
+}
+
+std::string text_of(const uint8_t* data, size_t size) {
+  Choices choices(data, size);
+  const size_t kind = choices.below(8);
+  if (kind >= 6) return {reinterpret_cast<const char*>(data), size};
+  Json pack = sound_pack(kind % 3);
+  for (int i = 0; i < 12 && choices.any_left(); ++i) change(pack, choices);
+  std::string text = pack.dump(-1, ' ', true, Json::error_handler_t::replace);
+  if (kind == 5) text.resize(choices.below(256) * text.size() / 256);
+  return text;
+}
+
+void ask(const runtime::Table& table) {
+  for (const runtime::Pin& pin : table.pins()) {
+    if (runtime::title_of(pin).empty()) std::abort();
+    runtime::Query query = pin.key;
+    query.params[0] = 1e-6;
+    for (int64_t rows : {int64_t(1), pin.key.dims[0], int64_t(7)}) {
+      query.dims[0] = rows;
+      runtime::find_servable(table, query);
+      if (const auto* nearest = table.nearest(query)) runtime::differences_text(*nearest, query);
+    }
+    // A pin is found at its own size, by itself or a better one.
+    query = pin.key;
+    query.params = pin.served ? pin.params : query.params;
+    if (pin.fixed_params && !pin.any_size && !table.find(query)) std::abort();
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  try {
+    const packs::Pack pack = packs::parse_pack(text_of(data, size), "fuzz.json");
+    const runtime::Table table({pack});
+    ask(table);
+    if (packs::write_text(pack).empty()) std::abort();
+  } catch (const base::Error&) {
+  }
+  return 0;
+}
