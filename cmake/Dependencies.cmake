@@ -1,11 +1,13 @@
 # What the project stands on, found where the system or the virtual environment has it.
 find_package(Threads REQUIRED)
-find_package(nlohmann_json 3.11 REQUIRED)
-find_package(CLI11 2.1 REQUIRED)
-find_package(ZLIB REQUIRED)
+include(HeaderLibraries)
+find_package(ZLIB)  # without it, recorded runs are read uncompressed only
 
 # MLX comes as a wheel: MLX_KD_MLX_DIR names its package folder (python -m mlx --cmake-dir).
 set(MLX_KD_MLX_DIR "" CACHE PATH "Folder of the installed mlx Python package")
+if(NOT MLX_KD_MLX_DIR AND Python_EXECUTABLE)
+  set(MLX_KD_PYTHON "${Python_EXECUTABLE}" CACHE FILEPATH "Python that has MLX")  # pip builds with this one
+endif()
 if(NOT MLX_KD_MLX_DIR)
   find_program(MLX_KD_PYTHON NAMES python3 HINTS "${CMAKE_SOURCE_DIR}/.venv/bin" NO_DEFAULT_PATH)
   find_program(MLX_KD_PYTHON NAMES python3)

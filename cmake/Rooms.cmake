@@ -23,7 +23,7 @@ function(mlx_kd_prebuilt target)
   add_library(${target} STATIC IMPORTED)
   set_target_properties(${target} PROPERTIES IMPORTED_LOCATION "${MLX_KD_PREBUILT}/lib${target}.a")
   target_include_directories(${target} INTERFACE "${PROJECT_SOURCE_DIR}")
-  target_link_libraries(${target} INTERFACE ${ARGN} ZLIB::ZLIB)
+  target_link_libraries(${target} INTERFACE ${ARGN} $<TARGET_NAME_IF_EXISTS:ZLIB::ZLIB>)
 endfunction()
 
 # mlx_kd_room(<room> [DEPS <room>...] [LIBS <target>...]): target mlx_kd_<room> from mlx_kd/<room>/**.cpp.
@@ -55,8 +55,16 @@ function(mlx_kd_room room)
   if(room STREQUAL "search")
     # The walk must be the same on every machine: no fused multiply-adds that the source does not write.
     target_compile_options(mlx_kd_${room} PRIVATE -ffp-contract=off)
-  elseif(room STREQUAL "archive")
+  elseif(room STREQUAL "archive" AND TARGET ZLIB::ZLIB)
     target_link_libraries(mlx_kd_${room} PRIVATE ZLIB::ZLIB)
+    target_compile_definitions(mlx_kd_${room} PRIVATE MLX_KD_ZLIB)
+  elseif(room STREQUAL "runtime")
+    set_target_properties(mlx_kd_${room} PROPERTIES CXX_VISIBILITY_PRESET hidden)  # cmake/exports.map
+    set(packs "../share/mlx_kd/packs")  # installed; else those of the tree
+    if(NOT SKBUILD)
+      string(APPEND packs ":${PROJECT_SOURCE_DIR}/packs")
+    endif()
+    target_compile_definitions(mlx_kd_${room} PRIVATE MLX_KD_SHIPPED_PACKS="${packs}")
   elseif(room STREQUAL "base")
     target_compile_definitions(mlx_kd_${room} PRIVATE MLX_KD_VERSION="${PROJECT_VERSION}")
   endif()

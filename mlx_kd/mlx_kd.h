@@ -1,9 +1,11 @@
 // mlx-kd for programs: `#include <mlx_kd/mlx_kd.h>`, then mlx_kd::rmsnorm(x, weight, eps).
 //
-// The three headers below say everything: the operators, which pins a process uses, what was done.
+// The headers below say everything: the operators, which pins a process uses, what was done, and
+// kernels in Metal on every device.
 #pragma once
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/runtime/metal_kernel.h"
 #include "mlx_kd/runtime/ops.h"
 #include "mlx_kd/runtime/settings.h"
 #include "mlx_kd/runtime/stats.h"
@@ -18,6 +20,7 @@ using runtime::enable;
 using runtime::explain;
 using runtime::Explanation;
 using runtime::flush_shape_log;
+using runtime::metal_kernel;
 using runtime::op_names;
 using runtime::prepare;
 using runtime::reload;

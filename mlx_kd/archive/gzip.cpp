@@ -1,12 +1,20 @@
 #include "mlx_kd/archive/gzip.h"
 
+#ifdef MLX_KD_ZLIB
 #include <zlib.h>
+#endif
 
 #include <vector>
 
 #include "mlx_kd/base/error.h"
 
 namespace mlx_kd::archive {
+
+bool is_gzip(std::string_view bytes) {
+  return bytes.size() >= 2 && bytes[0] == '\x1f' && bytes[1] == '\x8b';
+}
+
+#ifdef MLX_KD_ZLIB
 namespace {
 
 constexpr size_t kChunk = 1 << 18;
@@ -20,10 +28,6 @@ struct Inflater {
 };
 
 }  // namespace
-
-bool is_gzip(std::string_view bytes) {
-  return bytes.size() >= 2 && bytes[0] == '\x1f' && bytes[1] == '\x8b';
-}
 
 std::string gzip(std::string_view text) {
   z_stream z{};
@@ -63,5 +67,14 @@ std::string gunzip(std::string_view bytes, const std::string& origin, size_t max
                                   std::to_string(text.size()) + " bytes: fetch it again");
   }
 }
+#else
+std::string gzip(std::string_view) {
+  base::misuse("archive", "this kd was built without zlib: give the output a name without .gz");
+}
+
+std::string gunzip(std::string_view, const std::string& origin, size_t) {
+  base::misuse("archive", origin + " is compressed and this kd was built without zlib: gunzip it");
+}
+#endif
 
 }  // namespace mlx_kd::archive

@@ -9,7 +9,8 @@ namespace mlx_kd::archive {
 bool is_gzip(std::string_view bytes);
 
 // The text that `bytes` holds, gzip members one after another. Misuse (room archive), naming
-// origin, if they are damaged or cut short, or hold more than max_bytes.
+// origin, if they are damaged or cut short, or hold more than max_bytes, or if this was built
+// without zlib.
 std::string gunzip(std::string_view bytes, const std::string& origin,
                    size_t max_bytes = size_t{1} << 30);
 

@@ -14,6 +14,8 @@
 
 #include "mlx/array.h"
 #include "mlx/stream.h"
+
+#include "mlx_kd/devices/accelerator.h"
 #include "mlx_kd/spec/candidate.h"
 #include "mlx_kd/spec/device_id.h"
 
@@ -89,10 +91,26 @@ class Device {
   virtual std::shared_ptr<Program> load(const Artifact& artifact,
                                         const spec::Candidate& candidate) const = 0;
 
+  // Whether check() sees anything.
+  virtual bool checks() const { return false; }
+  // What a device that watches every access finds wrong with one call: data races, accesses beyond
+  // an end, barriers that not all threads reach. A line each, with its place in the source; empty
+  // where nothing is wrong. Row-major inputs, and the outputs' sizes in bytes. Slow: give it few
+  // elements.
+  virtual std::vector<std::string> check(const spec::Candidate&,
+                                         const std::vector<std::span<const std::byte>>& /*inputs*/,
+                                         const std::vector<size_t>& /*output_bytes*/,
+                                         const Call&) const {
+    return {};
+  }
+
   // An object that compile() made elsewhere for such a device, given as its bytes: kept as if it
   // had been compiled here. Fails (exit 1) where the device has no such objects, or nowhere to keep
   // it.
   virtual Artifact adopt(std::string_view object, const spec::Candidate& candidate) const;
+
+  // How its memory is reached and its calls are timed; null where both are the host's.
+  virtual const Accelerator* accelerator() const { return nullptr; }
 };
 
 // Factories by kind ("cpu", "null", ...). Misuse, naming the known kinds and, for one that this

@@ -7,6 +7,7 @@
 
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/devices/finding.h"
+#include "mlx_kd/devices/metal_body.h"
 
 namespace mlx_kd::devices {
 
@@ -15,6 +16,8 @@ struct DeviceKind {
   DeviceReport (*probe)();                  // quick; never throws
   std::shared_ptr<const Device> (*open)();  // called only where probe says available
   std::vector<Finding> (*examine)();        // for `kd doctor`; never throws
+  std::vector<std::string> languages = {};  // as Device::languages says, for devices not here
+  RunMetalBody run_body = nullptr;          // a call of metal_kernel on MLX arrays
 };
 
 // Generated from devices/*/kind.cpp, each of which defines `DeviceKind kind_<folder>()`. By name in

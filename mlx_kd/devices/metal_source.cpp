@@ -5,6 +5,7 @@
 #include <map>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/msl/body_form.h"
 
 namespace mlx_kd::devices {
 namespace {
@@ -72,6 +73,18 @@ MetalArgument argument_of(const msl::Binding& binding, const msl::SourceSet& sou
   return result;
 }
 
+std::vector<msl::BodyArray> body_arrays(const base::Json& ports) {
+  std::vector<msl::BodyArray> result;
+  for (const base::Json& port : ports) {
+    msl::BodyArray array{port.at("name").get<std::string>(), port.at("dtype").get<std::string>()};
+    array.shape = port.at("shape").get<std::vector<int64_t>>();
+    array.ndim = static_cast<int>(array.shape.size());
+    array.size = static_cast<size_t>(spec::element_count(array.shape));
+    result.push_back(std::move(array));
+  }
+  return result;
+}
+
 void check_all_bound(const std::vector<MetalArgument>& arguments, const msl::Kernel& kernel,
                      const msl::SourceSet& sources, const spec::Candidate& candidate) {
   for (const base::Json* ports : {&candidate.inputs_spec, &candidate.outputs_spec})
@@ -86,6 +99,28 @@ void check_all_bound(const std::vector<MetalArgument>& arguments, const msl::Ker
 }
 
 }  // namespace
+
+bool is_body(const spec::Candidate& candidate) {
+  const base::Json kind = candidate.launch_params.value("launch_kind", base::Json());
+  return !kind.is_string() || kind.get<std::string>().rfind("metal_", 0) != 0;
+}
+
+MetalText metal_text(const spec::Candidate& candidate) {
+  if (!is_body(candidate))
+    return {metal_file(candidate), candidate.source, metal_options(candidate)};
+  msl::BodyKernel kernel;
+  kernel.name = candidate.func_name;
+  kernel.source = candidate.source;
+  kernel.header = "#include <kk_utils>";
+  kernel.inputs = body_arrays(candidate.inputs_spec);
+  kernel.outputs = body_arrays(candidate.outputs_spec);
+  kernel.templates = {{"T", "dtype", spec::name_of(candidate.dtype)}};
+  kernel.fixed_shapes = true;
+  msl::BodyForm form = msl::whole_source(kernel);
+  MetalText result{candidate.func_name + ".metal", std::move(form.text), {}};
+  result.options.texts = std::move(form.texts);
+  return result;
+}
 
 std::string metal_file(const spec::Candidate& candidate) {
   return candidate.op_name + ".metal";

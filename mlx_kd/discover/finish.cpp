@@ -48,10 +48,16 @@ packs::Pack make_pack(const Finals& finals, const Winners& winners, const Ranges
   const Measuring where{finals.op, finals.device, finals.evaluator};
   for (size_t s = 0; s < winners.size(); ++s) {
     if (!winners[s]) continue;
-    pack.entries.push_back(
-        pin_of(where, candidate_of(records, winners[s]->candidate_id), *winners[s]));
+    const auto pin = pin_of(where, candidate_of(records, winners[s]->candidate_id), *winners[s]);
+    if (!pin) {
+      finals.listener->note("[discover] " + winners[s]->dims.text() +
+                            " gets no pin: an input has fewer than 8 elements, which a body of "
+                            "metal_kernel gets in another address space");
+      continue;
+    }
+    pack.entries.push_back(*pin);
     for (const RangeClaim& range : ranges)
-      if (range.size == s) pack.entries.back().rows_range = range.rows;
+      if (range.size == s && pin->language != "metal") pack.entries.back().rows_range = range.rows;
   }
   return pack;
 }

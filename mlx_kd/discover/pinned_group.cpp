@@ -109,7 +109,9 @@ void PinnedGroup::take(const evaluate::Evaluator& evaluator) {
     const auto candidate =
         std::find_if(finalists_[s].begin(), finalists_[s].end(),
                      [&](const auto& c) { return c.id() == winners[s]->candidate_id; });
-    entries_.push_back(pin_of({op_, device_.get(), &evaluator}, *candidate, *winners[s]));
+    const auto pin = pin_of({op_, device_.get(), &evaluator}, *candidate, *winners[s]);
+    if (!pin) continue;
+    entries_.push_back(*pin);
     for (const RangeClaim& range : ranges)
       if (range.size == s) entries_.back().rows_range = range.rows;
     for (const auto& [index, member] : members_)

@@ -1,6 +1,8 @@
 // From a claim to the entry of a pack.
 #pragma once
 
+#include <optional>
+
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/evaluate/evaluator.h"
 #include "mlx_kd/packs/entry.h"
@@ -14,8 +16,10 @@ struct Measuring {
   const evaluate::Evaluator* evaluator;
 };
 
-packs::Entry pin_of(const Measuring& where, const spec::Candidate& candidate,
-                    const evaluate::Claim& claim);
+// A Metal kernel as the body of a metal_kernel for the claim's size, with the numbers of a model
+// that were timed as constants. nullopt where it has no such form (kernels::body_form).
+std::optional<packs::Entry> pin_of(const Measuring& where, const spec::Candidate& candidate,
+                                   const evaluate::Claim& claim);
 
 // The candidate that an entry was made from, for the op as it is now. Misuse (room discover) if the
 // op has no such kernel any more, or the entry is damaged.

@@ -4,6 +4,7 @@
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/device.h"
+#include "mlx_kd/devices/null/stand_in.h"
 #include "mlx_kd/discover/choice.h"
 #include "mlx_kd/discover/finish.h"
 #include "mlx_kd/discover/tour_steps.h"
@@ -29,6 +30,8 @@ base::Json walk_options(const RunRequest& request) {
   put("novelty_fraction", options.novelty_fraction);
   put("min_tour_gap", options.min_tour_gap);
   for (const auto& run : request.warm_start) result["warm_start"].push_back(run.string());
+  if (request.null_times) result["times"] = "null";
+  if (!request.prove_on.empty()) result["prove_on"] = request.prove_on;
   if (request.row_range) result["row_range"] = {request.row_range->lo, request.row_range->hi};
   return result;
 }
@@ -64,6 +67,8 @@ std::unique_ptr<evaluate::Evaluator> open_evaluator(const RunRequest& request, c
   options.warmup = request.warmup;
   options.iters = request.iters;
   options.params = default_params(op);
+  options.null_times = request.null_times;
+  options.prove_on = request.prove_on;
   return evaluate::make_evaluator({&op, request.device, request.dtype, sizes.sizes}, options);
 }
 
@@ -74,6 +79,16 @@ void check(const RunRequest& request) {
     base::misuse("discover", "a batch of 0 evaluates nothing: give --batch 8, say");
   if (request.out.empty())
     base::misuse("discover", "there is no folder for the run: give --out runs/NAME");
+  if (!request.prove_on.empty() && request.prove_on != request.device && !request.null_times)
+    base::misuse("discover", "what is proved on '" + request.prove_on + "' cannot be timed on '" +
+                                 request.device + "': add --times null, or leave out --prove-on");
+}
+
+// The device that kernels are sought for; where nothing is timed, one in its place.
+std::shared_ptr<const devices::Device> open_target(const RunRequest& request) {
+  if (!request.null_times || request.device == "null") return devices::open_device(request.device);
+  return devices::null::stand_in(request.device,
+                                 request.prove_on.empty() ? request.device : request.prove_on);
 }
 
 shapes::Sizes sizes_of(const RunRequest& request, const spec::Op& op) {
@@ -106,7 +121,7 @@ RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interru
   check(request);
   const spec::Op& op = kernels::find_op(request.op_name);
   const auto sizes = sizes_of(request, op);
-  const auto device = devices::open_device(request.device);
+  const auto device = open_target(request);
   listener.stage("enumerating the kernels of " + op.name);
   const CandidateSpace space(op, device->languages(), request.dtype, device->id().traits,
                              sizes.sizes.front());

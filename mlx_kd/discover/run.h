@@ -24,7 +24,7 @@ struct RunRequest {
   std::optional<shapes::RowRange> row_range;  // sampled beside the sizes; entries may state it
   uint64_t budget = 50;                       // evaluations; one is one candidate on all sizes
   double min_gain = 0;  // stop when the expected gain (0.01: 1 %) falls below it; 0: no such limit
-  std::vector<std::filesystem::path> warm_start;  // earlier runs of the op
+  std::vector<std::filesystem::path> warm_start;  // earlier runs of the op, or packs
   double time_budget_s = 0;                       // stop proposing after that; 0: no such limit
   uint64_t seed = 0;
   std::filesystem::path out;
@@ -34,6 +34,9 @@ struct RunRequest {
   uint64_t batch = 8;         // candidates compiled together
   int warmup = 0, iters = 0;  // floors under the protocol's own counts
   uint64_t finalists = 3;     // a size, re-measured against MLX
+  // For a device that is not here: EvaluateOptions::null_times and prove_on.
+  bool null_times = false;
+  std::string prove_on;
 };
 
 // What a run found for one size.

@@ -45,7 +45,12 @@ double on_all_cores(int cores, size_t bytes, int repeats, int passes, bool cold)
 
 }  // namespace
 
-Bandwidth measure_bandwidth(const spec::DeviceTraits& traits) {
+Bandwidth measure_bandwidth(const devices::Device& device) {
+  if (const devices::Accelerator* accelerator = device.accelerator()) {
+    const devices::CopyRates rates = accelerator->copy_rates();
+    return {rates.warm, rates.cold};
+  }
+  const spec::DeviceTraits& traits = device.id().traits;
   const auto warm_bytes = static_cast<size_t>(traits.l2_bytes / 4);
   return {on_all_cores(traits.cores, warm_bytes, kWarmRepeats, kWarmPasses, false),
           on_all_cores(traits.cores, kColdBytes, 1, kColdPasses, true)};

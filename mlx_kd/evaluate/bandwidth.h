@@ -2,18 +2,19 @@
 #pragma once
 
 #include "mlx_kd/base/json.h"
-#include "mlx_kd/spec/device_id.h"
+#include "mlx_kd/devices/device.h"
 
 namespace mlx_kd::evaluate {
 
-// Bytes read plus bytes written per us, by plain copies on all cores at once.
+// Bytes read plus bytes written per us, by plain copies on all cores at once, or by the device's
+// own where it has a memory of its own.
 struct Bandwidth {
   double warm = 0;  // from and to the second-level cache
   double cold = 0;  // from and to memory
 };
 
 // Takes about 30 ms; best of several passes.
-Bandwidth measure_bandwidth(const spec::DeviceTraits& traits);
+Bandwidth measure_bandwidth(const devices::Device& device);
 
 base::Json to_json(const Bandwidth& bandwidth);
 Bandwidth bandwidth_from_json(const base::Json& value);

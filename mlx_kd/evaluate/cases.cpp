@@ -137,6 +137,10 @@ std::vector<double> default_params(const spec::Op& op) {
   return result;
 }
 
+spec::Dims with_fewer_rows(const spec::Op& op, const spec::Dims& dims, int64_t most) {
+  return with_rows(op, dims, std::min(most, dims.at(op.dim_names.front())));
+}
+
 size_t smallest_size(const spec::Op& op, spec::Dtype dtype, const std::vector<spec::Dims>& sizes) {
   const auto bytes = [&](const spec::Dims& dims) { return op.cost(dims, dtype).bytes; };
   return static_cast<size_t>(

@@ -50,6 +50,9 @@ struct CasePlan {
 CasePlan plan_cases(const spec::Op& op, spec::Dtype dtype, const std::vector<spec::Dims>& sizes,
                     const std::vector<double>& timed_params, const Protocol& protocol);
 
+// The size with at most so many rows: the first of its dim_names.
+spec::Dims with_fewer_rows(const spec::Op& op, const spec::Dims& dims, int64_t most);
+
 // The least traffic decides which size is the smallest.
 size_t smallest_size(const spec::Op& op, spec::Dtype dtype, const std::vector<spec::Dims>& sizes);
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "mlx_kd/base/random.h"
+#include "mlx_kd/devices/device.h"
 #include "mlx_kd/evaluate/cases.h"
 
 namespace mlx_kd::evaluate {
@@ -20,7 +21,8 @@ class GraphTimer {
  public:
   // Inputs come from the case of that size (repeated where it has fewer rows).
   GraphTimer(const spec::Op& op, spec::Dtype dtype, const spec::Dims& dims, const Case& c,
-             const std::byte* memory, int64_t l2_bytes, const Protocol& protocol);
+             const std::byte* memory, int64_t l2_bytes, const Protocol& protocol,
+             const devices::Accelerator* accelerator);
 
   // us a call of one sample: `calls` calls, the building of their graph included, in one eval. Both
   // sides of a pair see the same inputs. Outputs are freed untimed.
@@ -32,6 +34,7 @@ class GraphTimer {
   bool cold() const { return cold_; }
 
  private:
+  const devices::Accelerator* accelerator_;  // null where arrays lie in the host's memory
   bool cold_;
   int calls_;
   std::vector<Arrays> sets_;

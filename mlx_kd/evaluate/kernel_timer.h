@@ -1,4 +1,5 @@
-// Times in `kernel` mode: the kernel's own time, called on raw memory.
+// Times in `kernel` mode: the kernel's own time, called on raw memory; by the host's clock, or by
+// the device's where it has one (devices/accelerator.h).
 #pragma once
 
 #include <vector>
@@ -29,6 +30,10 @@ KernelTimes time_pairs(const Timed& candidate, const Timed* incumbent, TimingBuf
 // Exactly `pairs` of them.
 KernelTimes time_fixed(const Timed& candidate, const Timed* incumbent, int pairs,
                        TimingBuffers& buffers, const Protocol& protocol, base::Random& random);
+
+// Pairs in which the candidate was the faster over all sizes: entry i of each size makes a pair,
+// and the mean of their log_ratios decides. Samples of equal length.
+int pairs_won(const std::vector<KernelTimes>& sizes);
 
 // Whether more pairs are wanted after those seen: the whole of the stopping rule.
 bool wants_more(const std::vector<double>& log_ratios, const Protocol& protocol);

@@ -1,5 +1,6 @@
 // The evaluator of the null device: verdicts from a formula, in no time and without a worker. Same
-// candidates, same bytes.
+// candidates, same bytes. With EvaluateOptions::null_times the verdicts are another device's, and
+// only the times come from the formula.
 #pragma once
 
 #include <atomic>
@@ -7,7 +8,7 @@
 #include <optional>
 
 #include "mlx_kd/devices/device.h"
-#include "mlx_kd/evaluate/evaluator.h"
+#include "mlx_kd/evaluate/device_evaluator.h"
 
 namespace mlx_kd::evaluate {
 
@@ -24,16 +25,19 @@ class NullEvaluator : public Evaluator {
   std::string protocol_hash() const override { return "null"; }
   base::Json runtime() const override;
   base::Json seconds() const override;
-  void interrupt() override { interrupted_ = true; }
+  void interrupt() override;
 
  private:
-  spec::Verdict judge(const spec::Candidate& candidate);
+  spec::Verdict judge(const spec::Candidate& candidate) const;
+  void add_times(const spec::Candidate& candidate, spec::Verdict& verdict);
+  std::vector<Claim> proved_claims(const std::vector<std::vector<spec::Candidate>>& finalists);
   spec::Metrics times(const spec::Candidate& candidate, const spec::Dims& dims) const;
   Claim claim(const spec::Candidate& candidate, const spec::Dims& dims) const;
 
   Task task_;
   bool prove_only_;
   std::shared_ptr<const devices::Device> device_;
+  std::unique_ptr<DeviceEvaluator> prover_;  // nullptr: nothing is proved
   std::atomic<bool> interrupted_{false};
   // log(kernel_us) of the first candidate at each size: where log_ratio is 0.
   std::optional<std::vector<double>> origin_;

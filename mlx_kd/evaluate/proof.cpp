@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "mlx_kd/evaluate/compare.h"
+#include "mlx_kd/evaluate/staged_launch.h"
 
 namespace mlx_kd::evaluate {
 namespace {
@@ -47,8 +48,13 @@ void guard_inputs(const CasePlan& plan, std::byte* memory) {
 }
 
 Prover::Prover(const spec::Op& op, spec::Dtype dtype, const CasePlan& plan, size_t sizes,
-               const std::byte* memory)
-    : op_(op), dtype_(dtype), plan_(plan), sizes_(sizes), memory_(memory) {
+               const std::byte* memory, const devices::Accelerator* accelerator)
+    : op_(op),
+      dtype_(dtype),
+      plan_(plan),
+      sizes_(sizes),
+      memory_(memory),
+      accelerator_(accelerator) {
   low_ = make_buffers();
   high_ = make_buffers();
 }
@@ -82,6 +88,21 @@ void Prover::prove_case(const Case& c, const spec::Variant& variant, const spec:
   check(c, low, proof);
 }
 
+void Prover::launch(const Case& c, const std::vector<const void*>& inputs,
+                    const std::vector<void*>& outputs, const devices::Program& program,
+                    const devices::Call& call, Proof& proof) const {
+  if (!accelerator_) return program.launch(inputs, outputs, call);
+  std::vector<HostBytes> from;
+  std::vector<HostSpace> to;
+  for (size_t i = 0; i < inputs.size(); ++i) from.push_back({inputs[i], c.inputs[i].bytes});
+  for (size_t i = 0; i < outputs.size(); ++i) to.push_back({outputs[i], c.expected[i].bytes});
+  const int beside = launch_staged(*accelerator_, program, call, from, to);
+  if (beside >= 0)
+    refuse(proof, spec::Status::wrong,
+           "it wrote beside output '" + op_.outputs[static_cast<size_t>(beside)].name + "' (" +
+               c.text() + ")");
+}
+
 // The outputs of one run on poisoned memory that lies at one end between the guard pages.
 std::vector<const void*> Prover::run(const Case& c, const spec::Variant& variant,
                                      const spec::Setting& knobs, const devices::Program& program,
@@ -93,7 +114,7 @@ std::vector<const void*> Prover::run(const Case& c, const spec::Variant& variant
   std::vector<void*> outputs;
   for (size_t i = 0; i < buffers.size(); ++i)
     outputs.push_back(buffers[i]->poison(c.expected[i].bytes, place, pattern));
-  program.launch(inputs, outputs, {c.dims, c.params, variant.launch(c.dims, knobs)});
+  launch(c, inputs, outputs, program, {c.dims, c.params, variant.launch(c.dims, knobs)}, proof);
   for (size_t i = 0; i < buffers.size(); ++i)
     if (!buffers[i]->intact())
       refuse(proof, spec::Status::wrong,

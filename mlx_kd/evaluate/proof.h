@@ -27,8 +27,9 @@ struct Proof {
 class Prover {
  public:
   // `memory`: the prepared shared memory, read-only. All must outlive the prover.
+  // `accelerator`: of the device, null where kernels run on the host's memory.
   Prover(const spec::Op& op, spec::Dtype dtype, const CasePlan& plan, size_t sizes,
-         const std::byte* memory);
+         const std::byte* memory, const devices::Accelerator* accelerator);
 
   // All cases; stops at the first that fails.
   Proof prove(const spec::Candidate& candidate, const devices::Program& program);
@@ -41,6 +42,9 @@ class Prover {
   std::vector<const void*> run(const Case& c, const spec::Variant& variant,
                                const spec::Setting& knobs, const devices::Program& program,
                                FencedBuffer::Place place, Proof& proof);
+  void launch(const Case& c, const std::vector<const void*>& inputs,
+              const std::vector<void*>& outputs, const devices::Program& program,
+              const devices::Call& call, Proof& proof) const;
   void prove_case(const Case& c, const spec::Variant& variant, const spec::Setting& knobs,
                   const devices::Program& program, Proof& proof);
   void compare_runs(const Case& c, const std::vector<const void*>& low,
@@ -52,6 +56,7 @@ class Prover {
   const CasePlan& plan_;
   size_t sizes_;
   const std::byte* memory_;
+  const devices::Accelerator* accelerator_;
   std::vector<std::unique_ptr<FencedBuffer>> low_, high_;  // of each output
 };
 

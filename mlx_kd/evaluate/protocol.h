@@ -25,9 +25,13 @@ struct Protocol {
   int base_pairs = 7;            // pairs unless rejected; all worse by late_factor: stop
   double late_factor = 1.02;     //
   int better_pairs = 21;         // pairs where the candidate may be the better
+  double confirm_factor = 0.95;  // seems that much faster than the incumbent: timed afresh,
+  int confirm_pairs = 41;        // with so many pairs, and
+  int confirm_wins = 31;         // the new incumbent if so many of them are won
   double roofline_share = 0.5;   // of bytes / copy bandwidth: faster than that is suspicious
   int max_cold_sets = 16;        // sets of buffers for a cold sample
   int64_t max_warm_sets = 4096;  // sets of buffers that rotate within half the L2
+  bool device_clock = false;     // calls are a graph on the device, and its clock times them
 
   // Claims, in `graph` and `single` mode.
   int claim_pairs = 31;        // pairs at least; more, up to the most, while they fit claim_s
@@ -41,7 +45,8 @@ struct Protocol {
   int bootstrap_resamples = 2000;
 };
 
-Protocol protocol_for(const EvaluateOptions& options);
+// For a device whose calls its own clock times, or the host's.
+Protocol protocol_for(const EvaluateOptions& options, bool device_clock = false);
 
 base::Json to_json(const Protocol& protocol);
 

@@ -22,6 +22,10 @@ EvaluateOptions floors_of(const Setup& setup) {
   return options;
 }
 
+// Of a call whose every access is watched: enough for two groups of every kernel's launch, and few
+// enough to be quick.
+constexpr int64_t kWatchedRows = 9;
+
 }  // namespace
 
 base::Json launch_error(const std::exception& error) {
@@ -46,7 +50,7 @@ Session::Session(const Setup& setup, int memory_fd)
       plan_(plan_cases(op_, setup.dtype, setup.sizes, setup.params, protocol_)),
       memory_(SharedMemory::adopt(memory_fd, plan_.bytes)),
       random_(setup.seed) {
-  if (setup.device_kind == "cpu") mlx::core::set_default_device(mlx::core::Device::cpu);
+  if (!device_->accelerator()) mlx::core::set_default_device(mlx::core::Device::cpu);
 }
 
 base::Json Session::prepare() {
@@ -57,7 +61,7 @@ base::Json Session::prepare() {
 }
 
 base::Json Session::bandwidth() {
-  bandwidth_ = measure_bandwidth(device_->id().traits);
+  bandwidth_ = measure_bandwidth(*device_);
   return {{"bandwidth", to_json(bandwidth_)}};
 }
 
@@ -65,16 +69,17 @@ Prover& Session::prover() {
   if (!prover_) {
     std::byte* const memory = memory_.map(false);
     guard_inputs(plan_, memory);
-    prover_ = std::make_unique<Prover>(op_, setup_.dtype, plan_, setup_.sizes.size(), memory);
+    prover_ = std::make_unique<Prover>(op_, setup_.dtype, plan_, setup_.sizes.size(), memory,
+                                       device_->accelerator());
   }
   return *prover_;
 }
 
 TimingBuffers& Session::buffers(size_t size) {
   prover();  // maps the memory that inputs are copied from
-  const auto [at, added] =
-      buffers_.try_emplace(size, op_, setup_.dtype, setup_.sizes[size], timed_case(size),
-                           memory_.data(), device_->id().traits.l2_bytes, bandwidth_, protocol_);
+  const auto [at, added] = buffers_.try_emplace(
+      size, op_, setup_.dtype, setup_.sizes[size], timed_case(size), memory_.data(),
+      device_->id().traits.l2_bytes, bandwidth_, protocol_, device_->accelerator());
   return at->second;
 }
 
@@ -100,28 +105,56 @@ Timed Session::timed(const Loaded& what, size_t size) const {
   return {what.program.get(), call(what, size)};
 }
 
+// The first rows of the smallest size's inputs are those of a size with fewer rows.
+void Session::watch(const Loaded& loaded, Proof& proof) {
+  const Case& c = plan_.cases.front();
+  const spec::Dims dims = with_fewer_rows(op_, c.dims, kWatchedRows);
+  const auto bytes_of = [&](const spec::Port& port) {
+    return static_cast<size_t>(spec::element_count(port.shape(dims)) * spec::size_of(setup_.dtype));
+  };
+  std::vector<std::span<const std::byte>> inputs;
+  for (size_t i = 0; i < op_.inputs.size(); ++i)
+    inputs.emplace_back(memory_.data() + c.inputs[i].offset, bytes_of(op_.inputs[i]));
+  std::vector<size_t> output_bytes;
+  for (const spec::Port& port : op_.outputs) output_bytes.push_back(bytes_of(port));
+  const spec::Variant& variant = spec::variant_of(op_, loaded.candidate);
+  const auto faults =
+      device_->check(loaded.candidate, inputs, output_bytes,
+                     {dims, c.params, variant.launch(dims, loaded.candidate.knobs)});
+  if (faults.empty()) return;
+  proof.status = spec::Status::wrong;
+  proof.reason = faults.front();
+  if (faults.size() > 1) proof.reason += " (and " + std::to_string(faults.size() - 1) + " more)";
+}
+
 base::Json Session::prove(const base::Json& request) try {
   const Loaded loaded = load(request);
-  return to_json(prover().prove(loaded.candidate, *loaded.program));
+  Proof proof = prover().prove(loaded.candidate, *loaded.program);
+  if (proof.status == spec::Status::benchmarked && device_->checks()) watch(loaded, proof);
+  return to_json(proof);
 } catch (const std::exception& error) {
   return launch_error(error);
 }
 
-spec::SizeMetrics Session::time_size(const Loaded& candidate, const Loaded* incumbent,
-                                     size_t size) {
+KernelTimes Session::time_size(const Loaded& candidate, const Loaded* incumbent, size_t size,
+                               int pairs) {
   TimingBuffers& memory = buffers(size);
   const Timed mine = timed(candidate, size);
   const auto theirs = incumbent ? std::optional(timed(*incumbent, size)) : std::nullopt;
-  const KernelTimes times =
-      time_pairs(mine, theirs ? &*theirs : nullptr, memory, protocol_, random_);
+  const Timed* const other = theirs ? &*theirs : nullptr;
+  return pairs > 0 ? time_fixed(mine, other, pairs, memory, protocol_, random_)
+                   : time_pairs(mine, other, memory, protocol_, random_);
+}
+
+spec::SizeMetrics Session::metrics_of(const KernelTimes& times, size_t size) {
   spec::SizeMetrics result{setup_.sizes[size], {}};
   spec::Metrics& m = result.metrics;
   m.kernel_us = median(times.us);
   m.p10_us = percentile(times.us, 0.1);
   m.p90_us = percentile(times.us, 0.9);
-  m.log_ratio = incumbent ? median(times.log_ratios) : 0;
+  m.log_ratio = times.log_ratios.empty() ? 0 : median(times.log_ratios);
   m.gbps_est = 1e-3 * op_.cost(setup_.sizes[size], setup_.dtype).bytes / m.kernel_us;
-  m.cold = memory.cold();
+  m.cold = buffers(size).cold();
   return result;
 }
 
@@ -134,7 +167,7 @@ void Session::check_roofline(const spec::SizeMetrics& size, size_t index, Proof&
   if (proof.status != spec::Status::benchmarked) return;
   if (size.metrics.kernel_us >= least_possible_us(index)) return;
   // The copies may have been disturbed where the kernel was not.
-  const Bandwidth again = measure_bandwidth(device_->id().traits);
+  const Bandwidth again = measure_bandwidth(*device_);
   bandwidth_ = {std::max(bandwidth_.warm, again.warm), std::max(bandwidth_.cold, again.cold)};
   const double least_us = least_possible_us(index);
   if (size.metrics.kernel_us >= least_us) return;
@@ -149,12 +182,16 @@ void Session::prove_after_timing(const Loaded& candidate, Proof& proof) {
   TimingBuffers& memory = buffers(c.size);
   memory.load(c, memory_.data(), 0);
   const auto& set = memory.set(0);
-  for (size_t i = 0; i < set.outputs.size(); ++i)
-    std::memset(set.outputs[i], 0xff, static_cast<size_t>(c.expected[i].bytes));
+  memory.poison(0, 0xff);
   const spec::Variant& variant = spec::variant_of(op_, candidate.candidate);
   candidate.program->launch(set.inputs, set.outputs,
                             {c.dims, c.params, variant.launch(c.dims, candidate.candidate.knobs)});
-  prover().check(c, {set.outputs.begin(), set.outputs.end()}, proof);
+  std::vector<int64_t> bytes;
+  for (const Span& span : c.expected) bytes.push_back(span.bytes);
+  const auto made = memory.read(0, bytes);
+  std::vector<const void*> outputs;
+  for (const auto& output : made) outputs.push_back(output.data());
+  prover().check(c, outputs, proof);
   memory.load(timed_case(c.size), memory_.data(), 0);
 }
 
@@ -164,13 +201,21 @@ base::Json Session::time(const base::Json& request) try {
   const Loaded* const theirs = other.is_null() ? nullptr : &incumbent(other);
   Proof proof;
   proof.sizes.resize(setup_.sizes.size());
+  const base::Json pairs = request.value("pairs", base::Json());
+  std::vector<KernelTimes> times;
   std::vector<spec::SizeMetrics> sizes;
-  for (size_t i = 0; i < setup_.sizes.size(); ++i) sizes.push_back(time_size(loaded, theirs, i));
+  for (size_t i = 0; i < setup_.sizes.size(); ++i) {
+    times.push_back(time_size(loaded, theirs, i, pairs.is_null() ? 0 : pairs.get<int>()));
+    sizes.push_back(metrics_of(times.back(), i));
+  }
   prove_after_timing(loaded, proof);
   for (size_t i = 0; i < sizes.size(); ++i) check_roofline(sizes[i], i, proof);
   base::Json metrics = base::Json::array();
   for (const auto& size : sizes) metrics.push_back(to_json(size.metrics));
-  return {{"status", name_of(proof.status)}, {"reason", proof.reason}, {"sizes", metrics}};
+  base::Json reply = {
+      {"status", name_of(proof.status)}, {"reason", proof.reason}, {"sizes", metrics}};
+  if (!pairs.is_null()) reply["wins"] = pairs_won(times);
+  return reply;
 } catch (const std::exception& error) {
   return launch_error(error);
 }

@@ -16,9 +16,9 @@ constexpr int kPresampleCalls = 4;
 
 GraphTimer& Session::graph(size_t size) {
   prover();
-  const auto [at, added] =
-      graphs_.try_emplace(size, op_, setup_.dtype, setup_.sizes[size], timed_case(size),
-                          memory_.data(), device_->id().traits.l2_bytes, protocol_);
+  const auto [at, added] = graphs_.try_emplace(
+      size, op_, setup_.dtype, setup_.sizes[size], timed_case(size), memory_.data(),
+      device_->id().traits.l2_bytes, protocol_, device_->accelerator());
   return at->second;
 }
 

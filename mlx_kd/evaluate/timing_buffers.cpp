@@ -43,19 +43,23 @@ int64_t cold_sets(double copy_us, const Protocol& protocol) {
   return std::clamp<int64_t>(sets, 1, protocol.max_cold_sets);
 }
 
-// Repeats `source` until `bytes` are filled.
-void tile(void* to, int64_t bytes, const std::byte* source, int64_t source_bytes) {
-  auto* at = static_cast<std::byte*>(to);
-  for (int64_t done = 0; done < bytes; done += source_bytes)
-    std::memcpy(at + done, source, static_cast<size_t>(std::min(source_bytes, bytes - done)));
+void* host_memory(int64_t bytes, const spec::Dims& dims) {
+  void* at = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (at == MAP_FAILED)
+    base::fail("evaluate", "no memory for the arrays of " + dims.text() + ": free some memory");
+  std::memset(at, 0, static_cast<size_t>(bytes));  // first touch now, not in a sample
+  return at;
 }
 
 }  // namespace
 
 TimingBuffers::TimingBuffers(const spec::Op& op, spec::Dtype dtype, const spec::Dims& dims,
                              const Case& c, const std::byte* memory, int64_t l2_bytes,
-                             const Bandwidth& bandwidth, const Protocol& protocol)
-    : input_bytes_(bytes_of(op.inputs, dtype, dims)),
+                             const Bandwidth& bandwidth, const Protocol& protocol,
+                             const devices::Accelerator* accelerator)
+    : accelerator_(accelerator),
+      input_bytes_(bytes_of(op.inputs, dtype, dims)),
       output_bytes_(bytes_of(op.outputs, dtype, dims)) {
   const int64_t call_bytes = sum_of(input_bytes_) + sum_of(output_bytes_);
   cold_ = call_bytes > l2_bytes / 2;
@@ -65,12 +69,8 @@ TimingBuffers::TimingBuffers(const spec::Op& op, spec::Dtype dtype, const spec::
             : std::clamp<int64_t>(l2_bytes / 2 / call_bytes, 1, protocol.max_warm_sets);
   const int64_t set_bytes = padded(input_bytes_) + padded(output_bytes_);
   bytes_ = sets * set_bytes;
-  void* at = mmap(nullptr, static_cast<size_t>(bytes_), PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (at == MAP_FAILED)
-    base::fail("evaluate", "no memory for the arrays of " + dims.text() + ": free some memory");
-  memory_ = static_cast<std::byte*>(at);
-  std::memset(memory_, 0, static_cast<size_t>(bytes_));  // first touch now, not in a sample
+  memory_ = static_cast<std::byte*>(accelerator_ ? accelerator_->allocate(bytes_)
+                                                 : host_memory(bytes_, dims));
   std::byte* next = memory_;
   const auto take = [&](int64_t bytes) {
     std::byte* const array = next;
@@ -86,7 +86,53 @@ TimingBuffers::TimingBuffers(const spec::Op& op, spec::Dtype dtype, const spec::
 }
 
 TimingBuffers::~TimingBuffers() {
-  munmap(memory_, static_cast<size_t>(bytes_));
+  if (accelerator_)
+    accelerator_->release(memory_);
+  else
+    munmap(memory_, static_cast<size_t>(bytes_));
+}
+
+// Repeats `source` until `bytes` are filled.
+void TimingBuffers::tile(void* to, int64_t bytes, const std::byte* source,
+                         int64_t source_bytes) const {
+  auto* at = static_cast<std::byte*>(to);
+  for (int64_t done = 0; done < bytes; done += source_bytes) {
+    const int64_t part = std::min(source_bytes, bytes - done);
+    if (accelerator_)
+      accelerator_->write(at + done, source, part);
+    else
+      std::memcpy(at + done, source, static_cast<size_t>(part));
+  }
+}
+
+std::vector<TimingBuffers::Set> TimingBuffers::next(int calls) {
+  std::vector<Set> result;
+  for (int i = 0; i < calls; ++i) result.push_back(next());
+  return result;
+}
+
+void TimingBuffers::poison(size_t set, unsigned char byte) {
+  for (size_t i = 0; i < output_bytes_.size(); ++i) {
+    void* const to = sets_[set].outputs[i];
+    if (accelerator_)
+      accelerator_->fill(to, byte, output_bytes_[i]);
+    else
+      std::memset(to, byte, static_cast<size_t>(output_bytes_[i]));
+  }
+}
+
+std::vector<std::vector<std::byte>> TimingBuffers::read(size_t set,
+                                                        const std::vector<int64_t>& bytes) const {
+  std::vector<std::vector<std::byte>> result;
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    auto& to = result.emplace_back(static_cast<size_t>(bytes[i]));
+    const void* const from = sets_[set].outputs[i];
+    if (accelerator_)
+      accelerator_->read(to.data(), from, bytes[i]);
+    else
+      std::memcpy(to.data(), from, to.size());
+  }
+  return result;
 }
 
 void TimingBuffers::load(const Case& c, const std::byte* memory, size_t set) {
@@ -96,7 +142,7 @@ void TimingBuffers::load(const Case& c, const std::byte* memory, size_t set) {
 }
 
 void TimingBuffers::flush_if_cold() const {
-  if (cold_) flush_from_caches(memory_, static_cast<size_t>(bytes_));
+  if (cold_ && !accelerator_) flush_from_caches(memory_, static_cast<size_t>(bytes_));
 }
 
 }  // namespace mlx_kd::evaluate

@@ -1,7 +1,6 @@
 #include "mlx_kd/kernels/metal_form.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/sha256.h"
@@ -14,20 +13,12 @@ namespace {
 constexpr int64_t kLeastDeviceElements = 8;
 constexpr int64_t kThreads = 256;  // where launch_params name none
 
-std::string float_text(double value) {
-  char text[40];
-  const auto end = std::to_chars(text, text + sizeof text, value).ptr;
-  std::string result(text, end);
-  if (result.find_first_of(".e") == std::string::npos) result += ".0";
-  return result + "f";
-}
-
 std::map<std::string, std::string> numbers_of(const spec::Op& op, const spec::Dims& dims,
                                               const std::vector<double>& params) {
   std::map<std::string, std::string> result;
   for (const auto& [name, value] : dims.items()) result[name] = std::to_string(value);
   for (size_t i = 0; i < op.runtime_inputs.size(); ++i)
-    result[op.runtime_inputs[i].name] = float_text(params.at(i));
+    result[op.runtime_inputs[i].name] = msl::float_text(params.at(i));
   return result;
 }
 

@@ -71,7 +71,7 @@ class Parameters {
     add("const " + std::string(one.size < kMaxConstant ? "constant " : "device ") +
             metal_type(one.dtype) + (one.ndim == 0 ? "& " : "* ") + one.name,
         {BodyBuffer::Holds::input, i}, buffers);
-    if (one.ndim == 0) return;
+    if (one.ndim == 0 || kernel_.fixed_shapes) return;
     if (mentions(one.name + "_shape"))
       add("const constant int* " + one.name + "_shape", {BodyBuffer::Holds::shape, i}, buffers);
     if (mentions(one.name + "_strides"))
@@ -84,6 +84,33 @@ class Parameters {
   const BodyKernel& kernel_;
   std::string text_;
 };
+
+std::string list_text(const std::vector<int64_t>& values) {
+  std::string text;
+  for (const int64_t value : values) text += (text.empty() ? "{" : ", ") + std::to_string(value);
+  return text + "}";
+}
+
+// The constants of BodyKernel::fixed_shapes, of those that the body mentions.
+std::string shape_constants(const BodyKernel& kernel) {
+  std::string text;
+  if (!kernel.fixed_shapes) return text;
+  const auto add = [&](const std::string& type, const std::string& name, const std::string& array,
+                       const std::string& value) {
+    if (kernel.source.find(name) != std::string::npos)
+      text += "constant " + type + " " + name + array + " = " + value + ";\n";
+  };
+  for (const BodyArray& one : kernel.inputs) {
+    if (one.shape.empty()) continue;
+    std::vector<int64_t> strides(one.shape.size(), 1);
+    for (size_t i = strides.size() - 1; i > 0; --i) strides[i - 1] = strides[i] * one.shape[i];
+    const std::string count = std::to_string(one.shape.size());
+    add("int", one.name + "_shape", "[" + count + "]", list_text(one.shape));
+    add("int64_t", one.name + "_strides", "[" + count + "]", list_text(strides));
+    add("int", one.name + "_ndim", "", count);
+  }
+  return text;
+}
 
 std::string template_head(const BodyKernel& kernel) {
   if (kernel.templates.empty()) return "";
@@ -131,8 +158,8 @@ BodyForm whole_source(const BodyKernel& kernel) {
   form.texts["kd_body"] = kernel.source + "\n";
   const std::string parameters = Parameters(kernel).run(form.buffers);
   form.text = "#include <mlx_utils>\nusing namespace metal;\n#include \"kd_header\"\n" +
-              template_head(kernel) + "[[kernel]] void " + kernel.name + "(\n" + parameters +
-              ") {\n#include \"kd_body\"\n}\n";
+              shape_constants(kernel) + template_head(kernel) + "[[kernel]] void " + kernel.name +
+              "(\n" + parameters + ") {\n#include \"kd_body\"\n}\n";
   if (!kernel.templates.empty())
     form.text += "template [[host_name(\"" + kernel.name + "\")]] [[kernel]] decltype(" +
                  kernel.name + "<" + template_values(kernel) + ">) " + kernel.name + "<" +

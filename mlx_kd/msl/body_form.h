@@ -2,9 +2,9 @@
 // attributes that MLX 0.32 adds.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <string>
-#include <variant>
 #include <vector>
 
 namespace mlx_kd::msl {
@@ -14,7 +14,8 @@ struct BodyArray {
   std::string name;
   std::string dtype;  // MLX's: "float32", "bfloat16", "int32", "bool", ...
   int ndim = 1;
-  size_t size = 0;  // elements
+  size_t size = 0;                  // elements
+  std::vector<int64_t> shape = {};  // needed where BodyKernel::fixed_shapes says so
 };
 
 struct BodyTemplate {
@@ -31,6 +32,9 @@ struct BodyKernel {
   std::vector<BodyArray> outputs;
   std::vector<BodyTemplate> templates;
   bool atomic_outputs = false;
+  // Shapes are known: NAME_shape, NAME_strides (row-major) and NAME_ndim are constants of the
+  // source, and not buffers.
+  bool fixed_shapes = false;
 };
 
 // What a generated buffer of the kernel holds.

@@ -25,9 +25,9 @@ class Writer {
   Writer(const Unit& unit, const Edits& edits, Target target, std::vector<ColumnMark>* columns)
       : unit_(unit), edits_(edits), target_(target), columns_(columns) {}
 
-  std::string run() {
+  std::string run(Range range) {
     static const Edits::Edit none;
-    for (uint32_t i = 0; i < unit_.tokens.size(); ++i) {
+    for (uint32_t i = range.first; i < range.last; ++i) {
       const auto found = edits_.at_.find(i);
       const Edits::Edit& edit = found == edits_.at_.end() ? none : found->second;
       write(unit_.tokens[i], edit);
@@ -119,7 +119,12 @@ class Writer {
 
 std::string write_text(const Unit& unit, const Edits& edits, Target target,
                        std::vector<ColumnMark>* columns) {
-  return Writer(unit, edits, target, columns).run();
+  const Range all = {0, static_cast<uint32_t>(unit.tokens.size())};
+  return Writer(unit, edits, target, columns).run(all);
+}
+
+std::string write_range(const Unit& unit, const Edits& edits, Range range, Target target) {
+  return Writer(unit, edits, target, nullptr).run(range);
 }
 
 }  // namespace mlx_kd::msl

@@ -53,4 +53,7 @@ struct ColumnMark {
 std::string write_text(const Unit& unit, const Edits& edits, Target target,
                        std::vector<ColumnMark>* columns = nullptr);
 
+// A part of it.
+std::string write_range(const Unit& unit, const Edits& edits, Range range, Target target);
+
 }  // namespace mlx_kd::msl

@@ -1,10 +1,12 @@
 #include "mlx_kd/msl/kernel_body.h"
 
 #include <algorithm>
+#include <charconv>
 #include <sstream>
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/msl/attributes.h"
+#include "mlx_kd/msl/prelude.h"
 
 namespace mlx_kd::msl {
 namespace {
@@ -70,6 +72,18 @@ std::string tidy(const std::string& text) {
 }
 
 }  // namespace
+
+std::string float_text(double value) {
+  char text[40];
+  const auto end = std::to_chars(text, text + sizeof text, value).ptr;
+  std::string result(text, end);
+  if (result.find_first_of(".e") == std::string::npos) result += ".0";
+  return result + "f";
+}
+
+std::string_view first_version_helpers() {
+  return prelude().at("kk_utils.metal");
+}
 
 std::string body_of(const Unit& unit, const std::string& kernel,
                     const std::map<std::string, std::string>& numbers) {

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <string>
+#include <string_view>
 
 #include "mlx_kd/msl/unit.h"
 
@@ -20,5 +21,11 @@ namespace mlx_kd::msl {
 // source has no such kernel.
 std::string body_of(const Unit& unit, const std::string& kernel,
                     const std::map<std::string, std::string>& numbers);
+
+// A float literal of Metal with that value: 1e-6 -> "1e-06f".
+std::string float_text(double value);
+
+// What the first version puts in front of the bodies in its packs, as one header for metal_kernel.
+std::string_view first_version_helpers();
 
 }  // namespace mlx_kd::msl

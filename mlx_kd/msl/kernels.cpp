@@ -139,9 +139,10 @@ std::string entry_text(const Unit&, const Function& function, const std::string&
                      "kd_t) {\n  (void)kd_buffers, (void)kd_groups;\n  const kd_Place "
                      "kd_place(*kd_t);\n  (void)kd_place;\n  " +
                      call_text(function, arguments, kernel, false) + "\n}\n";
-  if (kernel.meets || !kernel.groups.empty()) return text;
+  if (kernel.meets) return text;
   text += "extern \"C\" void " + kernel.symbol +
-          "_group(void* const* kd_buffers, const kd_group* kd_g) {\n  (void)kd_buffers;\n";
+          "_group(void* const* kd_buffers, void* const* kd_groups, const kd_group* kd_g) {\n"
+          "  (void)kd_buffers, (void)kd_groups;\n";
   for (const Binding& one : kernel.buffers) {
     const std::string index = std::to_string(one.index);
     if (one.reference && one.is_const)
@@ -151,7 +152,8 @@ std::string entry_text(const Unit&, const Function& function, const std::string&
       text += "  void* const kd_buffer_" + index + " = kd_buffers[" + index + "];\n";
   }
   return text +
-         "  KD_FOR_EACH_THREAD(kd_g) {\n    const kd_Place kd_place(*kd_g, kd_x, kd_y, kd_z);\n"
+         "  KD_FOR_EACH_THREAD(kd_g) {\n    const kd_Place kd_place(kd_copy, kd_x0 + kd_x, kd_x, "
+         "kd_y, kd_z);\n"
          "    (void)kd_place;\n    " +
          call_text(function, arguments, kernel, true) + "\n  }\n}\n";
 }

@@ -6,6 +6,7 @@
 
 #include "mlx_kd/msl/calls.h"
 #include "mlx_kd/msl/edits.h"
+#include "mlx_kd/msl/split.h"
 #include "mlx_kd/msl/translate.h"
 
 namespace mlx_kd::msl {
@@ -32,17 +33,21 @@ void edit_variables(const Unit& unit, Target target, const TranslateOptions& opt
 std::vector<Position> edit_sites(const Unit& unit, Edits& edits);
 
 // CUDA: __device__ in front of functions, kernels that are no templates become __global__.
-void edit_functions(const Unit& unit, Edits& edits);
+void edit_functions(const Unit& unit, const TranslateOptions& options, Edits& edits);
 
 // What follows the text: the entries of C++, the __global__ functions of instantiations.
 std::string entry_text(const Unit& unit, const Function& function, const std::string& arguments,
                        const Kernel& kernel);
 std::string cuda_entry_text(const Unit& unit, const Function& function,
-                            const std::string& arguments, const Kernel& kernel);
+                            const std::string& arguments, const Kernel& kernel,
+                            const TranslateOptions& options);
 
-// The parameters of a __global__ function, and the lines that make the kernel's own of them.
-std::string cuda_parameters(const Kernel& kernel);
-std::string cuda_prologue(const Function& function, const Kernel& kernel);
+// C++: the function that runs the threads of a group as loops between its barriers, a template
+// where the kernel is one. `arguments` of the template for its entry.
+std::string split_text(const Unit& unit, const Function& function, const Split& split,
+                       const Edits& edits);
+std::string split_entry_text(const Function& function, const std::string& arguments,
+                             const Kernel& kernel);
 
 // What the host binds to a kernel; `values` are the arguments of its template.
 Kernel describe_kernel(const Unit& unit, const Function& function,

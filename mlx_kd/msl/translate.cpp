@@ -1,5 +1,7 @@
 #include "mlx_kd/msl/translate.h"
 
+#include <algorithm>
+
 #include "mlx_kd/msl/passes.h"
 #include "mlx_kd/msl/rules.h"
 
@@ -57,6 +59,24 @@ std::string shared_names(const Unit& unit) {
   return text;
 }
 
+using Splits = std::map<const Function*, Split>;
+
+Splits split_kernels(const Unit& unit, const CallGraph& calls) {
+  Splits found;
+  for (const Function& one : unit.functions)
+    if (auto split = split_at_barriers(unit, one, calls)) found.emplace(&one, std::move(*split));
+  return found;
+}
+
+// In one line, so that all messages about it name the place in the Metal text.
+std::string at_place(const Unit& unit, Position at, std::string text) {
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  std::string name;
+  for (const char c : unit.sources->name(at.file))
+    name += c == '"' || c == '\\' ? std::string("\\") + c : std::string(1, c);
+  return "#line " + std::to_string(at.line) + " \"" + name + "\"\n" + text + "\n";
+}
+
 std::vector<std::string> notes(const Unit& unit) {
   std::vector<std::string> found;
   for (const Token& token : unit.tokens)
@@ -81,20 +101,27 @@ Translation translate(const Unit& unit, Target target, const TranslateOptions& o
   if (target == Target::cpp)
     result.sites = edit_sites(unit, edits);
   else
-    edit_functions(unit, edits);
+    edit_functions(unit, options, edits);
   result.text = target == Target::cpp ? kCppHead : kCudaHead + shared_names(unit);
   if (target == Target::cpp)
     for (const Function& one : unit.functions)
       if (one.kernel) edits.before(one.head, "KD_KERNEL ");
   result.text += write_text(unit, edits, target, &result.columns);
   result.text += "#line 1 \"<entries>\"\n";
-  for (const Named& one : name_kernels(unit, calls)) {
+  const auto splits = target == Target::cpp ? split_kernels(unit, calls) : Splits();
+  std::string split;
+  for (const auto& [function, cut] : splits) split += split_text(unit, *function, cut, edits);
+  for (Named& one : name_kernels(unit, calls)) {
+    one.kernel.split = splits.count(one.function) > 0;
+    if (one.kernel.split) split += split_entry_text(*one.function, one.arguments, one.kernel);
     if (target == Target::cpp)
-      result.text += entry_text(unit, *one.function, one.arguments, one.kernel);
+      result.text +=
+          at_place(unit, one.kernel.at, entry_text(unit, *one.function, one.arguments, one.kernel));
     else if (!one.arguments.empty())
-      result.text += cuda_entry_text(unit, *one.function, one.arguments, one.kernel);
+      result.text += cuda_entry_text(unit, *one.function, one.arguments, one.kernel, options);
     result.kernels.push_back(one.kernel);
   }
+  if (!split.empty()) result.text += "#if !defined(KD_NO_SPLIT)\n" + split + "#endif\n";
   if (target == Target::cuda) {
     result.text += "}  // namespace source\n}  // namespace metal\n";
     result.notes = notes(unit);

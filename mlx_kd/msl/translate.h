@@ -17,6 +17,8 @@ namespace mlx_kd::msl {
 
 struct TranslateOptions {
   std::map<int, std::string> function_constants;  // index -> value as Metal writes it: "8", "true"
+  bool numbers_by_value = false;                  // CUDA: see cuda_layout below
+  bool buffers_apart = false;                     // CUDA: no two buffers overlap (__restrict__)
 };
 
 // A parameter of a kernel that the host binds.
@@ -36,7 +38,8 @@ struct Kernel {
   std::string symbol;            // its symbol in the translation; C++: see entries below
   std::vector<Binding> buffers;  // by index
   std::vector<Binding> groups;   // [[threadgroup(n)]]: sizes come from the host
-  bool meets = false;            // has barriers or simd functions: its threads need fibers
+  bool meets = false;            // has barriers or simd functions
+  bool split = false;            // its barriers cut it into loops: its threads need no fibers
   Position at;
 };
 
@@ -50,12 +53,33 @@ struct Translation {
 
 // C++: a kernel with symbol S has two functions with C linkage, of the types in prelude/abi.h:
 //   S_thread   runs one thread; called on a fiber
-//   S_group    runs all threads of a group one after another; only if the kernel does not meet
-// CUDA: S is an extern "C" __global__ function; its parameters are the buffers in order of index,
-// one byte offset into dynamic shared memory for each of `groups`, and the grid's threads in x, y,
-// z.
+//   S_group    runs all threads of a group in loops; only if the kernel does not meet or is split.
+//              For split kernels it is left out where KD_NO_SPLIT is defined.
+// CUDA: S is an extern "C" __global__ function; its parameters are the buffers in order of index
+// (but see cuda_layout), one byte offset into dynamic shared memory for each of `groups`, and the
+// grid's threads in x, y, z.
 //
 // Misuse for what breaks a rule of Metal and for overloads that differ in address space and body.
 Translation translate(const Unit& unit, Target target, const TranslateOptions& options);
+
+// A parameter of a CUDA kernel.
+struct CudaParameter {
+  enum class Kind {
+    pointer,       // const T* or T*
+    real,          // a float by value
+    whole,         // an int by value, or the bits of an unsigned one
+    flag,          // a bool by value
+    low,           // the lower half of a 64-bit integer, as an int
+    high,          // and its upper half, which follows
+    group_offset,  // of threadgroup memory, in bytes
+    grid,          // threads in x, y or z
+  } kind;
+  size_t binding = 0;  // in Kernel::buffers; in Kernel::groups for group_offset; 0..2 for grid
+};
+
+// The parameters of a CUDA kernel in order. With numbers_by_value the pointers to what is only read
+// come first, then the other pointers, then each constant reference to one number, by value: no
+// memory is needed for it, and MLX's custom kernels take their arguments in this order.
+std::vector<CudaParameter> cuda_layout(const Kernel& kernel, const TranslateOptions& options);
 
 }  // namespace mlx_kd::msl

@@ -74,6 +74,9 @@ Values values_of(const Request& request, const std::string& name);
 // Where the result is not what float64 says: "y[3] is 2, not 5"; "" if it is.
 std::string difference(const SuiteCase& one, const Request& given, const Request& done);
 
+// The largest |value - expected| / max(1, |expected|).
+double largest_error(const SuiteCase& one, const Request& given, const Request& done);
+
 inline void PrintTo(const SuiteCase& one, std::ostream* out) {
   *out << one.kernel;
 }

@@ -1,6 +1,7 @@
 // The list of cases, and what every test of the suite does with a case.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 #include <sstream>
@@ -106,6 +107,18 @@ std::string difference(const SuiteCase& one, const Request& given, const Request
           one.tolerance * std::max(1.0, std::fabs(expected[i]))))
       text << one.result << "[" << i << "] is " << result[i] << ", not " << expected[i];
   return text.str();
+}
+
+double largest_error(const SuiteCase& one, const Request& given, const Request& done) {
+  const Values expected =
+      one.expected([&](const std::string& name) { return values_of(given, name); });
+  const Values result = values_of(done, one.result);
+  double largest = 0;
+  for (size_t i = 0; i < std::min(result.size(), expected.size()); ++i)
+    if (result[i] != expected[i])  // infinities agree
+      largest = std::max(
+          largest, std::fabs(result[i] - expected[i]) / std::max(1.0, std::fabs(expected[i])));
+  return largest;
 }
 
 namespace {

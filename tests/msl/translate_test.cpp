@@ -115,8 +115,7 @@ TEST(BodyForm, RefusesWhatCannotBeAKernel) {
 }
 
 TEST(Translate, RefusesListsWithAnEmptyPartAtTheVeryStart) {
-  for (const char* text : {"/,/", "int a,,b;"})
-    EXPECT_THROW(made(text), base::Error) << text;
+  for (const char* text : {"/,/", "int a,,b;"}) EXPECT_THROW(made(text), base::Error) << text;
 }
 
 // Damaged sources end in a message or a translation, never in a crash.
@@ -149,6 +148,27 @@ TEST(Translate, SurvivesDamagedSources) {
     }
   }
   EXPECT_GT(refused, 500);
+}
+
+TEST(Translate, GivesCudaNumbersByValueBehindThePointers) {
+  const std::string text =
+      "kernel void k(constant float& eps [[buffer(0)]], device float* y [[buffer(1)]],\n"
+      "  constant long& n [[buffer(2)]], const device float* x [[buffer(3)]],\n"
+      "  constant float4& c [[buffer(4)]], constant ushort& s [[buffer(5)]]) {}\n";
+  const TranslateOptions options{{}, true, true};
+  const Translation t = translate(parse("t.metal", text, {}), Target::cuda, options);
+  EXPECT_TRUE(has(t.text,
+                  "void k(const float* __restrict__ x, const float4* __restrict__ c_pointer, "
+                  "float* __restrict__ y, float eps_value, int n_low, int n_high, int s_value, "
+                  "int grid_x, int grid_y, int grid_z)"))
+      << t.text;
+  EXPECT_TRUE(has(t.text, "const ushort s = (ushort)s_value;")) << t.text;
+  const auto layout = cuda_layout(t.kernels.at(0), options);
+  ASSERT_EQ(layout.size(), 10u);
+  EXPECT_EQ(layout[0].binding, 3u);
+  EXPECT_EQ(layout[3].kind, CudaParameter::Kind::real);
+  EXPECT_EQ(layout[5].kind, CudaParameter::Kind::high);
+  EXPECT_EQ(cuda_layout(t.kernels[0], {})[0].binding, 0u);
 }
 
 }  // namespace

@@ -59,10 +59,18 @@ check_build_folder() {
   fresh=--fresh
 }
 
+# The tests need the Python extension; the program does without, and a sanitizer does not fit into Python.
+with_python() {
+  [ "$target" = all ] || return
+  case $preset in asan-ubsan | tsan) false ;; esac
+}
+
 configure() {
-  local mlx
+  local mlx extension=''
   mlx=$("$venv/bin/python" -m mlx --cmake-dir) || { echo "MLX in $venv does not say where it is"; return 1; }
-  "$cmake" -S "$root" -B "$build" --preset "$preset" $fresh -U 'MLX_KD_MLX*' "-DMLX_KD_MLX_DIR=$mlx"
+  with_python && extension=-DMLX_KD_BUILD_PYTHON=ON
+  "$cmake" -S "$root" -B "$build" --preset "$preset" $fresh -U 'MLX_KD_MLX*' "-DMLX_KD_MLX_DIR=$mlx" \
+    "-DPython_EXECUTABLE=$venv/bin/python" $extension
 }
 
 # Tools, wheels, a configured build folder; all that is there already costs nothing.
@@ -78,9 +86,10 @@ set_up() {
   [ -z "$missing" ] || install_missing
   [ -z "$needs_wheels" ] || install_wheels
   case $parts in *' cmake') use_cmake_wheel ;; esac
-  rm -f "$front/configured"
+  rm -f "$front"/configured-*
   run_step "configuring $build" configure configure || stop_failed 'Configuring' configure
-  write_stamp configured
+  write_stamp "configured-$target"
+  [ "$target" != all ] || write_stamp configured-kd
 }
 
 # The stamp bears the time at which the work began: what changes meanwhile is younger.
@@ -95,7 +104,7 @@ build_target() {
   take_lock
   if ! { [ -x "$program" ] && is_current "$front/built-$target" "$@"; }; then
     begin_stamp
-    is_current "$front/configured" "$root/kd" "$root/tools/front" "$root/requirements.txt" \
+    is_current "$front/configured-$target" "$root/kd" "$root/tools/front" "$root/requirements.txt" \
       "$root/CMakePresets.json" && [ -f "$build/build.ninja" ] || set_up
     count_jobs
     run_step "building $target with $jobs jobs" build \

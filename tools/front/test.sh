@@ -39,7 +39,7 @@ sanitizer_arguments() {
   export LSAN_OPTIONS="suppressions=$root/tools/front/lsan.supp"
   export TSAN_OPTIONS="suppressions=$root/tools/front/tsan.supp"
   unset MLX_KD_LONG
-  arguments=(-LE 'front|tools')
+  arguments=(-LE 'front|tools|python')
 }
 
 run_sanitizers() {

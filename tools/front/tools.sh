@@ -45,6 +45,14 @@ find_cmake() {
     awk 'NR == 1 { split($3, v, "."); exit !(v[1] > 3 || (v[1] == 3 && v[2] >= 25)) }'
 }
 
+# Whether the Python of the environment, or the one that will make it, can be extended.
+has_python_headers() {
+  local interpreter=$venv/bin/python
+  [ -x "$interpreter" ] || { find_python && interpreter=$python; } || return
+  "$interpreter" -c 'import os, sys, sysconfig
+sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))'
+}
+
 # Debian package names of all that is missing, in $missing.
 find_missing() {
   local probe
@@ -59,13 +67,15 @@ find_missing() {
   command -v ninja >/dev/null || missing="$missing ninja-build"
   # A venv that is there already needs no ensurepip.
   [ -x "$venv/bin/python" ] || find_python || missing="$missing python3-venv"
+  if with_python && ! has_python_headers; then missing="$missing python3-dev"; fi
   missing=${missing# }
 }
 
 brew_names() {
   printf '%s\n' "$@" | sed -e 's/^g++$/llvm/' -e 's/^libcli11-dev$/cli11/' -e 's/^libgtest-dev$/googletest/' \
     -e 's/^nlohmann-json3-dev$/nlohmann-json/' -e 's/^zlib1g-dev$/zlib/' \
-    -e 's/^libbenchmark-dev$/google-benchmark/' -e 's/^ninja-build$/ninja/' -e 's/^python3-venv$/python/' |
+    -e 's/^libbenchmark-dev$/google-benchmark/' -e 's/^ninja-build$/ninja/' -e 's/^python3-venv$/python/' \
+    -e 's/^python3-dev$/python/' |
     tr '\n' ' '
 }
 

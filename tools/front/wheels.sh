@@ -1,4 +1,4 @@
-# The virtual environment with MLX (and CMake, where the system's is too old). Sourced by build.sh.
+# The virtual environment with MLX (CMake, where the system's is too old; what the tests need). Sourced by build.sh.
 
 # Names of the wheels for pip in $wheels, of the distributions that must then be there in $parts.
 choose_wheels() {
@@ -9,6 +9,7 @@ choose_wheels() {
   else
     wheels='mlx[cpu]' parts='mlx mlx-cpu'
   fi
+  if with_python; then wheels="$wheels nanobind mypy" parts="$parts nanobind mypy"; fi
   find_cmake || { wheels="$wheels cmake" parts="$parts cmake"; }
 }
 

@@ -7,6 +7,8 @@
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/base/json.h"
 #include "mlx_kd/cli/verbs.h"
+#include "mlx_kd/devices/cuda/msl_session.h"
+#include "mlx_kd/devices/device.h"
 #include "mlx_kd/devices/simt/session.h"
 #include "mlx_kd/msl/prelude.h"
 #include "mlx_kd/msl/rules.h"
@@ -139,8 +141,10 @@ simt::Size3 size3(const std::vector<uint32_t>& given, const char* option) {
 }
 
 void prepare(Run& run) {
-  if (run.device != "simt")
-    base::misuse("msl", "no device '" + run.device + "' runs Metal sources here: use simt");
+  if (run.device != "simt" && run.device != "cuda")
+    base::misuse("msl", "no device '" + run.device + "' runs Metal sources: use simt or cuda");
+  if (run.device == "cuda" && !run.checks.empty())
+    base::misuse("msl", "--check needs the executor: leave out --device cuda");
   for (const std::string& one : run.checks) {
     if (one != "races" && one != "memory")
       base::misuse("msl", "'" + one + "' is no check: use races or memory");
@@ -194,11 +198,22 @@ void print_array(const base::OrderedJson& one) {
   std::printf("%s\n", one["first"].size() == 8 ? " ..." : "");
 }
 
+template <class Session>
+simt::Outcome run_with(Run& run) {
+  Session session(run.source.file, run.source.text(), run.source.preprocess(),
+                  run.source.translate());
+  return session.run(run.request);
+}
+
+simt::Outcome run_on_device(Run& run) {
+  if (run.device == "simt") return run_with<simt::Session>(run);
+  devices::open_device("cuda");  // says what is missing
+  return run_with<devices::cuda::MslSession>(run);
+}
+
 void run_run(Run& run) {
   prepare(run);
-  simt::Session session(run.source.file, run.source.text(), run.source.preprocess(),
-                        run.source.translate());
-  const simt::Outcome outcome = session.run(run.request);
+  const simt::Outcome outcome = run_on_device(run);
   base::OrderedJson arrays = base::OrderedJson::array();
   for (size_t i = run.inputs.size(); i < run.request.arrays.size(); ++i)
     arrays.push_back(summary(run.request.arrays[i]));
@@ -211,7 +226,7 @@ void run_run(Run& run) {
   else
     for (const auto& one : arrays) print_array(one);
   if (outcome.findings.empty()) {
-    std::fprintf(stderr, "simt: %.3f ms%s\n", 1e3 * outcome.report.seconds,
+    std::fprintf(stderr, "%s: %.3f ms%s\n", run.device.c_str(), 1e3 * outcome.report.seconds,
                  run.checks.empty() ? "" : ", nothing found");
     return;
   }
@@ -237,7 +252,8 @@ void run_to_cuda(const ToCuda& options) {
 }
 
 void add_run(CLI::App& parent) {
-  CLI::App* verb = parent.add_subcommand("run", "Run one kernel on the CPU, its threads as fibers");
+  CLI::App* verb = parent.add_subcommand(
+      "run", "Run one kernel on the CPU, its threads as fibers, or on an NVIDIA GPU");
   const auto run = std::make_shared<Run>();
   add_source(*verb, run->source);
   verb->add_option("--fn", run->request.kernel, "The kernel, if the source has several");
@@ -249,7 +265,7 @@ void add_run(CLI::App& parent) {
                    "NAME=rand|uniform|bits|zeros|ones|arange|NUMBERS:TYPE[:[SIZES]]");
   verb->add_option("--out", run->outputs, "NAME=TYPE:[SIZES]");
   verb->add_option("--group-bytes", run->request.group_bytes, "Bytes of each threadgroup argument");
-  verb->add_option("--device", run->device, "simt");
+  verb->add_option("--device", run->device, "simt (this CPU) or cuda");
   verb->add_option("--check", run->checks, "races, memory")->delimiter(',');
   verb->add_option("--order", run->order, "In which threads run: forward, reverse, random");
   verb->add_option("--seed", run->seed, "Of inputs and of the random order");
@@ -257,6 +273,7 @@ void add_run(CLI::App& parent) {
   verb->add_option("--timeout", run->request.launch.timeout_s, "Seconds; 0: none");
   verb->add_option("--cores", run->request.launch.cores, "0: all");
   verb->add_flag("--fibers", run->request.launch.fibers, "Fibers even where a loop would do");
+  verb->add_flag("--debug", run->request.debug, "Compile for gdb: not optimised");
   verb->add_flag("--json", run->json, "Outputs as JSON");
   verb->callback([run] { run_run(*run); });
 }

@@ -149,7 +149,7 @@ void print_outcome(const Options& options, const discover::RunOutcome& outcome) 
                duration(outcome.seconds).c_str(), options.out.c_str());
   const bool won =
       std::any_of(outcome.sizes.begin(), outcome.sizes.end(), [](const auto& s) { return s.won; });
-  if (won && options.request.device != "null")
+  if (won && options.request.device != "null" && !options.request.null_times)
     std::fprintf(stderr, "Next: ./kd install --run %s --output pins.json\n", options.out.c_str());
   else
     std::fprintf(stderr, "Next: ./kd report --run %s --open\n", options.out.c_str());
@@ -199,8 +199,10 @@ void add_search_options(CLI::App& verb, Options& options) {
                   "Stop when one more evaluation is expected to gain less: 0.001 for 0.1 % (off)")
       ->check(CLI::Range(0.0, 1.0))
       ->group(group);
-  verb.add_option("--warm-start", options.warm_start,
-                  "Earlier runs of the op, of other sizes, types or devices, to learn from")
+  verb.add_option(
+          "--warm-start", options.warm_start,
+          "Earlier runs of the op, or packs of its winners, of other sizes, types or devices, "
+          "to learn from")
       ->group(group);
   verb.add_option("--batch", options.request.batch, "Candidates proposed and compiled together")
       ->capture_default_str()
@@ -234,6 +236,16 @@ void add_measuring_options(CLI::App& verb, Options& options) {
                   "Candidates a size that are re-measured against MLX")
       ->capture_default_str()
       ->check(CLI::Range(1, 100))
+      ->group(group);
+  verb.add_option("--prove-on", options.request.prove_on,
+                  "Prove on another device (simt, say) where --device is not here; needs --times "
+                  "null")
+      ->group(group);
+  verb.add_option_function<std::string>(
+          "--times",
+          [&options](const std::string& which) { options.request.null_times = which == "null"; },
+          "measured, or null: invented, so that the winners are no pins for use (measured)")
+      ->check(CLI::IsMember({"measured", "null"}))
       ->group(group);
   verb.add_option("--bench-mode", options.bench_mode,
                   "Of the first version; the protocol pairs always")

@@ -23,7 +23,7 @@ DeviceReport probe() {
 DeviceKind kind_cpu();
 
 DeviceKind kind_cpu() {
-  return {"cpu", probe, cpu::open_cpu_device, cpu::examine};
+  return {"cpu", probe, cpu::open_cpu_device, cpu::examine, {"cpp"}};
 }
 
 }  // namespace mlx_kd::devices

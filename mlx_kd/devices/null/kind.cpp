@@ -18,7 +18,7 @@ std::vector<Finding> examine() {
 DeviceKind kind_null();
 
 DeviceKind kind_null() {
-  return {"null", probe, null::open_null_device, examine};
+  return {"null", probe, null::open_null_device, examine, {"cpp"}};
 }
 
 }  // namespace mlx_kd::devices

@@ -1,5 +1,6 @@
 // Runs compiled kernels: threadgroups in parallel over the cores, the threads of a threadgroup as
-// fibers of one core, or as a loop if they never meet.
+// fibers of one core, or as loops if they never meet or meet only where loops can be cut. Loops run
+// in the forward order: another one takes fibers.
 //
 // Barriers and simd functions are meeting points. A simd function is complete when every living
 // lane of its simdgroup waits: if all wait at one site, they exchange; if they wait at several, the
@@ -20,7 +21,8 @@ class Monitor;
 // The entries of one kernel in a loaded object.
 struct Entry {
   void (*thread)(void* const* buffers, void* const* groups, const kd_thread* place) = nullptr;
-  void (*group)(void* const* buffers, const kd_group* place) = nullptr;  // null: the threads meet
+  // Null if the threads need fibers.
+  void (*group)(void* const* buffers, void* const* groups, const kd_group* place) = nullptr;
 };
 
 enum class Order : uint8_t { forward, reverse, random };

@@ -1,5 +1,6 @@
 #include "mlx_kd/devices/cpu/cpu_info.h"
 #include "mlx_kd/devices/kinds.h"
+#include "mlx_kd/devices/simt/simt_body.h"
 #include "mlx_kd/devices/simt/simt_device.h"
 
 namespace mlx_kd::devices {
@@ -23,7 +24,7 @@ std::vector<Finding> examine() {
 DeviceKind kind_simt();
 
 DeviceKind kind_simt() {
-  return {"simt", probe, simt::open_simt_device, examine};
+  return {"simt", probe, simt::open_simt_device, examine, {"metal"}, simt::run_body};
 }
 
 }  // namespace mlx_kd::devices

@@ -4,28 +4,11 @@
 #include <sstream>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/devices/simt/binding.h"
 #include "mlx_kd/msl/statements.h"
 
 namespace mlx_kd::devices::simt {
 namespace {
-
-HostArray* array_named(Request& request, const std::string& name) {
-  for (HostArray& one : request.arrays)
-    if (one.name == name) return &one;
-  return nullptr;
-}
-
-void check_names(const msl::Kernel& kernel, const Request& request) {
-  std::vector<std::string> names;
-  for (const msl::Binding& one : kernel.buffers) names.push_back(one.name);
-  for (const HostArray& one : request.arrays) {
-    bool known = false;
-    for (const std::string& name : names) known = known || name == one.name;
-    if (!known)
-      base::misuse("msl", "kernel '" + kernel.name + "' has no buffer '" + one.name + "': it has " +
-                              base::list_of(names));
-  }
-}
 
 // The places of an instruction that lie in Metal text: addr2line names inlined frames inside out.
 std::string metal_line(const std::string& frames, const msl::SourceSet& sources) {
@@ -58,30 +41,12 @@ Session::Session(const std::string& name, const std::string& text,
     : unit_(msl::parse(name, text, options)),
       translation_(msl::translate(unit_, msl::Target::cpp, translate)) {}
 
-const msl::Kernel& Session::find(const std::string& name) const {
-  std::vector<std::string> names;
-  for (const msl::Kernel& one : translation_.kernels) {
-    if (one.name == name || (name.empty() && translation_.kernels.size() == 1)) return one;
-    names.push_back(one.name);
-  }
-  if (names.empty()) base::misuse("msl", "the source has no kernel that the host can call");
-  base::misuse("msl", "no kernel '" + name + "': the source has " + base::list_of(names));
-}
-
 std::vector<void*> Session::bind(const msl::Kernel& kernel, Request& request,
                                  Checker* checker) const {
   check_names(kernel, request);
   std::vector<void*> buffers;
   for (const msl::Binding& one : kernel.buffers) {
-    HostArray* array = array_named(request, one.name);
-    const std::string place = unit_.sources->describe(one.at) + ": ";
-    if (!array)
-      base::misuse("msl", place + "buffer '" + one.name + "' of '" + kernel.name +
-                              "' is not given: add --in " + one.name + "=... or --out");
-    const std::string wanted = host_type(one.type);
-    if (!wanted.empty() && wanted != array->type)
-      base::misuse("msl", place + "buffer '" + one.name + "' holds " + one.type + " (" + wanted +
-                              ") and is given " + array->type);
+    HostArray* array = &array_of(kernel, one, request, *unit_.sources);
     void* memory = array->data();
     if (checker) {
       memory = checker->add_buffer(one.name, array->bytes());
@@ -93,11 +58,12 @@ std::vector<void*> Session::bind(const msl::Kernel& kernel, Request& request,
   return buffers;
 }
 
-std::shared_ptr<Module> Session::module(bool check) {
-  std::shared_ptr<Module>& module = check ? checked_ : plain_;
+std::shared_ptr<Module> Session::module(bool check, bool debug) {
+  std::shared_ptr<Module>& module = check ? checked_ : debug ? debug_ : plain_;
   if (module) return module;
   CompileOptions options;
   options.check = check;
+  options.debug = debug && !check;
   std::vector<msl::Diagnostic> found;
   module = compile(unit_, translation_, options, found);
   if (!module) msl::refuse(*unit_.sources, found[0].at, found[0].message, found[0].section);
@@ -105,16 +71,15 @@ std::shared_ptr<Module> Session::module(bool check) {
 }
 
 Outcome Session::run(Request& request) {
-  const msl::Kernel& kernel = find(request.kernel);
+  const msl::Kernel& kernel = find_kernel(translation_, request.kernel);
   const bool check = request.check_races || request.check_memory;
   Checker checker({request.check_races, request.check_memory});
   const std::vector<void*> buffers = bind(kernel, request, check ? &checker : nullptr);
-  if (request.group_bytes.size() < kernel.groups.size())
-    base::misuse("msl", unit_.sources->describe(kernel.groups.back().at) + ": '" +
-                            kernel.groups.back().name + "' needs its size: add --group-bytes");
-  const std::shared_ptr<Module> code = module(check);
+  check_group_bytes(kernel, request, *unit_.sources);
+  const std::shared_ptr<Module> code = module(check, request.debug);
   LaunchOptions options = request.launch;
   if (check) options.monitor = &checker;
+  if (request.debug) options.fibers = true;
   Outcome outcome;
   outcome.report = launch(code->entry(kernel), buffers, request.group_bytes, request.grid,
                           request.threadgroup, options);

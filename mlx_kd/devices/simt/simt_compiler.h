@@ -5,17 +5,10 @@
 #include <vector>
 
 #include "mlx_kd/devices/cpu/compiler.h"
+#include "mlx_kd/devices/metal_source.h"
 #include "mlx_kd/devices/simt/module.h"
-#include "mlx_kd/msl/preprocess.h"
 
 namespace mlx_kd::devices::simt {
-
-// One source with what decides how it is read.
-struct MetalText {
-  std::string file;  // as messages name it
-  std::string text;
-  msl::PreprocessOptions options;
-};
 
 // Thread-safe; compiles run in parallel.
 class SimtCompiler {

@@ -5,6 +5,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/cpu/cpu_info.h"
+#include "mlx_kd/devices/simt/simt_check.h"
 #include "mlx_kd/devices/simt/simt_compiler.h"
 #include "mlx_kd/devices/simt/simt_program.h"
 
@@ -18,10 +19,10 @@ spec::DeviceId make_id() {
   return id;
 }
 
-// MLX's arrays on a CPU start at a multiple of 8 bytes.
+// MLX's arrays on a CPU start at a multiple of 8 bytes. (Bodies get aligned copies.)
 MetalText text_of(const spec::Candidate& candidate) {
-  MetalText result{metal_file(candidate), candidate.source, metal_options(candidate)};
-  result.options.defines["KD_ALIGNED"] = "0";
+  MetalText result = metal_text(candidate);
+  if (!is_body(candidate)) result.options.defines["KD_ALIGNED"] = "0";
   return result;
 }
 
@@ -45,6 +46,14 @@ class SimtDevice final : public Device {
     const Described found = describe(text_of(candidate), candidate.func_name);
     return std::make_shared<SimtProgram>(std::make_shared<SimtCode>(
         Module::load(artifact.path.string()), found.kernel, *found.sources, candidate));
+  }
+
+  bool checks() const override { return true; }
+  std::vector<std::string> check(const spec::Candidate& candidate,
+                                 const std::vector<std::span<const std::byte>>& inputs,
+                                 const std::vector<size_t>& output_bytes,
+                                 const Call& call) const override {
+    return find_faults(text_of(candidate), candidate, inputs, output_bytes, call);
   }
 
  private:

@@ -5,6 +5,7 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/cpu/host_primitive.h"
 #include "mlx_kd/devices/mlx_types.h"
+#include "mlx_kd/devices/simt/aligned_inputs.h"
 
 namespace mlx_kd::devices::simt {
 namespace {
@@ -17,18 +18,21 @@ class SimtPrimitive final : public cpu::HostPrimitive {
                 const std::vector<mx::array>& inputs, const std::vector<mx::Shape>& output_shapes)
       : HostPrimitive(graft, inputs, output_shapes),
         code_(std::move(code)),
-        call_(std::move(call)) {}
+        call_(std::move(call)) {
+    for (const mx::array& one : inputs) input_bytes_.push_back(one.size() * one.itemsize());
+  }
 
   const char* name() const override { return code_->op_name().c_str(); }
 
  private:
   void run(const cpu::Pointers& pointers) const override {
-    code_->run(pointers.data(), pointers.data() + input_count(), call_);
+    code_->run(pointers.data(), pointers.data() + input_count(), input_bytes_, call_);
   }
   std::span<const double> params() const override { return call_.params; }
 
   std::shared_ptr<const SimtCode> code_;
   Call call_;
+  std::vector<size_t> input_bytes_;
 };
 
 void check(const SimtCode& code, const std::vector<mx::array>& inputs, size_t outputs,
@@ -67,15 +71,26 @@ SimtCode::SimtCode(std::shared_ptr<Module> module, const msl::Kernel& kernel,
       place_(sources.describe(kernel.at)),
       input_count_(candidate.inputs_spec.size()),
       output_count_(candidate.outputs_spec.size()),
-      dtype_(candidate.dtype) {}
+      dtype_(candidate.dtype),
+      is_body_(is_body(candidate)) {
+  for (const base::Json& port : candidate.inputs_spec)
+    input_bytes_.push_back(static_cast<size_t>(
+        spec::element_count(port.at("shape").get<spec::Shape>()) * spec::size_of(dtype_)));
+}
 
-void SimtCode::run(const void* const* inputs, void* const* outputs, const Call& call) const {
+void SimtCode::run(const void* const* inputs, void* const* outputs,
+                   const std::vector<size_t>& input_bytes, const Call& call) const {
+  AlignedInputs aligned;
+  const auto input = [&](size_t port) {
+    return is_body_ ? aligned.add(inputs[port], 0, input_bytes[port])
+                    : const_cast<void*>(inputs[port]);
+  };
   std::vector<Number> numbers = metal_numbers(arguments_, call);
   std::vector<void*> buffers;
   size_t number = 0;
   for (const MetalArgument& one : arguments_) {
     buffers.resize(static_cast<size_t>(one.index) + 1, nullptr);
-    buffers.back() = one.holds == MetalArgument::Holds::input ? const_cast<void*>(inputs[one.port])
+    buffers.back() = one.holds == MetalArgument::Holds::input    ? input(one.port)
                      : one.holds == MetalArgument::Holds::output ? outputs[one.port]
                                                                  : numbers[number++].data();
   }
@@ -88,7 +103,7 @@ void SimtCode::run(const void* const* inputs, void* const* outputs, const Call& 
 
 void SimtProgram::launch(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
                          const Call& call) const {
-  code_->run(inputs.data(), outputs.data(), call);
+  code_->run(inputs.data(), outputs.data(), code_->input_bytes(), call);
 }
 
 std::vector<mx::array> SimtProgram::call(const std::vector<mx::array>& inputs,

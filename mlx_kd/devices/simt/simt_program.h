@@ -15,8 +15,13 @@ class SimtCode {
   SimtCode(std::shared_ptr<Module> module, const msl::Kernel& kernel, const msl::SourceSet& sources,
            const spec::Candidate& candidate);
 
-  // Returns when the kernel is done. Fails (exit 1) if it faults.
-  void run(const void* const* inputs, void* const* outputs, const Call& call) const;
+  // Returns when the kernel is done. Fails (exit 1) if it faults. input_bytes: of each input; a
+  // body gets inputs that lie at no multiple of 16 bytes as copies.
+  void run(const void* const* inputs, void* const* outputs, const std::vector<size_t>& input_bytes,
+           const Call& call) const;
+
+  // Of the size that the candidate was made for.
+  const std::vector<size_t>& input_bytes() const { return input_bytes_; }
 
   const std::string& op_name() const { return op_name_; }
   size_t input_count() const { return input_count_; }
@@ -30,6 +35,8 @@ class SimtCode {
   std::string op_name_, place_;  // place_: of the kernel in the Metal text
   size_t input_count_, output_count_;
   spec::Dtype dtype_;
+  std::vector<size_t> input_bytes_;
+  bool is_body_;
 };
 
 class SimtProgram final : public Program {

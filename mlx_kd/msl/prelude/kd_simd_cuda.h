@@ -22,11 +22,11 @@ struct kd_words {
 template <class T>
 KD_DEVICE T kd_move(T v, int from) {
   kd_words<T> words = {};
-  __builtin_memcpy(&words, &v, sizeof(T));
+  KD_COPY(&words, &v, sizeof(T));
   for (int i = 0; i < kd_words<T>::n; ++i)
     words.w[i] = __shfl_sync(0xffffffffu, words.w[i], from);
   T r;
-  __builtin_memcpy(&r, &words, sizeof(T));
+  KD_COPY(&r, &words, sizeof(T));
   return r;
 }
 struct kd_votes {

@@ -56,6 +56,40 @@ KD_FN int kd_holder(int row, int column) {
 }
 
 #if KD_CUDA
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+// 8 x 8 x 8 as the upper half of the tensor cores' 16 x 8 x 8. Lane l there has the elements
+// (l / 4, 2 (l % 4)) and the next of a and of the sum, and those of b with row and column exchanged.
+template <class A>
+KD_DEVICE void kd_tensor_multiply(float (&sum)[2], vec<A, 2> a, vec<A, 2> b, int row, int column) {
+  const int lane = int(kd_lane()), r = lane >> 2, c = (lane & 3) * 2;
+  const uint left = KD_BITS(uint, kd_move(a, kd_holder(r, c)));
+  const uint upper = KD_BITS(uint, kd_move(b, kd_holder(c, r))) >> (r & 1) * 16;
+  const uint lower = KD_BITS(uint, kd_move(b, kd_holder(c + 1, r))) >> (r & 1) * 16;
+  const uint right = (upper & 0xffffu) | (lower << 16);
+  float d[4] = {kd_move(sum[0], kd_holder(r, c)), kd_move(sum[1], kd_holder(r, c)), 0.0f, 0.0f};
+  if constexpr (kd_same<A, half>)
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(left), "r"(0u), "r"(right));
+  else
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(left), "r"(0u), "r"(right));
+  sum[0] = kd_move(d[0], row * 4 + column / 2);
+  sum[1] = kd_move(d[1], row * 4 + column / 2);
+}
+template <class A, class B>
+inline constexpr bool kd_on_tensor_cores = kd_same<A, B> && kd_is_small<A>;
+#else
+template <class A>
+KD_DEVICE void kd_tensor_multiply(float (&)[2], vec<A, 2>, vec<A, 2>, int, int) {}
+template <class A, class B>
+inline constexpr bool kd_on_tensor_cores = false;
+#endif
+
+// float has no unit that keeps its 24 bits: it is multiplied by the ordinary ones.
 template <class D, class A, class B, class C>
 KD_DEVICE void simdgroup_multiply_accumulate(simdgroup_matrix<D, 8, 8>& d,
                                              const simdgroup_matrix<A, 8, 8>& a,
@@ -63,10 +97,14 @@ KD_DEVICE void simdgroup_multiply_accumulate(simdgroup_matrix<D, 8, 8>& d,
                                              const simdgroup_matrix<C, 8, 8>& c) {
   float sum[2] = {float(c.kd_pair.x), float(c.kd_pair.y)};
   const int row = d.row(), column = d.column();
-  for (int k = 0; k < 8; ++k) {
-    const vec<A, 2> left = kd_move(a.kd_pair, kd_holder(row, k));
-    const vec<B, 2> right = kd_move(b.kd_pair, kd_holder(k, column));
-    for (int i = 0; i < 2; ++i) sum[i] += float(left[k & 1]) * float(right[i]);
+  if constexpr (kd_on_tensor_cores<A, B>) {
+    kd_tensor_multiply(sum, a.kd_pair, b.kd_pair, row, column);
+  } else {
+    for (int k = 0; k < 8; ++k) {
+      const vec<A, 2> left = kd_move(a.kd_pair, kd_holder(row, k));
+      const vec<B, 2> right = kd_move(b.kd_pair, kd_holder(k, column));
+      for (int i = 0; i < 2; ++i) sum[i] += float(left[k & 1]) * float(right[i]);
+    }
   }
   d.kd_pair = vec<D, 2>(D(sum[0]), D(sum[1]));
 }

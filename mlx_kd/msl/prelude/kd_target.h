@@ -27,9 +27,11 @@ const kd_runtime* kd_bound;
 #endif
 
 #if defined(KD_EMULATE_CUDA) || !KD_CUDA
+#define KD_COPY __builtin_memcpy
 #define KD_BITS(To, value) __builtin_bit_cast(To, value)
 #define KD_F(name) __builtin_##name
 #else
+#define KD_COPY ::memcpy
 #define KD_BITS(To, value) __builtin_bit_cast(To, value)
 #define KD_F(name) ::name
 #endif

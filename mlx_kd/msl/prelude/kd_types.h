@@ -63,6 +63,13 @@ KD_FN constexpr float kd_half_value(ushort bits) {
   return KD_BITS(float, sign | (rest >= 0x7c00u ? special : rest < 0x400u ? tiny : normal));
 }
 KD_FN constexpr ushort kd_bfloat_bits(float value) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  if (!__builtin_is_constant_evaluated()) {
+    ushort bits;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+    return bits;
+  }
+#endif
   const uint x = KD_BITS(uint, value);
   const uint rounded = (x + 0x7fffu + ((x >> 16) & 1u)) >> 16;
   return ushort((x & 0x7fffffffu) > 0x7f800000u ? (x >> 16) | 0x40u : rounded);

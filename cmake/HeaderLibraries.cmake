@@ -1,0 +1,35 @@
+# The header-only libraries: from the system, else from the Python environment, else fetched by commit.
+# mlx_kd_header_library(<package> <target> <version> <header> <python module> <repository> <commit>)
+function(mlx_kd_header_library package target version header module repository commit)
+  find_package(${package} ${version} QUIET)
+  if(TARGET ${target})
+    return()
+  endif()
+  set(python "${Python_EXECUTABLE}")
+  if(NOT python)
+    set(python "${MLX_KD_PYTHON}")
+  endif()
+  if(module AND python)
+    # A package without code may have no __init__: its folder is what counts.
+    execute_process(OUTPUT_VARIABLE folder OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET COMMAND "${python}" -c
+      "import importlib.util as u; print(list(u.find_spec('${module}').submodule_search_locations)[0])")
+  endif()
+  if(folder AND EXISTS "${folder}/include/${header}")
+    message(STATUS "${package}: ${folder}/include")
+    add_library(${target} INTERFACE IMPORTED GLOBAL)
+    target_include_directories(${target} INTERFACE "${folder}/include")
+    return()
+  endif()
+  message(STATUS "${package} is not installed: fetching ${repository} at ${commit}")
+  include(FetchContent)
+  set(JSON_BuildTests OFF CACHE INTERNAL "")
+  set(CLI11_BUILD_TESTS OFF CACHE INTERNAL "")
+  set(CLI11_BUILD_EXAMPLES OFF CACHE INTERNAL "")
+  FetchContent_Declare(${package} GIT_REPOSITORY "${repository}" GIT_TAG "${commit}" SYSTEM)
+  FetchContent_MakeAvailable(${package})
+endfunction()
+
+mlx_kd_header_library(nlohmann_json nlohmann_json::nlohmann_json 3.11 nlohmann/json.hpp nlohmann_json
+  https://github.com/nlohmann/json.git 9cca280a4d0ccf0c08f47a99aa71d1b0e52f8d03)
+mlx_kd_header_library(CLI11 CLI11::CLI11 2.1 CLI/CLI.hpp "" https://github.com/CLIUtils/CLI11.git
+  6c7b07a878ad834957b98d0f9ce1dbe0cb204fc9)

@@ -1,0 +1,30 @@
+// Metal text -> CUDA -> machine code for one architecture, by NVRTC.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "mlx_kd/msl/preprocess.h"
+#include "mlx_kd/msl/translate.h"
+
+namespace mlx_kd::devices::cuda {
+
+// Machine code, or why there is none: the first error, with the place in the Metal text where it
+// has one ("k.metal:12: identifier \"x\" is undefined").
+struct Cubin {
+  std::string bytes;  // empty: it was refused
+  std::string error;
+};
+
+// The options of every kernel. sm: 90 for sm_90.
+std::vector<std::string> nvrtc_options(int sm);
+
+// "nvrtc 13.0"
+std::string nvrtc_version();
+
+// CUDA text that may include the prelude. `name` is what messages call it. Thread-safe; holds no
+// lock while NVRTC works. Fails (exit 1) where there is no NVRTC.
+Cubin compile_cuda(const std::string& name, const std::string& text,
+                   const std::vector<std::string>& options);
+
+}  // namespace mlx_kd::devices::cuda

@@ -1,0 +1,129 @@
+#include "mlx_kd/devices/cuda/cuda_body.h"
+
+#include <algorithm>
+#include <fstream>
+
+#include "mlx/ops.h"
+#include "mlx_kd/base/clock.h"
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/base/files.h"
+#include "mlx_kd/base/sha256.h"
+#include "mlx_kd/devices/cpu/object_cache.h"
+#include "mlx_kd/devices/cuda/cubin.h"
+#include "mlx_kd/devices/cuda/cuda_program.h"
+#include "mlx_kd/devices/once.h"
+#include "mlx_kd/msl/parser.h"
+#include "mlx_kd/msl/prelude.h"
+#include "mlx_kd/msl/rules.h"
+
+namespace mlx_kd::devices::cuda {
+namespace {
+
+namespace mx = mlx::core;
+
+using Holds = msl::BodyBuffer::Holds;
+
+struct BodyCubin {
+  std::string bytes, symbol;
+};
+
+std::string key_of(const MetalBody& body) {
+  const base::Json decides = {{"executor", "cuda body"},
+                              {"source", body.text.text},
+                              {"texts", body.text.options.texts},
+                              {"prelude", msl::prelude_hash()},
+                              {"options", nvrtc_options(gpu().sm)},
+                              {"version", nvrtc_version()}};
+  return base::sha256_hex(base::canonical_json(decides));
+}
+
+// The CUDA text, whose kernel is called `symbol`: MLX knows kernels by their symbols.
+std::string translate(const MetalBody& body, const std::string& symbol) {
+  const msl::Unit unit = msl::parse(body.text.file, body.text.text, body.text.options);
+  msl::require_rules(unit);
+  msl::TranslateOptions options;
+  options.buffers_apart = true;  // outputs are new memory
+  const msl::Translation made = msl::translate(unit, msl::Target::cuda, options);
+  for (const msl::Kernel& one : made.kernels)
+    if (one.name == body.kernel) return "#define " + one.symbol + " " + symbol + "\n" + made.text;
+  base::fail("metal_kernel", "'" + body.kernel + "' is not in its own translation");
+}
+
+void keep(const cpu::ObjectCache& cache, const std::string& key, const std::string& bytes,
+          double compile_ms) {
+  const cpu::Scratch scratch(cache.folder());
+  base::write_file_atomically(scratch.object(), bytes, "devices");
+  cache.publish(scratch, key, compile_ms, {{"op", "metal_kernel"}, {"compiler", nvrtc_version()}});
+}
+
+std::shared_ptr<const BodyCubin> build(const MetalBody& body, const std::string& key) {
+  const std::string symbol = body.kernel + "_" + key.substr(0, 16);
+  const auto cache = cpu::ObjectCache::from_environment();
+  if (const auto found = cache.find(key))
+    return std::make_shared<BodyCubin>(BodyCubin{base::read_file(found->path, "devices"), symbol});
+  const int64_t start = base::steady_ns();
+  const Cubin made = compile_cuda(body.text.file, translate(body, symbol), nvrtc_options(gpu().sm));
+  if (made.bytes.empty()) base::misuse("metal_kernel", "'" + body.kernel + "': " + made.error);
+  keep(cache, key, made.bytes, 1e3 * base::seconds_since(start));
+  return std::make_shared<BodyCubin>(BodyCubin{made.bytes, symbol});
+}
+
+template <class T>
+mx::array list_of(const std::vector<T>& values, mx::Dtype dtype) {
+  return mx::array(values.begin(), {static_cast<int>(values.size())}, dtype);
+}
+
+// What each buffer but the outputs holds, in order of index: outputs come last.
+std::vector<mx::array> arguments_of(const MetalBodyCall& call, bool as_they_lie) {
+  std::vector<mx::array> result;
+  for (const msl::BodyBuffer& one : call.body.buffers) {
+    if (one.holds == Holds::output) continue;
+    const mx::array& input = call.call->inputs[one.array];
+    const std::vector<int> shape(input.shape().begin(), input.shape().end());
+    if (one.holds == Holds::input) {
+      result.push_back(as_they_lie ? input : aligned(mx::contiguous(input, false, call.stream)));
+    } else if (one.holds == Holds::shape) {
+      result.push_back(list_of(shape, mx::int32));
+    } else if (one.holds == Holds::ndim) {
+      result.push_back(mx::array(static_cast<int>(shape.size()), mx::int32));
+    } else {
+      std::vector<int64_t> strides(shape.size(), 1);
+      for (size_t i = shape.size() - 1; i > 0; --i) strides[i - 1] = strides[i] * shape[i];
+      if (as_they_lie) strides.assign(input.strides().begin(), input.strides().end());
+      result.push_back(list_of(strides, mx::int64));
+    }
+  }
+  return result;
+}
+
+std::tuple<int, int, int> three(const std::array<unsigned, 3>& size) {
+  return {static_cast<int>(size[0]), static_cast<int>(size[1]), static_cast<int>(size[2])};
+}
+
+}  // namespace
+
+std::vector<mx::array> run_body(const MetalBodyCall& call) {
+  const LaunchSize size = launch_size(call.grid, call.group);
+  use_gpu();
+  static auto& known = *new OncePerKey<BodyCubin>;
+  const std::string key = key_of(call.body);
+  const auto cubin = known.get(key, [&] { return build(call.body, key); });
+  const MetalKernelCall& given = *call.call;
+  const bool as_they_lie =
+      !call.kernel->ensure_row_contiguous &&
+      std::all_of(given.inputs.begin(), given.inputs.end(), [](const mx::array& one) {
+        return one.status() == mx::array::Status::available && one.offset() % 16 == 0;
+      });
+  std::array<unsigned, 3> grid;
+  std::vector<mx::fast::ScalarArg> threads;
+  for (size_t d = 0; d < 3; ++d) {
+    grid[d] = size.blocks[d] * size.threads[d];
+    threads.emplace_back(static_cast<int>(call.grid[d]));
+  }
+  return mx::fast::precompiled_cuda_kernel(
+      cubin->symbol, cubin->bytes, arguments_of(call, as_they_lie), given.output_shapes,
+      given.output_dtypes, threads, three(grid), three(size.threads), 0, given.init_value,
+      !as_they_lie, call.stream);
+}
+
+}  // namespace mlx_kd::devices::cuda

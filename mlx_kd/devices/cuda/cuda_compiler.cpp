@@ -1,0 +1,118 @@
+#include "mlx_kd/devices/cuda/cuda_compiler.h"
+
+#include <chrono>
+#include <fstream>
+#include <future>
+#include <thread>
+
+#include "mlx_kd/base/clock.h"
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/base/sha256.h"
+#include "mlx_kd/devices/cuda/cubin.h"
+#include "mlx_kd/msl/parser.h"
+#include "mlx_kd/msl/prelude.h"
+
+namespace mlx_kd::devices::cuda {
+namespace {
+
+constexpr int kFormat = 1;  // part of every key: another one leaves all older cubins behind
+constexpr size_t kSymbolDigits = 16;
+
+Artifact refused(const std::string& error) {
+  Artifact artifact;
+  artifact.error = error;
+  return artifact;
+}
+
+Artifact made(const cpu::CachedObject& object, bool cached) {
+  Artifact artifact;
+  artifact.ok = true;
+  artifact.cached = cached;
+  artifact.path = object.path;
+  artifact.compile_ms = object.compile_ms;
+  return artifact;
+}
+
+void write_bytes(const std::filesystem::path& path, const std::string& bytes) {
+  std::ofstream file(path, std::ios::binary);
+  file << bytes;
+  file.close();
+  if (!file)
+    base::fail("devices", "cannot write " + path.string() +
+                              ": free some space, or set MLX_KD_CACHE_DIR to another disk");
+}
+
+Artifact compile_fresh(const spec::Candidate& candidate, const std::string& key, int sm,
+                       const cpu::ObjectCache& cache) try {
+  const int64_t start = base::steady_ns();
+  const CudaKernel kernel = translate_candidate(candidate, key);
+  const Cubin cubin = compile_cuda(metal_file(candidate), kernel.text, nvrtc_options(sm));
+  if (cubin.bytes.empty()) return refused(cubin.error);
+  const cpu::Scratch scratch(cache.folder());
+  write_bytes(scratch.object(), cubin.bytes);
+  return made(cache.publish(scratch, key, 1e3 * base::seconds_since(start),
+                            {{"op", candidate.op_name}, {"compiler", nvrtc_version()}}),
+              false);
+} catch (const base::Error& error) {
+  if (error.exit_code() != 2) throw;
+  return refused(error.what());  // no valid Metal
+}
+
+std::string seconds_text(double seconds) {
+  const std::string text = std::to_string(seconds);
+  return text.substr(0, text.find('.') + 2) + " s";
+}
+
+}  // namespace
+
+msl::TranslateOptions candidate_options() {
+  msl::TranslateOptions options;
+  options.numbers_by_value = true;
+  options.buffers_apart = true;
+  return options;
+}
+
+CudaKernel translate_candidate(const spec::Candidate& candidate, const std::string& key) {
+  const MetalText source = metal_text(candidate);
+  const msl::Unit unit = msl::parse(source.file, source.text, source.options);
+  const msl::Translation translation = msl::translate(unit, msl::Target::cuda, candidate_options());
+  for (const msl::Kernel& one : translation.kernels) {
+    if (one.name != candidate.func_name) continue;
+    const std::string symbol = one.symbol + "_" + key.substr(0, kSymbolDigits);
+    return {one, unit.sources,
+            "#define KD_LINES 1\n#define " + one.symbol + " " + symbol + "\n" + translation.text,
+            symbol};
+  }
+  base::fail("devices", source.file + " has no kernel '" + candidate.func_name + "'");
+}
+
+std::string CudaCompiler::key_of(const spec::Candidate& candidate) const {
+  const MetalText source = metal_text(candidate);
+  const base::Json decides = {{"format", kFormat},
+                              {"executor", "cuda"},
+                              {"kernel", candidate.func_name},
+                              {"source", source.text},
+                              {"texts", source.options.texts},
+                              {"defines", source.options.defines},
+                              {"prelude", msl::prelude_hash()},
+                              {"options", nvrtc_options(sm_)},
+                              {"version", nvrtc_version()}};
+  return base::sha256_hex(base::canonical_json(decides));
+}
+
+Artifact CudaCompiler::compile(const spec::Candidate& candidate, double timeout_s) const {
+  const std::string key = key_of(candidate);
+  if (const auto found = cache_.find(key)) return made(*found, true);
+  std::packaged_task<Artifact()> task([candidate, key, sm = sm_, cache = cache_] {
+    return compile_fresh(candidate, key, sm, cache);
+  });
+  std::future<Artifact> result = task.get_future();
+  std::thread(std::move(task)).detach();
+  if (result.wait_for(std::chrono::duration<double>(timeout_s)) == std::future_status::ready)
+    return result.get();
+  Artifact late = refused("the compiler took longer than " + seconds_text(timeout_s));
+  late.timed_out = true;
+  return late;
+}
+
+}  // namespace mlx_kd::devices::cuda

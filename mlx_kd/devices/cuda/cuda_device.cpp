@@ -1,0 +1,71 @@
+#include "mlx_kd/devices/cuda/cuda_device.h"
+
+#include <mutex>
+#include <optional>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/base/files.h"
+#include "mlx_kd/devices/cuda/cuda_accelerator.h"
+#include "mlx_kd/devices/cuda/cuda_compiler.h"
+#include "mlx_kd/devices/cuda/cuda_program.h"
+#include "mlx_kd/devices/cuda/gpu.h"
+
+namespace mlx_kd::devices::cuda {
+namespace {
+
+class CudaDevice final : public Device {
+ public:
+  CudaDevice() : id_(make_cuda_id()), accelerator_(make_accelerator()) {}
+
+  const spec::DeviceId& id() const override { return id_; }
+  std::vector<std::string> languages() const override { return {"metal"}; }
+  const Accelerator* accelerator() const override { return accelerator_.get(); }
+
+  Artifact compile(const spec::Candidate& candidate, double timeout_s) const override {
+    return compiler().compile(candidate, timeout_s);
+  }
+
+  std::shared_ptr<devices::Program> load(const Artifact& artifact,
+                                         const spec::Candidate& candidate) const override {
+    const std::string key = compiler().key_of(candidate);
+    if (!artifact.ok || artifact.path.parent_path().filename() != key ||
+        !compiler().cache().holds(artifact.path))
+      base::fail("devices", "'" + artifact.path.string() + "' is not what was compiled for '" +
+                                candidate.op_name +
+                                "': it is not loaded; compile the kernel again");
+    use_gpu();
+    return std::make_shared<CudaProgram>(base::read_file(artifact.path, "devices"),
+                                         translate_candidate(candidate, key), candidate);
+  }
+
+ private:
+  const CudaCompiler& compiler() const {
+    const std::lock_guard lock(mutex_);
+    if (!compiler_) compiler_.emplace(gpu().sm, cpu::ObjectCache::from_environment());
+    return *compiler_;
+  }
+
+  spec::DeviceId id_;
+  std::unique_ptr<Accelerator> accelerator_;
+  mutable std::mutex mutex_;
+  mutable std::optional<CudaCompiler> compiler_;
+};
+
+}  // namespace
+
+spec::DeviceId make_cuda_id() {
+  spec::DeviceId id;
+  id.kind = "cuda";
+  id.arch = "sm_" + std::to_string(gpu().sm);
+  id.name = gpu().name;
+  id.target = {{"sm", gpu().sm}};
+  id.traits.cores = 0;
+  id.traits.l2_bytes = gpu().l2_bytes;
+  return id;
+}
+
+std::shared_ptr<const Device> open_cuda_device() {
+  return std::make_shared<CudaDevice>();
+}
+
+}  // namespace mlx_kd::devices::cuda

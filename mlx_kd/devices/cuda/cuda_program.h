@@ -1,0 +1,52 @@
+// A loaded candidate in Metal that runs on the GPU.
+#pragma once
+
+#include <variant>
+
+#include "mlx_kd/devices/cuda/cuda_compiler.h"
+#include "mlx_kd/devices/cuda/gpu.h"
+
+namespace mlx_kd::devices::cuda {
+
+// (The name Program is taken by NVRTC's in this namespace.) Calls from several threads are safe.
+class CudaProgram final : public devices::Program {
+ public:
+  // Misuse if the kernel binds what the op lacks, or an input as one that is written. Fails (exit
+  // 1) if the GPU does not take the cubin.
+  CudaProgram(std::string cubin, const CudaKernel& kernel, const spec::Candidate& candidate);
+
+  // Arrays in the GPU's memory. Fails (exit 1) if the kernel faults.
+  void launch(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
+              const Call& call) const override;
+
+  // On the default GPU stream, through MLX's precompiled kernels. Inputs that do not start at a
+  // multiple of 16 bytes, as slices may, are copied first. Fails where MLX has no CUDA, and where
+  // the number of arrays or a type is not the kernel's.
+  std::vector<mlx::core::array> call(const std::vector<mlx::core::array>& inputs,
+                                     const std::vector<spec::Shape>& output_shapes,
+                                     spec::Dtype output_dtype, const Call& call) const override;
+
+  // Queues a launch.
+  void queue(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
+             const Call& call, Stream stream) const;
+
+ private:
+  using Scalar = std::variant<bool, int, float>;
+  std::vector<Scalar> scalars(const Call& call) const;
+  void check_call(const std::vector<mlx::core::array>& inputs, size_t outputs,
+                  spec::Dtype output_dtype) const;
+
+  std::string cubin_, symbol_, op_name_;
+  std::vector<MetalArgument> arguments_;
+  std::vector<msl::CudaParameter> layout_;
+  std::vector<size_t> input_order_, output_order_;  // ports, in the order of the parameters
+  spec::Dtype dtype_;
+  Code code_;
+  Function function_;
+  OwnStream stream_;
+};
+
+// The array, or a copy where it may not start at a multiple of 16 bytes.
+mlx::core::array aligned(const mlx::core::array& array);
+
+}  // namespace mlx_kd::devices::cuda

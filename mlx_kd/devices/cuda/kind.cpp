@@ -1,0 +1,53 @@
+#include <mlx/device.h>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/devices/cuda/cubin.h"
+#include "mlx_kd/devices/cuda/cuda_body.h"
+#include "mlx_kd/devices/cuda/cuda_device.h"
+#include "mlx_kd/devices/cuda/gpu.h"
+#include "mlx_kd/devices/kinds.h"
+
+namespace mlx_kd::devices {
+namespace {
+
+std::string describe(const cuda::GpuInfo& gpu) {
+  return gpu.name + ", sm_" + std::to_string(gpu.sm) + ", " + std::to_string(gpu.processors) +
+         " multiprocessors";
+}
+
+DeviceReport probe() {
+  try {
+    std::string why;
+    const cuda::GpuInfo* gpu = cuda::find_gpu(&why);
+    if (!gpu) return {"cuda", false, "no NVIDIA GPU: " + why};
+    if (!cuda::find_nvrtc(&why))
+      return {"cuda", false,
+              gpu->name + ", but no NVRTC (" + why + "): pip install nvidia-cuda-nvrtc"};
+    return {"cuda", true, describe(*gpu) + "; " + cuda::nvrtc_version()};
+  } catch (const base::Error& error) {
+    return {"cuda", false, error.what()};
+  }
+}
+
+// A machine without a GPU lacks nothing; one with a GPU lacks what keeps it from being used.
+std::vector<Finding> examine() {
+  std::string why;
+  if (!cuda::find_driver() || !cuda::find_gpu()) return {};
+  if (!cuda::find_nvrtc(&why))
+    return {{Level::warn, "cuda", "a GPU, but no NVRTC: " + why,
+             "pip install nvidia-cuda-nvrtc, or name the library in MLX_KD_NVRTC"}};
+  if (!mlx::core::is_available(mlx::core::Device::gpu))
+    return {{Level::warn, "cuda", "a GPU, but an MLX without CUDA",
+             "pip install 'mlx[cuda13]': without it kernels are timed alone, never against MLX"}};
+  return {{Level::ok, "cuda", probe().detail, ""}};
+}
+
+}  // namespace
+
+DeviceKind kind_cuda();
+
+DeviceKind kind_cuda() {
+  return {"cuda", probe, cuda::open_cuda_device, examine, {"metal"}, cuda::run_body};
+}
+
+}  // namespace mlx_kd::devices

@@ -1,0 +1,34 @@
+// One kernel of a Metal source on the GPU: what kd msl run --device cuda does.
+#pragma once
+
+#include <map>
+#include <memory>
+
+#include "mlx_kd/devices/cuda/gpu.h"
+#include "mlx_kd/devices/simt/session.h"
+
+namespace mlx_kd::devices::cuda {
+
+// A parsed, translated and compiled source.
+class MslSession {
+ public:
+  // Misuse, with the place in the Metal text, for what is no valid Metal; fails (exit 1) where
+  // there is no GPU or no NVRTC.
+  MslSession(const std::string& name, const std::string& text,
+             const msl::PreprocessOptions& options, const msl::TranslateOptions& translate);
+  ~MslSession();
+
+  const msl::Translation& translation() const { return translation_; }
+
+  // As simt::Session::run, without its checks: `seconds` are of the kernel alone, by the GPU's
+  // clock. A kernel that does not end in time goes on until the process ends; the session is then
+  // of no more use.
+  simt::Outcome run(simt::Request& request);
+
+ private:
+  msl::Unit unit_;
+  msl::Translation translation_;
+  std::unique_ptr<Code> code_;
+};
+
+}  // namespace mlx_kd::devices::cuda

@@ -1,0 +1,25 @@
+// Which array is which buffer of a kernel. All are misuse, with the place in the Metal text.
+#pragma once
+
+#include "mlx_kd/devices/simt/session.h"
+
+namespace mlx_kd::devices::simt {
+
+// The kernel of that host name; "" names the only one.
+const msl::Kernel& find_kernel(const msl::Translation& translation, const std::string& name);
+
+// nullptr if the request has no array of that name.
+HostArray* array_named(Request& request, const std::string& name);
+
+// Every array of the request belongs to a buffer.
+void check_names(const msl::Kernel& kernel, const Request& request);
+
+// The array of a buffer, which must be there and of the buffer's type.
+HostArray& array_of(const msl::Kernel& kernel, const msl::Binding& buffer, Request& request,
+                    const msl::SourceSet& sources);
+
+// Every [[threadgroup(n)]] argument has its size.
+void check_group_bytes(const msl::Kernel& kernel, const Request& request,
+                       const msl::SourceSet& sources);
+
+}  // namespace mlx_kd::devices::simt

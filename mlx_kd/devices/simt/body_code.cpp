@@ -1,0 +1,87 @@
+#include "mlx_kd/devices/simt/body_code.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <utility>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/base/sha256.h"
+#include "mlx_kd/devices/environment.h"
+#include "mlx_kd/devices/once.h"
+#include "mlx_kd/devices/simt/simt_compiler.h"
+
+namespace mlx_kd::devices::simt {
+namespace {
+
+constexpr double kCompileLimit_s = 120;
+
+using Code = std::shared_ptr<const BodyCode>;
+
+// For kernels that never end.
+double run_limit_s() {
+  static const double limit = [] {
+    const std::string text = env_text("MLX_KD_SIMT_LIMIT_S", "300");
+    char* end = nullptr;
+    const double value = std::strtod(text.c_str(), &end);
+    if (end == text.c_str() || *end || !(value > 0))
+      base::misuse("simt", "MLX_KD_SIMT_LIMIT_S is '" + text + "': give seconds above 0");
+    return value;
+  }();
+  return limit;
+}
+
+// Messages of lower rooms, without the room.
+std::string bare(const std::string& message) {
+  const size_t end = message.rfind("[", 0) == 0 ? message.find("] ") : message.npos;
+  return end == message.npos ? message : message.substr(end + 2);
+}
+
+Code build(const MetalBody& body) {
+  static const SimtCompiler& compiler =
+      *new SimtCompiler(cpu::find_toolchain(), cpu::ObjectCache::from_environment());
+  const Artifact artifact = compiler.compile(body.text, "metal_kernel", kCompileLimit_s);
+  if (!artifact.ok) base::misuse("metal_kernel", "'" + body.kernel + "': " + bare(artifact.error));
+  const Described found = describe(body.text, body.kernel);
+  return std::make_shared<BodyCode>(Module::load(artifact.path.string()), found.kernel,
+                                    found.sources->describe(found.kernel.at));
+}
+
+std::string key_of(const MetalBody& body) {
+  const base::Json text = {body.text.text, body.text.options.texts, body.text.options.defines};
+  return base::sha256_hex(base::canonical_json(text));
+}
+
+}  // namespace
+
+Code body_code(const MetalBody& body) {
+  // Arrays may run a kernel after every static object is gone.
+  static auto& known = *new OncePerKey<BodyCode>;
+  return known.get(key_of(body), [&] { return build(body); });
+}
+
+bool BodyCode::run(const std::vector<void*>& buffers, Size3 grid, Size3 group) const {
+  std::string fault;
+  try {
+    LaunchOptions options;
+    options.timeout_s = run_limit_s();
+    const LaunchReport report = launch(entry_, buffers, {}, grid, group, options);
+    fault = report.timed_out ? "it did not end in time (MLX_KD_SIMT_LIMIT_S)" : report.fault;
+  } catch (const std::exception& error) {
+    fault = bare(error.what());
+  }
+  if (fault.empty()) return true;
+  const std::string message = place_ + ": the kernel ended early: " + fault;
+  std::fprintf(stderr, "[metal_kernel] %s\n", message.c_str());
+  std::lock_guard lock(mutex_);
+  fault_ = message;
+  return false;
+}
+
+void BodyCode::require_no_fault() const {
+  std::lock_guard lock(mutex_);
+  if (fault_.empty()) return;
+  const std::string message = std::exchange(fault_, "");
+  base::fail("metal_kernel", message);
+}
+
+}  // namespace mlx_kd::devices::simt

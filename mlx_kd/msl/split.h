@@ -1,0 +1,36 @@
+// Kernels whose barriers all stand at the top level of their body, cut there: the threads of a
+// group can then run as one loop for each stretch between two barriers, without fibers.
+//
+// That is right because the threads of a group that reach one barrier have all left the stretch
+// before it, and because what one thread keeps from a stretch to the next is known: it is computed
+// again where only places and constants go into it (replayed), else stored for each thread (kept).
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "mlx_kd/msl/body.h"
+#include "mlx_kd/msl/calls.h"
+
+namespace mlx_kd::msl {
+
+struct Split {
+  struct Kept {
+    Local local;
+    size_t since = 0;       // the stretch that declares it
+    std::set<size_t> used;  // the stretches that name it
+  };
+  struct Stretch {
+    std::vector<Range> statements;  // without what is shared
+    std::vector<Range> replayed;    // of earlier stretches, in order
+  };
+  std::vector<Range> shared;
+  std::vector<Kept> kept;
+  std::vector<Stretch> stretches;
+};
+
+// None where it is not certain that loops compute what fibers do.
+std::optional<Split> split_at_barriers(const Unit& unit, const Function& function,
+                                       const CallGraph& calls);
+
+}  // namespace mlx_kd::msl

@@ -1,0 +1,54 @@
+"""mlx_kd: MLX operators that run the fastest kernel that was found and proved for a size and a device.
+
+>>> import mlx.core as mx, mlx_kd
+>>> y = mlx_kd.rmsnorm(mx.ones((1, 2048)), mx.ones(2048))   # MLX's own bits: pins are off
+>>> mlx_kd.enable("pins.json")                              # doctest: +SKIP
+
+Three parts: the operators, which pins they use (:func:`enable`, :func:`stats`, :func:`explain`), and the
+search for new ones (:func:`run`, :func:`install`). Modules for models are in :mod:`mlx_kd.nn`.
+"""
+from mlx_kd import _built_for
+
+TYPE_CHECKING = False  # type checkers read True; typing itself takes longer to import than all of this
+
+
+def _check_mlx() -> None:
+    """MLX passes arrays and C++ objects to the extension, so only the version that it was built for will do."""
+    wanted = _built_for.MLX_VERSION
+    how = f"pip install 'mlx[cpu]=={wanted}' (cuda13 in place of cpu for NVIDIA; plain mlx on macOS)"
+    try:
+        import mlx.core as mx
+    except ImportError as error:
+        raise ImportError(f"mlx_kd needs MLX {wanted} with a backend, and it cannot be imported ({error}): {how}") from error
+    found = getattr(mx, "__version__", "unknown")  # MLX's own stub does not name it
+    if found.split("+")[0] != wanted:
+        raise ImportError(f"mlx_kd was built for MLX {wanted}, and this is MLX {found}: {how}, "
+                          "or build mlx_kd again for this one")
+
+
+_check_mlx()
+
+from mlx_kd._core import (  # noqa: E402
+    call, configure, disable, enable, explain, flush_shape_log, op_names, prepare, reload, reset_settings, reset_stats,
+    rmsnorm, rmsnorm_residual, rope_concat_qk_decode_pos, settings, stats, swiglu)
+from mlx_kd.metal import MetalKernels, enable_metal_kernels, metal_kernel  # noqa: E402
+from mlx_kd.discovery import install, pack, report, run, suggest_shapes  # noqa: E402
+
+swiglu2 = swiglu  #: The name that the first version had.
+__version__ = _built_for.VERSION
+__all__ = [
+    "MetalKernels", "call", "configure", "disable", "enable", "enable_metal_kernels", "explain", "flush_shape_log",
+    "install", "metal_kernel", "op_names", "pack", "prepare", "reload", "report", "reset_settings", "reset_stats",
+    "rmsnorm", "rmsnorm_residual", "rope_concat_qk_decode_pos",
+    "run", "settings", "stats", "suggest_shapes", "swiglu", "swiglu2"]
+
+
+if TYPE_CHECKING:
+    from mlx_kd import nn as nn
+else:
+    def __getattr__(name):
+        """mlx_kd.nn on first use: mlx.nn alone takes longer to import than the rest together."""
+        if name == "nn":
+            from importlib import import_module
+            return import_module("mlx_kd.nn")
+        raise AttributeError(f"module 'mlx_kd' has no attribute {name!r}")
