@@ -51,8 +51,8 @@ def main():
     result = {"what": "import mlx_kd after import mlx.core in a fresh process, ms", "rounds": args.rounds,
               "median_ms": round(statistics.median(times), 2), "p95_ms": round(times[int(0.95 * len(times))], 2),
               "max_ms": round(times[-1], 2), "min_ms": round(times[0], 2),
-              "median_cpu_ms": round(statistics.median(cpu_times), 2), "machine": machine(), "python": platform.python_version(),
-              "mlx": mlx, "mlx_kd": version, "date": datetime.date.today().isoformat()}
+              "median_cpu_ms": round(statistics.median(cpu_times), 2), "machine": machine(),
+              "python": platform.python_version(), "mlx": mlx, "mlx_kd": version, "date": datetime.date.today().isoformat()}
     Path(args.out).write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
 

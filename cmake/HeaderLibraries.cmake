@@ -25,8 +25,11 @@ function(mlx_kd_header_library package target version header module repository c
   set(JSON_BuildTests OFF CACHE INTERNAL "")
   set(CLI11_BUILD_TESTS OFF CACHE INTERNAL "")
   set(CLI11_BUILD_EXAMPLES OFF CACHE INTERNAL "")
-  FetchContent_Declare(${package} GIT_REPOSITORY "${repository}" GIT_TAG "${commit}" SYSTEM)
+  FetchContent_Declare(${package} GIT_REPOSITORY "${repository}" GIT_TAG "${commit}")
   FetchContent_MakeAvailable(${package})
+  # (The keyword SYSTEM of CMake 3.25 becomes a part of GIT_TAG.)
+  get_target_property(fetched ${target} ALIASED_TARGET)
+  set_target_properties(${fetched} PROPERTIES SYSTEM ON)
 endfunction()
 
 mlx_kd_header_library(nlohmann_json nlohmann_json::nlohmann_json 3.11 nlohmann/json.hpp nlohmann_json

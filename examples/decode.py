@@ -157,7 +157,8 @@ def show(result):
     print(f"logits differ by at most {result['difference']:.3g} (bound {result['bound']:.3g}); "
           f"{'the same' if result['same_tokens'] else 'other'} tokens")
     if result["ops_us_mlx"]:
-        print(f"a layer's norms and gate: {result['ops_us_mlx']:.1f} us with MLX, {result['ops_us_pinned']:.1f} us with pins")
+        print(f"a layer's norms and gate: {result['ops_us_mlx']:.1f} us with MLX, "
+              f"{result['ops_us_pinned']:.1f} us with pins")
     stats = result["stats"]
     print(f"{stats['hits']} calls hit a pin, {stats['misses']} missed, {stats['fallbacks']} fell back")
     for miss in stats["missed"]:

@@ -35,7 +35,8 @@ class Package(PackageTest):
     def configure(self, text, *options):
         folder = self.folder()
         (folder / "CMakeLists.txt").write_text(text)
-        return run(CMAKE, "-S", folder, "-B", folder / "build", "-G", "Ninja", f"-DCMAKE_PREFIX_PATH={PREFIX}", *options)
+        return run(CMAKE, "-S", folder, "-B", folder / "build", "-G", "Ninja", f"-DCMAKE_PREFIX_PATH={PREFIX}",
+                   *options)
 
     def test_another_version_is_not_found(self):
         result = self.configure(FIND.format(version="99.0"))
@@ -76,8 +77,8 @@ class Package(PackageTest):
         library = PREFIX / "lib" / "libmlx_kd.so"
         if not library.exists():
             self.skipTest("symbols are checked on Linux")
-        listed = subprocess.run(["nm", "-D", "-C", "--defined-only", library], capture_output=True, text=True, check=True)
-        names = [line.split(" ", 2)[2] for line in listed.stdout.splitlines()]
+        listed = subprocess.check_output(["nm", "-D", "-C", "--defined-only", library], text=True)
+        names = [line.split(" ", 2)[2] for line in listed.splitlines()]
         api = [name for name in names if name.startswith("mlx_kd::runtime::")]
         self.assertTrue(any(name.startswith("mlx_kd::runtime::rmsnorm(") for name in api))
         others = [name for name in names if name not in api and not name.endswith("mlx_kd::base::Error")]

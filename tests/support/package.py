@@ -47,7 +47,8 @@ sys.path.insert(0, str(SITE))
 def environment(**variables):
     """For child processes: the package is found, and no setting of the caller's leaks in."""
     env = {key: value for key, value in os.environ.items() if not key.startswith(("MLX_KD_", "ZMLX_", "KD_"))}
-    return {**env, "PYTHONPATH": str(SITE), "MLX_KD_CACHE_DIR": str(CACHE), **{key: str(value) for key, value in variables.items()}}
+    given = {key: str(value) for key, value in variables.items()}
+    return {**env, "PYTHONPATH": str(SITE), "MLX_KD_CACHE_DIR": str(CACHE), **given}
 
 
 for _name in [key for key in os.environ if key.startswith(("MLX_KD_USE", "MLX_KD_DISC", "ZMLX_"))]:

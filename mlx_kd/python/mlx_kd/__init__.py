@@ -19,7 +19,8 @@ def _check_mlx() -> None:
     try:
         import mlx.core as mx
     except ImportError as error:
-        raise ImportError(f"mlx_kd needs MLX {wanted} with a backend, and it cannot be imported ({error}): {how}") from error
+        raise ImportError(
+            f"mlx_kd needs MLX {wanted} with a backend, and it cannot be imported ({error}): {how}") from error
     found = getattr(mx, "__version__", "unknown")  # MLX's own stub does not name it
     if found.split("+")[0] != wanted:
         raise ImportError(f"mlx_kd was built for MLX {wanted}, and this is MLX {found}: {how}, "

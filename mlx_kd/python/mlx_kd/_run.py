@@ -17,7 +17,7 @@ POLL_S = 0.1
 
 
 def flags(arguments: Mapping[str, Any]) -> Iterator[str]:
-    """{"decode_rows": [1, 2], "resume": True} -> --decode-rows=1 --decode-rows=2 --resume. None and False say nothing."""
+    """{"decode_rows": [1, 2], "resume": True} -> --decode-rows=1 --decode-rows=2 --resume. None, False: nothing."""
     for name, value in arguments.items():
         flag = "--" + name.replace("_", "-")
         for part in value if isinstance(value, (list, tuple)) else [value]:
