@@ -63,8 +63,14 @@ class Subject {
   }
 
   evaluate::GraphTimer timer() const {
-    return {op_,      dtype_, dims_, plan_.cases[0], memory_.data(), device_->id().traits.l2_bytes,
-            protocol_, device_->accelerator()};
+    return {op_,
+            dtype_,
+            dims_,
+            plan_.cases[0],
+            memory_.data(),
+            device_->id().traits.l2_bytes,
+            protocol_,
+            device_->accelerator()};
   }
   evaluate::Function function() const {
     std::vector<spec::Shape> shapes;

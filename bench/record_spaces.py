@@ -2,7 +2,7 @@
 """Records the spaces of real kernels, for `kd replay` to try strategies on.
 
     bench/record_spaces.py [--kd ./kd] [--out bench/results/spaces] [--dtype float32] [--only OP...] [--seconds 500]
-                           [--cores 4] [--points 4500] [--iters 31] [--runs DIR]
+                           [--cores 4] [--points 4500] [--iters N] [--runs DIR]
 
 For each op, at one size, two `kd run --strategy random` of the same seed: a random part of its space (all of it, where
 --points reach), proved and timed as in any run. The second pass finds its kernels compiled; a point that both passes
@@ -46,7 +46,9 @@ def run_for(args, op, folder, points, seconds):
     """One run, ended in good order when its time is over. A run that was cut short is as good as a finished one."""
     command = [args.kd, "run", "--op", op, "--dtype", args.dtype, "--shapes", SIZES[op], "--strategy", "random",
                "--seed", "0", "--budget", str(points), "--batch", "32", "--time-budget", f"{max(1, int(seconds))}s",
-               "--iters", str(args.iters), "--finalists", "1", "--out", str(folder), "--quiet"]
+               "--finalists", "1", "--out", str(folder), "--quiet"]
+    if args.iters:
+        command += ["--iters", str(args.iters)]
     with tempfile.TemporaryFile("w+") as messages:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=messages)
         try:
@@ -155,7 +157,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=500, help="for everything")
     parser.add_argument("--cores", type=int, default=4, help="processors for an op")
     parser.add_argument("--points", type=int, default=4500, help="of an op, at most")
-    parser.add_argument("--iters", type=int, default=31, help="samples at least of what is not rejected early")
+    parser.add_argument("--iters", type=int, help="samples at least of what is not rejected early")
     parser.add_argument("--runs", type=Path, help="folder for the run directories (a temporary one)")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)

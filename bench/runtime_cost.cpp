@@ -65,6 +65,8 @@ packs::Pack many_pins(const spec::DeviceId& device) {
     pack.entries.push_back(
         packs::make_entry(candidate, {dims, {}, "bench", {{"eps", 1e-6}}, base::Json::object()},
                           device, mx::version()));
+    // A pack with this text 10,000 times would be larger than packs may be.
+    if (i != kMeasured) pack.entries.back().source = "int unused;";
   }
   return pack;
 }
@@ -90,7 +92,7 @@ std::vector<double> on_threads(const std::vector<rt::Query>& asked, const Look& 
   for (int t = 0; t < kThreads; ++t)
     threads.emplace_back([&, t] {
       for (const rt::Query& query : asked) look(query);  // a thread's first call of a size
-      size_t found = 0, at = static_cast<size_t>(t) * 1250;
+      size_t found = 0, at = static_cast<size_t>(t) * 1250 % asked.size();
       const double start = thread_ns();
       for (int i = 0; i < kLookups; ++i) {
         found += look(asked[at]);

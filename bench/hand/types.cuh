@@ -31,6 +31,26 @@ struct __align__(VEC * sizeof(T)) Pack {
   T at[VEC];
 };
 
+__device__ __forceinline__ float squares(const Pack& pack) {
+  float sum = 0;
+#pragma unroll
+  for (int v = 0; v < VEC; ++v) sum += load(pack.at[v]) * load(pack.at[v]);
+  return sum;
+}
+__device__ __forceinline__ Pack added(const Pack& a, const Pack& b) {
+  Pack made;
+#pragma unroll
+  for (int v = 0; v < VEC; ++v) made.at[v] = store(load(a.at[v]) + load(b.at[v]));
+  return made;
+}
+__device__ __forceinline__ Pack scaled(const Pack& pack, const Pack& weight, float scale) {
+  Pack made;
+#pragma unroll
+  for (int v = 0; v < VEC; ++v)
+    made.at[v] = store(load(weight.at[v]) * load(store(load(pack.at[v]) * scale)));
+  return made;
+}
+
 // The sum over the threads of a block, in all of them.
 template <int Threads>
 __device__ __forceinline__ float block_sum(float v) {

@@ -125,6 +125,24 @@ std::string convergence_chart(const RunData& run) {
   return plot.svg();
 }
 
+std::string gain_chart(const RunData& run) {
+  constexpr double kLeast = 1e-3;  // %: below that nothing can be measured
+  Points gains;
+  std::vector<double> shown;
+  for (size_t i = 0; i < run.records.size(); ++i) {
+    const base::Json gain = run.records[i].notes.value("expected_gain", base::Json());
+    if (!gain.is_number()) continue;
+    shown.push_back(std::max(100 * gain.get<double>(), kLeast));
+    gains.emplace_back(static_cast<double>(i + 1), shown.back());
+  }
+  if (gains.size() < 2) return "";
+  const double steps = static_cast<double>(std::max<uint64_t>(run.meta.budget, gains.size()));
+  Plot plot("Expected gain of going on", {0, steps + 1, false}, scale_over(shown, true),
+            "candidates evaluated", "expected gain, %");
+  plot.line(gains, "best");
+  return plot.svg();
+}
+
 std::string error_chart(const RunData& run) {
   const ErrorPlane plane = error_plane(run);
   if (plane.points.empty()) return "";

@@ -12,6 +12,9 @@ namespace mlx_kd::archive {
 // Every candidate, and the best so far, against the budget; times relative to the first candidate.
 std::string convergence_chart(const RunData& run);
 
+// What the search expected of each evaluation to gain over the best so far, where it said so, in %.
+std::string gain_chart(const RunData& run);
+
 // Time against error, with the frontier.
 std::string error_chart(const RunData& run);
 

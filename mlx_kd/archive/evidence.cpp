@@ -44,8 +44,9 @@ void check(const RunData& run) {
   if (!run.finish)
     base::misuse("archive", "the run of " + run.meta.op_name +
                                 " is not finished: go on with kd run --resume first");
-  if (run.meta.protocol == "null")
-    base::misuse("archive", "the times of the null device are no evidence: run on a real one");
+  if (run.meta.protocol == "null" || run.meta.device == "simt")
+    base::misuse("archive", "the times of the " + run.meta.device +
+                                " device are no evidence: run on a real one");
   const std::string& suite = run.meta.shape_suite;
   if (suite.empty() || suite == "custom" || suite.find(':') != suite.npos || suite == "shape-log")
     base::misuse("archive", "the run's sizes ('" + suite.substr(0, 80) +

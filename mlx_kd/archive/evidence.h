@@ -33,7 +33,8 @@ struct Evidence {
 std::string command_of(const RunMeta& meta, const std::string& out);
 
 // Adds a finished run, under a lock; the row. Misuse if it is not finished, its times come from the
-// null device, or its sizes are those of no suite (evidence is of what others can name).
+// null device or the executor of Metal kernels, or its sizes are those of no suite (evidence is of
+// what others can name).
 Evidence add_evidence(const std::filesystem::path& folder, const RunData& run);
 
 // The rows in their order; none if there is no matrix yet. Misuse, naming the line, for one that is

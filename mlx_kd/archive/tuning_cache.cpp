@@ -113,7 +113,13 @@ void Reader::read_head(const Json& file) {
 
 // NaN if it failed; adds what the runs took to the cost otherwise.
 double Reader::run_time(const Json& entry, const std::string& where, double& cost) const {
-  if (field(entry, "time", where).is_string()) return std::nan("");
+  if (const Json& failure = field(entry, "time", where); failure.is_string()) {
+    const std::string name = failure.get<std::string>();
+    if (name.size() < 6 || name.compare(name.size() - 6, 6, "Config") != 0)
+      refuse("has the time '" + name.substr(0, 40) + "' in " + where +
+             ", neither a number nor a failure such as RuntimeFailedConfig");
+    return std::nan("");
+  }
   const double time = number(entry, "time", where);
   if (time <= 0) refuse("has the time 0 in " + where);
   const Json& runs = field(entry, "times", where);

@@ -71,23 +71,28 @@ shapes::Suggestion logged(const shapes::ShapeLog& log, const spec::Op& op,
 
 void add_size_options(CLI::App& verb, SizeOptions& options) {
   const std::string group = "Sizes of a model";
-  verb.add_option("--model-id", options.model.model_id,
-                  "A model's folder, its config.json, or its id on the Hugging Face hub")
-      ->group(group);
+  CLI::Option* const model =
+      verb.add_option("--model-id", options.model.model_id,
+                      "A model's folder, its config.json, or its id on the Hugging Face hub")
+          ->group(group);
   verb.add_option("--decode-rows", options.decode_rows,
                   "Tokens at once when decoding (rows; batches for rope)")
       ->capture_default_str()
       ->join(',')
+      ->needs(model)
       ->group(group);
   verb.add_option("--prefill", options.prefill,
                   "Tokens at once when reading a prompt, as 128,1024; left out: none")
       ->join(',')
+      ->needs(model)
       ->group(group);
   verb.add_option("--revision", options.model.revision, "Branch, tag or commit of the model")
       ->capture_default_str()
+      ->needs(model)
       ->group(group);
   verb.add_flag("--local-files-only", options.model.local_files_only,
                 "Take the model from disk; fetch nothing")
+      ->needs(model)
       ->group(group);
   verb.add_option("--shape-log", options.shape_log,
                   "A log of the sizes that a program called (docs/formats.md)")

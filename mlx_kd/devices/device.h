@@ -68,7 +68,7 @@ class Program {
 
   // call() on a stream of the device that the caller names, with the transformations of MLX's form.
   // Unless a device overrides it: call() inside MLX's custom_function, on the thread's default
-  // stream; fails where that is not graft.stream.
+  // stream; empty where that is not graft.stream.
   virtual std::vector<mlx::core::array> graft(const std::vector<mlx::core::array>& inputs,
                                               const std::vector<mlx::core::Shape>& output_shapes,
                                               spec::Dtype output_dtype, const Call& call,

@@ -86,6 +86,12 @@ spec::Candidate CandidateSpace::candidate(const spec::Setting& point) const {
   return spec::make_candidate(*op_, *part.variant, dtype_, own, part.space, first_size_);
 }
 
+std::vector<std::string> CandidateSpace::variants() const {
+  std::vector<std::string> names;
+  for (const Part& part : parts_) names.push_back(part.variant->name);
+  return names;
+}
+
 spec::Setting CandidateSpace::point(const spec::Candidate& candidate) const {
   spec::Setting result = spec::default_setting(joined_);
   for (size_t i = 0; i < parts_.size(); ++i) {

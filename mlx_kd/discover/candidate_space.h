@@ -1,6 +1,7 @@
 // The search space of an op on a device: all variants that the device takes, joined into one.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "mlx_kd/spec/candidate.h"
@@ -19,6 +20,8 @@ class CandidateSpace {
 
   const spec::Space& space() const { return joined_; }
   spec::Candidate candidate(const spec::Setting& point) const;
+  // The names of the variants, in the order of the space.
+  std::vector<std::string> variants() const;
   // The inverse: the point's setting of a candidate of this op and type.
   spec::Setting point(const spec::Candidate& candidate) const;
 

@@ -7,6 +7,25 @@
 #include "mlx_kd/kernels/metal_form.h"
 
 namespace mlx_kd::discover {
+namespace {
+
+// Knobs become macros of the source.
+bool is_macro(const std::string& name) {
+  return !name.empty() && !std::isdigit(static_cast<unsigned char>(name.front())) &&
+         std::all_of(name.begin(), name.end(),
+                     [](unsigned char c) { return std::isalnum(c) || c == '_'; });
+}
+
+spec::Setting knobs_of(const packs::Entry& entry) {
+  const spec::Setting knobs = spec::Setting::from_json(entry.knobs);
+  for (const auto& [name, value] : knobs.items())
+    if (!is_macro(name))
+      base::misuse("discover", "its knob '" + name.substr(0, 40) +
+                                   "' has a name that no knob has: the entry is damaged");
+  return knobs;
+}
+
+}  // namespace
 
 std::optional<packs::Entry> pin_of(const Measuring& where, const spec::Candidate& candidate,
                                    const evaluate::Claim& claim) {
@@ -43,7 +62,7 @@ spec::Candidate candidate_of(const packs::Entry& entry, const spec::Op& op) {
   result.variant = variant->name;
   result.language = entry.language;
   result.dtype = spec::parse_dtype(entry.key.dtype);
-  result.knobs = spec::Setting::from_json(entry.knobs);
+  result.knobs = knobs_of(entry);
   result.source = entry.source;
   result.func_name = entry.func_name;
   result.inputs_spec = entry.inputs_spec;

@@ -61,8 +61,13 @@ void sort_in(const packs::Entry& entry, size_t index, Devices& devices, Groups& 
                  "no device here runs kernels in '" + entry.language.substr(0, 20) + "'");
   const spec::Op& op = kernels::find_op(entry.key.op_name);
   const auto key = std::make_tuple(device->id().kind, op.name, entry.key.dtype);
-  const auto at = groups.try_emplace(key, op, device, entry.key.dtype).first;
-  at->second.add(entry, index);
+  const auto [at, is_new] = groups.try_emplace(key, op, device, entry.key.dtype);
+  try {
+    at->second.add(entry, index);
+  } catch (const base::Error&) {
+    if (is_new) groups.erase(at);
+    throw;
+  }
 }
 
 // A pin of this very device and target is taken over; others stay beside what was found for them.
@@ -83,6 +88,17 @@ Groups sort_in(const packs::Pack& pack, Revalidation& result) {
     }
   }
   return groups;
+}
+
+// False, with the reason in all of its entries, where this machine cannot hold the group's sizes.
+bool measure(PinnedGroup& group, uint64_t seed, Listener& listener, Interrupt& interrupt,
+             Revalidation& result) try {
+  group.measure(seed, listener, interrupt);
+  return true;
+} catch (const base::Error& error) {
+  if (error.exit_code() != 2) throw;
+  for (size_t index : group.members()) result.entries[index].why = reason_of(error);
+  return false;
 }
 
 // What the new pack holds: what was measured, and of the old one what that does not take over.
@@ -127,8 +143,9 @@ Revalidation revalidate(const packs::Pack& pack, uint64_t seed, Listener& listen
   packs::Pack measured;
   std::vector<bool> stays(pack.entries.size(), true);
   for (auto& [key, group] : groups) {
-    group.measure(seed, listener, interrupt);
+    const bool fits = measure(group, seed, listener, interrupt, result);
     if ((result.interrupted = interrupt.raised())) return result;
+    if (!fits) continue;
     for (size_t index : group.members()) {
       result.entries[index] = group.outcome(index);
       stays[index] = !is_of(pack.entries[index], group.device().id());

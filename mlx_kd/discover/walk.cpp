@@ -41,6 +41,7 @@ void Walk::run() {
     const auto proposed =
         parts_.strategy->propose(std::min(limits_.batch, limits_.budget - records_.size()));
     if (proposed.empty()) break;
+    expected_gain_ = parts_.strategy->expected_gain();
     std::vector<size_t> fresh;
     replay(proposed, fresh);
     if (fresh.empty()) continue;
@@ -76,11 +77,21 @@ void Walk::replay_strays() {
     take(parts_.points->find(parts_.space->point(record.candidate)), std::move(record));
 }
 
+// What the last candidate was timed against; in a log that does not say, the best.
+const archive::Record& Walk::reference() const {
+  for (auto last = records_.rbegin(); last != records_.rend(); ++last) {
+    const std::string id = last->notes.value("timed_against", "");
+    if (id.empty()) continue;
+    for (const auto& record : records_)
+      if (record.candidate_id == id && is_benchmarked(record)) return record;
+  }
+  return records_[*incumbent_];
+}
+
 void Walk::adopt_incumbent() {
   if (adopted_ || !incumbent_) return;
   adopted_ = true;
-  const auto& best = records_[*incumbent_];
-  parts_.evaluator->adopt(best.candidate, log_ratios_of(best));
+  parts_.evaluator->adopt(reference().candidate, log_ratios_of(reference()));
 }
 
 void Walk::evaluate(const std::vector<size_t>& fresh) {
@@ -112,6 +123,8 @@ archive::Record Walk::make_record(const spec::Candidate& candidate, size_t point
   record.candidate = candidate;
   record.features = search::feature_vector(*parts_.features, point);
   record.verdict = verdict;
+  if (!verdict.timed_against.empty()) record.notes["timed_against"] = verdict.timed_against;
+  if (expected_gain_) record.notes["expected_gain"] = *expected_gain_;
   return record;
 }
 

@@ -54,13 +54,15 @@ class Walk {
   void take(size_t point, archive::Record record);
   archive::Record make_record(const spec::Candidate& candidate, size_t point,
                               const spec::Verdict& verdict) const;
+  const archive::Record& reference() const;
   void adopt_incumbent();
 
   Parts parts_;
   Limits limits_;
   std::map<std::string, archive::Record> on_record_;  // by candidate id, not yet walked
   std::vector<archive::Record> records_;
-  std::optional<size_t> incumbent_;  // index into records_ of the best so far
+  std::optional<double> expected_gain_;  // of the batch under way
+  std::optional<size_t> incumbent_;      // index into records_ of the best so far
   uint64_t next_step_ = 0;
   bool adopted_ = false;
 };

@@ -1,4 +1,4 @@
-// What earlier runs say before the first evaluation.
+// What earlier runs and packs say before the first evaluation.
 #pragma once
 
 #include <filesystem>
@@ -10,12 +10,13 @@
 
 namespace mlx_kd::discover {
 
-// Hands the strategy what `runs` (run directories of the op; other sizes, types or devices are
-// welcome) observed, as points of this space; settings that are not in it are passed over. Returns
-// a line a run for people. Misuse (room discover), naming the run, if it is of another op or none
-// of its candidates is a point here.
+// Hands the strategy what `sources` know, as points of this space: run directories of the op and
+// packs that hold winners of it (other sizes, types or devices are welcome); settings that are not
+// in the space are passed over. A pack says who won, not by how much: each winner counts as twice
+// as fast as a point that it does not name. Returns a line a source for people. Misuse (room
+// discover), naming the source, if it is of another op or none of its kernels is a point here.
 std::vector<std::string> warm_start(search::Strategy& strategy, const CandidateSpace& space,
                                     const search::Points& points, const std::string& op_name,
-                                    const std::vector<std::filesystem::path>& runs);
+                                    const std::vector<std::filesystem::path>& sources);
 
 }  // namespace mlx_kd::discover

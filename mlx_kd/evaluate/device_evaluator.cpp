@@ -2,6 +2,7 @@
 
 #include <mlx/version.h>
 
+#include <cmath>
 #include <future>
 
 #include "mlx_kd/base/clock.h"
@@ -114,7 +115,11 @@ spec::Verdict DeviceEvaluator::judge(const Compiled& what) {
     verdict.reason = what.artifact.error;
     return verdict;
   }
-  if (prove(what, verdict) && !options_.prove_only) time(what, verdict);
+  confirmed_ = false;
+  if (prove(what, verdict) && !options_.prove_only) {
+    time(what, 0, verdict);
+    confirm(what, verdict);
+  }
   if (verdict.status == spec::Status::benchmarked) {
     spec::summarise(verdict);
   } else {
@@ -152,28 +157,42 @@ bool DeviceEvaluator::prove(const Compiled& what, spec::Verdict& verdict) {
   return true;
 }
 
-void DeviceEvaluator::time(const Compiled& what, spec::Verdict& verdict) {
+// What seemed faster is timed again, with as many pairs as it takes to know, and what the search
+// sees is the second sample: the first was looked at because it was low.
+void DeviceEvaluator::confirm(const Compiled& what, spec::Verdict& verdict) {
+  if (verdict.status != spec::Status::benchmarked || !incumbent_) return;
+  spec::summarise(verdict);
+  if (verdict.objective > incumbent_->objective + std::log(protocol_.confirm_factor)) return;
+  const base::Json reply = time(what, protocol_.confirm_pairs, verdict);
+  confirmed_ = reply.value("wins", 0) >= protocol_.confirm_wins;
+}
+
+// The worker's reply; empty where it did not measure.
+base::Json DeviceEvaluator::time(const Compiled& what, int pairs, spec::Verdict& verdict) {
   const int64_t start = base::steady_ns();
   base::Json request = request_for("time", what.candidate, what.artifact);
+  request["pairs"] = pairs > 0 ? base::Json(pairs) : base::Json();
   request["incumbent"] =
       incumbent_ ? request_for("", incumbent_->what.candidate, incumbent_->what.artifact)
                  : base::Json();
   const auto answer = host_.ask(request, options_.time_limit_s);
   const double took = base::seconds_since(start);
   time_s_ += took;
-  verdict.seconds["time"] = took;
+  verdict.seconds["time"] = verdict.seconds.value("time", 0.0) + took;
+  if (incumbent_) verdict.timed_against = incumbent_->what.candidate.id();
   take(answer, "timing", options_.time_limit_s, verdict);
-  if (answer.kind != Kind::reply || !answer.reply.contains("sizes")) return;
+  if (answer.kind != Kind::reply || !answer.reply.contains("sizes")) return base::Json::object();
   for (size_t i = 0; i < verdict.sizes.size(); ++i) {
     spec::Metrics& metrics = verdict.sizes[i].metrics;
     add_times(answer.reply["sizes"][i], metrics);
     if (incumbent_) metrics.log_ratio += incumbent_->log_ratios[i];
   }
+  return answer.reply;
 }
 
 void DeviceEvaluator::keep_best(const Compiled& what, const spec::Verdict& verdict) {
   if (verdict.status != spec::Status::benchmarked || options_.prove_only) return;
-  if (incumbent_ && verdict.objective >= incumbent_->objective) return;
+  if (incumbent_ && !confirmed_) return;
   std::vector<double> log_ratios;
   for (const auto& size : verdict.sizes) log_ratios.push_back(size.metrics.log_ratio);
   incumbent_ = Incumbent{what, log_ratios, verdict.objective};

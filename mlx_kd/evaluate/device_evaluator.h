@@ -38,7 +38,8 @@ class DeviceEvaluator : public Evaluator {
                                std::vector<devices::Artifact>& artifacts);
   spec::Verdict judge(const Compiled& what);
   bool prove(const Compiled& what, spec::Verdict& verdict);
-  void time(const Compiled& what, spec::Verdict& verdict);
+  base::Json time(const Compiled& what, int pairs, spec::Verdict& verdict);
+  void confirm(const Compiled& what, spec::Verdict& verdict);
   bool take(const WorkerClient::Answer& answer, const std::string& doing, double limit_s,
             spec::Verdict& verdict);
   void keep_best(const Compiled& what, const spec::Verdict& verdict);
@@ -52,6 +53,7 @@ class DeviceEvaluator : public Evaluator {
   Setup setup_;
   WorkerHost host_;
   std::optional<Incumbent> incumbent_;
+  bool confirmed_ = false;  // the candidate being judged is faster than the incumbent beyond doubt
   double compile_s_ = 0, prove_s_ = 0, time_s_ = 0, claims_s_ = 0;
 };
 

@@ -56,8 +56,10 @@ class Evaluator {
   virtual ~Evaluator() = default;
 
   // Evaluates a batch; `done` is called once a candidate, in order, as soon as its verdict is
-  // known. The first candidate benchmarked in the evaluator's life defines log_ratio = 0; the
-  // incumbent is the best so far. Returns early (fewer calls of done) after interrupt().
+  // known. The first candidate benchmarked in the evaluator's life defines log_ratio = 0 and is the
+  // incumbent that later ones are timed against, until one is faster beyond doubt: that one's
+  // log_ratio comes from a fresh sample, so that luck does not add up from incumbent to incumbent.
+  // Returns early (fewer calls of done) after interrupt().
   virtual void evaluate(const std::vector<spec::Candidate>& batch,
                         const std::function<void(size_t, const spec::Verdict&)>& done) = 0;
 

@@ -12,6 +12,9 @@ namespace {
 
 constexpr int kCalibrationRounds = 5;
 
+// Of a sample whose calls the other, faster side asked for.
+constexpr double kLongestSampleUs = 20e3;
+
 // One side of a pair: calls a sample such that it is long enough.
 class Side {
  public:
@@ -19,6 +22,13 @@ class Side {
       : what_(what), buffers_(buffers) {
     calibrate(protocol.sample_us);
     for (int i = 1; i < protocol.warmup; ++i) sample();
+  }
+
+  int calls() const { return calls_; }
+  double call_us() const { return call_us_; }
+  void set_calls(int calls) {
+    if (calls != calls_) ready_.reset();
+    calls_ = calls;
   }
 
   // us a call.
@@ -44,7 +54,8 @@ class Side {
   void calibrate(double sample_us) {
     const double most = buffers_.cold() ? static_cast<double>(buffers_.set_count()) : 1e6;
     for (int round = 0; round < kCalibrationRounds; ++round) {
-      const double took = sample() * calls_;
+      call_us_ = sample();
+      const double took = call_us_ * calls_;
       if (took >= sample_us || calls_ >= most) return;
       const double wanted = std::ceil(1.1 * calls_ * sample_us / std::max(took, 0.02));
       calls_ = static_cast<int>(std::min(wanted, most));
@@ -55,8 +66,20 @@ class Side {
   const Timed& what_;
   TimingBuffers& buffers_;
   int calls_ = 1;
+  double call_us_ = 0;                                   // as the calibration saw it last
   std::unique_ptr<devices::Accelerator::Sample> ready_;  // of `calls_` calls
 };
+
+// The first call of a sample wakes threads and warms what the rest finds warm. Sides that share it
+// among different numbers of calls differ where their kernels do not, in every pair alike.
+void share_calls(Side& mine, Side& theirs) {
+  const auto [fewer, more] = std::minmax({mine.calls(), theirs.calls()});
+  const double slower_us = std::max(mine.call_us(), theirs.call_us());
+  const auto most = static_cast<int>(std::min(kLongestSampleUs / std::max(slower_us, 1e-3), 1e6));
+  const int calls = std::clamp(more, fewer, std::max(fewer, most));
+  mine.set_calls(calls);
+  theirs.set_calls(calls);
+}
 
 void add_pair(Side& candidate, Side& incumbent, base::Random& random, KernelTimes& times) {
   const bool candidate_first = random.next() >> 63;
@@ -77,6 +100,7 @@ KernelTimes collect(const Timed& candidate, const Timed* incumbent, TimingBuffer
     return times;
   }
   Side theirs(*incumbent, buffers, protocol);
+  share_calls(mine, theirs);
   while (more(times)) add_pair(mine, theirs, random, times);
   return times;
 }
@@ -91,6 +115,17 @@ bool wants_more(const std::vector<double>& log_ratios, const Protocol& protocol)
   if (pairs < protocol.base_pairs) return true;
   if (best > std::log(protocol.late_factor)) return false;
   return pairs < protocol.better_pairs && median(log_ratios) < std::log(protocol.late_factor);
+}
+
+int pairs_won(const std::vector<KernelTimes>& sizes) {
+  if (sizes.empty()) return 0;
+  int won = 0;
+  for (size_t pair = 0; pair < sizes.front().log_ratios.size(); ++pair) {
+    double sum = 0;
+    for (const KernelTimes& size : sizes) sum += size.log_ratios.at(pair);
+    won += sum < 0;
+  }
+  return won;
 }
 
 KernelTimes time_pairs(const Timed& candidate, const Timed* incumbent, TimingBuffers& buffers,

@@ -31,6 +31,10 @@ KernelTimes time_pairs(const Timed& candidate, const Timed* incumbent, TimingBuf
 KernelTimes time_fixed(const Timed& candidate, const Timed* incumbent, int pairs,
                        TimingBuffers& buffers, const Protocol& protocol, base::Random& random);
 
+// Pairs in which the candidate was the faster over all sizes: entry i of each size makes a pair,
+// and the mean of their log_ratios decides. Samples of equal length.
+int pairs_won(const std::vector<KernelTimes>& sizes);
+
 // Whether more pairs are wanted after those seen: the whole of the stopping rule.
 bool wants_more(const std::vector<double>& log_ratios, const Protocol& protocol);
 

@@ -136,21 +136,25 @@ base::Json Session::prove(const base::Json& request) try {
   return launch_error(error);
 }
 
-spec::SizeMetrics Session::time_size(const Loaded& candidate, const Loaded* incumbent,
-                                     size_t size) {
+KernelTimes Session::time_size(const Loaded& candidate, const Loaded* incumbent, size_t size,
+                               int pairs) {
   TimingBuffers& memory = buffers(size);
   const Timed mine = timed(candidate, size);
   const auto theirs = incumbent ? std::optional(timed(*incumbent, size)) : std::nullopt;
-  const KernelTimes times =
-      time_pairs(mine, theirs ? &*theirs : nullptr, memory, protocol_, random_);
+  const Timed* const other = theirs ? &*theirs : nullptr;
+  return pairs > 0 ? time_fixed(mine, other, pairs, memory, protocol_, random_)
+                   : time_pairs(mine, other, memory, protocol_, random_);
+}
+
+spec::SizeMetrics Session::metrics_of(const KernelTimes& times, size_t size) {
   spec::SizeMetrics result{setup_.sizes[size], {}};
   spec::Metrics& m = result.metrics;
   m.kernel_us = median(times.us);
   m.p10_us = percentile(times.us, 0.1);
   m.p90_us = percentile(times.us, 0.9);
-  m.log_ratio = incumbent ? median(times.log_ratios) : 0;
+  m.log_ratio = times.log_ratios.empty() ? 0 : median(times.log_ratios);
   m.gbps_est = 1e-3 * op_.cost(setup_.sizes[size], setup_.dtype).bytes / m.kernel_us;
-  m.cold = memory.cold();
+  m.cold = buffers(size).cold();
   return result;
 }
 
@@ -197,13 +201,21 @@ base::Json Session::time(const base::Json& request) try {
   const Loaded* const theirs = other.is_null() ? nullptr : &incumbent(other);
   Proof proof;
   proof.sizes.resize(setup_.sizes.size());
+  const base::Json pairs = request.value("pairs", base::Json());
+  std::vector<KernelTimes> times;
   std::vector<spec::SizeMetrics> sizes;
-  for (size_t i = 0; i < setup_.sizes.size(); ++i) sizes.push_back(time_size(loaded, theirs, i));
+  for (size_t i = 0; i < setup_.sizes.size(); ++i) {
+    times.push_back(time_size(loaded, theirs, i, pairs.is_null() ? 0 : pairs.get<int>()));
+    sizes.push_back(metrics_of(times.back(), i));
+  }
   prove_after_timing(loaded, proof);
   for (size_t i = 0; i < sizes.size(); ++i) check_roofline(sizes[i], i, proof);
   base::Json metrics = base::Json::array();
   for (const auto& size : sizes) metrics.push_back(to_json(size.metrics));
-  return {{"status", name_of(proof.status)}, {"reason", proof.reason}, {"sizes", metrics}};
+  base::Json reply = {
+      {"status", name_of(proof.status)}, {"reason", proof.reason}, {"sizes", metrics}};
+  if (!pairs.is_null()) reply["wins"] = pairs_won(times);
+  return reply;
 } catch (const std::exception& error) {
   return launch_error(error);
 }

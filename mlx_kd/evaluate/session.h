@@ -32,7 +32,9 @@ class Session {
   void set_bandwidth(const Bandwidth& bandwidth) { bandwidth_ = bandwidth; }
   // All take {"candidate", "artifact"}.
   base::Json prove(const base::Json& request);
-  base::Json time(const base::Json& request);   // {"incumbent": {"candidate", "artifact"} | null}
+  // {"incumbent": {"candidate", "artifact"} | null, "pairs": n | null}. With n the sample is that
+  // long whatever it shows, and the reply says how many pairs were won over all sizes: {"wins"}.
+  base::Json time(const base::Json& request);
   base::Json claim(const base::Json& request);  // {"size", "leader": as incumbent}
   base::Json aa(const base::Json& request);     // {"size"}
 
@@ -47,7 +49,8 @@ class Session {
   TimingBuffers& buffers(size_t size);
   GraphTimer& graph(size_t size);
   const Case& timed_case(size_t size) const { return plan_.cases[plan_.timed[size]]; }
-  spec::SizeMetrics time_size(const Loaded& candidate, const Loaded* incumbent, size_t size);
+  KernelTimes time_size(const Loaded& candidate, const Loaded* incumbent, size_t size, int pairs);
+  spec::SizeMetrics metrics_of(const KernelTimes& times, size_t size);
   void prove_after_timing(const Loaded& candidate, Proof& proof);
   double least_possible_us(size_t size);
   void check_roofline(const spec::SizeMetrics& size, size_t index, Proof& proof);

@@ -103,7 +103,8 @@ std::vector<Attribute> attributes_in(const Unit& unit, Range range) {
 std::string unquoted(const Unit& unit, const Attribute& attribute) {
   const std::string& text = attribute.argument;
   if (text.size() < 3 || text.front() != '"' || text.back() != '"')
-    refuse(*unit.sources, attribute.at, "[[" + attribute.name + "]] needs a name in quotes", "5.1");
+    refuse(*unit.sources, attribute.at, "[[" + attribute.name + "]] needs a name in quotes",
+           "5.1.10");
   std::string name;
   for (const char c : text)
     if (c != '"') name += c;  // adjacent literals are one

@@ -46,7 +46,7 @@ Position in_metal(Position at, const Translation& translation) {
 
 // Words of the translation that no Metal source holds.
 std::string cleaned(std::string text) {
-  for (const char* word : {"metal::", "kd_given<", "{anonymous}::"})
+  for (const char* word : {"metal::", "kd_given<", "{anonymous}::", "static assertion failed: "})
     for (size_t i = text.find(word); i != std::string::npos; i = text.find(word, i))
       text.erase(i, std::string(word).size());
   return text;

@@ -74,7 +74,9 @@ std::string word_of(const GroupVariable& one) {
 }
 
 // threadgroup float a[4]; -> typedef float kd_a_type[4]; kd_a_type& a = kd_shared<kd_a_type>(0);
-void edit_group_variable(const Unit& unit, const GroupVariable& one, size_t slot, Edits& edits) {
+// `bytes`: what this variable and those before it in its function take.
+void edit_group_variable(const Unit& unit, const GroupVariable& one, size_t slot,
+                         const std::string& bytes, Edits& edits) {
   for (uint32_t i = one.statement.first; i < one.type.last; ++i) {
     if (is_any(unit.tokens[i], {"static", "alignas", "const"})) edits.drop(i);
     if (unit.tokens[i].is("alignas")) edits.drop({i, unit.partner[i + 1] + 1});
@@ -84,6 +86,9 @@ void edit_group_variable(const Unit& unit, const GroupVariable& one, size_t slot
   edits.replace(name, word_of(one));
   edits.after(one.statement.last - 1, " " + word_of(one) + "& " + one.name + " = kd_shared<" +
                                           word_of(one) + ">(" + std::to_string(slot) + ");");
+  edits.after(one.statement.last - 1, " static_assert(" + bytes +
+                                          " <= 32768, \"threadgroup memory beyond the 32 KiB that "
+                                          "Metal allows\");");
 }
 
 void edit_global(const Unit& unit, const Global& one, Target target, Edits& edits) {
@@ -133,15 +138,20 @@ void edit_qualifiers(const Unit& unit, Edits& edits) {
 void edit_variables(const Unit& unit, Target target, const TranslateOptions& options,
                     Edits& edits) {
   size_t slot = 0;
-  uint32_t statement = UINT32_MAX;
+  uint32_t statement = UINT32_MAX, function = UINT32_MAX;
+  std::string bytes;  // of the variables at the top level of the function
   for (const GroupVariable& one : group_variables(unit)) {
+    if (one.function != function) bytes = "0";
+    function = one.function;
+    const std::string more = bytes + " + sizeof(" + word_of(one) + ")";
+    if (one.outermost) bytes = more;
     if (target == Target::cuda) {
       edits.replace(one.word, "__shared__");
       continue;
     }
     if (one.statement.first != statement) edits.before(one.statement.first, "typedef ");
     statement = one.statement.first;
-    edit_group_variable(unit, one, slot++, edits);
+    edit_group_variable(unit, one, slot++, more, edits);
   }
   uint32_t last = UINT32_MAX;
   for (const Global& one : unit.globals) {

@@ -83,7 +83,8 @@ class SplitWriter {
     const Split::Stretch& one = split_.stretches[stretch];
     if (one.statements.empty()) return "";
     std::string text =
-        "  {\n  KD_FOR_EACH_THREAD(kd_g) {\n    const kd_Place kd_place(*kd_g, kd_x, kd_y, kd_z);\n"
+        "  {\n  KD_FOR_EACH_THREAD(kd_g) {\n    const kd_Place kd_place(kd_copy, kd_x0 + kd_x, "
+        "kd_x, kd_y, kd_z);\n"
         "    (void)kd_place;\n    {\n";
     for (const Parameter& parameter_ : function_.parameters) text += parameter(parameter_);
     for (const Range& range : one.replayed) text += text_of(range);

@@ -236,7 +236,7 @@ class Preprocessor {
         "algorithm", "array", "atomic", "cmath",  "cstddef", "cstdint", "cstdio",  "iostream",
         "limits",    "map",   "memory", "math.h", "stdio.h", "string",  "utility", "vector"};
     if (angled && library.count(name))
-      refuse(sources_, at, "Metal has no C++ standard library: drop <" + name + ">", "1.4.4");
+      refuse(sources_, at, "Metal has no C++ standard library: drop <" + name + ">", "1.5.4");
     refuse(sources_, at, "the include '" + name + "' is in none of the folders: name its folder");
   }
 

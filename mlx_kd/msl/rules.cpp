@@ -5,6 +5,7 @@
 
 #include "mlx_kd/msl/attributes.h"
 #include "mlx_kd/msl/calls.h"
+#include "mlx_kd/msl/purity.h"
 
 namespace mlx_kd::msl {
 namespace {
@@ -18,20 +19,20 @@ const std::map<std::string_view, Banned>& banned_words() {
   static const std::map<std::string_view, Banned> words = {
       {"double", {"Metal has no double: use float", "2.1"}},
       {"wchar_t", {"Metal has no wchar_t", "2.1"}},
-      {"goto", {"Metal has no goto", "1.4.4"}},
-      {"register", {"Metal has no register", "1.4.4"}},
-      {"thread_local", {"Metal has no thread_local", "1.4.4"}},
-      {"virtual", {"Metal has no virtual functions", "1.4.4"}},
-      {"dynamic_cast", {"Metal has no dynamic_cast", "1.4.4"}},
-      {"typeid", {"Metal has no typeid", "1.4.4"}},
-      {"new", {"Metal has no new: use an array of fixed size", "1.4.4"}},
-      {"delete", {"Metal has no delete", "1.4.4"}},
-      {"try", {"Metal has no exceptions", "1.4.4"}},
-      {"catch", {"Metal has no exceptions", "1.4.4"}},
-      {"throw", {"Metal has no exceptions", "1.4.4"}},
-      {"asm", {"Metal has no inline assembly", "1.4.4"}},
-      {"__asm__", {"Metal has no inline assembly", "1.4.4"}},
-      {"std", {"Metal has no C++ standard library: use namespace metal", "1.4.4"}},
+      {"goto", {"Metal has no goto", "1.5.4"}},
+      {"register", {"Metal has no register", "1.5.4"}},
+      {"thread_local", {"Metal has no thread_local", "1.5.4"}},
+      {"virtual", {"Metal has no virtual functions", "1.5.4"}},
+      {"dynamic_cast", {"Metal has no dynamic_cast", "1.5.4"}},
+      {"typeid", {"Metal has no typeid", "1.5.4"}},
+      {"new", {"Metal has no new: use an array of fixed size", "1.5.4"}},
+      {"delete", {"Metal has no delete", "1.5.4"}},
+      {"try", {"Metal has no exceptions", "1.5.4"}},
+      {"catch", {"Metal has no exceptions", "1.5.4"}},
+      {"throw", {"Metal has no exceptions", "1.5.4"}},
+      {"asm", {"Metal has no inline assembly", "1.5.4"}},
+      {"__asm__", {"Metal has no inline assembly", "1.5.4"}},
+      {"std", {"Metal has no C++ standard library: use namespace metal", "1.5.4"}},
   };
   return words;
 }
@@ -42,7 +43,7 @@ void check_kernel_head(const Function& kernel, std::vector<Diagnostic>& found) {
   if (kernel.member)
     found.push_back({kernel.at, "kernel '" + kernel.name + "' cannot be a member", "5.1.3"});
   if (kernel.name == "main")
-    found.push_back({kernel.at, "no Metal function can be called main", "1.4.4"});
+    found.push_back({kernel.at, "no Metal function can be called main", "1.5.4"});
 }
 
 // "uint3" -> 3, "ushort" -> 1; 0 if it is no type that a thread's place can have.
@@ -63,9 +64,9 @@ void check_place(const Parameter& one, const ThreadAttribute& place,
                      "[[" + place.name + "]] must be uint or ushort" +
                          (place.vector ? ", alone or a vector of 2 or 3" : "") + ", not " +
                          one.type,
-                     "5.2.3"});
+                     "5.2.3.6"});
   else if (width > 1 && !place.vector)
-    found.push_back({one.at, "[[" + place.name + "]] is a single number: make it uint", "5.2.3"});
+    found.push_back({one.at, "[[" + place.name + "]] is a single number: make it uint", "5.2.3.6"});
 }
 
 void check_buffer(const Parameter& one, std::map<int, std::string>& taken, int most,
@@ -129,8 +130,38 @@ void check_widths(const Function& kernel, std::vector<Diagnostic>& found) {
         found.push_back(
             {one.at,
              "'" + one.name + "' and '" + first->name + "' must have the same number of components",
-             "5.2.3"});
+             "5.2.3.6"});
     }
+}
+
+bool starts_number(const std::string& value) {
+  return !value.empty() && (value[0] == '-' || (value[0] >= '0' && value[0] <= '9'));
+}
+
+// template [[host_name("a")]] kernel decltype(k<float, 4>) k<float, 4>: does it fit k's parameters?
+void check_instantiation(const Instantiation& one, const Function* function,
+                         std::vector<Diagnostic>& found) {
+  if (!function || function->templates.empty())
+    return found.push_back({one.at, "'" + one.function + "' is no template of a kernel", "5.1.11"});
+  const auto& wanted = function->templates;
+  size_t needed = 0;
+  for (const TemplateParameter& each : wanted) needed += !each.has_default;
+  if (one.values.size() > wanted.size() || one.values.size() < needed)
+    return found.push_back({one.at,
+                            "'" + one.function + "' takes " + std::to_string(wanted.size()) +
+                                " template arguments and is given " +
+                                std::to_string(one.values.size()),
+                            "5.1.11"});
+  for (size_t i = 0; i < one.values.size(); ++i) {
+    const bool type = wanted[i].kind == "typename";
+    const std::string& value = one.values[i];
+    if (type ? starts_number(value) : is_value_type(value))
+      found.push_back({one.at,
+                       "template argument " + std::to_string(i + 1) + " of '" + one.function +
+                           "' is " + value + ": it must be " +
+                           (type ? "a type" : "a value of type " + wanted[i].kind),
+                       "5.1.11"});
+  }
 }
 
 }  // namespace
@@ -145,7 +176,7 @@ std::vector<Diagnostic> check_rules(const Unit& unit) {
     found.push_back(
         {unit.tokens[call].at,
          "'" + std::string(unit.tokens[call].text) + "' calls itself: Metal has no recursion",
-         "1.4.4"});
+         "1.5.4"});
   std::stable_sort(found.begin(), found.end(), [](const Diagnostic& a, const Diagnostic& b) {
     return std::tie(a.at.file, a.at.line, a.at.column) <
            std::tie(b.at.file, b.at.line, b.at.column);
@@ -182,20 +213,12 @@ void check_kernels(const Unit& unit, std::vector<Diagnostic>& found) {
     if (function.templates.empty() &&
         !names.emplace(function.scope + function.host_name, function.at).second)
       found.push_back(
-          {function.at, "kernel '" + function.name + "' cannot be overloaded", "1.4.1"});
+          {function.at, "kernel '" + function.name + "' cannot be overloaded", "1.5.1"});
   }
   for (const Instantiation& one : unit.instantiations) {
-    const Function* function = unit.definition_of(one.function);
-    if (!function || function->templates.empty())
-      found.push_back({one.at, "'" + one.function + "' is no template of a kernel", "5.1"});
-    else if (one.values.size() > function->templates.size())
-      found.push_back({one.at,
-                       "'" + one.function + "' takes " +
-                           std::to_string(function->templates.size()) +
-                           " template arguments and is given " + std::to_string(one.values.size()),
-                       "1.4.2"});
+    check_instantiation(one, unit.definition_of(one.function), found);
     if (!names.emplace(one.host_name, one.at).second)
-      found.push_back({one.at, "the host name '" + one.host_name + "' is taken", "5.1"});
+      found.push_back({one.at, "the host name '" + one.host_name + "' is taken", "5.1.10"});
   }
 }
 

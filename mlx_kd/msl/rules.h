@@ -8,7 +8,7 @@
 namespace mlx_kd::msl {
 
 // All breaches found, in order of place. Sections are those of the Metal Shading Language
-// specification, version 3.1.
+// specification, version 4.
 std::vector<Diagnostic> check_rules(const Unit& unit);
 
 // check_rules, and misuse with the first breach if there is one.

@@ -18,16 +18,16 @@ void check_global(const Global& one, std::map<int, std::string>& constants,
   }
   const int index = *one.function_constant;
   if (index < 0 || index > 65535)
-    found.push_back({one.at, "the index of a function constant goes from 0 to 65535", "5.8"});
+    found.push_back({one.at, "the index of a function constant goes from 0 to 65535", "5.8.1"});
   if (one.initialised)
     found.push_back(
-        {one.at, "function constant '" + one.name + "' gets its value from the host", "5.8"});
+        {one.at, "function constant '" + one.name + "' gets its value from the host", "5.8.1"});
   const auto [place, fresh] = constants.emplace(index, one.name);
   if (!fresh)
     found.push_back(
         {one.at,
          "'" + place->second + "' has function constant " + std::to_string(index) + " already",
-         "5.8"});
+         "5.8.1"});
 }
 
 }  // namespace

@@ -44,7 +44,7 @@ class SourceSet {
   size_t bytes_ = 0;
 };
 
-// What is wrong where; `section` is that of the Metal Shading Language specification (3.2) whose
+// What is wrong where; `section` is that of the Metal Shading Language specification (4) whose
 // rule is broken, "" if the text is broken in a simpler way.
 struct Diagnostic {
   Position at;

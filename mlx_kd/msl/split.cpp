@@ -38,7 +38,7 @@ bool hides_writes(const Unit& unit, Range body) {
 class Splitter {
  public:
   Splitter(const Unit& unit, const Function& function, std::vector<BodyStatement> body)
-      : unit_(unit), function_(function), body_(std::move(body)), purity_(unit, function, body_) {}
+      : unit_(unit), body_(std::move(body)), purity_(unit, function, body_) {}
 
   std::optional<Split> run() {
     cut();
@@ -95,7 +95,6 @@ class Splitter {
   }
 
   const Unit& unit_;
-  const Function& function_;
   std::vector<BodyStatement> body_;
   std::vector<size_t> stretch_;  // of each statement
   Purity purity_;

@@ -1,5 +1,7 @@
 #include "mlx_kd/msl/translate.h"
 
+#include <algorithm>
+
 #include "mlx_kd/msl/passes.h"
 #include "mlx_kd/msl/rules.h"
 
@@ -66,6 +68,15 @@ Splits split_kernels(const Unit& unit, const CallGraph& calls) {
   return found;
 }
 
+// In one line, so that all messages about it name the place in the Metal text.
+std::string at_place(const Unit& unit, Position at, std::string text) {
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  std::string name;
+  for (const char c : unit.sources->name(at.file))
+    name += c == '"' || c == '\\' ? std::string("\\") + c : std::string(1, c);
+  return "#line " + std::to_string(at.line) + " \"" + name + "\"\n" + text + "\n";
+}
+
 std::vector<std::string> notes(const Unit& unit) {
   std::vector<std::string> found;
   for (const Token& token : unit.tokens)
@@ -104,7 +115,8 @@ Translation translate(const Unit& unit, Target target, const TranslateOptions& o
     one.kernel.split = splits.count(one.function) > 0;
     if (one.kernel.split) split += split_entry_text(*one.function, one.arguments, one.kernel);
     if (target == Target::cpp)
-      result.text += entry_text(unit, *one.function, one.arguments, one.kernel);
+      result.text +=
+          at_place(unit, one.kernel.at, entry_text(unit, *one.function, one.arguments, one.kernel));
     else if (!one.arguments.empty())
       result.text += cuda_entry_text(unit, *one.function, one.arguments, one.kernel, options);
     result.kernels.push_back(one.kernel);

@@ -87,6 +87,14 @@ std::string why_dropped(const Item& loser, const Item& winner, bool by_kernel) {
   return "slower than " + id + ": " + us(lost) + ", not " + us(won);
 }
 
+// A range of rows goes with the entry that states it.
+std::string lost_range(const Item& loser, const Item& winner) {
+  const auto& lost = loser.entry->rows_range;
+  if (!lost || winner.entry->rows_range) return "";
+  return "; with it goes its range, " + std::to_string(lost->lo) + " to " +
+         std::to_string(lost->hi) + " rows";
+}
+
 // The best of one pin into the result, the others into its list of dropped ones.
 void settle(Items pin, const MergeOptions& options, MergeResult& result) {
   const Items others = take_other_protocols(pin, options.prefer_protocol);
@@ -96,8 +104,8 @@ void settle(Items pin, const MergeOptions& options, MergeResult& result) {
   });
   result.pack.entries.push_back(*pin[0].entry);
   for (size_t i = 1; i < pin.size(); ++i)
-    result.dropped.push_back(
-        {*pin[i].entry, pin[i].origin, why_dropped(pin[i], pin[0], by_kernel)});
+    result.dropped.push_back({*pin[i].entry, pin[i].origin,
+                              why_dropped(pin[i], pin[0], by_kernel) + lost_range(pin[i], pin[0])});
   for (const Item& item : others)
     result.dropped.push_back({*item.entry, item.origin,
                               "its times are of protocol '" + item.entry->protocol + "', not '" +

@@ -15,7 +15,10 @@
 
 #include "mlx/array.h"
 #include "mlx/utils.h"
-#include "mlx_kd/mlx_kd.h"
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/runtime/ops.h"
+#include "mlx_kd/runtime/settings.h"
+#include "mlx_kd/runtime/stats.h"
 
 namespace mlx_kd::python {
 

@@ -41,7 +41,7 @@ Arrays by_pin(const Operator& op, const Arrays& inputs, const Served& served, bo
   try {
     return program->graft(inputs, op.signature.output_shapes(inputs, served.outputs), served.dtype,
                           served.call, {stream, &op.form});
-  } catch (const base::Error& error) {
+  } catch (const std::exception& error) {  // of ours, or of MLX's custom kernels
     served.kernel->drop(error.what());
     return {};
   }

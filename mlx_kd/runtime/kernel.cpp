@@ -25,7 +25,7 @@ Registry& registry() {
 size_t hash_of(const spec::Candidate& candidate, const std::string& object) {
   const std::hash<std::string> hash;
   return hash(candidate.source) ^ hash(candidate.knobs.text()) * 3 ^ hash(object) * 5 ^
-         static_cast<size_t>(candidate.dtype);
+         hash(candidate.inputs_spec.dump()) * 7 ^ static_cast<size_t>(candidate.dtype);
 }
 
 }  // namespace

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cctype>
+#include <optional>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/kernels/metal_form.h"
 
 namespace mlx_kd::runtime {
 namespace {
@@ -20,41 +22,28 @@ std::string kind_of(const packs::Entry& entry) {
   return found != entry.launch_params.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
-// A launch setting as a whole number from 1 on.
-int64_t positive(const packs::Entry& entry, const char* name, int64_t otherwise) {
+// A launch setting as a whole number from 1 on; nullopt where there is none.
+std::optional<int64_t> positive(const packs::Entry& entry, const std::string& name) {
   for (const base::Json* from : {&entry.launch_params, &entry.knobs})
     if (const auto found = from->find(name); found != from->end()) {
-      if (!found->is_number_integer() || found->get<int64_t>() < 1 ||
-          found->get<int64_t>() > kLargest)
-        refuse(std::string("its ") + name + " is " + found->dump());
+      if (!found->is_number_integer() || *found < 1 || *found > kLargest)
+        refuse("its " + name + " is " + found->dump());
       return found->get<int64_t>();
     }
-  return otherwise;
+  return std::nullopt;
 }
 
-int64_t steps(int64_t count, int64_t step) {
-  return (count + step - 1) / step;
+[[noreturn]] void refuse_threads() {
+  refuse("its launch has more than " + std::to_string(kMostThreads) + " threads, or none");
 }
 
-int64_t elements_of(const spec::Op& op, const spec::Dims& dims) {
-  return spec::element_count(op.outputs.front().shape(dims));
-}
-
+// With every setting checked, so that no product overflows.
 spec::Launch metal_launch(const packs::Entry& entry, const spec::Op& op, const spec::Dims& dims) {
-  const int64_t group = positive(entry, "threadgroup_x", 256);
-  const std::string kind = kind_of(entry);
-  spec::Launch launch;
-  if (kind == "rmsnorm_rows_tg" || kind == "rmsnorm_residual_rows_tg")
-    launch.grid[0] = dims.at("rows") * group;
-  else if (kind == "swiglu_flat")
-    launch.grid[0] =
-        steps(dims.at("N"), positive(entry, "vec_width", 1) * positive(entry, "unroll", 1));
-  else if (kind == "rope_decode_pos")
-    launch.grid[0] = dims.at("B") * (dims.at("H_Q") + 1) * dims.at("D_OUT");
-  else
-    launch.grid[0] = positive(entry, "grid_x", elements_of(op, dims));
-  launch.group[0] = std::min(group, launch.grid[0]);
-  return launch;
+  if (positive(entry, "threadgroup_x").value_or(1) > kMostThreads) refuse_threads();
+  base::Json checked = {{"launch_kind", kind_of(entry)}};
+  for (const char* name : {"threadgroup_x", "vec_width", "unroll", "grid_x"})
+    if (const auto value = positive(entry, name)) checked[name] = *value;
+  return kernels::body_launch(checked, dims, spec::element_count(op.inputs.front().shape(dims)));
 }
 
 const spec::Variant& variant_of(const packs::Entry& entry, const spec::Op& op) {
@@ -74,7 +63,7 @@ spec::Setting launch_setting(const packs::Entry& entry) {
   for (const auto& [name, value] : knobs.items())
     if (value >= 1 && value <= kLargest) setting.set(name, value);
   for (const auto& [name, value] : entry.launch_params.items())
-    if (name != "launch_kind") setting.set(name, positive(entry, name.c_str(), 1));
+    if (name != "launch_kind") setting.set(name, positive(entry, name).value_or(1));
   return setting;
 }
 
@@ -88,8 +77,7 @@ void check(const spec::Launch& launch, const std::string& language) {
     threads = 1;
     for (const int64_t count : launch.group) threads *= static_cast<double>(count);
   }
-  if (threads < 1 || threads > kMostThreads)
-    refuse("its launch has more than " + std::to_string(kMostThreads) + " threads, or none");
+  if (threads < 1 || threads > kMostThreads) refuse_threads();
 }
 
 }  // namespace

@@ -28,6 +28,18 @@ constexpr std::array<double, 12> inverse_odds() {
 constexpr auto kInverseFactorial = inverse_factorials();
 constexpr auto kInverseOdd = inverse_odds();
 
+// No call and no branch, so that several are under way at once.
+inline double exp_of(double x) {
+  constexpr double kRounder = 0x1.8p52;  // sums with it have no place for a fraction
+  const double in_range = std::max(std::min(x, 700.0), -700.0);
+  const double shifted = in_range * kPerLog2 + kRounder, k = shifted - kRounder;
+  const double r = (in_range - k * kLog2High) - k * kLog2Low;
+  double sum = kInverseFactorial[13];
+  for (size_t i = 13; i-- > 0;) sum = sum * r + kInverseFactorial[i];
+  const uint64_t power = (std::bit_cast<uint64_t>(shifted) + 1023) << 52;
+  return x < -700 ? 0 : sum * std::bit_cast<double>(power);
+}
+
 // Complementary error function of z >= 0, times exp(z^2); relative error 1.2e-7 (Press et al.,
 // Numerical Recipes, 2nd edition, section 6.2, a Chebyshev fit).
 double scaled_erfc(double z) {
@@ -50,14 +62,11 @@ double improvement_over_density(double u) {
 }  // namespace
 
 double fixed_exp(double x) {
-  if (x < -700) return 0;
-  x = std::min(x, 700.0);
-  const double k = std::floor(x * kPerLog2 + 0.5);
-  const double r = (x - k * kLog2High) - k * kLog2Low;
-  double sum = kInverseFactorial[13];
-  for (size_t i = 13; i-- > 0;) sum = sum * r + kInverseFactorial[i];
-  const uint64_t power = static_cast<uint64_t>(static_cast<int64_t>(k) + 1023) << 52;
-  return sum * std::bit_cast<double>(power);
+  return exp_of(x);
+}
+
+void fixed_exp(double* x, size_t count) {
+  for (size_t i = 0; i < count; ++i) x[i] = exp_of(x[i]);
 }
 
 double fixed_log(double x) {

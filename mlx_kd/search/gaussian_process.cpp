@@ -19,6 +19,7 @@ GaussianProcess::GaussianProcess(const Features& features, const KernelSettings&
       settings_(settings),
       scales_(features.columns()),
       tables_(features.columns()) {
+  places_.levels.resize(features.columns());
   for (size_t dim = 0; dim < features.columns(); ++dim) tabulate(dim);
 }
 
@@ -43,29 +44,70 @@ void GaussianProcess::set_hints(Hints hints, const HintSettings& settings) {
   hint_settings_ = settings;
 }
 
-double GaussianProcess::covariance(const Place& a, const Place& b) const {
-  double additive = 0, squared = 0;
-  for (size_t dim = 0; dim < tables_.size(); ++dim) {
-    const Table& table = tables_[dim];
-    const size_t at = a.levels[dim] * table.width + b.levels[dim];
-    additive += table.additive[at];
-    squared += table.squared[at];
-  }
-  const double r = std::sqrt(squared);
-  const double sums = (1 - settings_.pairs) * additive + settings_.pairs * additive * additive;
-  const double k = settings_.additive * sums + (1 - settings_.additive) * (1 + r) * fixed_exp(-r);
-  if (!hints_) return k;
-  const double agreement =
-      dot(a.hints.data(), b.hints.data(), a.hints.size()) / static_cast<double>(a.hints.size());
+double GaussianProcess::with_hints(double k, const std::vector<double>& a,
+                                   const std::vector<double>& b) const {
+  const double agreement = dot(a.data(), b.data(), a.size()) / static_cast<double>(a.size());
   return std::ldexp(k, hint_settings_.amplitude) + hint_settings_.trust * agreement +
          hint_settings_.level;
 }
 
+// Of a place with itself: A is 1 and r is 0.
+double GaussianProcess::variance_of(const Place& place) const {
+  return hints_ ? with_hints(1, place.hints, place.hints) : 1;
+}
+
+// With the training rows from first to last: column by column and then row by row, so that the
+// processor has several rows under way. The result starts at row `first` and lasts until the next
+// call.
+const double* GaussianProcess::covariances(const Place& place, size_t first, size_t last) {
+  const size_t count = last - first;
+  sum_columns(place, first, last);
+  for (size_t i = 0; i < count; ++i) {
+    distance_[i] = std::sqrt(distance_[i]);
+    decay_[i] = -distance_[i];
+  }
+  fixed_exp(decay_.data(), count);
+  for (size_t i = 0; i < count; ++i) {
+    const double a = additive_[i];
+    const double sums = (1 - settings_.pairs) * a + settings_.pairs * a * a;
+    additive_[i] =
+        settings_.additive * sums + (1 - settings_.additive) * (1 + distance_[i]) * decay_[i];
+  }
+  if (hints_)
+    for (size_t i = 0; i < count; ++i)
+      additive_[i] = with_hints(additive_[i], places_.hints[first + i], place.hints);
+  return additive_.data();
+}
+
+void GaussianProcess::sum_columns(const Place& place, size_t first, size_t last) {
+  const size_t count = last - first;
+  additive_.assign(count, 0);
+  distance_.assign(count, 0);
+  decay_.resize(count);
+  for (size_t column = 0; column < tables_.size(); ++column) {
+    const Table& table = tables_[column];
+    const double* const additive = &table.additive[place.levels[column] * table.width];
+    const double* const squared = &table.squared[place.levels[column] * table.width];
+    const uint8_t* const level = places_.levels[column].data() + first;
+    for (size_t i = 0; i < count; ++i) {
+      additive_[i] += additive[level[i]];
+      distance_[i] += squared[level[i]];
+    }
+  }
+}
+
 GaussianProcess::Place GaussianProcess::place_of(size_t point) const {
   Place place{std::vector<uint8_t>(features_->columns()), {}};
-  for (size_t dim = 0; dim < place.levels.size(); ++dim)
-    place.levels[dim] = features_->level(point, dim);
+  for (size_t column = 0; column < place.levels.size(); ++column)
+    place.levels[column] = features_->level(point, column);
   if (hints_) place.hints = hints_(point);
+  return place;
+}
+
+GaussianProcess::Place GaussianProcess::place_of_row(size_t row) const {
+  Place place;
+  for (const auto& column : places_.levels) place.levels.push_back(column[row]);
+  if (hints_) place.hints = places_.hints[row];
   return place;
 }
 
@@ -75,21 +117,28 @@ void GaussianProcess::set_rows(const std::vector<size_t>& points) {
       rows_.begin());
   if (shared < rows_.size()) projections_.clear();
   rows_ = points;
-  places_.resize(shared);
-  for (size_t i = shared; i < rows_.size(); ++i) places_.push_back(place_of(rows_[i]));
+  for (auto& column : places_.levels) column.resize(shared);
+  places_.hints.resize(shared);
+  for (size_t i = shared; i < rows_.size(); ++i) {
+    Place place = place_of(rows_[i]);
+    for (size_t column = 0; column < place.levels.size(); ++column)
+      places_.levels[column].push_back(place.levels[column]);
+    places_.hints.push_back(std::move(place.hints));
+  }
   factorise(shared);
 }
 
 void GaussianProcess::factorise(size_t first_row) {
   factor_.resize(rows_.size());
   for (size_t a = first_row; a < rows_.size(); ++a) {
+    const Place place = place_of_row(a);
+    const double* const k = covariances(place, 0, a);
     std::vector<double>& row = factor_[a];
     row.resize(a + 1);
-    for (size_t b = 0; b <= a; ++b) {
-      const double rest =
-          covariance(places_[a], places_[b]) - dot(row.data(), factor_[b].data(), b);
-      row[b] = b < a ? rest / factor_[b][b] : std::sqrt(std::max(rest + settings_.noise, 1e-10));
-    }
+    for (size_t b = 0; b < a; ++b)
+      row[b] = (k[b] - dot(row.data(), factor_[b].data(), b)) / factor_[b][b];
+    const double rest = variance_of(place) - dot(row.data(), row.data(), a);
+    row[a] = std::sqrt(std::max(rest + settings_.noise, 1e-10));
   }
 }
 
@@ -107,12 +156,14 @@ void GaussianProcess::solve_targets() {
 Prediction GaussianProcess::predict(size_t point) {
   Projection& projection = projections_[point];
   std::vector<double>& w = projection.weights;
-  if (w.size() < rows_.size()) {
+  const size_t known = w.size();
+  if (known < rows_.size()) {
     const Place place = place_of(point);
-    projection.variance = covariance(place, place);
-    for (size_t a = w.size(); a < rows_.size(); ++a) {
-      const double k = covariance(places_[a], place);
-      w.push_back((k - dot(factor_[a].data(), w.data(), a)) / factor_[a][a]);
+    projection.variance = variance_of(place);
+    const double* const k = covariances(place, known, rows_.size());
+    w.resize(rows_.size());
+    for (size_t a = known; a < rows_.size(); ++a) {
+      w[a] = (k[a - known] - dot(factor_[a].data(), w.data(), a)) / factor_[a][a];
       projection.squared += w[a] * w[a];
     }
   }

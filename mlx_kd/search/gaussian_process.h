@@ -67,12 +67,21 @@ class GaussianProcess {
   };
   // A point as covariances see it.
   struct Place {
-    std::vector<uint8_t> levels;
+    std::vector<uint8_t> levels;  // a column each
     std::vector<double> hints;
   };
+  // Training rows as covariances see them.
+  struct Rows {
+    std::vector<std::vector<uint8_t>> levels;  // [column][row]
+    std::vector<std::vector<double>> hints;    // [row]
+  };
   void tabulate(size_t dim);
-  double covariance(const Place& a, const Place& b) const;
   Place place_of(size_t point) const;
+  Place place_of_row(size_t row) const;
+  double variance_of(const Place& place) const;
+  const double* covariances(const Place& place, size_t first, size_t last);
+  void sum_columns(const Place& place, size_t first, size_t last);
+  double with_hints(double k, const std::vector<double>& a, const std::vector<double>& b) const;
   void factorise(size_t first_row);
   void solve_targets();
   double log_likelihood() const;
@@ -91,10 +100,12 @@ class GaussianProcess {
   };
   std::vector<Table> tables_;
   std::vector<size_t> rows_;
-  std::vector<Place> places_;                // of each row
+  Rows places_;                              // of each row
   std::vector<std::vector<double>> factor_;  // lower triangle L of K + noise I, row by row
   std::vector<double> targets_, solved_;     // y, L^-1 y
   std::map<size_t, Projection> projections_;
+  // Of covariances(), one a row: sums over the columns, r, exp(-r); the result is in additive_.
+  std::vector<double> additive_, distance_, decay_;
 };
 
 }  // namespace mlx_kd::search

@@ -15,7 +15,7 @@ std::string quoted(const std::string& value) {
   std::string result = "\"";
   for (char c : value) {
     if (c == '"' || c == '\\') result += '\\';
-    result += c;
+    result += c == '\n' ? "\\n" : std::string(1, c);
   }
   return result + "\"";
 }

@@ -64,6 +64,7 @@ struct Verdict {
   std::vector<SizeMetrics> sizes;  // in the suite's order; empty unless benchmarked or suspicious
   // What the search minimises: mean over sizes of log_ratio. NaN unless benchmarked.
   double objective = kUnmeasured;
+  std::string timed_against;  // id of the candidate that shared its pairs; empty: it was the first
   // Where the wall time of this evaluation went, in s: {"compile": .., "prove": .., "time": ..}.
   base::Json seconds = base::Json::object();
 };

@@ -122,7 +122,7 @@ TEST_F(Caches, WithOneValidConfigurationAreRead) {
 }
 
 TEST_F(Caches, WithTimesThatAreNoneAreRefused) {
-  for (const Json& time : {Json(0), Json(-1.5), Json(nullptr), Json(Json::array())}) {
+  for (const Json& time : {Json(0), Json(-1.5), Json(nullptr), Json(Json::array()), Json("NaN")}) {
     Json cache = small_cache();
     cache["cache"]["16,0.5,a"]["time"] = time;
     expect_refused(cache, "16,0.5,a");

@@ -173,15 +173,16 @@ class Evidence(unittest.TestCase):
         self.assertFalse(self.file.exists())
 
     def test_runs_that_are_no_evidence(self):
-        null, mine, cut = (self.folder / name for name in ("null", "mine", "cut"))
+        null, mine, cut, simt = (self.folder / name for name in ("null", "mine", "cut", "simt"))
         kd("run", "--op", "rope", "--device", "null", "--budget", "2", "--quiet", "--out", null)
         self.refuses("null device", "--add", null)
-        for path, changes in ((mine, {"shape_suite": "custom"}), (cut, {})):
+        for path, changes in ((mine, {"shape_suite": "custom"}), (cut, {}), (simt, {"device": "simt"})):
             path.mkdir()
             meta = json.loads((self.run_dir / "run_meta.json").read_text())
             (path / "run_meta.json").write_text(json.dumps({**meta, **changes}))
             lines = (self.run_dir / "run.ndjson").read_text().splitlines(True)
-            (path / "run.ndjson").write_text("".join(lines if path == mine else lines[:-1]))
+            (path / "run.ndjson").write_text("".join(lines[:-1] if path == cut else lines))
+        self.refuses("simt device", "--add", simt)
         self.refuses("no suite", "--add", mine)
         self.refuses("not finished", "--add", cut)
         self.refuses("none", "--add", self.folder / "none")

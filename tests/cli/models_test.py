@@ -271,6 +271,12 @@ class Verb(Folder):
         self.assertIn("--model-id", self.kd("suggest-shapes", code=2).stderr)
         self.assertFalse((self.folder / "run").exists())
 
+    def test_options_of_a_model_need_one(self):
+        common = ("run", "--op", "swiglu", "--device", "null", "--out", self.folder / "run")
+        for option in (("--decode-rows", "1"), ("--prefill", "8"), ("--revision", "main"), ("--local-files-only",)):
+            self.assertIn("--model-id", self.kd(*common, *option, code=2).stderr)
+        self.assertFalse((self.folder / "run").exists())
+
     def test_json_goes_to_stdout_and_nothing_else(self):
         result = self.suggest(self.CONFIG, "--json")
         self.assertEqual(result.stderr, "")

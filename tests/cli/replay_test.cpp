@@ -168,6 +168,45 @@ TEST_F(ReplayVerb, RefusesASpaceThatNoScoreCanBeGivenFor) {
   EXPECT_NE(result.err.find("made_up/D"), std::string::npos) << result.err;
 }
 
+TEST_F(ReplayVerb, RefusesCachesThatAreNone) {
+  const fs::path file = spaces_ / "bad.json";
+  const auto refused = [&](const std::string& bytes, const std::string& word) {
+    std::ofstream(file, std::ios::binary) << bytes;
+    const auto result = tests::run_cli({"replay", "--spaces", file.string(), "--repeats", "1"});
+    EXPECT_EQ(result.code, 2) << word << result.err;
+    EXPECT_NE(result.err.find(word), std::string::npos) << result.err;
+    EXPECT_NE(result.err.find("bad.json"), std::string::npos) << result.err;
+  };
+  const Json good = cache_of("A", 0);
+  for (const char* field : {"tune_params_keys", "tune_params", "cache"}) {
+    Json cache = good;
+    cache.erase(field);
+    refused(cache.dump(), field);
+  }
+  Json energy = good;
+  energy["objective"] = "energy";
+  refused(energy.dump(), "energy");
+  for (const Json& time : {Json(0), Json(-1.5), Json("NaN"), Json(nullptr)}) {
+    Json cache = good;
+    cache["cache"]["8,2,3"]["time"] = time;
+    refused(cache.dump(), "8,2,3");
+  }
+  Json failed = good;
+  for (auto& [key, entry] : failed["cache"].items()) entry["time"] = "RuntimeFailedConfig";
+  refused(failed.dump(), "valid");
+  refused("\x1f\x8b\x08", "cut short");
+}
+
+TEST_F(ReplayVerb, RefusesASpaceOfOnePoint) {
+  Json cache = cache_of("D", 0);
+  cache["cache"] = {{"8,2,3", cache["cache"]["8,2,3"]}};
+  const fs::path file = spaces_ / "one.json";
+  std::ofstream(file) << cache.dump();
+  const auto result = tests::run_cli({"replay", "--spaces", file.string(), "--repeats", "1"});
+  EXPECT_EQ(result.code, 2);
+  EXPECT_NE(result.err.find("one"), std::string::npos) << result.err;
+}
+
 // The recorded spaces of two kernels on six GPUs, where they are there.
 fs::path recorded_spaces() {
   const char* place = std::getenv("MLX_KD_TUNING_SPACES");

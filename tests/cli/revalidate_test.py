@@ -98,6 +98,43 @@ class Revalidate(unittest.TestCase):
         self.assertIn("no_such_op", self.answer["entries"][1]["why"])
         self.assertIn(json.loads(before)["entries"][1]["key"], [entry["key"] for entry in self.entries()])
 
+    def test_damaged_entries_are_named_and_cost_only_themselves(self):
+        def knob(**values):
+            def change(entry):
+                entry.pop("rows_range", None)
+                for name in ("knobs", "template_params"):
+                    entry[name].update(values)
+            return change
+        def key(**values):
+            return lambda entry: (entry["key"].update(values), entry.pop("rows_range", None))
+        plain = lambda entry: entry.pop("rows_range", None)
+        far = lambda entry: entry.update(rows_range=[1, 2 ** 31], rows_sampled=[1, 2 ** 31])
+        damages = [
+            (knob(GRAIN=0), "dropped", "crashed"), (knob(ROWS=-4), "dropped", "error"), (knob(VEC=1.5), "kept", "VEC"),
+            (knob(**{"X\n#include": 1}), "kept", "no knob has"), (key(dtype="int8"), "kept", "int8"),
+            (key(shape_signature={"rows": 2 ** 40, "D": 2 ** 40}), "kept", "2^47"),
+            (key(shape_signature={"rows": 1}), "kept", "'D'"),
+            (key(shape_signature={"rows": 1, "D": 64, "Z": 3}), "kept", "shape_signature"),
+            (lambda entry: entry.update(func_name="../x"), "kept", "../x"),
+            (lambda entry: entry["launch_params"].update(launch_kind=3), "kept", "kernel")]
+        self.write(_1=plain)
+        pack = json.loads(self.pins.read_text())
+        first, sound = pack["entries"]
+        # Each at a size of its own, so that no sound kernel serves it.
+        for number, (change, _, _) in enumerate(damages):
+            entry = json.loads(json.dumps(first))
+            entry["key"]["shape_signature"]["rows"] = 10 + number
+            change(entry)
+            pack["entries"].append(entry)
+        pack["entries"] = [sound, *pack["entries"][2:]]
+        self.pins.write_text(json.dumps(pack))
+        self.assertEqual(self.revalidate(), ["proved", *(outcome for _, outcome, _ in damages)])
+        for (_, _, word), entry in zip(damages, self.answer["entries"][1:]):
+            self.assertIn(word, entry["why"])
+        self.write(_0=far, _1=plain)
+        self.assertEqual(self.revalidate(), ["kept", "kept"])
+        self.assertIn("GiB", self.answer["entries"][0]["why"])
+
     def test_pins_of_another_device_are_tried_here_and_kept_for_it(self):
         def elsewhere(entry):
             entry["key"]["device_name"] = "Another CPU"

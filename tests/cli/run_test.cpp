@@ -294,6 +294,39 @@ TEST(Run, LearnsFromAnEarlierRunOfAnotherType) {
   EXPECT_FALSE(fs::exists(dir / "other"));
 }
 
+TEST(Run, LearnsFromAPackOfWinners) {
+  const TempDir dir;
+  ASSERT_EQ(run_cli(run_args(dir / "first", "80", {"--dtype", "float32"})).code, 0);
+  const std::string pack = (dir / "first" / "best_kernels.json").string();
+  const auto warm = run_cli(run_args(dir / "warm", "8", {"--warm-start", pack}));
+  ASSERT_EQ(warm.code, 0) << warm.err;
+  EXPECT_NE(warm.err.find("pinned kernels guide the first"), std::string::npos) << warm.err;
+  ASSERT_EQ(run_cli(run_args(dir / "cold", "8")).code, 0);
+  EXPECT_NE(walk_of(dir / "warm"), walk_of(dir / "cold"));
+  const auto pinned = base::Json::parse(text_of(pack)).at("entries");
+  const auto first = base::Json::parse(lines_of(dir / "warm" / "run.ndjson").at(0));
+  EXPECT_TRUE(std::any_of(pinned.begin(), pinned.end(), [&](const auto& entry) {
+    return entry.at("template_params") == first.at("template_params");
+  })) << "the first candidate is none of the pinned ones";
+  const auto other = run_cli({"run", "--op", "swiglu", "--device", "null", "--warm-start", pack,
+                              "--out", (dir / "other").string()});
+  EXPECT_EQ(other.code, 2) << other.err;
+  EXPECT_NE(other.err.find("knows no kernel of 'swiglu'"), std::string::npos) << other.err;
+  const auto nothing = run_cli(run_args(dir / "x", "8", {"--warm-start", (dir / "y").string()}));
+  EXPECT_EQ(nothing.code, 2) << nothing.err;
+  EXPECT_FALSE(fs::exists(dir / "other") || fs::exists(dir / "x"));
+}
+
+TEST(Run, ReportsWhatItExpectedToGain) {
+  const TempDir dir;
+  ASSERT_EQ(run_cli(run_args(dir / "run", "30")).code, 0);
+  const auto last = base::Json::parse(lines_of(dir / "run" / "run.ndjson").at(29));
+  EXPECT_GE(last.at("notes").at("expected_gain").get<double>(), 0) << last;
+  EXPECT_NE(text_of(dir / "run" / "report.html").find("Expected gain"), std::string::npos);
+  ASSERT_EQ(run_cli(run_args(dir / "blind", "30", {"--strategy", "random"})).code, 0);
+  EXPECT_EQ(text_of(dir / "blind" / "report.html").find("Expected gain"), std::string::npos);
+}
+
 TEST(Run, StopsWhereLittleIsExpectedToBeGained) {
   const TempDir dir;
   const auto result =

@@ -153,7 +153,7 @@ TEST_P(CudaSuite, ComputesWhatFloat64Says) {
   simt::Request request = given;
   const simt::Outcome outcome = gpu_session_of(GetParam()).run(request);
   EXPECT_EQ(simt::difference(GetParam(), given, request), "");
-  RecordProperty("file", GetParam().file);
+  RecordProperty("source", GetParam().file);
   RecordProperty("largest_error", std::to_string(simt::largest_error(GetParam(), given, request)));
   RecordProperty("us", std::to_string(1e6 * outcome.report.seconds));
 }

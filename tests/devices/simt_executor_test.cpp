@@ -26,8 +26,8 @@ kernel void deep(device int* y, uint i [[thread_position_in_grid]]) {
   local[y[i]] = 1;
   y[i] = local[y[i] + 99999];
 }
-kernel void greedy(device float* y, uint t [[thread_position_in_threadgroup]]) {
-  threadgroup float s[9000];
+kernel void lent(device float* y, threadgroup float* s [[threadgroup(0)]],
+                 uint t [[thread_position_in_threadgroup]]) {
   s[t] = 1;
   y[t] = s[t];
 }
@@ -127,7 +127,19 @@ TEST(Executor, NamesAStackThatIsTooSmall) {
 }
 
 TEST(Executor, RefusesMoreThreadgroupMemoryThanMetal) {
-  EXPECT_TRUE(has(message(request("greedy")), "32 KiB")) << message(request("greedy"));
+  constexpr const char* text =
+      "kernel void greedy(device float* y, uint t [[thread_position_in_threadgroup]]) {\n"
+      "  threadgroup float s[5000];\n  threadgroup float more[4000];\n  s[t] = more[t] = 1;\n}\n";
+  try {
+    Request given = request("greedy");
+    Session("k.metal", text, {}, {}).run(given);
+    FAIL();
+  } catch (const base::Error& error) {
+    EXPECT_TRUE(has(error.what(), "k.metal:3:") && has(error.what(), "32 KiB")) << error.what();
+  }
+  Request given = request("lent");
+  given.group_bytes = {40000};
+  EXPECT_TRUE(has(message(given), "32768 bytes of threadgroup memory")) << message(given);
 }
 
 TEST(Executor, RefusesSizesThatMetalDoesNotAllow) {

@@ -43,6 +43,30 @@ TEST(Evaluator, ASleepingKernelIsSlowAndNotWrong) {
   EXPECT_GT(found[1].objective, 0);
 }
 
+TEST(Evaluator, AFasterCandidateIsWhatLaterOnesAreTimedAgainst) {
+  const auto sleeper =
+      rmsnorm_candidate(rmsnorm_source("usleep(1000);", "", "extern \"C\" int usleep(unsigned);"));
+  const auto honest = rmsnorm_candidate(rmsnorm_source(""));
+  const auto other = rmsnorm_candidate(rmsnorm_source("", "", "// the same again\n"));
+  const auto evaluator = rmsnorm_evaluator();
+  const auto found = verdicts(*evaluator, {sleeper, honest, other});
+  ASSERT_EQ(found.size(), 3u);
+  EXPECT_EQ(found[0].timed_against, "");
+  EXPECT_EQ(found[1].timed_against, sleeper.id());
+  EXPECT_EQ(found[2].timed_against, honest.id());
+  EXPECT_LT(found[2].objective, -1);
+}
+
+TEST(Evaluator, ManyEqualCandidatesDoNotMoveWhatIsTimedAgainst) {
+  std::vector<spec::Candidate> equal;
+  for (int i = 0; i < 12; ++i)
+    equal.push_back(rmsnorm_candidate(rmsnorm_source("", "", "// " + std::to_string(i) + "\n")));
+  const auto evaluator = rmsnorm_evaluator();
+  const auto found = verdicts(*evaluator, equal);
+  ASSERT_EQ(found.size(), 12u);
+  for (size_t i = 1; i < found.size(); ++i) EXPECT_EQ(found[i].timed_against, equal[0].id());
+}
+
 TEST(Evaluator, LargeSizesAreTimedCold) {
   const auto evaluator = rmsnorm_evaluator({}, {{{"rows", 512}, {"D", 4096}}});
   const auto found = verdicts(*evaluator, {rmsnorm_candidate(rmsnorm_source(""))});

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "mlx_kd/evaluate/kernel_timer.h"
 
 namespace mlx_kd::evaluate {
@@ -48,6 +50,25 @@ TEST(StoppingRule, ABetterCandidateIsNeverStoppedBeforeAllPairs) {
     pairs.push_back(-2);
   }
   EXPECT_FALSE(wants_more(pairs, protocol));
+}
+
+TEST(PairsWon, AreThoseWhoseMeanOverTheSizesIsBelowZero) {
+  EXPECT_EQ(pairs_won({}), 0);
+  EXPECT_EQ(pairs_won({{{}, {-0.1, 0.1, 0}, false}}), 1);
+  EXPECT_EQ(pairs_won({{{}, {-0.3, 0.1, -0.1}, false}, {{}, {0.2, -0.2, 0.2}, false}}), 2);
+}
+
+// With confirm_wins of confirm_pairs by chance in 1 of 1,000 equal candidates at most, and each of
+// them only after it seemed confirm_factor better, an incumbent of a long run is replaced for
+// cause.
+TEST(PairsWon, SeldomConfirmAKernelThatIsEqual) {
+  const Protocol protocol;
+  double tail = 0, ways = 1;
+  for (int won = 0; won <= protocol.confirm_pairs; ++won) {
+    if (won >= protocol.confirm_wins) tail += ways;
+    ways *= static_cast<double>(protocol.confirm_pairs - won) / (won + 1);
+  }
+  EXPECT_LT(tail / std::exp2(protocol.confirm_pairs), 1e-3);
 }
 
 }  // namespace

@@ -61,5 +61,40 @@ class NoNetwork(FrontDoorTest):
         self.assertIn("wheels.log", result.err)
 
 
+class NeedsOfTheTests(FrontDoorTest):
+    def setUp(self):
+        super().setUp()
+        self.offline = dict(PIP_INDEX_URL="http://127.0.0.1:9/", PIP_RETRIES="0", PIP_FIND_LINKS="",
+                            PIP_CONFIG_FILE=os.devnull, PIP_NO_INDEX="1")
+        for info in (self.clone / ".venv").glob("lib/python*/site-packages/nanobind-*"):
+            shutil.rmtree(info)
+
+    def test_the_program_asks_for_nothing_of_the_tests(self):
+        self.assertEqual(self.kd("run", **self.offline).code, 0)
+
+    def test_the_tests_get_what_the_extension_is_built_with(self):
+        self.kd("run", **self.offline)
+        result = self.kd("test", **self.offline)
+        self.assertEqual(result.code, 1)
+        self.assertIn("nanobind", result.err)
+
+    def test_a_sanitizer_does_without_the_extension(self):
+        presets = (self.clone / "CMakePresets.json").read_text().replace('"other"', '"tsan"')
+        self.write("CMakePresets.json", presets)
+        result = self.kd("test", KD_PRESET="tsan", **self.offline)
+        self.assertEqual(result.code, 0, result.err)
+
+    def test_python_without_headers_is_named_where_the_tests_need_them(self):
+        for python in (self.clone / ".venv" / "bin").glob("python*"):
+            python.unlink()
+        bare = '[ "$1" = -c ] && case $2 in *Python.h*) exit 1 ;; esac\nexec python3 "$@"'
+        (self.clone / ".venv" / "bin" / "python").write_text(f"#!/bin/sh\n{bare}\n")
+        (self.clone / ".venv" / "bin" / "python").chmod(0o755)
+        path = f"{self.command_dir(id=USER)}:{commands_without('apt-get', 'id', 'sudo')}"
+        result = self.kd("test", PATH=path)
+        self.assertEqual(result.code, 1)
+        self.assertIn("python3-dev", result.err)
+
+
 if __name__ == "__main__":
     unittest.main()

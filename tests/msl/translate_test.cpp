@@ -115,8 +115,7 @@ TEST(BodyForm, RefusesWhatCannotBeAKernel) {
 }
 
 TEST(Translate, RefusesListsWithAnEmptyPartAtTheVeryStart) {
-  for (const char* text : {"/,/", "int a,,b;"})
-    EXPECT_THROW(made(text), base::Error) << text;
+  for (const char* text : {"/,/", "int a,,b;"}) EXPECT_THROW(made(text), base::Error) << text;
 }
 
 // Damaged sources end in a message or a translation, never in a crash.

@@ -57,6 +57,18 @@ TEST(Merge, RanksByKernelThenLatencyThenId) {
   EXPECT_EQ(tie.dropped[0].why, "as fast as a, which comes first");
 }
 
+TEST(Merge, SaysWhichRangeOfRowsIsLostWithAnEntry) {
+  Entry ranged = entry_of(1, 5, 6, "b");
+  ranged.rows_range = RowsRange{1, 512, {1, 512}};
+  const MergeResult lost = merge_entries({entry_of(1, 4, 7, "a"), ranged});
+  EXPECT_EQ(lost.dropped[0].why,
+            "slower than a: 5 us, not 4 us; with it goes its range, 1 to 512 rows");
+  Entry better = ranged;
+  better.metrics.kernel_us = 3;
+  better.candidate_id = "c";
+  EXPECT_EQ(merge_entries({better, ranged}).dropped[0].why, "slower than c: 5 us, not 3 us");
+}
+
 TEST(Merge, SaysWhenAnEntryIsThereTwiceOrHasNoTime) {
   EXPECT_EQ(merge_entries({entry_of(1, 4, 7), entry_of(1, 4, 7)}).dropped[0].why, "the same entry");
   EXPECT_EQ(merge_entries({entry_of(1, kNone, kNone, "a"), entry_of(1, 4, 7, "b")}).dropped[0].why,

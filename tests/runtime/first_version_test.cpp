@@ -158,6 +158,14 @@ TEST_F(FirstVersion, GradientsGoThroughMlxsOperator) {
   EXPECT_TRUE(same_bits(grads[0], mx::vjp(plain, in, one).second[0]));
 }
 
+TEST_F(FirstVersion, ADeviceThatRunsOnDefaultStreamsAloneLeavesOthersToMlx) {
+  use_second({entry({{"rows", 2}, {"D", 8}}, "fill 45")});
+  const auto x = all_ones({2, 8}, mx::float16), w = all_ones({8}, mx::float16);
+  EXPECT_EQ(std::round(first(rmsnorm(x, w, 1e-6, mx::new_stream(mx::Device::cpu)))), 1);
+  EXPECT_EQ(norm({2, 8}), 45);
+  EXPECT_EQ(stats().fallbacks, 1u);
+}
+
 TEST_F(FirstVersion, DamagedLaunchesAreSkipped) {
   const std::pair<base::Json, std::string> cases[] = {
       {{{"threadgroup_x", int64_t(1) << 31}}, "threadgroup_x"},

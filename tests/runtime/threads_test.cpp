@@ -189,7 +189,8 @@ TEST_F(Threads, LookupsReloadsCompilesAndReportsAtOnceGiveOldPinsOrNewOnesWhole)
       std::thread([] {  // ledgers come and go
         norm(3);
         mx::clear_streams();
-      }).join();
+      })
+          .join();
     }
   });
   const int64_t start = base::steady_ns();

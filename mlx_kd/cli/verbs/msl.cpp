@@ -273,6 +273,7 @@ void add_run(CLI::App& parent) {
   verb->add_option("--timeout", run->request.launch.timeout_s, "Seconds; 0: none");
   verb->add_option("--cores", run->request.launch.cores, "0: all");
   verb->add_flag("--fibers", run->request.launch.fibers, "Fibers even where a loop would do");
+  verb->add_flag("--debug", run->request.debug, "Compile for gdb: not optimised");
   verb->add_flag("--json", run->json, "Outputs as JSON");
   verb->callback([run] { run_run(*run); });
 }

@@ -199,8 +199,10 @@ void add_search_options(CLI::App& verb, Options& options) {
                   "Stop when one more evaluation is expected to gain less: 0.001 for 0.1 % (off)")
       ->check(CLI::Range(0.0, 1.0))
       ->group(group);
-  verb.add_option("--warm-start", options.warm_start,
-                  "Earlier runs of the op, of other sizes, types or devices, to learn from")
+  verb.add_option(
+          "--warm-start", options.warm_start,
+          "Earlier runs of the op, or packs of its winners, of other sizes, types or devices, "
+          "to learn from")
       ->group(group);
   verb.add_option("--batch", options.request.batch, "Candidates proposed and compiled together")
       ->capture_default_str()

@@ -82,8 +82,7 @@ std::string first_error(const std::string& log) {
 }  // namespace
 
 std::vector<std::string> nvrtc_options(int sm) {
-  return {"--gpu-architecture=sm_" + std::to_string(sm), "--std=c++20",
-          "--device-as-default-execution-space", "-w"};
+  return {"--gpu-architecture=sm_" + std::to_string(sm), "--std=c++20", "-w"};
 }
 
 std::string nvrtc_version() {

@@ -38,7 +38,7 @@ class CudaSample final : public Accelerator::Sample {
 // Best of several passes, in bytes a us.
 double best_rate(int64_t bytes, int copies, int passes) {
   const Memory from(bytes), to(bytes);
-  check(driver().fill(from.at(), 1, static_cast<size_t>(bytes)), "filling memory");
+  fill_memory(from.at(), 1, static_cast<size_t>(bytes));
   const TimedGraph graph([&](Stream stream) {
     for (int i = 0; i < copies; ++i)
       check(driver().copy_async(to.at(), from.at(), static_cast<size_t>(bytes), stream),
@@ -64,7 +64,7 @@ class CudaAccelerator final : public Accelerator {
   }
   void write(void* to, const void* from, int64_t bytes) const override {
     use_gpu();
-    check(driver().write(address(to), from, static_cast<size_t>(bytes)), "writing its memory");
+    write_memory(address(to), from, static_cast<size_t>(bytes));
   }
   void read(void* to, const void* from, int64_t bytes) const override {
     use_gpu();
@@ -72,7 +72,7 @@ class CudaAccelerator final : public Accelerator {
   }
   void fill(void* memory, unsigned char byte, int64_t bytes) const override {
     use_gpu();
-    check(driver().fill(address(memory), byte, static_cast<size_t>(bytes)), "filling its memory");
+    fill_memory(address(memory), byte, static_cast<size_t>(bytes));
   }
   void flush() const override {
     use_gpu();

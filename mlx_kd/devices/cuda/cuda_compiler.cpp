@@ -79,7 +79,8 @@ CudaKernel translate_candidate(const spec::Candidate& candidate, const std::stri
   for (const msl::Kernel& one : translation.kernels) {
     if (one.name != candidate.func_name) continue;
     const std::string symbol = one.symbol + "_" + key.substr(0, kSymbolDigits);
-    return {one, unit.sources, "#define " + one.symbol + " " + symbol + "\n" + translation.text,
+    return {one, unit.sources,
+            "#define KD_LINES 1\n#define " + one.symbol + " " + symbol + "\n" + translation.text,
             symbol};
   }
   base::fail("devices", source.file + " has no kernel '" + candidate.func_name + "'");

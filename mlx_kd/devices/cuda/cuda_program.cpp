@@ -54,6 +54,15 @@ bool starts_aligned(const mx::array& array) {
   return !views.count(name) || starts_aligned(array.inputs().front());
 }
 
+// What KD_LINES promised the compiler.
+LaunchSize line_size(const spec::Launch& launch, const std::string& op_name) {
+  if (launch.group[1] != 1 || launch.group[2] != 1)
+    base::fail("devices", "the kernel of '" + op_name +
+                              "' is launched in threadgroups of more than one dimension: on the "
+                              "device cuda give all threads of a group in x");
+  return launch_size(launch.grid, launch.group);
+}
+
 std::tuple<int, int, int> three(const std::array<unsigned, 3>& size) {
   return {static_cast<int>(size[0]), static_cast<int>(size[1]), static_cast<int>(size[2])};
 }
@@ -112,7 +121,7 @@ void CudaProgram::queue(const std::vector<const void*>& inputs, const std::vecto
   for (const size_t port : output_order_) parameters.add(static_cast<const void*>(outputs[port]));
   for (const Scalar& value : scalars(call))
     std::visit([&](auto number) { parameters.add(number); }, value);
-  cuda::launch(function_, launch_size(call.launch.grid, call.launch.group), 0, stream, parameters);
+  cuda::launch(function_, line_size(call.launch, op_name_), 0, stream, parameters);
 }
 
 void CudaProgram::launch(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
@@ -124,7 +133,8 @@ void CudaProgram::launch(const std::vector<const void*>& inputs, const std::vect
 
 void CudaProgram::check_call(const std::vector<mx::array>& inputs, size_t outputs,
                              spec::Dtype output_dtype) const {
-  if (!mx::is_available(mx::Device::gpu))
+  static const bool mlx_has_cuda = mx::is_available(mx::Device::gpu);
+  if (!mlx_has_cuda)
     base::fail("devices", "this MLX has no CUDA: pip install 'mlx[cuda13]' to run kernels of '" +
                               op_name_ + "' on its arrays");
   if (inputs.size() != input_order_.size() || outputs != output_order_.size())
@@ -148,7 +158,7 @@ std::vector<mx::array> CudaProgram::call(const std::vector<mx::array>& inputs,
   for (const size_t port : input_order_) ordered.push_back(aligned(inputs[port]));
   std::vector<mx::Shape> ordered_shapes;
   for (const size_t port : output_order_) ordered_shapes.push_back(shapes[port]);
-  const LaunchSize size = launch_size(call.launch.grid, call.launch.group);
+  const LaunchSize size = line_size(call.launch, op_name_);
   std::array<unsigned, 3> grid;
   for (size_t d = 0; d < 3; ++d) grid[d] = size.blocks[d] * size.threads[d];
   const auto made = mx::fast::precompiled_cuda_kernel(

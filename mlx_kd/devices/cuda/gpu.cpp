@@ -93,6 +93,16 @@ void use_gpu() {
   check(driver().context_set(context), "using its context");
 }
 
+void write_memory(Address to, const void* from, size_t bytes) {
+  check(driver().write(to, from, bytes), "writing its memory");
+  check(driver().stream_wait(nullptr), "writing its memory");
+}
+
+void fill_memory(Address to, unsigned char byte, size_t bytes) {
+  check(driver().fill(to, byte, bytes), "filling its memory");
+  check(driver().stream_wait(nullptr), "filling its memory");
+}
+
 Memory::Memory(int64_t bytes) {
   check(driver().allocate(&at_, static_cast<size_t>(std::max<int64_t>(bytes, 1))),
         "allocating memory");

@@ -31,6 +31,10 @@ struct GpuInfo {
 const GpuInfo* find_gpu(std::string* why = nullptr);
 const GpuInfo& gpu();  // fails where there is none
 
+// Returns when the memory holds it: streams of ours do not wait for what the driver still copies.
+void write_memory(Address to, const void* from, size_t bytes);
+void fill_memory(Address to, unsigned char byte, size_t bytes);
+
 class Memory {
  public:
   explicit Memory(int64_t bytes);

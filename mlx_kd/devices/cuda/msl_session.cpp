@@ -48,7 +48,7 @@ class Buffers {
       simt::HostArray& array = simt::array_of(kernel, one, request, sources);
       arrays_.push_back(&array);
       memory_.emplace_back(static_cast<int64_t>(array.bytes()));
-      check(driver().write(memory_.back().at(), array.data(), array.bytes()), "writing its memory");
+      write_memory(memory_.back().at(), array.data(), array.bytes());
     }
   }
   void read_back() const {
@@ -61,6 +61,15 @@ class Buffers {
  private:
   std::vector<simt::HostArray*> arrays_;
   std::vector<Memory> memory_;
+};
+
+// What a launch holds on to until it is done.
+struct Work {
+  Work(const msl::Kernel& kernel, simt::Request& request, const msl::SourceSet& sources)
+      : buffers(kernel, request, sources) {}
+  Buffers buffers;
+  OwnStream stream;
+  OwnEvent start, end;
 };
 
 // False if it takes longer; 0 seconds: no limit.
@@ -101,25 +110,28 @@ simt::Outcome MslSession::run(simt::Request& request) {
   const GroupArguments groups = place_groups(kernel, request);
   const LaunchSize size = launch_size(wide(request.grid), wide(request.threadgroup));
   use_gpu();
-  const Buffers buffers(kernel, request, *unit_.sources);
+  auto work = std::make_unique<Work>(kernel, request, *unit_.sources);
   Parameters parameters;
-  for (const Memory& one : buffers.memory()) parameters.add(one.at());
+  for (const Memory& one : work->buffers.memory()) parameters.add(one.at());
   for (const int offset : groups.offsets) parameters.add(offset);
   for (const uint32_t threads : request.grid) parameters.add(static_cast<int>(threads));
-  const OwnStream stream;
-  const OwnEvent start, end;
   const std::string place = unit_.sources->describe(kernel.at) + ": kernel '" + kernel.name + "' ";
-  check(driver().event_record(start, stream, 0), "recording a time");
-  launch(code_->function(kernel.symbol, groups.bytes), size, groups.bytes, stream, parameters);
-  check(driver().event_record(end, stream, 0), "recording a time");
+  check(driver().event_record(work->start, work->stream, 0), "recording a time");
+  launch(code_->function(kernel.symbol, groups.bytes), size, groups.bytes, work->stream,
+         parameters);
+  check(driver().event_record(work->end, work->stream, 0), "recording a time");
   Result result = 0;
-  if (!wait(stream, request.launch.timeout_s, result))
+  if (!wait(work->stream, request.launch.timeout_s, result)) {
+    // The driver would wait for the kernel before it frees anything.
+    (void)work.release();
+    (void)code_.release();
     base::fail("msl",
                place + "did not end within " + seconds_text(request.launch.timeout_s) + " s");
+  }
   check(result, (place + "ended early: running it").c_str());
-  buffers.read_back();
+  work->buffers.read_back();
   float ms = 0;
-  check(driver().event_ms(&ms, start, end), "reading its clock");
+  check(driver().event_ms(&ms, work->start, work->end), "reading its clock");
   simt::Outcome outcome;
   outcome.report.seconds = 1e-3 * static_cast<double>(ms);
   return outcome;

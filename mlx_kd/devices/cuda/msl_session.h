@@ -21,7 +21,8 @@ class MslSession {
   const msl::Translation& translation() const { return translation_; }
 
   // As simt::Session::run, without its checks: `seconds` are of the kernel alone, by the GPU's
-  // clock. A kernel that does not end in time goes on until the process ends.
+  // clock. A kernel that does not end in time goes on until the process ends; the session is then
+  // of no more use.
   simt::Outcome run(simt::Request& request);
 
  private:

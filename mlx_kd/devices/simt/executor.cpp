@@ -14,6 +14,9 @@
 namespace mlx_kd::devices::simt {
 namespace {
 
+// Loops count positions that must not wrap (KD_FOR_EACH_THREAD).
+constexpr uint32_t kMaxLoopGrid = 0xfffff000u;
+
 void check_sizes(Size3 grid, Size3 group, const std::vector<size_t>& group_bytes) {
   static constexpr const char* names[3] = {"x", "y", "z"};
   for (int d = 0; d < 3; ++d) {
@@ -62,19 +65,23 @@ struct Shared {
   LaunchReport report;
 };
 
+bool run_chunk(const Job& job, Worker& worker, const GroupOrder& order, uint64_t first,
+               uint64_t last) {
+  if (worker.loops()) return worker.run_loops(first, last);
+  for (uint64_t i = first; i < last && !job.stop; ++i)
+    if (!worker.run(order.at(i))) return false;
+  return true;
+}
+
 void work(const Job& job, uint64_t count, const GroupOrder& order, Shared& shared, Watchdog& dog) {
   const FaultGuard guard;
   Worker worker(job);
   const Watchdog::Watched watched(dog);
-  const uint64_t chunk = std::max<uint64_t>(1, count / 256);
+  const uint64_t chunk = std::max<uint64_t>(1, count / 64);
   while (!shared.failed && !job.stop) {
     const uint64_t first = shared.next.fetch_add(chunk);
     if (first >= count) break;
-    for (uint64_t i = first; i < std::min(first + chunk, count) && !job.stop; ++i)
-      if (!worker.run(order.at(i))) {
-        shared.failed = true;
-        break;
-      }
+    if (!run_chunk(job, worker, order, first, std::min(first + chunk, count))) shared.failed = true;
   }
   const std::lock_guard<std::mutex> lock(shared.mutex);
   LaunchReport& report = shared.report;
@@ -125,7 +132,8 @@ LaunchReport launch(const Entry& entry, const std::vector<void*>& buffers,
       base::misuse("simt", "the grid has more than 2^40 threadgroups");
     count *= job.groups[d];
   }
-  if (options.monitor || options.order != Order::forward) job.options.fibers = true;
+  const bool wide = grid[0] > kMaxLoopGrid || grid[1] > kMaxLoopGrid || grid[2] > kMaxLoopGrid;
+  if (options.monitor || wide || options.order != Order::forward) job.options.fibers = true;
   int cores =
       options.cores > 0 ? options.cores : static_cast<int>(std::thread::hardware_concurrency());
   if (options.monitor) cores = 1;

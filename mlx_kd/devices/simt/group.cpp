@@ -28,8 +28,7 @@ Worker*& current_worker() {
 
 Worker::Worker(const Job& job) : job_(job), random_(job.options.seed) {
   const auto threads = static_cast<size_t>(job.group[0]) * job.group[1] * job.group[2];
-  const bool loop = job.entry->group && !job.options.fibers;
-  stacks_ = take_stacks(loop ? 1 : threads);
+  stacks_ = take_stacks(loops() ? 1 : threads);
   fibers_.resize(threads);
   places_.resize(threads);
   memory_.start_launch(*job.group_bytes, job.options.monitor);
@@ -55,26 +54,40 @@ kd_group Worker::place_of(uint64_t g) const {
   return place;
 }
 
+// The place of the group that follows.
+void Worker::advance(kd_group& place) const {
+  for (int d = 0; d < 3; ++d) {
+    place.group[d] = place.group[d] + 1 == job_.groups[d] ? 0 : place.group[d] + 1;
+    place.origin[d] = place.group[d] * job_.group[d];
+    place.size[d] = std::min(job_.group[d], job_.grid[d] - place.origin[d]);
+    if (place.group[d] != 0) return;
+  }
+}
+
 bool Worker::run(uint64_t g) {
   const kd_group place = place_of(g);
   if (monitor()) monitor()->start_group(g);
-  if (job_.entry->group && !job_.options.fibers)
-    run_loop(place);
-  else
-    run_fibers(place);
+  run_fibers(place);
   return fault_ == nullptr;
 }
 
-void Worker::run_loop(const kd_group& place) {
-  loop_place_ = &place;
+bool Worker::run_loops(uint64_t first, uint64_t last) {
+  loop_first_ = first;
+  loop_last_ = last;
   prepare(fibers_[0].context, stacks_->at(0), Stacks::kBytes, loop_main);
   switch_to(main_, fibers_[0].context);
+  return fault_ == nullptr;
 }
 
 void Worker::loop_main() {
   Worker& self = *current_worker();
+  const Job& job = self.job_;
   self.running_ = true;
-  self.job_.entry->group(self.job_.buffers, self.memory_.arguments(), self.loop_place_);
+  kd_group place = self.place_of(self.loop_first_);
+  for (uint64_t g = self.loop_first_; g < self.loop_last_ && !job.stop; ++g) {
+    job.entry->group(job.buffers, self.memory_.arguments(), &place);
+    self.advance(place);
+  }
   self.running_ = false;
   switch_to(self.fibers_[0].context, self.main_);
 }

@@ -53,8 +53,12 @@ class Worker {
   explicit Worker(const Job& job);
   ~Worker();
 
-  // Runs the group with the linear index `g`. False if it was ended early; fault() says why.
+  // Whether the threads of a group run as loops.
+  bool loops() const { return job_.entry->group && !job_.options.fibers; }
+  // Run the group with the linear index `g`, all groups of [first, last) as loops. False if one was
+  // ended early; fault() says why.
   bool run(uint64_t g);
+  bool run_loops(uint64_t first, uint64_t last);
   const char* fault() const { return fault_; }
   int divergent_barrier_site() const { return divergent_barrier_; }
   int divergent_simd_site() const { return divergent_simd_; }
@@ -85,7 +89,7 @@ class Worker {
   };
 
   kd_group place_of(uint64_t g) const;
-  void run_loop(const kd_group& place);
+  void advance(kd_group& place) const;
   void run_fibers(const kd_group& place);
   void start_fibers(const kd_group& place);
   static void fiber_main();
@@ -108,7 +112,7 @@ class Worker {
   std::vector<int> order_;         // threads in the order in which they run
   Context main_;
   base::Random random_;
-  const kd_group* loop_place_ = nullptr;
+  uint64_t loop_first_ = 0, loop_last_ = 0;
   int threads_ = 0;
   int current_ = 0;
   int position_ = 0;  // in order_: where the search for the next ready thread goes on

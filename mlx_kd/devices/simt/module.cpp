@@ -1,57 +1,42 @@
 #include "mlx_kd/devices/simt/module.h"
 
 #include <dlfcn.h>
-#include <stdlib.h>
 
-#include <cstring>
-#include <filesystem>
-
+#include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/base/process.h"
+#include "mlx_kd/base/sha256.h"
+#include "mlx_kd/devices/cpu/compiler.h"
+#include "mlx_kd/devices/cpu/cpu_info.h"
+#include "mlx_kd/devices/cpu/object_cache.h"
 #include "mlx_kd/msl/messages.h"
 #include "mlx_kd/msl/prelude.h"
 
 namespace mlx_kd::devices::simt {
 namespace {
 
-namespace fs = std::filesystem;
-
-std::string make_folder() {
-  std::string name = (fs::temp_directory_path() / "mlx-kd-XXXXXX").string();
-  if (!mkdtemp(name.data()))
-    base::fail("simt", "cannot create a folder like '" + name + "': " + std::strerror(errno));
-  return name;
-}
-
-const std::string& compiler() {
-  static const std::string found = [] {
-    std::vector<std::string> names = {"g++", "clang++", "c++"};
-    if (const char* given = std::getenv("CXX"); given && *given) names.insert(names.begin(), given);
-    for (const std::string& name : names)
-      if (base::run_process({name, "--version"}, 20).ok()) return name;
-    base::fail("simt", "no C++ compiler: install g++ or clang++, or name one by CXX");
-  }();
+const cpu::Toolchain& toolchain() {
+  static const cpu::Toolchain found = cpu::find_toolchain();
   return found;
 }
 
-std::vector<std::string> command(const std::string& folder, const CompileOptions& options) {
-  std::vector<std::string> argv = {compiler()};
-  for (std::string& flag : common_flags()) argv.push_back(std::move(flag));
-  argv.insert(argv.end(), {"-I", folder, folder + "/kernel.cpp"});
+// The options of one way of compiling, without files.
+std::vector<std::string> flags_of(const CompileOptions& options) {
+  std::vector<std::string> flags = common_flags();
   const auto add = [&](std::initializer_list<const char*> more) {
-    argv.insert(argv.end(), more.begin(), more.end());
+    flags.insert(flags.end(), more.begin(), more.end());
   };
   if (options.syntax)
     add({"-fsyntax-only"});
   else if (options.check)
-    add({"-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=thread", "-c", "-o"});
+    add({"-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=thread", "-DKD_CHECK=1"});
   else if (options.debug)
-    add({"-O0", "-g", "-shared", "-o"});
+    add({"-O0", "-g"});
   else
-    add({"-O3", "-shared", "-o"});
-  if (!options.syntax) argv.push_back(folder + (options.check ? "/kernel.o" : "/kernel.so"));
-  return argv;
+    add({"-O3"});
+  if (options.syntax || options.check || options.debug) add({"-DKD_NO_SPLIT=1"});
+  return flags;
 }
 
 base::ProcessResult run(const std::vector<std::string>& argv, double timeout_s) {
@@ -62,34 +47,69 @@ base::ProcessResult run(const std::vector<std::string>& argv, double timeout_s) 
   return result;
 }
 
+// Compiles scratch.source(); for checking the object is linked without the sanitizer's runtime.
+base::ProcessResult compile_file(const cpu::Scratch& scratch, const CompileOptions& options,
+                                 bool split) {
+  std::vector<std::string> argv = {toolchain().program};
+  for (std::string& flag : flags_of(options)) argv.push_back(std::move(flag));
+  if (!split) argv.push_back("-DKD_NO_SPLIT=1");
+  argv.insert(argv.end(), {"-I", scratch.folder().string(), scratch.source().string()});
+  if (options.syntax) return run(argv, options.timeout_s);
+  const std::string part = (scratch.folder() / "kernel.o").string();
+  const std::string object = scratch.object().string();
+  if (options.check)
+    argv.insert(argv.end(), {"-c", "-o", part});
+  else
+    argv.insert(argv.end(), {"-shared", "-o", object});
+  base::ProcessResult made = run(argv, options.timeout_s);
+  if (!made.ok() || !options.check) return made;
+  return run({toolchain().program, "-shared", part, "-o", object, "-lm"}, options.timeout_s);
+}
+
+std::string key_of(const std::string& text, const CompileOptions& options) {
+  const auto machine = cpu::make_cpu_id();
+  return base::sha256_hex(base::canonical_json({{"executor", "simt text"},
+                                                {"text", text},
+                                                {"prelude", msl::prelude_hash()},
+                                                {"options", flags_of(options)},
+                                                {"compiler", toolchain().program},
+                                                {"version", toolchain().version},
+                                                {"cpu", machine.name},
+                                                {"isa", machine.traits.isa}}));
+}
+
+// False, with what is wrong in `found`, if the compiler refuses the text.
+bool compile_into(const cpu::Scratch& scratch, const msl::Unit& unit,
+                  const msl::Translation& translation, const CompileOptions& options,
+                  std::vector<msl::Diagnostic>& found) {
+  msl::write_prelude(scratch.folder());
+  base::write_file_atomically(scratch.source(), translation.text, "simt");
+  base::ProcessResult made = compile_file(scratch, options, true);
+  // Fibers are always right: a kernel whose loops do not compile is one that was cut wrongly.
+  const bool loops = !options.syntax && !options.check && !options.debug;
+  if (!made.ok() && loops) made = compile_file(scratch, options, false);
+  if (made.ok()) return true;
+  found = msl::read_messages(made.output, *unit.sources, translation);
+  if (found.empty()) base::fail("simt", "the compiler failed: " + made.output.substr(0, 500));
+  return false;
+}
+
 }  // namespace
 
 std::shared_ptr<Module> compile(const msl::Unit& unit, const msl::Translation& translation,
                                 const CompileOptions& options,
                                 std::vector<msl::Diagnostic>& found) {
-  const std::shared_ptr<Module> module(new Module);
-  module->folder_ = make_folder();
-  msl::write_prelude(module->folder_);
-  const std::string& folder = module->folder_;
-  const bool split = !options.check && !options.debug && !options.syntax;
-  const std::string head = std::string(options.check ? "#define KD_CHECK 1\n" : "") +
-                           (split ? "" : "#define KD_NO_SPLIT 1\n");
-  base::write_file_atomically(folder + "/kernel.cpp", head + translation.text, "simt");
-  const base::ProcessResult made = run(command(folder, options), options.timeout_s);
-  if (!made.ok()) {
-    found = msl::read_messages(made.output, *unit.sources, translation);
-    if (found.empty()) base::fail("simt", "the compiler failed: " + made.output.substr(0, 500));
-    return nullptr;
-  }
-  if (options.syntax) return nullptr;
-  if (options.check) {
-    const base::ProcessResult linked =
-        run({compiler(), "-shared", folder + "/kernel.o", "-o", folder + "/kernel.so", "-lm"},
-            options.timeout_s);
-    if (!linked.ok()) base::fail("simt", "linking failed: " + linked.output.substr(0, 500));
-  }
-  module->open(folder + "/kernel.so");
-  return module;
+  const cpu::ObjectCache cache = cpu::ObjectCache::from_environment();
+  const int64_t start = base::steady_ns();
+  const std::string key = options.syntax ? "" : key_of(translation.text, options);
+  if (!options.syntax)
+    if (const auto kept = cache.find(key)) return Module::load(kept->path.string());
+  const cpu::Scratch scratch(cache.folder());
+  if (!compile_into(scratch, unit, translation, options, found) || options.syntax) return nullptr;
+  const cpu::CachedObject made =
+      cache.publish(scratch, key, 1e3 * base::seconds_since(start),
+                    {{"op", unit.sources->name(unit.file)}, {"compiler", toolchain().version}});
+  return Module::load(made.path.string());
 }
 
 std::vector<std::string> common_flags() {
@@ -121,8 +141,6 @@ void Module::open(const std::string& object) {
 
 Module::~Module() {
   if (handle_) dlclose(handle_);
-  std::error_code ignored;
-  if (!folder_.empty()) fs::remove_all(folder_, ignored);
 }
 
 Entry Module::entry(const msl::Kernel& kernel) const {

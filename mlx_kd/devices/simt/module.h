@@ -1,4 +1,4 @@
-// Translated kernels, compiled by the system's compiler and loaded.
+// Translated kernels, compiled by the system's compiler, kept in the cache of objects, and loaded.
 #pragma once
 
 #include <memory>
@@ -34,13 +34,10 @@ class Module {
   std::string line_of(const void* code) const;
 
  private:
-  friend std::shared_ptr<Module> compile(const msl::Unit&, const msl::Translation&,
-                                         const CompileOptions&, std::vector<msl::Diagnostic>&);
   Module() = default;
   void open(const std::string& object);
 
   std::string object_;
-  std::string folder_;  // made for the object, and removed with it; "" if there is none
   void* handle_ = nullptr;
 };
 
@@ -48,7 +45,8 @@ class Module {
 std::vector<std::string> common_flags();
 
 // nullptr, with what is wrong in `found`, if the compiler refuses the text. Fails (exit 1) if there
-// is no compiler or it takes too long. The compiler is $CXX, else g++, clang++ or c++ of the PATH.
+// is no compiler (cpu/compiler.h) or it takes too long. An object of the same text, options,
+// prelude, compiler and CPU is taken from the cache (cpu/object_cache.h).
 std::shared_ptr<Module> compile(const msl::Unit& unit, const msl::Translation& translation,
                                 const CompileOptions& options, std::vector<msl::Diagnostic>& found);
 

@@ -58,11 +58,12 @@ std::vector<void*> Session::bind(const msl::Kernel& kernel, Request& request,
   return buffers;
 }
 
-std::shared_ptr<Module> Session::module(bool check) {
-  std::shared_ptr<Module>& module = check ? checked_ : plain_;
+std::shared_ptr<Module> Session::module(bool check, bool debug) {
+  std::shared_ptr<Module>& module = check ? checked_ : debug ? debug_ : plain_;
   if (module) return module;
   CompileOptions options;
   options.check = check;
+  options.debug = debug && !check;
   std::vector<msl::Diagnostic> found;
   module = compile(unit_, translation_, options, found);
   if (!module) msl::refuse(*unit_.sources, found[0].at, found[0].message, found[0].section);
@@ -75,9 +76,10 @@ Outcome Session::run(Request& request) {
   Checker checker({request.check_races, request.check_memory});
   const std::vector<void*> buffers = bind(kernel, request, check ? &checker : nullptr);
   check_group_bytes(kernel, request, *unit_.sources);
-  const std::shared_ptr<Module> code = module(check);
+  const std::shared_ptr<Module> code = module(check, request.debug);
   LaunchOptions options = request.launch;
   if (check) options.monitor = &checker;
+  if (request.debug) options.fibers = true;
   Outcome outcome;
   outcome.report = launch(code->entry(kernel), buffers, request.group_bytes, request.grid,
                           request.threadgroup, options);

@@ -21,6 +21,7 @@ struct Request {
   LaunchOptions launch;
   bool check_races = false;
   bool check_memory = false;
+  bool debug = false;  // not optimised, for gdb; every thread a fiber
 };
 
 struct Outcome {
@@ -45,12 +46,12 @@ class Session {
 
  private:
   std::vector<void*> bind(const msl::Kernel& kernel, Request& request, Checker* checker) const;
-  std::shared_ptr<Module> module(bool check);
+  std::shared_ptr<Module> module(bool check, bool debug);
   std::string tell(const Finding& finding, const Module& module) const;
 
   msl::Unit unit_;
   msl::Translation translation_;
-  std::shared_ptr<Module> plain_, checked_;
+  std::shared_ptr<Module> plain_, checked_, debug_;
 };
 
 }  // namespace mlx_kd::devices::simt

@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kFormat = 1;  // part of every key: another one leaves all older objects behind
+constexpr int kFormat = 2;  // part of every key: another one leaves all older objects behind
 
 std::vector<std::string> object_flags() {
   std::vector<std::string> flags = common_flags();

@@ -121,18 +121,19 @@ KD_INLINE Step widen(Stored stored) {
 // The processor's own rounding, which flushes subnormals: all of the even elements, then all of the
 // odd ones.
 KD_INLINE Stored narrow(Step step) {
-#if defined(__clang__) && VEC == 64
-  const auto apart = (Stored)__builtin_ia32_cvtne2ps2bf16_512(step.part[1], step.part[0]);
-#elif defined(__clang__) && VEC == 32
-  const auto apart = (Stored)__builtin_ia32_cvtne2ps2bf16_256(step.part[1], step.part[0]);
-#elif defined(__clang__)
-  const auto apart = (Stored)__builtin_ia32_cvtne2ps2bf16_128(step.part[1], step.part[0]);
-#elif VEC == 64
-  const auto apart = (Stored)__builtin_ia32_cvtne2ps2bf16_v32hi(step.part[1], step.part[0]);
-#elif VEC == 32
-  const auto apart = (Stored)__builtin_ia32_cvtne2ps2bf16_v16hi(step.part[1], step.part[0]);
+#if defined(__clang__)
+#define KD_PAIRED(bits, lanes) __builtin_ia32_cvtne2ps2bf16_##bits
+#elif __GNUC__ >= 13
+#define KD_PAIRED(bits, lanes) __builtin_ia32_cvtne2ps2bf16_v##lanes##bf
 #else
-  const auto apart = (Stored)__builtin_ia32_cvtne2ps2bf16_v8hi(step.part[1], step.part[0]);
+#define KD_PAIRED(bits, lanes) __builtin_ia32_cvtne2ps2bf16_v##lanes##hi
+#endif
+#if VEC == 64
+  const auto apart = (Stored)KD_PAIRED(512, 32)(step.part[1], step.part[0]);
+#elif VEC == 32
+  const auto apart = (Stored)KD_PAIRED(256, 16)(step.part[1], step.part[0]);
+#else
+  const auto apart = (Stored)KD_PAIRED(128, 8)(step.part[1], step.part[0]);
 #endif
 #if VEC == 64
   return __builtin_shufflevector(apart, apart, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7,

@@ -26,6 +26,14 @@ KD_FN float kd_rsqrt(float x) {
   return 1.0f / KD_F(sqrtf)(x);
 #endif
 }
+// Correctly rounded, as Metal has it for precise::rsqrt.
+KD_FN float kd_precise_rsqrt(float x) {
+#if defined(__CUDA_ARCH__)
+  return ::__frsqrt_rn(x);
+#else
+  return float(1.0 / KD_F(sqrt)(double(x)));
+#endif
+}
 KD_FN float kd_exp10(float x) {
 #if KD_CUDA && !defined(KD_EMULATE_CUDA)
   return ::exp10f(x);
@@ -33,14 +41,10 @@ KD_FN float kd_exp10(float x) {
   return float(__builtin_pow(10.0, double(x)));
 #endif
 }
-KD_FN float kd_sinpi(float x) {
-  const float r = x - 2.0f * KD_F(floorf)(x * 0.5f);
-  return float(KD_F(sin)(3.14159265358979323846 * double(r)));
-}
-KD_FN float kd_cospi(float x) {
-  const float r = x - 2.0f * KD_F(floorf)(x * 0.5f);
-  return float(KD_F(cos)(3.14159265358979323846 * double(r)));
-}
+// In [0, 2), without rounding.
+KD_FN double kd_turn(float x) { return double(x) - 2.0 * double(KD_F(floorf)(x * 0.5f)); }
+KD_FN float kd_sinpi(float x) { return float(KD_F(sin)(3.14159265358979323846 * kd_turn(x))); }
+KD_FN float kd_cospi(float x) { return float(KD_F(cos)(3.14159265358979323846 * kd_turn(x))); }
 KD_FN float kd_tanpi(float x) { return kd_sinpi(x) / kd_cospi(x); }
 
 #define KD_MATH_ONE(name, expression)                                      \
@@ -82,7 +86,6 @@ KD_FN float kd_tanpi(float x) { return kd_sinpi(x) / kd_cospi(x); }
   KD_MATH_ONE(log2, KD_F(log2f)(x))                                                             \
   KD_MATH_ONE(log10, KD_F(log10f)(x))                                                           \
   KD_MATH_ONE(sqrt, KD_F(sqrtf)(x))                                                             \
-  KD_MATH_ONE(rsqrt, kd_rsqrt(x))                                                               \
   KD_MATH_ONE(sin, KD_F(sinf)(x))                                                               \
   KD_MATH_ONE(cos, KD_F(cosf)(x))                                                               \
   KD_MATH_ONE(tan, KD_F(tanf)(x))                                                               \
@@ -123,6 +126,7 @@ KD_FN float kd_tanpi(float x) { return kd_sinpi(x) / kd_cospi(x); }
   KD_MATH_TWO(divide, x / y)
 
 KD_MATH_ALL
+KD_MATH_ONE(rsqrt, kd_rsqrt(x))
 
 template <class A, kd_if<kd_is_float<A>> = 0>
 KD_FN A fma(A a, kd_given<A> b, kd_given<A> c) {
@@ -179,12 +183,14 @@ KD_TEST(signbit, (bits >> 31) != 0)
 
 namespace precise {
 KD_MATH_ALL
+KD_MATH_ONE(rsqrt, kd_precise_rsqrt(x))
 using metal::fma;
 }  // namespace precise
 
 // The device's short cuts on CUDA, the plain functions elsewhere.
 namespace fast {
 KD_MATH_ALL
+KD_MATH_ONE(rsqrt, kd_rsqrt(x))
 using metal::fma;
 }  // namespace fast
 

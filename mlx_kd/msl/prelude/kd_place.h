@@ -12,8 +12,32 @@ struct kd_Place {
 
 #if KD_CUDA
   // Threads are numbered as in Metal: by the true size of this threadgroup, so that a partial one
-  // at the end of the grid has its threads in the first warps.
+  // at the end of the grid has its threads in the first warps. In a group of one dimension that is
+  // how CUDA numbers them; KD_LINES promises that all groups are such, which makes this cheap.
   KD_DEVICE kd_Place(int grid_x, int grid_y, int grid_z) {
+#if defined(KD_LINES)
+    in_a_line(uint(grid_x), uint(grid_y), uint(grid_z));
+#else
+    if (blockDim.y * blockDim.z == 1u)
+      in_a_line(uint(grid_x), uint(grid_y), uint(grid_z));
+    else
+      in_a_block(grid_x, grid_y, grid_z);
+#endif
+  }
+  KD_DEVICE void in_a_line(uint grid_x, uint grid_y, uint grid_z) {
+    const uint left = grid_x - blockIdx.x * blockDim.x;
+    t.grid[0] = grid_x, t.grid[1] = grid_y, t.grid[2] = grid_z;
+    t.dispatch[0] = blockDim.x, t.dispatch[1] = t.dispatch[2] = 1;
+    t.group[0] = blockIdx.x, t.group[1] = blockIdx.y, t.group[2] = blockIdx.z;
+    t.groups[0] = gridDim.x, t.groups[1] = gridDim.y, t.groups[2] = gridDim.z;
+    t.threads = t.size[0] = left < blockDim.x ? left : blockDim.x;
+    t.size[1] = t.size[2] = 1;
+    t.index = t.local[0] = threadIdx.x;
+    t.local[1] = t.local[2] = 0;
+    t.position[0] = blockIdx.x * blockDim.x + threadIdx.x;
+    t.position[1] = blockIdx.y, t.position[2] = blockIdx.z;
+  }
+  KD_DEVICE void in_a_block(int grid_x, int grid_y, int grid_z) {
     const uint given[3] = {uint(grid_x), uint(grid_y), uint(grid_z)};
     const uint block[3] = {blockDim.x, blockDim.y, blockDim.z};
     const uint at[3] = {blockIdx.x, blockIdx.y, blockIdx.z};
@@ -33,17 +57,22 @@ struct kd_Place {
     t.local[2] = whole ? here[2] : t.index / (t.size[0] * t.size[1]);
     for (int d = 0; d < 3; ++d) t.position[d] = at[d] * block[d] + t.local[d];
   }
+#if defined(KD_LINES)
+  KD_DEVICE bool inside() const { return t.position[0] < t.grid[0]; }
+#else
   KD_DEVICE bool inside() const { return t.index < t.threads; }
+#endif
 #else
   KD_FN explicit kd_Place(const kd_thread& given) : t(given) {}
-  // x, y, z: the position in the grid.
-  KD_FN kd_Place(const kd_group& g, uint x, uint y, uint z) {
+  // x, y, z: the position in the grid; local_x: in the threadgroup.
+  KD_FN kd_Place(const kd_group& g, uint x, uint local_x, uint y, uint z) {
     const uint at[3] = {x, y, z};
     for (int d = 0; d < 3; ++d) {
       t.position[d] = at[d], t.local[d] = at[d] - g.origin[d], t.group[d] = g.group[d];
       t.groups[d] = g.groups[d], t.grid[d] = g.grid[d], t.size[d] = g.size[d];
       t.dispatch[d] = g.dispatch[d];
     }
+    t.local[0] = local_x;
     t.index = t.local[0] + t.size[0] * (t.local[1] + t.size[1] * t.local[2]);
     t.threads = t.size[0] * t.size[1] * t.size[2];
   }
@@ -143,12 +172,15 @@ KD_FN void kd_keep(T (&to)[N], const T (&from)[N]) {
 #else
 #define KD_INDEPENDENT _Pragma("GCC ivdep")
 #endif
+// The loop counts from 0, and what it counts is known not to wrap (the executor sees to that): so
+// addresses that go with it are known to follow one another.
 #define KD_FOR_EACH_THREAD(g)                                                             \
-  const unsigned kd_x0 = g->origin[0], kd_x1 = kd_x0 + g->size[0];                         \
+  const unsigned kd_nx = g->size[0], kd_x0 = g->origin[0];                                 \
+  if (kd_nx > 1024u || kd_x0 > 0xfffff000u) __builtin_unreachable();                       \
   const unsigned kd_y0 = g->origin[1], kd_y1 = kd_y0 + g->size[1];                         \
   const unsigned kd_z0 = g->origin[2], kd_z1 = kd_z0 + g->size[2];                         \
   const kd_group kd_copy = *g;                                                            \
   for (unsigned kd_z = kd_z0; kd_z < kd_z1; ++kd_z)                                        \
     for (unsigned kd_y = kd_y0; kd_y < kd_y1; ++kd_y)                                      \
-      KD_INDEPENDENT for (unsigned kd_x = kd_x0; kd_x < kd_x1; ++kd_x)
+      KD_INDEPENDENT for (unsigned kd_x = 0; kd_x < kd_nx; ++kd_x)
 #endif

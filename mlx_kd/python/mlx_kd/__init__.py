@@ -7,9 +7,9 @@
 Three parts: the operators, which pins they use (:func:`enable`, :func:`stats`, :func:`explain`), and the
 search for new ones (:func:`run`, :func:`install`). Modules for models are in :mod:`mlx_kd.nn`.
 """
-from typing import TYPE_CHECKING
-
 from mlx_kd import _built_for
+
+TYPE_CHECKING = False  # type checkers read True; typing itself takes longer to import than all of this
 
 
 def _check_mlx() -> None:

@@ -5,15 +5,14 @@ candidate may crash its worker: none of it belongs into the process of a model.)
 """
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Union
-
+TYPE_CHECKING = False  # type checkers read True
 if TYPE_CHECKING:
-    from pathlib import Path
+    import os
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, Union
 
-PathLike = Union[str, "os.PathLike[str]"]
-Progress = Callable[[Mapping[str, Any]], None]
+    PathLike = Union[str, os.PathLike[str]]
+    Progress = Callable[[Mapping[str, Any]], None]
 
 
 def run(op: str, out: PathLike, *, shapes: str | Sequence[str] = (), dtype: str = "float16", budget: int = 50,
