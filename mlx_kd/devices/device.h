@@ -14,7 +14,6 @@
 
 #include "mlx/array.h"
 #include "mlx/stream.h"
-
 #include "mlx_kd/devices/accelerator.h"
 #include "mlx_kd/spec/candidate.h"
 #include "mlx_kd/spec/device_id.h"

@@ -54,8 +54,8 @@ ValueError
 
 Notes
 -----
-A kernel has no gradient of its own: wrap it in ``mx.custom_function`` and give vjp, jvp or vmap, as
-around MLX's own.)";
+A kernel has no gradient of its own: wrap it in ``mx.custom_function`` and give a vjp, as around MLX's
+own. ``mx.vmap`` works on a CPU, one call an entry.)";
 
 constexpr const char* kCall = R"(Call the kernel; see :func:`metal_kernel`.)";
 
@@ -103,20 +103,22 @@ using Template = std::vector<std::pair<std::string, nb::object>>;
 using Sizes = std::tuple<int, int, int>;
 
 std::vector<mx::array> call(const MetalKernel& kernel, const std::vector<Scalar>& inputs,
-                            const std::vector<mx::Shape>& output_shapes,
+                            const std::vector<std::vector<int>>& output_shapes,
                             const std::vector<mx::Dtype>& output_dtypes, Sizes grid,
                             Sizes threadgroup, const std::optional<Template>& templates,
                             std::optional<float> init_value, bool verbose,
                             mx::StreamOrDevice stream) {
   std::vector<mx::array> arrays;
+  std::vector<mx::Shape> shapes;
+  for (const auto& shape : output_shapes) shapes.emplace_back(shape.begin(), shape.end());
   for (const Scalar& one : inputs) arrays.push_back(to_array(one));
   std::vector<std::pair<std::string, mx::fast::TemplateArg>> arguments;
   if (templates)
     for (const auto& [name, value] : *templates)
       arguments.emplace_back(name, template_arg(name, value));
   nb::gil_scoped_release while_compiling;
-  return kernel.function(arrays, output_shapes, output_dtypes, grid, threadgroup, arguments,
-                         init_value, verbose, stream);
+  return kernel.function(arrays, shapes, output_dtypes, grid, threadgroup, arguments, init_value,
+                         verbose, stream);
 }
 
 MetalKernel make(const std::string& name, const std::vector<std::string>& input_names,

@@ -126,13 +126,14 @@ Params params_of(const Operator& op, const std::map<std::string, double>& given)
   const auto& numbers = op.op->runtime_inputs;
   Params params = {};
   for (size_t i = 0; i < numbers.size(); ++i) params[i] = numbers[i].default_value;
-  for (const auto& [name, value] : given) {
+  for (const auto& item : given) {
+    const std::string& name = item.first;
     const auto found = std::find_if(numbers.begin(), numbers.end(),
                                     [&](const auto& number) { return number.name == name; });
     if (found == numbers.end())
       throw std::invalid_argument("[" + op.op->name + "] it takes no number '" + name + "'" +
                                   (numbers.empty() ? "" : ", but " + numbers.front().name));
-    params[static_cast<size_t>(found - numbers.begin())] = value;
+    params[static_cast<size_t>(found - numbers.begin())] = item.second;
   }
   check_params(op, params);
   return params;

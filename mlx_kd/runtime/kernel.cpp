@@ -1,5 +1,6 @@
 #include "mlx_kd/runtime/kernel.h"
 
+#include <algorithm>
 #include <unordered_map>
 
 #include "mlx_kd/base/clock.h"
@@ -14,12 +15,23 @@ constexpr double kCompileLimit_s = 60;
 struct Registry {
   std::mutex mutex;
   std::unordered_multimap<size_t, std::shared_ptr<Kernel>> kernels;
+  size_t tidy_at = 256;
 };
 
 Registry& registry() {
   static Registry& all =
       *new Registry;  // arrays may run a kernel after every static object is gone
   return all;
+}
+
+// With the mutex held. What no pin has any more and nobody ever asked for: a program that loads
+// changing packs for ever must not grow.
+void tidy(Registry& all) {
+  if (all.kernels.size() < all.tidy_at) return;
+  std::erase_if(all.kernels, [](const auto& item) {
+    return item.second.use_count() == 1 && item.second->state() == KernelState::unused;
+  });
+  all.tidy_at = std::max<size_t>(256, 2 * all.kernels.size());
 }
 
 size_t hash_of(const spec::Candidate& candidate, const std::string& object) {
@@ -134,6 +146,7 @@ std::shared_ptr<Kernel> kernel_of(const std::shared_ptr<const devices::Device>& 
   const auto [begin, end] = all.kernels.equal_range(hash);
   for (auto at = begin; at != end; ++at)
     if (at->second->is(*device, candidate, object)) return at->second;
+  tidy(all);
   auto kernel = std::make_shared<Kernel>(device, candidate, object);
   all.kernels.emplace(hash, kernel);
   return kernel;

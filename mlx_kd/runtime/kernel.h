@@ -65,7 +65,8 @@ class Kernel {
 };
 
 // The process's kernel of that device, source, setting and type: pins of several sizes, and packs
-// that are loaded again, share it. Kept as long as the process. Thread-safe.
+// that are loaded again, share it. Kept as long as the process, unless nobody asked for its program
+// and no pin has it any more. Thread-safe.
 std::shared_ptr<Kernel> kernel_of(const std::shared_ptr<const devices::Device>& device,
                                   const spec::Candidate& candidate, const std::string& object);
 

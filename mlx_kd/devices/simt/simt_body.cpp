@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "mlx/ops.h"
 #include "mlx/types/half_types.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/cpu/host_primitive.h"
@@ -112,6 +113,28 @@ class BodyPrimitive final : public cpu::HostPrimitive {
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
     if (bound_->contiguous) return HostPrimitive::eval_cpu(inputs, outputs);
     std::make_shared<BodyPrimitive>(stream(), bound_, inputs)->evaluate(inputs, outputs);
+  }
+
+  // One call an entry of the axis. (MLX goes through here even where a custom_function has a vmap
+  // of its own; then nothing of it is evaluated.)
+  std::pair<std::vector<mx::array>, std::vector<int>> vmap(const std::vector<mx::array>& inputs,
+                                                           const std::vector<int>& axes) override {
+    size_t mapped = 0;
+    while (mapped < axes.size() && axes[mapped] < 0) ++mapped;
+    if (mapped == axes.size()) throw std::invalid_argument("[metal_kernel] vmap maps no input.");
+    std::vector<std::vector<mx::array>> entries(bound_->shapes.size());
+    for (int i = 0; i < inputs[mapped].shape(axes[mapped]); ++i) {
+      std::vector<mx::array> one;
+      for (size_t j = 0; j < inputs.size(); ++j)
+        one.push_back(axes[j] < 0 ? inputs[j] : mx::take(inputs[j], i, axes[j], stream()));
+      const auto made =
+          mx::array::make_arrays(bound_->shapes, bound_->dtypes,
+                                 std::make_shared<BodyPrimitive>(stream(), bound_, one), one);
+      for (size_t k = 0; k < made.size(); ++k) entries[k].push_back(made[k]);
+    }
+    std::vector<mx::array> outputs;
+    for (const auto& of_output : entries) outputs.push_back(mx::stack(of_output, 0, stream()));
+    return {outputs, std::vector<int>(outputs.size(), 0)};
   }
 
  private:
