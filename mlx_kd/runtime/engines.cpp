@@ -20,6 +20,7 @@ std::vector<Engine> open_all() {
   for (const devices::DeviceKind& kind : devices::all_kinds()) {
     // Neither is fast: null invents its times, simt runs Metal on fibers to prove it.
     if (kind.kind == "null" || kind.kind == "simt" || !kind.probe().available) continue;
+    if (!mx::is_available(place_of(kind.kind))) continue;  // no arrays of MLX are there
     try {
       found.push_back({kind.open(), place_of(kind.kind)});
     } catch (const base::Error& error) {

@@ -48,7 +48,7 @@ spec::Candidate line_candidate(const std::string& text = kText) {
   made.func_name = "line";
   made.inputs_spec = {{{"name", "x"}}, {{"name", "b"}}};
   made.outputs_spec = {{{"name", "y"}}};
-  made.launch_params = base::Json::object();
+  made.launch_params = {{"launch_kind", "metal_line"}};
   return made;
 }
 
