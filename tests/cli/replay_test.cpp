@@ -100,7 +100,8 @@ TEST_F(ReplayVerb, TellsTheRegretAfterGivenBudgets) {
   ASSERT_EQ(text.code, 0) << text.err;
   EXPECT_NE(text.out.find("after 30"), std::string::npos) << text.out;
   const auto json = kd({"--repeats", "20", "--budgets", "5,30,120", "--json"});
-  for (const Json& space : Json::parse(json.out).at("spaces")) {
+  const Json said = Json::parse(json.out);
+  for (const Json& space : said.at("spaces")) {
     const Json& regrets = space.at("regrets");
     ASSERT_EQ(regrets.size(), 3u);
     double before = HUGE_VAL;
