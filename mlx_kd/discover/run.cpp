@@ -114,6 +114,13 @@ std::function<bool(uint64_t)> limits(const RunRequest& request, const search::St
   };
 }
 
+std::unique_ptr<search::Strategy> open_strategy(const RunRequest& request,
+                                                const search::Points& points) {
+  auto options = request.strategy_options;
+  options.budget = request.budget;
+  return search::make_strategy(request.strategy, points, options, request.seed);
+}
+
 }  // namespace
 
 RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interrupt) {
@@ -126,10 +133,7 @@ RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interru
   const CandidateSpace space(op, device->languages(), request.dtype, device->id().traits,
                              sizes.sizes.front());
   const auto points = search::Points::enumerate(space.space());
-  auto options = request.strategy_options;
-  options.budget = request.budget;
-  const auto strategy = search::make_strategy(request.strategy, points, options, request.seed);
-
+  const auto strategy = open_strategy(request, points);
   for (const auto& note : warm_start(*strategy, space, points, op.name, request.warm_start))
     listener.note(note);
   listener.stage("computing references for " + std::to_string(sizes.sizes.size()) + " sizes, " +
