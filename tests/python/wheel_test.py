@@ -70,7 +70,7 @@ class Wheel(PackageTest):
 
     def test_editable_install_follows_the_tree(self):
         folder = self.environment_of(sys.executable)
-        self.succeed(folder / "python", "-m", "pip", "install", "-C", f"cmake.define.MLX_KD_PREBUILT={BUILD}",
+        self.succeed(folder / "python", "-m", "pip", "install", "--config-settings", f"cmake.define.MLX_KD_PREBUILT={BUILD}",
                      "-e", SOURCE)
         self.check(folder)
         where = self.succeed(folder / "python", "-c", "import mlx_kd.discovery as d; print(d.__file__)").strip()
@@ -83,7 +83,7 @@ def add_version(version):
         if not program:
             self.skipTest(f"this machine has no Python {version} that can make an environment")
         folder = self.environment_of(program)
-        self.succeed(folder / "python", "-m", "pip", "install", "-C", f"cmake.define.MLX_KD_PREBUILT={BUILD}", SOURCE)
+        self.succeed(folder / "python", "-m", "pip", "install", "--config-settings", f"cmake.define.MLX_KD_PREBUILT={BUILD}", SOURCE)
         self.check(folder)
 
     setattr(Wheel, f"test_wheel_of_python_{version.replace('.', '_')}_works", test)
