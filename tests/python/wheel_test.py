@@ -17,6 +17,7 @@ if not LONG:
     sys.exit(77)
 
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14", "3.13t", "3.14t")
+PREBUILT = ("--config-settings", f"cmake.define.MLX_KD_PREBUILT={BUILD}")
 USE = """
 import sys, mlx.core as mx, mlx_kd, mlx_kd.nn
 assert abs(mlx_kd.nn.RMSNorm(64)(mx.ones((2, 64))).sum().item() - 128) < 1e-3
@@ -70,8 +71,7 @@ class Wheel(PackageTest):
 
     def test_editable_install_follows_the_tree(self):
         folder = self.environment_of(sys.executable)
-        self.succeed(folder / "python", "-m", "pip", "install", "-C", f"cmake.define.MLX_KD_PREBUILT={BUILD}",
-                     "-e", SOURCE)
+        self.succeed(folder / "python", "-m", "pip", "install", *PREBUILT, "-e", SOURCE)
         self.check(folder)
         where = self.succeed(folder / "python", "-c", "import mlx_kd.discovery as d; print(d.__file__)").strip()
         self.assertTrue(os.path.samefile(where, SOURCE / "mlx_kd" / "python" / "mlx_kd" / "discovery.py"))
@@ -83,7 +83,7 @@ def add_version(version):
         if not program:
             self.skipTest(f"this machine has no Python {version} that can make an environment")
         folder = self.environment_of(program)
-        self.succeed(folder / "python", "-m", "pip", "install", "-C", f"cmake.define.MLX_KD_PREBUILT={BUILD}", SOURCE)
+        self.succeed(folder / "python", "-m", "pip", "install", *PREBUILT, SOURCE)
         self.check(folder)
 
     setattr(Wheel, f"test_wheel_of_python_{version.replace('.', '_')}_works", test)
