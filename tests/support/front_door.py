@@ -14,6 +14,7 @@ import unittest
 from pathlib import Path
 
 SOURCE = Path(os.environ["MLX_KD_SOURCE_DIR"])
+CMAKE_DIR = os.path.dirname(os.environ["MLX_KD_CMAKE"])
 
 CMAKE = """cmake_minimum_required(VERSION 3.25)
 project(small LANGUAGES CXX)
@@ -59,7 +60,7 @@ def commands_without(*hidden):
     folder = tempfile.mkdtemp(prefix="kd_commands_")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     commands = {}
-    for source in (os.path.dirname(os.environ["MLX_KD_CMAKE"]), "/usr/local/bin", "/usr/bin", "/bin"):
+    for source in (CMAKE_DIR, "/usr/local/bin", "/usr/bin", "/bin"):
         for name in os.listdir(source) if os.path.isdir(source) else ():
             commands.setdefault(name, os.path.join(source, name))
     for name in commands.keys() - set(hidden):
@@ -102,6 +103,9 @@ class FrontDoorTest(unittest.TestCase):
 
     def environment(self, variables):
         env = {key: value for key, value in os.environ.items() if not key.startswith(("KD_", "MLX_KD_"))}
+        path = env["PATH"].split(":")
+        if CMAKE_DIR not in path:  # PyPI's CMake, on a machine that has none: the environment here only claims it
+            env["PATH"] = ":".join([CMAKE_DIR, *path])
         return {**env, **variables}
 
     def start(self, *arguments, script=None, cwd=None, **environment):
