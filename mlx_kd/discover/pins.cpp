@@ -57,18 +57,11 @@ spec::Candidate candidate_of(const packs::Entry& entry, const spec::Op& op) {
     base::misuse("discover", "this program has no " + entry.language.substr(0, 20) +
                                  " kernel of '" + op.name + "' that is called " +
                                  entry.func_name.substr(0, 80) + ": find a new one with kd run");
-  spec::Candidate result;
+  spec::Candidate result = packs::candidate_as_stored(entry);
   result.op_name = op.name;
   result.variant = variant->name;
-  result.language = entry.language;
   result.dtype = spec::parse_dtype(entry.key.dtype);
   result.knobs = knobs_of(entry);
-  result.source = entry.source;
-  result.func_name = entry.func_name;
-  result.inputs_spec = entry.inputs_spec;
-  result.outputs_spec = entry.outputs_spec;
-  result.template_params = entry.knobs;
-  result.launch_params = entry.launch_params;
   return result;
 }
 

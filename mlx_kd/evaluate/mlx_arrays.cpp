@@ -9,17 +9,6 @@
 
 namespace mlx_kd::evaluate {
 
-mx::Dtype mlx_dtype(spec::Dtype dtype) {
-  switch (dtype) {
-    case spec::Dtype::float16:
-      return mx::float16;
-    case spec::Dtype::bfloat16:
-      return mx::bfloat16;
-    default:
-      return mx::float32;
-  }
-}
-
 mx::array to_mlx(const void* data, const spec::Shape& shape, spec::Dtype dtype) {
   const auto bytes = static_cast<size_t>(spec::element_count(shape) * spec::size_of(dtype));
   auto memory = mx::allocator::malloc(bytes);

@@ -5,13 +5,14 @@
 
 #include <cstddef>
 
+#include "mlx_kd/devices/mlx_types.h"
 #include "mlx_kd/spec/op.h"
 
 namespace mlx_kd::evaluate {
 
 namespace mx = mlx::core;
 
-mx::Dtype mlx_dtype(spec::Dtype dtype);
+using devices::mlx_dtype;
 
 // A copy of row-major memory as an array of MLX.
 mx::array to_mlx(const void* data, const spec::Shape& shape, spec::Dtype dtype);

@@ -17,7 +17,9 @@ auto rank_of(const Entry& e) {
                          base::canonical_json(e.target));
 }
 
-spec::Candidate candidate_of(const Entry& entry) {
+}  // namespace
+
+spec::Candidate candidate_as_stored(const Entry& entry) {
   spec::Candidate result;
   result.op_name = entry.key.op_name;
   result.language = entry.language;
@@ -29,8 +31,6 @@ spec::Candidate candidate_of(const Entry& entry) {
   result.launch_params = entry.launch_params;
   return result;
 }
-
-}  // namespace
 
 Entry make_entry(const spec::Candidate& candidate, const Measured& measured,
                  const spec::DeviceId& device, const std::string& mlx_version) {
@@ -56,11 +56,11 @@ Entry make_entry(const spec::Candidate& candidate, const Measured& measured,
 }
 
 std::string candidate_id_of(const Entry& entry) {
-  return candidate_of(entry).id();
+  return candidate_as_stored(entry).id();
 }
 
 std::string source_hash_of(const Entry& entry) {
-  return candidate_of(entry).source_hash();
+  return candidate_as_stored(entry).source_hash();
 }
 
 bool same_pin(const Entry& a, const Entry& b) {

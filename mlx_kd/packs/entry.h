@@ -55,6 +55,10 @@ struct Measured {
   base::Json proof = base::Json::object();
 };
 
+// What the entry says of its candidate. Its variant, element type and knobs with their roles are
+// not in a pack: who needs them fills them in.
+spec::Candidate candidate_as_stored(const Entry& entry);
+
 // The entry of a winner. A Metal candidate's source is in body form.
 Entry make_entry(const spec::Candidate& candidate, const Measured& measured,
                  const spec::DeviceId& device, const std::string& mlx_version);

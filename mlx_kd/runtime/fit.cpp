@@ -123,17 +123,9 @@ bool is_identifier(const std::string& name) {
 }
 
 spec::Candidate candidate_of(const packs::Entry& entry, spec::Dtype dtype) {
-  spec::Candidate candidate;
-  candidate.op_name = entry.key.op_name;
-  candidate.language = entry.language;
+  spec::Candidate candidate = packs::candidate_as_stored(entry);
   candidate.dtype = dtype;
   if (entry.language != "metal") candidate.knobs = setting_of(entry);
-  candidate.source = entry.source;
-  candidate.func_name = entry.func_name;
-  candidate.inputs_spec = entry.inputs_spec;
-  candidate.outputs_spec = entry.outputs_spec;
-  candidate.template_params = entry.knobs;
-  candidate.launch_params = entry.launch_params;
   return candidate;
 }
 
