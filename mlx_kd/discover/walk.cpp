@@ -77,21 +77,23 @@ void Walk::replay_strays() {
     take(parts_.points->find(parts_.space->point(record.candidate)), std::move(record));
 }
 
-// What the last candidate was timed against; in a log that does not say, the best.
-const archive::Record& Walk::reference() const {
-  for (auto last = records_.rbegin(); last != records_.rend(); ++last) {
-    const std::string id = last->notes.value("timed_against", "");
-    if (id.empty()) continue;
-    for (const auto& record : records_)
-      if (record.candidate_id == id && is_benchmarked(record)) return record;
-  }
-  return records_[*incumbent_];
+// Where log ratios are 0.
+const archive::Record& Walk::anchor() const {
+  return *std::find_if(records_.begin(), records_.end(), is_benchmarked);
+}
+
+// What the next candidate would have been timed against; in a log that does not say, the best.
+const archive::Record& Walk::partner() const {
+  const auto last = std::find_if(records_.rbegin(), records_.rend(), [](const auto& record) {
+    return record.notes.value("incumbent", false);
+  });
+  return last != records_.rend() ? *last : records_[*incumbent_];
 }
 
 void Walk::adopt_incumbent() {
   if (adopted_ || !incumbent_) return;
   adopted_ = true;
-  parts_.evaluator->adopt(reference().candidate, log_ratios_of(reference()));
+  parts_.evaluator->adopt(anchor().candidate, partner().candidate, log_ratios_of(partner()));
 }
 
 void Walk::evaluate(const std::vector<size_t>& fresh) {
@@ -124,6 +126,7 @@ archive::Record Walk::make_record(const spec::Candidate& candidate, size_t point
   record.features = search::feature_vector(*parts_.features, point);
   record.verdict = verdict;
   if (!verdict.timed_against.empty()) record.notes["timed_against"] = verdict.timed_against;
+  if (verdict.is_incumbent) record.notes["incumbent"] = true;
   if (expected_gain_) record.notes["expected_gain"] = *expected_gain_;
   return record;
 }

@@ -54,7 +54,8 @@ class Walk {
   void take(size_t point, archive::Record record);
   archive::Record make_record(const spec::Candidate& candidate, size_t point,
                               const spec::Verdict& verdict) const;
-  const archive::Record& reference() const;
+  const archive::Record& anchor() const;
+  const archive::Record& partner() const;
   void adopt_incumbent();
 
   Parts parts_;

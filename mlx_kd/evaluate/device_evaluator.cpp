@@ -64,6 +64,10 @@ void add_times(const base::Json& times, spec::Metrics& metrics) {
 
 }  // namespace
 
+double DeviceEvaluator::Partner::objective() const {
+  return mean(log_ratios);
+}
+
 DeviceEvaluator::DeviceEvaluator(const Task& task, const EvaluateOptions& options)
     : task_(task),
       options_(options),
@@ -86,9 +90,14 @@ void DeviceEvaluator::prepare_while_compiling(const std::vector<spec::Candidate>
   auto compiled = std::async(std::launch::async, [&] { return compile(batch); });
   host_.prepare();
   artifacts = compiled.get();
-  if (incumbent_ && !incumbent_->what.artifact.ok)
-    incumbent_->what.artifact = compile({incumbent_->what.candidate}).front();
+  compile_if_adopted(anchor_);
+  compile_if_adopted(incumbent_);
   if (!options_.prove_only) host_.measure();
+}
+
+void DeviceEvaluator::compile_if_adopted(std::optional<Partner>& partner) {
+  if (partner && !partner->what.artifact.ok)
+    partner->what.artifact = compile({partner->what.candidate}).front();
 }
 
 void DeviceEvaluator::evaluate(const std::vector<spec::Candidate>& batch,
@@ -101,7 +110,7 @@ void DeviceEvaluator::evaluate(const std::vector<spec::Candidate>& batch,
     const Compiled what{batch[i], artifacts[i]};
     const spec::Verdict verdict = judge(what);
     if (host_.interrupted()) return;
-    keep_best(what, verdict);
+    keep_if_best(what, verdict);
     done(i, verdict);
   }
 }
@@ -115,9 +124,8 @@ spec::Verdict DeviceEvaluator::judge(const Compiled& what) {
     verdict.reason = what.artifact.error;
     return verdict;
   }
-  confirmed_ = false;
   if (prove(what, verdict) && !options_.prove_only) {
-    time(what, 0, verdict);
+    time(what, incumbent_ ? &*incumbent_ : nullptr, 0, verdict);
     confirm(what, verdict);
   }
   if (verdict.status == spec::Status::benchmarked) {
@@ -158,54 +166,61 @@ bool DeviceEvaluator::prove(const Compiled& what, spec::Verdict& verdict) {
 }
 
 // What seemed faster is timed again, with as many pairs as it takes to know, and what the search
-// sees is the second sample: the first was looked at because it was low.
+// sees is the second sample: the first was looked at because it was low. What then leads is timed
+// against the anchor. Log ratios over a chain of incumbents would add up what they owe to the state
+// of the machine: kernels of few and of many threads take turns in winning as cores come and go.
 void DeviceEvaluator::confirm(const Compiled& what, spec::Verdict& verdict) {
-  if (verdict.status != spec::Status::benchmarked || !incumbent_) return;
+  if (verdict.status != spec::Status::benchmarked) return;
+  verdict.is_incumbent = !incumbent_;
+  if (!incumbent_) return;
   spec::summarise(verdict);
-  if (verdict.objective > incumbent_->objective + std::log(protocol_.confirm_factor)) return;
-  const base::Json reply = time(what, protocol_.confirm_pairs, verdict);
-  confirmed_ = reply.value("wins", 0) >= protocol_.confirm_wins;
+  if (verdict.objective > incumbent_->objective() + std::log(protocol_.confirm_factor)) return;
+  const base::Json reply = time(what, &*incumbent_, protocol_.confirm_pairs, verdict);
+  if (reply.value("wins", 0) < protocol_.confirm_wins) return;
+  if (incumbent_->what.candidate.id() != anchor_->what.candidate.id())
+    time(what, &*anchor_, protocol_.confirm_pairs, verdict);
+  verdict.is_incumbent = verdict.status == spec::Status::benchmarked;
 }
 
 // The worker's reply; empty where it did not measure.
-base::Json DeviceEvaluator::time(const Compiled& what, int pairs, spec::Verdict& verdict) {
+base::Json DeviceEvaluator::time(const Compiled& what, const Partner* other, int pairs,
+                                 spec::Verdict& verdict) {
   const int64_t start = base::steady_ns();
   base::Json request = request_for("time", what.candidate, what.artifact);
   request["pairs"] = pairs > 0 ? base::Json(pairs) : base::Json();
   request["incumbent"] =
-      incumbent_ ? request_for("", incumbent_->what.candidate, incumbent_->what.artifact)
-                 : base::Json();
+      other ? request_for("", other->what.candidate, other->what.artifact) : base::Json();
   const auto answer = host_.ask(request, options_.time_limit_s);
   const double took = base::seconds_since(start);
   time_s_ += took;
   verdict.seconds["time"] = verdict.seconds.value("time", 0.0) + took;
-  if (incumbent_) verdict.timed_against = incumbent_->what.candidate.id();
+  if (other) verdict.timed_against = other->what.candidate.id();
   take(answer, "timing", options_.time_limit_s, verdict);
   if (answer.kind != Kind::reply || !answer.reply.contains("sizes")) return base::Json::object();
   for (size_t i = 0; i < verdict.sizes.size(); ++i) {
     spec::Metrics& metrics = verdict.sizes[i].metrics;
     add_times(answer.reply["sizes"][i], metrics);
-    if (incumbent_) metrics.log_ratio += incumbent_->log_ratios[i];
+    if (other) metrics.log_ratio += other->log_ratios[i];
   }
   return answer.reply;
 }
 
-void DeviceEvaluator::keep_best(const Compiled& what, const spec::Verdict& verdict) {
-  if (verdict.status != spec::Status::benchmarked || options_.prove_only) return;
-  if (incumbent_ && !confirmed_) return;
+void DeviceEvaluator::keep_if_best(const Compiled& what, const spec::Verdict& verdict) {
+  if (!verdict.is_incumbent) return;
   std::vector<double> log_ratios;
   for (const auto& size : verdict.sizes) log_ratios.push_back(size.metrics.log_ratio);
-  incumbent_ = Incumbent{what, log_ratios, verdict.objective};
+  incumbent_ = Partner{what, log_ratios};
+  if (!anchor_) anchor_ = incumbent_;
 }
 
-void DeviceEvaluator::adopt(const spec::Candidate& incumbent,
+void DeviceEvaluator::adopt(const spec::Candidate& anchor, const spec::Candidate& incumbent,
                             const std::vector<double>& log_ratios) {
   if (log_ratios.size() != task_.sizes.size())
     base::misuse("evaluate", "the run to go on with recorded " + std::to_string(log_ratios.size()) +
                                  " sizes and this one has " + std::to_string(task_.sizes.size()) +
                                  ": start a new run");
-  const Compiled not_yet{incumbent, devices::Artifact()};
-  incumbent_ = Incumbent{not_yet, log_ratios, mean(log_ratios)};
+  anchor_ = Partner{{anchor, devices::Artifact()}, std::vector<double>(log_ratios.size(), 0.0)};
+  incumbent_ = Partner{{incumbent, devices::Artifact()}, log_ratios};
 }
 
 base::Json DeviceEvaluator::protocol() const {

@@ -14,7 +14,8 @@ class DeviceEvaluator : public Evaluator {
 
   void evaluate(const std::vector<spec::Candidate>& batch,
                 const std::function<void(size_t, const spec::Verdict&)>& done) override;
-  void adopt(const spec::Candidate& incumbent, const std::vector<double>& log_ratios) override;
+  void adopt(const spec::Candidate& anchor, const spec::Candidate& incumbent,
+             const std::vector<double>& log_ratios) override;
   std::vector<Claim> claims(const std::vector<std::vector<spec::Candidate>>& finalists) override;
   std::vector<AaResult> aa() override;
   base::Json protocol() const override;
@@ -28,21 +29,24 @@ class DeviceEvaluator : public Evaluator {
     spec::Candidate candidate;
     devices::Artifact artifact;
   };
-  struct Incumbent {
+  // What others are timed against.
+  struct Partner {
     Compiled what;
-    std::vector<double> log_ratios;  // of each size
-    double objective;
+    std::vector<double> log_ratios;  // of each size, over the anchor
+
+    double objective() const;
   };
   std::vector<devices::Artifact> compile(const std::vector<spec::Candidate>& batch);
   void prepare_while_compiling(const std::vector<spec::Candidate>& batch,
                                std::vector<devices::Artifact>& artifacts);
   spec::Verdict judge(const Compiled& what);
   bool prove(const Compiled& what, spec::Verdict& verdict);
-  base::Json time(const Compiled& what, int pairs, spec::Verdict& verdict);
+  base::Json time(const Compiled& what, const Partner* other, int pairs, spec::Verdict& verdict);
   void confirm(const Compiled& what, spec::Verdict& verdict);
   bool take(const WorkerClient::Answer& answer, const std::string& doing, double limit_s,
             spec::Verdict& verdict);
-  void keep_best(const Compiled& what, const spec::Verdict& verdict);
+  void keep_if_best(const Compiled& what, const spec::Verdict& verdict);
+  void compile_if_adopted(std::optional<Partner>& partner);
   Claim claim(size_t size, const Compiled& what, const Compiled* leader);
   std::vector<Claim> claims_of_size(size_t size, const std::vector<spec::Candidate>& finalists);
 
@@ -52,8 +56,7 @@ class DeviceEvaluator : public Evaluator {
   Protocol protocol_;
   Setup setup_;
   WorkerHost host_;
-  std::optional<Incumbent> incumbent_;
-  bool confirmed_ = false;  // the candidate being judged is faster than the incumbent beyond doubt
+  std::optional<Partner> anchor_, incumbent_;
   double compile_s_ = 0, prove_s_ = 0, time_s_ = 0, claims_s_ = 0;
 };
 

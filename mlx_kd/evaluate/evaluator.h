@@ -56,15 +56,17 @@ class Evaluator {
   virtual ~Evaluator() = default;
 
   // Evaluates a batch; `done` is called once a candidate, in order, as soon as its verdict is
-  // known. The first candidate benchmarked in the evaluator's life defines log_ratio = 0 and is the
-  // incumbent that later ones are timed against, until one is faster beyond doubt: that one's
-  // log_ratio comes from a fresh sample, so that luck does not add up from incumbent to incumbent.
+  // known. The first candidate benchmarked in the evaluator's life is the anchor: it defines
+  // log_ratio = 0 and is the incumbent that later ones are timed against, until one is faster
+  // beyond doubt. That one's log_ratio comes from a fresh sample against the anchor, so that
+  // neither luck nor a change of the machine adds up from incumbent to incumbent.
   // Returns early (fewer calls of done) after interrupt().
   virtual void evaluate(const std::vector<spec::Candidate>& batch,
                         const std::function<void(size_t, const spec::Verdict&)>& done) = 0;
 
-  // A resumed run: the incumbent and its log_ratio a size, as recorded.
-  virtual void adopt(const spec::Candidate& incumbent, const std::vector<double>& log_ratios) = 0;
+  // A resumed run: the anchor, the incumbent and its log_ratio a size, as recorded.
+  virtual void adopt(const spec::Candidate& anchor, const spec::Candidate& incumbent,
+                     const std::vector<double>& log_ratios) = 0;
 
   // Fresh worker, fixed sample. finalists[i] are the candidates to try for sizes[i], best first.
   // One claim a finalist and size.

@@ -101,7 +101,8 @@ void NullEvaluator::add_times(const spec::Candidate& candidate, spec::Verdict& v
   spec::summarise(verdict);
 }
 
-void NullEvaluator::adopt(const spec::Candidate& incumbent, const std::vector<double>& log_ratios) {
+void NullEvaluator::adopt(const spec::Candidate& /*anchor*/, const spec::Candidate& incumbent,
+                          const std::vector<double>& log_ratios) {
   origin_.emplace();
   for (size_t i = 0; i < task_.sizes.size(); ++i)
     origin_->push_back(std::log(times(incumbent, task_.sizes[i]).kernel_us) - log_ratios.at(i));

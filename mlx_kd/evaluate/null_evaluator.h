@@ -18,7 +18,8 @@ class NullEvaluator : public Evaluator {
 
   void evaluate(const std::vector<spec::Candidate>& batch,
                 const std::function<void(size_t, const spec::Verdict&)>& done) override;
-  void adopt(const spec::Candidate& incumbent, const std::vector<double>& log_ratios) override;
+  void adopt(const spec::Candidate& anchor, const spec::Candidate& incumbent,
+             const std::vector<double>& log_ratios) override;
   std::vector<Claim> claims(const std::vector<std::vector<spec::Candidate>>& finalists) override;
   std::vector<AaResult> aa() override;
   base::Json protocol() const override;

@@ -19,13 +19,21 @@ base::Json proof_json(const Protocol& p) {
 }
 
 base::Json kernel_json(const Protocol& p) {
-  base::Json json = {{"sample_us", p.sample_us},           {"warmup", p.warmup},
-                     {"reject_pairs", p.reject_pairs},     {"reject_factor", p.reject_factor},
-                     {"base_pairs", p.base_pairs},         {"late_factor", p.late_factor},
-                     {"better_pairs", p.better_pairs},     {"confirm_factor", p.confirm_factor},
-                     {"confirm_pairs", p.confirm_pairs},   {"confirm_wins", p.confirm_wins},
-                     {"roofline_share", p.roofline_share}, {"max_cold_sets", p.max_cold_sets},
-                     {"max_warm_sets", p.max_warm_sets},   {"warm", "bytes of a call <= L2 / 2"}};
+  base::Json json = {{"sample_us", p.sample_us},
+                     {"warmup", p.warmup},
+                     {"reject_pairs", p.reject_pairs},
+                     {"reject_factor", p.reject_factor},
+                     {"base_pairs", p.base_pairs},
+                     {"late_factor", p.late_factor},
+                     {"better_pairs", p.better_pairs},
+                     {"confirm_factor", p.confirm_factor},
+                     {"confirm_pairs", p.confirm_pairs},
+                     {"confirm_wins", p.confirm_wins},
+                     {"roofline_share", p.roofline_share},
+                     {"max_cold_sets", p.max_cold_sets},
+                     {"max_warm_sets", p.max_warm_sets},
+                     {"warm", "bytes of a call <= L2 / 2"},
+                     {"new_incumbent", "timed against the first candidate"}};
   if (!p.device_clock) return json;
   json["clock"] = "the device's, at both ends of a graph of the calls";
   json["cold"] = "twice the L2 is written before a sample";

@@ -6,11 +6,15 @@
 namespace mlx_kd::runtime {
 namespace {
 
-// A copy of the table that is never destroyed.
+// Copies of the tables that are never destroyed.
+const std::vector<spec::Op>& lasting_ops() {
+  static const auto* const ops = new std::vector<spec::Op>(kernels::all_ops());
+  return *ops;
+}
+
 std::vector<Operator>* make_operators() {
-  const auto* ops = new std::vector<spec::Op>(kernels::all_ops());
   auto* operators = new std::vector<Operator>;
-  for (const spec::Op& op : *ops)
+  for (const spec::Op& op : lasting_ops())
     operators->push_back(
         {&op, static_cast<uint16_t>(operators->size()), Signature(op), form_of(op)});
   return operators;

@@ -65,6 +65,7 @@ struct Verdict {
   // What the search minimises: mean over sizes of log_ratio. NaN unless benchmarked.
   double objective = kUnmeasured;
   std::string timed_against;  // id of the candidate that shared its pairs; empty: it was the first
+  bool is_incumbent = false;  // from here on others are timed against it
   // Where the wall time of this evaluation went, in s: {"compile": .., "prove": .., "time": ..}.
   base::Json seconds = base::Json::object();
 };

@@ -44,17 +44,51 @@ TEST(Evaluator, ASleepingKernelIsSlowAndNotWrong) {
 }
 
 TEST(Evaluator, AFasterCandidateIsWhatLaterOnesAreTimedAgainst) {
-  const auto sleeper =
+  const auto slow =
       rmsnorm_candidate(rmsnorm_source("usleep(1000);", "", "extern \"C\" int usleep(unsigned);"));
   const auto honest = rmsnorm_candidate(rmsnorm_source(""));
   const auto other = rmsnorm_candidate(rmsnorm_source("", "", "// the same again\n"));
   const auto evaluator = rmsnorm_evaluator();
-  const auto found = verdicts(*evaluator, {sleeper, honest, other});
+  const auto found = verdicts(*evaluator, {slow, honest, other});
   ASSERT_EQ(found.size(), 3u);
   EXPECT_EQ(found[0].timed_against, "");
-  EXPECT_EQ(found[1].timed_against, sleeper.id());
+  EXPECT_EQ(found[1].timed_against, slow.id());
   EXPECT_EQ(found[2].timed_against, honest.id());
   EXPECT_LT(found[2].objective, -1);
+  EXPECT_TRUE(found[0].is_incumbent);
+  EXPECT_TRUE(found[1].is_incumbent);
+  EXPECT_FALSE(found[2].is_incumbent);
+}
+
+spec::Candidate sleeper(int us) {
+  return rmsnorm_candidate(rmsnorm_source("usleep(" + std::to_string(us) + ");", "",
+                                          "extern \"C\" int usleep(unsigned);"));
+}
+
+// So that what incumbents owe to the state of the machine does not add up.
+TEST(Evaluator, TheLogRatioOfANewIncumbentIsOverTheFirstCandidate) {
+  const auto first = sleeper(4000);
+  const auto evaluator = rmsnorm_evaluator();
+  const auto found = verdicts(*evaluator, {first, sleeper(2000), sleeper(500), sleeper(3000)});
+  ASSERT_EQ(found.size(), 4u);
+  EXPECT_EQ(found[1].timed_against, first.id());
+  EXPECT_EQ(found[2].timed_against, first.id());
+  EXPECT_TRUE(found[2].is_incumbent);
+  EXPECT_EQ(found[3].timed_against, sleeper(500).id());
+  EXPECT_LT(found[2].objective, found[1].objective);
+}
+
+// A resumed run that takes up an incumbent of another state of the machine, in which the candidate
+// would have seemed faster by far.
+TEST(Evaluator, AWrongLogRatioOfAnIncumbentIsNotHandedOn) {
+  const auto first = sleeper(2000);
+  const auto evaluator = rmsnorm_evaluator();
+  evaluator->adopt(first, sleeper(4000), {-9, -9});
+  const auto found = verdicts(*evaluator, {sleeper(1000)});
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].timed_against, first.id());
+  EXPECT_LT(found[0].objective, -0.2);
+  EXPECT_GT(found[0].objective, -3);
 }
 
 TEST(Evaluator, ManyEqualCandidatesDoNotMoveWhatIsTimedAgainst) {
@@ -89,11 +123,12 @@ TEST(Evaluator, AnAdoptedIncumbentKeepsItsRecord) {
   const auto evaluator = rmsnorm_evaluator();
   const std::string sleeps =
       rmsnorm_source("usleep(3000);", "", "extern \"C\" int usleep(unsigned);");
-  evaluator->adopt(rmsnorm_candidate(rmsnorm_source("")), {-0.5, -0.7});
+  const auto honest = rmsnorm_candidate(rmsnorm_source(""));
+  evaluator->adopt(honest, honest, {-0.5, -0.7});
   const auto found = verdicts(*evaluator, {rmsnorm_candidate(sleeps)});
   ASSERT_EQ(found.size(), 1u);
   EXPECT_GT(found[0].objective, 0);
-  EXPECT_THROW(evaluator->adopt(rmsnorm_candidate(""), {0}), base::Error);
+  EXPECT_THROW(evaluator->adopt(honest, honest, {0}), base::Error);
 }
 
 TEST(Evaluator, ClaimsCompareWithMlxAndSayWhyNot) {

@@ -37,7 +37,7 @@ TEST(NullEvaluator, AnAdoptedIncumbentGoesOnWhereTheRunStopped) {
     if (whole[i].status != spec::Status::benchmarked) continue;
     std::vector<double> log_ratios;
     for (const auto& size : whole[i].sizes) log_ratios.push_back(size.metrics.log_ratio);
-    resumed->adopt(batch[i], log_ratios);
+    resumed->adopt(batch[0], batch[i], log_ratios);
   }
   const auto rest = verdicts(*resumed, batch);
   for (size_t i = 0; i < batch.size(); ++i) {
