@@ -1,5 +1,7 @@
 #include "mlx_kd/devices/device.h"
 
+#include <algorithm>
+
 #include "mlx/transforms.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/kinds.h"
@@ -11,6 +13,13 @@ namespace mx = mlx::core;
 namespace {
 
 using Arrays = std::vector<mx::array>;
+
+// Whether a transformation may go through the call. Where none can, MLX's custom_function is but
+// two nodes of the graph more for each output.
+bool is_traced(const Arrays& inputs) {
+  return std::any_of(inputs.begin(), inputs.end(),
+                     [](const mx::array& input) { return input.is_tracer(); });
+}
 
 Arrays jvp_of(const MlxForm& form, const std::vector<double>& params, const mx::Stream& stream,
               const Arrays& primals, const Arrays& tangents, const std::vector<int>& argnums) {
@@ -34,7 +43,7 @@ Arrays Program::graft(const Arrays& inputs, const std::vector<mx::Shape>& output
     for (const mx::Shape& shape : output_shapes) shapes.emplace_back(shape.begin(), shape.end());
     return this->call(in, shapes, output_dtype, call);
   };
-  if (!graft.form) return run(inputs);
+  if (!graft.form || !is_traced(inputs)) return run(inputs);
   const auto form = [form = graft.form, params = call.params, stream = graft.stream](
                         const Arrays& in) { return (*form)(in, params, stream); };
   const auto vjp = [form](const Arrays& primals, const Arrays& cotangents, const Arrays&) {

@@ -66,8 +66,8 @@ class Program {
                                              spec::Dtype output_dtype, const Call& call) const = 0;
 
   // call() on a stream of the device that the caller names, with the transformations of MLX's form.
-  // Unless a device overrides it: call() inside MLX's custom_function, on the thread's default
-  // stream; empty where that is not graft.stream.
+  // Unless a device overrides it: call(), inside MLX's custom_function where an input is traced, on
+  // the thread's default stream; empty where that is not graft.stream.
   virtual std::vector<mlx::core::array> graft(const std::vector<mlx::core::array>& inputs,
                                               const std::vector<mlx::core::Shape>& output_shapes,
                                               spec::Dtype output_dtype, const Call& call,

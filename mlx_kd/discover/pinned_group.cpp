@@ -8,18 +8,29 @@
 namespace mlx_kd::discover {
 namespace {
 
-// The size of a key, if it is one that the op makes.
-spec::Dims size_of(const packs::Entry& entry, const spec::Op& op) {
-  const spec::Dims& signature = entry.key.shape_signature;
-  spec::Dims own;
-  for (const std::string& name : op.dim_names) {
-    if (!signature.has(name)) base::misuse("discover", "its shape_signature has no '" + name + "'");
-    own.set(name, signature.at(name));
-  }
-  const spec::Dims complete = shapes::checked_size(op, own);
-  if (!(complete == signature))
-    base::misuse("discover", "its shape_signature is not one of '" + op.name + "'");
-  return complete;
+// The id of the candidate that a fresh entry was made from: a body has one of its own.
+std::string found_as(const packs::Entry& entry) {
+  const auto id = entry.other.find("found_as");
+  return id != entry.other.end() ? id->get<std::string>() : entry.candidate_id;
+}
+
+// What this program does not know stays.
+void keep_other(const packs::Entry& before, packs::Entry& now) {
+  base::Json other = before.other;
+  const auto id = now.other.find("found_as");
+  if (id != now.other.end()) other["found_as"] = *id;
+  now.other = std::move(other);
+}
+
+// A body holds the model's numbers, and is made anew with those that are timed.
+void check_numbers(const packs::Entry& entry, const spec::Op& op) {
+  if (entry.language != "metal") return;
+  for (const auto& input : op.runtime_inputs)
+    if (entry.runtime_inputs.value(input.name, base::Json(input.default_value)) !=
+        base::Json(input.default_value))
+      base::misuse("discover", "its " + input.name + " is not " +
+                                   base::Json(input.default_value).dump() +
+                                   ", with which kernels are timed");
 }
 
 spec::Dims with_rows(const spec::Op& op, const spec::Dims& size, int64_t rows) {
@@ -37,6 +48,7 @@ PinnedGroup::PinnedGroup(const spec::Op& op, std::shared_ptr<const devices::Devi
 
 void PinnedGroup::add(const packs::Entry& entry, size_t index) {
   const spec::Dims size = size_of(entry, *op_);
+  check_numbers(entry, *op_);
   const Member member{entry, candidate_of(entry, *op_)};
   if (entry.rows_range)
     for (int64_t rows : entry.rows_range->sampled) with_rows(*op_, size, rows);
@@ -116,8 +128,8 @@ void PinnedGroup::take(const evaluate::Evaluator& evaluator) {
       if (range.size == s) entries_.back().rows_range = range.rows;
     for (const auto& [index, member] : members_)
       if (member.entry.key.shape_signature == sizes_[s] &&
-          member.candidate.id() == entries_.back().candidate_id)
-        entries_.back().other = member.entry.other;
+          member.candidate.id() == found_as(entries_.back()))
+        keep_other(member.entry, entries_.back());
   }
 }
 
@@ -134,7 +146,7 @@ Revalidated PinnedGroup::outcome(size_t index) const {
     }
   for (const auto& entry : entries_)
     if (entry.key.shape_signature == size) {
-      result.kind = entry.candidate_id == id ? Kind::proved : Kind::replaced;
+      result.kind = found_as(entry) == id ? Kind::proved : Kind::replaced;
       if (result.kind == Kind::replaced) result.why = entry.candidate_id + " serves this size";
     }
   return result;

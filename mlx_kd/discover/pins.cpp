@@ -5,6 +5,7 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/evaluate/cases.h"
 #include "mlx_kd/kernels/metal_form.h"
+#include "mlx_kd/shapes/sizes.h"
 
 namespace mlx_kd::discover {
 namespace {
@@ -23,6 +24,33 @@ spec::Setting knobs_of(const packs::Entry& entry) {
       base::misuse("discover", "its knob '" + name.substr(0, 40) +
                                    "' has a name that no knob has: the entry is damaged");
   return knobs;
+}
+
+// The model's numbers that a body holds.
+std::vector<double> numbers_of(const packs::Entry& entry, const spec::Op& op) {
+  std::vector<double> result = evaluate::default_params(op);
+  for (size_t i = 0; i < result.size(); ++i) {
+    const auto given = entry.runtime_inputs.find(op.runtime_inputs[i].name);
+    if (given != entry.runtime_inputs.end() && given->is_number()) result[i] = *given;
+  }
+  return result;
+}
+
+// A body does not name its kernel: it is the one that this program makes the same body of.
+spec::Candidate metal_candidate_of(const packs::Entry& entry, const spec::Op& op) {
+  const spec::Setting knobs = knobs_of(entry);
+  const spec::Dims& dims = entry.key.shape_signature;
+  const spec::Dtype dtype = spec::parse_dtype(entry.key.dtype);
+  for (const spec::Variant& variant : op.variants) {
+    if (variant.language != "metal") continue;
+    const spec::Space space = variant.space(dtype, {});
+    if (!spec::is_valid(space, knobs)) continue;
+    const auto candidate = spec::make_candidate(op, variant, dtype, knobs, space, dims);
+    const auto body = kernels::body_form(op, candidate, dims, numbers_of(entry, op));
+    if (body && body->source == entry.source) return candidate;
+  }
+  base::misuse("discover", "its text is none that this program makes of its Metal kernels of '" +
+                               op.name + "': find a new one with kd run");
 }
 
 }  // namespace
@@ -48,7 +76,21 @@ std::optional<packs::Entry> pin_of(const Measuring& where, const spec::Candidate
   return entry;
 }
 
+spec::Dims size_of(const packs::Entry& entry, const spec::Op& op) {
+  const spec::Dims& signature = entry.key.shape_signature;
+  spec::Dims own;
+  for (const std::string& name : op.dim_names) {
+    if (!signature.has(name)) base::misuse("discover", "its shape_signature has no '" + name + "'");
+    own.set(name, signature.at(name));
+  }
+  const spec::Dims complete = shapes::checked_size(op, own);
+  if (!(complete == signature))
+    base::misuse("discover", "its shape_signature is not one of '" + op.name + "'");
+  return complete;
+}
+
 spec::Candidate candidate_of(const packs::Entry& entry, const spec::Op& op) {
+  if (entry.language == "metal") return metal_candidate_of(entry, op);
   const base::Json kind = entry.launch_params.value("launch_kind", base::Json());
   const auto variant = std::find_if(op.variants.begin(), op.variants.end(), [&](const auto& v) {
     return v.language == entry.language && v.func_name == entry.func_name && kind == v.launch_kind;

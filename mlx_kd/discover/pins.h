@@ -21,8 +21,12 @@ struct Measuring {
 std::optional<packs::Entry> pin_of(const Measuring& where, const spec::Candidate& candidate,
                                    const evaluate::Claim& claim);
 
-// The candidate that an entry was made from, for the op as it is now. Misuse (room discover) if the
-// op has no such kernel any more, or the entry is damaged.
+// The size of an entry's key. Misuse (room discover) if it is none that the op makes.
+spec::Dims size_of(const packs::Entry& entry, const spec::Op& op);
+
+// The candidate that an entry was made from, for the op as it is now; of a Metal entry, whose size
+// must be one of the op's, the whole file. Misuse (room discover) if the op has no such kernel any
+// more, or the entry is damaged.
 spec::Candidate candidate_of(const packs::Entry& entry, const spec::Op& op);
 
 }  // namespace mlx_kd::discover

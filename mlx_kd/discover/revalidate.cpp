@@ -5,6 +5,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
+#include "mlx_kd/discover/executor_proofs.h"
 #include "mlx_kd/discover/pinned_group.h"
 #include "mlx_kd/kernels/table.h"
 #include "mlx_kd/packs/merge.h"
@@ -76,13 +77,17 @@ bool is_of(const packs::Entry& entry, const spec::DeviceId& device) {
          base::canonical_json(entry.target) == base::canonical_json(device.target);
 }
 
-Groups sort_in(const packs::Pack& pack, Revalidation& result) {
+Groups sort_in(const packs::Pack& pack, ExecutorProofs& proofs, Revalidation& result) {
   Devices devices;
   Groups groups;
   for (size_t i = 0; i < pack.entries.size(); ++i) {
-    result.entries.push_back({Kind::kept, pack.entries[i], {}, ""});
+    const packs::Entry& entry = pack.entries[i];
+    result.entries.push_back({Kind::kept, entry, {}, ""});
     try {
-      sort_in(pack.entries[i], i, devices, groups);
+      if (entry.language == "metal" && !devices.find("metal"))
+        proofs.add(entry, i);
+      else
+        sort_in(entry, i, devices, groups);
     } catch (const base::Error& error) {
       result.entries[i].why = reason_of(error);
     }
@@ -99,6 +104,21 @@ bool measure(PinnedGroup& group, uint64_t seed, Listener& listener, Interrupt& i
   if (error.exit_code() != 2) throw;
   for (size_t index : group.members()) result.entries[index].why = reason_of(error);
   return false;
+}
+
+// A kernel that is wrong on the executor is wrong; one that is right there keeps its times.
+void prove_on_executor(const ExecutorProofs& proofs, uint64_t seed, Listener& listener,
+                       Interrupt& interrupt, std::vector<bool>& stays, Revalidation& result) {
+  for (const auto& [index, verdict] : proofs.run(seed, listener, interrupt)) {
+    Revalidated& entry = result.entries[index];
+    entry.now = verdict.metrics;
+    stays[index] = verdict.status != spec::Status::wrong;
+    if (!stays[index]) entry.kind = Kind::dropped;
+    entry.why = verdict.status == spec::Status::benchmarked
+                    ? "proved on simt and checked for races; no device here times Metal kernels"
+                    : verdict.reason;
+  }
+  result.interrupted = interrupt.raised();
 }
 
 // What the new pack holds: what was measured, and of the old one what that does not take over.
@@ -139,7 +159,8 @@ Revalidation revalidate(const packs::Pack& pack, uint64_t seed, Listener& listen
                         Interrupt& interrupt) {
   check(pack);
   Revalidation result;
-  Groups groups = sort_in(pack, result);
+  ExecutorProofs proofs;
+  Groups groups = sort_in(pack, proofs, result);
   packs::Pack measured;
   std::vector<bool> stays(pack.entries.size(), true);
   for (auto& [key, group] : groups) {
@@ -156,7 +177,8 @@ Revalidation revalidate(const packs::Pack& pack, uint64_t seed, Listener& listen
                            ? group.runtime()
                            : packs::mixed_runtime(measured.runtime, group.runtime());
   }
-  result.pack = pack_of(pack, measured, stays);
+  prove_on_executor(proofs, seed, listener, interrupt, stays, result);
+  if (!result.interrupted) result.pack = pack_of(pack, measured, stays);
   return result;
 }
 

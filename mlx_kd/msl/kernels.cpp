@@ -152,8 +152,8 @@ std::string entry_text(const Unit&, const Function& function, const std::string&
       text += "  void* const kd_buffer_" + index + " = kd_buffers[" + index + "];\n";
   }
   return text +
-         "  KD_FOR_EACH_THREAD(kd_g) {\n    const kd_Place kd_place(kd_copy, kd_x0 + kd_x, kd_x, "
-         "kd_y, kd_z);\n"
+         "  KD_THREADS(kd_g, metal::kd_constant<0u>{});\n  KD_FOR_EACH {\n    const kd_Place "
+         "kd_place(kd_copy, kd_x0 + kd_x, kd_x, kd_y, kd_z);\n"
          "    (void)kd_place;\n    " +
          call_text(function, arguments, kernel, true) + "\n  }\n}\n";
 }

@@ -25,11 +25,25 @@ class SplitWriter {
     for (const Parameter& one : function_.parameters) text += bind(one);
     for (const Range& one : split_.shared) text += text_of(one);
     for (size_t i = 0; i < split_.kept.size(); ++i) text += store_of(i);
+    text +=
+        "  const auto kd_loops = [&](auto kd_size) KD_INLINED {\n  KD_THREADS(kd_g, kd_size);\n";
     for (size_t i = 0; i < split_.stretches.size(); ++i) text += loop(i);
-    return text + "}\n";
+    return text + "  };\n" + calls() + "}\n";
   }
 
  private:
+  // The loops for a group as wide as the threadgroup's arrays, whose bounds are constants, and for
+  // any other.
+  std::string calls() const {
+    std::string types;
+    for (const std::string& name : split_.variables)
+      types += (types.empty() ? "kd_" : ", kd_") + name + "_type";
+    return "  constexpr unsigned kd_width_ = metal::kd_array_width<" + types +
+           ">;\n  if (kd_width_ != 0u && kd_g->size[0] == kd_width_)\n    "
+           "kd_loops(metal::kd_constant<kd_width_>{});\n  else\n    "
+           "kd_loops(metal::kd_constant<0u>{});\n";
+  }
+
   std::string text_of(Range range) const {
     return range.empty() ? "" : write_range(unit_, edits_, range, Target::cpp);
   }
@@ -76,16 +90,21 @@ class SplitWriter {
     const std::string number = std::to_string(i);
     return "  typedef " + text_of(local.type) + " kd_kept_type_" + number + text_of(local.bounds) +
            ";\n  kd_kept_type_" + number + "* const kd_kept_" + number +
-           " = kd_kept<kd_kept_type_" + number + ", " + number + ">();\n";
+           " = metal::kd_kept<kd_kept_type_" + number + ", " + number + ">();\n";
+  }
+
+  static std::string head_of(const Split::Stretch& one) {
+    if (!one.lone) return "KD_FOR_EACH";
+    const bool by_index = one.lone->attribute == "thread_index_in_threadgroup";
+    return (by_index ? "KD_FOR_INDEX(" : "KD_FOR_X(") + std::to_string(one.lone->at) + "u)";
   }
 
   std::string loop(size_t stretch) const {
     const Split::Stretch& one = split_.stretches[stretch];
     if (one.statements.empty()) return "";
-    std::string text =
-        "  {\n  KD_FOR_EACH_THREAD(kd_g) {\n    const kd_Place kd_place(kd_copy, kd_x0 + kd_x, "
-        "kd_x, kd_y, kd_z);\n"
-        "    (void)kd_place;\n    {\n";
+    std::string text = "  {\n  " + head_of(one) +
+                       " {\n    const kd_Place kd_place(kd_copy, kd_x0 + kd_x, kd_x, kd_y, kd_z);\n"
+                       "    (void)kd_place;\n    {\n";
     for (const Parameter& parameter_ : function_.parameters) text += parameter(parameter_);
     for (const Range& range : one.replayed) text += text_of(range);
     for (size_t i = 0; i < split_.kept.size(); ++i) text += load(i, stretch);
@@ -99,15 +118,15 @@ class SplitWriter {
     const Split::Kept& one = split_.kept[i];
     if (stretch <= one.since || !one.used.count(stretch)) return "";
     const std::string number = std::to_string(i);
-    return "    kd_kept_type_" + number + " " + one.local.name + "; kd_keep(" + one.local.name +
-           ", kd_kept_" + number + "[kd_place.t.index]);\n";
+    return "    kd_kept_type_" + number + " " + one.local.name + "; metal::kd_keep(" +
+           one.local.name + ", kd_kept_" + number + "[kd_place.t.index]);\n";
   }
 
   std::string save(size_t i, size_t stretch) const {
     const Split::Kept& one = split_.kept[i];
     if (stretch < one.since || !one.used.count(stretch) || stretch == *one.used.rbegin()) return "";
-    return "    kd_keep(kd_kept_" + std::to_string(i) + "[kd_place.t.index], " + one.local.name +
-           ");\n";
+    return "    metal::kd_keep(kd_kept_" + std::to_string(i) + "[kd_place.t.index], " +
+           one.local.name + ");\n";
   }
 
   const Unit& unit_;

@@ -89,10 +89,10 @@ TEST_F(MslBadInput, OfSizesIsRefused) {
     words.insert(words.end(), arrays.begin(), arrays.end());
     return words;
   };
-  not_run(sizes("0", "64"), "grid has 0 threads in x");
-  not_run(sizes("64", "0"), "threadgroup has 0 threads in x");
-  not_run(sizes("64,0", "64"), "grid has 0 threads in y");
-  not_run(sizes("64,64", "64,32"), "at most 1024");
+  not_run(sizes("0", "64"), "k.metal:3:13: the grid has 0 threads in x");
+  not_run(sizes("64", "0"), "k.metal:3:13: the threadgroup has 0 threads in x");
+  not_run(sizes("64,0", "64"), "k.metal:3:13: the grid has 0 threads in y");
+  not_run(sizes("64,64", "64,32"), "k.metal:3:13: a threadgroup of 2048 threads");
   not_run(sizes("-1", "64"), "--grid");
   not_run(sizes("99999999999", "64"), "--grid");
 }
@@ -106,8 +106,47 @@ TEST_F(MslBadInput, OfArraysIsRefusedWhereTheBufferStands) {
   not_run(with({"--out", "y=f32:[64]"}), "k.metal:3:34: buffer 'x' of 'k' is not given");
   not_run(with({"--in", "x=rand:f32:[64]", "--out", "y=f32:[64]"}),
           "k.metal:3:34: buffer 'x' holds half (f16) and is given f32");
-  not_run(with({"--in", "x=rand:f16:[64]", "--out", "y=f32:[4294967296,4294967296]"}), "too large");
-  not_run(with({"--in", "x=rand:f16:[64]", "--out", "z=f32:[64]"}), "no buffer 'z'");
+  not_run(with({"--in", "x=rand:f16:[64]", "--out", "y=f32:[4294967296,4294967296]"}),
+          "k.metal:3:51: 'y=f32:[4294967296,4294967296]': this shape is too large");
+  not_run(with({"--in", "x=rand:f16:[64]", "--out", "z=f32:[64]"}),
+          "k.metal:3:13: kernel 'k' has no buffer 'z'");
+}
+
+TEST_F(MslBadInput, OfArraysThatCannotBeReadNamesTheirBuffer) {
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"x=rand:f99:[64]", "k.metal:3:34: 'x=rand:f99:[64]': 'f99' is no type"},
+      {"x=rand:f16:[0]", "k.metal:3:34: 'x=rand:f16:[0]': sizes are whole numbers from 1 on"},
+      {"x=rand:f16:64", "k.metal:3:34: 'x=rand:f16:64': a shape looks like [128,4096]"},
+      {"q=dots:f16:[64]", "k.metal:3:13: 'q=dots:f16:[64]': "}};
+  for (const auto& [array, message] : cases)
+    not_run({"--grid", "64", "--threadgroup", "64", "--in", array, "--out", "y=f32:[64]"}, message);
+}
+
+TEST_F(MslBadInput, OfThreadgroupArgumentsIsRefused) {
+  const std::string text =
+      "kernel void k(device float* y, threadgroup float* s [[threadgroup(0)]]) {\n"
+      "  s[0] = 1; y[0] = s[0];\n}\n";
+  const std::vector<std::string> words = {"--grid", "8",     "--threadgroup",
+                                          "8",      "--out", "y=f32:[8]"};
+  not_run(words, "k.metal:1:51: 's' needs its size", 2, text);
+  std::vector<std::string> more = words;
+  more.insert(more.end(), {"--group-bytes", "40000"});
+  not_run(more, "k.metal:1:13: threadgroup arguments of 40000 bytes", 2, text);
+}
+
+TEST_F(MslBadInput, ThatIsNoMetalAfterTheFrontEndIsRefusedInItsOwnLines) {
+  const std::string head = kHead;
+  const auto told = [&](const std::string& body, const std::string& place) {
+    const auto result = kd("check", head + "kernel void k(device float* y) {\n" + body + "\n}\n");
+    EXPECT_EQ(result.code, 2) << result.err;
+    EXPECT_NE(result.err.find("k.metal:" + place), std::string::npos) << result.err;
+    for (const char* generated : {"kernel.cpp", "kd_place", "kd_bound", "<entries>"})
+      EXPECT_EQ(result.err.find(generated), std::string::npos) << result.err;
+  };
+  told("  y[0] = nothing;", "4:");
+  told("  half4 h = float3(1);", "4:");
+  told("  y[0] = ;", "4:");
+  told("  if (y[0] > 1) {", "");
 }
 
 TEST_F(MslBadInput, ThatNeverEndsIsStopped) {

@@ -161,6 +161,48 @@ class Revalidate(unittest.TestCase):
         self.assertEqual(self.pins.read_text(), before)
 
 
+class MetalEntries(unittest.TestCase):
+    """A proved Metal run gives entries; the tests say that an Apple GPU had timed them."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.temp = tempfile.TemporaryDirectory(prefix="kd_revalidate_")
+        cls.addClassCleanup(cls.temp.cleanup)
+        run = Path(cls.temp.name) / "run"
+        kd("run", "--op", "rmsnorm", "--device", "metal", "--prove-on", "simt", "--times", "null", "--budget", "2",
+           "--shapes", "rows=3,D=64", "--finalists", "1", "--out", run, "--quiet")
+        cls.pack = json.loads((run / "best_kernels.json").read_text())
+        for entry in cls.pack["entries"]:
+            entry["protocol"] = "1" * 64
+            entry["key"].update(device_arch="applegpu_g16s", device_name="Apple M4 Max", mlx_version="0.30.0")
+            entry["metrics"].update(latency_us=7.0)
+
+    def revalidate(self, change=lambda entry: None):
+        pack = json.loads(json.dumps(self.pack))
+        change(pack["entries"][0])
+        pins = Path(self.temp.name) / "pins.json"
+        pins.write_text(json.dumps(pack))
+        entry = json.loads(kd("revalidate", pins, "--json", "--quiet").stdout)["entries"][0]
+        if entry["outcome"] not in ("kept", "dropped"):
+            self.skipTest("a device here times Metal kernels")
+        return entry, json.loads(pins.read_text())["entries"]
+
+    def test_are_proved_on_the_executor_where_nothing_times_them(self):
+        entry, left = self.revalidate()
+        self.assertEqual(entry["outcome"], "kept")
+        self.assertIn("proved on simt", entry["why"])
+        self.assertLessEqual(entry["now"]["error_bound_used"], 1)
+        self.assertEqual([one["key"] for one in left], [one["key"] for one in self.pack["entries"]])
+        self.assertEqual(left[0]["metrics"]["latency_us"], 7.0)
+
+    def test_of_another_text_or_other_knobs_are_kept_and_named(self):
+        for change in (lambda entry: entry.update(metal_source=entry["metal_source"] + "// mine"),
+                       lambda entry: [entry[name].update(THREADS=77) for name in ("knobs", "template_params")]):
+            entry, left = self.revalidate(change)
+            self.assertEqual((entry["outcome"], len(left)), ("kept", 1))
+            self.assertIn("none that this program makes", entry["why"])
+
+
 class BadInput(unittest.TestCase):
     def setUp(self):
         temp = tempfile.TemporaryDirectory(prefix="kd_revalidate_")

@@ -13,6 +13,7 @@
 #include "mlx_kd/devices/cuda/msl_session.h"
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/msl/parser.h"
+#include "tests/devices/accuracy.h"
 #include "tests/devices/simt_suite.h"
 
 namespace mlx_kd::devices::cuda {
@@ -127,6 +128,15 @@ TEST(DeviceClock, TimesWorkAndRunsItAgain) {
   unsigned char read = 0;
   check(driver().read(&read, memory.at(), 1), "reading");
   EXPECT_EQ(read, 7);
+}
+
+TEST(CudaAccuracy, IsMetals) {
+  KD_NEEDS_GPU();
+  using simt::AccuracyTable;
+  for (const auto table : {AccuracyTable::precise, AccuracyTable::fast, AccuracyTable::half}) {
+    MslSession session("accuracy.metal", simt::accuracy_source(table), {}, {});
+    simt::check_accuracy(table, [&](simt::Request& request) { session.run(request); });
+  }
 }
 
 class CudaSuite : public testing::TestWithParam<simt::SuiteCase> {};

@@ -69,6 +69,37 @@ Values stencil(const Given& g) {
   return y;
 }
 
+Values geometry(const Given& g) {
+  Values y = g("x");
+  const double n[3] = {2.0 / 3, -1.0 / 3, 2.0 / 3};
+  for (size_t i = 0; i < y.size(); i += 3) {
+    const double v[3] = {y[i], y[i + 1], y[i + 2]};
+    double sorted[3] = {v[0], v[1], v[2]};
+    std::sort(sorted, sorted + 3);
+    const double d = v[0] * n[0] + v[1] * n[1] + v[2] * n[2];
+    for (size_t k = 0; k < 3; ++k)
+      y[i + k] = (d < 0 ? n[k] : -n[k]) + v[k] - (d + std::fabs(d)) * n[k] + sorted[k];
+  }
+  return y;
+}
+
+__extension__ typedef __int128 Wide;
+
+Values saturated(const Given& g, bool wide) {
+  const Values x = g("x"), w = g("w");
+  Values y(x.size());
+  for (size_t i = 0; i < y.size(); ++i) {
+    const auto a = static_cast<int64_t>(x[i]), b = static_cast<int64_t>(w[i]);
+    const Wide exact = wide ? static_cast<Wide>(a * 1024) * (b >> (i % 32)) + a
+                            : static_cast<Wide>(a >> 15) * (b >> 16) + b;
+    const int64_t high = wide ? INT64_MAX : INT32_MAX, low = wide ? INT64_MIN : INT32_MIN;
+    y[i] = static_cast<double>(exact < low    ? low
+                               : exact > high ? high
+                                              : static_cast<int64_t>(exact));
+  }
+  return y;
+}
+
 }  // namespace
 
 void add_elementwise(std::vector<SuiteCase>& list) {
@@ -94,6 +125,17 @@ void add_elementwise(std::vector<SuiteCase>& list) {
   cases.add("matvec3", {20, 1, 1}, {32, 1, 1}, "x=rand:f32:[20,3]", "y=f32:[20,3]", matvec3, 1e-5);
   cases.add("stencil", {300, 1, 1}, {64, 1, 1}, "x=rand:f32:[300] n=300:u32", "y=f32:[300]",
             stencil, 1e-6);
+  cases.add(
+      "apart", {50, 1, 1}, {32, 1, 1}, "x=rand:f32:[50,4]", "y=f32:[50,4]",
+      [](const Given& g) { return each(g, "x", [](double v) { return 2 * v; }); }, 1e-5);
+  cases.add("half_steps", {300, 1, 1}, {64, 1, 1}, "x=rand:f16:[300]", "y=f16:[300]",
+            [](const Given& g) { return g("x"); });
+  cases.add("geometry", {20, 1, 1}, {32, 1, 1}, "x=rand:f32:[20,3]", "y=f32:[20,3]", geometry,
+            1e-5);
+  cases.add("saturated", {400, 1, 1}, {64, 1, 1}, "x=bits:i32:[400] w=bits:i32:[400]",
+            "y=i32:[400]", [](const Given& g) { return saturated(g, false); });
+  cases.add("saturated_long", {400, 1, 1}, {64, 1, 1}, "x=bits:i32:[400] w=bits:i32:[400]",
+            "y=i64:[400]", [](const Given& g) { return saturated(g, true); });
   cases
       .add(
           "power", {64, 1, 1}, {64, 1, 1}, "x=rand:f32:[64]", "y=f32:[64]",

@@ -62,13 +62,27 @@ std::vector<spec::Candidate> candidates_of(const spec::Op& op, const spec::Dims&
   return sample_candidates(op, {"metal"}, device->id().traits, kType, dims, 1, 4);
 }
 
-class MetalWinners : public testing::TestWithParam<const char*> {
+// Why kernels do not run on MLX arrays on this device; "" if they do.
+std::string obstacle(const std::string& kind) {
+  for (const devices::DeviceReport& report : devices::list_devices())
+    if (report.kind == kind && !report.available) return report.detail;
+  return kind == "cuda" && !mx::is_available(mx::Device::gpu) ? "this MLX has no CUDA" : "";
+}
+
+#define KD_NEEDS(kind) \
+  if (const std::string why = obstacle(kind); !why.empty()) GTEST_SKIP() << why
+
+class MetalWinners : public testing::TestWithParam<std::tuple<const char*, const char*>> {
  protected:
   MetalWinners() { mx::set_default_device(mx::Device::cpu); }
+  void SetUp() override { KD_NEEDS(kind()); }
+
+  const spec::Op& op() const { return kernels::find_op(std::get<0>(GetParam())); }
+  std::string kind() const { return std::get<1>(GetParam()); }
 };
 
 TEST_P(MetalWinners, RunInTheFirstVersion) {
-  const spec::Op& op = kernels::find_op(GetParam());
+  const spec::Op& op = this->op();
   const spec::Dims dims = dims_of(op);
   const auto inputs = inputs_of(op, dims);
   for (const auto& candidate : candidates_of(op, dims)) {
@@ -94,15 +108,16 @@ TEST_P(MetalWinners, RunInTheFirstVersion) {
     std::vector<mx::Shape> shapes;
     for (const auto& shape : output_shapes(op, dims))
       shapes.emplace_back(shape.begin(), shape.end());
-    expect_as_mlx(op, inputs, first::run(*pin, inputs, shapes), candidate.knobs.text());
+    const auto where = mx::Device(kind() == "cuda" ? mx::Device::gpu : mx::Device::cpu);
+    expect_as_mlx(op, inputs, first::run(*pin, inputs, shapes, where), candidate.knobs.text());
   }
 }
 
-TEST_P(MetalWinners, RunOnTheExecutorAsPins) {
-  const spec::Op& op = kernels::find_op(GetParam());
+TEST_P(MetalWinners, RunAsPins) {
+  const spec::Op& op = this->op();
   const spec::Dims dims = dims_of(op);
   const auto inputs = inputs_of(op, dims);
-  const auto device = devices::open_device("simt");
+  const auto device = devices::open_device(kind());
   const auto body =
       kernels::body_form(op, candidates_of(op, dims).front(), dims, default_params(op)).value();
   const auto artifact = device->compile(body, 60);
@@ -116,7 +131,13 @@ TEST_P(MetalWinners, RunOnTheExecutorAsPins) {
 }
 
 INSTANTIATE_TEST_SUITE_P(AllOperators, MetalWinners,
-                         testing::Values("rmsnorm", "rmsnorm_residual", "swiglu", "rope"));
+                         testing::Combine(testing::Values("rmsnorm", "rmsnorm_residual", "swiglu",
+                                                          "rope"),
+                                          testing::Values("simt", "cuda")),
+                         [](const auto& one) {
+                           return std::string(std::get<0>(one.param)) + "_" +
+                                  std::get<1>(one.param);
+                         });
 
 // The right result in every order, and still a race.
 TEST(ProofOnTheExecutor, FindsRacesThatChangeNoResult) {
@@ -165,23 +186,28 @@ spec::Candidate first_versions_rmsnorm(const spec::Op& op, const spec::Dims& dim
   return pin;
 }
 
-TEST(FirstVersionsKernels, RunOnTheExecutorWithTheirHelpers) {
+class FirstVersionsKernels : public testing::TestWithParam<const char*> {};
+
+TEST_P(FirstVersionsKernels, RunWithTheirHelpers) {
+  KD_NEEDS(GetParam());
   mx::set_default_device(mx::Device::cpu);
   const spec::Op& op = kernels::find_op("rmsnorm");
   const spec::Dims dims = dims_of(op);
   const spec::Candidate pin = first_versions_rmsnorm(op, dims);
-  const auto device = devices::open_device("simt");
+  const auto device = devices::open_device(GetParam());
   const auto artifact = device->compile(pin, 60);
   ASSERT_TRUE(artifact.ok) << artifact.error;
   const auto inputs = inputs_of(op, dims);
-  expect_as_mlx(op, inputs,
-                device->load(artifact, pin)
-                    ->call(inputs, output_shapes(op, dims), kType,
-                           {dims, {}, kernels::body_launch(pin.launch_params, dims, 300)}),
-                "kk_ names");
+  const auto program = device->load(artifact, pin);
+  const devices::Call call = {dims, {}, kernels::body_launch(pin.launch_params, dims, 300)};
+  for (const char* when : {"the first call", "the second"})
+    expect_as_mlx(op, inputs, program->call(inputs, output_shapes(op, dims), kType, call), when);
 }
 
-TEST(FirstVersionsKernels, AreCheckedForRacesToo) {
+INSTANTIATE_TEST_SUITE_P(Both, FirstVersionsKernels, testing::Values("simt", "cuda"),
+                         [](const auto& one) { return std::string(one.param); });
+
+TEST(FirstVersionsKernelsOnTheExecutor, AreCheckedForRacesToo) {
   const spec::Op& op = kernels::find_op("rmsnorm");
   const spec::Dims dims = dims_of(op);
   spec::Candidate pin = first_versions_rmsnorm(op, dims);
@@ -197,7 +223,7 @@ TEST(FirstVersionsKernels, AreCheckedForRacesToo) {
   EXPECT_NE(faults.front().find("data race"), std::string::npos) << faults.front();
 }
 
-TEST(FirstVersionsKernels, ThatAreNoMetalAreRefusedWithTheLine) {
+TEST(FirstVersionsKernelsOnTheExecutor, ThatAreNoMetalAreRefusedWithTheLine) {
   const spec::Op& op = kernels::find_op("rmsnorm");
   spec::Candidate pin = first_versions_rmsnorm(op, dims_of(op));
   pin.source = "out[0] = inp[0];\nout[1] = nothing;\n";

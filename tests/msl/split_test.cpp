@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 #include "mlx_kd/msl/parser.h"
 #include "mlx_kd/msl/translate.h"
@@ -74,6 +75,61 @@ TEST(Split, DoesNotComputeAgainWhatMemoryDecides) {
   ASSERT_TRUE(made.kernels.at(0).split);
   for (const char* kept : {"kd_kept_0", "kd_kept_1", "kd_kept_2", "kd_kept_3"})
     EXPECT_NE(made.text.find(kept), std::string::npos) << kept;
+}
+
+// The loops of the one kernel, as the text names them.
+std::vector<std::string> loops_of(const std::string& body, const std::string& place) {
+  const std::string text =
+      "kernel void k(device const float* x, device float* y, uint i [[thread_position_in_grid]],\n"
+      "  " +
+      place + ") {\n  threadgroup float s[64];\n  threadgroup float first;\n" + body + "\n}\n";
+  const Translation made = translate(parse("k.metal", text, {}), Target::cpp, {});
+  EXPECT_TRUE(made.kernels.at(0).split);
+  std::vector<std::string> found;
+  size_t at = made.text.find("kd_split_k");
+  while ((at = made.text.find("KD_FOR_", at)) != std::string::npos) {
+    found.push_back(made.text.substr(at, made.text.find(" {", at) - at));
+    ++at;
+  }
+  return found;
+}
+
+using Loops = std::vector<std::string>;
+constexpr const char* kPlace = "uint t [[thread_position_in_threadgroup]]";
+
+TEST(Split, CutsOutWhatOneThreadDoesAlone) {
+  const std::string end = std::string(kBarrier) + "y[i] = s[t];";
+  EXPECT_EQ(loops_of("s[t] = x[i]; if (t == 0) s[0] = 1;" + end, kPlace),
+            (Loops{"KD_FOR_EACH", "KD_FOR_X(0u)", "KD_FOR_EACH"}));
+  EXPECT_EQ(loops_of("if (!t) s[0] = 1; s[t] = x[i];" + end, kPlace),
+            (Loops{"KD_FOR_X(0u)", "KD_FOR_EACH", "KD_FOR_EACH"}));
+  EXPECT_EQ(loops_of("s[t] = x[i]; if (t == 63u) { s[63] = 1; }" + end,
+                     "uint t [[thread_index_in_threadgroup]]"),
+            (Loops{"KD_FOR_EACH", "KD_FOR_INDEX(63u)", "KD_FOR_EACH"}));
+  EXPECT_EQ(
+      loops_of("s[t.x] = x[i]; if (t.x == 1) s[0] = 1;" + std::string(kBarrier) + "y[i] = s[t.x];",
+               "uint3 t [[thread_position_in_threadgroup]]"),
+      (Loops{"KD_FOR_EACH", "KD_FOR_X(1u)", "KD_FOR_EACH"}));
+}
+
+TEST(Split, LeavesConditionsThatMoreThreadsMayMeetWhereTheyAre) {
+  const Loops two = {"KD_FOR_EACH", "KD_FOR_EACH"};
+  const std::string end = std::string(kBarrier) + "y[i] = s[t];";
+  EXPECT_EQ(loops_of("s[t] = x[i]; if (t < 1) s[0] = 1;" + end, kPlace), two);
+  EXPECT_EQ(loops_of("s[t] = x[i]; if (i == 0) s[0] = 1;" + end, kPlace), two);
+  EXPECT_EQ(loops_of("s[t] = x[i]; if (t == 0) s[0] = 1; else s[1] = 1;" + end, kPlace), two);
+  EXPECT_EQ(loops_of("t += 1; if (t == 0) s[0] = 1;" + end, kPlace), two);
+  EXPECT_EQ(loops_of("s[t] = x[i]; if (t == 0 || i == 5) s[0] = 1;" + end, kPlace), two);
+  EXPECT_EQ(loops_of(std::string(kBarrier) + "if (i > 5) return; if (t == 0) y[i] = 1;", kPlace),
+            (Loops{"KD_FOR_EACH"}));
+}
+
+// An array that each thread would have to keep is dearer than a condition in a loop.
+TEST(Split, CutsNothingOutAtThePriceOfArrays) {
+  const std::string body = "float a[4] = {x[i], 1, 2, 3}; s[t] = a[1]; if (t == 0) s[0] = 1;";
+  EXPECT_EQ(loops_of(body + "s[t] += a[2];" + kBarrier + "y[i] = s[t];", kPlace).size(), 2u);
+  const std::string number = "float a = x[i]; s[t] = a; if (t == 0) first = a;";
+  EXPECT_EQ(loops_of(number + kBarrier + "y[i] = s[t] - first;", kPlace).size(), 3u);
 }
 
 }  // namespace

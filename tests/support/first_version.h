@@ -86,13 +86,14 @@ inline Names names_of(const std::string& op_name) {
 }
 
 inline std::vector<mx::array> run(const Pin& pin, std::vector<mx::array> inputs,
-                                  const std::vector<mx::Shape>& output_shapes) {
+                                  const std::vector<mx::Shape>& output_shapes,
+                                  mx::Device device = mx::Device::cpu) {
   const Names names = names_of(pin.op_name);
   const devices::MetalKernel kernel(
       {pin.func_name, names.inputs, names.outputs, pin.metal_source, kHeader});
   const mx::Dtype dtype = inputs[0].dtype();
   if (pin.op_name == "swiglu")
-    for (mx::array& one : inputs) one = mx::flatten(one, mx::Device::cpu);
+    for (mx::array& one : inputs) one = mx::flatten(one, device);
   const int64_t asked = number(pin.launch, "threadgroup_x", 256);
   const int64_t grid = grid_of(pin, asked, static_cast<int64_t>(inputs[0].size()));
   const int64_t group = std::min(asked, grid);
@@ -104,7 +105,7 @@ inline std::vector<mx::array> run(const Pin& pin, std::vector<mx::array> inputs,
                  {{"T", dtype}},
                  std::nullopt,
                  false,
-                 mx::Device(mx::Device::cpu)});
+                 device});
 }
 
 }  // namespace mlx_kd::tests::first_version

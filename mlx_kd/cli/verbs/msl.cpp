@@ -9,6 +9,7 @@
 #include "mlx_kd/cli/verbs.h"
 #include "mlx_kd/devices/cuda/msl_session.h"
 #include "mlx_kd/devices/device.h"
+#include "mlx_kd/devices/simt/binding.h"
 #include "mlx_kd/devices/simt/session.h"
 #include "mlx_kd/msl/prelude.h"
 #include "mlx_kd/msl/rules.h"
@@ -158,9 +159,23 @@ void prepare(Run& run) {
   run.request.launch.seed = run.seed;
   run.request.grid = size3(run.grid, "--grid");
   run.request.threadgroup = size3(run.threadgroup, "--threadgroup");
+}
+
+// The arrays, now that there are places for what is wrong with one: its buffer's, or the kernel's.
+void read_arrays(Run& run, const msl::Kernel& kernel, const msl::SourceSet& sources) {
+  const auto add = [&](const std::string& text, const auto& parse) {
+    try {
+      run.request.arrays.push_back(parse(text));
+    } catch (const base::Error& error) {
+      msl::Position at = kernel.at;
+      for (const msl::Binding& buffer : kernel.buffers)
+        if (text.substr(0, text.find('=')) == buffer.name) at = buffer.at;
+      simt::refuse_at(sources, at, error);
+    }
+  };
   for (const std::string& one : run.inputs)
-    run.request.arrays.push_back(simt::parse_array(one, run.seed));
-  for (const std::string& one : run.outputs) run.request.arrays.push_back(simt::parse_output(one));
+    add(one, [&](const std::string& text) { return simt::parse_array(text, run.seed); });
+  for (const std::string& one : run.outputs) add(one, simt::parse_output);
 }
 
 base::OrderedJson summary(const simt::HostArray& array) {
@@ -202,6 +217,8 @@ template <class Session>
 simt::Outcome run_with(Run& run) {
   Session session(run.source.file, run.source.text(), run.source.preprocess(),
                   run.source.translate());
+  read_arrays(run, simt::find_kernel(session.translation(), run.request.kernel),
+              *session.unit().sources);
   return session.run(run.request);
 }
 

@@ -1,7 +1,6 @@
 #include "mlx_kd/devices/cuda/cuda_body.h"
 
 #include <algorithm>
-#include <fstream>
 
 #include "mlx/ops.h"
 #include "mlx_kd/base/clock.h"
@@ -11,6 +10,7 @@
 #include "mlx_kd/devices/cpu/object_cache.h"
 #include "mlx_kd/devices/cuda/cubin.h"
 #include "mlx_kd/devices/cuda/cuda_program.h"
+#include "mlx_kd/devices/cuda/prepared.h"
 #include "mlx_kd/devices/once.h"
 #include "mlx_kd/msl/parser.h"
 #include "mlx_kd/msl/prelude.h"
@@ -23,9 +23,28 @@ namespace mx = mlx::core;
 
 using Holds = msl::BodyBuffer::Holds;
 
-struct BodyCubin {
-  std::string bytes, symbol;
+// What MLX's primitive is made of beside the text.
+struct Sizes {
+  std::array<int64_t, 3> grid, group;
+  std::optional<float> init_value;
+  bool as_they_lie;
+  mx::Stream stream;
+  bool operator==(const Sizes&) const = default;
 };
+
+struct BodyCubin {
+  BodyCubin(std::string cubin, std::string name)
+      : bytes(std::move(cubin)), symbol(std::move(name)) {}
+  std::string bytes, symbol;
+  mutable Prepared<Sizes> prepared;
+};
+
+// All that tells one text from another in this process.
+std::string text_of(const MetalBody& body) {
+  std::string all = body.text.text;
+  for (const auto& [name, text] : body.text.options.texts) all += '\0' + name + '\0' + text;
+  return all;
+}
 
 std::string key_of(const MetalBody& body) {
   const base::Json decides = {{"executor", "cuda body"},
@@ -60,12 +79,12 @@ std::shared_ptr<const BodyCubin> build(const MetalBody& body, const std::string&
   const std::string symbol = body.kernel + "_" + key.substr(0, 16);
   const auto cache = cpu::ObjectCache::from_environment();
   if (const auto found = cache.find(key))
-    return std::make_shared<BodyCubin>(BodyCubin{base::read_file(found->path, "devices"), symbol});
+    return std::make_shared<BodyCubin>(base::read_file(found->path, "devices"), symbol);
   const int64_t start = base::steady_ns();
   const Cubin made = compile_cuda(body.text.file, translate(body, symbol), nvrtc_options(gpu().sm));
   if (made.bytes.empty()) base::misuse("metal_kernel", "'" + body.kernel + "': " + made.error);
   keep(cache, key, made.bytes, 1e3 * base::seconds_since(start));
-  return std::make_shared<BodyCubin>(BodyCubin{made.bytes, symbol});
+  return std::make_shared<BodyCubin>(made.bytes, symbol);
 }
 
 template <class T>
@@ -100,30 +119,45 @@ std::tuple<int, int, int> three(const std::array<unsigned, 3>& size) {
   return {static_cast<int>(size[0]), static_cast<int>(size[1]), static_cast<int>(size[2])};
 }
 
-}  // namespace
-
-std::vector<mx::array> run_body(const MetalBodyCall& call) {
-  const LaunchSize size = launch_size(call.grid, call.group);
-  use_gpu();
-  static auto& known = *new OncePerKey<BodyCubin>;
-  const std::string key = key_of(call.body);
-  const auto cubin = known.get(key, [&] { return build(call.body, key); });
-  const MetalKernelCall& given = *call.call;
-  const bool as_they_lie =
-      !call.kernel->ensure_row_contiguous &&
-      std::all_of(given.inputs.begin(), given.inputs.end(), [](const mx::array& one) {
-        return one.status() == mx::array::Status::available && one.offset() % 16 == 0;
-      });
+std::vector<mx::array> prepare(const BodyCubin& cubin, const Sizes& sizes,
+                               const std::vector<mx::array>& arguments,
+                               const MetalKernelCall& given) {
+  const LaunchSize size = launch_size(sizes.grid, sizes.group);
   std::array<unsigned, 3> grid;
   std::vector<mx::fast::ScalarArg> threads;
   for (size_t d = 0; d < 3; ++d) {
     grid[d] = size.blocks[d] * size.threads[d];
-    threads.emplace_back(static_cast<int>(call.grid[d]));
+    threads.emplace_back(static_cast<int>(sizes.grid[d]));
   }
-  return mx::fast::precompiled_cuda_kernel(
-      cubin->symbol, cubin->bytes, arguments_of(call, as_they_lie), given.output_shapes,
-      given.output_dtypes, threads, three(grid), three(size.threads), 0, given.init_value,
-      !as_they_lie, call.stream);
+  std::vector<mx::array> made = mx::fast::precompiled_cuda_kernel(
+      cubin.symbol, cubin.bytes, arguments, given.output_shapes, given.output_dtypes, threads,
+      three(grid), three(size.threads), 0, given.init_value, !sizes.as_they_lie, sizes.stream);
+  cubin.prepared.keep(sizes, made.front().primitive_ptr());
+  return made;
+}
+
+bool are_known_and_aligned(const std::vector<mx::array>& inputs) {
+  return std::all_of(inputs.begin(), inputs.end(), [](const mx::array& one) {
+    return one.status() == mx::array::Status::available && one.offset() % 16 == 0;
+  });
+}
+
+}  // namespace
+
+std::vector<mx::array> run_body(const MetalBodyCall& call) {
+  launch_size(call.grid, call.group);  // or a refusal, before anything is compiled
+  use_gpu();
+  static auto& known = *new OncePerKey<BodyCubin>;
+  const auto cubin =
+      known.get(text_of(call.body), [&] { return build(call.body, key_of(call.body)); });
+  const MetalKernelCall& given = *call.call;
+  const bool as_they_lie =
+      !call.kernel->ensure_row_contiguous && are_known_and_aligned(given.inputs);
+  const Sizes sizes{call.grid, call.group, given.init_value, as_they_lie, call.stream};
+  const std::vector<mx::array> arguments = arguments_of(call, as_they_lie);
+  if (const auto primitive = cubin->prepared.find(sizes))
+    return mx::array::make_arrays(given.output_shapes, given.output_dtypes, primitive, arguments);
+  return prepare(*cubin, sizes, arguments, given);
 }
 
 }  // namespace mlx_kd::devices::cuda

@@ -43,13 +43,13 @@ void check_no_group_arguments(const CudaKernel& kernel) {
 // Whether the memory of an array surely starts at a multiple of 16 bytes. Operations that give
 // views keep the offset of what they view; a slice makes one.
 bool starts_aligned(const mx::array& array) {
-  static const std::set<std::string> views = {"Reshape",    "Transpose", "ExpandDims",  "Squeeze",
-                                              "Flatten",    "Unflatten", "View",        "Broadcast",
-                                              "Contiguous", "Copy",      "StopGradient"};
-  static const std::set<std::string> offsets = {"Slice", "DynamicSlice", "Split", "AsStrided"};
+  static const std::set<std::string_view> views = {
+      "Reshape", "Transpose", "ExpandDims", "Squeeze", "Flatten",     "Unflatten",
+      "View",    "Broadcast", "Contiguous", "Copy",    "StopGradient"};
+  static const std::set<std::string_view> offsets = {"Slice", "DynamicSlice", "Split", "AsStrided"};
   if (array.status() == mx::array::Status::available || !array.has_primitive())
     return array.offset() % 16 == 0;
-  const std::string name = array.primitive().name();
+  const std::string_view name = array.primitive().name();
   if (offsets.count(name)) return false;
   return !views.count(name) || starts_aligned(array.inputs().front());
 }
@@ -149,22 +149,41 @@ void CudaProgram::check_call(const std::vector<mx::array>& inputs, size_t output
                               spec::name_of(dtype_) + ": give it arrays of that type");
 }
 
+bool CudaProgram::Size::operator==(const Size& other) const {
+  const Call& theirs = other.call;
+  return stream == other.stream && call.launch.grid == theirs.launch.grid &&
+         call.launch.group == theirs.launch.group && call.params == theirs.params &&
+         call.dims == theirs.dims;
+}
+
+std::vector<mx::array> CudaProgram::prepare(const std::vector<mx::array>& inputs,
+                                            const std::vector<mx::Shape>& output_shapes,
+                                            const Size& size) const {
+  const LaunchSize launch = line_size(size.call.launch, op_name_);
+  std::array<unsigned, 3> grid;
+  for (size_t d = 0; d < 3; ++d) grid[d] = launch.blocks[d] * launch.threads[d];
+  std::vector<mx::array> made = mx::fast::precompiled_cuda_kernel(
+      symbol_, cubin_, inputs, output_shapes,
+      std::vector<mx::Dtype>(output_shapes.size(), mlx_dtype(dtype_)), scalars(size.call),
+      three(grid), three(launch.threads), 0, std::nullopt, true, size.stream);
+  prepared_.keep(size, made.front().primitive_ptr());
+  return made;
+}
+
 std::vector<mx::array> CudaProgram::call(const std::vector<mx::array>& inputs,
                                          const std::vector<spec::Shape>& output_shapes,
                                          spec::Dtype output_dtype, const Call& call) const {
   check_call(inputs, output_shapes.size(), output_dtype);
-  const std::vector<mx::Shape> shapes = mlx_shapes(output_shapes);
   std::vector<mx::array> ordered;
   for (const size_t port : input_order_) ordered.push_back(aligned(inputs[port]));
-  std::vector<mx::Shape> ordered_shapes;
-  for (const size_t port : output_order_) ordered_shapes.push_back(shapes[port]);
-  const LaunchSize size = line_size(call.launch, op_name_);
-  std::array<unsigned, 3> grid;
-  for (size_t d = 0; d < 3; ++d) grid[d] = size.blocks[d] * size.threads[d];
-  const auto made = mx::fast::precompiled_cuda_kernel(
-      symbol_, cubin_, ordered, ordered_shapes,
-      std::vector<mx::Dtype>(shapes.size(), mlx_dtype(output_dtype)), scalars(call), three(grid),
-      three(size.threads), 0, std::nullopt, true, mx::default_stream(mx::Device::gpu));
+  std::vector<mx::Shape> shapes;
+  for (const size_t port : output_order_) shapes.push_back(mlx_shape(output_shapes[port]));
+  const Size size{call, mx::default_stream(mx::Device::gpu)};
+  const auto primitive = prepared_.find(size);
+  const std::vector<mx::Dtype> dtypes(shapes.size(), mlx_dtype(output_dtype));
+  const std::vector<mx::array> made =
+      primitive ? mx::array::make_arrays(std::move(shapes), dtypes, primitive, ordered)
+                : prepare(ordered, shapes, size);
   std::vector<mx::array> result = made;
   for (size_t i = 0; i < output_order_.size(); ++i) result[output_order_[i]] = made[i];
   return result;

@@ -5,6 +5,7 @@
 
 #include "mlx_kd/devices/cuda/cuda_compiler.h"
 #include "mlx_kd/devices/cuda/gpu.h"
+#include "mlx_kd/devices/cuda/prepared.h"
 
 namespace mlx_kd::devices::cuda {
 
@@ -20,8 +21,9 @@ class CudaProgram final : public devices::Program {
               const Call& call) const override;
 
   // On the default GPU stream, through MLX's precompiled kernels. Inputs that do not start at a
-  // multiple of 16 bytes, as slices may, are copied first. Fails where MLX has no CUDA, and where
-  // the number of arrays or a type is not the kernel's.
+  // multiple of 16 bytes, as slices may, are copied first. MLX's primitive, which owns a copy of
+  // the cubin, is made by the first call of a size and serves the others. Fails where MLX has no
+  // CUDA, and where the number of arrays or a type is not the kernel's.
   std::vector<mlx::core::array> call(const std::vector<mlx::core::array>& inputs,
                                      const std::vector<spec::Shape>& output_shapes,
                                      spec::Dtype output_dtype, const Call& call) const override;
@@ -36,6 +38,17 @@ class CudaProgram final : public devices::Program {
   void check_call(const std::vector<mlx::core::array>& inputs, size_t outputs,
                   spec::Dtype output_dtype) const;
 
+  // What all calls of one size on one stream share.
+  struct Size {
+    Call call;
+    mlx::core::Stream stream;
+    bool operator==(const Size& other) const;
+  };
+  // The first call of a size; arrays in the order of the parameters.
+  std::vector<mlx::core::array> prepare(const std::vector<mlx::core::array>& inputs,
+                                        const std::vector<mlx::core::Shape>& output_shapes,
+                                        const Size& size) const;
+
   std::string cubin_, symbol_, op_name_;
   std::vector<MetalArgument> arguments_;
   std::vector<msl::CudaParameter> layout_;
@@ -44,6 +57,7 @@ class CudaProgram final : public devices::Program {
   Code code_;
   Function function_;
   OwnStream stream_;
+  mutable Prepared<Size> prepared_;
 };
 
 // The array, or a copy where it may not start at a multiple of 16 bytes.

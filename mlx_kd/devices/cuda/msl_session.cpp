@@ -3,6 +3,7 @@
 #include <chrono>
 #include <sstream>
 #include <thread>
+#include <utility>
 
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
@@ -105,10 +106,13 @@ MslSession::~MslSession() = default;
 
 simt::Outcome MslSession::run(simt::Request& request) {
   const msl::Kernel& kernel = simt::find_kernel(translation_, request.kernel);
-  simt::check_names(kernel, request);
-  simt::check_group_bytes(kernel, request, *unit_.sources);
-  const GroupArguments groups = place_groups(kernel, request);
-  const LaunchSize size = launch_size(wide(request.grid), wide(request.threadgroup));
+  const msl::SourceSet& sources = *unit_.sources;
+  simt::at_kernel(kernel, sources, [&] { simt::check_names(kernel, request); });
+  simt::check_group_bytes(kernel, request, sources);
+  const auto [groups, size] = simt::at_kernel(kernel, sources, [&] {
+    return std::pair(place_groups(kernel, request),
+                     launch_size(wide(request.grid), wide(request.threadgroup)));
+  });
   use_gpu();
   auto work = std::make_unique<Work>(kernel, request, *unit_.sources);
   Parameters parameters;

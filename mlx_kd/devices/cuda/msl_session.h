@@ -18,6 +18,7 @@ class MslSession {
              const msl::PreprocessOptions& options, const msl::TranslateOptions& translate);
   ~MslSession();
 
+  const msl::Unit& unit() const { return unit_; }
   const msl::Translation& translation() const { return translation_; }
 
   // As simt::Session::run, without its checks: `seconds` are of the kernel alone, by the GPU's

@@ -53,4 +53,11 @@ void check_group_bytes(const msl::Kernel& kernel, const Request& request,
                             kernel.groups.back().name + "' needs its size: add --group-bytes");
 }
 
+void refuse_at(const msl::SourceSet& sources, msl::Position at, const base::Error& error) {
+  const std::string text = error.what();
+  const size_t room = text.rfind("[", 0) == 0 ? text.find("] ") : text.npos;
+  base::misuse("msl",
+               sources.describe(at) + ": " + (room == text.npos ? text : text.substr(room + 2)));
+}
+
 }  // namespace mlx_kd::devices::simt

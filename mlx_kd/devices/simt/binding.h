@@ -1,6 +1,7 @@
 // Which array is which buffer of a kernel. All are misuse, with the place in the Metal text.
 #pragma once
 
+#include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/simt/session.h"
 
 namespace mlx_kd::devices::simt {
@@ -21,5 +22,20 @@ HostArray& array_of(const msl::Kernel& kernel, const msl::Binding& buffer, Reque
 // Every [[threadgroup(n)]] argument has its size.
 void check_group_bytes(const msl::Kernel& kernel, const Request& request,
                        const msl::SourceSet& sources);
+
+// A refusal that names a place in the Metal text: that of `act`, or where it names none, `at`.
+[[noreturn]] void refuse_at(const msl::SourceSet& sources, msl::Position at,
+                            const base::Error& error);
+
+// Runs `act`, whose refusals are about the kernel's launch.
+template <class Act>
+auto at_kernel(const msl::Kernel& kernel, const msl::SourceSet& sources, const Act& act) {
+  try {
+    return act();
+  } catch (const base::Error& error) {
+    if (error.exit_code() != 2) throw;
+    refuse_at(sources, kernel.at, error);
+  }
+}
 
 }  // namespace mlx_kd::devices::simt

@@ -14,7 +14,7 @@
 namespace mlx_kd::devices::simt {
 namespace {
 
-// Loops count positions that must not wrap (KD_FOR_EACH_THREAD).
+// Loops count positions that must not wrap (KD_THREADS of the prelude).
 constexpr uint32_t kMaxLoopGrid = 0xfffff000u;
 
 void check_sizes(Size3 grid, Size3 group, const std::vector<size_t>& group_bytes) {

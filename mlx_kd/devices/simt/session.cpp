@@ -43,7 +43,7 @@ Session::Session(const std::string& name, const std::string& text,
 
 std::vector<void*> Session::bind(const msl::Kernel& kernel, Request& request,
                                  Checker* checker) const {
-  check_names(kernel, request);
+  at_kernel(kernel, *unit_.sources, [&] { check_names(kernel, request); });
   std::vector<void*> buffers;
   for (const msl::Binding& one : kernel.buffers) {
     HostArray* array = &array_of(kernel, one, request, *unit_.sources);
@@ -81,8 +81,10 @@ Outcome Session::run(Request& request) {
   if (check) options.monitor = &checker;
   if (request.debug) options.fibers = true;
   Outcome outcome;
-  outcome.report = launch(code->entry(kernel), buffers, request.group_bytes, request.grid,
-                          request.threadgroup, options);
+  outcome.report = at_kernel(kernel, *unit_.sources, [&] {
+    return launch(code->entry(kernel), buffers, request.group_bytes, request.grid,
+                  request.threadgroup, options);
+  });
   const std::string place = unit_.sources->describe(kernel.at) + ": kernel '" + kernel.name + "' ";
   if (outcome.report.timed_out) {
     std::ostringstream limit;

@@ -91,14 +91,11 @@ typedef bfloat T;
     if (i < total) {
       const uint head = i / packs;
       const uint start = i % packs * VEC;  // in the head
-      const device T* nope = q_nope + ulong(head) * ulong(D_NOPE);
-      const device T* turn = q_rope + ulong(head) * ulong(D_ROPE);
-      device T* y = q_out + ulong(head) * ulong(width);
-      if (head >= queries) {
-        nope = kv_nope + ulong(head - queries) * ulong(D_NOPE);
-        turn = k_rope + ulong(head - queries) * ulong(D_ROPE);
-        y = k_out + ulong(head - queries) * ulong(width);
-      }
+      const bool query = head < queries;
+      const uint row = query ? head : head - queries;
+      const device T* nope = (query ? q_nope : kv_nope) + ulong(row) * ulong(D_NOPE);
+      const device T* turn = (query ? q_rope : k_rope) + ulong(row) * ulong(D_ROPE);
+      device T* y = (query ? q_out : k_out) + ulong(row) * ulong(width);
 #if VEC > 1
       if (uint(D_NOPE) % VEC == 0 && uint(D_ROPE) % VEC == 0) {
         device Pack* made = reinterpret_cast<device Pack*>(y + start);

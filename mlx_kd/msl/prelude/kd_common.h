@@ -46,6 +46,11 @@ template <class A, kd_if<kd_is_scalar<A>> = 0>
 KD_FN constexpr A median3(A a, A b, A c) {
   return max(min(a, b), min(max(a, b), c));
 }
+#define KD_FLOAT_THREE(name, of)                                          \
+  template <class A, kd_if<kd_is_float<A>> = 0>                           \
+  KD_FN constexpr A name(A a, A b, A c) { return of(a, b, c); }
+KD_FLOAT_THREE(fmax3, max3) KD_FLOAT_THREE(fmin3, min3) KD_FLOAT_THREE(fmedian3, median3)
+#undef KD_FLOAT_THREE
 // Integer arguments beside a scalar follow its type only if they are of that type.
 template <class A, kd_if<kd_is_scalar<A>> = 0>
 KD_FN constexpr A clamp(A x, A low, A high) { return min(max(x, low), high); }
@@ -80,6 +85,7 @@ KD_EACH_TWO(step)
   }
 KD_EACH_ONE(abs)
 KD_EACH_THREE(max3) KD_EACH_THREE(min3) KD_EACH_THREE(median3) KD_EACH_THREE(smoothstep)
+KD_EACH_THREE(fmax3) KD_EACH_THREE(fmin3) KD_EACH_THREE(fmedian3)
 template <class T, int N>
 KD_FN vec<T, N> mix(vec<T, N> a, vec<T, N> b, kd_given<vec<T, N>> t) {
   vec<T, N> r;
@@ -144,8 +150,44 @@ KD_FN vec<T, 3> cross(vec<T, 3> a, vec<T, 3> b) {
 }
 template <class T, int N, kd_if<kd_is_float<T>> = 0>
 KD_FN vec<T, N> reflect(vec<T, N> i, vec<T, N> n) { return i - n * T(float(2) * float(dot(n, i))); }
+template <class T, int N, kd_if<kd_is_float<T>> = 0>
+KD_FN vec<T, N> faceforward(vec<T, N> n, vec<T, N> i, vec<T, N> reference) {
+  return float(dot(reference, i)) < 0.0f ? n : -n;
+}
+template <class T, int N, kd_if<kd_is_float<T>> = 0>
+KD_FN vec<T, N> refract(vec<T, N> i, vec<T, N> n, T eta) {
+  const float e = float(eta), d = float(dot(n, i)), k = 1.0f - e * e * (1.0f - d * d);
+  if (k < 0.0f) return vec<T, N>(T(0));
+  return i * eta - n * T(e * d + KD_F(sqrtf)(k));
+}
 
+template <class A, kd_if<kd_is_float<A>> = 0>
+KD_FN bool isordered(A a, A b) { return a == a && b == b; }
+template <class A, kd_if<kd_is_float<A>> = 0>
+KD_FN bool isunordered(A a, A b) { return !isordered(a, b); }
+#define KD_EACH_TEST(name)                                                    \
+  template <class T, int N>                                                   \
+  KD_FN vec<bool, N> name(vec<T, N> a, vec<T, N> b) {                         \
+    vec<bool, N> r;                                                           \
+    for (int i = 0; i < N; ++i) r[i] = name(a[i], b[i]);                      \
+    return r;                                                                 \
+  }
+KD_EACH_TEST(isordered) KD_EACH_TEST(isunordered)
+#undef KD_EACH_TEST
 #undef KD_EACH_ONE
 #undef KD_EACH_THREE
+
+// They differ from the plain ones in what they do with NaN, and here not at all.
+#define KD_COMMON                                                                    \
+  using metal::abs; using metal::clamp; using metal::max; using metal::min;          \
+  using metal::max3; using metal::min3; using metal::median3; using metal::fmax3;    \
+  using metal::fmin3; using metal::fmedian3;
+namespace precise {
+KD_COMMON
+}
+namespace fast {
+KD_COMMON
+}
+#undef KD_COMMON
 
 }  // namespace metal

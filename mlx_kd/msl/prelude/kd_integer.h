@@ -87,6 +87,19 @@ KD_FN constexpr A subsat(A a, A b) {
   return b > 0 && gap > a ? kd_lowest<A>() : gap;
 }
 template <class A, kd_if<kd_is_number<A>> = 0>
+KD_FN constexpr A madsat(A a, A b, A c) {
+  if constexpr (sizeof(A) <= 4) {
+    typedef kd_either<kd_is_signed<A>, long, ulong> Wide;
+    const Wide r = Wide(a) * Wide(b) + Wide(c);
+    return r < Wide(kd_lowest<A>()) ? kd_lowest<A>() : r > Wide(kd_highest<A>()) ? kd_highest<A>() : A(r);
+  } else {
+    const ulong low = ulong(a) * ulong(b) + ulong(c);
+    const A carry = A(low < ulong(c)), high = A(ulong(mulhi(a, b)) + ulong(carry) - ulong(kd_is_signed<A> && c < 0));
+    if (high == (kd_is_signed<A> ? A(long(low) >> 63) : A(0))) return A(low);
+    return high < A(0) ? kd_lowest<A>() : kd_highest<A>();
+  }
+}
+template <class A, kd_if<kd_is_number<A>> = 0>
 KD_FN constexpr kd_unsigned<A> absdiff(A a, A b) {
   typedef kd_unsigned<A> U;
   return a > b ? U(U(a) - U(b)) : U(U(b) - U(a));

@@ -14,9 +14,44 @@ template <class A, class B>
 using kd_float_of = kd_either<kd_is_float<A>, A, B>;
 
 KD_FN float kd_sign(float x) { return x > 0 ? 1.0f : x < 0 ? -1.0f : x == x ? x : 0.0f; }
+// At most the last number of the type below 1.
+template <class A>
 KD_FN float kd_fract(float x) {
+  constexpr float last = kd_same<A, half> ? 0x1.ffcp-1f : kd_same<A, bfloat> ? 0x1.fep-1f : 0x1.fffffep-1f;
   const float r = x - KD_F(floorf)(x);
-  return r < 1.0f ? r : 0x1.fffffep-1f;
+  return r < last ? r : last;
+}
+// The number of the type that follows x on the way to y.
+template <class A>
+KD_FN A kd_nextafter(float x, float y) {
+  if constexpr (kd_same<A, float>) {
+    return KD_F(nextafterf)(x, y);
+  } else {
+    A r = A(x);
+    if (!(x == x) || x == y) return r;
+    if (!(y == y)) return A(y);
+    if (x == 0.0f)
+      r.kd_bits = ushort(y < 0.0f ? 0x8001u : 1u);
+    else
+      r.kd_bits = ushort((x < y) == (x > 0.0f) ? r.kd_bits + 1u : r.kd_bits - 1u);
+    return r;
+  }
+}
+// Rounded once. Products of halves are exact in float; their sum is rounded to odd there, so that
+// rounding it to half is as rounding the exact one.
+KD_FN half kd_fma(half a, half b, half c) {
+#if defined(__CUDA_ARCH__)
+  half r;
+  asm("fma.rn.f16 %0, %1, %2, %3;" : "=h"(r.kd_bits) : "h"(a.kd_bits), "h"(b.kd_bits), "h"(c.kd_bits));
+  return r;
+#else
+  const float p = float(a) * float(b), z = float(c);
+  const float s = p + z, t = s - p;
+  const float left = (p - (s - t)) + (z - t);
+  uint bits = KD_BITS(uint, s);
+  if (left != 0.0f && !(bits & 1u)) bits = (left > 0.0f) == (s > 0.0f) ? bits | 1u : bits - 1u;
+  return half(left - left == 0.0f ? KD_BITS(float, bits) : s);
+#endif
 }
 KD_FN float kd_saturate(float x) { return KD_F(fminf)(KD_F(fmaxf)(x, 0.0f), 1.0f); }
 KD_FN float kd_rsqrt(float x) {
@@ -107,7 +142,7 @@ KD_FN float kd_tanpi(float x) { return kd_sinpi(x) / kd_cospi(x); }
   KD_MATH_ONE(round, KD_F(roundf)(x))                                                           \
   KD_MATH_ONE(rint, KD_F(rintf)(x))                                                             \
   KD_MATH_ONE(fabs, KD_F(fabsf)(x))                                                             \
-  KD_MATH_ONE(fract, kd_fract(x))                                                               \
+  KD_MATH_ONE(fract, kd_fract<A>(x))                                                            \
   KD_MATH_ONE(saturate, kd_saturate(x))                                                         \
   KD_MATH_ONE(sign, kd_sign(x))                                                                 \
   KD_MATH_ONE(erf, KD_F(erff)(x))                                                               \
@@ -122,15 +157,18 @@ KD_FN float kd_tanpi(float x) { return kd_sinpi(x) / kd_cospi(x); }
   KD_MATH_TWO(fmax, KD_F(fmaxf)(x, y))                                                          \
   KD_MATH_TWO(fmin, KD_F(fminf)(x, y))                                                          \
   KD_MATH_TWO(fdim, KD_F(fdimf)(x, y))                                                          \
-  KD_MATH_TWO(nextafter, KD_F(nextafterf)(x, y))                                                \
+  KD_MATH_TWO(nextafter, (kd_nextafter<kd_float_of<A, B>>(x, y)))                               \
   KD_MATH_TWO(divide, x / y)
 
 KD_MATH_ALL
-KD_MATH_ONE(rsqrt, kd_rsqrt(x))
+KD_MATH_ONE(rsqrt, (kd_same<A, half> ? kd_precise_rsqrt(x) : kd_rsqrt(x)))
 
 template <class A, kd_if<kd_is_float<A>> = 0>
 KD_FN A fma(A a, kd_given<A> b, kd_given<A> c) {
-  return A(KD_F(fmaf)(float(a), float(b), float(c)));
+  if constexpr (kd_same<A, half>)
+    return kd_fma(a, b, c);
+  else
+    return A(KD_F(fmaf)(float(a), float(b), float(c)));
 }
 template <class T, int N>
 KD_FN vec<T, N> fma(vec<T, N> a, kd_given<vec<T, N>> b, kd_given<vec<T, N>> c) {
@@ -160,6 +198,27 @@ KD_FN A sincos(A a, A& cosine) {
   cosine = cos(a);
   return sin(a);
 }
+template <class T, int N, kd_if<kd_is_float<T>> = 0>
+KD_FN vec<T, N> ldexp(vec<T, N> a, vec<int, N> n) {
+  vec<T, N> r;
+  for (int i = 0; i < N; ++i) r[i] = ldexp(a[i], n[i]);
+  return r;
+}
+template <class T, int N, kd_if<kd_is_float<T>> = 0>
+KD_FN vec<int, N> ilogb(vec<T, N> a) {
+  vec<int, N> r;
+  for (int i = 0; i < N; ++i) r[i] = ilogb(a[i]);
+  return r;
+}
+#define KD_WITH_SECOND(name, Second)                                \
+  template <class T, int N, kd_if<kd_is_float<T>> = 0>              \
+  KD_FN vec<T, N> name(vec<T, N> a, vec<Second, N>& second) {       \
+    vec<T, N> r;                                                    \
+    for (int i = 0; i < N; ++i) r[i] = name(a[i], second[i]);       \
+    return r;                                                       \
+  }
+KD_WITH_SECOND(frexp, int) KD_WITH_SECOND(modf, T) KD_WITH_SECOND(sincos, T)
+#undef KD_WITH_SECOND
 
 #define KD_TEST(name, expression)                        \
   template <class A, kd_if<kd_is_float<A>> = 0>          \
@@ -181,19 +240,25 @@ KD_TEST(isnormal, x >= 0x00800000u && x < 0x7f800000u)
 KD_TEST(signbit, (bits >> 31) != 0)
 #undef KD_TEST
 
+// What is exact, or made of functions that are alike in all three namespaces.
+#define KD_MATH_REST                                                                   \
+  using metal::fma; using metal::ldexp; using metal::frexp; using metal::ilogb;        \
+  using metal::modf; using metal::sincos;
+
 namespace precise {
 KD_MATH_ALL
 KD_MATH_ONE(rsqrt, kd_precise_rsqrt(x))
-using metal::fma;
+KD_MATH_REST
 }  // namespace precise
 
 // The device's short cuts on CUDA, the plain functions elsewhere.
 namespace fast {
 KD_MATH_ALL
 KD_MATH_ONE(rsqrt, kd_rsqrt(x))
-using metal::fma;
+KD_MATH_REST
 }  // namespace fast
 
+#undef KD_MATH_REST
 #undef KD_MATH_ALL
 #undef KD_MATH_ONE
 #undef KD_MATH_TWO

@@ -153,6 +153,34 @@ inline T* kd_kept() {
   alignas(64) static thread_local unsigned char bytes[1024 * sizeof(T)];
   return reinterpret_cast<T*>(bytes);
 }
+// How wide a group is that fills the innermost dimension of an array of the threadgroup: the
+// largest power of 2 in it; of several arrays the widest. 0 if there is none.
+template <class T>
+inline constexpr unsigned kd_extent = 0;
+template <class T, unsigned long N>
+inline constexpr unsigned kd_extent<T[N]> = N;
+template <class T, unsigned long M, unsigned long N>
+inline constexpr unsigned kd_extent<T[M][N]> = N;
+KD_FN constexpr unsigned kd_widest(unsigned a, unsigned b) {
+  unsigned width = 8;
+  while (2 * width <= b) width *= 2;
+  if (b < 8 || width > 1024) width = 0;
+  return a > width ? a : width;
+}
+template <class... Arrays>
+constexpr unsigned kd_width_of_arrays() {
+  unsigned width = 0;
+  ((width = kd_widest(width, kd_extent<Arrays>)), ...);
+  return width;
+}
+template <class... Arrays>
+inline constexpr unsigned kd_array_width = kd_width_of_arrays<Arrays...>();
+template <unsigned N>
+struct kd_constant {};
+template <unsigned N>
+KD_FN constexpr unsigned kd_value_of(kd_constant<N>) {
+  return N;
+}
 template <class T>
 KD_FN void kd_keep(T& to, const T& from) {
   to = from;
@@ -167,20 +195,34 @@ KD_FN void kd_keep(T (&to)[N], const T (&from)[N]) {
 
 #if !KD_CUDA
 // Threads of a group are independent of each other here, so the innermost loop may be vectorised.
+#define KD_INLINED __attribute__((always_inline))
 #if defined(__clang__)
 #define KD_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #else
 #define KD_INDEPENDENT _Pragma("GCC ivdep")
 #endif
-// The loop counts from 0, and what it counts is known not to wrap (the executor sees to that): so
-// addresses that go with it are known to follow one another.
-#define KD_FOR_EACH_THREAD(g)                                                             \
-  const unsigned kd_nx = g->size[0], kd_x0 = g->origin[0];                                 \
+// What the loops over the threads of a group count. The innermost counts from 0, and positions are
+// known not to wrap (the executor sees to that): so addresses that go with it are known to follow
+// one another. `width`: a kd_constant, of a group that is so wide, or 0 for any.
+#define KD_THREADS(g, width)                                                              \
+  const unsigned kd_nx = kd_value_of(width) ? kd_value_of(width) : g->size[0];             \
+  const unsigned kd_x0 = g->origin[0];                                                    \
   if (kd_nx > 1024u || kd_x0 > 0xfffff000u) __builtin_unreachable();                       \
   const unsigned kd_y0 = g->origin[1], kd_y1 = kd_y0 + g->size[1];                         \
   const unsigned kd_z0 = g->origin[2], kd_z1 = kd_z0 + g->size[2];                         \
-  const kd_group kd_copy = *g;                                                            \
+  const kd_group kd_copy = *g
+#define KD_FOR_EACH                                                                       \
   for (unsigned kd_z = kd_z0; kd_z < kd_z1; ++kd_z)                                        \
     for (unsigned kd_y = kd_y0; kd_y < kd_y1; ++kd_y)                                      \
       KD_INDEPENDENT for (unsigned kd_x = 0; kd_x < kd_nx; ++kd_x)
+// Those of them that may be thread `at`: in x, or by their index, which is the same in a line.
+#define KD_FOR_X(at)                                                                      \
+  for (unsigned kd_z = kd_z0; kd_z < kd_z1; ++kd_z)                                        \
+    for (unsigned kd_y = kd_y0; kd_y < kd_y1; ++kd_y)                                      \
+      for (unsigned kd_x = at; kd_x < kd_nx && kd_x <= at; ++kd_x)
+#define KD_FOR_INDEX(at)                                                                  \
+  const bool kd_line = kd_copy.size[1] * kd_copy.size[2] == 1u;                            \
+  for (unsigned kd_z = kd_z0; kd_z < kd_z1; ++kd_z)                                        \
+    for (unsigned kd_y = kd_y0; kd_y < kd_y1; ++kd_y)                                      \
+      for (unsigned kd_x = kd_line ? at : 0u; kd_x < kd_nx && (!kd_line || kd_x <= at); ++kd_x)
 #endif

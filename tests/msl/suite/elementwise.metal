@@ -71,3 +71,39 @@ kernel void power(device const float* x, device float* y, uint i [[thread_positi
   for (int k = 0; k < (kHasPower ? kPower : 1); ++k) r *= x[i];
   y[i] = r;
 }
+
+// Taken apart and put together again: 2 x.
+kernel void apart(device const float4* x, device float4* y, uint i [[thread_position_in_grid]]) {
+  const float4 v = x[i];
+  int4 exponent;
+  float4 whole, cosine;
+  const float4 fraction = frexp(v, exponent);
+  const float4 rest = modf(v, whole);
+  const float4 sine = precise::sincos(v, cosine);
+  const float4 one = sine * sine + cosine * cosine;
+  y[i] = ldexp(fraction, exponent) + (whole + rest) + one + float4(ilogb(v) - exponent);
+}
+
+// A step up and one down again; from 0 a step leads to the least number.
+kernel void half_steps(device const half* x, device half* y, uint i [[thread_position_in_grid]]) {
+  const bool least = nextafter(half(0), half(-1)) == as_type<half>(ushort(0x8001)) &&
+                     as_type<ushort>(nextafter(half(0), half(1))) == 1;
+  y[i] = least ? nextafter(nextafter(x[i], half(100)), half(-100)) : half(0);
+}
+
+kernel void geometry(device const packed_float3* x, device packed_float3* y,
+                     uint i [[thread_position_in_grid]]) {
+  const float3 v = x[i], n = float3(2, -1, 2) / 3;
+  const float3 sorted = float3(fmin3(v.x, v.y, v.z), fmedian3(v.x, v.y, v.z), fmax3(v.x, v.y, v.z));
+  y[i] = faceforward(n, v, n) + refract(v, n, 1.0f) + sorted + (isordered(v.x, v.y) ? 0.0f : 99.0f);
+}
+
+kernel void saturated(device const int* x, device const int* w, device int* y,
+                      uint i [[thread_position_in_grid]]) {
+  y[i] = madsat(x[i] >> 15, w[i] >> 16, w[i]);
+}
+
+kernel void saturated_long(device const int* x, device const int* w, device long* y,
+                           uint i [[thread_position_in_grid]]) {
+  y[i] = madsat(long(x[i]) << 10, long(w[i]) >> (i % 32), long(x[i]));
+}

@@ -1,0 +1,43 @@
+#include "mlx_kd/discover/executor_proofs.h"
+
+#include <algorithm>
+
+#include "mlx_kd/discover/pins.h"
+#include "mlx_kd/kernels/table.h"
+
+namespace mlx_kd::discover {
+
+void ExecutorProofs::add(const packs::Entry& entry, size_t index) {
+  const spec::Op& op = kernels::find_op(entry.key.op_name);
+  const spec::Dtype dtype = spec::parse_dtype(entry.key.dtype);
+  const spec::Dims size = size_of(entry, op);
+  const spec::Candidate candidate = candidate_of(entry, op);
+  auto group = std::find_if(groups_.begin(), groups_.end(), [&](const Group& one) {
+    return one.op == &op && one.dtype == dtype && one.size == size;
+  });
+  if (group == groups_.end()) group = groups_.insert(group, {&op, dtype, size, {}, {}});
+  group->indices.push_back(index);
+  group->candidates.push_back(candidate);
+}
+
+std::map<size_t, spec::Verdict> ExecutorProofs::run(uint64_t seed, Listener& listener,
+                                                    Interrupt& interrupt) const {
+  std::map<size_t, spec::Verdict> verdicts;
+  evaluate::EvaluateOptions options;
+  options.seed = seed;
+  options.prove_only = true;
+  for (const Group& group : groups_) {
+    if (interrupt.raised()) break;
+    listener.stage("proving " + group.op->name + " " + spec::name_of(group.dtype) +
+                   " on the device simt");
+    const auto evaluator =
+        evaluate::make_evaluator({group.op, "simt", group.dtype, {group.size}}, options);
+    const Interrupt::Attached attached(interrupt, *evaluator);
+    evaluator->evaluate(group.candidates, [&](size_t i, const spec::Verdict& verdict) {
+      verdicts.emplace(group.indices[i], verdict);
+    });
+  }
+  return verdicts;
+}
+
+}  // namespace mlx_kd::discover
