@@ -2,10 +2,9 @@
 # MLX_KD_BUILD_FUZZERS is on. Each file defines LLVMFuzzerTestOneInput and names the rooms that it
 # needs in its first line: "// rooms: msl packs".
 #
-# libFuzzer belongs to clang, so the whole build has to use it:
-#   cmake -B build/fuzz -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=RelWithDebInfo
-#         -DMLX_KD_BUILD_FUZZERS=ON -DMLX_KD_BUILD_TESTS=OFF
-#   ninja -C build/fuzz fuzz_msl && build/fuzz/fuzz_msl -runs=1000000 -rss_limit_mb=1024
+# libFuzzer belongs to clang, so the whole build has to use it: the preset `fuzz`. There each fuzzer is
+# a test, fuzz.<name>, of MLX_KD_FUZZ_RUNS inputs (100000):
+#   MLX_KD_FUZZ_RUNS=1000000 KD_PRESET=fuzz ./kd test -R fuzz.pack
 option(MLX_KD_BUILD_FUZZERS "Build the fuzzers of tests/fuzz (needs clang)" OFF)
 
 # All rooms are built with the address and undefined-behaviour sanitizers and with coverage: call it
@@ -27,6 +26,7 @@ function(mlx_kd_fuzzers)
   if(NOT MLX_KD_BUILD_FUZZERS)
     return()
   endif()
+  enable_testing()
   file(GLOB files CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/fuzz/*_fuzz.cpp")
   foreach(file ${files})
     get_filename_component(name "${file}" NAME_WE)
@@ -41,5 +41,8 @@ function(mlx_kd_fuzzers)
     target_link_libraries(fuzz_${name} PRIVATE ${rooms})
     target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
     mlx_kd_warnings(fuzz_${name})
+    set(command "exec \"$0\" -runs=\"\${MLX_KD_FUZZ_RUNS:-100000}\" -rss_limit_mb=2048 -print_final_stats=1")
+    add_test(NAME fuzz.${name} COMMAND sh -c "${command}" $<TARGET_FILE:fuzz_${name}>)
+    set_tests_properties(fuzz.${name} PROPERTIES LABELS fuzz TIMEOUT 36000)
   endforeach()
 endfunction()

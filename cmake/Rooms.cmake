@@ -180,5 +180,6 @@ function(mlx_kd_tests room)
   mlx_kd_warnings(test_${room})
   add_dependencies(test_${room} kd)
   include(GoogleTest)
-  gtest_discover_tests(test_${room} PROPERTIES LABELS ${room} DISCOVERY_MODE PRE_TEST)
+  # The limit is for MLX_KD_LONG and an hour of MLX_KD_STRESS_S.
+  gtest_discover_tests(test_${room} PROPERTIES LABELS ${room} TIMEOUT 7200 DISCOVERY_MODE PRE_TEST)
 endfunction()

@@ -26,30 +26,44 @@ constexpr double kEps = 1e-6;
 
 struct Layer {
   mx::array qkv, out, gate_up, down;  // [in, out]
-  mx::array attention_norm = mx::ones({kWidth}), mlp_norm = mx::ones({kWidth});
+  mx::array attention_norm, mlp_norm;
 };
 
 struct Model {
+  mx::Dtype dtype;
   mx::array embedding;  // [vocabulary, width]
   std::vector<Layer> layers;
-  mx::array norm = mx::ones({kWidth});
+  mx::array norm;
 };
 
 struct Cache {
-  mx::array keys = mx::zeros({1, kHeads, 0, kHeadDim});
-  mx::array values = mx::zeros({1, kHeads, 0, kHeadDim});
+  explicit Cache(mx::Dtype dtype)
+      : keys(mx::zeros({1, kHeads, 0, kHeadDim}, dtype)), values(keys) {}
+  mx::array keys, values;
 };
 
-mx::array weight(int in, int out) {
-  return mx::random::normal({in, out}) * mx::array(1.0f / std::sqrt(static_cast<float>(in)));
+// The element type that most pins in effect are for.
+mx::Dtype type_of_pins() {
+  int float16 = 0, bfloat16 = 0, float32 = 0;
+  for (const auto& pin : mlx_kd::stats().pins)
+    ++(pin.dtype == "float16" ? float16 : pin.dtype == "bfloat16" ? bfloat16 : float32);
+  if (float32 >= std::max(float16, bfloat16)) return mx::float32;
+  return float16 >= bfloat16 ? mx::float16 : mx::bfloat16;
 }
 
-Model make_model() {
+mx::array weight(int in, int out, mx::Dtype dtype) {
+  const mx::array scale(1.0f / std::sqrt(static_cast<float>(in)));
+  return mx::astype(mx::random::normal({in, out}) * scale, dtype);
+}
+
+Model make_model(mx::Dtype dtype) {
   mx::random::seed(0);
-  Model model{weight(kVocabulary, kWidth), {}};
+  const mx::array ones = mx::ones({kWidth}, dtype);
+  Model model{dtype, weight(kVocabulary, kWidth, dtype), {}, ones};
   for (int i = 0; i < kLayers; ++i)
-    model.layers.push_back({weight(kWidth, 3 * kWidth), weight(kWidth, kWidth),
-                            weight(kWidth, 2 * kHidden), weight(kHidden, kWidth)});
+    model.layers.push_back({weight(kWidth, 3 * kWidth, dtype), weight(kWidth, kWidth, dtype),
+                            weight(kWidth, 2 * kHidden, dtype), weight(kHidden, kWidth, dtype),
+                            ones, ones});
   return model;
 }
 
@@ -76,7 +90,7 @@ mx::array run_layer(const Layer& layer, const mx::array& x, Cache& cache) {
 
 // Logits [kSteps, vocabulary] of a fixed row of tokens, one step an evaluation.
 mx::array decode(const Model& model) {
-  std::vector<Cache> caches(kLayers);
+  std::vector<Cache> caches(kLayers, Cache(model.dtype));
   std::vector<mx::array> logits;
   for (int step = 0; step < kSteps; ++step) {
     mx::array x =
@@ -86,21 +100,25 @@ mx::array decode(const Model& model) {
         mx::matmul(mlx_kd::rmsnorm(x, model.norm, kEps), mx::transpose(model.embedding)));
     mx::eval(logits.back());
   }
-  return mx::reshape(mx::concatenate(logits, 1), {kSteps, kVocabulary});
+  return mx::astype(mx::reshape(mx::concatenate(logits, 1), {kSteps, kVocabulary}), mx::float32);
 }
 
-// As a share of the largest logit, in float32.
-double bound() {
-  const double u = std::ldexp(1.0, -24), scale = 3 * std::sqrt(static_cast<double>(kWidth)) + 8;
-  return 2 * u * (kLayers * ((2 + scale) + (4 + scale) + 13) + 2 + scale);
+// As a share of the largest logit.
+double bound(mx::Dtype dtype) {
+  const double u32 = std::ldexp(1.0, -24);
+  const double u = dtype == mx::float32   ? u32
+                   : dtype == mx::float16 ? std::ldexp(1.0, -11)
+                                          : std::ldexp(1.0, -8);
+  const double scale = (3 * std::sqrt(static_cast<double>(kWidth)) + 8) * u32;
+  return 2 * (kLayers * ((2 * u + scale) + (4 * u + scale) + (u + 12 * u32)) + 2 * u + scale);
 }
 
 // us of one layer's operators, of many calls in one evaluation.
-double time_operators(bool pinned) {
+double time_operators(bool pinned, mx::Dtype dtype) {
   constexpr int kCalls = 50;
   mlx_kd::configure({.enabled = pinned});
-  const mx::array x = mx::ones({1, 1, kWidth}), w = mx::ones({kWidth});
-  const mx::array gate = mx::ones({1, 1, kHidden});
+  const mx::array x = mx::ones({1, 1, kWidth}, dtype), w = mx::ones({kWidth}, dtype);
+  const mx::array gate = mx::ones({1, 1, kHidden}, dtype);
   const auto start = std::chrono::steady_clock::now();
   std::vector<mx::array> results;
   for (int i = 0; i < kCalls; ++i) {
@@ -118,18 +136,18 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-void show_times() {
+void show_times(mx::Dtype dtype) {
   std::vector<double> plain, pinned;
   for (int round = 0; round < 15; ++round) {
-    plain.push_back(time_operators(false));
-    pinned.push_back(time_operators(true));
+    plain.push_back(time_operators(false, dtype));
+    pinned.push_back(time_operators(true, dtype));
   }
   std::printf("a layer's norms and gate: %.1f us with MLX, %.1f us with pins\n", median(plain),
               median(pinned));
 }
 
 int run() {
-  const Model model = make_model();
+  const Model model = make_model(type_of_pins());
   const bool pins_wanted = mlx_kd::settings().enabled;
   mlx_kd::disable();
   const mx::array expected = decode(model);
@@ -137,7 +155,7 @@ int run() {
   mlx_kd::reset_stats();
   const mx::array logits = decode(model);
   const double difference = mx::max(mx::abs(logits - expected)).item<float>();
-  const double allowed = bound() * mx::max(mx::abs(expected)).item<float>();
+  const double allowed = bound(model.dtype) * mx::max(mx::abs(expected)).item<float>();
   const mlx_kd::Stats stats = mlx_kd::stats();
   std::printf("logits differ by at most %.3g (bound %.3g)\n", difference, allowed);
   std::printf("%llu calls hit a pin, %llu missed, %llu fell back\n",
@@ -147,7 +165,7 @@ int run() {
   for (const auto& miss : stats.missed)
     std::printf("  missed %s %s %s: %s\n", miss.op.c_str(), miss.dtype.c_str(), miss.shape.c_str(),
                 miss.differs.empty() ? "the pack has no pin of it" : miss.differs.c_str());
-  if (pins_wanted) show_times();
+  if (pins_wanted) show_times(model.dtype);
   return difference <= allowed ? 0 : 1;
 }
 

@@ -126,10 +126,17 @@ def time_ops(config, dtype, rounds=15, calls=50):
     return statistics.median(times[False]), statistics.median(times[True])
 
 
+def type_of_pins():
+    """Name of the element type that most pins in effect are for."""
+    types = [pin["dtype"] for pin in mlx_kd.stats()["pins"]]
+    return max(types, key=types.count, default="float32")
+
+
 def read_options():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=16, help="tokens to decode")
-    parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float32")
+    parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"],
+                        help="of the weights; that of most pins if left out, without pins float32")
     parser.add_argument("--config", metavar="FOLDER", type=Path, help="write FOLDER/config.json and end")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser.parse_args()
@@ -171,7 +178,7 @@ def main():
         options.config.mkdir(parents=True, exist_ok=True)
         (options.config / "config.json").write_text(json.dumps(asdict(config), indent=1))
         return 0
-    result = compare(config, getattr(mx, options.dtype), options.steps)
+    result = compare(config, getattr(mx, options.dtype or type_of_pins()), options.steps)
     print(json.dumps(result, indent=1)) if options.json else show(result)
     return 0 if result["difference"] <= result["bound"] else 1
 

@@ -105,6 +105,17 @@ bool is_body(const spec::Candidate& candidate) {
   return !kind.is_string() || kind.get<std::string>().rfind("metal_", 0) != 0;
 }
 
+bool reads_shapes(const spec::Candidate& candidate) {
+  if (candidate.language != "metal" || !is_body(candidate)) return false;
+  for (const base::Json& port : candidate.inputs_spec) {
+    const base::Json name = port.is_object() ? port.value("name", base::Json()) : base::Json();
+    if (!name.is_string()) continue;
+    for (const char* what : {"_shape", "_strides", "_ndim"})
+      if (candidate.source.find(name.get<std::string>() + what) != std::string::npos) return true;
+  }
+  return false;
+}
+
 MetalText metal_text(const spec::Candidate& candidate) {
   if (!is_body(candidate))
     return {metal_file(candidate), candidate.source, metal_options(candidate)};

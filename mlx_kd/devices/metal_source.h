@@ -31,6 +31,10 @@ struct MetalText {
 MetalText metal_text(const spec::Candidate& candidate);
 bool is_body(const spec::Candidate& candidate);
 
+// Whether it is a body that asks for the shape of an input (NAME_shape, NAME_strides, NAME_ndim):
+// then it is another kernel at every size. Inputs without a name are passed over.
+bool reads_shapes(const spec::Candidate& candidate);
+
 // As messages name the text: "rmsnorm.metal".
 std::string metal_file(const spec::Candidate& candidate);
 

@@ -21,6 +21,11 @@ using Params = std::array<double, 8>;
 std::vector<mlx::core::array> run(const Operator& op, const std::vector<mlx::core::array>& inputs,
                                   const Params& params, const mlx::core::StreamOrDevice& s);
 
+// Whether nobody looks at calls, since pins and the shape log are off: then the call is counted,
+// without its size, and MLX's operator is all that is left to do. Some ns. Throws as
+// Process::modes() does.
+bool passes_by();
+
 // The inputs as the op's ports want them: for rope the angles of one position without axes of 1
 // before them. std::invalid_argument where that is not what they are.
 std::vector<mlx::core::array> prepared(const Operator& op,

@@ -44,11 +44,13 @@ std::string found_faster(const spec::Metrics& metrics) {
 }
 
 // Of a call that a pin matches.
-void explain_pin(const Pin& pin, const std::vector<mx::array>& inputs, Explanation& result) {
+void explain_pin(const Pin& pin, const Query& query, const std::vector<mx::array>& inputs,
+                 Explanation& result) {
+  const auto kernel = serve(pin, 0, query)->kernel;
   result.candidate_id = pin.entry.candidate_id;
-  result.state = name_of(pin.kernel->state());
-  if (pin.kernel->state() == KernelState::dropped)
-    result.reason = "its pin was dropped: " + pin.kernel->reason();
+  result.state = name_of(kernel->state());
+  if (kernel->state() == KernelState::dropped)
+    result.reason = "its pin was dropped: " + kernel->reason();
   else if (!may_pin(inputs))
     result.reason =
         "the call is traced for an export, or for any shape: MLX's operators stand there";
@@ -74,7 +76,7 @@ void explain_query(const Query& query, const std::vector<mx::array>& inputs, Exp
   uint64_t generation = 0;
   const auto table = Process::shared().table(generation);
   const Pin* pin = find_servable(*table, query);
-  pin ? explain_pin(*pin, inputs, result) : explain_miss(*table, query, result);
+  pin ? explain_pin(*pin, query, inputs, result) : explain_miss(*table, query, result);
 }
 
 }  // namespace

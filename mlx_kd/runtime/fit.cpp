@@ -6,6 +6,7 @@
 
 #include "mlx/version.h"
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/devices/metal_source.h"
 #include "mlx_kd/runtime/bundle.h"
 #include "mlx_kd/runtime/launches.h"
 #include "mlx_kd/runtime/pin.h"
@@ -148,6 +149,7 @@ void take_size(Pin& pin) {
   for (size_t i = 0; i < pin.op->op->runtime_inputs.size() && !pin.fixed_params; ++i)
     query.params[i] = pin.op->op->runtime_inputs[i].default_value;
   pin.served = serve(pin, 0, query);
+  pin.kernel = pin.served->kernel;
 }
 
 Pin make_pin(const packs::Entry& entry, const Operator& op, const Engine& engine,
@@ -159,6 +161,7 @@ Pin make_pin(const packs::Entry& entry, const Operator& op, const Engine& engine
   pin.key.dtype = static_cast<uint8_t>(dtype);
   pin.key.place = static_cast<uint8_t>(engine.place);
   pin.kernel = kernel_of(engine.device, candidate_of(entry, dtype), object_of(entry));
+  pin.reads_shapes = devices::reads_shapes(pin.kernel->candidate());
   fix_params(pin);
   take_size(pin);
   // The kernel holds them; ten thousand pins need not.

@@ -12,16 +12,16 @@ using Arrays = std::vector<mx::array>;
 using Params = std::span<const double>;
 
 Arrays rmsnorm(const Arrays& in, Params params, const mx::Stream& s) {
-  return {mx::fast::rms_norm(in[0], in[1], static_cast<float>(params[0]), s)};
+  return {rmsnorm_in_mlx(in[0], in[1], params[0], s)};
 }
 
 Arrays rmsnorm_residual(const Arrays& in, Params params, const mx::Stream& s) {
-  const mx::array updated = mx::add(in[0], in[1], s);
-  return {mx::fast::rms_norm(updated, in[2], static_cast<float>(params[0]), s), updated};
+  const auto [y, updated] = rmsnorm_residual_in_mlx(in[0], in[1], in[2], params[0], s);
+  return {y, updated};
 }
 
 Arrays swiglu(const Arrays& in, Params, const mx::Stream& s) {
-  return {mx::multiply(mx::multiply(in[0], mx::sigmoid(in[0], s), s), in[1], s)};
+  return {swiglu_in_mlx(in[0], in[1], s)};
 }
 
 // Every second element of the last axis.
@@ -46,6 +46,24 @@ Arrays rope(const Arrays& in, Params, const mx::Stream& s) {
 }
 
 }  // namespace
+
+mx::array rmsnorm_in_mlx(const mx::array& x, const mx::array& weight, double eps,
+                         const mx::StreamOrDevice& s) {
+  return mx::fast::rms_norm(x, weight, static_cast<float>(eps), s);
+}
+
+std::pair<mx::array, mx::array> rmsnorm_residual_in_mlx(const mx::array& x,
+                                                        const mx::array& residual,
+                                                        const mx::array& weight, double eps,
+                                                        const mx::StreamOrDevice& s) {
+  mx::array updated = mx::add(x, residual, s);
+  mx::array y = rmsnorm_in_mlx(updated, weight, eps, s);
+  return {std::move(y), std::move(updated)};
+}
+
+mx::array swiglu_in_mlx(const mx::array& gate, const mx::array& up, const mx::StreamOrDevice& s) {
+  return mx::multiply(mx::multiply(gate, mx::sigmoid(gate, s), s), up, s);
+}
 
 devices::MlxForm form_of(const spec::Op& op) {
   if (op.name == "rmsnorm") return rmsnorm;

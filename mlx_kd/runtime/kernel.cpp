@@ -71,6 +71,14 @@ bool Kernel::is(const devices::Device& device, const spec::Candidate& candidate,
          candidate_.outputs_spec == candidate.outputs_spec;
 }
 
+std::shared_ptr<Kernel> Kernel::with_shapes(const base::Json& inputs_spec,
+                                            const base::Json& outputs_spec) const {
+  spec::Candidate candidate = candidate_;
+  candidate.inputs_spec = inputs_spec;
+  candidate.outputs_spec = outputs_spec;
+  return kernel_of(device_, candidate, object_);
+}
+
 const devices::Program* Kernel::program(bool wait) {
   if (const auto* ready = program_if_ready()) return ready;
   KernelState seen = KernelState::unused;

@@ -46,6 +46,9 @@ class Kernel {
   bool cached() const;         // nothing was compiled
   const std::string& op_name() const { return candidate_.op_name; }
   const spec::Candidate& candidate() const { return candidate_; }
+  // The process's kernel of the same text for arrays of other shapes.
+  std::shared_ptr<Kernel> with_shapes(const base::Json& inputs_spec,
+                                      const base::Json& outputs_spec) const;
   bool is(const devices::Device& device, const spec::Candidate& candidate,
           const std::string& object) const;
 

@@ -14,15 +14,36 @@ std::string where(const std::string& field, const std::string& here, const std::
   return field + ": " + here + " here, " + pin + " in the pin";
 }
 
+// Ports as the first version calls a body: those of swiglu_flat have one axis.
+base::Json ports_at(const base::Json& stored, const std::vector<spec::Port>& ports,
+                    spec::Dtype dtype, const spec::Dims& dims, bool flat) {
+  base::Json result = spec::ports_spec(ports, dtype, dims);
+  for (size_t i = 0; i < ports.size(); ++i) {
+    if (stored[i].is_object() && stored[i].contains("name")) result[i]["name"] = stored[i]["name"];
+    if (flat) result[i]["shape"] = {spec::element_count(ports[i].shape(dims))};
+  }
+  return result;
+}
+
+std::shared_ptr<Kernel> kernel_at(const Pin& pin, const spec::Dims& dims) {
+  if (!pin.reads_shapes) return pin.kernel;
+  const spec::Op& op = *pin.op->op;
+  const packs::Entry& entry = pin.entry;
+  const auto dtype = static_cast<spec::Dtype>(pin.key.dtype);
+  const bool flat = entry.launch_params.value("launch_kind", base::Json()) == "swiglu_flat";
+  return pin.kernel->with_shapes(ports_at(entry.inputs_spec, op.inputs, dtype, dims, flat),
+                                 ports_at(entry.outputs_spec, op.outputs, dtype, dims, flat));
+}
+
 }  // namespace
 
 std::shared_ptr<const Served> serve(const Pin& pin, size_t index, const Query& query) {
   const spec::Op& op = *pin.op->op;
   auto served = std::make_shared<Served>();
   served->pin = index;
-  served->kernel = pin.kernel;
   served->dtype = static_cast<spec::Dtype>(pin.key.dtype);
   served->call.dims = dims_of(op, query.dims);
+  served->kernel = kernel_at(pin, served->call.dims);
   served->call.params.assign(query.params.begin(),
                              query.params.begin() + static_cast<long>(op.runtime_inputs.size()));
   for (const spec::Port& port : op.outputs)

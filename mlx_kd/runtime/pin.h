@@ -31,7 +31,9 @@ struct Pin {
   std::array<double, kMostParams> params = {};
   const Operator* op;
   packs::Entry entry;
-  std::shared_ptr<Kernel> kernel;
+  // A body that asks for the shapes of its arrays: another kernel at every size, each Served's own.
+  bool reads_shapes = false;
+  std::shared_ptr<Kernel> kernel;        // at its size
   std::shared_ptr<const Served> served;  // at its size; nullptr for any_size
 };
 

@@ -18,6 +18,7 @@ enum Mode : uint32_t {
   kPins = 2,
   kWait = 4,
   kShapeLog = 8,
+  kWatched = kPins | kShapeLog,  // somebody looks at the sizes of calls
 };
 
 class Process {

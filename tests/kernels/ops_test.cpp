@@ -147,14 +147,23 @@ TEST(Sources, IncludeNothing) {
     }
 }
 
-// Each compiler that is here, for the running CPU and for plainer ones.
+// For the running CPU and for plainer ones, the last with vectors wider than its registers.
+std::vector<std::vector<std::string>> targets() {
+  std::vector<std::vector<std::string>> all = {{}, {"-march=native"}};
+#if defined(__x86_64__)
+  all.push_back({"-march=x86-64-v3", "-DVEC=64", "-Wno-psabi"});
+#endif
+  return all;
+}
+
+// By each compiler that is here.
 TEST(Sources, CompileByThemselvesWithoutWarnings) {
   int compilers = 0;
   for (const char* compiler : {"g++", "clang++"}) {
     if (!base::run_process({compiler, "--version"}, 10).ok()) continue;
     ++compilers;
     for (const spec::Op& op : all_ops())
-      for (const char* target : {"", "-march=native"})
+      for (const std::vector<std::string>& target : targets())
         for (Dtype dtype : spec::all_dtypes()) {
           const std::string path = std::string(MLX_KD_SOURCE_DIR) + "/mlx_kd/kernels/" + op.name +
                                    "/" + op.name + ".cpu.cpp";
@@ -171,9 +180,9 @@ TEST(Sources, CompileByThemselvesWithoutWarnings) {
                                            "/dev/null",
                                            "-DSTREAM=1",
                                            "-DKD_DTYPE=" + std::to_string(static_cast<int>(dtype))};
-          if (*target) argv.push_back(target);
+          argv.insert(argv.end(), target.begin(), target.end());
           const base::ProcessResult result = base::run_process(argv, 60);
-          EXPECT_TRUE(result.ok()) << compiler << " " << target << "\n" << result.output;
+          EXPECT_TRUE(result.ok()) << base::list_of(argv) << "\n" << result.output;
         }
   }
   if (compilers == 0) GTEST_SKIP() << "needs g++ or clang++";

@@ -2,7 +2,7 @@
 import threading
 import unittest
 
-from tests.support.package import PackageTest
+from tests.support.package import PackageTest, python
 
 import mlx.core as mx
 import mlx.nn
@@ -123,6 +123,18 @@ class Misuse(PackageTest):
     def test_what_is_no_array_is_a_type_error(self):
         with self.assertRaises(TypeError):
             mlx_kd.rmsnorm([1.0, 2.0], random(2))
+
+    def test_variable_that_is_neither_on_nor_off_is_an_error_of_the_first_call(self):
+        code = ("import mlx.core as mx, mlx_kd\ntry:\n    mlx_kd.rmsnorm(mx.ones((1, 8)), mx.ones(8))\n"
+                "except ValueError as error:\n    print(error)")
+        printed = self.assert_succeeds(python(code, MLX_KD_USE_DISCOVERED_KERNELS="perhaps"))
+        self.assertIn("MLX_KD_USE_DISCOVERED_KERNELS is 'perhaps': set it to 1 or 0", printed)
+
+    def test_weight_of_another_type_gives_what_mlx_gives(self):
+        x, w = random(2, 64, dtype=mx.float16), random(64)
+        got, wanted = mlx_kd.rmsnorm(x, w, 1e-6), mx.fast.rms_norm(x, w, 1e-6)
+        self.assertEqual(got.dtype, wanted.dtype)
+        self.assertTrue(mx.array_equal(got, wanted).item())
 
     def test_settings_that_cannot_be_meant_are_refused(self):
         self.assert_refused("trust", mlx_kd.configure, trust="nobody")

@@ -111,10 +111,17 @@ TEST_F(Pins, EntriesForOthersAreSkippedWithTheFieldThatDiffers) {
       {changed([](auto& e) { e.key.op_name = "softmax"; }), "no such op"},
       {changed([](auto& e) { e.protocol = "null"; }), "null device"},
       {changed([](auto& e) { e.func_name = "a;b"; }), "no name of a function"},
+      {changed([](auto& e) { e.func_name = "../../lib/evil"; }), "no name of a function"},
+      {changed([](auto& e) { e.func_name = std::string("mlx_kd_rmsnorm\0", 15); }),
+       "no name of a function"},
+      {changed([](auto& e) { e.key.op_name = "../rmsnorm"; }), "no such op"},
       {changed([](auto& e) { e.func_name = "mlx_kd_other"; }), "no cpp kernel"},
       {changed([](auto& e) { e.launch_params["GRAIN"] = -3; }), "its GRAIN is -3"},
       {changed([](auto& e) { e.launch_params["THREADS"] = int64_t(1) << 31; }), "THREADS"},
+      {changed([](auto& e) { e.launch_params["launch_kind"] = "../cpu_rows"; }), "no cpp kernel"},
       {changed([](auto& e) { e.knobs["A B"] = 1; }), "a name that no macro has"},
+      {changed([](auto& e) { e.knobs["../A"] = 1; }), "a name that no macro has"},
+      {changed([](auto& e) { e.knobs[std::string("A\0B", 3)] = 1; }), "its knob 'A"},
       {changed([](auto& e) { e.inputs_spec = ports(1); }), "other inputs or outputs"},
       {changed([](auto& e) {
          e.key.shape_signature = {{"rows", 2}};

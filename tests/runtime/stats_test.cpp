@@ -66,7 +66,22 @@ TEST_F(Telemetry, HitsOfPinsThatWereReplacedAreNotThoseOfTheNewOnes) {
   EXPECT_EQ(stats().hits, 3u);
 }
 
+TEST_F(Telemetry, CallsWhilePinsAreOffAreMissesWithoutASize) {
+  for (int i = 0; i < 3; ++i) norm({7, 8});
+  swiglu(all_ones({2, 8}), all_ones({2, 8}));
+  rmsnorm_residual(all_ones({2, 8}), all_ones({2, 8}), all_ones({8}));
+  call("rmsnorm", {all_ones({9, 8}), all_ones({8})});
+  EXPECT_EQ(stats().calls, 6u);
+  EXPECT_EQ(stats().misses, 6u);
+  pin({marking_entry("rmsnorm", kSize, 4)});
+  norm({9, 8});
+  ASSERT_EQ(stats().missed.size(), 1u);
+  EXPECT_EQ(stats().missed[0].shape, "rows=9,D=8");
+  EXPECT_EQ(stats().missed[0].calls, 1u);
+}
+
 TEST_F(Telemetry, ManySizesAreCountedThoughNotEachRemembered) {
+  pin({marking_entry("rmsnorm_residual", kSize, 3)});
   for (int d = 1; d <= 17000; ++d) rmsnorm(all_ones({1, d}), all_ones({d}));
   EXPECT_EQ(stats().calls, 17000u);
 }

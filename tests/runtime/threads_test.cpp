@@ -2,8 +2,7 @@
 //
 // MLX_KD_STRESS_S sets how many seconds the stress lasts (2; 600 where MLX_KD_LONG is set). An hour
 // under the thread sanitizer:
-//   MLX_KD_STRESS_S=3600 TSAN_OPTIONS=suppressions=tools/front/tsan.supp
-//     build/tsan/tests/test_runtime --gtest_filter='Threads.*'
+//   MLX_KD_STRESS_S=3600 KD_PRESET=tsan ./kd test -R Threads
 #include <atomic>
 #include <cmath>
 #include <condition_variable>

@@ -62,7 +62,7 @@ check_build_folder() {
 # The tests need the Python extension; the program does without, and a sanitizer does not fit into Python.
 with_python() {
   [ "$target" = all ] || return
-  case $preset in asan-ubsan | tsan) false ;; esac
+  case $preset in asan-ubsan | tsan | fuzz) false ;; esac
 }
 
 configure() {

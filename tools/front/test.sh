@@ -5,8 +5,11 @@ test_help() {
 Builds and runs the tests.
 Usage: ./kd test [--long] [-R REGEX]
 
-  --long       also what takes minutes, and the tests again under the sanitizers
+  --long       also what takes minutes, the tests again under the sanitizers, and the fuzzers
   -R REGEX     only the tests whose names match
+
+MLX_KD_STRESS_S     seconds that the stress of the runtime lasts, in each build (2; 600 with --long)
+MLX_KD_FUZZ_RUNS    inputs of each fuzzer (100000)
 
 Exit status: that of CTest (0: all passed); 1 if something could not be built; 2 for misuse.
 END
@@ -44,13 +47,16 @@ sanitizer_arguments() {
   arguments=(-LE 'front|tools|python')
 }
 
+# run_preset <preset>: its tests, in a build folder of its own.
+run_preset() {
+  say "the tests again: $1"
+  KD_PRESET=$1 KD_BUILD_DIR=${KD_BUILD_DIR:+$build-$1} "$root/kd" test ${regex:+-R "$regex"} || status=$?
+}
+
 run_sanitizers() {
-  local sanitizer
-  for sanitizer in asan-ubsan tsan; do
-    say "the tests again: $sanitizer"
-    KD_PRESET=$sanitizer KD_BUILD_DIR=${KD_BUILD_DIR:+$build-$sanitizer} \
-      "$root/kd" test ${regex:+-R "$regex"} || status=$?
-  done
+  run_preset asan-ubsan
+  run_preset tsan
+  if command -v clang++ >/dev/null; then run_preset fuzz; else say 'skipped: the fuzzers need clang++'; fi
 }
 
 run_tests() {
@@ -59,7 +65,7 @@ run_tests() {
   . "$root/tools/front/build.sh"
   build_target all "${sources[@]}" "$root/tests"
   [ -z "$long" ] || export MLX_KD_LONG=1
-  case $preset in asan-ubsan | tsan) sanitizer_arguments ;; esac
+  case $preset in asan-ubsan | tsan | fuzz) sanitizer_arguments ;; esac
   run_ctest "${arguments[@]}" || status=$?
   [ -z "$long" ] || run_sanitizers
   exit $status

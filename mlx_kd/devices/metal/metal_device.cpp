@@ -76,7 +76,7 @@ class MetalProgram final : public Program {
     const MetalKernel kernel({text.name, names_of(candidate_.inputs_spec),
                               names_of(candidate_.outputs_spec), text.body, text.header});
     const mx::Dtype dtype = mlx_dtype(output_dtype);
-    return kernel({inputs,
+    return kernel({as_specified(inputs),
                    mlx_shapes(output_shapes),
                    std::vector<mx::Dtype>(output_shapes.size(), dtype),
                    sizes(call.launch.grid),
@@ -92,7 +92,18 @@ class MetalProgram final : public Program {
     return mlx_shape(port.at("shape").get<spec::Shape>());
   }
 
+  // MLX tells a body the shapes that arrays have; it was written for those of inputs_spec.
+  std::vector<mx::array> as_specified(const std::vector<mx::array>& inputs) const {
+    if (!reads_shapes_) return inputs;
+    std::vector<mx::array> result;
+    for (size_t i = 0; i < inputs.size(); ++i)
+      result.push_back(
+          mx::reshape(inputs[i], shape_of(candidate_.inputs_spec[i]), mx::Device(mx::Device::gpu)));
+    return result;
+  }
+
   spec::Candidate candidate_;
+  bool reads_shapes_ = reads_shapes(candidate_);
 };
 
 std::string info(const std::string& key) {

@@ -44,6 +44,15 @@
 #endif
 #define KD_INLINE static inline __attribute__((always_inline))
 
+// Bytes of a register: in an object for an older x86, vectors may be wider.
+#if defined(__AVX512F__)
+#define KD_REGISTER 64
+#elif defined(__AVX__)
+#define KD_REGISTER 32
+#else
+#define KD_REGISTER 16
+#endif
+
 #if KD_DTYPE == 0
 typedef float T;
 #else
@@ -199,6 +208,12 @@ KD_INLINE void store(T* to, Step step) {
   __builtin_nontemporal_store(stored, (Stored*)to);
 #elif defined(__x86_64__) && KD_STEP_BYTES == 8
   __builtin_ia32_movnti64((long long*)to, (long long)stored);
+#elif defined(__x86_64__) && KD_STEP_BYTES > KD_REGISTER
+  typedef float Part __attribute__((vector_size(16)));
+  Part parts[kStepBytes / sizeof(Part)];
+  __builtin_memcpy(parts, &stored, sizeof stored);
+  for (unsigned i = 0; i < kStepBytes / sizeof(Part); ++i)
+    __builtin_ia32_movntps((float*)to + 4 * i, parts[i]);
 #elif defined(__x86_64__)
   typedef float Line __attribute__((vector_size(KD_STEP_BYTES)));
 #if KD_STEP_BYTES == 64
@@ -225,7 +240,13 @@ KD_INLINE void put(T* to, Step step) {
 // do in one loop and not in another.
 [[maybe_unused]] KD_INLINE Floats product(Floats a, Floats b) {
   Floats ab = a * b;
-#if defined(__AVX512F__)
+#if defined(__x86_64__) && VEC > KD_REGISTER
+  typedef float Part __attribute__((vector_size(KD_REGISTER)));
+  Part parts[VEC / KD_REGISTER];
+  __builtin_memcpy(parts, &ab, sizeof ab);
+  for (Part& part : parts) asm("" : "+x"(part));
+  __builtin_memcpy(&ab, parts, sizeof ab);
+#elif defined(__AVX512F__)
   asm("" : "+v"(ab));
 #elif defined(__x86_64__)
   asm("" : "+x"(ab));
