@@ -50,7 +50,7 @@ struct Reader {
   void read_head(const Json& file);
   void add_parameter(const std::string& name, const Json& values);
   void add_configuration(const std::string& key, const Json& entry);
-  double run_time(const Json& entry, const std::string& where, double& cost) const;
+  double run_time(const Json& entry, const std::string& where, std::vector<double>& runs) const;
 };
 
 bool are_integers(const Json& values) {
@@ -111,8 +111,9 @@ void Reader::read_head(const Json& file) {
   }
 }
 
-// NaN if it failed; adds what the runs took to the cost otherwise.
-double Reader::run_time(const Json& entry, const std::string& where, double& cost) const {
+// NaN if it failed.
+double Reader::run_time(const Json& entry, const std::string& where,
+                        std::vector<double>& runs) const {
   if (const Json& failure = field(entry, "time", where); failure.is_string()) {
     const std::string name = failure.get<std::string>();
     if (name.size() < 6 || name.compare(name.size() - 6, 6, "Config") != 0)
@@ -122,11 +123,11 @@ double Reader::run_time(const Json& entry, const std::string& where, double& cos
   }
   const double time = number(entry, "time", where);
   if (time <= 0) refuse("has the time 0 in " + where);
-  const Json& runs = field(entry, "times", where);
-  if (!runs.is_array()) refuse("has no list in 'times' of " + where);
-  for (const Json& run : runs) {
+  const Json& list = field(entry, "times", where);
+  if (!list.is_array()) refuse("has no list in 'times' of " + where);
+  for (const Json& run : list) {
     if (!run.is_number()) refuse("has a run without a time in " + where);
-    cost += run.get<double>();
+    runs.push_back(run.get<double>());
   }
   return time;
 }
@@ -143,7 +144,9 @@ void Reader::add_configuration(const std::string& key, const Json& entry) {
   double cost = 0;
   for (const char* part : {"compile_time", "framework_time", "strategy_time", "verification_time"})
     cost += number(entry, part, where);
-  cache.times.push_back(run_time(entry, where, cost));
+  std::vector<double>& runs = cache.runs.emplace_back();
+  cache.times.push_back(run_time(entry, where, runs));
+  for (double run : runs) cost += run;
   cache.costs.push_back(cost);
   cache.points.push_back(std::move(point));
 }
@@ -167,6 +170,7 @@ void sort_points(TuningCache& cache) {
             [&](size_t a, size_t b) { return before(cache.points[a], cache.points[b]); });
   permute(cache.points, order);
   permute(cache.times, order);
+  permute(cache.runs, order);
   permute(cache.costs, order);
 }
 

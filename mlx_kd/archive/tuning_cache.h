@@ -23,6 +23,7 @@ struct TuningCache {
   spec::Space space;
   std::vector<std::vector<uint8_t>> points;  // value indices, each point once
   std::vector<double> times;                 // ms, positive; NaN if it failed
+  std::vector<std::vector<double>> runs;     // ms: the single times of a point; none if it failed
   std::vector<double> costs;                 // ms: compile, framework, strategy, verification, runs
 };
 

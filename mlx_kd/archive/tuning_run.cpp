@@ -194,6 +194,7 @@ TuningCache measured_space(const RunData& run, const std::string& origin) {
                     space_over(settings),
                     {},
                     {},
+                    {},
                     {}};
   std::map<std::string, size_t> last;  // a setting's text -> its record
   for (size_t i = 0; i < settings.size(); ++i) last[settings[i].text()] = i;
@@ -203,6 +204,7 @@ TuningCache measured_space(const RunData& run, const std::string& origin) {
     for (const char* stage : {"compile", "prove", "time"}) seconds += seconds_of(record, stage);
     cache.points.push_back(indices_of(cache.space, settings[i]));
     cache.times.push_back(is_measured(record) ? std::exp(record.verdict.objective) : std::nan(""));
+    cache.runs.emplace_back();
     cache.costs.push_back(1e3 * seconds);
   }
   return cache;

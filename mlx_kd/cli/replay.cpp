@@ -6,10 +6,12 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <tuple>
 
 #include "mlx_kd/archive/run_reader.h"
+#include "mlx_kd/archive/text.h"
 #include "mlx_kd/archive/tuning_cache.h"
 #include "mlx_kd/archive/tuning_run.h"
 #include "mlx_kd/base/error.h"
@@ -23,6 +25,7 @@ namespace fs = std::filesystem;
 
 constexpr size_t kResamples = 400;
 constexpr int kMedianResamples = 2000;
+constexpr size_t kFinalists = 5;  // of a run, unless it says otherwise
 
 // Runs work(0) .. work(count - 1) on all cores; the first exception is thrown again.
 void on_all_cores(size_t count, const std::function<void(size_t)>& work) {
@@ -109,13 +112,30 @@ std::unique_ptr<search::Strategy> strategy_for(const ReplayRequest& request,
   return strategy;
 }
 
+// What the strategy of a repeat sees of a recording. Both it and the request must outlive it.
+class Seen {
+ public:
+  Seen(const ReplayRequest& request, const search::Recording& recording, uint64_t repeat)
+      : whole_(&recording) {
+    if (request.once) once_ = search::measured_once(recording, request.seed + repeat);
+  }
+  const search::Recording& operator()() const { return once_ ? *once_ : *whole_; }
+
+ private:
+  const search::Recording* whole_;
+  std::optional<search::Recording> once_;
+};
+
 Regret regret_at(const ReplayRequest& request, const search::Recording& recording,
                  const Runs& earlier, uint64_t budget) {
   std::vector<double> regrets;
   for (uint64_t repeat = 0; repeat < request.repeats; ++repeat) {
     const auto strategy = strategy_for(request, recording, earlier, budget, repeat);
-    regrets.push_back(search::regret(
-        recording, search::replay_evaluations(*strategy, recording, budget, request.batch)));
+    const Seen seen(request, recording, repeat);
+    const auto walk = search::replay_evaluations(*strategy, seen(), budget, request.batch);
+    regrets.push_back(request.once
+                          ? search::regret_of_finalists(recording, seen(), walk, kFinalists)
+                          : search::regret(recording, walk));
   }
   const auto interval = evaluate::bootstrap_median(regrets, kMedianResamples, request.seed);
   const auto known = [](double share) { return std::isnan(share) ? HUGE_VAL : share; };
@@ -131,7 +151,8 @@ Scored replay_space(const ReplayRequest& request, const std::vector<search::Reco
   search::Scorer::Walks walks;
   for (uint64_t repeat = 0; repeat < request.repeats; ++repeat) {
     const auto strategy = strategy_for(request, recording, earlier, planned, repeat);
-    walks.push_back(search::replay(*strategy, recording, scorer.budget(), request.batch));
+    const Seen seen(request, recording, repeat);
+    walks.push_back(search::replay(*strategy, seen(), scorer.budget(), request.batch));
   }
   Scored scored;
   scored.resampled = scorer.resampled(walks, kResamples, request.seed);
@@ -141,6 +162,7 @@ Scored replay_space(const ReplayRequest& request, const std::vector<search::Reco
                   recording.points.size(),
                   static_cast<size_t>(valid),
                   scorer.evaluations(),
+                  scorer.random_evaluations(),
                   scorer.score(walks),
                   0,
                   0,
@@ -172,18 +194,37 @@ void check(const ReplayRequest& request) {
 
 }  // namespace
 
+Sanity sanity_of(const ReplayRequest& request, const ReplayScores& scores) {
+  constexpr double kRounding = 1e-9, kAboutZero = 0.15;
+  constexpr uint64_t kEnoughRepeats = 25, kEnoughEvaluations = 100;
+  Sanity sanity;
+  for (const SpaceScore& space : scores.spaces) {
+    const std::string score = space.name + " scores " + archive::number(space.score);
+    if (space.score > 1 + kRounding) sanity.above_one.push_back(score + ", and 1 is the optimum");
+    if (request.strategy != "random" || request.repeats < kEnoughRepeats ||
+        space.random_evaluations < kEnoughEvaluations)
+      continue;
+    sanity.random_was_asked = true;
+    if (space.lo > kAboutZero || space.hi < -kAboutZero)
+      sanity.random_off_zero.push_back(score + " by random search, which is 0 by definition");
+  }
+  return sanity;
+}
+
 search::Recording load_recording(const fs::path& path) {
   const archive::TuningCache cache =
       archive::is_run_dir(path) ? archive::measured_space(archive::read_run(path), path.string())
                                 : archive::read_tuning_cache(path);
   search::Recording recording{
-      name_of(path), search::Points::listed(cache.space, cache.points), {}, {}};
+      name_of(path), search::Points::listed(cache.space, cache.points), {}, {}, {}};
   recording.values.resize(recording.points.size());
   recording.costs.resize(recording.points.size());
+  recording.runs.resize(recording.points.size());
   for (size_t i = 0; i < cache.points.size(); ++i) {
     const size_t point = recording.points.find(cache.points[i]);
     recording.values[point] = cache.times[i];
     recording.costs[point] = cache.costs[i];
+    recording.runs[point] = cache.runs[i];
   }
   return recording;
 }

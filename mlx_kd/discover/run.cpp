@@ -1,5 +1,7 @@
 #include "mlx_kd/discover/run.h"
 
+#include <cstdio>
+
 #include "mlx_kd/archive/report.h"
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
@@ -114,6 +116,17 @@ std::function<bool(uint64_t)> limits(const RunRequest& request, const search::St
   };
 }
 
+// Of a space too large to walk, the search knows a part.
+void tell_if_sampled(const search::Points& points, Listener& listener) {
+  if (!points.sampled()) return;
+  char raw[32];
+  std::snprintf(raw, sizeof raw, "%.3g", points.raw_size());
+  listener.note("[search] the space has " + std::string(raw) +
+                " combinations of knobs, too many to walk: the search chooses among " +
+                std::to_string(points.size()) +
+                " valid ones drawn at random, each with the same chance");
+}
+
 std::unique_ptr<search::Strategy> open_strategy(const RunRequest& request,
                                                 const search::Points& points) {
   auto options = request.strategy_options;
@@ -133,6 +146,7 @@ RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interru
   const CandidateSpace space(op, device->languages(), request.dtype, device->id().traits,
                              sizes.sizes.front());
   const auto points = search::Points::enumerate(space.space());
+  tell_if_sampled(points, listener);
   const auto strategy = open_strategy(request, points);
   for (const auto& note : warm_start(*strategy, space, points, op.name, request.warm_start))
     listener.note(note);

@@ -138,7 +138,7 @@ void GaussianProcess::factorise(size_t first_row) {
     for (size_t b = 0; b < a; ++b)
       row[b] = (k[b] - dot(row.data(), factor_[b].data(), b)) / factor_[b][b];
     const double rest = variance_of(place) - dot(row.data(), row.data(), a);
-    row[a] = std::sqrt(std::max(rest + settings_.noise, 1e-10));
+    row[a] = std::sqrt(std::max(rest + std::ldexp(settings_.noise, noise_), 1e-10));
   }
 }
 
@@ -211,6 +211,19 @@ bool GaussianProcess::try_amplitude(int amplitude, double& best) {
   return false;
 }
 
+bool GaussianProcess::try_noise(int doublings, double& best) {
+  if (doublings < 0 || doublings > settings_.noise_doublings) return false;
+  const int before = noise_;
+  noise_ = doublings;
+  const double likelihood = refitted_likelihood();
+  if (likelihood > best) {
+    best = likelihood;
+    return true;
+  }
+  noise_ = before;
+  return false;
+}
+
 void GaussianProcess::fit_scales(base::Random& random) {
   double best = log_likelihood();
   std::vector<size_t> order(scales_.size());
@@ -223,6 +236,8 @@ void GaussianProcess::fit_scales(base::Random& random) {
   }
   const int amplitude = hint_settings_.amplitude;
   if (hints_ && !try_amplitude(amplitude + 1, best)) try_amplitude(amplitude - 1, best);
+  const int noise = noise_;
+  if (!try_noise(noise + 1, best)) try_noise(noise - 1, best);
   projections_.clear();
   factorise(0);
   solve_targets();

@@ -19,7 +19,8 @@ namespace mlx_kd::search {
 struct KernelSettings {
   double additive = 0.75, pairs = 0.25;
   double additive_length = 0.5, product_length = 1;
-  double noise = 0.02;      // variance, of standardised targets
+  double noise = 0.02;      // variance, of standardised targets; doubled up to so many times
+  int noise_doublings = 0;  // where that makes them likelier
   double shrinkage = 0.15;  // w_j costs shrinkage w_j^2 of the log marginal likelihood
 };
 
@@ -88,12 +89,14 @@ class GaussianProcess {
   double refitted_likelihood();
   bool try_scale(size_t dim, int scale, double& best);
   bool try_amplitude(int amplitude, double& best);
+  bool try_noise(int doublings, double& best);
 
   const Features* features_;
   KernelSettings settings_;
   Hints hints_;
   HintSettings hint_settings_;
   std::vector<int> scales_;
+  int noise_ = 0;  // doublings of settings_.noise
   struct Table {
     size_t width;
     std::vector<double> additive, squared;  // [level a][level b]

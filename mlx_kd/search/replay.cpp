@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "mlx_kd/search/fixed_math.h"
+#include "mlx_kd/search/history.h"
 
 namespace mlx_kd::search {
 namespace {
@@ -19,6 +20,17 @@ void add_least(double value, double& least) {
 }
 
 }  // namespace
+
+Recording measured_once(const Recording& recording, uint64_t seed) {
+  Recording seen = recording;
+  for (size_t point = 0; point < recording.runs.size(); ++point) {
+    const std::vector<double>& runs = recording.runs[point];
+    if (std::isnan(recording.values[point]) || runs.empty()) continue;
+    const double run = runs[random_at(seed, point, 0).below(runs.size())];
+    if (run > 0) seen.values[point] = run;
+  }
+  return seen;
+}
 
 std::vector<size_t> replay(Strategy& strategy, const Recording& recording, double budget,
                            size_t batch) {
@@ -55,6 +67,17 @@ double regret(const Recording& recording, const std::vector<size_t>& walk) {
   for (double value : recording.values) add_least(value, optimum);
   for (size_t point : walk) add_least(recording.values[point], found);
   return found / optimum - 1;
+}
+
+double regret_of_finalists(const Recording& recording, const Recording& seen,
+                           const std::vector<size_t>& walk, size_t finalists) {
+  std::vector<size_t> best;
+  for (size_t point : walk)
+    if (!std::isnan(seen.values[point])) best.push_back(point);
+  std::stable_sort(best.begin(), best.end(),
+                   [&](size_t a, size_t b) { return seen.values[a] < seen.values[b]; });
+  best.resize(std::min(best.size(), finalists));
+  return regret(recording, best);
 }
 
 }  // namespace mlx_kd::search

@@ -257,10 +257,20 @@ TourSearch::Model& TourSearch::model_of(size_t step) {
   return prior_.runs() == 0 || step % settings_.doubt == settings_.doubt - 1 ? cold_ : warm_;
 }
 
+double TourSearch::value_to_beat(Model& model) {
+  if (!settings_.doubted_best) return (history_.best() - model.mean) / model.sd;
+  double best = HUGE_VAL;
+  for (size_t i = 0; i < std::min(settings_.elite, history_.valid()); ++i) {
+    const size_t point = history_.point(history_.ranking()[i]);
+    best = std::min(best, model.process.predict(point).mean + expected(model, point) / model.sd);
+  }
+  return best;
+}
+
 TourSearch::Choice TourSearch::best_by_process(const std::vector<size_t>& found) {
   Model& model = model_of(history_.step());
   load(model, true);
-  const double goal = (history_.best() - model.mean) / model.sd;
+  const double goal = value_to_beat(model);
   Choice best{found[0], 0};
   double most = -HUGE_VAL, gain = 0;
   for (size_t point : found) {

@@ -33,6 +33,8 @@ struct TourSettings {
   double exploit = 0, novelty = 0.02;
   double cap = 0.5;      // values above this quantile of the valid ones, and failures, count as it
   double margin = 0.01;  // improvement asked for, in standard deviations of the values
+  bool doubted_best = false;   // what is to be improved on is the best of what the process believes
+                               // of the best points, not the best value, which may be luck
   size_t process_limit = 200;  // observations up to which the Gaussian process is asked
   size_t first_scales = 6;     // observations at which its scales are first fitted,
   double scales_growth = 1.2;  // and by which factor they grow until the next time
@@ -76,6 +78,7 @@ class TourSearch : public Strategy {
   std::vector<size_t> moves_of_best();
   std::vector<size_t> far_stops(size_t count);
   std::vector<size_t> candidates(bool moves_only);
+  double value_to_beat(Model& model);  // standardised
   Choice best_by_process(const std::vector<size_t>& candidates);
   Choice best_by_trees(const std::vector<size_t>& candidates);
   double expected(const Model& model, size_t point);  // by the prior, relative to level_

@@ -76,6 +76,7 @@ TEST_F(Caches, AreReadPlainAndGzipped) {
     EXPECT_EQ(cache.times[0], 2.5);
     EXPECT_TRUE(std::isnan(cache.times[1]));
     EXPECT_EQ(cache.costs, (std::vector<double>{20, 20}));
+    EXPECT_EQ(cache.runs, (std::vector<std::vector<double>>{{2, 3}, {}}));
   }
 }
 

@@ -1,11 +1,16 @@
+#include "mlx_kd/cli/replay.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 
+#include "mlx_kd/archive/gzip.h"
 #include "mlx_kd/base/json.h"
+#include "mlx_kd/base/random.h"
 #include "tests/support/run_cli.h"
 
 namespace mlx_kd::cli {
@@ -118,6 +123,29 @@ TEST_F(ReplayVerb, TellsTheRegretAfterGivenBudgets) {
   EXPECT_FALSE(Json::parse(kd({"--json"}).out).at("spaces")[0].contains("regrets"));
 }
 
+// With single times that differ by a factor of nine, what looks best seldom is.
+TEST_F(ReplayVerb, CanShowOneMeasurementAtATime) {
+  Json cache = cache_of("D", 0);
+  for (auto& [key, entry] : cache["cache"].items())
+    if (entry["time"].is_number()) {
+      const double time = entry["time"].get<double>();
+      entry["times"] = {time / 3, time, 3 * time};
+    }
+  const fs::path file = spaces_ / "noisy.json";
+  std::ofstream(file) << cache.dump();
+  const auto regret = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"replay", "--spaces", file.string(), "--repeats", "40", "--budgets",
+                               "100", "--json"});
+    const auto result = tests::run_cli(more);
+    EXPECT_EQ(result.code, 0) << result.err;
+    const Json said = Json::parse(result.out);
+    EXPECT_EQ(said.at("once").get<bool>(), more.back() == "--once");
+    return said["spaces"][0]["regrets"][0]["median"].get<double>();
+  };
+  EXPECT_EQ(regret({}), 0);
+  EXPECT_GT(regret({"--once"}), 0);
+}
+
 TEST_F(ReplayVerb, HasARegretOfNullWhereNothingValidWasFound) {
   Json cache = cache_of("D", 0);
   for (auto& [key, entry] : cache["cache"].items())
@@ -128,6 +156,87 @@ TEST_F(ReplayVerb, HasARegretOfNullWhereNothingValidWasFound) {
                                       "--repeats", "10", "--budgets", "1", "--json"});
   ASSERT_EQ(result.code, 0) << result.err;
   EXPECT_TRUE(Json::parse(result.out)["spaces"][0]["regrets"][0]["median"].is_null());
+}
+
+// 3,000 settings, every tenth of them failed; `cost` is what compiling one takes.
+Json large_cache(const std::function<double(int)>& cost) {
+  Json cache = {{"device_name", "E"},
+                {"kernel_name", "made_up"},
+                {"objective", "time"},
+                {"tune_params_keys", {"x", "y"}},
+                {"tune_params", {{"x", Json::array()}, {"y", Json::array()}}},
+                {"cache", Json::object()}};
+  base::Random random(3);
+  for (int x = 0; x < 60; ++x) cache["tune_params"]["x"].push_back(x);
+  for (int y = 0; y < 50; ++y) cache["tune_params"]["y"].push_back(y);
+  for (int i = 0; i < 3000; ++i) {
+    const double time = 1 + 3 * std::sqrt(random.uniform());
+    Json entry = {{"x", i / 50},         {"y", i % 50},        {"compile_time", cost(i)},
+                  {"framework_time", 0}, {"strategy_time", 0}, {"verification_time", 0},
+                  {"times", {time}}};
+    entry["time"] = i % 10 == 9 ? Json("CompilationFailedConfig") : Json(time);
+    cache["cache"][std::to_string(i / 50) + "," + std::to_string(i % 50)] = entry;
+  }
+  return cache;
+}
+
+class SanityVerb : public ::testing::Test {
+ protected:
+  tests::CliResult replayed(const Json& cache, const std::string& strategy, int repeats) const {
+    const fs::path file = folder_ / "large.json";
+    std::ofstream(file) << cache.dump();
+    return tests::run_cli({"replay", "--spaces", file.string(), "--strategy", strategy, "--repeats",
+                           std::to_string(repeats), "--json"});
+  }
+  tests::TempDir folder_;
+};
+
+TEST_F(SanityVerb, HoldsOfASoundRecording) {
+  const Json sound = large_cache([](int i) { return 100.0 + i % 7; });
+  const auto random = replayed(sound, "random", 50);
+  ASSERT_EQ(random.code, 0) << random.err;
+  EXPECT_EQ(Json::parse(random.out).at("sanity"),
+            (Json{{"no_score_above_one", true}, {"random_about_zero", true}}));
+  EXPECT_NEAR(Json::parse(random.out).at("mean").get<double>(), 0, 0.15);
+  for (const char* strategy : {"tours", "exhaustive", "annealing", "genetic"}) {
+    const auto other = replayed(sound, strategy, 3);
+    ASSERT_EQ(other.code, 0) << other.err;
+    const Json said = Json::parse(other.out);
+    EXPECT_LE(said.at("mean").get<double>(), 1) << strategy;
+    EXPECT_TRUE(said["sanity"]["no_score_above_one"].get<bool>()) << strategy;
+    EXPECT_TRUE(said["sanity"]["random_about_zero"].is_null()) << strategy;
+  }
+}
+
+TEST_F(SanityVerb, OfTooFewRepeatsIsNotAsked) {
+  const auto few = replayed(large_cache([](int) { return 100.0; }), "random", 5);
+  ASSERT_EQ(few.code, 0) << few.err;
+  EXPECT_TRUE(Json::parse(few.out)["sanity"]["random_about_zero"].is_null());
+}
+
+// One configuration in ten costs a thousand times the others: the mean says nothing of what random
+// search gets for its time, and it scores far above 0.
+TEST_F(SanityVerb, ThatIsBrokenIsSaidAndEndsWith1AfterTheScores) {
+  const auto broken =
+      replayed(large_cache([](int i) { return i % 10 == 0 ? 100000.0 : 100.0; }), "random", 50);
+  EXPECT_EQ(broken.code, 1);
+  EXPECT_NE(broken.err.find("not to be believed"), std::string::npos) << broken.err;
+  EXPECT_NE(broken.err.find("large scores"), std::string::npos) << broken.err;
+  const Json said = Json::parse(broken.out);
+  EXPECT_FALSE(said["sanity"]["random_about_zero"].get<bool>());
+  EXPECT_GT(said["mean"].get<double>(), 0.15);
+}
+
+TEST(SanityOf, NamesAScoreAboveOne) {
+  ReplayScores scores;
+  scores.spaces.resize(2);
+  scores.spaces[0].name = "a/fine";
+  scores.spaces[0].score = 1;
+  scores.spaces[1].name = "b/wrong";
+  scores.spaces[1].score = 1.01;
+  const Sanity sanity = sanity_of({}, scores);
+  ASSERT_EQ(sanity.above_one.size(), 1u);
+  EXPECT_NE(sanity.above_one[0].find("b/wrong scores 1.01"), std::string::npos);
 }
 
 TEST_F(ReplayVerb, WritesOneSelfContainedPage) {
@@ -195,7 +304,13 @@ TEST_F(ReplayVerb, RefusesCachesThatAreNone) {
   Json failed = good;
   for (auto& [key, entry] : failed["cache"].items()) entry["time"] = "RuntimeFailedConfig";
   refused(failed.dump(), "valid");
+  std::string nan = good.dump();
+  const size_t time = nan.find("\"time\":1.") + 7;
+  nan.replace(time, nan.find_first_of(",}", time) - time, "NaN");
+  refused(nan, "JSON");
   refused("\x1f\x8b\x08", "cut short");
+  const std::string packed = archive::gzip(good.dump());
+  refused(packed.substr(0, packed.size() / 2), "cut short");
 }
 
 TEST_F(ReplayVerb, RefusesASpaceOfOnePoint) {

@@ -39,5 +39,29 @@ TEST(Regret, OfAWalkThatFoundNothingValidIsInfinite) {
   EXPECT_EQ(regret(recording, {}), HUGE_VAL);
 }
 
+TEST(MeasuredOnce, ShowsOneOfThePassesOfEachPoint) {
+  Recording recording = recording_of({5, 4, NAN, 3});
+  recording.runs = {{4, 5, 6}, {}, {}, {2, 3, 9}};
+  bool differ = false;
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    const Recording seen = measured_once(recording, seed);
+    EXPECT_TRUE(seen.values[0] == 4 || seen.values[0] == 5 || seen.values[0] == 6);
+    EXPECT_EQ(seen.values[1], 4) << "there are no single times";
+    EXPECT_TRUE(std::isnan(seen.values[2]));
+    EXPECT_EQ(seen.values[3], measured_once(recording, seed).values[3]) << "the same seed";
+    differ = differ || seen.values[3] != measured_once(recording, seed + 1).values[3];
+  }
+  EXPECT_TRUE(differ);
+}
+
+TEST(RegretOfFinalists, IsThatOfTheTrulyBestAmongThoseThatLookedBest) {
+  const Recording truth = recording_of({5, 4, NAN, 3, 2});
+  const Recording seen = recording_of({1, 2, NAN, 3, 4});
+  EXPECT_DOUBLE_EQ(regret_of_finalists(truth, seen, {4, 3, 2, 1, 0}, 1), 1.5) << "point 0 alone";
+  EXPECT_DOUBLE_EQ(regret_of_finalists(truth, seen, {4, 3, 2, 1, 0}, 2), 1);
+  EXPECT_DOUBLE_EQ(regret_of_finalists(truth, seen, {4, 3, 2, 1, 0}, 9), 0);
+  EXPECT_EQ(regret_of_finalists(truth, seen, {2}, 2), HUGE_VAL);
+}
+
 }  // namespace
 }  // namespace mlx_kd::search

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "mlx_kd/archive/text.h"
+#include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/base/json.h"
 #include "mlx_kd/cli/replay_page.h"
@@ -74,6 +75,14 @@ base::OrderedJson regrets_json(const std::vector<Regret>& regrets) {
   return result;
 }
 
+// True, false, or null where there was nothing to ask.
+base::OrderedJson sanity_json(const Sanity& sanity) {
+  base::OrderedJson result = {{"no_score_above_one", sanity.above_one.empty()},
+                              {"random_about_zero", nullptr}};
+  if (sanity.random_was_asked) result["random_about_zero"] = sanity.random_off_zero.empty();
+  return result;
+}
+
 base::OrderedJson json_of(const ReplayRequest& request, const ReplayScores& scores) {
   base::OrderedJson spaces = base::OrderedJson::array();
   for (const SpaceScore& space : scores.spaces) {
@@ -91,10 +100,24 @@ base::OrderedJson json_of(const ReplayRequest& request, const ReplayScores& scor
           {"seed", request.seed},
           {"batch", request.batch},
           {"warm", request.warm},
+          {"once", request.once},
           {"mean", scores.mean},
           {"lo", scores.lo},
           {"hi", scores.hi},
+          {"sanity", sanity_json(sanity_of(request, scores))},
           {"spaces", spaces}};
+}
+
+// Whoever reads the scores has to know that they are not to be believed.
+void refuse_insane(const Sanity& sanity) {
+  std::string lines;
+  for (const auto* broken : {&sanity.above_one, &sanity.random_off_zero})
+    for (const std::string& line : *broken) lines += "\n  " + archive::plain_line(line);
+  if (!lines.empty())
+    base::fail("cli",
+               "these scores are not to be believed, for the recording's costs do not tell "
+               "what an evaluation takes, or the scorer is wrong:" +
+                   lines);
 }
 
 void replay(const ReplayOptions& options) {
@@ -105,6 +128,7 @@ void replay(const ReplayOptions& options) {
     std::printf("%s\n", json_of(options.request, scores).dump(2, ' ', true).c_str());
   else
     std::fputs((text_of(scores) + regrets_text(options.request, scores)).c_str(), stdout);
+  refuse_insane(sanity_of(options.request, scores));
 }
 
 }  // namespace
@@ -133,6 +157,9 @@ void add_replay(CLI::App& app) {
       ->check(CLI::Range(1, 1000000));
   verb->add_flag("--warm", request.warm,
                  "Start each space with what the other spaces of its folder say");
+  verb->add_flag("--once", request.once,
+                 "An evaluation shows one of the recorded single times, drawn by chance, as a run "
+                 "sees it; regrets are of the best of the 5 that looked best");
   verb->add_option("--html", options->html, "Write the score curves to this file");
   verb->add_flag("--json", options->json, "Print the scores as JSON");
   verb->callback([options] { replay(*options); });
