@@ -20,6 +20,12 @@ struct SizeResult {
   spec::Metrics metrics;              // of the claim where there is one, else of the search
 };
 
+// Whether nothing was timed, as on the device null, and what a report then says of its times.
+bool times_are_invented(const RunMeta& meta);
+inline constexpr const char* kInventedTimes =
+    "Nothing was timed: times and speed-ups come from a formula and say nothing about any machine. "
+    "Such winners are never installed.";
+
 // The metrics of a record on a size; null if it has none.
 const spec::Metrics* metrics_on(const Record& record, const spec::Dims& dims);
 

@@ -17,6 +17,11 @@ std::string iso_time_now() {
   return std::string(date) + zone.substr(0, 3) + ":" + zone.substr(3);
 }
 
+std::string seconds_text(double seconds) {
+  const std::string text = std::to_string(seconds);
+  return text.substr(0, text.find('.') + 2) + " s";
+}
+
 int64_t steady_ns() {
   using namespace std::chrono;
   return duration_cast<nanoseconds>(steady_clock::now().time_since_epoch()).count();

@@ -9,6 +9,9 @@ namespace mlx_kd::base {
 // Local time with offset, seconds: "2026-11-22T10:04:05+01:00".
 std::string iso_time_now();
 
+// "60.0 s": of a limit, in messages.
+std::string seconds_text(double seconds);
+
 // Steady time in ns; only differences mean something.
 int64_t steady_ns();
 

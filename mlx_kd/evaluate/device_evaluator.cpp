@@ -29,11 +29,6 @@ base::Json request_for(const char* what, const spec::Candidate& candidate,
   return {{"do", what}, {"candidate", to_json(candidate)}, {"artifact", to_json(artifact)}};
 }
 
-std::string seconds_text(double seconds) {
-  const std::string text = std::to_string(seconds);
-  return text.substr(0, text.find('.') + 2) + " s";
-}
-
 double mean(const std::vector<double>& values) {
   double sum = 0;
   for (double value : values) sum += value;
@@ -142,7 +137,7 @@ bool DeviceEvaluator::take(const WorkerClient::Answer& answer, const std::string
                            double limit_s, spec::Verdict& verdict) {
   if (answer.kind == Kind::timed_out) {
     verdict.status = spec::Status::timeout;
-    verdict.reason = doing + " took longer than " + seconds_text(limit_s);
+    verdict.reason = doing + " took longer than " + base::seconds_text(limit_s);
   } else if (answer.kind == Kind::died) {
     verdict.status = spec::Status::crashed;
     verdict.reason = "it ended its process while " + doing + ": " + answer.reason;

@@ -107,6 +107,17 @@ TEST(Report, SaysWhatAnUnfinishedOrEmptyRunLacks) {
   for (const char* bad : {"nan", "inf"}) EXPECT_EQ(count_of(report_markdown(run), bad), 0u) << bad;
 }
 
+TEST(Report, SaysWhereNothingWasTimed) {
+  RunData run = synthetic_run();
+  for (const std::string& text : {report_markdown(run), report_html(run)})
+    EXPECT_EQ(text.find("Nothing was timed"), std::string::npos);
+  run.meta.protocol = "null";
+  for (const std::string& text : {report_markdown(run), report_html(run)}) {
+    EXPECT_NE(text.find("Nothing was timed"), std::string::npos);
+    EXPECT_EQ(text.find("Speed-ups are over MLX"), std::string::npos);
+  }
+}
+
 TEST(Report, DrawsARunInWhichAllFailedOrAllAreTheSame) {
   RunData failed = synthetic_run(), same = synthetic_run();
   for (Record& record : failed.records) record.verdict = {};

@@ -169,8 +169,8 @@ class MetalEntries(unittest.TestCase):
         cls.temp = tempfile.TemporaryDirectory(prefix="kd_revalidate_")
         cls.addClassCleanup(cls.temp.cleanup)
         run = Path(cls.temp.name) / "run"
-        kd("run", "--op", "rmsnorm", "--device", "metal", "--prove-on", "simt", "--times", "null", "--budget", "2",
-           "--shapes", "rows=3,D=64", "--finalists", "1", "--out", run, "--quiet")
+        kd("run", "--op", "rmsnorm_residual", "--device", "metal", "--prove-on", "simt", "--times", "null",
+           "--budget", "3", "--batch", "3", "--shapes", "rows=3,D=64", "--finalists", "1", "--out", run, "--quiet")
         cls.pack = json.loads((run / "best_kernels.json").read_text())
         for entry in cls.pack["entries"]:
             entry["protocol"] = "1" * 64

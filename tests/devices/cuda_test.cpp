@@ -116,6 +116,17 @@ TEST(Cubin, IsMadeOfEveryFileOfTheSuite) {
   }
 }
 
+TEST(Cubin, IsMadeOfMetalsTablesOfAccuracy) {
+  KD_NEEDS_NVRTC();
+  using simt::AccuracyTable;
+  for (const auto table : {AccuracyTable::precise, AccuracyTable::fast, AccuracyTable::half}) {
+    const msl::Unit unit = msl::parse("accuracy.metal", simt::accuracy_source(table), {});
+    const auto translation = msl::translate(unit, msl::Target::cuda, {});
+    const Cubin cubin = compile_cuda("accuracy.metal", translation.text, nvrtc_options(kSm));
+    EXPECT_FALSE(cubin.bytes.empty()) << cubin.error;
+  }
+}
+
 TEST(DeviceClock, TimesWorkAndRunsItAgain) {
   KD_NEEDS_GPU();
   use_gpu();

@@ -168,7 +168,7 @@ Artifact Compiler::compile_fresh(const spec::Candidate& candidate,
                               "name yours in MLX_KD_CXX");
   artifact.timed_out = result.timed_out;
   if (result.timed_out) {
-    artifact.error = "the compiler took longer than " + std::to_string(timeout_s) + " s";
+    artifact.error = "the compiler took longer than " + base::seconds_text(timeout_s);
   } else if (!result.ok()) {
     artifact.error = first_error(result, scratch.folder());
   } else {

@@ -58,11 +58,6 @@ Artifact compile_fresh(const spec::Candidate& candidate, const std::string& key,
   return refused(error.what());  // no valid Metal
 }
 
-std::string seconds_text(double seconds) {
-  const std::string text = std::to_string(seconds);
-  return text.substr(0, text.find('.') + 2) + " s";
-}
-
 }  // namespace
 
 msl::TranslateOptions candidate_options() {
@@ -110,7 +105,7 @@ Artifact CudaCompiler::compile(const spec::Candidate& candidate, double timeout_
   std::thread(std::move(task)).detach();
   if (result.wait_for(std::chrono::duration<double>(timeout_s)) == std::future_status::ready)
     return result.get();
-  Artifact late = refused("the compiler took longer than " + seconds_text(timeout_s));
+  Artifact late = refused("the compiler took longer than " + base::seconds_text(timeout_s));
   late.timed_out = true;
   return late;
 }

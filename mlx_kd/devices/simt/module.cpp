@@ -43,7 +43,7 @@ base::ProcessResult run(const std::vector<std::string>& argv, double timeout_s) 
   base::ProcessResult result = base::run_process(argv, timeout_s);
   if (!result.started) base::fail("simt", "cannot start the compiler '" + argv[0] + "'");
   if (result.timed_out)
-    base::fail("simt", "the compiler took more than " + std::to_string(timeout_s) + " s");
+    base::fail("simt", "the compiler took longer than " + base::seconds_text(timeout_s));
   return result;
 }
 

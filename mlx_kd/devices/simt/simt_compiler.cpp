@@ -1,5 +1,6 @@
 #include "mlx_kd/devices/simt/simt_compiler.h"
 
+#include <algorithm>
 #include <fstream>
 
 #include "mlx_kd/base/clock.h"
@@ -25,6 +26,12 @@ std::vector<std::string> object_flags() {
   return flags;
 }
 
+// Whether barriers cut a kernel into loops.
+bool has_loops(const msl::Translation& translation) {
+  return std::any_of(translation.kernels.begin(), translation.kernels.end(),
+                     [](const msl::Kernel& one) { return one.split; });
+}
+
 // One copy of the headers for all compiles of this process.
 const fs::path& prelude_folder(const cpu::ObjectCache& cache) {
   static const cpu::Scratch folder(cache.folder());
@@ -46,11 +53,6 @@ Artifact refused(const std::string& error) {
   Artifact artifact;
   artifact.error = error;
   return artifact;
-}
-
-std::string seconds_text(double seconds) {
-  const std::string text = std::to_string(seconds);
-  return text.substr(0, text.find('.') + 2) + " s";
 }
 
 }  // namespace
@@ -95,13 +97,17 @@ Artifact SimtCompiler::compile_fresh(const MetalText& source, const std::string&
   for (std::string& flag : object_flags()) argv.push_back(std::move(flag));
   argv.insert(argv.end(), {"-I", prelude_folder(cache_).string(), "-o", scratch.object().string(),
                            scratch.source().string()});
-  const base::ProcessResult made = base::run_process(argv, timeout_s);
+  base::ProcessResult made = base::run_process(argv, timeout_s);
+  if (made.started && !made.timed_out && !made.ok() && has_loops(translation)) {
+    argv.push_back("-DKD_NO_SPLIT=1");  // fibers are always right
+    made = base::run_process(argv, timeout_s);
+  }
   if (!made.started)
     base::fail("devices", toolchain_.program +
                               " cannot be started: install a C++ compiler, or name yours in "
                               "MLX_KD_CXX");
   if (made.timed_out) {
-    Artifact late = refused("the compiler took longer than " + seconds_text(timeout_s));
+    Artifact late = refused("the compiler took longer than " + base::seconds_text(timeout_s));
     late.timed_out = true;
     return late;
   }
