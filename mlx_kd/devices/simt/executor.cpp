@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <mutex>
 #include <thread>
 
@@ -32,7 +33,8 @@ void check_sizes(Size3 grid, Size3 group, const std::vector<size_t>& group_bytes
     base::misuse("simt", "a threadgroup of " + std::to_string(threads) +
                              " threads: Metal allows at most 1024");
   size_t bytes = 0;
-  for (const size_t one : group_bytes) bytes += std::min(one, kMaxGroupBytes + 1);
+  for (const size_t one : group_bytes)
+    bytes = one > SIZE_MAX - bytes ? SIZE_MAX : bytes + one;  // many large ones do not wrap
   if (bytes > kMaxGroupBytes)
     base::misuse("simt", "threadgroup arguments of " + std::to_string(bytes) +
                              " bytes: Metal allows 32768 bytes of threadgroup memory");
