@@ -125,7 +125,7 @@ LaunchReport launch(const Entry& entry, const std::vector<void*>& buffers,
                     const std::vector<size_t>& group_bytes, Size3 grid, Size3 group,
                     const LaunchOptions& options) {
   check_sizes(grid, group, group_bytes);
-  Job job{&entry, buffers.data(), &group_bytes, grid, group, {}, options};
+  Job job{entry, buffers, group_bytes, grid, group, {}, options};
   uint64_t count = 1;
   for (int d = 0; d < 3; ++d) {
     job.group[d] = std::min(group[d], grid[d]);

@@ -31,7 +31,7 @@ Worker::Worker(const Job& job) : job_(job), random_(job.options.seed) {
   stacks_ = take_stacks(loops() ? 1 : threads);
   fibers_.resize(threads);
   places_.resize(threads);
-  memory_.start_launch(*job.group_bytes, job.options.monitor);
+  memory_.start_launch(job.group_bytes, job.options.monitor);
   current_worker() = this;
 }
 
@@ -85,7 +85,7 @@ void Worker::loop_main() {
   self.running_ = true;
   kd_group place = self.place_of(self.loop_first_);
   for (uint64_t g = self.loop_first_; g < self.loop_last_ && !job.stop; ++g) {
-    job.entry->group(job.buffers, self.memory_.arguments(), &place);
+    job.entry.group(job.buffers.data(), self.memory_.arguments(), &place);
     self.advance(place);
   }
   self.running_ = false;
@@ -149,7 +149,7 @@ void Worker::fiber_main() {
   Worker& self = *current_worker();
   self.running_ = true;
   Fiber& fiber = self.fibers_[self.current_];
-  self.job_.entry->thread(self.job_.buffers, self.memory_.arguments(),
+  self.job_.entry.thread(self.job_.buffers.data(), self.memory_.arguments(),
                           &self.places_[static_cast<size_t>(self.current_)]);
   fiber.state = State::done;
   self.yield();

@@ -38,11 +38,12 @@ class GroupMemory {
   Monitor* monitor_ = nullptr;
 };
 
-// What all workers of a launch share.
+// What all workers of a launch share: copies, so that no worker reads what was made by another
+// thread than the one that starts it (MLX hands kernels from thread to thread).
 struct Job {
-  const Entry* entry;
-  void* const* buffers;
-  const std::vector<size_t>* group_bytes;
+  Entry entry;
+  std::vector<void*> buffers;
+  std::vector<size_t> group_bytes;
   Size3 grid, group, groups;
   LaunchOptions options;
   mutable std::atomic<bool> stop{false};
@@ -54,7 +55,7 @@ class Worker {
   ~Worker();
 
   // Whether the threads of a group run as loops.
-  bool loops() const { return job_.entry->group && !job_.options.fibers; }
+  bool loops() const { return job_.entry.group && !job_.options.fibers; }
   // Run the group with the linear index `g`, all groups of [first, last) as loops. False if one was
   // ended early; fault() says why.
   bool run(uint64_t g);

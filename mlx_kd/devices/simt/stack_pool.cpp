@@ -11,8 +11,9 @@ struct Pool {
   std::vector<std::unique_ptr<Stacks>> free;
 };
 
+// Never destroyed: a stream of MLX may still run a kernel as the process ends.
 Pool& pool() {
-  static Pool one;
+  static Pool& one = *new Pool;
   return one;
 }
 
