@@ -129,10 +129,11 @@ std::string charts(const RunData& run, const std::vector<SizeResult>& results,
          chart_section("Convergence",
                        "Each dot is a candidate; the line is the best so far. Lower is faster.",
                        convergence_chart(run)) +
-         chart_section("Expected gain",
-                       "What the search expected of the next evaluation, over the best so far: "
-                       "what --min-gain stops at.",
-                       gain_chart(run)) +
+         chart_section(
+             "Expected gain",
+             "What going on may still gain over the best so far, one chance in ten aside: "
+             "what --min-gain stops at.",
+             gain_chart(run)) +
          chart_section("Time and error",
                        "The line is the frontier: no other candidate is both faster and closer." +
                            error_remark(error_plane(run)),

@@ -23,7 +23,7 @@ struct RunRequest {
   std::optional<shapes::Sizes> sizes;  // found already (a model's, a log's): in place of both
   std::optional<shapes::RowRange> row_range;  // sampled beside the sizes; entries may state it
   uint64_t budget = 50;                       // evaluations; one is one candidate on all sizes
-  double min_gain = 0;  // stop when the expected gain (0.01: 1 %) falls below it; 0: no such limit
+  double min_gain = 0;  // stop when going on promises less gain (0.01: 1 %); 0: no such limit
   std::vector<std::filesystem::path> warm_start;  // earlier runs of the op, or packs
   double time_budget_s = 0;                       // stop proposing after that; 0: no such limit
   uint64_t seed = 0;

@@ -91,6 +91,12 @@ double log_expected_improvement(double best, double mean, double sd) {
   return fixed_log(sd * q * (1 - 3 * q * (1 - 5 * q * (1 - 7 * q)))) + log_density;
 }
 
+double normal_below(double z) {
+  const double tail =
+      0.5 * scaled_erfc(std::abs(z) * 0.70710678118654752) * fixed_exp(-0.5 * z * z);
+  return z < 0 ? tail : 1 - tail;
+}
+
 double dot(const double* a, const double* b, size_t count) {
   double s0 = 0, s1 = 0, s2 = 0, s3 = 0;
   size_t i = 0;

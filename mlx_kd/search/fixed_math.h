@@ -14,6 +14,9 @@ double fixed_log(double x);               // x > 0, normal; absolute error below
 // all finite arguments (it stays ordered where the improvement itself underflows).
 double log_expected_improvement(double best, double mean, double sd);
 
+// P(Z < z) of a standard normal Z; relative error about 1e-7.
+double normal_below(double z);
+
 // sum of a[i] b[i], in four interleaved partial sums.
 double dot(const double* a, const double* b, size_t count);
 

@@ -57,8 +57,9 @@ class Strategy {
   // before the first propose() and observe(), once a run. It guides the first evaluations and is
   // doubted as evidence comes in. Misuse (room search) unless the strategy is "tours".
   virtual void add_prior(const std::vector<Observation>& run);
-  // What the strategy expects the last proposed point to improve on the best value, in the unit of
-  // values (0.01: about 1 %); nothing where it has no model, or too little evidence for one.
+  // What going on may still improve on the best value, in the unit of values (0.01: about 1 %), as
+  // it looked when the last point was proposed (gain_outlook.h says what it is); nothing where the
+  // strategy has no model, or too little evidence for one.
   virtual std::optional<double> expected_gain() const { return std::nullopt; }
   // The tours that it walks, for pictures; nullptr where it has none.
   virtual Tours* tours() { return nullptr; }

@@ -13,6 +13,8 @@ namespace {
 // What random numbers are drawn for.
 enum Purpose : uint64_t { kTours, kCentre, kKind, kScales, kTrees };
 
+constexpr double kLeastSd = 1e-9;  // of a belief that is asked for
+
 // Mean and standard deviation, which is positive.
 std::pair<double, double> moments(const std::vector<double>& values) {
   const double count = static_cast<double>(values.size());
@@ -44,7 +46,7 @@ std::vector<size_t> TourSearch::propose(size_t count) {
   while (proposed.size() < count && history_.left() > 0) {
     const Choice choice = choose();
     history_.propose(choice.point);
-    beliefs_[choice.point] = choice.belief;
+    beliefs_.insert_or_assign(choice.point, choice);
     proposed.push_back(choice.point);
   }
   return proposed;
@@ -52,8 +54,12 @@ std::vector<size_t> TourSearch::propose(size_t count) {
 
 void TourSearch::observe(const Observation& observation) {
   history_.observe(observation);
-  beliefs_.erase(observation.point);
+  const auto believed = beliefs_.extract(observation.point);
   const size_t size = history_.size();
+  if (believed && believed.mapped().sd > 0)
+    outlook_.saw(std::min(history_.value(size - 1), cap_),
+                 {believed.mapped().belief, believed.mapped().sd});
+  outlook_.best_is(history_.best());
   if (history_.valid() < 2) return;
   set_level();
   if (size <= settings_.process_limit && size >= next_scales_) {
@@ -238,7 +244,7 @@ void TourSearch::load(Model& model, bool with_pending) {
   std::tie(model.mean, model.sd) =
       model.warm ? std::pair(level_, prior_.spread()) : moments(targets);
   if (with_pending)
-    for (size_t point : history_.pending()) add(point, beliefs_.at(point));
+    for (size_t point : history_.pending()) add(point, beliefs_.at(point).belief);
   for (double& y : targets) y = (y - model.mean) / model.sd;
   model.process.set_rows(rows);
   model.process.set_targets(targets);
@@ -272,17 +278,18 @@ TourSearch::Choice TourSearch::best_by_process(const std::vector<size_t>& found)
   load(model, true);
   const double goal = value_to_beat(model);
   Choice best{found[0], 0};
-  double most = -HUGE_VAL, gain = 0;
+  double most = -HUGE_VAL;
+  std::vector<Prediction> beliefs;
   for (size_t point : found) {
     Prediction belief = model.process.predict(point);
     belief.mean += expected(model, point) / model.sd;
+    beliefs.push_back({model.mean + model.sd * belief.mean, model.sd * belief.sd});
     const double score = log_expected_improvement(goal - settings_.margin, belief.mean, belief.sd);
     if (score <= most) continue;
     most = score;
-    best = {point, model.mean + model.sd * belief.mean};
-    gain = fixed_exp(log_expected_improvement(goal, belief.mean, belief.sd)) * model.sd;
+    best = {point, beliefs.back().mean, beliefs.back().sd};
   }
-  expected_gain_ = gain;
+  look_ahead(beliefs);
   return best;
 }
 
@@ -298,21 +305,27 @@ void TourSearch::fit_trees() {
   tree_beliefs_.clear();
 }
 
+void TourSearch::look_ahead(const std::vector<Prediction>& beliefs) {
+  const double gain = outlook_.look(history_.best(), beliefs);
+  if (std::isfinite(gain)) expected_gain_ = gain;
+}
+
 TourSearch::Choice TourSearch::best_by_trees(const std::vector<size_t>& found) {
   Choice best{found[0], 0};
   double least = HUGE_VAL;
+  std::vector<Prediction> beliefs;
   for (size_t point : found) {
     auto known = tree_beliefs_.find(point);
     if (known == tree_beliefs_.end())
       known = tree_beliefs_.emplace(point, trees_->predict(point)).first;
     const ExtraTrees::Spread& belief = known->second;
+    beliefs.push_back({belief.mean, std::max(belief.sd, kLeastSd)});
     const double score = belief.mean - settings_.confidence * belief.sd;
     if (score >= least) continue;
     least = score;
-    best = {point, belief.mean};
-    expected_gain_ = fixed_exp(
-        log_expected_improvement(history_.best(), belief.mean, std::max(belief.sd, 1e-9)));
+    best = {point, belief.mean, beliefs.back().sd};
   }
+  look_ahead(beliefs);
   return best;
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "mlx_kd/search/extra_trees.h"
+#include "mlx_kd/search/gain_outlook.h"
 #include "mlx_kd/search/gaussian_process.h"
 #include "mlx_kd/search/history.h"
 #include "mlx_kd/search/neighbors.h"
@@ -60,6 +61,7 @@ class TourSearch : public Strategy {
   struct Choice {
     size_t point;
     double belief;  // value expected of it
+    double sd = 0;  // of that; 0 where no model was asked
   };
   // What is believed while little is known.
   struct Model {
@@ -87,6 +89,7 @@ class TourSearch : public Strategy {
   void fit_scales();
   Model& model_of(size_t step);
   void fit_trees();
+  void look_ahead(const std::vector<Prediction>& beliefs);  // of the candidates
 
   TourSettings settings_;
   uint64_t seed_;
@@ -95,8 +98,9 @@ class TourSearch : public Strategy {
   Tours tours_;
   History history_;
   Prior prior_;
-  std::map<size_t, double> beliefs_;  // of pending points
-  std::vector<uint64_t> covered_;     // stops of each long tour that are all taken
+  std::map<size_t, Choice> beliefs_;  // of pending points
+  GainOutlook outlook_;
+  std::vector<uint64_t> covered_;  // stops of each long tour that are all taken
   Model cold_, warm_;
   double cap_ = kFailed;  // what failures and the worse half of what was seen count as
   double level_ = 0;      // with a prior: of values less what it expects

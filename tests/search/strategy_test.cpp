@@ -287,5 +287,35 @@ TEST(Tours, ExpectSmallerGainsAsTheSearchGoesOn) {
   EXPECT_LT(gains[119], 0.1 * gains[4]);
 }
 
+// Evaluations until the gain that going on promises falls below `gain`, and the best by then.
+std::pair<size_t, double> stop_below(double gain, const Points& points, uint64_t seed) {
+  const auto strategy = make_strategy("tours", points, {}, seed);
+  double best = HUGE_VAL;
+  for (size_t done = 0;; ++done) {
+    const std::vector<size_t> proposed = strategy->propose(1);
+    if (proposed.empty() || strategy->expected_gain().value_or(gain) < gain) return {done, best};
+    const Observation seen = measure(points, proposed[0]);
+    if (!seen.failed) best = std::min(best, seen.value);
+    strategy->observe(seen);
+  }
+}
+
+TEST(Tours, PromiseMoreThanIsLeftBeforeTheyMayBeStopped) {
+  const Points points = Points::enumerate(synthetic_space());
+  std::vector<size_t> all(points.size());
+  for (size_t i = 0; i < all.size(); ++i) all[i] = i;
+  const double optimum = best_of(points, all);
+  for (double gain : {0.02, 0.1}) {
+    size_t kept = 0, evaluations = 0;
+    for (uint64_t seed = 0; seed < 50; ++seed) {
+      const auto [done, best] = stop_below(gain, points, seed);
+      kept += best - optimum <= gain;
+      evaluations += done;
+    }
+    EXPECT_GE(kept, 45u) << gain;
+    EXPECT_LT(evaluations / 50, points.size() / 4) << gain << ": a limit that never ends a search";
+  }
+}
+
 }  // namespace
 }  // namespace mlx_kd::search

@@ -196,7 +196,8 @@ void add_search_options(CLI::App& verb, Options& options) {
       ->capture_default_str()
       ->group(group);
   verb.add_option("--min-gain", options.request.min_gain,
-                  "Stop when one more evaluation is expected to gain less: 0.001 for 0.1 % (off)")
+                  "Stop when going on promises less than this gain, one chance in ten aside: 0.01 "
+                  "for 1 % (off)")
       ->check(CLI::Range(0.0, 1.0))
       ->group(group);
   verb.add_option(
