@@ -131,7 +131,7 @@ std::string charts(const RunData& run, const std::vector<SizeResult>& results,
                        convergence_chart(run)) +
          chart_section(
              "Expected gain",
-             "What going on may still gain over the best so far, one chance in ten aside: "
+             "What going on may still gain over the best so far, one chance in twenty aside: "
              "what --min-gain stops at.",
              gain_chart(run)) +
          chart_section("Time and error",

@@ -17,7 +17,7 @@ namespace mlx_kd::search {
 // A = mean over columns of exp(-d_j / additive_length), r = |d| / product_length and d_j the
 // distance in column j scaled by 2^w_j. The w_j are fitted.
 struct KernelSettings {
-  double additive = 0.75, pairs = 0.25;
+  double additive = 0.5, pairs = 0.25;
   double additive_length = 0.5, product_length = 1;
   double noise = 0.02;      // variance, of standardised targets; doubled up to so many times
   int noise_doublings = 0;  // where that makes them likelier

@@ -22,7 +22,7 @@ struct TourSettings {
   size_t knn = 12;
   size_t tours = 4;
   size_t sort_limit = 1 << 15;     // see Tours
-  size_t initial = 3;              // points spread over the space before the surrogate is asked
+  size_t initial = 2;              // points spread over the space before the surrogate is asked
   size_t centre = 8;               // the first is a random one of these nearest to the middle
   double centre_alignment = 1;     // the middle of an alignment
   size_t centre_search = 1 << 15;  // points among which they are sought; all, of a smaller space

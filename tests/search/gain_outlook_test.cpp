@@ -15,10 +15,10 @@ TEST(NormalBelow, IsTheNormalDistribution) {
   EXPECT_NEAR(normal_below(-6) / (0.5 * std::erfc(6 / std::sqrt(2.0))), 1, 1e-6);
 }
 
-// One candidate: its value lies 1.2816 standard deviations below the mean once in ten.
-TEST(GainOutlook, OfOneCandidateIsItsTenthPercentile) {
+// One candidate: its value lies 1.6449 standard deviations below the mean once in twenty.
+TEST(GainOutlook, OfOneCandidateIsItsFifthPercentile) {
   GainOutlook outlook;
-  EXPECT_NEAR(outlook.look(0, {{0.5, 1}}), 1.2816 - 0.5, 0.01);
+  EXPECT_NEAR(outlook.look(0, {{0.5, 1}}), 1.6449 - 0.5, 0.01);
 }
 
 TEST(GainOutlook, GrowsWithTheCandidates) {
@@ -42,15 +42,15 @@ TEST(GainOutlook, WidensWhatProvedTooSureAndNarrowsNothing) {
   }
   const std::vector<Prediction> candidates = {{0.05, 0.1}};
   const double usual = right.look(0, candidates);
-  EXPECT_NEAR(usual, 0.12816 - 0.05, 0.001);
-  EXPECT_NEAR(sure.look(0, candidates), 0.38447 - 0.05, 0.01);
+  EXPECT_NEAR(usual, 0.16449 - 0.05, 0.001);
+  EXPECT_NEAR(sure.look(0, candidates), 0.49346 - 0.05, 0.01);
   EXPECT_NEAR(shy.look(0, candidates), usual, 1e-9);
 }
 
-TEST(GainOutlook, RemembersTheMostHopefulOfTheLast24Looks) {
+TEST(GainOutlook, RemembersTheMostHopefulOfTheLast48Looks) {
   GainOutlook outlook;
   const double hopeful = outlook.look(0, {{0, 1}});
-  for (int i = 0; i < 23; ++i) EXPECT_EQ(outlook.look(0, {{9, 0.1}}), hopeful);
+  for (int i = 0; i < 47; ++i) EXPECT_EQ(outlook.look(0, {{9, 0.1}}), hopeful);
   EXPECT_EQ(outlook.look(0, {{9, 0.1}}), 0);
 }
 

@@ -195,9 +195,10 @@ void add_search_options(CLI::App& verb, Options& options) {
                   "How to choose what to try: tours, random, exhaustive, ...")
       ->capture_default_str()
       ->group(group);
-  verb.add_option("--min-gain", options.request.min_gain,
-                  "Stop when going on promises less than this gain, one chance in ten aside: 0.01 "
-                  "for 1 % (off)")
+  verb.add_option(
+          "--min-gain", options.request.min_gain,
+          "Stop when going on promises less than this gain, one chance in twenty aside: 0.01 "
+          "for 1 % (off)")
       ->check(CLI::Range(0.0, 1.0))
       ->group(group);
   verb.add_option(
