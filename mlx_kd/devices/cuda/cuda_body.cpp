@@ -138,7 +138,7 @@ std::vector<mx::array> prepare(const BodyCubin& cubin, const Sizes& sizes,
 
 bool are_known_and_aligned(const std::vector<mx::array>& inputs) {
   return std::all_of(inputs.begin(), inputs.end(), [](const mx::array& one) {
-    return one.status() == mx::array::Status::available && one.offset() % 16 == 0;
+    return one.is_available() && one.offset() % 16 == 0;
   });
 }
 

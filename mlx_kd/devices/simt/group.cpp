@@ -150,7 +150,7 @@ void Worker::fiber_main() {
   self.running_ = true;
   Fiber& fiber = self.fibers_[self.current_];
   self.job_.entry.thread(self.job_.buffers.data(), self.memory_.arguments(),
-                          &self.places_[static_cast<size_t>(self.current_)]);
+                         &self.places_[static_cast<size_t>(self.current_)]);
   fiber.state = State::done;
   self.yield();
 }
