@@ -151,7 +151,9 @@ KD_FN T& kd_shared(unsigned slot) {
 template <class T, int Number>
 inline T* kd_kept() {
   alignas(64) static thread_local unsigned char bytes[1024 * sizeof(T)];
-  return reinterpret_cast<T*>(bytes);
+  unsigned char* at = bytes;
+  __asm__("" : "+r"(at));  // or compilers ask where it is in every turn of a loop
+  return reinterpret_cast<T*>(at);
 }
 // How wide a group is that fills the innermost dimension of an array of the threadgroup: the
 // largest power of 2 in it; of several arrays the widest. 0 if there is none.
