@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "candidates.h"
+#include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
 
 namespace mlx_kd::evaluate {
@@ -195,7 +196,12 @@ TEST(Evaluator, InterruptAbandonsTheEvaluationInFlight) {
 
 TEST(Evaluator, SecondsSayWhereTheTimeWent) {
   const auto evaluator = rmsnorm_evaluator();
-  verdicts(*evaluator, {rmsnorm_candidate(rmsnorm_source(""))});
+  const int64_t start = base::steady_ns();
+  verdicts(*evaluator, {rmsnorm_candidate(rmsnorm_source("// never cached: " + std::to_string(start)))});
+  const double wall = base::seconds_since(start);
+  double sum = 0;
+  for (const auto& seconds : evaluator->seconds()) sum += seconds.get<double>();
+  EXPECT_LE(sum, wall) << "what is done at once must count once";
   for (const char* part : {"prove", "time", "reference"})
     EXPECT_GT(evaluator->seconds().at(part).get<double>(), 0) << part;
   EXPECT_EQ(evaluator->seconds().at("claims"), 0.0);
