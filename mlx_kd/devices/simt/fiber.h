@@ -17,8 +17,12 @@ using Context = void*;  // the stack pointer; the registers lie on the stack
 using Context = ucontext_t;
 #endif
 
+// For functions that a thread leaves by a switch and may never come back to: the thread sanitizer
+// would count them as entered for ever, and its stack of 64 Ki functions ends.
+#define MLX_KD_LEFT_BY_SWITCH [[gnu::no_sanitize("thread")]]
+
 // Saves where it is into `from` and goes on at `to`.
-void switch_to(Context& from, Context& to);
+MLX_KD_LEFT_BY_SWITCH void switch_to(Context& from, Context& to);
 
 // Makes `context` start `entry` on the given stack. `entry` never returns.
 void prepare(Context& context, char* stack, size_t bytes, void (*entry)());

@@ -93,9 +93,9 @@ class Worker {
   void advance(kd_group& place) const;
   void run_fibers(const kd_group& place);
   void start_fibers(const kd_group& place);
-  static void fiber_main();
-  static void loop_main();
-  void yield();
+  MLX_KD_LEFT_BY_SWITCH static void fiber_main();
+  MLX_KD_LEFT_BY_SWITCH static void loop_main();
+  MLX_KD_LEFT_BY_SWITCH void yield();
   int next_fiber();
   struct Simdgroup {
     int first, last;  // in order_
