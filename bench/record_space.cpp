@@ -103,6 +103,9 @@ class Recorder {
     compile_all();
     find_anchor();
     measure(everything(), 0, kFirstShare * request_.seconds);
+    if (anchor_us_.empty())
+      base::fail("bench", "compiling took all of the " + std::to_string(request_.seconds) +
+                              " s, no point was timed: allow more seconds or fewer points");
     for (const Stage& stage : parse_stages(request_.stages)) {
       const std::vector<size_t> which = fastest(stage.points);
       ++stage_;
