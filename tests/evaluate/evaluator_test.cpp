@@ -197,7 +197,8 @@ TEST(Evaluator, InterruptAbandonsTheEvaluationInFlight) {
 TEST(Evaluator, SecondsSayWhereTheTimeWent) {
   const auto evaluator = rmsnorm_evaluator();
   const int64_t start = base::steady_ns();
-  verdicts(*evaluator, {rmsnorm_candidate(rmsnorm_source("// never cached: " + std::to_string(start)))});
+  verdicts(*evaluator,
+           {rmsnorm_candidate(rmsnorm_source("// never cached: " + std::to_string(start)))});
   const double wall = base::seconds_since(start);
   double sum = 0;
   for (const auto& seconds : evaluator->seconds()) sum += seconds.get<double>();
