@@ -66,6 +66,16 @@ TEST(ReportHtml, IsOneFileThatLoadsNothing) {
   EXPECT_LT(html.size(), 200000u);
 }
 
+TEST(Report, TellsTheTargetOnceAndInParts) {
+  RunData run = synthetic_run();
+  run.meta.runtime["target"] = run.meta.target;
+  for (const std::string& text : {report_markdown(run), report_html(run)}) {
+    EXPECT_EQ(count_of(text, "avx512f"), 1u);
+    EXPECT_EQ(text.find("{\"cores\""), std::string::npos);
+    EXPECT_EQ(text.find("{&quot;cores"), std::string::npos);
+  }
+}
+
 // What a hostile candidate may write, and nothing of it may become markup.
 TEST(Report, EscapesWhatARunSays) {
   RunData run = synthetic_run();
