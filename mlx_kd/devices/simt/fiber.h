@@ -19,7 +19,7 @@ using Context = ucontext_t;
 
 // For functions that a thread leaves by a switch and may never come back to: the thread sanitizer
 // would count them as entered for ever, and its stack of 64 Ki functions ends.
-#define MLX_KD_LEFT_BY_SWITCH [[gnu::no_sanitize("thread")]]
+#define MLX_KD_LEFT_BY_SWITCH __attribute__((no_sanitize("thread")))
 
 // Saves where it is into `from` and goes on at `to`.
 MLX_KD_LEFT_BY_SWITCH void switch_to(Context& from, Context& to);
