@@ -104,8 +104,8 @@ class Recorder {
     find_anchor();
     measure(everything(), 0, kFirstShare * request_.seconds);
     if (anchor_us_.empty())
-      base::fail("bench", "compiling took all of the " + std::to_string(request_.seconds) +
-                              " s, no point was timed: allow more seconds or fewer points");
+      base::fail("bench", "compiling took all of the " + base::seconds_text(request_.seconds) +
+                              ", no point was timed: allow more seconds or fewer points");
     for (const Stage& stage : parse_stages(request_.stages)) {
       const std::vector<size_t> which = fastest(stage.points);
       ++stage_;

@@ -178,6 +178,12 @@ std::vector<FailureKind> failures(const RunData& run) {
   return result;
 }
 
+base::Json runtime_without_target(const RunMeta& meta) {
+  base::Json runtime = meta.runtime;
+  runtime.erase("target");
+  return runtime;
+}
+
 std::vector<std::pair<std::string, double>> time_spent(const RunData& run) {
   std::vector<std::pair<std::string, double>> result;
   double wall = spec::kUnmeasured, known = 0;

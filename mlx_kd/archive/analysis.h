@@ -64,6 +64,9 @@ std::vector<FailureKind> failures(const RunData& run);  // the most frequent fir
 // than MLX at 1, 3, 12, ..."; the size in brackets is that of the entry. Empty unless asked for.
 std::vector<std::string> range_lines(const RunData& run);
 
+// What a run ran on. Reports tell the target's parts beside it, from RunMeta::target.
+base::Json runtime_without_target(const RunMeta& meta);
+
 // Seconds by stage, longest first, "own" (the engine itself) last where the wall time is known.
 std::vector<std::pair<std::string, double>> time_spent(const RunData& run);
 

@@ -80,8 +80,8 @@ std::string header(const RunData& run, const std::vector<SizeResult>& results) {
           fact("budget", std::to_string(meta.budget)) +
           fact("evaluated", std::to_string(run.records.size())) +
           fact("failed", std::to_string(failed)) + fact("device", meta.device);
-  for (const auto& [key, value] : meta.runtime.items())
-    if (key != "target") text += fact(key, joined(value));  // its parts follow
+  const base::Json runtime = runtime_without_target(meta);
+  for (const auto& [key, value] : runtime.items()) text += fact(key, joined(value));
   for (const auto& [key, value] : meta.target.items()) text += fact(key, joined(value));
   return text + fact("started", meta.created_at) + "</dl></header>\n";
 }

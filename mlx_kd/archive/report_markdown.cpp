@@ -49,8 +49,8 @@ std::string header(const RunData& run) {
   item("suite", markdown_code(meta.shape_suite));
   item("counts", counts_text(run));
   item("device", markdown_code(meta.device));
-  for (const auto& [key, value] : meta.runtime.items())
-    if (key != "target") item(markdown_code(key), code_of(value));  // its parts follow
+  const base::Json runtime = runtime_without_target(meta);
+  for (const auto& [key, value] : runtime.items()) item(markdown_code(key), code_of(value));
   for (const auto& [key, value] : meta.target.items())
     item("target " + markdown_code(key), code_of(value));
   item("protocol", markdown_code(meta.protocol));

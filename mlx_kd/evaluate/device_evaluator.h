@@ -58,7 +58,6 @@ class DeviceEvaluator : public Evaluator {
   WorkerHost host_;
   std::optional<Partner> anchor_, incumbent_;
   double compile_s_ = 0, prove_s_ = 0, time_s_ = 0, claims_s_ = 0;
-  double at_once_s_ = 0;  // of compiling and of the references, both
 };
 
 }  // namespace mlx_kd::evaluate
