@@ -127,6 +127,12 @@ void tell_if_sampled(const search::Points& points, Listener& listener) {
                 " valid ones drawn at random, each with the same chance");
 }
 
+void tell_if_cut(const archive::RunWriter& writer, Listener& listener) {
+  if (!writer.so_far().cut) return;
+  listener.note(
+      "[archive] the last record was cut and has been taken off: the run goes on before it");
+}
+
 std::unique_ptr<search::Strategy> open_strategy(const RunRequest& request,
                                                 const search::Points& points) {
   auto options = request.strategy_options;
@@ -155,10 +161,7 @@ RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interru
   const auto evaluator = open_evaluator(request, op, sizes);
   const Interrupt::Attached attached(interrupt, *evaluator);
   auto writer = open_writer(request, make_meta(request, sizes, device->id(), *evaluator));
-  if (writer.so_far().cut)
-    listener.note(
-        "[archive] the last record was cut and has been taken off: the run goes on before it");
-
+  tell_if_cut(writer, listener);
   const search::Features features(points);
   Walk walk(
       {&space, &points, &features, strategy.get(), evaluator.get(), &writer, &listener, &interrupt},
