@@ -121,8 +121,9 @@ spec::Launch launch_rows(const spec::Dims& dims, const spec::Setting& knobs) {
 
 spec::Launch launch_flat(int64_t threads, const spec::Setting& knobs) {
   spec::Launch result;
-  result.grid[0] = std::max<int64_t>(1, threads);
-  result.group[0] = std::min(result.grid[0], knobs.at("THREADS"));
+  const int64_t group = knobs.at("THREADS");
+  result.grid[0] = std::max<int64_t>(1, divide_up(threads, group)) * group;
+  result.group[0] = group;
   return result;
 }
 

@@ -19,7 +19,8 @@ spec::Launch launch_rows(const spec::Dims& dims, const spec::Setting& knobs);
 // A launch knob of element-wise kernels: threads of a threadgroup.
 spec::Knob group_knob();
 
-// `threads` threads in x, at most THREADS a group.
+// At least `threads` threads in x, in whole groups of THREADS
+// (docs/adr/0802-whole-threadgroups.md).
 spec::Launch launch_flat(int64_t threads, const spec::Setting& knobs);
 
 }  // namespace mlx_kd::kernels

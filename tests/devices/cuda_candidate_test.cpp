@@ -56,7 +56,7 @@ Call line_call(int64_t n) {
   Call call;
   call.dims = {{"N", n}};
   call.params = {2.0};
-  call.launch.grid = {(n + 3) / 4, 1, 1};
+  call.launch.grid = {(n + 255) / 256 * 64, 1, 1};
   call.launch.group = {64, 1, 1};
   return call;
 }
@@ -129,6 +129,21 @@ TEST(CudaDeviceProgram, RefusesGroupsOfMoreThanOneDimension) {
   Call call = line_call(64);
   call.launch.group = {8, 8, 1};
   EXPECT_THROW(load_line()->launch({nullptr, nullptr}, {nullptr}, call), base::Error);
+}
+
+TEST(CudaDeviceProgram, RefusesAPartialThreadgroup) {
+  KD_NEEDS_GPU();
+  const auto program = load_line();
+  Call call = line_call(1000);
+  call.launch.grid[0] = 250;
+  try {
+    program->launch({nullptr, nullptr}, {nullptr}, call);
+    ADD_FAILURE() << "250 threads in groups of 64 were launched";
+  } catch (const base::Error& error) {
+    EXPECT_NE(std::string(error.what()).find("250 threads in threadgroups of 64"),
+              std::string::npos)
+        << error.what();
+  }
 }
 
 TEST(CudaDeviceProgram, TakesArraysOfAnyLayoutAndOffset) {

@@ -94,6 +94,14 @@ TEST(Cubin, NamesThePlaceInTheMetalText) {
   EXPECT_TRUE(has(cubin.error, "k.metal:4: ") && has(cubin.error, "nothing")) << cubin.error;
 }
 
+TEST(Cubin, LimitsRegistersWhereAGroupMightNotFit) {
+  const auto last = [](int64_t threads) { return nvrtc_options(kSm, threads).back(); };
+  EXPECT_EQ(last(256), "-w");
+  EXPECT_EQ(last(257), "--maxrregcount=128");
+  EXPECT_EQ(last(512), "--maxrregcount=128");
+  EXPECT_EQ(last(513), "--maxrregcount=64");
+}
+
 TEST(Cubin, OfAnUnknownArchitectureIsARefusal) {
   KD_NEEDS_NVRTC();
   const Cubin cubin = compile_cuda("k.cu", "__global__ void k() {}", nvrtc_options(11));
@@ -147,6 +155,42 @@ TEST(CudaAccuracy, IsMetals) {
   for (const auto table : {AccuracyTable::precise, AccuracyTable::fast, AccuracyTable::half}) {
     MslSession session("accuracy.metal", simt::accuracy_source(table), {}, {});
     simt::check_accuracy(table, [&](simt::Request& request) { session.run(request); });
+  }
+}
+
+// 96 numbers of a thread are alive at the barrier: by itself the compiler takes more than the 64
+// registers that each of 1,024 threads can have.
+constexpr const char* kManyRegisters = R"(#include <metal_stdlib>
+using namespace metal;
+[[kernel]] void folded(device float* x [[buffer(0)]], device float* y [[buffer(1)]],
+                       uint i [[thread_position_in_grid]]) {
+  float kept[96];
+#pragma unroll
+  for (uint k = 0; k < 96; ++k) kept[k] = x[k * 1024 + i];
+  threadgroup_barrier(mem_flags::mem_device);
+  float sum = 0;
+#pragma unroll
+  for (uint k = 0; k < 96; ++k) sum += kept[k] * kept[95 - k];
+  y[i] = sum;
+}
+)";
+
+TEST(CudaSession, RunsGroupsOf1024ThreadsHoweverMuchAThreadKeeps) {
+  KD_NEEDS_GPU();
+  MslSession session("folded.metal", kManyRegisters, {}, {});
+  for (const unsigned threads : {128u, 512u, 1024u}) {
+    simt::SuiteCase one;
+    one.kernel = "folded";
+    one.grid = {1024, 1, 1};
+    one.threadgroup = {threads, 1, 1};
+    one.inputs = {"x=2:f32:[96,1024]"};
+    one.outputs = {"y=f32:[1024]"};
+    one.result = "y";
+    one.expected = [](const simt::Given&) { return simt::Values(1024, 384); };
+    const simt::Request given = simt::request_of(one);
+    simt::Request request = given;
+    session.run(request);
+    EXPECT_EQ(simt::difference(one, given, request), "") << threads;
   }
 }
 

@@ -81,8 +81,12 @@ std::string first_error(const std::string& log) {
 
 }  // namespace
 
-std::vector<std::string> nvrtc_options(int sm) {
-  return {"--gpu-architecture=sm_" + std::to_string(sm), "--std=c++20", "-w"};
+std::vector<std::string> nvrtc_options(int sm, int64_t group_threads) {
+  std::vector<std::string> options = {"--gpu-architecture=sm_" + std::to_string(sm), "--std=c++20",
+                                      "-w"};
+  if (group_threads > 256)
+    options.push_back(group_threads > 512 ? "--maxrregcount=64" : "--maxrregcount=128");
+  return options;
 }
 
 std::string nvrtc_version() {

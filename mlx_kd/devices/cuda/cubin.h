@@ -16,8 +16,11 @@ struct Cubin {
   std::string error;
 };
 
-// The options of every kernel. sm: 90 for sm_90.
-std::vector<std::string> nvrtc_options(int sm);
+// The options of a kernel. sm: 90 for sm_90. group_threads: of the largest threadgroup that it is
+// launched in. A multiprocessor has 65,536 registers and the compiler may give a thread 255, so a
+// group of more than 256 threads could be too large to launch: there they are limited, except for
+// kernels that state max_total_threads_per_threadgroup.
+std::vector<std::string> nvrtc_options(int sm, int64_t group_threads = 256);
 
 // "nvrtc 13.0"
 std::string nvrtc_version();

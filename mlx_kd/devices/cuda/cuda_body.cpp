@@ -39,19 +39,25 @@ struct BodyCubin {
   mutable Prepared<Sizes> prepared;
 };
 
-// All that tells one text from another in this process.
-std::string text_of(const MetalBody& body) {
-  std::string all = body.text.text;
+using Options = std::vector<std::string>;
+
+Options options_of(const MetalBodyCall& call) {
+  return nvrtc_options(gpu().sm, call.group[0] * call.group[1] * call.group[2]);
+}
+
+// All that tells one cubin from another in this process.
+std::string text_of(const MetalBody& body, const Options& options) {
+  std::string all = body.text.text + '\0' + options.back();
   for (const auto& [name, text] : body.text.options.texts) all += '\0' + name + '\0' + text;
   return all;
 }
 
-std::string key_of(const MetalBody& body) {
+std::string key_of(const MetalBody& body, const Options& options) {
   const base::Json decides = {{"executor", "cuda body"},
                               {"source", body.text.text},
                               {"texts", body.text.options.texts},
                               {"prelude", msl::prelude_hash()},
-                              {"options", nvrtc_options(gpu().sm)},
+                              {"options", options},
                               {"version", nvrtc_version()}};
   return base::sha256_hex(base::canonical_json(decides));
 }
@@ -75,13 +81,14 @@ void keep(const cpu::ObjectCache& cache, const std::string& key, const std::stri
   cache.publish(scratch, key, compile_ms, {{"op", "metal_kernel"}, {"compiler", nvrtc_version()}});
 }
 
-std::shared_ptr<const BodyCubin> build(const MetalBody& body, const std::string& key) {
+std::shared_ptr<const BodyCubin> build(const MetalBody& body, const Options& options) {
+  const std::string key = key_of(body, options);
   const std::string symbol = body.kernel + "_" + key.substr(0, 16);
   const auto cache = cpu::ObjectCache::from_environment();
   if (const auto found = cache.find(key))
     return std::make_shared<BodyCubin>(base::read_file(found->path, "devices"), symbol);
   const int64_t start = base::steady_ns();
-  const Cubin made = compile_cuda(body.text.file, translate(body, symbol), nvrtc_options(gpu().sm));
+  const Cubin made = compile_cuda(body.text.file, translate(body, symbol), options);
   if (made.bytes.empty()) base::misuse("metal_kernel", "'" + body.kernel + "': " + made.error);
   keep(cache, key, made.bytes, 1e3 * base::seconds_since(start));
   return std::make_shared<BodyCubin>(made.bytes, symbol);
@@ -148,8 +155,9 @@ std::vector<mx::array> run_body(const MetalBodyCall& call) {
   launch_size(call.grid, call.group);  // or a refusal, before anything is compiled
   use_gpu();
   static auto& known = *new OncePerKey<BodyCubin>;
+  const Options options = options_of(call);
   const auto cubin =
-      known.get(text_of(call.body), [&] { return build(call.body, key_of(call.body)); });
+      known.get(text_of(call.body, options), [&] { return build(call.body, options); });
   const MetalKernelCall& given = *call.call;
   const bool as_they_lie =
       !call.kernel->ensure_row_contiguous && are_known_and_aligned(given.inputs);

@@ -17,6 +17,12 @@ namespace {
 
 constexpr int kFormat = 1;  // part of every key: another one leaves all older cubins behind
 constexpr size_t kSymbolDigits = 16;
+constexpr int64_t kMostGroupThreads = 1024;
+
+// One cubin serves every launch of a candidate, up to Metal's largest threadgroup.
+std::vector<std::string> options_of(int sm) {
+  return nvrtc_options(sm, kMostGroupThreads);
+}
 
 Artifact refused(const std::string& error) {
   Artifact artifact;
@@ -46,7 +52,7 @@ Artifact compile_fresh(const spec::Candidate& candidate, const std::string& key,
                        const cpu::ObjectCache& cache) try {
   const int64_t start = base::steady_ns();
   const CudaKernel kernel = translate_candidate(candidate, key);
-  const Cubin cubin = compile_cuda(metal_file(candidate), kernel.text, nvrtc_options(sm));
+  const Cubin cubin = compile_cuda(metal_file(candidate), kernel.text, options_of(sm));
   if (cubin.bytes.empty()) return refused(cubin.error);
   const cpu::Scratch scratch(cache.folder());
   write_bytes(scratch.object(), cubin.bytes);
@@ -74,9 +80,10 @@ CudaKernel translate_candidate(const spec::Candidate& candidate, const std::stri
   for (const msl::Kernel& one : translation.kernels) {
     if (one.name != candidate.func_name) continue;
     const std::string symbol = one.symbol + "_" + key.substr(0, kSymbolDigits);
-    return {one, unit.sources,
-            "#define KD_LINES 1\n#define " + one.symbol + " " + symbol + "\n" + translation.text,
-            symbol};
+    return {
+        one, unit.sources,
+        "#define KD_WHOLE_LINES 1\n#define " + one.symbol + " " + symbol + "\n" + translation.text,
+        symbol};
   }
   base::fail("devices", source.file + " has no kernel '" + candidate.func_name + "'");
 }
@@ -90,7 +97,7 @@ std::string CudaCompiler::key_of(const spec::Candidate& candidate) const {
                               {"texts", source.options.texts},
                               {"defines", source.options.defines},
                               {"prelude", msl::prelude_hash()},
-                              {"options", nvrtc_options(sm_)},
+                              {"options", options_of(sm_)},
                               {"version", nvrtc_version()}};
   return base::sha256_hex(base::canonical_json(decides));
 }

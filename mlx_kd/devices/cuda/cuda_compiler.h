@@ -18,7 +18,7 @@ msl::TranslateOptions candidate_options();
 struct CudaKernel {
   msl::Kernel kernel;
   std::shared_ptr<msl::SourceSet> sources;
-  std::string text;  // in CUDA, for threadgroups of one dimension (KD_LINES)
+  std::string text;  // in CUDA, for whole threadgroups of one dimension (KD_WHOLE_LINES)
   std::string symbol;
 };
 // Misuse for what Metal does not allow; fails (exit 1) if the text has no such kernel.

@@ -54,12 +54,18 @@ bool starts_aligned(const mx::array& array) {
   return !views.count(name) || starts_aligned(array.inputs().front());
 }
 
-// What KD_LINES promised the compiler.
+// What KD_WHOLE_LINES promised the compiler.
 LaunchSize line_size(const spec::Launch& launch, const std::string& op_name) {
   if (launch.group[1] != 1 || launch.group[2] != 1)
     base::fail("devices", "the kernel of '" + op_name +
                               "' is launched in threadgroups of more than one dimension: on the "
                               "device cuda give all threads of a group in x");
+  if (launch.group[0] > 0 && launch.grid[0] % launch.group[0] != 0)
+    base::fail("devices", "the kernel of '" + op_name + "' is launched with " +
+                              std::to_string(launch.grid[0]) + " threads in threadgroups of " +
+                              std::to_string(launch.group[0]) +
+                              ": on the device cuda round them up to whole threadgroups and let "
+                              "the kernel leave out what is too many");
   return launch_size(launch.grid, launch.group);
 }
 

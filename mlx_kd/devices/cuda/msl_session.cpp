@@ -94,15 +94,25 @@ std::string seconds_text(double seconds) {
 MslSession::MslSession(const std::string& name, const std::string& text,
                        const msl::PreprocessOptions& options,
                        const msl::TranslateOptions& translate)
-    : unit_(msl::parse(name, text, options)),
+    : name_(name),
+      unit_(msl::parse(name, text, options)),
       translation_(msl::translate(unit_, msl::Target::cuda, translate)) {
-  const Cubin cubin = compile_cuda(name, translation_.text, nvrtc_options(gpu().sm));
-  if (cubin.bytes.empty()) base::misuse("msl", cubin.error);
-  use_gpu();
-  code_ = std::make_unique<Code>(cubin.bytes);
+  code_for({{1, 1, 1}, {1, 1, 1}});
 }
 
 MslSession::~MslSession() = default;
+
+const Code& MslSession::code_for(const LaunchSize& size) {
+  const auto [x, y, z] = size.threads;
+  const auto options = nvrtc_options(gpu().sm, int64_t{x} * y * z);
+  std::unique_ptr<Code>& code = codes_[options];
+  if (code) return *code;
+  const Cubin cubin = compile_cuda(name_, translation_.text, options);
+  if (cubin.bytes.empty()) base::misuse("msl", cubin.error);
+  use_gpu();
+  code = std::make_unique<Code>(cubin.bytes);
+  return *code;
+}
 
 simt::Outcome MslSession::run(simt::Request& request) {
   const msl::Kernel& kernel = simt::find_kernel(translation_, request.kernel);
@@ -120,15 +130,15 @@ simt::Outcome MslSession::run(simt::Request& request) {
   for (const int offset : groups.offsets) parameters.add(offset);
   for (const uint32_t threads : request.grid) parameters.add(static_cast<int>(threads));
   const std::string place = unit_.sources->describe(kernel.at) + ": kernel '" + kernel.name + "' ";
+  const Function function = code_for(size).function(kernel.symbol, groups.bytes);
   check(driver().event_record(work->start, work->stream, 0), "recording a time");
-  launch(code_->function(kernel.symbol, groups.bytes), size, groups.bytes, work->stream,
-         parameters);
+  launch(function, size, groups.bytes, work->stream, parameters);
   check(driver().event_record(work->end, work->stream, 0), "recording a time");
   Result result = 0;
   if (!wait(work->stream, request.launch.timeout_s, result)) {
     // The driver would wait for the kernel before it frees anything.
     (void)work.release();
-    (void)code_.release();
+    new auto(std::move(codes_));
     base::fail("msl",
                place + "did not end within " + seconds_text(request.launch.timeout_s) + " s");
   }

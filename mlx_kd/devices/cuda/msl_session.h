@@ -27,9 +27,12 @@ class MslSession {
   simt::Outcome run(simt::Request& request);
 
  private:
+  std::string name_;
   msl::Unit unit_;
   msl::Translation translation_;
-  std::unique_ptr<Code> code_;
+  const Code& code_for(const LaunchSize& size);
+
+  std::map<std::vector<std::string>, std::unique_ptr<Code>> codes_;  // by the compiler's options
 };
 
 }  // namespace mlx_kd::devices::cuda

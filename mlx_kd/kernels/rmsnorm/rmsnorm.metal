@@ -88,8 +88,8 @@ typedef bfloat T;
   const uint length = uint(row < uint(rows)) * uint(D);
   const uint packs = uint(length % VEC == 0) * (length / VEC);
   const uint rest = packs * VEC;  // where elements are read one by one
-  const device T* x = inp + ulong(row) * ulong(D);
-  device T* y = out + ulong(row) * ulong(D);
+  const device T* x = inp + ulong(row) * uint(D);
+  device T* y = out + ulong(row) * uint(D);
   const device Pack* x_packs = reinterpret_cast<const device Pack*>(x);
   const device Pack* w_packs = reinterpret_cast<const device Pack*>(weight);
   device Pack* y_packs = reinterpret_cast<device Pack*>(y);

@@ -94,10 +94,10 @@ typedef bfloat T;
   const uint length = uint(row < uint(rows)) * uint(D);
   const uint packs = uint(length % VEC == 0) * (length / VEC);
   const uint rest = packs * VEC;  // where elements are read one by one
-  const device T* x = inp + ulong(row) * ulong(D);
-  const device T* r = residual + ulong(row) * ulong(D);
-  device T* y = out + ulong(row) * ulong(D);
-  device T* s = updated_res + ulong(row) * ulong(D);
+  const device T* x = inp + ulong(row) * uint(D);
+  const device T* r = residual + ulong(row) * uint(D);
+  device T* y = out + ulong(row) * uint(D);
+  device T* s = updated_res + ulong(row) * uint(D);
   const device Pack* x_packs = reinterpret_cast<const device Pack*>(x);
   const device Pack* r_packs = reinterpret_cast<const device Pack*>(r);
   const device Pack* w_packs = reinterpret_cast<const device Pack*>(weight);

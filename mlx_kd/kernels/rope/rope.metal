@@ -4,7 +4,8 @@
 // A thread takes UNROLL packs of VEC elements of the outputs, a grid apart. Packs never hold both
 // parts: where VEC divides neither D_NOPE nor D_ROPE, elements are computed one by one.
 //
-// Grid: ceil(B * (H_Q + 1) * ceil(D_OUT / VEC) / UNROLL) threads in x, in threadgroups of any size.
+// Grid: at least ceil(B * (H_Q + 1) * ceil(D_OUT / VEC) / UNROLL) threads in x, in threadgroups of
+// any size.
 // The host names of thread positions and ports are those of metal_kernel, so that the body of the
 // function is one for it; docs/metal.md says what that takes.
 #include <metal_stdlib>
@@ -93,9 +94,9 @@ typedef bfloat T;
       const uint start = i % packs * VEC;  // in the head
       const bool query = head < queries;
       const uint row = query ? head : head - queries;
-      const device T* nope = (query ? q_nope : kv_nope) + ulong(row) * ulong(D_NOPE);
-      const device T* turn = (query ? q_rope : k_rope) + ulong(row) * ulong(D_ROPE);
-      device T* y = (query ? q_out : k_out) + ulong(row) * ulong(width);
+      const device T* nope = (query ? q_nope : kv_nope) + ulong(row) * uint(D_NOPE);
+      const device T* turn = (query ? q_rope : k_rope) + ulong(row) * uint(D_ROPE);
+      device T* y = (query ? q_out : k_out) + ulong(row) * width;
 #if VEC > 1
       if (uint(D_NOPE) % VEC == 0 && uint(D_ROPE) % VEC == 0) {
         device Pack* made = reinterpret_cast<device Pack*>(y + start);

@@ -3,7 +3,7 @@
 // A thread takes UNROLL packs of VEC elements; SPREAD says which. The last pack may be short: it is
 // read element by element.
 //
-// Grid: ceil(N / (VEC * UNROLL)) threads in x, in threadgroups of any size.
+// Grid: at least ceil(N / (VEC * UNROLL)) threads in x, in threadgroups of any size.
 // The host names of thread positions and ports are those of metal_kernel, so that the body of the
 // function is one for it; docs/metal.md says what that takes.
 #include <metal_stdlib>

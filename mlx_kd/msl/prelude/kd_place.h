@@ -13,9 +13,10 @@ struct kd_Place {
 #if KD_CUDA
   // Threads are numbered as in Metal: by the true size of this threadgroup, so that a partial one
   // at the end of the grid has its threads in the first warps. In a group of one dimension that is
-  // how CUDA numbers them; KD_LINES promises that all groups are such, which makes this cheap.
+  // how CUDA numbers them. KD_WHOLE_LINES promises that all groups are such and none is partial:
+  // then no thread waits for the size of the grid before its first load.
   KD_DEVICE kd_Place(int grid_x, int grid_y, int grid_z) {
-#if defined(KD_LINES)
+#if defined(KD_WHOLE_LINES)
     in_a_line(uint(grid_x), uint(grid_y), uint(grid_z));
 #else
     if (blockDim.y * blockDim.z == 1u)
@@ -25,12 +26,16 @@ struct kd_Place {
 #endif
   }
   KD_DEVICE void in_a_line(uint grid_x, uint grid_y, uint grid_z) {
-    const uint left = grid_x - blockIdx.x * blockDim.x;
     t.grid[0] = grid_x, t.grid[1] = grid_y, t.grid[2] = grid_z;
     t.dispatch[0] = blockDim.x, t.dispatch[1] = t.dispatch[2] = 1;
     t.group[0] = blockIdx.x, t.group[1] = blockIdx.y, t.group[2] = blockIdx.z;
     t.groups[0] = gridDim.x, t.groups[1] = gridDim.y, t.groups[2] = gridDim.z;
+#if defined(KD_WHOLE_LINES)
+    t.threads = t.size[0] = blockDim.x;
+#else
+    const uint left = grid_x - blockIdx.x * blockDim.x;
     t.threads = t.size[0] = left < blockDim.x ? left : blockDim.x;
+#endif
     t.size[1] = t.size[2] = 1;
     t.index = t.local[0] = threadIdx.x;
     t.local[1] = t.local[2] = 0;
@@ -57,8 +62,8 @@ struct kd_Place {
     t.local[2] = whole ? here[2] : t.index / (t.size[0] * t.size[1]);
     for (int d = 0; d < 3; ++d) t.position[d] = at[d] * block[d] + t.local[d];
   }
-#if defined(KD_LINES)
-  KD_DEVICE bool inside() const { return t.position[0] < t.grid[0]; }
+#if defined(KD_WHOLE_LINES)
+  KD_DEVICE static constexpr bool inside() { return true; }
 #else
   KD_DEVICE bool inside() const { return t.index < t.threads; }
 #endif
