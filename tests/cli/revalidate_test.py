@@ -190,7 +190,7 @@ class MetalEntries(unittest.TestCase):
 
     def test_are_proved_on_the_executor_where_nothing_times_them(self):
         entry, left = self.revalidate()
-        self.assertEqual(entry["outcome"], "kept")
+        self.assertEqual(entry["outcome"], "kept", entry["why"])
         self.assertIn("proved on simt", entry["why"])
         self.assertLessEqual(entry["now"]["error_bound_used"], 1)
         self.assertEqual([one["key"] for one in left], [one["key"] for one in self.pack["entries"]])
