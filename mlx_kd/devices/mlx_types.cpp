@@ -19,6 +19,10 @@ mx::Dtype mlx_dtype(spec::Dtype dtype) {
   }
 }
 
+mx::Device::DeviceType mlx_place(const std::string& kind) {
+  return kind == "metal" || kind == "cuda" ? mx::Device::gpu : mx::Device::cpu;
+}
+
 mx::Shape mlx_shape(const spec::Shape& shape) {
   for (const int64_t extent : shape)
     if (extent < 0 || extent > std::numeric_limits<mx::ShapeElem>::max())

@@ -1,4 +1,4 @@
-// Our types of elements and shapes as MLX's.
+// Our types of elements, shapes and kinds of device as MLX's.
 #pragma once
 
 #include "mlx/array.h"
@@ -7,6 +7,10 @@
 namespace mlx_kd::devices {
 
 mlx::core::Dtype mlx_dtype(spec::Dtype dtype);
+
+// Where MLX has the arrays that a kind of device ("cuda") works on. mx::is_available says whether
+// this MLX was built for it: a GPU may stand beside one that was not.
+mlx::core::Device::DeviceType mlx_place(const std::string& kind);
 
 // Fails (exit 1) for an axis that is longer than MLX takes.
 mlx::core::Shape mlx_shape(const spec::Shape& shape);

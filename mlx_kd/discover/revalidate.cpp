@@ -5,6 +5,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
+#include "mlx_kd/devices/mlx_types.h"
 #include "mlx_kd/discover/executor_proofs.h"
 #include "mlx_kd/discover/pinned_group.h"
 #include "mlx_kd/kernels/table.h"
@@ -32,7 +33,8 @@ void check(const packs::Pack& pack) {
                                    " were invented by the null device: measure on a real one");
 }
 
-// The device here whose kernels are in the language; nullptr if there is none that measures.
+// The device here whose kernels are in the language; nullptr if there is none that measures them
+// against MLX. (A GPU may stand beside an MLX that was built without it.)
 class Devices {
  public:
   std::shared_ptr<const devices::Device> find(const std::string& language) {
@@ -40,6 +42,7 @@ class Devices {
     if (!is_new) return at->second;
     for (const auto& report : devices::list_devices()) {
       if (!report.available || report.kind == "null" || report.kind == "simt") continue;
+      if (!mlx::core::is_available(devices::mlx_place(report.kind))) continue;
       const auto device = devices::open_device(report.kind);
       const auto taken = device->languages();
       if (std::find(taken.begin(), taken.end(), language) != taken.end())

@@ -67,6 +67,8 @@ Kernel describe_kernel(const Unit&, const Function& function,
   kernel.name = function.host_name;
   kernel.function = function.scope + function.name;
   kernel.at = function.at;
+  for (const Attribute& one : function.attributes)
+    if (one.name == "max_total_threads_per_threadgroup") kernel.most_threads = one.argument;
   std::set<int> taken[2];
   for (const Parameter& one : function.parameters)
     if (!is_place(one)) taken[one.space == Space::threadgroup].insert(explicit_index(one));

@@ -72,16 +72,10 @@ std::string referred(const Binding& one, const TranslateOptions& options) {
   }
 }
 
-std::string launch_bounds(const Function& function) {
-  for (const Attribute& one : function.attributes)
-    if (one.name == "max_total_threads_per_threadgroup")
-      return " __launch_bounds__(" + one.argument + ")";
-  return "";
-}
-
-std::string head_of(const Function& function, const Kernel& kernel,
-                    const TranslateOptions& options) {
-  return "extern \"C\" __global__ void" + launch_bounds(function) + " " + kernel.symbol + "(" +
+std::string head_of(const Kernel& kernel, const TranslateOptions& options) {
+  const std::string& most = kernel.most_threads;
+  const std::string bounds = most.empty() ? "" : " __launch_bounds__(" + most + ")";
+  return "extern \"C\" __global__ void" + bounds + " " + kernel.symbol + "(" +
          declarations(kernel, options) + ")";
 }
 
@@ -116,7 +110,7 @@ void edit_kernel(const Unit& unit, const Function& function, const TranslateOpti
   Kernel kernel = describe_kernel(unit, function, {});
   kernel.symbol = symbol_of(kernel.name);
   edits.drop({function.head, unit.partner[function.open] + 1});
-  edits.before(function.head, head_of(function, kernel, options));
+  edits.before(function.head, head_of(kernel, options));
   edits.after(function.body.first, prologue(function, kernel, options));
 }
 
@@ -162,8 +156,8 @@ void edit_functions(const Unit& unit, const TranslateOptions& options, Edits& ed
 
 std::string cuda_entry_text(const Unit&, const Function& function, const std::string& arguments,
                             const Kernel& kernel, const TranslateOptions& options) {
-  std::string text = head_of(function, kernel, options) + " {" + kGuard + "\n  " + kernel.function +
-                     arguments + "(";
+  std::string text =
+      head_of(kernel, options) + " {" + kGuard + "\n  " + kernel.function + arguments + "(";
   for (const Parameter& one : function.parameters)
     text += (&one == &function.parameters[0] ? "" : ", ") + argument(one, kernel, options);
   return text + ");\n}\n";

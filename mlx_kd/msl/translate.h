@@ -38,6 +38,7 @@ struct Kernel {
   std::string symbol;            // its symbol in the translation; C++: see entries below
   std::vector<Binding> buffers;  // by index
   std::vector<Binding> groups;   // [[threadgroup(n)]]: sizes come from the host
+  std::string most_threads;      // max_total_threads_per_threadgroup as it stands there; "": none
   bool meets = false;            // has barriers or simd functions
   bool split = false;            // its barriers cut it into loops: its threads need no fibers
   Position at;

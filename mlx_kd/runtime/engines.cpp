@@ -4,6 +4,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/kinds.h"
+#include "mlx_kd/devices/mlx_types.h"
 #include "mlx_kd/runtime/notes.h"
 
 namespace mlx_kd::runtime {
@@ -11,18 +12,14 @@ namespace {
 
 namespace mx = mlx::core;
 
-mx::Device::DeviceType place_of(const std::string& kind) {
-  return kind == "metal" || kind == "cuda" ? mx::Device::gpu : mx::Device::cpu;
-}
-
 std::vector<Engine> open_all() {
   std::vector<Engine> found;
   for (const devices::DeviceKind& kind : devices::all_kinds()) {
     // Neither is fast: null invents its times, simt runs Metal on fibers to prove it.
     if (kind.kind == "null" || kind.kind == "simt" || !kind.probe().available) continue;
-    if (!mx::is_available(place_of(kind.kind))) continue;  // no arrays of MLX are there
+    if (!mx::is_available(devices::mlx_place(kind.kind))) continue;  // no arrays of MLX are there
     try {
-      found.push_back({kind.open(), place_of(kind.kind)});
+      found.push_back({kind.open(), devices::mlx_place(kind.kind)});
     } catch (const base::Error& error) {
       tell_once("device '" + kind.kind + "' has no pins: " + error.what());
     }

@@ -41,6 +41,8 @@ run_ctest() {
 # The executor leaves the handler of a kernel's fault by switching stacks; to the thread sanitizer all
 # that follows is still a signal handler.
 sanitizer_arguments() {
+  # Since GCC 13: a compiled kernel that is unloaded leaves libstdc++'s pool for exceptions behind.
+  export GLIBCXX_TUNABLES=glibcxx.eh_pool.obj_count=0
   export LSAN_OPTIONS="suppressions=$root/tools/front/lsan.supp"
   export TSAN_OPTIONS="suppressions=$root/tools/front/tsan.supp report_signal_unsafe=0"
   unset MLX_KD_LONG

@@ -18,8 +18,8 @@ struct Cubin {
 
 // The options of a kernel. sm: 90 for sm_90. group_threads: of the largest threadgroup that it is
 // launched in. A multiprocessor has 65,536 registers and the compiler may give a thread 255, so a
-// group of more than 256 threads could be too large to launch: there they are limited, except for
-// kernels that state max_total_threads_per_threadgroup.
+// group of more than 256 threads could be too large to launch: there they are limited. Leave it out
+// for kernels that state max_total_threads_per_threadgroup, which takes care of that.
 std::vector<std::string> nvrtc_options(int sm, int64_t group_threads = 256);
 
 // "nvrtc 13.0"

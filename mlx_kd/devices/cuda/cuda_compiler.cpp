@@ -20,8 +20,9 @@ constexpr size_t kSymbolDigits = 16;
 constexpr int64_t kMostGroupThreads = 1024;
 
 // One cubin serves every launch of a candidate, up to Metal's largest threadgroup.
-std::vector<std::string> options_of(int sm) {
-  return nvrtc_options(sm, kMostGroupThreads);
+std::vector<std::string> options_of(const CudaKernel& kernel, int sm) {
+  return kernel.kernel.most_threads.empty() ? nvrtc_options(sm, kMostGroupThreads)
+                                            : nvrtc_options(sm);
 }
 
 Artifact refused(const std::string& error) {
@@ -52,7 +53,7 @@ Artifact compile_fresh(const spec::Candidate& candidate, const std::string& key,
                        const cpu::ObjectCache& cache) try {
   const int64_t start = base::steady_ns();
   const CudaKernel kernel = translate_candidate(candidate, key);
-  const Cubin cubin = compile_cuda(metal_file(candidate), kernel.text, options_of(sm));
+  const Cubin cubin = compile_cuda(metal_file(candidate), kernel.text, options_of(kernel, sm));
   if (cubin.bytes.empty()) return refused(cubin.error);
   const cpu::Scratch scratch(cache.folder());
   write_bytes(scratch.object(), cubin.bytes);
@@ -97,7 +98,7 @@ std::string CudaCompiler::key_of(const spec::Candidate& candidate) const {
                               {"texts", source.options.texts},
                               {"defines", source.options.defines},
                               {"prelude", msl::prelude_hash()},
-                              {"options", options_of(sm_)},
+                              {"options", nvrtc_options(sm_, kMostGroupThreads)},
                               {"version", nvrtc_version()}};
   return base::sha256_hex(base::canonical_json(decides));
 }

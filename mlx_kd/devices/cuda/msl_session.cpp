@@ -83,6 +83,11 @@ bool wait(Stream stream, double timeout_s, Result& result) {
   return true;
 }
 
+int64_t threads_of(const LaunchSize& size) {
+  const auto [x, y, z] = size.threads;
+  return int64_t{x} * y * z;
+}
+
 std::string seconds_text(double seconds) {
   std::ostringstream text;
   text << seconds;
@@ -97,14 +102,13 @@ MslSession::MslSession(const std::string& name, const std::string& text,
     : name_(name),
       unit_(msl::parse(name, text, options)),
       translation_(msl::translate(unit_, msl::Target::cuda, translate)) {
-  code_for({{1, 1, 1}, {1, 1, 1}});
+  code_for(1);
 }
 
 MslSession::~MslSession() = default;
 
-const Code& MslSession::code_for(const LaunchSize& size) {
-  const auto [x, y, z] = size.threads;
-  const auto options = nvrtc_options(gpu().sm, int64_t{x} * y * z);
+const Code& MslSession::code_for(int64_t group_threads) {
+  const auto options = nvrtc_options(gpu().sm, group_threads);
   std::unique_ptr<Code>& code = codes_[options];
   if (code) return *code;
   const Cubin cubin = compile_cuda(name_, translation_.text, options);
@@ -130,7 +134,8 @@ simt::Outcome MslSession::run(simt::Request& request) {
   for (const int offset : groups.offsets) parameters.add(offset);
   for (const uint32_t threads : request.grid) parameters.add(static_cast<int>(threads));
   const std::string place = unit_.sources->describe(kernel.at) + ": kernel '" + kernel.name + "' ";
-  const Function function = code_for(size).function(kernel.symbol, groups.bytes);
+  const Function function = code_for(kernel.most_threads.empty() ? threads_of(size) : 1)
+                                .function(kernel.symbol, groups.bytes);
   check(driver().event_record(work->start, work->stream, 0), "recording a time");
   launch(function, size, groups.bytes, work->stream, parameters);
   check(driver().event_record(work->end, work->stream, 0), "recording a time");

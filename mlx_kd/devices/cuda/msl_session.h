@@ -30,7 +30,7 @@ class MslSession {
   std::string name_;
   msl::Unit unit_;
   msl::Translation translation_;
-  const Code& code_for(const LaunchSize& size);
+  const Code& code_for(int64_t group_threads);
 
   std::map<std::vector<std::string>, std::unique_ptr<Code>> codes_;  // by the compiler's options
 };
