@@ -57,8 +57,11 @@ std::string name_of(KernelState state) {
 }
 
 Kernel::Kernel(std::shared_ptr<const devices::Device> device, spec::Candidate candidate,
-               std::string object)
-    : device_(std::move(device)), candidate_(std::move(candidate)), object_(std::move(object)) {}
+               std::string object, std::string of)
+    : device_(std::move(device)),
+      candidate_(std::move(candidate)),
+      object_(std::move(object)),
+      of_(std::move(of)) {}
 
 bool Kernel::is(const devices::Device& device, const spec::Candidate& candidate,
                 const std::string& object) const {
@@ -76,7 +79,7 @@ std::shared_ptr<Kernel> Kernel::with_shapes(const base::Json& inputs_spec,
   spec::Candidate candidate = candidate_;
   candidate.inputs_spec = inputs_spec;
   candidate.outputs_spec = outputs_spec;
-  return kernel_of(device_, candidate, object_);
+  return kernel_of(device_, candidate, object_, id_in_pack());
 }
 
 const devices::Program* Kernel::program(bool wait) {
@@ -127,8 +130,8 @@ void Kernel::drop(const std::string& why) {
     reason_ = why;
     state_.store(KernelState::dropped, std::memory_order_release);
   }
-  tell_once("the pinned kernel " + candidate_.id() + " of " + spec::name_of(candidate_.dtype) +
-            " " + candidate_.op_name + " is not used, MLX's operator runs: " + why);
+  tell_once("the pinned kernel " + id_in_pack() + " of " + spec::name_of(candidate_.dtype) + " " +
+            candidate_.op_name + " is not used, MLX's operator runs: " + why);
 }
 
 std::string Kernel::reason() const {
@@ -147,7 +150,8 @@ bool Kernel::cached() const {
 }
 
 std::shared_ptr<Kernel> kernel_of(const std::shared_ptr<const devices::Device>& device,
-                                  const spec::Candidate& candidate, const std::string& object) {
+                                  const spec::Candidate& candidate, const std::string& object,
+                                  const std::string& of) {
   Registry& all = registry();
   const size_t hash = hash_of(candidate, object);
   std::lock_guard lock(all.mutex);
@@ -155,7 +159,7 @@ std::shared_ptr<Kernel> kernel_of(const std::shared_ptr<const devices::Device>& 
   for (auto at = begin; at != end; ++at)
     if (at->second->is(*device, candidate, object)) return at->second;
   tidy(all);
-  auto kernel = std::make_shared<Kernel>(device, candidate, object);
+  auto kernel = std::make_shared<Kernel>(device, candidate, object, of);
   all.kernels.emplace(hash, kernel);
   return kernel;
 }

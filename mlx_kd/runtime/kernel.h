@@ -24,9 +24,10 @@ std::string name_of(KernelState state);
 
 class Kernel {
  public:
-  // `object`: the kernel compiled ahead, as its bytes; empty: it is compiled from source.
+  // `object`: the kernel compiled ahead, as its bytes; empty: it is compiled from source. `of`: the
+  // id of the pack's candidate, where this one is that at another size; empty: its own.
   Kernel(std::shared_ptr<const devices::Device> device, spec::Candidate candidate,
-         std::string object);
+         std::string object, std::string of);
   Kernel(const Kernel&) = delete;
   Kernel& operator=(const Kernel&) = delete;
 
@@ -53,11 +54,12 @@ class Kernel {
           const std::string& object) const;
 
  private:
+  std::string id_in_pack() const { return of_.empty() ? candidate_.id() : of_; }
   void build();
 
   const std::shared_ptr<const devices::Device> device_;
   const spec::Candidate candidate_;
-  const std::string object_;
+  const std::string object_, of_;
   std::atomic<KernelState> state_{KernelState::unused};
   std::shared_ptr<const devices::Program> program_;  // written once, before `ready`
   mutable std::mutex mutex_;                         // of what follows
@@ -71,7 +73,8 @@ class Kernel {
 // that are loaded again, share it. Kept as long as the process, unless nobody asked for its program
 // and no pin has it any more. Thread-safe.
 std::shared_ptr<Kernel> kernel_of(const std::shared_ptr<const devices::Device>& device,
-                                  const spec::Candidate& candidate, const std::string& object);
+                                  const spec::Candidate& candidate, const std::string& object,
+                                  const std::string& of = "");
 
 // All of them.
 std::vector<std::shared_ptr<Kernel>> all_kernels();

@@ -86,6 +86,15 @@ TEST_F(BodyShapes, FollowTheRowsOfARange) {
   EXPECT_EQ(explain("rmsnorm", {all_ones({3, 8}), all_ones({8})}).state, "unused");
 }
 
+TEST_F(BodyShapes, DoNotChangeTheIdThatAMessageNames) {
+  const auto broken = entry("rmsnorm", {{"rows", 5}, {"D", 8}}, "int n = inp_shape[0]; out[n] = ;",
+                            "rmsnorm_rows_tg");
+  pin({broken});
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(norm({5, 8}), 1);
+  expect_part(testing::internal::GetCapturedStderr(), packs::candidate_as_stored(broken).id());
+}
+
 TEST_F(BodyShapes, AreFlatWhereTheFirstVersionFlattens) {
   pin({entry("swiglu", {{"rows", 2}, {"D", 8}, {"N", 16}}, kTellsFlatShape, "swiglu_flat")});
   const mx::array y = swiglu(all_ones({2, 8}), all_ones({2, 8}));
