@@ -7,7 +7,6 @@
 // the claim says median, 10th and 90th percentile. `now`: the speed-up in pairs with MLX at its
 // best, timed as a claim is. The 95 % intervals of two processes tell the noise within each, not
 // that between them.
-#include <mlx/compile.h>
 #include <mlx/ops.h>
 #include <mlx/random.h>
 #include <mlx/transforms.h>
@@ -84,19 +83,6 @@ Function public_form(const std::string& op) {
   return forms.at(op);
 }
 
-// MLX as it composes the op or compiled, whichever a short sample finds faster.
-Function mlx_at_its_best(const spec::Op& op, const evaluate::GraphTimer& timer,
-                         const evaluate::Protocol& protocol, base::Random& random) {
-  const Function plain = [&op, params = evaluate::default_params(op)](const Arrays& in) {
-    return op.mlx(in, params);
-  };
-  const Function compiled = mx::compile(plain);
-  const int calls = std::min(4, timer.most_calls());
-  const auto pairs = evaluate::time_graph_pairs(timer, plain, compiled, {calls, calls},
-                                                protocol.presample, random);
-  return evaluate::median(pairs.first_us) <= evaluate::median(pairs.second_us) ? plain : compiled;
-}
-
 struct Now {
   double us;
   evaluate::GraphPairs pairs;
@@ -111,9 +97,8 @@ Now measure(const packs::Entry& entry, const spec::Op& op, const spec::Dims& dim
   const evaluate::GraphTimer timer(op, dtype, dims, inputs.as_case, inputs.memory.data(),
                                    device.id().traits.l2_bytes, protocol, nullptr);
   const Function pinned = public_form(op.name);
-  const Function mlx = mlx_at_its_best(op, timer, protocol, random);
-  const double mlx_us = timer.sample(mlx, std::min(4, timer.most_calls()));
-  const auto plan = evaluate::plan_graph(mlx_us, mlx_us, timer.most_calls(), protocol);
+  const auto [name, mlx, plan] =
+      evaluate::mlx_at_its_best(op, evaluate::default_params(op), timer, protocol, random);
   std::vector<double> us;
   for (int i = 0; i < protocol.most_claim_pairs; ++i)
     us.push_back(timer.sample(pinned, plan.calls));

@@ -23,6 +23,10 @@ mx::Device::DeviceType mlx_place(const std::string& kind) {
   return kind == "metal" || kind == "cuda" ? mx::Device::gpu : mx::Device::cpu;
 }
 
+bool serves_programs(const std::string& kind) {
+  return kind != "null" && kind != "simt" && mx::is_available(mlx_place(kind));
+}
+
 mx::Shape mlx_shape(const spec::Shape& shape) {
   for (const int64_t extent : shape)
     if (extent < 0 || extent > std::numeric_limits<mx::ShapeElem>::max())

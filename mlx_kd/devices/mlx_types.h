@@ -11,6 +11,9 @@ mlx::core::Dtype mlx_dtype(spec::Dtype dtype);
 // Where MLX has the arrays that a kind of device ("cuda") works on. mx::is_available says whether
 // this MLX was built for it: a GPU may stand beside one that was not.
 mlx::core::Device::DeviceType mlx_place(const std::string& kind);
+// Whether programs of this MLX can use such a device: null invents its times, simt runs Metal on
+// fibers to prove it, and the rest need arrays of MLX.
+bool serves_programs(const std::string& kind);
 
 // Fails (exit 1) for an axis that is longer than MLX takes.
 mlx::core::Shape mlx_shape(const spec::Shape& shape);

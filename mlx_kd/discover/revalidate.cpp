@@ -41,8 +41,7 @@ class Devices {
     const auto [at, is_new] = known_.try_emplace(language);
     if (!is_new) return at->second;
     for (const auto& report : devices::list_devices()) {
-      if (!report.available || report.kind == "null" || report.kind == "simt") continue;
-      if (!mlx::core::is_available(devices::mlx_place(report.kind))) continue;
+      if (!report.available || !devices::serves_programs(report.kind)) continue;
       const auto device = devices::open_device(report.kind);
       const auto taken = device->languages();
       if (std::find(taken.begin(), taken.end(), language) != taken.end())

@@ -1,5 +1,6 @@
 #include "mlx_kd/evaluate/graph_timer.h"
 
+#include <mlx/compile.h>
 #include <mlx/ops.h>
 #include <mlx/transforms.h>
 
@@ -10,9 +11,12 @@
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/evaluate/cache_flush.h"
 #include "mlx_kd/evaluate/mlx_arrays.h"
+#include "mlx_kd/evaluate/statistics.h"
 
 namespace mlx_kd::evaluate {
 namespace {
+
+constexpr int kPresampleCalls = 4;
 
 int64_t bytes_of(const std::vector<spec::Port>& ports, spec::Dtype dtype, const spec::Dims& dims) {
   int64_t sum = 0;
@@ -105,6 +109,20 @@ GraphPairs time_graph_pairs(const GraphTimer& timer, const Function& first, cons
     result.log_ratios.push_back(std::log(result.second_us.back() / result.first_us.back()));
   }
   return result;
+}
+
+Baseline mlx_at_its_best(const spec::Op& op, const std::vector<double>& params,
+                         const GraphTimer& timer, const Protocol& protocol, base::Random& random) {
+  const Function plain = [&op, params](const Arrays& inputs) { return op.mlx(inputs, params); };
+  const Function compiled = mx::compile(plain);
+  const int calls = std::min(kPresampleCalls, timer.most_calls());
+  const GraphPairs pairs =
+      time_graph_pairs(timer, plain, compiled, {calls, calls}, protocol.presample, random);
+  const double plain_us = median(pairs.first_us), compiled_us = median(pairs.second_us);
+  const bool is_plain = plain_us <= compiled_us;
+  const double us = std::min(plain_us, compiled_us);
+  const GraphPlan plan = plan_graph(us, us, timer.most_calls(), protocol);
+  return {is_plain ? "plain" : "compiled", is_plain ? plain : compiled, plan};
 }
 
 }  // namespace mlx_kd::evaluate

@@ -4,6 +4,7 @@
 #include <mlx/array.h>
 
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "mlx_kd/base/random.h"
@@ -61,5 +62,15 @@ struct GraphPlan {
   int calls, pairs;
 };
 GraphPlan plan_graph(double first_us, double second_us, int most_calls, const Protocol& protocol);
+
+struct Baseline {
+  std::string name;  // "plain" or "compiled"
+  Function function;
+  GraphPlan plan;  // of pairs with it
+};
+
+// MLX at its best: the form whose median is lower in a short sample. The op must outlive it.
+Baseline mlx_at_its_best(const spec::Op& op, const std::vector<double>& params,
+                         const GraphTimer& timer, const Protocol& protocol, base::Random& random);
 
 }  // namespace mlx_kd::evaluate

@@ -54,11 +54,6 @@ class Session {
   void prove_after_timing(const Loaded& candidate, Proof& proof);
   double least_possible_us(size_t size);
   void check_roofline(const spec::SizeMetrics& size, size_t index, Proof& proof);
-  struct Baseline {
-    std::string name;  // "plain" or "compiled"
-    Function function;
-    GraphPlan plan;
-  };
   const Baseline& baseline(size_t size);
   void claim_kernel(const Loaded& candidate, const Loaded* leader, size_t size,
                     spec::Metrics& metrics);

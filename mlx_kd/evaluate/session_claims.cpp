@@ -1,6 +1,4 @@
 // The part of a session that runs MLX: claims and A/A pairs.
-#include <mlx/compile.h>
-
 #include <algorithm>
 #include <cmath>
 
@@ -8,11 +6,6 @@
 #include "mlx_kd/evaluate/statistics.h"
 
 namespace mlx_kd::evaluate {
-namespace {
-
-constexpr int kPresampleCalls = 4;
-
-}  // namespace
 
 GraphTimer& Session::graph(size_t size) {
   prover();
@@ -29,21 +22,11 @@ Function Session::as_function(const Loaded& what, size_t size) const {
              const Arrays& inputs) { return program->call(inputs, shapes, dtype, made); };
 }
 
-// MLX at its best: the form whose median is lower in a short sample, chosen once a size.
-const Session::Baseline& Session::baseline(size_t size) {
+// Chosen once a size.
+const Baseline& Session::baseline(size_t size) {
   if (const auto found = baselines_.find(size); found != baselines_.end()) return found->second;
-  const Function plain = [this](const Arrays& inputs) { return op_.mlx(inputs, setup_.params); };
-  const Function compiled = mlx::core::compile(plain);
-  const GraphTimer& timer = graph(size);
-  const int calls = std::min(kPresampleCalls, timer.most_calls());
-  const GraphPairs pairs =
-      time_graph_pairs(timer, plain, compiled, {calls, calls}, protocol_.presample, random_);
-  const double plain_us = median(pairs.first_us), compiled_us = median(pairs.second_us);
-  const bool is_plain = plain_us <= compiled_us;
-  const double us = std::min(plain_us, compiled_us);
-  const GraphPlan plan = plan_graph(us, us, timer.most_calls(), protocol_);
   return baselines_
-      .emplace(size, Baseline{is_plain ? "plain" : "compiled", is_plain ? plain : compiled, plan})
+      .emplace(size, mlx_at_its_best(op_, setup_.params, graph(size), protocol_, random_))
       .first->second;
 }
 

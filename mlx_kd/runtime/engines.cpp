@@ -15,9 +15,7 @@ namespace mx = mlx::core;
 std::vector<Engine> open_all() {
   std::vector<Engine> found;
   for (const devices::DeviceKind& kind : devices::all_kinds()) {
-    // Neither is fast: null invents its times, simt runs Metal on fibers to prove it.
-    if (kind.kind == "null" || kind.kind == "simt" || !kind.probe().available) continue;
-    if (!mx::is_available(devices::mlx_place(kind.kind))) continue;  // no arrays of MLX are there
+    if (!devices::serves_programs(kind.kind) || !kind.probe().available) continue;
     try {
       found.push_back({kind.open(), devices::mlx_place(kind.kind)});
     } catch (const base::Error& error) {

@@ -81,11 +81,16 @@ std::string first_error(const std::string& log) {
 
 }  // namespace
 
+int register_limit(int64_t group_threads) {
+  if (group_threads <= 256) return 0;
+  return group_threads <= 512 ? 128 : 64;
+}
+
 std::vector<std::string> nvrtc_options(int sm, int64_t group_threads) {
   std::vector<std::string> options = {"--gpu-architecture=sm_" + std::to_string(sm), "--std=c++20",
                                       "-w"};
-  if (group_threads > 256)
-    options.push_back(group_threads > 512 ? "--maxrregcount=64" : "--maxrregcount=128");
+  if (const int most = register_limit(group_threads))
+    options.push_back("--maxrregcount=" + std::to_string(most));
   return options;
 }
 

@@ -16,10 +16,14 @@ struct Cubin {
   std::string error;
 };
 
+// Registers that a thread of a group may have, 0 where the compiler decides: a multiprocessor has
+// 65,536 and the compiler may give a thread 255, so a group of more than 256 threads could be too
+// large to launch.
+int register_limit(int64_t group_threads);
+
 // The options of a kernel. sm: 90 for sm_90. group_threads: of the largest threadgroup that it is
-// launched in. A multiprocessor has 65,536 registers and the compiler may give a thread 255, so a
-// group of more than 256 threads could be too large to launch: there they are limited. Leave it out
-// for kernels that state max_total_threads_per_threadgroup, which takes care of that.
+// launched in, for register_limit. Leave it out for kernels that state
+// max_total_threads_per_threadgroup, which takes care of that.
 std::vector<std::string> nvrtc_options(int sm, int64_t group_threads = 256);
 
 // "nvrtc 13.0"

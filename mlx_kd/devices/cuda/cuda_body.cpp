@@ -39,20 +39,14 @@ struct BodyCubin {
   mutable Prepared<Sizes> prepared;
 };
 
-using Options = std::vector<std::string>;
-
-Options options_of(const MetalBodyCall& call) {
-  return nvrtc_options(gpu().sm, call.group[0] * call.group[1] * call.group[2]);
-}
-
 // All that tells one cubin from another in this process.
-std::string text_of(const MetalBody& body, const Options& options) {
-  std::string all = body.text.text + '\0' + options.back();
+std::string text_of(const MetalBody& body, int64_t group_threads) {
+  std::string all = body.text.text + '\0' + std::to_string(register_limit(group_threads));
   for (const auto& [name, text] : body.text.options.texts) all += '\0' + name + '\0' + text;
   return all;
 }
 
-std::string key_of(const MetalBody& body, const Options& options) {
+std::string key_of(const MetalBody& body, const std::vector<std::string>& options) {
   const base::Json decides = {{"executor", "cuda body"},
                               {"source", body.text.text},
                               {"texts", body.text.options.texts},
@@ -81,7 +75,8 @@ void keep(const cpu::ObjectCache& cache, const std::string& key, const std::stri
   cache.publish(scratch, key, compile_ms, {{"op", "metal_kernel"}, {"compiler", nvrtc_version()}});
 }
 
-std::shared_ptr<const BodyCubin> build(const MetalBody& body, const Options& options) {
+std::shared_ptr<const BodyCubin> build(const MetalBody& body, int64_t group_threads) {
+  const auto options = nvrtc_options(gpu().sm, group_threads);
   const std::string key = key_of(body, options);
   const std::string symbol = body.kernel + "_" + key.substr(0, 16);
   const auto cache = cpu::ObjectCache::from_environment();
@@ -152,12 +147,12 @@ bool are_known_and_aligned(const std::vector<mx::array>& inputs) {
 }  // namespace
 
 std::vector<mx::array> run_body(const MetalBodyCall& call) {
-  launch_size(call.grid, call.group);  // or a refusal, before anything is compiled
+  // Or a refusal, before anything is compiled.
+  const int64_t threads = launch_size(call.grid, call.group).block_threads();
   use_gpu();
   static auto& known = *new OncePerKey<BodyCubin>;
-  const Options options = options_of(call);
   const auto cubin =
-      known.get(text_of(call.body, options), [&] { return build(call.body, options); });
+      known.get(text_of(call.body, threads), [&] { return build(call.body, threads); });
   const MetalKernelCall& given = *call.call;
   const bool as_they_lie =
       !call.kernel->ensure_row_contiguous && are_known_and_aligned(given.inputs);

@@ -74,6 +74,7 @@ class OwnEvent {
 // Blocks and threads of a launch.
 struct LaunchSize {
   std::array<unsigned, 3> blocks, threads;
+  int64_t block_threads() const { return int64_t{threads[0]} * threads[1] * threads[2]; }
 };
 // From Metal's sizes: `grid` counts threads, a group is at most the grid. Misuse for what Metal or
 // CUDA does not take: a size of 0, more than 1,024 threads a group, 2^31 groups or more in x, more

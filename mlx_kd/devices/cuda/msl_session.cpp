@@ -83,11 +83,6 @@ bool wait(Stream stream, double timeout_s, Result& result) {
   return true;
 }
 
-int64_t threads_of(const LaunchSize& size) {
-  const auto [x, y, z] = size.threads;
-  return int64_t{x} * y * z;
-}
-
 std::string seconds_text(double seconds) {
   std::ostringstream text;
   text << seconds;
@@ -108,10 +103,10 @@ MslSession::MslSession(const std::string& name, const std::string& text,
 MslSession::~MslSession() = default;
 
 const Code& MslSession::code_for(int64_t group_threads) {
-  const auto options = nvrtc_options(gpu().sm, group_threads);
-  std::unique_ptr<Code>& code = codes_[options];
+  std::unique_ptr<Code>& code = codes_[register_limit(group_threads)];
   if (code) return *code;
-  const Cubin cubin = compile_cuda(name_, translation_.text, options);
+  const Cubin cubin =
+      compile_cuda(name_, translation_.text, nvrtc_options(gpu().sm, group_threads));
   if (cubin.bytes.empty()) base::misuse("msl", cubin.error);
   use_gpu();
   code = std::make_unique<Code>(cubin.bytes);
@@ -134,7 +129,7 @@ simt::Outcome MslSession::run(simt::Request& request) {
   for (const int offset : groups.offsets) parameters.add(offset);
   for (const uint32_t threads : request.grid) parameters.add(static_cast<int>(threads));
   const std::string place = unit_.sources->describe(kernel.at) + ": kernel '" + kernel.name + "' ";
-  const Function function = code_for(kernel.most_threads.empty() ? threads_of(size) : 1)
+  const Function function = code_for(kernel.most_threads.empty() ? size.block_threads() : 1)
                                 .function(kernel.symbol, groups.bytes);
   check(driver().event_record(work->start, work->stream, 0), "recording a time");
   launch(function, size, groups.bytes, work->stream, parameters);

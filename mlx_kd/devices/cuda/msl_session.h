@@ -32,7 +32,7 @@ class MslSession {
   msl::Translation translation_;
   const Code& code_for(int64_t group_threads);
 
-  std::map<std::vector<std::string>, std::unique_ptr<Code>> codes_;  // by the compiler's options
+  std::map<int, std::unique_ptr<Code>> codes_;  // by register_limit
 };
 
 }  // namespace mlx_kd::devices::cuda
