@@ -23,12 +23,12 @@
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/base/version.h"
 #include "mlx_kd/devices/device.h"
-#include "mlx_kd/evaluate/graph_timer.h"
-#include "mlx_kd/evaluate/references.h"
-#include "mlx_kd/evaluate/samples.h"
-#include "mlx_kd/evaluate/shared_memory.h"
-#include "mlx_kd/evaluate/statistics.h"
-#include "mlx_kd/kernels/table.h"
+#include "mlx_kd/evaluate/evaluators/verify_candidates.h"
+#include "mlx_kd/evaluate/proof/references.h"
+#include "mlx_kd/evaluate/time/graph_timer.h"
+#include "mlx_kd/evaluate/time/statistics.h"
+#include "mlx_kd/evaluate/worker/shared_memory.h"
+#include "mlx_kd/kernels/op_table.h"
 
 namespace {
 

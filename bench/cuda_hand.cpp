@@ -18,7 +18,7 @@
 #include "mlx_kd/devices/cuda/cubin.h"
 #include "mlx_kd/devices/cuda/device_clock.h"
 #include "mlx_kd/devices/device.h"
-#include "mlx_kd/kernels/table.h"
+#include "mlx_kd/kernels/op_table.h"
 
 namespace {
 

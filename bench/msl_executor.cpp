@@ -17,7 +17,7 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/json.h"
 #include "mlx_kd/base/process.h"
-#include "mlx_kd/devices/cpu/cpu_info.h"
+#include "mlx_kd/devices/host/cpu_info.h"
 #include "mlx_kd/devices/simt/session.h"
 
 namespace {

@@ -15,12 +15,12 @@
 #include <iostream>
 #include <map>
 
-#include "mlx_kd/archive/run_reader.h"
+#include "mlx_kd/archive/run/run_reader.h"
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/random.h"
 #include "mlx_kd/devices/device.h"
-#include "mlx_kd/kernels/table.h"
+#include "mlx_kd/kernels/op_table.h"
 
 namespace {
 

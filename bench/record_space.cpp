@@ -27,18 +27,18 @@
 #include <sstream>
 #include <string>
 
-#include "mlx_kd/archive/gzip.h"
+#include "mlx_kd/archive/exchange/gzip.h"
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/base/random.h"
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/discover/candidate_space.h"
-#include "mlx_kd/evaluate/cases.h"
-#include "mlx_kd/evaluate/compile_batch.h"
 #include "mlx_kd/evaluate/evaluator.h"
-#include "mlx_kd/evaluate/statistics.h"
-#include "mlx_kd/kernels/table.h"
+#include "mlx_kd/evaluate/proof/proof_plan.h"
+#include "mlx_kd/evaluate/time/statistics.h"
+#include "mlx_kd/evaluate/worker/compile_batch.h"
+#include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/search/strategy.h"
 #include "mlx_kd/shapes/sizes.h"
 

@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "mlx_kd/archive/tuning_cache.h"
+#include "mlx_kd/archive/exchange/tuning_cache.h"
 #include "mlx_kd/search/score.h"
 #include "mlx_kd/search/tour_search.h"
 

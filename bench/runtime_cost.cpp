@@ -22,12 +22,12 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/random.h"
 #include "mlx_kd/devices/device.h"
-#include "mlx_kd/kernels/table.h"
+#include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/packs/pack.h"
-#include "mlx_kd/runtime/ledger.h"
-#include "mlx_kd/runtime/ops.h"
-#include "mlx_kd/runtime/process.h"
-#include "mlx_kd/runtime/stats.h"
+#include "mlx_kd/runtime/call/ops.h"
+#include "mlx_kd/runtime/state/call_counts.h"
+#include "mlx_kd/runtime/state/process.h"
+#include "mlx_kd/runtime/state/stats.h"
 
 namespace {
 

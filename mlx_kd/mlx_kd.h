@@ -5,10 +5,10 @@
 #pragma once
 
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/runtime/metal_kernel.h"
-#include "mlx_kd/runtime/ops.h"
-#include "mlx_kd/runtime/settings.h"
-#include "mlx_kd/runtime/stats.h"
+#include "mlx_kd/runtime/call/metal_kernel.h"
+#include "mlx_kd/runtime/call/ops.h"
+#include "mlx_kd/runtime/state/settings.h"
+#include "mlx_kd/runtime/state/stats.h"
 
 namespace mlx_kd {
 

@@ -10,9 +10,9 @@ build() {  # compiler output [flags]
   compiler=$1 output=$2
   shift 2
   "$compiler" -std=c++20 -O3 -Wno-psabi "$@" -I"$root" "$root"/tools/run_fibers.cpp \
-    "$root"/mlx_kd/devices/simt/executor.cpp "$root"/mlx_kd/devices/simt/fiber.cpp \
-    "$root"/mlx_kd/devices/simt/group.cpp "$root"/mlx_kd/devices/simt/group_memory.cpp \
-    "$root"/mlx_kd/devices/simt/guard.cpp "$root"/mlx_kd/devices/simt/stack_pool.cpp \
+    "$root"/mlx_kd/devices/simt/executor/executor.cpp "$root"/mlx_kd/devices/simt/executor/fiber.cpp \
+    "$root"/mlx_kd/devices/simt/executor/group.cpp "$root"/mlx_kd/devices/simt/executor/group_memory.cpp \
+    "$root"/mlx_kd/devices/simt/executor/guard.cpp "$root"/mlx_kd/devices/simt/executor/stack_pool.cpp \
     "$root"/mlx_kd/base/clock.cpp "$root"/mlx_kd/base/error.cpp -pthread -o "$output"
 }
 build g++ "$work/here"

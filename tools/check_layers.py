@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Checks that the rooms of mlx_kd/ keep their order: check_layers.py [ROOT].
 
-A room includes only rooms of strictly lower rank; siblings never include one another. Prints one
-line a violation (file:line: what is wrong) and exits 1 if there is any.
+A room includes only rooms of strictly lower rank; siblings never include one another. Inside a big
+room the same holds for its folders (inner rooms). Prints one line per violation (file:line: what is
+wrong) and exits 1 if there is any.
 """
 import re
 import sys
@@ -10,6 +11,15 @@ from pathlib import Path
 
 RANKS = {"base": 0, "spec": 1, "msl": 2, "search": 2, "archive": 2, "packs": 2, "shapes": 2,
          "devices": 3, "kernels": 3, "evaluate": 4, "runtime": 4, "discover": 5, "cli": 6, "python": 6}
+# The inner rooms of a room and their ranks; "." is the files beside the folders, 0 unless named.
+INNER = {
+    "msl": {".": 0, "text": 1, "parse": 2, "rules": 3, "translate": 4, "bodies": 5},
+    "archive": {".": 0, "run": 1, "report": 2, "exchange": 2, "evidence": 2},
+    "devices": {".": 0, "metal_text": 1, "host": 1, "cpu": 2, "simt": 2, "metal": 2, "null": 2, "cuda": 3},
+    "devices/simt": {"executor": 0, ".": 1},
+    "evaluate": {".": 0, "proof": 1, "time": 2, "worker": 3, "evaluators": 4},
+    "runtime": {"pins": 0, "state": 1, "call": 2},
+}
 # What users link stays small, though the ranks would allow it.
 NEVER = {"runtime": {"search", "archive"}}
 NO_MLX = {room for room, rank in RANKS.items() if rank <= 2}
@@ -30,6 +40,24 @@ def wrong_room(room, other):
     return None
 
 
+def wrong_inner(inside, target):
+    """Why a file of an inner room may not include `target` (both as parts below mlx_kd/), or None."""
+    for depth in range(1, min(len(inside), len(target))):
+        if inside[:depth] != target[:depth]:
+            return None
+        ranks = INNER.get("/".join(inside[:depth]))
+        if not ranks:
+            continue
+        here = inside[depth] if len(inside) > depth + 1 else "."
+        there = target[depth] if len(target) > depth + 1 else "."
+        for folder in (here, there):
+            if folder not in ranks:
+                return f"{'/'.join(inside[:depth])}/{folder} has no rank: give it one in tools/check_layers.py"
+        if here != there and ranks[there] >= ranks[here]:
+            return f"{here} (rank {ranks[here]} in {'/'.join(inside[:depth])}) may not use {there} (rank {ranks[there]})"
+    return None
+
+
 def wrong_include(inside, bracket, target):
     """Why the file `inside` (path below mlx_kd/, as parts) may not include target, or None."""
     room, parts = inside[0], target.split("/")
@@ -41,7 +69,7 @@ def wrong_include(inside, bracket, target):
         return f'write the whole path, as "mlx_kd/{room}/...", not "{target}"'
     if parts[1] == room == "kernels" and len(parts) > 3 and parts[2] != inside[1]:
         return f"kernels/{inside[1]} may not use another operator's folder, kernels/{parts[2]}"
-    return wrong_room(room, parts[1])
+    return wrong_room(room, parts[1]) or wrong_inner(inside, tuple(parts[1:]))
 
 
 def check_file(path, inside):

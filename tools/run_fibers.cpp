@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <vector>
 
-#include "mlx_kd/devices/simt/executor.h"
+#include "mlx_kd/devices/simt/executor/executor.h"
 
 namespace {
 

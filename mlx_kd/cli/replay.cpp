@@ -10,12 +10,12 @@
 #include <thread>
 #include <tuple>
 
-#include "mlx_kd/archive/run_reader.h"
+#include "mlx_kd/archive/exchange/tuning_cache.h"
+#include "mlx_kd/archive/exchange/tuning_run.h"
+#include "mlx_kd/archive/run/run_reader.h"
 #include "mlx_kd/archive/text.h"
-#include "mlx_kd/archive/tuning_cache.h"
-#include "mlx_kd/archive/tuning_run.h"
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/evaluate/statistics.h"
+#include "mlx_kd/evaluate/time/statistics.h"
 #include "mlx_kd/search/fixed_math.h"
 
 namespace mlx_kd::cli {

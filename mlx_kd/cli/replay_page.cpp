@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "mlx_kd/archive/report_style.h"
-#include "mlx_kd/archive/svg.h"
+#include "mlx_kd/archive/report/report_style.h"
+#include "mlx_kd/archive/report/svg.h"
 #include "mlx_kd/archive/text.h"
 
 namespace mlx_kd::cli {

@@ -4,7 +4,7 @@
 
 #include "mlx/transforms.h"
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/devices/kinds.h"
+#include "mlx_kd/devices/registry.h"
 
 namespace mlx_kd::devices {
 

@@ -6,11 +6,11 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
-#include "mlx_kd/discover/pins.h"
+#include "mlx_kd/discover/make_entry.h"
 #include "mlx_kd/evaluate/evaluator.h"
-#include "mlx_kd/kernels/table.h"
-#include "mlx_kd/runtime/bundle.h"
-#include "mlx_kd/runtime/pin.h"
+#include "mlx_kd/kernels/op_table.h"
+#include "mlx_kd/runtime/pins/bundle.h"
+#include "mlx_kd/runtime/pins/pin.h"
 
 namespace mlx_kd::discover {
 namespace {

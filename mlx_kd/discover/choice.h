@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "mlx_kd/archive/run_data.h"
+#include "mlx_kd/archive/run/run_data.h"
 #include "mlx_kd/evaluate/evaluator.h"
 #include "mlx_kd/packs/pack.h"
 

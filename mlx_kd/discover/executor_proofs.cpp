@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "mlx_kd/discover/pins.h"
-#include "mlx_kd/kernels/table.h"
+#include "mlx_kd/discover/make_entry.h"
+#include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::discover {
 

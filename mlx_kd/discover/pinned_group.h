@@ -4,7 +4,7 @@
 #include <map>
 #include <memory>
 
-#include "mlx_kd/discover/pins.h"
+#include "mlx_kd/discover/make_entry.h"
 #include "mlx_kd/discover/revalidate.h"
 #include "mlx_kd/discover/row_ranges.h"
 

@@ -5,10 +5,10 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
-#include "mlx_kd/devices/mlx_types.h"
+#include "mlx_kd/devices/host/mlx_types.h"
 #include "mlx_kd/discover/executor_proofs.h"
 #include "mlx_kd/discover/pinned_group.h"
-#include "mlx_kd/kernels/table.h"
+#include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/packs/merge.h"
 
 namespace mlx_kd::discover {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "mlx_kd/archive/run_data.h"
+#include "mlx_kd/archive/run/run_data.h"
 #include "mlx_kd/evaluate/evaluator.h"
 #include "mlx_kd/packs/entry.h"
 #include "mlx_kd/shapes/row_range.h"

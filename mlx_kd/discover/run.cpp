@@ -2,17 +2,17 @@
 
 #include <cstdio>
 
-#include "mlx_kd/archive/report.h"
+#include "mlx_kd/archive/report/report.h"
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/device.h"
-#include "mlx_kd/devices/null/stand_in.h"
+#include "mlx_kd/devices/null/proxy_device.h"
 #include "mlx_kd/discover/choice.h"
-#include "mlx_kd/discover/finish.h"
+#include "mlx_kd/discover/finalise.h"
+#include "mlx_kd/discover/search_loop.h"
 #include "mlx_kd/discover/tour_steps.h"
-#include "mlx_kd/discover/walk.h"
 #include "mlx_kd/discover/warm_start.h"
-#include "mlx_kd/kernels/table.h"
+#include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/shapes/sizes.h"
 
 namespace mlx_kd::discover {

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "mlx_kd/archive/run_data.h"
+#include "mlx_kd/archive/run/run_data.h"
 #include "mlx_kd/discover/candidate_space.h"
 #include "mlx_kd/search/strategy.h"
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "mlx_kd/archive/run_reader.h"
+#include "mlx_kd/archive/run/run_reader.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/packs/pack.h"
 

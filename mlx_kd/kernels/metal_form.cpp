@@ -4,8 +4,8 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/sha256.h"
-#include "mlx_kd/msl/kernel_body.h"
-#include "mlx_kd/msl/parser.h"
+#include "mlx_kd/msl/bodies/kernel_body.h"
+#include "mlx_kd/msl/parse/parser.h"
 
 namespace mlx_kd::kernels {
 namespace {

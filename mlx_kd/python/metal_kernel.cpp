@@ -1,4 +1,4 @@
-#include "mlx_kd/runtime/metal_kernel.h"
+#include "mlx_kd/runtime/call/metal_kernel.h"
 
 #include <nanobind/stl/tuple.h>
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "mlx_kd/archive/run_writer.h"
+#include "mlx_kd/archive/run/run_writer.h"
 #include "mlx_kd/base/random.h"
 #include "mlx_kd/spec/order.h"
 

@@ -8,7 +8,7 @@
 #include <fstream>
 #include <functional>
 
-#include "mlx_kd/archive/gzip.h"
+#include "mlx_kd/archive/exchange/gzip.h"
 #include "mlx_kd/base/json.h"
 #include "mlx_kd/base/random.h"
 #include "tests/support/run_cli.h"

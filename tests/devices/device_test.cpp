@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/devices/finding.h"
+#include "mlx_kd/devices/doctor.h"
 
 namespace mlx_kd::devices {
 namespace {

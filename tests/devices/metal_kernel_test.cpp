@@ -1,6 +1,6 @@
 // metal_kernel on the CPU and, where there is one, on an NVIDIA GPU: what MLX's own gives on a Mac,
 // and its errors.
-#include "mlx_kd/devices/metal_kernel.h"
+#include "mlx_kd/devices/metal_text/metal_kernel.h"
 
 #include <gtest/gtest.h>
 

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "mlx_kd/evaluate/kernel_timer.h"
+#include "mlx_kd/evaluate/time/kernel_timer.h"
 
 namespace mlx_kd::evaluate {
 namespace {

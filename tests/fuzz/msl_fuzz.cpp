@@ -4,9 +4,9 @@
 #include <string>
 
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/msl/parser.h"
-#include "mlx_kd/msl/rules.h"
-#include "mlx_kd/msl/translate.h"
+#include "mlx_kd/msl/parse/parser.h"
+#include "mlx_kd/msl/rules/rules.h"
+#include "mlx_kd/msl/translate/translate.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace mlx_kd;

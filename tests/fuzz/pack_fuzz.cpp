@@ -10,9 +10,9 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/packs/pack.h"
-#include "mlx_kd/runtime/bundle.h"
-#include "mlx_kd/runtime/describe.h"
-#include "mlx_kd/runtime/ledger.h"
+#include "mlx_kd/runtime/pins/bundle.h"
+#include "mlx_kd/runtime/pins/describe.h"
+#include "mlx_kd/runtime/state/call_counts.h"
 
 namespace {
 

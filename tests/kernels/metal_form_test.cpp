@@ -7,7 +7,7 @@
 #include <set>
 
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/kernels/table.h"
+#include "mlx_kd/kernels/op_table.h"
 #include "tests/kernels/support.h"
 
 namespace mlx_kd::kernels {

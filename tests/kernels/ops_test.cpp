@@ -3,7 +3,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/process.h"
-#include "mlx_kd/kernels/table.h"
+#include "mlx_kd/kernels/op_table.h"
 #include "support.h"
 
 namespace mlx_kd::kernels {

@@ -69,8 +69,8 @@ class Package(PackageTest):
     def test_headers_are_those_of_the_api(self):
         found = {str(path.relative_to(PREFIX / "include")) for path in (PREFIX / "include").rglob("*.h")}
         self.assertEqual(found, {"mlx_kd/mlx_kd.h", "mlx_kd/base/api.h", "mlx_kd/base/error.h",
-                                 "mlx_kd/runtime/metal_kernel.h", "mlx_kd/runtime/ops.h",
-                                 "mlx_kd/runtime/settings.h", "mlx_kd/runtime/stats.h"})
+                                 "mlx_kd/runtime/call/metal_kernel.h", "mlx_kd/runtime/call/ops.h",
+                                 "mlx_kd/runtime/state/settings.h", "mlx_kd/runtime/state/stats.h"})
 
     def test_library_shows_the_api_alone(self):
         if not shutil.which("nm"):

@@ -16,9 +16,9 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/packs/pack.h"
-#include "mlx_kd/runtime/ops.h"
-#include "mlx_kd/runtime/settings.h"
-#include "mlx_kd/runtime/stats.h"
+#include "mlx_kd/runtime/call/ops.h"
+#include "mlx_kd/runtime/state/settings.h"
+#include "mlx_kd/runtime/state/stats.h"
 #include "tests/support/run_cli.h"
 
 namespace mlx_kd::runtime {

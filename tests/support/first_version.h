@@ -10,7 +10,7 @@
 
 #include "mlx/ops.h"
 #include "mlx_kd/base/json.h"
-#include "mlx_kd/devices/metal_kernel.h"
+#include "mlx_kd/devices/metal_text/metal_kernel.h"
 
 namespace mlx_kd::tests::first_version {
 

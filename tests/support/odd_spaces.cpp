@@ -1,6 +1,6 @@
 // Operators whose search spaces no kernel has: nothing valid, one point, 10^12 of them. In the
 // program kd_odd_spaces they stand in the place of the generated table.
-#include "mlx_kd/kernels/table.h"
+#include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::kernels {
 namespace {

@@ -17,7 +17,7 @@ class CheckLayers(unittest.TestCase):
         self.write("CMakeLists.txt", "mlx_kd_room(base)\nmlx_kd_room(spec DEPS base)\n")
         self.write("mlx_kd/base/clock.h", "#include <string>\n")
         self.write("mlx_kd/spec/op.h", '#include "mlx_kd/base/clock.h"\n#include "mlx_kd/spec/space.h"\n')
-        self.write("mlx_kd/kernels/rope/op.cpp", '#include <mlx/mlx.h>\n#include "mlx_kd/kernels/table.h"\n')
+        self.write("mlx_kd/kernels/rope/op.cpp", '#include <mlx/mlx.h>\n#include "mlx_kd/kernels/op_table.h"\n')
 
     def write(self, name, text):
         path = self.root / name
@@ -43,6 +43,14 @@ class CheckLayers(unittest.TestCase):
     def test_sibling_is_found(self):
         self.write("mlx_kd/search/tours.cpp", '# include "mlx_kd/archive/run.h"\n')
         self.assert_found("search (rank 2) may not use archive (rank 2)")
+
+    def test_inner_room_that_looks_up_is_found(self):
+        self.write("mlx_kd/msl/text/lexer.cpp", '#include "mlx_kd/msl/parse/unit.h"\n')
+        self.assert_found("text (rank 1 in msl) may not use parse (rank 2)")
+
+    def test_inner_room_without_a_rank_is_found(self):
+        self.write("mlx_kd/msl/colours/red.cpp", '#include "mlx_kd/msl/text/lexer.h"\n')
+        self.assert_found("msl/colours has no rank")
 
     def test_operator_that_uses_another_is_found(self):
         self.write("mlx_kd/kernels/rope/op.cpp", '#include "mlx_kd/kernels/swiglu/math.h"\n')

@@ -3,7 +3,7 @@
 
 #include "mlx_kd/base/json.h"
 #include "mlx_kd/cli/verbs.h"
-#include "mlx_kd/devices/cpu/object_cache.h"
+#include "mlx_kd/devices/host/object_cache.h"
 
 namespace mlx_kd::cli {
 namespace {

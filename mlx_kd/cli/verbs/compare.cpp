@@ -1,9 +1,9 @@
-#include "mlx_kd/archive/compare.h"
+#include "mlx_kd/archive/report/compare.h"
 
 #include <cstdio>
 #include <memory>
 
-#include "mlx_kd/archive/run_reader.h"
+#include "mlx_kd/archive/run/run_reader.h"
 #include "mlx_kd/cli/verbs.h"
 
 namespace mlx_kd::cli {

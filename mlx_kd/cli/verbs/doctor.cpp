@@ -1,5 +1,7 @@
 // kd doctor: what this machine can do, and what to do about the rest. Exit 1 if something needed is
 // missing.
+#include "mlx_kd/devices/doctor.h"
+
 #include <algorithm>
 #include <cstdio>
 
@@ -7,7 +9,6 @@
 #include "mlx_kd/base/json.h"
 #include "mlx_kd/base/version.h"
 #include "mlx_kd/cli/verbs.h"
-#include "mlx_kd/devices/finding.h"
 
 namespace mlx_kd::cli {
 namespace {

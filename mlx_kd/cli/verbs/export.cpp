@@ -1,9 +1,9 @@
 #include <cstdio>
 #include <memory>
 
-#include "mlx_kd/archive/gzip.h"
-#include "mlx_kd/archive/run_reader.h"
-#include "mlx_kd/archive/tuning_run.h"
+#include "mlx_kd/archive/exchange/gzip.h"
+#include "mlx_kd/archive/exchange/tuning_run.h"
+#include "mlx_kd/archive/run/run_reader.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/cli/verbs.h"

@@ -1,16 +1,16 @@
 // kd manifest: the models that are followed, with what was run of them and what is planned.
-#include "mlx_kd/archive/manifest.h"
+#include "mlx_kd/archive/evidence/manifest.h"
 
 #include <algorithm>
 #include <cstdio>
 #include <memory>
 
-#include "mlx_kd/archive/run_reader.h"
+#include "mlx_kd/archive/run/run_reader.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/cli/console.h"
 #include "mlx_kd/cli/verbs.h"
-#include "mlx_kd/kernels/table.h"
+#include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::cli {
 namespace {

@@ -12,7 +12,7 @@
 #include "mlx_kd/devices/simt/binding.h"
 #include "mlx_kd/devices/simt/session.h"
 #include "mlx_kd/msl/prelude.h"
-#include "mlx_kd/msl/rules.h"
+#include "mlx_kd/msl/rules/rules.h"
 
 namespace mlx_kd::cli {
 namespace {

@@ -4,7 +4,7 @@
 
 #include "mlx_kd/cli/table.h"
 #include "mlx_kd/cli/verbs.h"
-#include "mlx_kd/kernels/table.h"
+#include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::cli {
 namespace {

@@ -6,8 +6,8 @@
 #include "mlx_kd/cli/console.h"
 #include "mlx_kd/cli/table.h"
 #include "mlx_kd/cli/verbs.h"
-#include "mlx_kd/runtime/settings.h"
-#include "mlx_kd/runtime/stats.h"
+#include "mlx_kd/runtime/state/settings.h"
+#include "mlx_kd/runtime/state/stats.h"
 
 namespace mlx_kd::cli {
 namespace {

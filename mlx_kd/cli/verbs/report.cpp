@@ -1,9 +1,9 @@
-#include "mlx_kd/archive/report.h"
+#include "mlx_kd/archive/report/report.h"
 
 #include <cstdio>
 #include <memory>
 
-#include "mlx_kd/archive/run_reader.h"
+#include "mlx_kd/archive/run/run_reader.h"
 #include "mlx_kd/base/process.h"
 #include "mlx_kd/cli/verbs.h"
 

@@ -7,8 +7,8 @@
 #include "mlx_kd/cli/verbs.h"
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/evaluate/evaluator.h"
-#include "mlx_kd/evaluate/samples.h"
-#include "mlx_kd/kernels/table.h"
+#include "mlx_kd/evaluate/evaluators/verify_candidates.h"
+#include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/shapes/sizes.h"
 
 namespace mlx_kd::cli {

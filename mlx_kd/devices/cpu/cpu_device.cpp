@@ -6,10 +6,10 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/base/sha256.h"
-#include "mlx_kd/devices/cpu/compiler.h"
-#include "mlx_kd/devices/cpu/cpu_info.h"
 #include "mlx_kd/devices/cpu/cpu_program.h"
-#include "mlx_kd/devices/cpu/object_cache.h"
+#include "mlx_kd/devices/host/compiler.h"
+#include "mlx_kd/devices/host/cpu_info.h"
+#include "mlx_kd/devices/host/object_cache.h"
 
 namespace mlx_kd::devices::cpu {
 namespace {

@@ -2,7 +2,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/cpu/kernel_primitive.h"
-#include "mlx_kd/devices/mlx_types.h"
+#include "mlx_kd/devices/host/mlx_types.h"
 
 namespace mlx_kd::devices::cpu {
 namespace mx = mlx::core;

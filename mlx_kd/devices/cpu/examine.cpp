@@ -10,9 +10,9 @@
 
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/devices/cpu/compiler.h"
-#include "mlx_kd/devices/cpu/cpu_info.h"
 #include "mlx_kd/devices/cpu/kernel_code.h"
+#include "mlx_kd/devices/host/compiler.h"
+#include "mlx_kd/devices/host/cpu_info.h"
 
 namespace mlx_kd::devices::cpu {
 namespace {

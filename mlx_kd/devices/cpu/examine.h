@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "mlx_kd/devices/finding.h"
+#include "mlx_kd/devices/doctor.h"
 
 namespace mlx_kd::devices::cpu {
 

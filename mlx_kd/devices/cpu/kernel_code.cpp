@@ -3,7 +3,7 @@
 #include <dlfcn.h>
 
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/devices/cpu/thread_pool.h"
+#include "mlx_kd/devices/host/thread_pool.h"
 
 namespace mlx_kd::devices::cpu {
 namespace {

@@ -4,8 +4,8 @@
 #include <memory>
 #include <vector>
 
-#include "mlx_kd/devices/cpu/host_primitive.h"
 #include "mlx_kd/devices/cpu/kernel_code.h"
+#include "mlx_kd/devices/host/host_primitive.h"
 
 namespace mlx_kd::devices::cpu {
 

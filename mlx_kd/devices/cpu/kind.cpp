@@ -1,8 +1,8 @@
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/devices/cpu/compiler.h"
 #include "mlx_kd/devices/cpu/cpu_device.h"
 #include "mlx_kd/devices/cpu/examine.h"
-#include "mlx_kd/devices/kinds.h"
+#include "mlx_kd/devices/host/compiler.h"
+#include "mlx_kd/devices/registry.h"
 
 namespace mlx_kd::devices {
 namespace {

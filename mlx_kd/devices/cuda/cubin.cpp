@@ -5,7 +5,7 @@
 #include <sstream>
 
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/devices/cuda/library.h"
+#include "mlx_kd/devices/cuda/driver_api.h"
 #include "mlx_kd/msl/prelude.h"
 
 namespace mlx_kd::devices::cuda {

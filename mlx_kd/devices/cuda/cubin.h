@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "mlx_kd/msl/preprocess.h"
-#include "mlx_kd/msl/translate.h"
+#include "mlx_kd/msl/text/preprocess.h"
+#include "mlx_kd/msl/translate/translate.h"
 
 namespace mlx_kd::devices::cuda {
 

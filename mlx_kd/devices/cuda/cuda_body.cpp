@@ -7,14 +7,14 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/base/sha256.h"
-#include "mlx_kd/devices/cpu/object_cache.h"
 #include "mlx_kd/devices/cuda/cubin.h"
 #include "mlx_kd/devices/cuda/cuda_program.h"
-#include "mlx_kd/devices/cuda/prepared.h"
-#include "mlx_kd/devices/once.h"
-#include "mlx_kd/msl/parser.h"
+#include "mlx_kd/devices/cuda/primitive_cache.h"
+#include "mlx_kd/devices/host/object_cache.h"
+#include "mlx_kd/devices/host/once.h"
+#include "mlx_kd/msl/parse/parser.h"
 #include "mlx_kd/msl/prelude.h"
-#include "mlx_kd/msl/rules.h"
+#include "mlx_kd/msl/rules/rules.h"
 
 namespace mlx_kd::devices::cuda {
 namespace {

@@ -1,7 +1,7 @@
 // metal_kernel on a GPU stream of an MLX with CUDA.
 #pragma once
 
-#include "mlx_kd/devices/metal_body.h"
+#include "mlx_kd/devices/metal_text/metal_body.h"
 
 namespace mlx_kd::devices::cuda {
 

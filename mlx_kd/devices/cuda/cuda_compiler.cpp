@@ -9,7 +9,7 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/sha256.h"
 #include "mlx_kd/devices/cuda/cubin.h"
-#include "mlx_kd/msl/parser.h"
+#include "mlx_kd/msl/parse/parser.h"
 #include "mlx_kd/msl/prelude.h"
 
 namespace mlx_kd::devices::cuda {

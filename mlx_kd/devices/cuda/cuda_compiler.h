@@ -4,9 +4,9 @@
 
 #include <string>
 
-#include "mlx_kd/devices/cpu/object_cache.h"
 #include "mlx_kd/devices/device.h"
-#include "mlx_kd/devices/metal_source.h"
+#include "mlx_kd/devices/host/object_cache.h"
+#include "mlx_kd/devices/metal_text/metal_source.h"
 
 namespace mlx_kd::devices::cuda {
 

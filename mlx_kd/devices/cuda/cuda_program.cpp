@@ -8,7 +8,7 @@
 #include <set>
 
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/devices/mlx_types.h"
+#include "mlx_kd/devices/host/mlx_types.h"
 
 namespace mlx_kd::devices::cuda {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "mlx_kd/devices/cuda/cuda_compiler.h"
 #include "mlx_kd/devices/cuda/gpu.h"
-#include "mlx_kd/devices/cuda/prepared.h"
+#include "mlx_kd/devices/cuda/primitive_cache.h"
 
 namespace mlx_kd::devices::cuda {
 

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "mlx_kd/devices/cuda/library.h"
+#include "mlx_kd/devices/cuda/driver_api.h"
 #include "mlx_kd/spec/device_id.h"
 
 namespace mlx_kd::devices::cuda {

@@ -5,7 +5,7 @@
 #include "mlx_kd/devices/cuda/cuda_body.h"
 #include "mlx_kd/devices/cuda/cuda_device.h"
 #include "mlx_kd/devices/cuda/gpu.h"
-#include "mlx_kd/devices/kinds.h"
+#include "mlx_kd/devices/registry.h"
 
 namespace mlx_kd::devices {
 namespace {

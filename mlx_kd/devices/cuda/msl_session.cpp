@@ -9,7 +9,7 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/cuda/cubin.h"
 #include "mlx_kd/devices/simt/binding.h"
-#include "mlx_kd/msl/parser.h"
+#include "mlx_kd/msl/parse/parser.h"
 
 namespace mlx_kd::devices::cuda {
 namespace {

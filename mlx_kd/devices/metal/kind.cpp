@@ -1,6 +1,6 @@
 #include "mlx/backend/metal/metal.h"
-#include "mlx_kd/devices/kinds.h"
 #include "mlx_kd/devices/metal/metal_device.h"
+#include "mlx_kd/devices/registry.h"
 
 namespace mlx_kd::devices {
 namespace {

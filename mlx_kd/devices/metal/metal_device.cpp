@@ -7,13 +7,13 @@
 #include "mlx/transforms.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/sha256.h"
-#include "mlx_kd/devices/metal_kernel.h"
-#include "mlx_kd/devices/metal_source.h"
-#include "mlx_kd/devices/mlx_types.h"
-#include "mlx_kd/msl/kernel_body.h"
-#include "mlx_kd/msl/parser.h"
-#include "mlx_kd/msl/rules.h"
-#include "mlx_kd/msl/translate.h"
+#include "mlx_kd/devices/host/mlx_types.h"
+#include "mlx_kd/devices/metal_text/metal_kernel.h"
+#include "mlx_kd/devices/metal_text/metal_source.h"
+#include "mlx_kd/msl/bodies/kernel_body.h"
+#include "mlx_kd/msl/parse/parser.h"
+#include "mlx_kd/msl/rules/rules.h"
+#include "mlx_kd/msl/translate/translate.h"
 
 namespace mlx_kd::devices::metal {
 namespace {

@@ -1,5 +1,5 @@
-#include "mlx_kd/devices/kinds.h"
 #include "mlx_kd/devices/null/null_device.h"
+#include "mlx_kd/devices/registry.h"
 
 namespace mlx_kd::devices {
 namespace {

@@ -6,8 +6,8 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/sha256.h"
-#include "mlx_kd/devices/environment.h"
-#include "mlx_kd/devices/once.h"
+#include "mlx_kd/devices/host/environment.h"
+#include "mlx_kd/devices/host/once.h"
 #include "mlx_kd/devices/simt/simt_compiler.h"
 
 namespace mlx_kd::devices::simt {

@@ -5,7 +5,7 @@
 #include <mutex>
 #include <string>
 
-#include "mlx_kd/devices/metal_body.h"
+#include "mlx_kd/devices/metal_text/metal_body.h"
 #include "mlx_kd/devices/simt/module.h"
 
 namespace mlx_kd::devices::simt {

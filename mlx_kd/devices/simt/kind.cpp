@@ -1,5 +1,5 @@
-#include "mlx_kd/devices/cpu/cpu_info.h"
-#include "mlx_kd/devices/kinds.h"
+#include "mlx_kd/devices/host/cpu_info.h"
+#include "mlx_kd/devices/registry.h"
 #include "mlx_kd/devices/simt/simt_body.h"
 #include "mlx_kd/devices/simt/simt_device.h"
 

@@ -7,11 +7,11 @@
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/base/process.h"
 #include "mlx_kd/base/sha256.h"
-#include "mlx_kd/devices/cpu/compiler.h"
-#include "mlx_kd/devices/cpu/cpu_info.h"
-#include "mlx_kd/devices/cpu/object_cache.h"
-#include "mlx_kd/msl/messages.h"
+#include "mlx_kd/devices/host/compiler.h"
+#include "mlx_kd/devices/host/cpu_info.h"
+#include "mlx_kd/devices/host/object_cache.h"
 #include "mlx_kd/msl/prelude.h"
+#include "mlx_kd/msl/translate/messages.h"
 
 namespace mlx_kd::devices::simt {
 namespace {

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "mlx_kd/devices/simt/executor.h"
-#include "mlx_kd/msl/translate.h"
+#include "mlx_kd/devices/simt/executor/executor.h"
+#include "mlx_kd/msl/translate/translate.h"
 
 namespace mlx_kd::devices::simt {
 

@@ -5,7 +5,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/simt/binding.h"
-#include "mlx_kd/msl/statements.h"
+#include "mlx_kd/msl/parse/statements.h"
 
 namespace mlx_kd::devices::simt {
 namespace {

@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "mlx_kd/devices/simt/checker.h"
+#include "mlx_kd/devices/simt/executor/checker.h"
 #include "mlx_kd/devices/simt/host_array.h"
 #include "mlx_kd/devices/simt/module.h"
-#include "mlx_kd/msl/parser.h"
+#include "mlx_kd/msl/parse/parser.h"
 
 namespace mlx_kd::devices::simt {
 

@@ -5,7 +5,7 @@
 #include "mlx/ops.h"
 #include "mlx/types/half_types.h"
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/devices/cpu/host_primitive.h"
+#include "mlx_kd/devices/host/host_primitive.h"
 #include "mlx_kd/devices/simt/aligned_inputs.h"
 #include "mlx_kd/devices/simt/body_code.h"
 #include "mlx_kd/devices/simt/simt_program.h"

@@ -1,7 +1,7 @@
 // metal_kernel on a CPU stream.
 #pragma once
 
-#include "mlx_kd/devices/metal_body.h"
+#include "mlx_kd/devices/metal_text/metal_body.h"
 
 namespace mlx_kd::devices::simt {
 

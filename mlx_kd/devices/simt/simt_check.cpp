@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "mlx_kd/devices/metal_source.h"
+#include "mlx_kd/devices/metal_text/metal_source.h"
 #include "mlx_kd/devices/simt/session.h"
 #include "mlx_kd/devices/simt/simt_program.h"
 

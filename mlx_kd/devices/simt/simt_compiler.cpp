@@ -7,11 +7,11 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/process.h"
 #include "mlx_kd/base/sha256.h"
-#include "mlx_kd/devices/cpu/cpu_info.h"
-#include "mlx_kd/msl/messages.h"
-#include "mlx_kd/msl/parser.h"
+#include "mlx_kd/devices/host/cpu_info.h"
+#include "mlx_kd/msl/parse/parser.h"
 #include "mlx_kd/msl/prelude.h"
-#include "mlx_kd/msl/rules.h"
+#include "mlx_kd/msl/rules/rules.h"
+#include "mlx_kd/msl/translate/messages.h"
 
 namespace mlx_kd::devices::simt {
 namespace {

@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "mlx_kd/devices/cpu/compiler.h"
-#include "mlx_kd/devices/metal_source.h"
+#include "mlx_kd/devices/host/compiler.h"
+#include "mlx_kd/devices/metal_text/metal_source.h"
 #include "mlx_kd/devices/simt/module.h"
 
 namespace mlx_kd::devices::simt {

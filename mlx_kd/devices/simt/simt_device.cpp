@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/devices/cpu/cpu_info.h"
+#include "mlx_kd/devices/host/cpu_info.h"
 #include "mlx_kd/devices/simt/simt_check.h"
 #include "mlx_kd/devices/simt/simt_compiler.h"
 #include "mlx_kd/devices/simt/simt_program.h"

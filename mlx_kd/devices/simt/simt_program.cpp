@@ -3,8 +3,8 @@
 #include <limits>
 
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/devices/cpu/host_primitive.h"
-#include "mlx_kd/devices/mlx_types.h"
+#include "mlx_kd/devices/host/host_primitive.h"
+#include "mlx_kd/devices/host/mlx_types.h"
 #include "mlx_kd/devices/simt/aligned_inputs.h"
 
 namespace mlx_kd::devices::simt {

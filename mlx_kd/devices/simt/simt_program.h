@@ -2,7 +2,7 @@
 #pragma once
 
 #include "mlx_kd/devices/device.h"
-#include "mlx_kd/devices/metal_source.h"
+#include "mlx_kd/devices/metal_text/metal_source.h"
 #include "mlx_kd/devices/simt/module.h"
 
 namespace mlx_kd::devices::simt {

@@ -7,10 +7,10 @@
 #include "mlx_kd/kernels/cpu_space.h"
 #include "mlx_kd/kernels/metal_space.h"
 #include "mlx_kd/kernels/model_sizes.h"
+#include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/kernels/reference64.h"
-#include "mlx_kd/kernels/sizes.h"
-#include "mlx_kd/kernels/special.h"
-#include "mlx_kd/kernels/table.h"
+#include "mlx_kd/kernels/special_values.h"
+#include "mlx_kd/kernels/suites.h"
 
 namespace mlx_kd::kernels {
 

@@ -6,9 +6,9 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/cpu_space.h"
 #include "mlx_kd/kernels/metal_space.h"
+#include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/kernels/reference64.h"
 #include "mlx_kd/kernels/rope/model_sizes.h"
-#include "mlx_kd/kernels/table.h"
 
 namespace mlx_kd::kernels {
 

@@ -5,10 +5,10 @@
 
 #include "mlx_kd/kernels/cpu_space.h"
 #include "mlx_kd/kernels/metal_space.h"
+#include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/kernels/reference64.h"
-#include "mlx_kd/kernels/sizes.h"
+#include "mlx_kd/kernels/suites.h"
 #include "mlx_kd/kernels/swiglu/model_sizes.h"
-#include "mlx_kd/kernels/table.h"
 
 namespace mlx_kd::kernels {
 

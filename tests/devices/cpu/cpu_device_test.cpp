@@ -6,8 +6,8 @@
 #include "mlx/mlx.h"
 #include "mlx/primitives.h"
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/devices/cpu/buffer_pool.h"
-#include "tests/devices/cpu/small_kernels.h"
+#include "mlx_kd/devices/host/buffer_pool.h"
+#include "tests/devices/small_kernels.h"
 
 namespace mlx_kd::devices::cpu {
 namespace {

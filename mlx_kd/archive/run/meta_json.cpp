@@ -1,0 +1,99 @@
+#include <array>
+#include <cstdlib>
+
+#include "mlx_kd/archive/run/record_json.h"
+#include "mlx_kd/base/error.h"
+
+namespace mlx_kd::archive {
+namespace {
+
+using base::Json;
+
+constexpr std::array<const char*, 15> kKnown = {
+    "schema_version", "created_at",        "op_name",       "seed",   "budget", "dtype",
+    "shape_suite",    "runtime",           "sizes",         "device", "target", "protocol",
+    "options",        "protocol_settings", "mlx_kd_version"};
+
+void check_schema(const Json& value, const std::string& origin) {
+  const Json version = value.value("schema_version", Json("1"));
+  const std::string text = version.is_string() ? version.get<std::string>() : version.dump();
+  if (std::atoi(text.c_str()) > std::atoi(kRunSchema))
+    base::misuse("archive", origin + " has schema " + text + ", this program knows up to " +
+                                kRunSchema + ": use a newer mlx-kd");
+}
+
+Json unknown_keys(const Json& value) {
+  Json extra = value;
+  for (const char* key : kKnown) extra.erase(key);
+  return extra;
+}
+
+std::vector<spec::Dims> sizes_of(const Json& value) {
+  std::vector<spec::Dims> sizes;
+  for (const Json& size : value.value("sizes", Json::array()))
+    sizes.push_back(spec::Dims::parse(size.get<std::string>()));
+  return sizes;
+}
+
+RunMeta take_fields(const Json& value) {
+  RunMeta meta;
+  meta.op_name = value.at("op_name").get<std::string>();
+  meta.seed = value.at("seed").get<uint64_t>();
+  meta.budget = value.at("budget").get<uint64_t>();
+  meta.dtype = value.at("dtype").get<std::string>();
+  meta.shape_suite = value.value("shape_suite", "");
+  meta.sizes = sizes_of(value);
+  meta.device = value.value("device", "");
+  meta.runtime = value.value("runtime", Json::object());
+  meta.target = value.value("target", Json::object());
+  meta.protocol = value.value("protocol", "v1");
+  meta.protocol_settings = value.value("protocol_settings", Json::object());
+  meta.options = value.value("options", Json::object());
+  meta.created_at = value.value("created_at", "");
+  meta.mlx_kd_version = value.value("mlx_kd_version", "");
+  meta.extra = unknown_keys(value);
+  return meta;
+}
+
+}  // namespace
+
+base::OrderedJson to_json(const RunMeta& meta) {
+  base::OrderedJson sizes = base::OrderedJson::array();
+  for (const spec::Dims& size : meta.sizes) sizes.push_back(size.text());
+  base::OrderedJson result = {{"schema_version", kRunSchema},
+                              {"created_at", meta.created_at},
+                              {"mlx_kd_version", meta.mlx_kd_version},
+                              {"op_name", meta.op_name},
+                              {"seed", meta.seed},
+                              {"budget", meta.budget},
+                              {"dtype", meta.dtype},
+                              {"shape_suite", meta.shape_suite},
+                              {"sizes", sizes},
+                              {"device", meta.device},
+                              {"runtime", meta.runtime},
+                              {"target", meta.target},
+                              {"protocol", meta.protocol},
+                              {"protocol_settings", meta.protocol_settings},
+                              {"options", meta.options}};
+  for (const auto& [key, value] : meta.extra.items()) result[key] = value;
+  return result;
+}
+
+RunMeta meta_from_json(const Json& value, const std::string& origin) {
+  const auto refuse = [&](const std::string& reason) {
+    base::misuse("archive", origin + " does not describe a run (" + reason +
+                                "): name a folder that kd run has written");
+  };
+  if (!value.is_object()) refuse("not an object");
+  check_schema(value, origin);
+  try {
+    return take_fields(value);
+  } catch (const Json::exception& error) {
+    refuse(error.what());
+  } catch (const base::Error& error) {
+    refuse(error.what());
+  }
+  return {};
+}
+
+}  // namespace mlx_kd::archive

@@ -1,0 +1,18 @@
+// Reads a run directory, whoever wrote it. The formats: run_writer.h.
+#pragma once
+
+#include <filesystem>
+
+#include "mlx_kd/archive/run/run_data.h"
+
+namespace mlx_kd::archive {
+
+// The run in `dir`, finished, broken off or still in progress; nothing on disk is changed. A last
+// line that is cut is left out (RunData::cut). Misuse if dir is no run directory, or a line other
+// than the last is not a record (named by file and line). Records of the first version are read.
+RunData read_run(const std::filesystem::path& dir);
+
+// Whether dir holds a run_meta.json.
+bool is_run_dir(const std::filesystem::path& dir);
+
+}  // namespace mlx_kd::archive

@@ -1,0 +1,144 @@
+#include "mlx_kd/devices/host/host_primitive.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "mlx/backend/cpu/encoder.h"
+#include "mlx/ops.h"
+#include "mlx/transforms.h"
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/devices/host/buffer_pool.h"
+
+namespace mlx_kd::devices::cpu {
+namespace {
+
+namespace mx = mlx::core;
+
+constexpr size_t kAlignment = 64;  // a cache line, and the widest vector
+
+// MLX's memory is aligned to 8 bytes; starting at a cache line keeps wide stores whole.
+void* give_memory(mx::array& output) {
+  if (output.size() == 0) {
+    output.set_data(mx::allocator::malloc(0));
+    return nullptr;
+  }
+  mx::allocator::Data memory = output_memory(output.nbytes() + kAlignment);
+  const auto begin = reinterpret_cast<uintptr_t>(memory.buffer().raw_ptr());
+  const auto offset = static_cast<int64_t>((kAlignment - begin % kAlignment) % kAlignment);
+  const auto longest = std::max_element(output.shape().begin(), output.shape().end());
+  const bool one_column = output.size() == 1 || output.size() == static_cast<size_t>(*longest);
+  output.set_data(std::move(memory), output.size(), output.strides(), {true, true, one_column},
+                  offset);
+  return output.data<void>();
+}
+
+// The input's memory, or that of a row-contiguous copy that MLX makes earlier on the same stream.
+void* memory_of(const mx::array& input, bool contiguous, const mx::Stream& stream,
+                mx::cpu::CommandEncoder& encoder) {
+  if (!contiguous || input.flags().row_contiguous) return const_cast<void*>(input.data<void>());
+  mx::array copy = mx::contiguous(input, false, stream);
+  std::vector<mx::array> outputs = {copy};
+  copy.primitive().eval_cpu({input}, outputs);
+  copy.detach();
+  encoder.add_temporary(copy);
+  return copy.data<void>();
+}
+
+}  // namespace
+
+HostPrimitive::HostPrimitive(const Graft& graft, const std::vector<mx::array>& inputs,
+                             const std::vector<mx::Shape>& output_shapes)
+    : Primitive(graft.stream),
+      form_(graft.form),
+      input_count_(inputs.size()),
+      output_shapes_(output_shapes) {
+  if (inputs.size() + output_shapes.size() > kMostArrays)
+    base::misuse("devices", std::to_string(inputs.size() + output_shapes.size()) +
+                                " inputs and outputs: a kernel takes at most " +
+                                std::to_string(kMostArrays));
+  for (size_t i = 0; i < inputs.size(); ++i) input_sizes_[i] = inputs[i].size();
+}
+
+void HostPrimitive::check_sizes(const std::vector<mx::array>& inputs) const {
+  for (size_t i = 0; i < inputs.size(); ++i)
+    if (inputs[i].size() != input_sizes_[i])
+      throw std::invalid_argument(
+          "[" + std::string(name()) + "] input " + std::to_string(i) + " has " +
+          std::to_string(inputs[i].size()) + " elements where the kernel was made for " +
+          std::to_string(input_sizes_[i]) + ": kernels do not support shapeless compile.");
+}
+
+void HostPrimitive::eval_cpu(const std::vector<mx::array>& inputs,
+                             std::vector<mx::array>& outputs) {
+  check_sizes(inputs);
+  auto& encoder = mx::cpu::get_command_encoder(stream());
+  Pointers pointers{};
+  size_t at = 0;
+  bool any = false;
+  for (const mx::array& input : inputs) {
+    pointers[at++] = memory_of(input, wants_contiguous(), stream(), encoder);
+    encoder.set_input_array(input);
+  }
+  for (mx::array& output : outputs) {
+    pointers[at++] = give_memory(output);
+    encoder.set_output_array(output);
+    any = any || output.size() > 0;
+  }
+  if (!any || !has_work()) return;
+  encoder.dispatch([self = shared_from_this(), pointers] { self->run(pointers); });
+}
+
+void HostPrimitive::eval_gpu(const std::vector<mx::array>&, std::vector<mx::array>&) {
+  throw std::runtime_error("[" + std::string(name()) +
+                           "] this kernel was compiled for the CPU: give it a CPU stream.");
+}
+
+std::function<std::vector<mx::array>(const std::vector<mx::array>&)> HostPrimitive::form() {
+  return
+      [this](const std::vector<mx::array>& inputs) { return (*form_)(inputs, params(), stream()); };
+}
+
+std::vector<mx::array> HostPrimitive::vjp(const std::vector<mx::array>& primals,
+                                          const std::vector<mx::array>& cotangents,
+                                          const std::vector<int>& argnums,
+                                          const std::vector<mx::array>& outputs) {
+  if (!form_) return Primitive::vjp(primals, cotangents, argnums, outputs);
+  const auto all = mx::vjp(form(), primals, cotangents).second;
+  std::vector<mx::array> some;
+  for (const int argnum : argnums) some.push_back(all[static_cast<size_t>(argnum)]);
+  return some;
+}
+
+std::vector<mx::array> HostPrimitive::jvp(const std::vector<mx::array>& primals,
+                                          const std::vector<mx::array>& tangents,
+                                          const std::vector<int>& argnums) {
+  if (!form_) return Primitive::jvp(primals, tangents, argnums);
+  std::vector<mx::array> some;
+  for (const int argnum : argnums) some.push_back(primals[static_cast<size_t>(argnum)]);
+  const auto of_some = [&](const std::vector<mx::array>& changed) {
+    std::vector<mx::array> all = primals;
+    for (size_t i = 0; i < changed.size(); ++i) all[static_cast<size_t>(argnums[i])] = changed[i];
+    return form()(all);
+  };
+  return mx::jvp(of_some, some, tangents).second;
+}
+
+std::pair<std::vector<mx::array>, std::vector<int>> HostPrimitive::vmap(
+    const std::vector<mx::array>& inputs, const std::vector<int>& axes) {
+  if (!form_) return Primitive::vmap(inputs, axes);
+  std::vector<mx::array> outputs = mx::vmap(form(), axes, {})(inputs);
+  std::vector<int> out_axes(outputs.size(), 0);
+  return {std::move(outputs), std::move(out_axes)};
+}
+
+std::vector<mx::Shape> HostPrimitive::output_shapes(const std::vector<mx::array>& inputs) {
+  check_sizes(inputs);
+  return output_shapes_;
+}
+
+bool HostPrimitive::same_graft(const HostPrimitive& other) const {
+  return form_ == other.form_ && input_sizes_ == other.input_sizes_ &&
+         output_shapes_ == other.output_shapes_;
+}
+
+}  // namespace mlx_kd::devices::cpu

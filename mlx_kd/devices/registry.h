@@ -1,0 +1,29 @@
+// The kinds of device this build knows: one folder with a kind.cpp each.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "mlx_kd/devices/device.h"
+#include "mlx_kd/devices/doctor.h"
+
+namespace mlx_kd::devices {
+
+struct MetalBodyCall;  // mlx_kd/devices/metal_text/metal_body.h
+
+struct DeviceKind {
+  std::string kind;                         // "cpu": the --device option
+  DeviceReport (*probe)();                  // quick; never throws
+  std::shared_ptr<const Device> (*open)();  // called only where probe says available
+  std::vector<Finding> (*examine)();        // for `kd doctor`; never throws
+  std::vector<std::string> languages = {};  // as Device::languages says, for devices not here
+  std::vector<mlx::core::array> (*run_body)(const MetalBodyCall&) =
+      nullptr;  // a call of metal_kernel on MLX arrays
+};
+
+// Generated from devices/*/kind.cpp, each of which defines `DeviceKind kind_<folder>()`. By name in
+// order. (A static initialiser that registers itself is dropped from a static library.)
+std::vector<DeviceKind> all_kinds();
+
+}  // namespace mlx_kd::devices

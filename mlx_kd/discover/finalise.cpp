@@ -1,0 +1,140 @@
+#include "mlx_kd/discover/finalise.h"
+
+#include <algorithm>
+#include <set>
+
+#include "mlx_kd/archive/report/report.h"
+#include "mlx_kd/archive/run/run_reader.h"
+#include "mlx_kd/base/clock.h"
+#include "mlx_kd/discover/choice.h"
+#include "mlx_kd/discover/make_entry.h"
+#include "mlx_kd/discover/row_ranges.h"
+#include "mlx_kd/packs/pack.h"
+
+namespace mlx_kd::discover {
+namespace {
+
+using Claims = std::vector<evaluate::Claim>;
+using Winners = std::vector<const evaluate::Claim*>;
+using Ranges = std::vector<RangeClaim>;
+
+const spec::Candidate& candidate_of(const std::vector<archive::Record>& records,
+                                    const std::string& id) {
+  return std::find_if(records.begin(), records.end(),
+                      [&](const auto& r) { return r.candidate_id == id; })
+      ->candidate;
+}
+
+size_t count_distinct(const std::vector<std::vector<spec::Candidate>>& finalists) {
+  std::set<std::string> ids;
+  for (const auto& of_size : finalists)
+    for (const auto& candidate : of_size) ids.insert(candidate.id());
+  return ids.size();
+}
+
+// The kernels of ranges take their sizes' places among the winners.
+Ranges take_ranges(const Finals& finals, const Claims& claims, const std::vector<spec::Dims>& sizes,
+                   Winners& winners) {
+  if (!finals.row_range) return {};
+  Ranges ranges = choose_ranges(*finals.op, *finals.row_range, claims, sizes, winners);
+  for (const RangeClaim& range : ranges) winners[range.size] = range.claim;
+  return ranges;
+}
+
+packs::Pack make_pack(const Finals& finals, const Winners& winners, const Ranges& ranges,
+                      const std::vector<archive::Record>& records) {
+  packs::Pack pack;
+  pack.runtime = finals.evaluator->runtime();
+  const Measuring where{finals.op, finals.device, finals.evaluator};
+  for (size_t s = 0; s < winners.size(); ++s) {
+    if (!winners[s]) continue;
+    const auto pin = pin_of(where, candidate_of(records, winners[s]->candidate_id), *winners[s]);
+    if (!pin) {
+      finals.listener->note("[discover] " + winners[s]->dims.text() +
+                            " gets no pin: an input has fewer than 8 elements, which a body of "
+                            "metal_kernel gets in another address space");
+      continue;
+    }
+    pack.entries.push_back(*pin);
+    for (const RangeClaim& range : ranges)
+      if (range.size == s && pin->language != "metal") pack.entries.back().rows_range = range.rows;
+  }
+  return pack;
+}
+
+base::Json ranges_json(const Ranges& ranges) {
+  base::Json result = base::Json::array();
+  for (const RangeClaim& range : ranges)
+    result.push_back({{"shape", range.claim->dims.json()},
+                      {"candidate_id", range.claim->candidate_id},
+                      {"rows_range", {range.rows.lo, range.rows.hi}},
+                      {"rows_sampled", range.rows.sampled}});
+  return result;
+}
+
+archive::Finish make_finish(const Finals& finals, const Claims& claims, const Winners& winners,
+                            const Ranges& ranges) {
+  archive::Finish finish;
+  for (const auto* claim : winners)
+    if (claim) finish.winners.push_back({claim->dims, claim->candidate_id});
+  for (const auto& claim : claims)
+    finish.claims.push_back({claim.dims, claim.candidate_id, claim.metrics, claim.claimed,
+                             claim.reason, claim.baseline});
+  for (const auto& pair : finals.evaluator->aa())
+    finish.aa.push_back({pair.dims, pair.ratio, pair.lo, pair.hi, pair.spread});
+  finish.tours = finals.tours;
+  if (finals.row_range) finish.notes["row_ranges"] = ranges_json(ranges);
+  finish.seconds = finals.evaluator->seconds();
+  finish.seconds["wall"] = base::seconds_since(finals.start_ns);
+  return finish;
+}
+
+SizeResult size_result(const spec::Dims& size, const evaluate::Claim* winner, const Claims& claims,
+                       const std::vector<archive::Record>& records) {
+  SizeResult result{size, std::nullopt, winner != nullptr, ""};
+  if (const auto* shown = winner ? winner : best_attempt(claims, size)) {
+    result.claim = *shown;
+    result.knobs = candidate_of(records, shown->candidate_id).knobs.text();
+  }
+  return result;
+}
+
+// What was claimed of each size and range, into the files and the outcome.
+void conclude(const Finals& finals, const std::vector<spec::Dims>& sizes, const Claims& claims,
+              const std::vector<archive::Record>& records, RunOutcome& outcome) {
+  Winners winners = choose_winners(claims, sizes);
+  const Ranges ranges = take_ranges(finals, claims, sizes, winners);
+  finals.writer->append(make_finish(finals, claims, winners, ranges));
+  finals.writer->write_winners(packs::write_text(make_pack(finals, winners, ranges, records)));
+  for (size_t s = 0; s < sizes.size(); ++s)
+    outcome.sizes.push_back(size_result(sizes[s], winners[s], claims, records));
+  for (const RangeClaim& range : ranges)
+    outcome.ranges.push_back({range.claim->dims, range.rows, range.claim->candidate_id});
+}
+
+}  // namespace
+
+RunOutcome finish_run(const Finals& finals, const std::vector<spec::Dims>& sizes,
+                      const std::vector<archive::Record>& records) {
+  RunOutcome outcome;
+  outcome.evaluated = records.size();
+  outcome.benchmarked =
+      static_cast<uint64_t>(std::count_if(records.begin(), records.end(), [](const auto& r) {
+        return r.verdict.status == spec::Status::benchmarked;
+      }));
+  Claims claims;
+  if (!finals.interrupt->raised()) {
+    auto finalists = choose_finalists(records, sizes.size(), finals.count);
+    if (finals.row_range)
+      add_range_finalists(*finals.op, *finals.row_range, records, sizes, finals.count, finalists);
+    finals.listener->stage("re-measuring " + std::to_string(count_distinct(finalists)) +
+                           " finalists against MLX");
+    claims = finals.evaluator->claims(finalists);
+  }
+  outcome.interrupted = finals.interrupt->raised();
+  if (!outcome.interrupted) conclude(finals, sizes, claims, records, outcome);
+  archive::write_report(finals.writer->dir(), archive::read_run(finals.writer->dir()));
+  return outcome;
+}
+
+}  // namespace mlx_kd::discover

@@ -1,0 +1,66 @@
+// Proves a loaded kernel on the prepared cases.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "mlx_kd/devices/device.h"
+#include "mlx_kd/evaluate/proof/guards.h"
+#include "mlx_kd/evaluate/proof/proof_plan.h"
+#include "mlx_kd/spec/verdict.h"
+
+namespace mlx_kd::evaluate {
+
+// What proof found; errors by size (those against MLX, and the bits, from its normal cases).
+struct Proof {
+  spec::Status status = spec::Status::benchmarked;  // or wrong, unstable, launch_error
+  std::string reason;
+  struct Errors {
+    double max_abs_err = 0, max_rel_err = 0, bound_used = 0;
+    bool bit_exact = true;
+  };
+  std::vector<Errors> sizes;
+};
+
+// Where a proof writes; kept between candidates.
+class Prover {
+ public:
+  // `memory`: the prepared shared memory, read-only. All must outlive the prover.
+  // `accelerator`: of the device, null where kernels run on the host's memory.
+  Prover(const spec::Op& op, spec::Dtype dtype, const CasePlan& plan, size_t sizes,
+         const std::byte* memory, const devices::Accelerator* accelerator);
+
+  // All cases; stops at the first that fails.
+  Proof prove(const spec::Candidate& candidate, const devices::Program& program);
+
+  // One case on given memory: `inputs` hold the case's inputs, `outputs` have run already.
+  // Adds to the proof what it finds.
+  void check(const Case& c, const std::vector<const void*>& outputs, Proof& proof) const;
+
+ private:
+  std::vector<const void*> run(const Case& c, const spec::Variant& variant,
+                               const spec::Setting& knobs, const devices::Program& program,
+                               FencedBuffer::Place place, Proof& proof);
+  void launch(const Case& c, const std::vector<const void*>& inputs,
+              const std::vector<void*>& outputs, const devices::Program& program,
+              const devices::Call& call, Proof& proof) const;
+  void prove_case(const Case& c, const spec::Variant& variant, const spec::Setting& knobs,
+                  const devices::Program& program, Proof& proof);
+  void compare_runs(const Case& c, const std::vector<const void*>& low,
+                    const std::vector<const void*>& high, Proof& proof) const;
+  std::vector<std::unique_ptr<FencedBuffer>> make_buffers() const;
+
+  const spec::Op& op_;
+  spec::Dtype dtype_;
+  const CasePlan& plan_;
+  size_t sizes_;
+  const std::byte* memory_;
+  const devices::Accelerator* accelerator_;
+  std::vector<std::unique_ptr<FencedBuffer>> low_, high_;  // of each output
+};
+
+// Makes every input's page behind its end, and the inputs themselves, known to the fault report.
+void guard_inputs(const CasePlan& plan, std::byte* memory);
+
+}  // namespace mlx_kd::evaluate

@@ -1,0 +1,128 @@
+#include "mlx_kd/evaluate/time/graph_timer.h"
+
+#include <mlx/compile.h>
+#include <mlx/ops.h>
+#include <mlx/transforms.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "mlx_kd/base/clock.h"
+#include "mlx_kd/evaluate/proof/mlx_arrays.h"
+#include "mlx_kd/evaluate/time/cache_flush.h"
+#include "mlx_kd/evaluate/time/statistics.h"
+
+namespace mlx_kd::evaluate {
+namespace {
+
+constexpr int kPresampleCalls = 4;
+
+int64_t bytes_of(const std::vector<spec::Port>& ports, spec::Dtype dtype, const spec::Dims& dims) {
+  int64_t sum = 0;
+  for (const auto& port : ports)
+    sum += spec::element_count(port.shape(dims)) * spec::size_of(dtype);
+  return sum;
+}
+
+mx::array input_array(const spec::Port& port, spec::Dtype dtype, const spec::Dims& dims,
+                      const std::byte* source, int64_t source_bytes) {
+  const spec::Shape shape = port.shape(dims);
+  const int64_t bytes = spec::element_count(shape) * spec::size_of(dtype);
+  std::vector<std::byte> whole(static_cast<size_t>(bytes));
+  for (int64_t i = 0; i < bytes; i += source_bytes)
+    std::memcpy(whole.data() + i, source, static_cast<size_t>(std::min(source_bytes, bytes - i)));
+  return to_mlx(whole.data(), shape, dtype);
+}
+
+void flush(const Arrays& arrays) {
+  for (const auto& array : arrays) flush_from_caches(array.data<char>(), array.nbytes());
+}
+
+// MLX keeps what the host wrote in memory that both see; the product lies in the device's own.
+void move_to_device(Arrays& arrays) {
+  for (auto& array : arrays) array = mx::multiply(array, mx::array(1, array.dtype()));
+  mx::eval(arrays);
+}
+
+}  // namespace
+
+GraphTimer::GraphTimer(const spec::Op& op, spec::Dtype dtype, const spec::Dims& dims, const Case& c,
+                       const std::byte* memory, int64_t l2_bytes, const Protocol& protocol,
+                       const devices::Accelerator* accelerator)
+    : accelerator_(accelerator) {
+  const int64_t outputs = bytes_of(op.outputs, dtype, dims);
+  const int64_t call_bytes = bytes_of(op.inputs, dtype, dims) + outputs;
+  cold_ = call_bytes > l2_bytes / 2;
+  calls_ = static_cast<int>(
+      std::clamp<int64_t>(protocol.graph_bytes / outputs, 1, protocol.max_graph_calls));
+  const int64_t sets = cold_ ? calls_ : std::clamp<int64_t>(l2_bytes / 2 / call_bytes, 1, calls_);
+  for (int64_t i = 0; i < sets; ++i) {
+    Arrays& set = sets_.emplace_back();
+    for (size_t k = 0; k < op.inputs.size(); ++k)
+      set.push_back(
+          input_array(op.inputs[k], dtype, dims, memory + c.inputs[k].offset, c.inputs[k].bytes));
+    if (accelerator_) move_to_device(set);
+  }
+}
+
+double GraphTimer::sample(const Function& function, int calls) const {
+  if (cold_ && accelerator_) accelerator_->flush();
+  if (cold_ && !accelerator_)
+    for (const Arrays& set : sets_) flush(set);
+  Arrays outputs;
+  const int64_t start = base::steady_ns();
+  for (int i = 0; i < calls; ++i) {
+    Arrays result = function(sets_[static_cast<size_t>(i) % sets_.size()]);
+    std::move(result.begin(), result.end(), std::back_inserter(outputs));
+  }
+  mx::eval(outputs);
+  const double us = 1e6 * base::seconds_since(start);
+  if (cold_ && !accelerator_) flush(outputs);  // the next sample may get the same memory
+  return us / calls;
+}
+
+GraphPlan plan_graph(double first_us, double second_us, int most_calls, const Protocol& protocol) {
+  const double slower = std::max(first_us, second_us);
+  const double fit = std::floor(1e3 * protocol.graph_sample_ms / slower);
+  const int calls = static_cast<int>(std::clamp(fit, 1.0, static_cast<double>(most_calls)));
+  const double pair_s = 1e-6 * calls * (first_us + second_us);
+  const double pairs = std::clamp(protocol.claim_s / pair_s, double(protocol.claim_pairs),
+                                  double(protocol.most_claim_pairs));
+  return {calls, static_cast<int>(pairs)};
+}
+
+GraphPairs time_graph_pairs(const GraphTimer& timer, const Function& first, const Function& second,
+                            GraphCalls calls, int pairs, base::Random& random) {
+  GraphPairs result;
+  const auto first_us = [&] { return timer.sample(first, calls.first); };
+  const auto second_us = [&] {
+    return timer.sample(second, calls.second) * calls.second / calls.first;
+  };
+  first_us(), second_us();
+  for (int i = 0; i < pairs; ++i) {
+    const bool in_order = random.next() >> 63;
+    const double early = in_order ? first_us() : second_us();
+    const double late = in_order ? second_us() : first_us();
+    result.first_us.push_back(in_order ? early : late);
+    result.second_us.push_back(in_order ? late : early);
+    result.log_ratios.push_back(std::log(result.second_us.back() / result.first_us.back()));
+  }
+  return result;
+}
+
+Baseline mlx_at_its_best(const spec::Op& op, const std::vector<double>& params,
+                         const GraphTimer& timer, const Protocol& protocol, base::Random& random) {
+  const Function plain = [&op, params](const Arrays& inputs) { return op.mlx(inputs, params); };
+  const Function compiled = mx::compile(plain);
+  const int calls = std::min(kPresampleCalls, timer.most_calls());
+  const GraphPairs pairs =
+      time_graph_pairs(timer, plain, compiled, {calls, calls}, protocol.presample, random);
+  const double plain_us = median(pairs.first_us), compiled_us = median(pairs.second_us);
+  const bool is_plain = plain_us <= compiled_us;
+  const double us = std::min(plain_us, compiled_us);
+  const GraphPlan plan = plan_graph(us, us, timer.most_calls(), protocol);
+  return {is_plain ? "plain" : "compiled", is_plain ? plain : compiled, plan};
+}
+
+}  // namespace mlx_kd::evaluate

@@ -1,0 +1,76 @@
+// Times in `graph` and `single` mode: an op as MLX's lazy arrays run it.
+#pragma once
+
+#include <mlx/array.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "mlx_kd/base/random.h"
+#include "mlx_kd/devices/device.h"
+#include "mlx_kd/evaluate/proof/proof_plan.h"
+
+namespace mlx_kd::evaluate {
+
+using Arrays = std::vector<mlx::core::array>;
+using Function = std::function<Arrays(const Arrays&)>;
+
+// The inputs of one size as MLX arrays, in several sets: warm ones rotate within half the L2, cold
+// ones are flushed before a sample and none is used twice in it. For one thread.
+class GraphTimer {
+ public:
+  // Inputs come from the case of that size (repeated where it has fewer rows).
+  GraphTimer(const spec::Op& op, spec::Dtype dtype, const spec::Dims& dims, const Case& c,
+             const std::byte* memory, int64_t l2_bytes, const Protocol& protocol,
+             const devices::Accelerator* accelerator);
+
+  // us a call of one sample: `calls` calls, the building of their graph included, in one eval. Both
+  // sides of a pair see the same inputs. Outputs are freed untimed.
+  double sample(const Function& function, int calls) const;
+  // us of one call and its synchronisation.
+  double sample_single(const Function& function) const { return sample(function, 1); }
+
+  int most_calls() const { return calls_; }  // of a sample in `graph` mode
+  bool cold() const { return cold_; }
+
+ private:
+  const devices::Accelerator* accelerator_;  // null where arrays lie in the host's memory
+  bool cold_;
+  int calls_;
+  std::vector<Arrays> sets_;
+};
+
+struct GraphPairs {
+  std::vector<double> first_us, second_us;
+  std::vector<double> log_ratios;  // log(second / first)
+};
+
+// Calls of a sample of each side; both are divided by those of the first, so that a second side
+// with more calls stands for more work.
+struct GraphCalls {
+  int first, second;
+};
+
+// `pairs` pairs of samples next to each other in time, in random order, after one of each.
+GraphPairs time_graph_pairs(const GraphTimer& timer, const Function& first, const Function& second,
+                            GraphCalls calls, int pairs, base::Random& random);
+
+// How long samples and how many pairs of two sides are: fixed from what a call of each takes,
+// before any is compared.
+struct GraphPlan {
+  int calls, pairs;
+};
+GraphPlan plan_graph(double first_us, double second_us, int most_calls, const Protocol& protocol);
+
+struct Baseline {
+  std::string name;  // "plain" or "compiled"
+  Function function;
+  GraphPlan plan;  // of pairs with it
+};
+
+// MLX at its best: the form whose median is lower in a short sample. The op must outlive it.
+Baseline mlx_at_its_best(const spec::Op& op, const std::vector<double>& params,
+                         const GraphTimer& timer, const Protocol& protocol, base::Random& random);
+
+}  // namespace mlx_kd::evaluate

@@ -1,0 +1,48 @@
+#include "mlx_kd/evaluate/time/statistics.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "mlx_kd/base/random.h"
+
+namespace mlx_kd::evaluate {
+namespace {
+
+constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+
+// Reorders `values`, which spares a copy a resample.
+double percentile_in_place(std::vector<double>& values, double share) {
+  if (values.empty()) return kNone;
+  const double position = share * static_cast<double>(values.size() - 1);
+  const auto lower = static_cast<std::ptrdiff_t>(position);
+  const auto at = values.begin() + lower;
+  std::nth_element(values.begin(), at, values.end());
+  const double rest = position - static_cast<double>(lower);
+  if (rest == 0) return *at;
+  return *at + rest * (*std::min_element(at + 1, values.end()) - *at);
+}
+
+}  // namespace
+
+double percentile(std::vector<double> values, double share) {
+  return percentile_in_place(values, share);
+}
+
+Interval bootstrap_median(const std::vector<double>& values, int resamples, uint64_t seed) {
+  if (values.empty()) return {kNone, kNone, kNone};
+  base::Random random(seed);
+  std::vector<double> sample(values.size()), medians;
+  for (int i = 0; i < resamples; ++i) {
+    for (double& drawn : sample) drawn = values[random.below(values.size())];
+    medians.push_back(percentile_in_place(sample, 0.5));
+  }
+  return {median(values), percentile_in_place(medians, 0.025), percentile_in_place(medians, 0.975)};
+}
+
+Interval bootstrap_ratio(const std::vector<double>& log_ratios, int resamples, uint64_t seed) {
+  const Interval logs = bootstrap_median(log_ratios, resamples, seed);
+  return {std::exp(logs.middle), std::exp(logs.lo), std::exp(logs.hi)};
+}
+
+}  // namespace mlx_kd::evaluate

@@ -1,0 +1,148 @@
+#include "mlx_kd/evaluate/time/timing_buffers.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/evaluate/time/cache_flush.h"
+
+namespace mlx_kd::evaluate {
+namespace {
+
+constexpr int64_t kAlign = 64;
+// Arrays follow each other with a gap, so that none lies a whole number of pages from another.
+constexpr int64_t kGap = 320;
+
+std::vector<int64_t> bytes_of(const std::vector<spec::Port>& ports, spec::Dtype dtype,
+                              const spec::Dims& dims) {
+  std::vector<int64_t> result;
+  for (const auto& port : ports)
+    result.push_back(spec::element_count(port.shape(dims)) * spec::size_of(dtype));
+  return result;
+}
+
+int64_t sum_of(const std::vector<int64_t>& values) {
+  int64_t sum = 0;
+  for (int64_t value : values) sum += value;
+  return sum;
+}
+
+int64_t padded(const std::vector<int64_t>& values) {
+  int64_t sum = 0;
+  for (int64_t value : values) sum += round_up(value, kAlign) + kGap;
+  return sum;
+}
+
+// Enough sets that the calls of a sample, even if it is as fast as can be, use none twice.
+int64_t cold_sets(double copy_us, const Protocol& protocol) {
+  const double least_us = copy_us * protocol.roofline_share;
+  const auto sets = static_cast<int64_t>(std::ceil(protocol.sample_us / std::max(least_us, 1e-3)));
+  return std::clamp<int64_t>(sets, 1, protocol.max_cold_sets);
+}
+
+void* host_memory(int64_t bytes, const spec::Dims& dims) {
+  void* at = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (at == MAP_FAILED)
+    base::fail("evaluate", "no memory for the arrays of " + dims.text() + ": free some memory");
+  std::memset(at, 0, static_cast<size_t>(bytes));  // first touch now, not in a sample
+  return at;
+}
+
+}  // namespace
+
+TimingBuffers::TimingBuffers(const spec::Op& op, spec::Dtype dtype, const spec::Dims& dims,
+                             const Case& c, const std::byte* memory, int64_t l2_bytes,
+                             const Bandwidth& bandwidth, const Protocol& protocol,
+                             const devices::Accelerator* accelerator)
+    : accelerator_(accelerator),
+      input_bytes_(bytes_of(op.inputs, dtype, dims)),
+      output_bytes_(bytes_of(op.outputs, dtype, dims)) {
+  const int64_t call_bytes = sum_of(input_bytes_) + sum_of(output_bytes_);
+  cold_ = call_bytes > l2_bytes / 2;
+  const double copy_us = op.cost(dims, dtype).bytes / bandwidth.cold;
+  const int64_t sets =
+      cold_ ? cold_sets(copy_us, protocol)
+            : std::clamp<int64_t>(l2_bytes / 2 / call_bytes, 1, protocol.max_warm_sets);
+  const int64_t set_bytes = padded(input_bytes_) + padded(output_bytes_);
+  bytes_ = sets * set_bytes;
+  memory_ = static_cast<std::byte*>(accelerator_ ? accelerator_->allocate(bytes_)
+                                                 : host_memory(bytes_, dims));
+  std::byte* next = memory_;
+  const auto take = [&](int64_t bytes) {
+    std::byte* const array = next;
+    next += round_up(bytes, kAlign) + kGap;
+    return array;
+  };
+  for (int64_t i = 0; i < sets; ++i) {
+    Set& set = sets_.emplace_back();
+    for (int64_t bytes : input_bytes_) set.inputs.push_back(take(bytes));
+    for (int64_t bytes : output_bytes_) set.outputs.push_back(take(bytes));
+    load(c, memory, sets_.size() - 1);
+  }
+}
+
+TimingBuffers::~TimingBuffers() {
+  if (accelerator_)
+    accelerator_->release(memory_);
+  else
+    munmap(memory_, static_cast<size_t>(bytes_));
+}
+
+// Repeats `source` until `bytes` are filled.
+void TimingBuffers::tile(void* to, int64_t bytes, const std::byte* source,
+                         int64_t source_bytes) const {
+  auto* at = static_cast<std::byte*>(to);
+  for (int64_t done = 0; done < bytes; done += source_bytes) {
+    const int64_t part = std::min(source_bytes, bytes - done);
+    if (accelerator_)
+      accelerator_->write(at + done, source, part);
+    else
+      std::memcpy(at + done, source, static_cast<size_t>(part));
+  }
+}
+
+std::vector<TimingBuffers::Set> TimingBuffers::next(int calls) {
+  std::vector<Set> result;
+  for (int i = 0; i < calls; ++i) result.push_back(next());
+  return result;
+}
+
+void TimingBuffers::poison(size_t set, unsigned char byte) {
+  for (size_t i = 0; i < output_bytes_.size(); ++i) {
+    void* const to = sets_[set].outputs[i];
+    if (accelerator_)
+      accelerator_->fill(to, byte, output_bytes_[i]);
+    else
+      std::memset(to, byte, static_cast<size_t>(output_bytes_[i]));
+  }
+}
+
+std::vector<std::vector<std::byte>> TimingBuffers::read(size_t set,
+                                                        const std::vector<int64_t>& bytes) const {
+  std::vector<std::vector<std::byte>> result;
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    auto& to = result.emplace_back(static_cast<size_t>(bytes[i]));
+    const void* const from = sets_[set].outputs[i];
+    if (accelerator_)
+      accelerator_->read(to.data(), from, bytes[i]);
+    else
+      std::memcpy(to.data(), from, to.size());
+  }
+  return result;
+}
+
+void TimingBuffers::load(const Case& c, const std::byte* memory, size_t set) {
+  for (size_t i = 0; i < input_bytes_.size(); ++i)
+    tile(const_cast<void*>(sets_[set].inputs[i]), input_bytes_[i], memory + c.inputs[i].offset,
+         c.inputs[i].bytes);
+}
+
+void TimingBuffers::flush_if_cold() const {
+  if (cold_ && !accelerator_) flush_from_caches(memory_, static_cast<size_t>(bytes_));
+}
+
+}  // namespace mlx_kd::evaluate

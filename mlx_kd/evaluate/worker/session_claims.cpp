@@ -1,0 +1,103 @@
+// The part of a session that runs MLX: claims and A/A pairs.
+#include <algorithm>
+#include <cmath>
+
+#include "mlx_kd/evaluate/time/statistics.h"
+#include "mlx_kd/evaluate/worker/session.h"
+
+namespace mlx_kd::evaluate {
+
+GraphTimer& Session::graph(size_t size) {
+  prover();
+  const auto [at, added] = graphs_.try_emplace(
+      size, op_, setup_.dtype, setup_.sizes[size], timed_case(size), memory_.data(),
+      device_->id().traits.l2_bytes, protocol_, device_->accelerator());
+  return at->second;
+}
+
+Function Session::as_function(const Loaded& what, size_t size) const {
+  std::vector<spec::Shape> shapes;
+  for (const auto& port : op_.outputs) shapes.push_back(port.shape(setup_.sizes[size]));
+  return [program = what.program, shapes, dtype = setup_.dtype, made = call(what, size)](
+             const Arrays& inputs) { return program->call(inputs, shapes, dtype, made); };
+}
+
+// Chosen once a size.
+const Baseline& Session::baseline(size_t size) {
+  if (const auto found = baselines_.find(size); found != baselines_.end()) return found->second;
+  return baselines_
+      .emplace(size, mlx_at_its_best(op_, setup_.params, graph(size), protocol_, random_))
+      .first->second;
+}
+
+// All finalists of a size are compared with its first, so that the machine's drift between them
+// does not order them.
+void Session::claim_kernel(const Loaded& candidate, const Loaded* leader, size_t size,
+                           spec::Metrics& m) {
+  const Timed mine = timed(candidate, size);
+  const auto theirs = leader ? std::optional(timed(*leader, size)) : std::nullopt;
+  const KernelTimes times = time_fixed(mine, theirs ? &*theirs : nullptr, protocol_.claim_pairs,
+                                       buffers(size), protocol_, random_);
+  m.kernel_us = median(times.us);
+  m.log_ratio = leader ? median(times.log_ratios) : 0;
+  m.gbps_est = 1e-3 * op_.cost(setup_.sizes[size], setup_.dtype).bytes / m.kernel_us;
+  m.cold = buffers(size).cold();
+}
+
+void Session::claim_graph(const Loaded& candidate, size_t size, spec::Metrics& m) {
+  const Function mine = as_function(candidate, size);
+  const GraphTimer& timer = graph(size);
+  const auto& [name, mlx, plan] = baseline(size);
+  const GraphPairs pairs =
+      time_graph_pairs(timer, mine, mlx, {plan.calls, plan.calls}, plan.pairs, random_);
+  const Interval speedup =
+      bootstrap_ratio(pairs.log_ratios, protocol_.bootstrap_resamples, setup_.seed);
+  m.latency_us = median(pairs.first_us);
+  m.p10_us = percentile(pairs.first_us, 0.1);
+  m.p90_us = percentile(pairs.first_us, 0.9);
+  m.baseline_us = median(pairs.second_us);
+  m.speedup_vs_ref = speedup.middle;
+  m.speedup_lo = speedup.lo;
+  m.speedup_hi = speedup.hi;
+  std::vector<double> single;
+  for (int i = 0; i < protocol_.single_samples; ++i) single.push_back(timer.sample_single(mine));
+  m.single_us = median(single);
+}
+
+base::Json Session::claim(const base::Json& request) try {
+  const auto size = request.at("size").get<size_t>();
+  const Loaded loaded = load(request);
+  const base::Json& other = request.at("leader");
+  const Loaded* const leader = other.is_null() ? nullptr : &incumbent(other);
+  const Proof proof = prover().prove(loaded.candidate, *loaded.program);
+  base::Json answer = to_json(proof);
+  if (proof.status != spec::Status::benchmarked) return answer;
+  spec::Metrics metrics;
+  claim_kernel(loaded, leader, size, metrics);
+  claim_graph(loaded, size, metrics);
+  metrics.correctness_max_abs_err = proof.sizes[size].max_abs_err;
+  metrics.correctness_max_rel_err = proof.sizes[size].max_rel_err;
+  metrics.error_bound_used = proof.sizes[size].bound_used;
+  metrics.bit_exact = proof.sizes[size].bit_exact;
+  answer["metrics"] = to_json(metrics);
+  answer["baseline"] = baseline(size).name;
+  return answer;
+} catch (const std::exception& error) {
+  return launch_error(error);
+}
+
+base::Json Session::aa(const base::Json& request) {
+  const auto size = request.at("size").get<size_t>();
+  const Loaded loaded = load(request);
+  const Function mine = as_function(loaded, size);
+  const GraphPlan plan = baseline(size).plan;
+  const GraphPairs pairs =
+      time_graph_pairs(graph(size), mine, mine, {plan.calls, plan.calls}, plan.pairs, random_);
+  const Interval ratio =
+      bootstrap_ratio(pairs.log_ratios, protocol_.bootstrap_resamples, setup_.seed);
+  const double spread =
+      std::exp(percentile(pairs.log_ratios, 0.9) - percentile(pairs.log_ratios, 0.1));
+  return {{"ratio", ratio.middle}, {"lo", ratio.lo}, {"hi", ratio.hi}, {"spread", spread}};
+}
+
+}  // namespace mlx_kd::evaluate

@@ -1,0 +1,73 @@
+// The worker's side: one request a line, answered in order, until the socket closes.
+//
+//   {"do": "setup", "setup": {...}, "memory_fd": 4, "bandwidth": {...} | null} -> {}
+//   {"do": "prepare"} -> {"seconds"}          {"do": "bandwidth"} -> {"bandwidth"}
+//   {"do": "prove" | "time" | "claim" | "aa", "candidate", "artifact", ...} -> session.h
+#include <poll.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <memory>
+#include <thread>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/evaluate/proof/guards.h"
+#include "mlx_kd/evaluate/worker/session.h"
+
+namespace mlx_kd::evaluate {
+namespace {
+
+base::Json set_up(const base::Json& request, std::unique_ptr<Session>& session) {
+  session = std::make_unique<Session>(setup_from_json(request.at("setup")),
+                                      request.at("memory_fd").get<int>());
+  if (const auto& bandwidth = request.at("bandwidth"); !bandwidth.is_null())
+    session->set_bandwidth(bandwidth_from_json(bandwidth));
+  return base::Json::object();
+}
+
+base::Json serve(const base::Json& request, std::unique_ptr<Session>& session) {
+  const auto what = request.at("do").get<std::string>();
+  if (what == "setup") return set_up(request, session);
+  if (!session) base::fail("evaluate", "a worker was asked to '" + what + "' before its setup");
+  if (what == "prepare") return session->prepare();
+  if (what == "bandwidth") return session->bandwidth();
+  if (what == "prove") return session->prove(request);
+  if (what == "time") return session->time(request);
+  if (what == "claim") return session->claim(request);
+  if (what == "aa") return session->aa(request);
+  base::fail("evaluate", "a worker does not know '" + what + "'");
+}
+
+base::Json answer(const std::string& line, std::unique_ptr<Session>& session) try {
+  return serve(base::parse_json(line, "evaluate", "a request"), session);
+} catch (const base::Error& error) {
+  return {{"error", error.what()}, {"exit_code", error.exit_code()}};
+} catch (const std::exception& error) {
+  return {{"error", std::string("[evaluate] ") + error.what()}, {"exit_code", 1}};
+}
+
+// A kernel may run for ever; when the parent is gone nobody is left to end it.
+void end_with_parent(int fd) {
+  std::thread([fd] {
+    pollfd peer{fd, 0, 0};
+    while (poll(&peer, 1, -1) <= 0 || !(peer.revents & (POLLHUP | POLLERR))) continue;
+    _exit(0);
+  }).detach();
+}
+
+}  // namespace
+
+int worker_main(int fd) {
+  end_with_parent(fd);
+  const rlimit none{0, 0};
+  setrlimit(RLIMIT_CORE, &none);  // candidates that crash leave no files
+  report_faults_to(fd);
+  LineReader reader(fd);
+  std::unique_ptr<Session> session;
+  std::string line;
+  while (reader.read(line, -1) == LineReader::Outcome::line)
+    if (!send_line(fd, answer(line, session))) return 1;
+  return 0;
+}
+
+}  // namespace mlx_kd::evaluate

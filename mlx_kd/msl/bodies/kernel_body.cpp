@@ -1,0 +1,104 @@
+#include "mlx_kd/msl/bodies/kernel_body.h"
+
+#include <algorithm>
+#include <charconv>
+#include <sstream>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/msl/parse/attributes.h"
+#include "mlx_kd/msl/prelude.h"
+
+namespace mlx_kd::msl {
+namespace {
+
+const Function& kernel_named(const Unit& unit, const std::string& name) {
+  for (const Function& one : unit.functions)
+    if (one.kernel && one.definition && one.host_name == name) return one;
+  base::misuse("msl", unit.sources->name(unit.file) + " has no kernel '" + name + "'");
+}
+
+// True for a thread position.
+bool check_position(const Unit& unit, const Parameter& one) {
+  for (const Attribute& attribute : one.attributes) {
+    const ThreadAttribute* known = find_thread_attribute(attribute.name);
+    if (!known) continue;
+    const std::string type = known->vector ? "uint3" : "uint";
+    if (one.name != known->name || one.type != type)
+      refuse(*unit.sources, one.at,
+             "a body has this position as '" + type + " " + known->name + "': call it so");
+    return true;
+  }
+  return false;
+}
+
+// The constants that stand for the numbers.
+std::string constants_of(const Unit& unit, const Function& kernel,
+                         const std::map<std::string, std::string>& numbers) {
+  std::string text;
+  for (const Parameter& one : kernel.parameters) {
+    if (check_position(unit, one)) continue;
+    if (one.pointer && one.space == Space::device) continue;
+    const auto value = numbers.find(one.name);
+    if (!one.reference || one.space != Space::constant || value == numbers.end())
+      refuse(*unit.sources, one.at,
+             "'" + one.name + "' cannot be in a body: it takes device arrays and known numbers");
+    text += "constexpr " + one.type + " " + one.name + " = " + value->second + ";\n";
+  }
+  return text;
+}
+
+void check_closed(const Unit& unit, const Function& kernel) {
+  for (uint32_t i = kernel.body.first; i < kernel.body.last; ++i) {
+    const Token& token = unit.tokens[i];
+    if (token.kind != Kind::word) continue;
+    const auto is_it = [&](const auto& one) { return token.is(one.name); };
+    if (std::any_of(unit.functions.begin(), unit.functions.end(), is_it) ||
+        std::any_of(unit.globals.begin(), unit.globals.end(), is_it))
+      refuse(*unit.sources, token.at,
+             "'" + std::string(token.text) + "' stands outside the kernel: a body is alone");
+  }
+}
+
+// Without the indentation of a function and the blank lines that directives leave.
+std::string tidy(const std::string& text) {
+  std::istringstream lines(text);
+  std::string result, line;
+  while (std::getline(lines, line)) {
+    line.erase(line.find_last_not_of(" \t") + 1);
+    if (line.empty()) continue;
+    result += (line.rfind("  ", 0) == 0 ? line.substr(2) : line) + "\n";
+  }
+  return result;
+}
+
+}  // namespace
+
+std::string float_text(double value) {
+  char text[40];
+  const auto end = std::to_chars(text, text + sizeof text, value).ptr;
+  std::string result(text, end);
+  if (result.find_first_of(".e") == std::string::npos) result += ".0";
+  return result + "f";
+}
+
+std::string_view first_version_helpers() {
+  return prelude().at("kk_utils.metal");
+}
+
+std::string body_of(const Unit& unit, const std::string& kernel,
+                    const std::map<std::string, std::string>& numbers) {
+  const Function& function = kernel_named(unit, kernel);
+  const std::string constants = constants_of(unit, function, numbers);
+  check_closed(unit, function);
+  std::string text;
+  for (uint32_t i = function.body.first + 1; i + 1 < function.body.last; ++i) {
+    const Token& token = unit.tokens[i];
+    if (token.kind == Kind::pragma)
+      text += "\n#pragma " + std::string(token.text) + "\n";
+    else
+      text += std::string(token.before) + std::string(token.text);
+  }
+  return constants + tidy(text);
+}
+
+}  // namespace mlx_kd::msl

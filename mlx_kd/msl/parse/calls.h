@@ -1,0 +1,47 @@
+// Who calls whom.
+#pragma once
+
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "mlx_kd/msl/parse/unit.h"
+
+namespace mlx_kd::msl {
+
+struct Call {
+  uint32_t function = 0;  // index of the callee in Unit::functions
+  uint32_t name_at = 0;   // the token of its name
+};
+
+// Calls by name and number of arguments; a name with several overloads of that number calls all.
+class CallGraph {
+ public:
+  explicit CallGraph(const Unit& unit);
+
+  const std::vector<Call>& calls_of(uint32_t function) const { return calls_[function]; }
+  // The function, or one that it calls, has threads meet: a barrier, a simd, quad or simdgroup
+  // function of Metal.
+  bool meets(uint32_t function) const { return meets_[function]; }
+  // A chain of calls that returns to where it began: the token of the call that closes it; 0 if
+  // there is none. Templates may call themselves, with other arguments.
+  uint32_t recursive_call() const;
+
+ private:
+  void collect(const Unit& unit, uint32_t function);
+  void spread_meeting();
+
+  const Unit& unit_;
+  std::unordered_map<std::string_view, std::vector<uint32_t>> named_;
+  std::vector<std::vector<Call>> calls_;
+  std::vector<bool> meets_;
+};
+
+// The name of a Metal function in which threads meet.
+bool is_meeting(std::string_view name);
+
+// At i stands a name: the bracket that opens its arguments, 0 if it is not called here.
+uint32_t call_bracket(const Unit& unit, uint32_t i, uint32_t end);
+
+}  // namespace mlx_kd::msl

@@ -1,0 +1,58 @@
+#include "mlx_kd/msl/parse/unit.h"
+
+namespace mlx_kd::msl {
+
+Space space_named(std::string_view word) {
+  if (word == "device") return Space::device;
+  if (word == "constant") return Space::constant;
+  if (word == "thread") return Space::thread;
+  if (word == "threadgroup") return Space::threadgroup;
+  return Space::none;
+}
+
+std::string name_of(Space space) {
+  switch (space) {
+    case Space::device:
+      return "device";
+    case Space::constant:
+      return "constant";
+    case Space::thread:
+      return "thread";
+    case Space::threadgroup:
+      return "threadgroup";
+    case Space::none:
+      break;
+  }
+  return "no address space";
+}
+
+const Attribute* Parameter::attribute(std::string_view wanted) const {
+  for (const Attribute& one : attributes)
+    if (one.name == wanted) return &one;
+  return nullptr;
+}
+
+uint32_t Unit::behind_angles(uint32_t i, uint32_t end) const {
+  // No list of template arguments is longer; a "<" that compares must not cost a look at all the
+  // rest.
+  constexpr uint32_t kLongest = 2000;
+  int depth = 0;
+  for (uint32_t k = i; k < end && k - i < kLongest; ++k) {
+    const std::string_view text = tokens[k].text;
+    if (text == "<") ++depth;
+    if (text == ">") --depth;
+    if (text == ">>") depth -= 2;
+    if (depth <= 0) return k + 1;
+    if (text == ";" || text == "{" || text == "}") return i;
+    if (text == "(" || text == "[") k = partner[k];
+  }
+  return i;
+}
+
+const Function* Unit::definition_of(std::string_view name) const {
+  for (const Function& function : functions)
+    if (function.definition && function.name == name) return &function;
+  return nullptr;
+}
+
+}  // namespace mlx_kd::msl

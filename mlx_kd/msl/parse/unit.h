@@ -1,0 +1,113 @@
+// What the parser finds in a Metal source: the declarations that matter for translating it. Indices
+// count tokens of Unit::tokens; a range is [first, last).
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "mlx_kd/msl/text/lexer.h"
+
+namespace mlx_kd::msl {
+
+enum class Space : uint8_t { none, device, constant, thread, threadgroup };
+
+// "device" -> Space::device; Space::none for any other word.
+Space space_named(std::string_view word);
+std::string name_of(Space space);
+
+struct Range {
+  uint32_t first = 0;
+  uint32_t last = 0;
+  bool empty() const { return first >= last; }
+};
+
+struct Attribute {
+  std::string name;      // "buffer", "host_name", "function_constant"
+  std::string argument;  // the text between its brackets: "0", "\"copy_f32\""; "" without brackets
+  Range tokens;          // with the double brackets
+  Position at;
+};
+
+struct Parameter {
+  std::string name;  // "" if it has none
+  std::string type;  // without address space, const, stars, name: "float", "vec<T,4>"
+  Space space = Space::none;
+  bool pointer = false;
+  bool reference = false;
+  bool is_const = false;
+  std::vector<Attribute> attributes;
+  Range tokens;
+  Position at;
+
+  const Attribute* attribute(std::string_view wanted) const;
+};
+
+struct TemplateParameter {
+  std::string kind;  // "typename", "int", "bool", ...
+  std::string name;
+  bool has_default = false;
+};
+
+struct Function {
+  std::string name;       // "rms_norm", "operator+"
+  std::string scope;      // "", "helpers::", "Block::"
+  std::string result;     // "void"
+  std::string host_name;  // of a kernel: what the host calls it
+  bool kernel = false;
+  bool member = false;
+  bool definition = false;
+  std::vector<TemplateParameter> templates;
+  std::vector<Parameter> parameters;
+  std::vector<Attribute> attributes;
+  Range tokens;       // from template or the first specifier to behind "}" or ";"
+  Range body;         // with the braces; empty for a prototype
+  uint32_t head = 0;  // the first token behind template <...>
+  uint32_t name_at = 0;
+  uint32_t open = 0;  // the bracket that opens the parameters
+  Position at;        // of the name
+};
+
+// template [[host_name("copy_f32")]] [[kernel]] decltype(copy<float>) copy<float>;
+struct Instantiation {
+  std::string host_name;
+  std::string function;
+  std::string arguments;            // "<float,4>"
+  std::vector<std::string> values;  // "float", "4"
+  Range tokens;
+  Position at;
+};
+
+struct Global {
+  std::string name;
+  std::string type;
+  Space space = Space::none;
+  bool array = false;
+  bool initialised = false;
+  bool is_constexpr = false;
+  std::optional<int> function_constant;
+  Range tokens;  // with the semicolon
+  uint32_t name_at = 0;
+  Position at;
+};
+
+struct Unit {
+  std::shared_ptr<SourceSet> sources;
+  uint32_t file = 0;  // the file that was given
+  Tokens tokens;
+  std::vector<uint32_t> partner;  // of each bracket; its own index for any other token
+  std::vector<Function> functions;
+  std::vector<Instantiation> instantiations;
+  std::vector<Global> globals;
+  std::vector<Attribute> attributes;  // all of the source, in order
+  std::set<std::string> fields;       // names of data members of its structs
+
+  // The index behind the ">" that closes the "<" at i, or i if it closes nowhere before `end`.
+  uint32_t behind_angles(uint32_t i, uint32_t end) const;
+  const Function* definition_of(std::string_view name) const;
+};
+
+}  // namespace mlx_kd::msl

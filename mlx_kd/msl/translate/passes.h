@@ -1,0 +1,59 @@
+// The steps of a translation. Each marks its changes in Edits; they do not depend on their order
+// unless said.
+#pragma once
+
+#include <vector>
+
+#include "mlx_kd/msl/parse/calls.h"
+#include "mlx_kd/msl/parse/edits.h"
+#include "mlx_kd/msl/translate/split.h"
+#include "mlx_kd/msl/translate/translate.h"
+
+namespace mlx_kd::msl {
+
+// 1.0 -> 1.0f, 1.0h -> half(1.0f), 1.0bf -> bfloat(1.0f). (C++ has double, Metal has not.)
+void edit_literals(const Unit& unit, Edits& edits);
+
+// v.xy -> v.swizzle(order<0, 1>{}), v.xy = -> v.place(order<0, 1>{}) =, v.r -> v.x; not for names
+// that are fields of the source's own structs.
+void edit_swizzles(const Unit& unit, Edits& edits);
+
+// c ? a : b -> pick(c, [&] { return a; }, [&] { return b; }) where a 16-bit type may meet a float:
+// C++ finds no common type for classes that convert both ways.
+void edit_ternaries(const Unit& unit, Edits& edits);
+
+// Attributes, address spaces (constant -> const), the word kernel, instantiations, overloads that
+// differ in address space alone.
+void edit_qualifiers(const Unit& unit, Edits& edits);
+
+// Threadgroup variables, constants of the source, function constants. After edit_qualifiers.
+void edit_variables(const Unit& unit, Target target, const TranslateOptions& options, Edits& edits);
+
+// C++: simd_sum(x) -> simd_sum(kd_site{7}, x). Returns where the sites are.
+std::vector<Position> edit_sites(const Unit& unit, Edits& edits);
+
+// CUDA: __device__ in front of functions, kernels that are no templates become __global__.
+void edit_functions(const Unit& unit, const TranslateOptions& options, Edits& edits);
+
+// What follows the text: the entries of C++, the __global__ functions of instantiations.
+std::string entry_text(const Unit& unit, const Function& function, const std::string& arguments,
+                       const Kernel& kernel);
+std::string cuda_entry_text(const Unit& unit, const Function& function,
+                            const std::string& arguments, const Kernel& kernel,
+                            const TranslateOptions& options);
+
+// C++: the function that runs the threads of a group as loops between its barriers, a template
+// where the kernel is one. `arguments` of the template for its entry.
+std::string split_text(const Unit& unit, const Function& function, const Split& split,
+                       const Edits& edits);
+std::string split_entry_text(const Function& function, const std::string& arguments,
+                             const Kernel& kernel);
+
+// What the host binds to a kernel; `values` are the arguments of its template.
+Kernel describe_kernel(const Unit& unit, const Function& function,
+                       const std::vector<std::string>& values);
+
+// "copy f32" -> "copy_f32".
+std::string symbol_of(const std::string& name);
+
+}  // namespace mlx_kd::msl

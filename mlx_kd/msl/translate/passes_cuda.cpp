@@ -1,0 +1,166 @@
+#include <algorithm>
+
+#include "mlx_kd/msl/parse/attributes.h"
+#include "mlx_kd/msl/translate/passes.h"
+
+namespace mlx_kd::msl {
+namespace {
+
+using Layout = std::vector<CudaParameter>;
+using By = CudaParameter::Kind;
+
+// How a number of this type is passed by value; pointer for what is no number.
+By kind_of_number(const std::string& type) {
+  static const std::map<std::string, By> kinds = {
+      {"float", By::real},     {"half", By::real},      {"bfloat", By::real},
+      {"bool", By::flag},      {"char", By::whole},     {"uchar", By::whole},
+      {"short", By::whole},    {"ushort", By::whole},   {"int", By::whole},
+      {"uint", By::whole},     {"int8_t", By::whole},   {"uint8_t", By::whole},
+      {"int16_t", By::whole},  {"uint16_t", By::whole}, {"int32_t", By::whole},
+      {"uint32_t", By::whole}, {"long", By::low},       {"ulong", By::low},
+      {"int64_t", By::low},    {"uint64_t", By::low},   {"size_t", By::low}};
+  const auto found = kinds.find(type);
+  return found == kinds.end() ? By::pointer : found->second;
+}
+
+By kind_of(const Binding& one, const TranslateOptions& options) {
+  const bool number = options.numbers_by_value && one.reference && one.is_const;
+  return number ? kind_of_number(one.type) : By::pointer;
+}
+
+std::string declaration(const CudaParameter& parameter, const Kernel& kernel,
+                        const TranslateOptions& options) {
+  if (parameter.kind == By::grid) return std::string("int grid_") + "xyz"[parameter.binding];
+  if (parameter.kind == By::group_offset)
+    return "int " + kernel.groups[parameter.binding].name + "_offset";
+  const Binding& one = kernel.buffers[parameter.binding];
+  switch (parameter.kind) {
+    case By::real:
+      return "float " + one.name + "_value";
+    case By::flag:
+      return "bool " + one.name + "_value";
+    case By::whole:
+      return "int " + one.name + "_value";
+    case By::low:
+      return "int " + one.name + "_low";
+    case By::high:
+      return "int " + one.name + "_high";
+    default:
+      return std::string(one.is_const ? "const " : "") + one.type + "* " +
+             (options.buffers_apart ? "__restrict__ " : "") + one.name +
+             (one.reference ? "_pointer" : "");
+  }
+}
+
+std::string declarations(const Kernel& kernel, const TranslateOptions& options) {
+  std::string text;
+  for (const CudaParameter& one : cuda_layout(kernel, options))
+    text += (text.empty() ? "" : ", ") + declaration(one, kernel, options);
+  return text;
+}
+
+// What a reference of the kernel refers to.
+std::string referred(const Binding& one, const TranslateOptions& options) {
+  switch (kind_of(one, options)) {
+    case By::pointer:
+      return "*" + one.name + "_pointer";
+    case By::low:
+      return "(" + one.type + ")((ulong(uint(" + one.name + "_high)) << 32) | uint(" + one.name +
+             "_low))";
+    default:
+      return "(" + one.type + ")" + one.name + "_value";
+  }
+}
+
+std::string head_of(const Kernel& kernel, const TranslateOptions& options) {
+  const std::string& most = kernel.most_threads;
+  const std::string bounds = most.empty() ? "" : " __launch_bounds__(" + most + ")";
+  return "extern \"C\" __global__ void" + bounds + " " + kernel.symbol + "(" +
+         declarations(kernel, options) + ")";
+}
+
+// Threads outside the grid return at once, before any barrier, which CUDA allows.
+constexpr const char* kGuard =
+    "\n  const kd_Place kd_place(grid_x, grid_y, grid_z);\n  if (!kd_place.inside()) return;";
+
+// Declares what Metal gives a kernel beside its buffers.
+std::string prologue(const Function& function, const Kernel& kernel,
+                     const TranslateOptions& options) {
+  std::string text = kGuard;
+  for (const Parameter& one : function.parameters)
+    for (const Attribute& attribute : one.attributes)
+      if (find_thread_attribute(attribute.name) && !one.name.empty())
+        text += "\n  " + one.type + " " + one.name + " = kd_as<" + one.type + ">(kd_place." +
+                attribute.name + "());";
+  for (const Binding& one : kernel.buffers)
+    if (one.reference)
+      text += std::string(one.is_const ? "\n  const " : "\n  ") + one.type +
+              (kind_of(one, options) == By::pointer ? "& " : " ") + one.name + " = " +
+              referred(one, options) + ";";
+  for (const Binding& one : kernel.groups)
+    text += std::string("\n  ") + (one.is_const ? "const " : "") + one.type + "* " + one.name +
+            " = kd_dynamic<" + one.type + ">(" + one.name + "_offset);";
+  return text;
+}
+
+// A kernel that is no template becomes the __global__ function itself.
+void edit_kernel(const Unit& unit, const Function& function, const TranslateOptions& options,
+                 Edits& edits) {
+  if (!function.definition) return edits.drop(function.tokens);
+  Kernel kernel = describe_kernel(unit, function, {});
+  kernel.symbol = symbol_of(kernel.name);
+  edits.drop({function.head, unit.partner[function.open] + 1});
+  edits.before(function.head, head_of(kernel, options));
+  edits.after(function.body.first, prologue(function, kernel, options));
+}
+
+std::string argument(const Parameter& one, const Kernel& kernel, const TranslateOptions& options) {
+  for (const Attribute& attribute : one.attributes)
+    if (find_thread_attribute(attribute.name))
+      return "kd_as<" + one.type + ">(kd_place." + attribute.name + "())";
+  for (const Binding& group : kernel.groups)
+    if (group.name == one.name) return "kd_dynamic<" + group.type + ">(" + one.name + "_offset)";
+  for (const Binding& buffer : kernel.buffers)
+    if (buffer.name == one.name && one.reference) return referred(buffer, options);
+  return one.name;
+}
+
+}  // namespace
+
+Layout cuda_layout(const Kernel& kernel, const TranslateOptions& options) {
+  Layout layout;
+  for (size_t i = 0; i < kernel.buffers.size(); ++i) {
+    layout.push_back({kind_of(kernel.buffers[i], options), i});
+    if (layout.back().kind == By::low) layout.push_back({By::high, i});
+  }
+  const auto rank = [&](const CudaParameter& one) {
+    if (one.kind != By::pointer) return 2;
+    return kernel.buffers[one.binding].is_const ? 0 : 1;
+  };
+  if (options.numbers_by_value)
+    std::stable_sort(layout.begin(), layout.end(),
+                     [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
+  for (size_t i = 0; i < kernel.groups.size(); ++i) layout.push_back({By::group_offset, i});
+  for (size_t axis = 0; axis < 3; ++axis) layout.push_back({By::grid, axis});
+  return layout;
+}
+
+void edit_functions(const Unit& unit, const TranslateOptions& options, Edits& edits) {
+  for (const Function& one : unit.functions) {
+    if (one.kernel && one.templates.empty())
+      edit_kernel(unit, one, options, edits);
+    else if (!edits.dropped(one.body.empty() ? one.head : one.body.first))
+      edits.before(one.head, "__device__ ");
+  }
+}
+
+std::string cuda_entry_text(const Unit&, const Function& function, const std::string& arguments,
+                            const Kernel& kernel, const TranslateOptions& options) {
+  std::string text =
+      head_of(kernel, options) + " {" + kGuard + "\n  " + kernel.function + arguments + "(";
+  for (const Parameter& one : function.parameters)
+    text += (&one == &function.parameters[0] ? "" : ", ") + argument(one, kernel, options);
+  return text + ");\n}\n";
+}
+
+}  // namespace mlx_kd::msl

@@ -1,0 +1,132 @@
+#include "mlx_kd/msl/translate/translate.h"
+
+#include <algorithm>
+
+#include "mlx_kd/msl/rules/rules.h"
+#include "mlx_kd/msl/translate/passes.h"
+
+namespace mlx_kd::msl {
+namespace {
+
+// In CUDA the source lives in a namespace of its own: the global one has float4, min and uint.
+constexpr const char* kCppHead = "#include \"kd_metal.h\"\n";
+constexpr const char* kCudaHead =
+    "// Translated from Metal by mlx-kd. Needs kd_metal.h and its parts (kd msl to-cuda "
+    "--headers).\n"
+    "// A block has one thread for each of a threadgroup; grid_x, grid_y, grid_z count threads.\n"
+    "#include \"kd_metal.h\"\n\nnamespace metal {\nnamespace source {\n";
+
+struct Named {
+  const Function* function;
+  std::string arguments;
+  Kernel kernel;
+};
+
+std::vector<Named> name_kernels(const Unit& unit, const CallGraph& calls) {
+  std::vector<Named> named;
+  const auto index = [&](const Function& one) {
+    return static_cast<uint32_t>(&one - &unit.functions[0]);
+  };
+  for (const Function& one : unit.functions)
+    if (one.kernel && one.definition && one.templates.empty())
+      named.push_back({&one, "", describe_kernel(unit, one, {})});
+  for (const Instantiation& one : unit.instantiations) {
+    const Function* function = unit.definition_of(one.function);
+    named.push_back({function, one.arguments, describe_kernel(unit, *function, one.values)});
+    named.back().kernel.name = one.host_name;
+    named.back().kernel.at = one.at;
+  }
+  for (Named& one : named) {
+    one.kernel.symbol = symbol_of(one.kernel.name);
+    one.kernel.meets = calls.meets(index(*one.function));
+  }
+  return named;
+}
+
+// Names of the source that are names of Metal's library too: its overloads join those of the
+// source.
+std::string shared_names(const Unit& unit) {
+  static const std::set<std::string> library = {
+      "abs",      "min",   "max",    "clamp",     "exp",    "log",   "sqrt",    "rsqrt",
+      "sin",      "cos",   "tanh",   "erf",       "pow",    "floor", "ceil",    "round",
+      "sign",     "dot",   "mix",    "fma",       "select", "step",  "isnan",   "isinf",
+      "popcount", "fract", "length", "normalize", "log1p",  "expm1", "simd_sum"};
+  std::set<std::string> used;
+  std::string text;
+  for (const Function& one : unit.functions)
+    if (one.scope.empty() && library.count(one.name) && used.insert(one.name).second)
+      text += "using metal::" + one.name + ";\n";
+  return text;
+}
+
+using Splits = std::map<const Function*, Split>;
+
+Splits split_kernels(const Unit& unit, const CallGraph& calls) {
+  Splits found;
+  for (const Function& one : unit.functions)
+    if (auto split = split_at_barriers(unit, one, calls)) found.emplace(&one, std::move(*split));
+  return found;
+}
+
+// In one line, so that all messages about it name the place in the Metal text.
+std::string at_place(const Unit& unit, Position at, std::string text) {
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  std::string name;
+  for (const char c : unit.sources->name(at.file))
+    name += c == '"' || c == '\\' ? std::string("\\") + c : std::string(1, c);
+  return "#line " + std::to_string(at.line) + " \"" + name + "\"\n" + text + "\n";
+}
+
+std::vector<std::string> notes(const Unit& unit) {
+  std::vector<std::string> found;
+  for (const Token& token : unit.tokens)
+    if (token.is("thread_elements"))
+      return {unit.sources->describe(token.at) +
+              ": thread_elements() relies on Apple's layout of a simdgroup matrix, which is kept"};
+  return found;
+}
+
+}  // namespace
+
+Translation translate(const Unit& unit, Target target, const TranslateOptions& options) {
+  require_rules(unit);
+  const CallGraph calls(unit);
+  Translation result;
+  Edits edits;
+  edit_literals(unit, edits);
+  edit_swizzles(unit, edits);
+  edit_ternaries(unit, edits);
+  edit_qualifiers(unit, edits);
+  edit_variables(unit, target, options, edits);
+  if (target == Target::cpp)
+    result.sites = edit_sites(unit, edits);
+  else
+    edit_functions(unit, options, edits);
+  result.text = target == Target::cpp ? kCppHead : kCudaHead + shared_names(unit);
+  if (target == Target::cpp)
+    for (const Function& one : unit.functions)
+      if (one.kernel) edits.before(one.head, "KD_KERNEL ");
+  result.text += write_text(unit, edits, target, &result.columns);
+  result.text += "#line 1 \"<entries>\"\n";
+  const auto splits = target == Target::cpp ? split_kernels(unit, calls) : Splits();
+  std::string split;
+  for (const auto& [function, cut] : splits) split += split_text(unit, *function, cut, edits);
+  for (Named& one : name_kernels(unit, calls)) {
+    one.kernel.split = splits.count(one.function) > 0;
+    if (one.kernel.split) split += split_entry_text(*one.function, one.arguments, one.kernel);
+    if (target == Target::cpp)
+      result.text +=
+          at_place(unit, one.kernel.at, entry_text(unit, *one.function, one.arguments, one.kernel));
+    else if (!one.arguments.empty())
+      result.text += cuda_entry_text(unit, *one.function, one.arguments, one.kernel, options);
+    result.kernels.push_back(one.kernel);
+  }
+  if (!split.empty()) result.text += "#if !defined(KD_NO_SPLIT)\n" + split + "#endif\n";
+  if (target == Target::cuda) {
+    result.text += "}  // namespace source\n}  // namespace metal\n";
+    result.notes = notes(unit);
+  }
+  return result;
+}
+
+}  // namespace mlx_kd::msl

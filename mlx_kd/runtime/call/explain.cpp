@@ -1,0 +1,104 @@
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <sstream>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/runtime/call/call.h"
+#include "mlx_kd/runtime/call/tracing.h"
+#include "mlx_kd/runtime/pins/describe.h"
+#include "mlx_kd/runtime/state/call_counts.h"
+#include "mlx_kd/runtime/state/process.h"
+#include "mlx_kd/runtime/state/stats.h"
+
+namespace mlx_kd::runtime {
+namespace {
+
+namespace mx = mlx::core;
+
+// Why no pin can serve arrays like these.
+std::string unfit_reason(const Operator& op, const std::vector<mx::array>& inputs) {
+  if (!op.signature.readable()) return "the sizes of this op cannot be read off its arrays";
+  const auto is_empty = [](const mx::array& input) { return input.size() == 0; };
+  if (std::any_of(inputs.begin(), inputs.end(), is_empty)) return "an array is empty";
+  for (const mx::array& input : inputs)
+    if (input.dtype() != inputs.front().dtype()) return "the arrays have different types";
+  return "pins are for float32, float16 and bfloat16";
+}
+
+std::string array_dtype(const std::vector<mx::array>& inputs) {
+  for (const mx::array& input : inputs)
+    if (input.dtype() != inputs.front().dtype()) return "mixed";
+  if (inputs.empty()) return "";
+  std::ostringstream text;
+  text << inputs.front().dtype();
+  return text.str();
+}
+
+std::string found_faster(const spec::Metrics& metrics) {
+  if (std::isnan(metrics.speedup_vs_ref)) return "";
+  char text[64];
+  std::snprintf(text, sizeof text, ", %.2f times as fast as MLX when it was found",
+                metrics.speedup_vs_ref);
+  return text;
+}
+
+// Of a call that a pin matches.
+void explain_pin(const Pin& pin, const Query& query, const std::vector<mx::array>& inputs,
+                 Explanation& result) {
+  const auto kernel = serve(pin, 0, query)->kernel;
+  result.candidate_id = pin.entry.candidate_id;
+  result.state = name_of(kernel->state());
+  if (kernel->state() == KernelState::dropped)
+    result.reason = "its pin was dropped: " + kernel->reason();
+  else if (!may_pin(inputs))
+    result.reason =
+        "the call is traced for an export, or for any shape: MLX's operators stand there";
+  else
+    result.pinned = true;
+  if (result.pinned)
+    result.reason = "the pin of " + shape_of(pin) + found_faster(pin.entry.metrics);
+}
+
+void explain_miss(const Table& table, const Query& query, Explanation& result) {
+  const Pin* nearest = table.nearest(query);
+  if (!nearest) {
+    result.reason = "the pack has no pin of this op that this process can use";
+    return;
+  }
+  result.nearest = title_of(*nearest);
+  result.differs = differences_text(*nearest, query);
+  result.reason = result.differs.empty() ? "its pin cannot be launched at this size"
+                                         : "no pin of this size: " + result.differs;
+}
+
+void explain_query(const Query& query, const std::vector<mx::array>& inputs, Explanation& result) {
+  uint64_t generation = 0;
+  const auto table = Process::shared().table(generation);
+  const Pin* pin = find_servable(*table, query);
+  pin ? explain_pin(*pin, query, inputs, result) : explain_miss(*table, query, result);
+}
+
+}  // namespace
+
+Explanation explain(const std::string& op, const std::vector<mx::array>& inputs,
+                    const std::map<std::string, double>& params, mx::StreamOrDevice s) {
+  const Operator& found = known_operator(op);
+  const std::vector<mx::array> arrays = prepared(found, inputs, s);
+  Explanation result;
+  result.op = op;
+  result.dtype = array_dtype(arrays);
+  const auto query = query_of(found, arrays, params_of(found, params), mx::to_stream(s));
+  if (query) result.shape = shape_of(*query);
+  if (!(Process::shared().modes() & kPins))
+    result.reason = "pins are off: set MLX_KD_USE_DISCOVERED_KERNELS=1, or switch them on in code";
+  else if (const std::string error = Process::shared().error(); !error.empty())
+    result.reason = "no pack is loaded: " + error;
+  else if (!query)
+    result.reason = unfit_reason(found, arrays);
+  else
+    explain_query(*query, arrays, result);
+  return result;
+}
+
+}  // namespace mlx_kd::runtime

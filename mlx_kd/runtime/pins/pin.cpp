@@ -1,0 +1,89 @@
+#include "mlx_kd/runtime/pins/pin.h"
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/runtime/pins/launches.h"
+
+namespace mlx_kd::runtime {
+namespace {
+
+std::string text_of(double value) {
+  return base::canonical_json(base::Json(value));
+}
+
+std::string where(const std::string& field, const std::string& here, const std::string& pin) {
+  return field + ": " + here + " here, " + pin + " in the pin";
+}
+
+// Ports as the first version calls a body: those of swiglu_flat have one axis.
+base::Json ports_at(const base::Json& stored, const std::vector<spec::Port>& ports,
+                    spec::Dtype dtype, const spec::Dims& dims, bool flat) {
+  base::Json result = spec::ports_spec(ports, dtype, dims);
+  for (size_t i = 0; i < ports.size(); ++i) {
+    if (stored[i].is_object() && stored[i].contains("name")) result[i]["name"] = stored[i]["name"];
+    if (flat) result[i]["shape"] = {spec::element_count(ports[i].shape(dims))};
+  }
+  return result;
+}
+
+std::shared_ptr<Kernel> kernel_at(const Pin& pin, const spec::Dims& dims) {
+  if (!pin.reads_shapes) return pin.kernel;
+  const spec::Op& op = *pin.op->op;
+  const packs::Entry& entry = pin.entry;
+  const auto dtype = static_cast<spec::Dtype>(pin.key.dtype);
+  const bool flat = entry.launch_params.value("launch_kind", base::Json()) == "swiglu_flat";
+  return pin.kernel->with_shapes(ports_at(entry.inputs_spec, op.inputs, dtype, dims, flat),
+                                 ports_at(entry.outputs_spec, op.outputs, dtype, dims, flat));
+}
+
+}  // namespace
+
+std::shared_ptr<const Served> serve(const Pin& pin, size_t index, const Query& query) {
+  const spec::Op& op = *pin.op->op;
+  auto served = std::make_shared<Served>();
+  served->pin = index;
+  served->dtype = static_cast<spec::Dtype>(pin.key.dtype);
+  served->call.dims = dims_of(op, query.dims);
+  served->kernel = kernel_at(pin, served->call.dims);
+  served->call.params.assign(query.params.begin(),
+                             query.params.begin() + static_cast<long>(op.runtime_inputs.size()));
+  for (const spec::Port& port : op.outputs)
+    served->outputs.push_back(port.shape(served->call.dims));
+  served->call.launch = launch_of(pin.entry, op, served->call.dims);
+  return served;
+}
+
+std::string shape_of(const Pin& pin) {
+  if (pin.any_size) return "any size";
+  const auto& names = pin.op->op->dim_names;
+  std::string text;
+  for (size_t i = 0; i < names.size(); ++i) {
+    const bool ranged = i == 0 && pin.hi > 0;
+    text += (i ? "," : "") + names[i] + "=" +
+            (ranged ? std::to_string(pin.lo) + ".." + std::to_string(pin.hi)
+                    : std::to_string(pin.key.dims[i]));
+  }
+  return text;
+}
+
+std::vector<std::string> differences(const Pin& pin, const Query& query) {
+  std::vector<std::string> found;
+  const spec::Op& op = *pin.op->op;
+  if (pin.key.place != query.place)
+    found.push_back(where("device", query.place ? "gpu" : "cpu", pin.key.place ? "gpu" : "cpu"));
+  if (pin.key.dtype != query.dtype)
+    found.push_back(where("dtype", spec::name_of(static_cast<spec::Dtype>(query.dtype)),
+                          spec::name_of(static_cast<spec::Dtype>(pin.key.dtype))));
+  for (size_t i = 0; i < op.dim_names.size() && !pin.any_size; ++i) {
+    const bool in_range = i == 0 && query.dims[i] >= pin.lo && query.dims[i] <= pin.hi;
+    if (query.dims[i] != pin.key.dims[i] && !in_range)
+      found.push_back(
+          where(op.dim_names[i], std::to_string(query.dims[i]), std::to_string(pin.key.dims[i])));
+  }
+  for (size_t i = 0; i < op.runtime_inputs.size() && pin.fixed_params; ++i)
+    if (query.params[i] != pin.params[i])
+      found.push_back(
+          where(op.runtime_inputs[i].name, text_of(query.params[i]), text_of(pin.params[i])));
+  return found;
+}
+
+}  // namespace mlx_kd::runtime

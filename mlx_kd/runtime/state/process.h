@@ -1,0 +1,64 @@
+// The pins that this process uses now, and the switches that a call looks at.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "mlx_kd/runtime/pins/table.h"
+#include "mlx_kd/runtime/state/settings.h"
+
+namespace mlx_kd::runtime {
+
+// Switches, read by every call in one load.
+enum Mode : uint32_t {
+  kStarted = 1,  // the environment was read
+  kPins = 2,
+  kWait = 4,
+  kShapeLog = 8,
+  kWatched = kPins | kShapeLog,  // somebody looks at the sizes of calls
+};
+
+class Process {
+ public:
+  // Never destroyed: threads may still call while a process ends.
+  static Process& shared();
+
+  // The switches. The first call reads the environment and loads the pack; a pack that cannot be
+  // loaded is told once. Throws base::Error where a variable has a value that it cannot have.
+  uint32_t modes() {
+    const uint32_t modes = modes_.load(std::memory_order_acquire);
+    return modes & kStarted ? modes : start();
+  }
+
+  // Grows with every change of the table.
+  uint64_t generation() const { return generation_.load(std::memory_order_acquire); }
+  // With its generation. Takes a lock: once a thread and change.
+  std::shared_ptr<const Table> table(uint64_t& generation) const;
+
+  // Loads what `change` of the settings given by code, and the environment, ask for, and swaps it
+  // in. Throws; then nothing changed.
+  void apply(const std::function<Settings(const Settings& given)>& change);
+  Settings given() const;  // by code
+
+  // Why the pack of the environment is not loaded, or "".
+  std::string error() const;
+  std::vector<std::string> files() const;
+
+ private:
+  uint32_t start();
+  void swap(const Effective& effective, std::shared_ptr<const Table> table, std::string error);
+
+  std::atomic<uint32_t> modes_{0};
+  std::atomic<uint64_t> generation_{1};
+  std::mutex change_;         // one change at a time
+  mutable std::mutex mutex_;  // of what follows; held for copies alone
+  Settings given_;
+  std::shared_ptr<const Table> table_ = std::make_shared<Table>();
+  std::string error_;
+  std::vector<std::string> files_;
+};
+
+}  // namespace mlx_kd::runtime
