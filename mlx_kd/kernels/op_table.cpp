@@ -4,8 +4,21 @@
 
 namespace mlx_kd::kernels {
 
+namespace {
+
+std::vector<spec::Op> checked(std::vector<spec::Op> ops) {
+  std::string text;
+  for (const spec::Op& op : ops)
+    for (const std::string& fault : spec::faults_of(op)) text += "\n  " + op.name + ": " + fault;
+  if (!text.empty())
+    base::fail("kernels", "operators that the table cannot take; correct their op.cpp:" + text);
+  return ops;
+}
+
+}  // namespace
+
 const std::vector<spec::Op>& all_ops() {
-  static const std::vector<spec::Op> ops = make_all_ops();
+  static const std::vector<spec::Op> ops = checked(make_all_ops());
   return ops;
 }
 

@@ -9,7 +9,8 @@
 
 namespace mlx_kd::kernels {
 
-// All ops, by name in order. Built once, then shared by all threads.
+// All ops, by name in order. Built once, then shared by all threads. Fails (exit 1), naming
+// operator and field, if one is not what spec::faults_of asks for.
 const std::vector<spec::Op>& all_ops();
 
 // Misuse, naming the known ones.

@@ -29,41 +29,43 @@ std::vector<double> load_all(const void* data, int64_t count, spec::Dtype dtype)
   return values;
 }
 
-double bound_factor(const spec::ErrorBound& bound, spec::Dtype dtype) {
-  return bound.roundings * spec::unit_roundoff(dtype) + bound.accumulated * 0x1p-24;
+void append(spec::Reference64& reference, const Charged& element) {
+  reference.y.push_back(element.y);
+  reference.rounded.push_back(element.rounded);
+  reference.terms.push_back(element.terms);
+  reference.absolute.push_back(element.absolute);
 }
 
 double underflow(spec::Dtype dtype) {
   return dtype == spec::Dtype::float16 ? spec::smallest_subnormal(dtype) : 0x1p-126;
 }
 
-void saturate(spec::Reference64& reference, spec::Dtype dtype, double factor) {
-  const double largest = spec::largest_finite(dtype);
-  const double limit = largest + std::exp2(std::ilogb(largest)) * spec::unit_roundoff(dtype);
+void saturate(spec::Reference64& reference, spec::Dtype dtype, double accumulated) {
+  const double u = spec::unit_roundoff(dtype), largest = spec::largest_finite(dtype);
+  const double limit = largest + std::exp2(std::ilogb(largest)) * u;
   for (size_t i = 0; i < reference.y.size(); ++i) {
     double& y = reference.y[i];
-    const double margin = factor * reference.scale[i];
+    const double margin = u * reference.rounded[i] + accumulated * 0x1p-24 * reference.terms[i];
     if (std::fabs(y) < limit - margin || !std::isfinite(y)) continue;
-    if (std::fabs(y) <= limit + margin) reference.scale[i] = kInfinity;
+    if (std::fabs(y) <= limit + margin) reference.terms[i] = kInfinity;
     if (std::fabs(y) >= limit) y = std::copysign(kInfinity, y);
   }
 }
 
 spec::Reference64 norm_reference(const std::vector<double>& x, const std::vector<double>& w,
-                                 double eps, spec::Dtype dtype, double factor) {
-  spec::Reference64 result{std::vector<double>(x.size()), std::vector<double>(x.size())};
+                                 double eps, spec::Dtype dtype, double roundings,
+                                 double accumulated) {
+  spec::Reference64 result;
   const auto d = static_cast<int64_t>(w.size());
-  const double lost = underflow(dtype) / factor;
   for (size_t row = 0; row < x.size(); row += w.size()) {
     const Scale scale = scale_of(&x[row], d, static_cast<float>(eps));
     for (size_t j = 0; j < w.size(); ++j) {
       const double y = x[row + j] * scale.value * w[j];
-      result.y[row + j] = y;
-      result.scale[row + j] =
-          scale.overflows ? kInfinity : std::fabs(y) + lost * (1 + std::fabs(w[j]));
+      append(result, {y, roundings * std::fabs(y), scale.overflows ? kInfinity : std::fabs(y),
+                      underflow(dtype) * (1 + std::fabs(w[j]))});
     }
   }
-  saturate(result, dtype, factor);
+  saturate(result, dtype, accumulated);
   return result;
 }
 

@@ -1,6 +1,7 @@
 // Shape suites in one line each.
 #pragma once
 
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,16 @@ inline spec::Suite rows_suite(const std::string& name, const std::vector<int64_t
 
 inline const std::vector<int64_t> kDecodeRows = {1, 2, 4};
 inline const std::vector<int64_t> kPrefillRows = {128, 256, 512, 1024};
+
+// A dim that stands for all leading axes of [..., D], and of which a pin may cover a range.
+inline spec::Dim rows_dim() {
+  return {"rows", spec::Dim::Kind::dim, true, true};
+}
+
+// What a norm adds to the mean square.
+inline spec::Scalar eps_scalar() {
+  return {"eps", 1e-6, {1e-6, 1e-5}, 0, std::numeric_limits<double>::max(), true};
+}
 
 // Shapes of ports.
 inline spec::Shape rows_by_d(const spec::Dims& dims) {

@@ -35,7 +35,7 @@ spec::Candidate candidate_of(const std::string& name, const spec::Setting& chang
 
 std::vector<double> defaults_of(const spec::Op& op) {
   std::vector<double> params;
-  for (const auto& input : op.runtime_inputs) params.push_back(input.default_value);
+  for (const auto& input : op.scalars) params.push_back(input.default_value);
   return params;
 }
 
@@ -68,7 +68,7 @@ int64_t count_valid(const spec::Space& space) {
 
 TEST(MetalSpaces, HaveAThousandPointsForRowsOfElements) {
   for (const char* name : {"rmsnorm", "rmsnorm_residual", "swiglu"})
-    for (const Dtype dtype : spec::all_dtypes()) {
+    for (const Dtype dtype : spec::float_dtypes()) {
       const int64_t count = count_valid(metal_of(find_op(name)).space(dtype, {}));
       EXPECT_GE(count, 1000) << name;
       RecordProperty(std::string(name) + "_" + spec::name_of(dtype), static_cast<int>(count));
@@ -82,7 +82,7 @@ TEST(MetalLaunches, AreWholeThreadgroupsAtEverySize) {
     const spec::Space space = variant.space(Dtype::float16, {});
     for (int i = 0; i < 200; ++i) {
       spec::Dims given;
-      for (const std::string& name : op.dim_names)
+      for (const std::string& name : op.dim_names())
         given.set(name, name == "D_ROPE" ? 2 * (1 + static_cast<int64_t>(random.next() % 32))
                                          : 1 + static_cast<int64_t>(random.next() % 300));
       const spec::Setting knobs = random_setting(space, random);

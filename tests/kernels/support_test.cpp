@@ -149,7 +149,7 @@ spec::Setting random_setting(const spec::Space& space, base::Random& random) {
 Problem make_problem(const spec::Op& op, spec::Dtype dtype, const spec::Dims& given, Values values,
                      uint64_t seed) {
   Problem problem{&op, dtype, op.complete(given), {}, {}, {}};
-  for (const spec::RuntimeInput& input : op.runtime_inputs)
+  for (const spec::Scalar& input : op.scalars)
     problem.params.push_back(input.default_value);
   base::Random random(seed);
   std::vector<const void*> read;

@@ -12,7 +12,7 @@ using Rows = std::vector<int64_t>;
 spec::Op rows_op() {
   spec::Op op;
   op.name = "rows_op";
-  op.dim_names = {"rows", "D"};
+  op.dims = {{"rows"}, {"D"}};
   op.complete = [](const spec::Dims& given) {
     spec::Dims dims = given;
     dims.set("N", given.at("rows") * given.at("D"));

@@ -14,7 +14,7 @@ spec::Op op_over(const std::string& name, const spec::Space& space) {
   op.summary = "for tests of the search";
   op.inputs = {{"inp", vector}};
   op.outputs = {{"out", vector}};
-  op.dim_names = {"N"};
+  op.dims = {{"N"}};
   op.suites = {{"small", {{{"N", 64}}}}};
   op.complete = [](const Dims& dims) { return dims; };
   op.cost = [](const Dims& dims, spec::Dtype dtype) {

@@ -27,7 +27,7 @@ std::string joined(const Names& names) {
 
 Names dtype_names() {
   Names result;
-  for (spec::Dtype dtype : spec::all_dtypes()) result.push_back(spec::name_of(dtype));
+  for (spec::Dtype dtype : spec::float_dtypes()) result.push_back(spec::name_of(dtype));
   return result;
 }
 
@@ -41,12 +41,11 @@ Json suites_json(const spec::Op& op) {
 // At the first size of the first suite.
 Json bound_json(const spec::Op& op) {
   if (op.suites.empty()) return nullptr;
-  const spec::Dims size = op.complete(op.suites.at(0).sizes.at(0));
+  if (!op.bound) return nullptr;
+  const spec::Dims size = spec::complete(op, op.suites.at(0).sizes.at(0));
   const spec::ErrorBound bound = op.bound(size);
-  return {{"roundings", bound.roundings},
-          {"accumulated", bound.accumulated},
-          {"derivation", bound.derivation},
-          {"size", size.json()}};
+  return {
+      {"accumulated", bound.accumulated}, {"derivation", bound.derivation}, {"size", size.json()}};
 }
 
 Json op_json(const spec::Op& op) {
@@ -56,13 +55,13 @@ Json op_json(const spec::Op& op) {
                         {"language", variant.language},
                         {"func_name", variant.func_name},
                         {"launch_kind", variant.launch_kind}});
-  for (const spec::RuntimeInput& input : op.runtime_inputs)
+  for (const spec::Scalar& input : op.scalars)
     inputs[input.name] = {{"default", input.default_value}, {"proved", input.proved}};
   return {{"name", op.name},
           {"summary", op.summary},
           {"inputs", names_of(op.inputs)},
           {"outputs", names_of(op.outputs)},
-          {"dims", op.dim_names},
+          {"dims", op.dim_names()},
           {"dtypes", dtype_names()},
           {"runtime_inputs", inputs},
           {"default_suite", op.suites.empty() ? Json() : Json(op.suites[0].name)},
@@ -80,7 +79,7 @@ void print_json() {
 void print_table() {
   std::vector<Names> rows = {{"op", "sizes", "inputs -> outputs", "suites", "computes"}};
   for (const spec::Op& op : kernels::all_ops())
-    rows.push_back({op.name, joined(op.dim_names),
+    rows.push_back({op.name, joined(op.dim_names()),
                     joined(names_of(op.inputs)) + " -> " + joined(names_of(op.outputs)),
                     joined(names_of(op.suites)), op.summary});
   std::fputs(table_text(rows).c_str(), stdout);

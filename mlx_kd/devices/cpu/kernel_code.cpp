@@ -30,17 +30,17 @@ std::string loader_error() {
 
 FlatCall flatten(const Call& call) {
   const auto& dims = call.dims.items();
-  if (dims.size() > kMostDims || call.params.size() > kMostParams)
-    base::fail("devices", "a CPU kernel takes at most " + std::to_string(kMostDims) + " dims and " +
-                              std::to_string(kMostParams) + " params, not " +
+  if (dims.size() > spec::kMostDims || call.scalars.size() > spec::kMostScalars)
+    base::fail("devices", "a CPU kernel takes at most " + std::to_string(spec::kMostDims) + " dims and " +
+                              std::to_string(spec::kMostScalars) + " params, not " +
                               std::to_string(dims.size()) + " and " +
-                              std::to_string(call.params.size()));
+                              std::to_string(call.scalars.size()));
   FlatCall flat;
   for (size_t i = 0; i < dims.size(); ++i) flat.dims[i] = static_cast<long>(dims[i].second);
-  for (size_t i = 0; i < call.params.size(); ++i) flat.params[i] = call.params[i];
-  flat.units = call.launch.grid[0];
-  flat.grain = call.launch.group[0];
-  flat.threads = call.launch.threads;
+  for (size_t i = 0; i < call.scalars.size(); ++i) flat.params[i] = call.scalars[i];
+  flat.units = call.launch().grid[0];
+  flat.grain = call.launch().group[0];
+  flat.threads = call.launch().threads;
   return flat;
 }
 
@@ -49,9 +49,6 @@ KernelCode::KernelCode(const std::filesystem::path& object, const spec::Candidat
       input_count_(candidate.inputs_spec.size()),
       output_count_(candidate.outputs_spec.size()),
       dtype_(candidate.dtype) {
-  if (input_count_ + output_count_ > kMostPorts)
-    base::fail("devices", "op '" + op_name_ + "' has more than " + std::to_string(kMostPorts) +
-                              " inputs and outputs: the CPU device takes no more");
   handle_ = dlopen(object.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!handle_)
     base::fail("devices", "cannot load " + object.string() + " (" + loader_error() +

@@ -8,12 +8,9 @@
 #include <string>
 
 #include "mlx_kd/devices/device.h"
+#include "mlx_kd/spec/limits.h"
 
 namespace mlx_kd::devices::cpu {
-
-inline constexpr size_t kMostPorts = 16;  // inputs and outputs together
-inline constexpr size_t kMostDims = 16;
-inline constexpr size_t kMostParams = 8;
 
 // Computes units [begin, end) of the work. Row-major contiguous arrays in the op's order.
 using KernelFunction = void (*)(const void* const* inputs, void* const* outputs, const long* dims,
@@ -21,8 +18,8 @@ using KernelFunction = void (*)(const void* const* inputs, void* const* outputs,
 
 // A Call as the kernel takes it; no memory of its own, so a copy costs nothing.
 struct FlatCall {
-  std::array<long, kMostDims> dims = {};
-  std::array<double, kMostParams> params = {};
+  std::array<long, spec::kMostDims> dims = {};
+  std::array<double, spec::kMostScalars> params = {};
   int64_t units = 0, grain = 1;
   int threads = 1;
 

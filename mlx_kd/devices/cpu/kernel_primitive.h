@@ -11,8 +11,8 @@ namespace mlx_kd::devices::cpu {
 
 class KernelPrimitive final : public HostPrimitive {
  public:
-  KernelPrimitive(const Graft& graft, std::shared_ptr<const KernelCode> code, const FlatCall& call,
-                  const std::vector<mlx::core::array>& inputs,
+  KernelPrimitive(const GraphCall& graph, std::shared_ptr<const KernelCode> code,
+                  const FlatCall& call, const std::vector<mlx::core::array>& inputs,
                   const std::vector<mlx::core::Shape>& output_shapes);
 
   bool is_equivalent(const Primitive& other) const override;

@@ -46,10 +46,10 @@ void* memory_of(const mx::array& input, bool contiguous, const mx::Stream& strea
 
 }  // namespace
 
-HostPrimitive::HostPrimitive(const Graft& graft, const std::vector<mx::array>& inputs,
+HostPrimitive::HostPrimitive(const GraphCall& graph, const std::vector<mx::array>& inputs,
                              const std::vector<mx::Shape>& output_shapes)
-    : Primitive(graft.stream),
-      form_(graft.form),
+    : Primitive(graph.stream),
+      form_(graph.form),
       input_count_(inputs.size()),
       output_shapes_(output_shapes) {
   if (inputs.size() + output_shapes.size() > kMostArrays)
@@ -136,7 +136,7 @@ std::vector<mx::Shape> HostPrimitive::output_shapes(const std::vector<mx::array>
   return output_shapes_;
 }
 
-bool HostPrimitive::same_graft(const HostPrimitive& other) const {
+bool HostPrimitive::same_graph(const HostPrimitive& other) const {
   return form_ == other.form_ && input_sizes_ == other.input_sizes_ &&
          output_shapes_ == other.output_shapes_;
 }

@@ -18,13 +18,13 @@ inline constexpr size_t kMostArrays = 32;  // inputs and outputs of one operatio
 using Pointers = std::array<void*, kMostArrays>;
 
 // Evaluated on its CPU stream's thread, as MLX's own operations are. vjp, jvp and vmap are those of
-// the graft's form; without one they throw what MLX throws for an operation without them. Shapes
+// the graph's form; without one they throw what MLX throws for an operation without them. Shapes
 // are fixed when the operation is made: evaluating it with inputs of another size, as a shapeless
 // mx::compile would, throws.
 class HostPrimitive : public mlx::core::Primitive,
                       public std::enable_shared_from_this<HostPrimitive> {
  public:
-  HostPrimitive(const Graft& graft, const std::vector<mlx::core::array>& inputs,
+  HostPrimitive(const GraphCall& graph, const std::vector<mlx::core::array>& inputs,
                 const std::vector<mlx::core::Shape>& output_shapes);
 
   void eval_cpu(const std::vector<mlx::core::array>& inputs,
@@ -50,11 +50,11 @@ class HostPrimitive : public mlx::core::Primitive,
   // Whether inputs that are not row-contiguous are copied first; else they are passed as they lie.
   virtual bool wants_contiguous() const { return true; }
 
-  // The call's runtime inputs, for the graft's form.
+  // The call's runtime inputs, for the graph's form.
   virtual std::span<const double> params() const = 0;
 
   // Equal shapes and the same form.
-  bool same_graft(const HostPrimitive& other) const;
+  bool same_graph(const HostPrimitive& other) const;
   size_t input_count() const { return input_count_; }
   size_t output_count() const { return output_shapes_.size(); }
 

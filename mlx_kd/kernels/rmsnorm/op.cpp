@@ -18,8 +18,9 @@ using spec::Dims;
 using spec::Dtype;
 
 spec::ErrorBound bound(const Dims& dims) {
-  return {2, norm_roundings(dims.at("D")),
-          "x scale and the product with w are rounded to the type. The scale is float32: half of 6 "
+  return {norm_roundings(dims.at("D")),
+          "x scale and the product with w are rounded to the type, each charged on |y|. The scale "
+          "is float32: half of 6 "
           "sqrt(D) for a sum of D squares (Higham and Mary 2019, theorem 2.4) and 8 for the other "
           "steps."};
 }
@@ -28,12 +29,13 @@ std::vector<spec::Reference64> reference(const std::vector<const void*>& inputs,
                                          const Dims& dims, const std::vector<double>& params) {
   const int64_t d = dims.at("D");
   return {norm_reference(load_all(inputs[0], dims.at("rows") * d, dtype),
-                         load_all(inputs[1], d, dtype), params[0], dtype,
-                         bound_factor(bound(dims), dtype))};
+                         load_all(inputs[1], d, dtype), params[0], dtype, 2,
+                         bound(dims).accumulated)};
 }
 
-spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, const std::vector<double>& params) {
-  return {mlx::core::fast::rms_norm(in[0], in[1], static_cast<float>(params[0]))};
+spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> params,
+                          const mlx::core::Stream& s) {
+  return {mlx::core::fast::rms_norm(in[0], in[1], static_cast<float>(params[0]), s)};
 }
 
 spec::Space space(Dtype dtype, const spec::DeviceTraits& traits) {
@@ -73,13 +75,11 @@ spec::Op make_rmsnorm() {
   op.summary = "y = w * rounded(x * rsqrt(mean(x^2) + eps)) by rows";
   op.inputs = {{"inp", rows_by_d}, {"weight", one_row}};
   op.outputs = {{"out", rows_by_d}};
-  op.dim_names = {"rows", "D"};
-  op.runtime_inputs = {{"eps", 1e-6, {1e-6, 1e-5}}};
+  op.dims = {rows_dim(), {"D"}};
+  op.batch_dim = "rows";
+  op.scalars = {eps_scalar()};
   op.suites = {rows_suite("glm_flash_small", kPrefillRows, 2048),
                rows_suite("glm_flash_decode", kDecodeRows, 2048)};
-  op.complete = [](const Dims& dims) {
-    return Dims{{"rows", dims.at("rows")}, {"D", dims.at("D")}};
-  };
   op.of_model = [](const spec::ModelConfig& config) {
     std::vector<spec::ModelSizes> result = attention_norms(config);
     result.insert(result.begin(), hidden_norm(config));

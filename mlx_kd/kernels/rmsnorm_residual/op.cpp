@@ -22,42 +22,43 @@ using spec::Dims;
 using spec::Dtype;
 
 spec::ErrorBound bound(const Dims& dims) {
-  return {4, norm_roundings(dims.at("D")),
+  return {norm_roundings(dims.at("D")),
           "updated is rounded to the type, which an element of y meets twice: in x and in the mean "
-          "square; x scale and the product with w are rounded. The scale is float32: half of 6 "
+          "square; x scale and the product with w are rounded; all four are charged on |y|. The "
+          "scale is float32: half of 6 "
           "sqrt(D) for a sum of D squares (Higham and Mary 2019, theorem 2.4) and 8 for the other "
           "steps."};
 }
 
-// A sum of two stored numbers has a relative error of one rounding however much cancels, so S is
-// the sum itself; it is scaled down so that the op's bound leaves it that one rounding in float32
-// and one to the type.
+// A sum of two stored numbers has a relative error of one rounding however much cancels: one to the
+// type and one in float32, so S is scaled down to leave it one of the bound's.
 spec::Reference64 sum_reference(const std::vector<const void*>& inputs, Dtype dtype, int64_t count,
-                                double factor) {
-  const double own = spec::unit_roundoff(dtype) + 0x1p-24;
-  spec::Reference64 sum{load_all(inputs[0], count, dtype), {}};
+                                double accumulated) {
+  spec::Reference64 sum;
+  const std::vector<double> x = load_all(inputs[0], count, dtype);
   const std::vector<double> residual = load_all(inputs[1], count, dtype);
-  for (size_t i = 0; i < sum.y.size(); ++i) {
-    sum.y[i] += residual[i];
-    sum.scale.push_back((std::fabs(sum.y[i]) * own + underflow(dtype)) / factor);
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double y = x[i] + residual[i];
+    append(sum, {y, std::fabs(y), std::fabs(y) / accumulated, underflow(dtype)});
   }
-  saturate(sum, dtype, factor);
+  saturate(sum, dtype, accumulated);
   return sum;
 }
 
 std::vector<spec::Reference64> reference(const std::vector<const void*>& inputs, Dtype dtype,
                                          const Dims& dims, const std::vector<double>& params) {
   const int64_t d = dims.at("D");
-  const double factor = bound_factor(bound(dims), dtype);
-  spec::Reference64 updated = sum_reference(inputs, dtype, dims.at("rows") * d, factor);
+  const double accumulated = bound(dims).accumulated;
+  spec::Reference64 updated = sum_reference(inputs, dtype, dims.at("rows") * d, accumulated);
   spec::Reference64 y =
-      norm_reference(updated.y, load_all(inputs[2], d, dtype), params[0], dtype, factor);
+      norm_reference(updated.y, load_all(inputs[2], d, dtype), params[0], dtype, 4, accumulated);
   return {std::move(y), std::move(updated)};
 }
 
-spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, const std::vector<double>& params) {
-  const auto updated = mlx::core::add(in[0], in[1]);
-  return {mlx::core::fast::rms_norm(updated, in[2], static_cast<float>(params[0])), updated};
+spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> params,
+                          const mlx::core::Stream& s) {
+  const auto updated = mlx::core::add(in[0], in[1], s);
+  return {mlx::core::fast::rms_norm(updated, in[2], static_cast<float>(params[0]), s), updated};
 }
 
 spec::Space space(Dtype dtype, const spec::DeviceTraits& traits) {
@@ -109,15 +110,13 @@ spec::Op make_rmsnorm_residual() {
   op.summary = "updated = rounded(x + residual); y = rmsnorm(updated, w, eps) by rows";
   op.inputs = {{"inp", rows_by_d}, {"residual", rows_by_d}, {"weight", one_row}};
   op.outputs = {{"out", rows_by_d}, {"updated_res", rows_by_d}};
-  op.dim_names = {"rows", "D"};
-  op.runtime_inputs = {{"eps", 1e-6, {1e-6, 1e-5}}};
+  op.dims = {rows_dim(), {"D"}};
+  op.batch_dim = "rows";
+  op.scalars = {eps_scalar()};
   op.suites = {rows_suite("glm_flash_small", kPrefillRows, 2048),
                rows_suite("glm_flash_decode", kDecodeRows, 2048),
                rows_suite("qwen30b_decode", kDecodeRows, 2048),
                rows_suite("lfm2_decode", kDecodeRows, 2048)};
-  op.complete = [](const Dims& dims) {
-    return Dims{{"rows", dims.at("rows")}, {"D", dims.at("D")}};
-  };
   op.of_model = [](const spec::ModelConfig& config) {
     return std::vector<spec::ModelSizes>{hidden_norm(config)};
   };

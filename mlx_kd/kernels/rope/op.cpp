@@ -48,9 +48,9 @@ Shape angles(const Dims& dims) {
 }
 
 spec::ErrorBound bound(const Dims&) {
-  return {1, 2,
+  return {2,
           "The rotated element is rounded to the type; its two products are rounded in float32. S "
-          "is |a c| + |b s|. The nope part is copied: S is 0."};
+          "is |a c| + |b s|. The nope part is copied: nothing is charged."};
 }
 
 // One output: `count` heads of nope and rope parts.
@@ -65,54 +65,58 @@ void rotate(const Heads& heads, int64_t h, const std::vector<double>& cos,
   for (size_t i = 0; i < cos.size(); ++i) {
     const size_t at = static_cast<size_t>(h * heads.d_rope) + 2 * i;
     const double a = heads.rope[at], b = heads.rope[at + 1];
-    result.y.push_back(a * cos[i] - b * sin[i]);
-    result.scale.push_back(std::fabs(a * cos[i]) + std::fabs(b * sin[i]) + lost);
-    result.y.push_back(a * sin[i] + b * cos[i]);
-    result.scale.push_back(std::fabs(a * sin[i]) + std::fabs(b * cos[i]) + lost);
+    const double first = a * cos[i] - b * sin[i], second = a * sin[i] + b * cos[i];
+    append(result, {first, std::fabs(first), std::fabs(a * cos[i]) + std::fabs(b * sin[i]), lost});
+    append(result,
+           {second, std::fabs(second), std::fabs(a * sin[i]) + std::fabs(b * cos[i]), lost});
   }
 }
 
 spec::Reference64 pack(const Heads& heads, const std::vector<double>& cos,
-                       const std::vector<double>& sin, Dtype dtype, double factor) {
+                       const std::vector<double>& sin, Dtype dtype, double accumulated) {
   spec::Reference64 result;
   for (int64_t h = 0; h < heads.count; ++h) {
-    const auto from = heads.nope.begin() + h * heads.d_nope;
-    result.y.insert(result.y.end(), from, from + heads.d_nope);
-    result.scale.resize(result.y.size(), 0.0);
-    rotate(heads, h, cos, sin, 2 * underflow(dtype) / factor, result);
+    for (int64_t i = 0; i < heads.d_nope; ++i)
+      append(result, {heads.nope[static_cast<size_t>(h * heads.d_nope + i)], 0, 0});
+    rotate(heads, h, cos, sin, 2 * underflow(dtype), result);
   }
-  saturate(result, dtype, factor);
+  saturate(result, dtype, accumulated);
   return result;
 }
 
 std::vector<spec::Reference64> reference(const std::vector<const void*>& inputs, Dtype dtype,
                                          const Dims& dims, const std::vector<double>&) {
   const int64_t batch = dims.at("B"), nope = dims.at("D_NOPE"), rope = dims.at("D_ROPE");
-  const double factor = bound_factor(bound(dims), dtype);
   const std::vector<double> cos = load_all(inputs[4], rope / 2, dtype);
   const std::vector<double> sin = load_all(inputs[5], rope / 2, dtype);
   const auto pack_of = [&](size_t port, int64_t count) {
     return pack({load_all(inputs[port], count * nope, dtype),
                  load_all(inputs[port + 1], count * rope, dtype), count, nope, rope},
-                cos, sin, dtype, factor);
+                cos, sin, dtype, bound(dims).accumulated);
   };
   return {pack_of(0, batch * dims.at("H_Q")), pack_of(2, batch)};
 }
 
-mx::array rotated(const mx::array& x, const mx::array& cos, const mx::array& sin) {
-  mx::Shape first(x.ndim(), 0), steps(x.ndim(), 1);
+// Every second element of the last axis.
+mx::array every_second(const mx::array& x, int first, const mx::Stream& s) {
+  mx::Shape start(x.ndim(), 0), steps(x.ndim(), 1);
+  start.back() = first;
   steps.back() = 2;
-  const mx::array a = mx::slice(x, first, x.shape(), steps);
-  first.back() = 1;
-  const mx::array b = mx::slice(x, first, x.shape(), steps);
-  const mx::array ra = mx::subtract(mx::multiply(a, cos), mx::multiply(b, sin));
-  const mx::array rb = mx::add(mx::multiply(a, sin), mx::multiply(b, cos));
-  return mx::reshape(mx::stack({ra, rb}, -1), x.shape());
+  return mx::slice(x, start, x.shape(), steps, s);
 }
 
-spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, const std::vector<double>&) {
-  return {mx::concatenate({in[0], rotated(in[1], in[4], in[5])}, -1),
-          mx::concatenate({in[2], rotated(in[3], in[4], in[5])}, -1)};
+mx::array rotated(const mx::array& x, const mx::array& cos, const mx::array& sin,
+                  const mx::Stream& s) {
+  const mx::array a = every_second(x, 0, s), b = every_second(x, 1, s);
+  const mx::array ra = mx::subtract(mx::multiply(a, cos, s), mx::multiply(b, sin, s), s);
+  const mx::array rb = mx::add(mx::multiply(a, sin, s), mx::multiply(b, cos, s), s);
+  return mx::reshape(mx::stack({ra, rb}, -1, s), x.shape(), s);
+}
+
+spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double>,
+                          const mx::Stream& s) {
+  return {mx::concatenate({in[0], rotated(in[1], in[4], in[5], s)}, -1, s),
+          mx::concatenate({in[2], rotated(in[3], in[4], in[5], s)}, -1, s)};
 }
 
 // Elements that one turn of the rotation takes: the values of VEC, TURNS and, unless the type is
@@ -212,7 +216,8 @@ spec::Op make_rope() {
                {"cos", angles},
                {"sin", angles}};
   op.outputs = {{"q_out", heads_of("D_OUT")}, {"k_out", key_of("D_OUT")}};
-  op.dim_names = {"B", "H_Q", "D_NOPE", "D_ROPE"};
+  op.dims = {{"B"}, {"H_Q"}, {"D_NOPE"}, {"D_ROPE"}};
+  op.batch_dim = "B";
   op.suites = {{"glm_flash_small", sizes({1, 2, 4}, {32}, 128)},
                {"glm_flash_decode", sizes({1}, {24, 32, 40}, 128)},
                {"glm_mla_decode", sizes({1, 2, 4}, {20}, 512)}};

@@ -22,42 +22,35 @@ using spec::Dtype;
 constexpr int64_t kUnit = 1024;  // elements, as in the source
 
 spec::ErrorBound bound(const Dims&) {
-  return {1, 12,
+  return {12,
           "The result is rounded to the type. In float32: 4 for the polynomial of 2^f and its "
           "evaluation, 1 for 1 + e, 1 for the quotient or 4 for an estimate with a Newton step, 2 "
           "for the products; the rounding of gate log2(e) is magnified by |gate| sigmoid(-gate), "
           "which S holds."};
 }
 
-struct Element {
-  double y, scale;
-};
-
-Element gated(double gate, double up, Dtype dtype, double factor) {
+Charged gated(double gate, double up, Dtype dtype) {
   const double sigmoid = 1 / (1 + std::exp(-gate)), other = 1 / (1 + std::exp(gate));
   const double y = gate * sigmoid * up;
   // float32 has no sigmoid below 2^-126, and devices may flush it and its product with gate.
   const double lost = (std::fabs(gate * up) + std::fabs(up)) * 0x1p-125 + underflow(dtype);
-  return {y, std::fabs(y) * (1 + std::fabs(gate) * other) + lost / factor};
+  return {y, std::fabs(y), std::fabs(y) * (1 + std::fabs(gate) * other), lost};
 }
 
 std::vector<spec::Reference64> reference(const std::vector<const void*>& inputs, Dtype dtype,
                                          const Dims& dims, const std::vector<double>&) {
-  const double factor = bound_factor(bound(dims), dtype);
   const std::vector<double> gate = load_all(inputs[0], dims.at("N"), dtype);
   const std::vector<double> up = load_all(inputs[1], dims.at("N"), dtype);
   spec::Reference64 result;
-  for (size_t i = 0; i < gate.size(); ++i) {
-    const Element element = gated(gate[i], up[i], dtype, factor);
-    result.y.push_back(element.y);
-    result.scale.push_back(element.scale);
-  }
-  saturate(result, dtype, factor);
+  for (size_t i = 0; i < gate.size(); ++i) append(result, gated(gate[i], up[i], dtype));
+  saturate(result, dtype, bound(dims).accumulated);
   return {std::move(result)};
 }
 
-spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, const std::vector<double>&) {
-  return {mlx::core::multiply(mlx::core::multiply(in[0], mlx::core::sigmoid(in[0])), in[1])};
+spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double>,
+                          const mlx::core::Stream& s) {
+  namespace mx = mlx::core;
+  return {mx::multiply(mx::multiply(in[0], mx::sigmoid(in[0], s), s), in[1], s)};
 }
 
 spec::Space space(Dtype dtype, const spec::DeviceTraits& traits) {
@@ -135,7 +128,8 @@ spec::Op make_swiglu() {
   op.summary = "y = gate * sigmoid(gate) * up";
   op.inputs = {{"gate", rows_by_d}, {"up", rows_by_d}};
   op.outputs = {{"out", rows_by_d}};
-  op.dim_names = {"rows", "D"};
+  op.dims = {rows_dim(), {"D"}};
+  op.batch_dim = "rows";
   op.suites = {rows_suite("glm_flash_small", kPrefillRows, 1536),
                rows_suite("glm_flash_decode", kDecodeRows, 1536),
                rows_suite("qwen30b_decode", kDecodeRows, 2048),

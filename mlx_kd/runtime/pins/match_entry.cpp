@@ -87,9 +87,9 @@ std::optional<std::array<int64_t, kMostDims>> size_of(const packs::Entry& entry,
   if (signature.empty() && entry.loose) return std::nullopt;
   std::array<int64_t, kMostDims> dims = {};
   double elements = 1;
-  for (size_t i = 0; i < op.dim_names.size(); ++i) {
-    dims[i] = signature.value_or(op.dim_names[i], 0);
-    if (dims[i] < 1) refuse("its shape_signature has no " + op.dim_names[i]);
+  for (size_t i = 0; i < op.dims.size(); ++i) {
+    dims[i] = signature.value_or(op.dims[i].name, 0);
+    if (dims[i] < 1) refuse("its shape_signature has no " + op.dims[i].name);
     elements *= static_cast<double>(dims[i]);
   }
   if (elements > kMostElements) refuse("its shape_signature is larger than any array");
@@ -109,7 +109,7 @@ base::Json fixed_value(const packs::Entry& entry, const std::string& name) {
 void fix_params(Pin& pin) {
   if (pin.entry.language != "metal") return;
   pin.fixed_params = true;
-  const auto& inputs = pin.op->op->runtime_inputs;
+  const auto& inputs = pin.op->op->scalars;
   for (size_t i = 0; i < inputs.size(); ++i) {
     const base::Json value = fixed_value(pin.entry, inputs[i].name);
     if (!value.is_number()) refuse("it does not say which " + inputs[i].name + " its source holds");
@@ -131,8 +131,8 @@ spec::Candidate candidate_of(const packs::Entry& entry, spec::Dtype dtype) {
 }
 
 std::vector<spec::Dtype> dtypes_of(const packs::Entry& entry) {
-  if (entry.loose && entry.key.dtype == "unknown") return spec::all_dtypes();
-  return {spec::parse_dtype(entry.key.dtype)};
+  if (entry.loose && entry.key.dtype == "unknown") return spec::float_dtypes();
+  return {spec::parse_float_dtype(entry.key.dtype)};
 }
 
 void take_size(Pin& pin) {
@@ -146,8 +146,8 @@ void take_size(Pin& pin) {
   }
   Query query = pin.key;
   query.params = pin.params;
-  for (size_t i = 0; i < pin.op->op->runtime_inputs.size() && !pin.fixed_params; ++i)
-    query.params[i] = pin.op->op->runtime_inputs[i].default_value;
+  for (size_t i = 0; i < pin.op->op->scalars.size() && !pin.fixed_params; ++i)
+    query.params[i] = pin.op->op->scalars[i].default_value;
   pin.served = serve(pin, 0, query);
   pin.kernel = pin.served->kernel;
 }
