@@ -104,6 +104,7 @@ spec::Candidate candidate_of(const packs::Entry& entry, const spec::Op& op) {
   result.variant = variant->name;
   result.dtype = spec::parse_float_dtype(entry.key.dtype);
   result.knobs = knobs_of(entry);
+  spec::name_numbers(result, op);
   return result;
 }
 

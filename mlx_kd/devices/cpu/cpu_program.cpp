@@ -9,7 +9,7 @@ namespace mx = mlx::core;
 
 void CpuProgram::launch(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
                         const Call& call) const {
-  code_->run(inputs.data(), outputs.data(), flatten(call));
+  code_->run(inputs.data(), outputs.data(), code_->flatten(call));
 }
 
 std::vector<mx::array> CpuProgram::call(const std::vector<mx::array>& inputs,
@@ -24,7 +24,7 @@ std::vector<mx::array> CpuProgram::add_to_graph(const std::vector<mx::array>& in
                                                 const Call& call, const GraphCall& graph) const {
   check_arrays(code_->op_name(), inputs, output_shapes.size(), call);
   auto primitive =
-      std::make_shared<KernelPrimitive>(graph, code_, flatten(call), inputs, output_shapes);
+      std::make_shared<KernelPrimitive>(graph, code_, code_->flatten(call), inputs, output_shapes);
   if (output_shapes.size() == 1)
     return {
         mx::array(output_shapes[0], mlx_dtype(call.outputs[0].type), std::move(primitive), inputs)};

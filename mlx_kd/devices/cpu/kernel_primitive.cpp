@@ -9,8 +9,8 @@ KernelPrimitive::KernelPrimitive(const GraphCall& graph, std::shared_ptr<const K
                                  const std::vector<mx::Shape>& output_shapes)
     : HostPrimitive(graph, inputs, output_shapes), code_(std::move(code)), call_(call) {}
 
-void KernelPrimitive::run(const Pointers& pointers) const {
-  code_->run(pointers.data(), pointers.data() + code_->input_count(), call_);
+void KernelPrimitive::run(const Pointers& pointers, const Strides* strides) const {
+  code_->run(pointers.data(), pointers.data() + code_->input_count(), call_, strides);
 }
 
 // mx::compile loses arrays when it merges equal operations of several outputs (MLX 0.32.4, its own

@@ -19,8 +19,14 @@ class KernelPrimitive final : public HostPrimitive {
   const char* name() const override { return code_->op_name().c_str(); }
 
  private:
-  void run(const Pointers& pointers) const override;
-  bool has_work() const override { return call_.units > 0; }
+  void run(const Pointers& pointers, const Strides* strides) const override;
+  bool has_work() const override { return call_.has_work(); }
+  int updated_input(size_t output) const override {
+    return call_.staged ? call_.staged->updates[output] : -1;
+  }
+  bool is_strided(size_t input) const override {
+    return call_.staged && call_.staged->strided[input];
+  }
   std::span<const double> params() const override { return call_.params; }
 
   std::shared_ptr<const KernelCode> code_;

@@ -165,7 +165,7 @@ class BodyPrimitive final : public cpu::HostPrimitive {
     return result;
   }
 
-  void run(const cpu::Pointers& pointers) const override {
+  void run(const cpu::Pointers& pointers, const Strides*) const override {
     const auto output = [&](size_t i) { return pointers[input_count() + i]; };
     AlignedInputs aligned;
     for (size_t i = 0; i < bound_->dtypes.size() && bound_->init_value; ++i)

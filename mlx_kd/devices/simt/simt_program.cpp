@@ -26,7 +26,7 @@ class SimtPrimitive final : public cpu::HostPrimitive {
   const char* name() const override { return code_->op_name().c_str(); }
 
  private:
-  void run(const cpu::Pointers& pointers) const override {
+  void run(const cpu::Pointers& pointers, const Strides*) const override {
     code_->run(pointers.data(), pointers.data() + input_count(), input_bytes_, call_);
   }
   std::span<const double> params() const override { return call_.scalars; }

@@ -123,9 +123,10 @@ bool is_identifier(const std::string& name) {
                      [](unsigned char c) { return std::isalnum(c) || c == '_'; });
 }
 
-spec::Candidate candidate_of(const packs::Entry& entry, spec::Dtype dtype) {
+spec::Candidate candidate_of(const packs::Entry& entry, const spec::Op& op, spec::Dtype dtype) {
   spec::Candidate candidate = packs::candidate_as_stored(entry);
   candidate.dtype = dtype;
+  name_numbers(candidate, op);
   if (entry.language != "metal") candidate.knobs = setting_of(entry);
   return candidate;
 }
@@ -160,7 +161,7 @@ Pin make_pin(const packs::Entry& entry, const Operator& op, const Engine& engine
   pin.key.op = op.index;
   pin.key.dtype = static_cast<uint8_t>(dtype);
   pin.key.place = static_cast<uint8_t>(engine.place);
-  pin.kernel = kernel_of(engine.device, candidate_of(entry, dtype), object_of(entry));
+  pin.kernel = kernel_of(engine.device, candidate_of(entry, *op.op, dtype), object_of(entry));
   pin.reads_shapes = devices::reads_shapes(pin.kernel->candidate());
   fix_params(pin);
   take_size(pin);
