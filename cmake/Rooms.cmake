@@ -91,11 +91,11 @@ endfunction()
 
 # mlx_kd_embed(<room> <header> <table> <folder> TEXTS <pattern>... [SPLICED <pattern>...]): adds a source
 # to the room that defines `const std::map<std::string, std::string>& table()`, declared by the header:
-# the files of TEXTS as strings by their path below mlx_kd/<room>/<folder>. Files of SPLICED take the
-# place of the lines that include them (cmake/EmbedSources.cmake).
+# the files of TEXTS as strings by their path below mlx_kd/<folder>, to which patterns are relative too.
+# Files of SPLICED take the place of the lines that include them (cmake/EmbedSources.cmake).
 function(mlx_kd_embed room header table folder)
   cmake_parse_arguments(ARG "" "" "TEXTS;SPLICED" ${ARGN})
-  cmake_path(SET root NORMALIZE "${PROJECT_SOURCE_DIR}/mlx_kd/${room}/${folder}")
+  set(root "${PROJECT_SOURCE_DIR}/mlx_kd/${folder}")
   list(TRANSFORM ARG_TEXTS PREPEND "${root}/")
   list(TRANSFORM ARG_SPLICED PREPEND "${root}/")
   file(GLOB texts CONFIGURE_DEPENDS ${ARG_TEXTS})

@@ -1,1 +1,1 @@
-mlx_kd_embed(msl prelude.h prelude prelude TEXTS *.h *.metal)
+mlx_kd_embed(msl prelude.h prelude msl/prelude TEXTS *.h *.metal)
