@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <functional>
 #include <set>
 
 #include "mlx_kd/base/error.h"
@@ -47,24 +46,6 @@ spec::Candidate body_of(const std::string& name, const spec::Setting& knobs, con
 
 const Dims kRows = {{"rows", 3}, {"D", 64}};
 const Dims kHeads = {{"B", 2}, {"H_Q", 3}, {"D_NOPE", 32}, {"D_ROPE", 16}};
-
-int64_t count_valid(const spec::Space& space) {
-  std::vector<int64_t> values(space.knobs.size());
-  const std::function<int64_t(size_t)> from = [&](size_t knob) -> int64_t {
-    if (knob == space.knobs.size()) {
-      spec::Setting setting;
-      for (size_t i = 0; i < knob; ++i) setting.set(space.knobs[i].name, values[i]);
-      return spec::is_valid(space, setting);
-    }
-    int64_t count = 0;
-    for (const int64_t value : space.knobs[knob].values) {
-      values[knob] = value;
-      count += from(knob + 1);
-    }
-    return count;
-  };
-  return from(0);
-}
 
 TEST(MetalSpaces, HaveAThousandPointsForRowsOfElements) {
   for (const char* name : {"rmsnorm", "rmsnorm_residual", "swiglu"})

@@ -133,7 +133,7 @@ std::string common_text(const std::string& source) {
 }
 
 TEST(Sources, HoldTheSameCommonText) {
-  const std::string text = common_text(kernel_source("rmsnorm/rmsnorm.cpu.cpp"));
+  const std::string text = common_text(kernel_source("norms/rmsnorm/rmsnorm.cpu.cpp"));
   for (const char* name : {"rmsnorm_residual", "swiglu", "rope"})
     EXPECT_EQ(common_text(kernel_source(std::string(name) + "/" + name + ".cpu.cpp")), text)
         << name;

@@ -31,6 +31,9 @@ KernelFunction compile_kernel(const spec::Variant& variant, const std::string& s
 // A random valid setting; its launch knobs vary too.
 spec::Setting random_setting(const spec::Space& space, base::Random& random);
 
+// The valid settings of a space, counted one by one.
+int64_t count_valid(const spec::Space& space);
+
 enum class Values { normal, large, tiny, special };
 
 // Inputs of an op at a size, and what its outputs must be.

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <limits>
 #include <sstream>
 #include <thread>
@@ -144,6 +145,20 @@ spec::Setting random_setting(const spec::Space& space, base::Random& random) {
       setting.set(knob.name, knob.values[random.below(knob.values.size())]);
     if (spec::is_valid(space, setting)) return setting;
   }
+}
+
+int64_t count_valid(const spec::Space& space) {
+  spec::Setting setting;
+  const std::function<int64_t(size_t)> from = [&](size_t knob) -> int64_t {
+    if (knob == space.knobs.size()) return spec::is_valid(space, setting);
+    int64_t count = 0;
+    for (const int64_t value : space.knobs[knob].values) {
+      setting.set(space.knobs[knob].name, value);
+      count += from(knob + 1);
+    }
+    return count;
+  };
+  return from(0);
 }
 
 Problem make_problem(const spec::Op& op, spec::Dtype dtype, const spec::Dims& given, Values values,

@@ -60,9 +60,13 @@ spec::Space huge() {
 
 }  // namespace
 
-std::vector<spec::Op> make_all_ops() {
-  return {op_over("contradiction", contradiction()), op_over("huge", huge()),
-          op_over("huge_contradiction", huge_contradiction()), op_over("one_point", cube(3, 1))};
+const std::vector<MakeOp*>& op_makers() {
+  static const std::vector<MakeOp*> makers = {
+      [] { return op_over("contradiction", contradiction()); },
+      [] { return op_over("huge", huge()); },
+      [] { return op_over("huge_contradiction", huge_contradiction()); },
+      [] { return op_over("one_point", cube(3, 1)); }};
+  return makers;
 }
 
 const std::map<std::string, std::string>& kernel_sources() {

@@ -4,11 +4,11 @@
 #include <limits>
 
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/kernels/cpu_space.h"
-#include "mlx_kd/kernels/metal_space.h"
+#include "mlx_kd/kernels/common/cpu_space.h"
+#include "mlx_kd/kernels/common/metal_space.h"
+#include "mlx_kd/kernels/common/reference64.h"
 #include "mlx_kd/kernels/op_table.h"
-#include "mlx_kd/kernels/reference64.h"
-#include "mlx_kd/kernels/rope/model_sizes.h"
+#include "mlx_kd/kernels/positions/rope/model_sizes.h"
 
 namespace mlx_kd::kernels {
 
@@ -228,13 +228,13 @@ spec::Op make_rope() {
   op.reference = reference;
   op.bound = bound;
   op.add_special_values = add_special_values;
-  op.variants = {
-      {"heads", "cpp", kernel_source("rope/rope.cpu.cpp"), "mlx_kd_rope", "cpu_heads", space,
-       [](const Dims& dims, const spec::Setting& knobs) {
-         return share_units(dims.at("B") * (dims.at("H_Q") + 1), knobs);
-       }},
-      {"heads", "metal", kernel_source("rope/rope.metal"), "mlx_kd_rope", "metal_heads",
-       metal_space, launch_metal}};
+  op.variants = {{"heads", "cpp", kernel_source("positions/rope/rope.cpu.cpp"), "mlx_kd_rope",
+                  "cpu_heads", space,
+                  [](const Dims& dims, const spec::Setting& knobs) {
+                    return share_units(dims.at("B") * (dims.at("H_Q") + 1), knobs);
+                  }},
+                 {"heads", "metal", kernel_source("positions/rope/rope.metal"), "mlx_kd_rope",
+                  "metal_heads", metal_space, launch_metal}};
   return op;
 }
 

@@ -1,4 +1,4 @@
-#include "mlx_kd/kernels/model_sizes.h"
+#include "mlx_kd/kernels/common/model_sizes.h"
 
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-#include "mlx_kd/kernels/cpu_space.h"
+#include "mlx_kd/kernels/common/cpu_space.h"
 
 #include <algorithm>
 

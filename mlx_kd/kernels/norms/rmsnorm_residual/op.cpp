@@ -4,13 +4,13 @@
 #include <cmath>
 #include <limits>
 
-#include "mlx_kd/kernels/cpu_space.h"
-#include "mlx_kd/kernels/metal_space.h"
-#include "mlx_kd/kernels/model_sizes.h"
+#include "mlx_kd/kernels/common/cpu_space.h"
+#include "mlx_kd/kernels/common/metal_space.h"
+#include "mlx_kd/kernels/common/model_sizes.h"
+#include "mlx_kd/kernels/common/reference64.h"
+#include "mlx_kd/kernels/common/suites.h"
+#include "mlx_kd/kernels/norms/special_values.h"
 #include "mlx_kd/kernels/op_table.h"
-#include "mlx_kd/kernels/reference64.h"
-#include "mlx_kd/kernels/special_values.h"
-#include "mlx_kd/kernels/suites.h"
 
 namespace mlx_kd::kernels {
 
@@ -129,12 +129,12 @@ spec::Op make_rmsnorm_residual() {
   op.bound = bound;
   op.add_special_values = add_special_values;
   op.variants = {
-      {"rows", "cpp", kernel_source("rmsnorm_residual/rmsnorm_residual.cpu.cpp"),
+      {"rows", "cpp", kernel_source("norms/rmsnorm_residual/rmsnorm_residual.cpu.cpp"),
        "mlx_kd_rmsnorm_residual", "cpu_rows", space,
        [](const Dims& dims, const spec::Setting& knobs) {
          return share_units(dims.at("rows"), knobs);
        }},
-      {"rows", "metal", kernel_source("rmsnorm_residual/rmsnorm_residual.metal"),
+      {"rows", "metal", kernel_source("norms/rmsnorm_residual/rmsnorm_residual.metal"),
        "mlx_kd_rmsnorm_residual", "metal_rows",
        [](Dtype dtype, const spec::DeviceTraits&) { return metal_rows_space(dtype, true); },
        launch_rows}};

@@ -34,23 +34,7 @@ using namespace metal;
 #define FAST 0  // 1: fast::exp and fast::divide
 #endif
 
-#if KD_DTYPE == 0
-typedef float T;
-#define T_BYTES 4
-#elif KD_DTYPE == 1
-typedef half T;
-#define T_BYTES 2
-#else
-typedef bfloat T;
-#define T_BYTES 2
-#endif
-#if KD_ALIGNED == 0
-#define PACK_BYTES T_BYTES
-#elif VEC * T_BYTES < 16
-#define PACK_BYTES VEC * T_BYTES
-#else
-#define PACK_BYTES 16
-#endif
+#include "../../common/packs.metal.h"
 #if FAST
 #define EXP fast::exp
 #define DIVIDE fast::divide

@@ -1,4 +1,4 @@
-#include "mlx_kd/kernels/metal_space.h"
+#include "mlx_kd/kernels/common/metal_space.h"
 
 #include <algorithm>
 

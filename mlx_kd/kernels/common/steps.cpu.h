@@ -1,38 +1,29 @@
-// rmsnorm: y = w * rounded(x * rsqrt(mean(x^2) + eps)) by rows.
+// Steps: the vectors that a CPU kernel reads, computes with in float and writes, for the three
+// types and every processor. <op>.cpu.cpp includes it below its knobs. Macros:
 //
-// inputs x (rows, D), w (D); outputs y (rows, D); dims rows, D; params eps; a unit is a row.
-// Includes no header, so that it compiles in a tenth of a second.
+//   KD_DTYPE  0 float32, 1 float16, 2 bfloat16       VEC     bytes of a vector of floats
+//   BF16      1: AVX512_BF16 rounds bfloat16         STREAM  > 0: some stores bypass the caches
+//
+// A step is kStep elements of type T, held as kParts vectors of floats. load, store, and load_some,
+// store_some for the last elements of a row; put<true> and stream write past the caches, to
+// addresses that are multiples of kStepBytes (head_of counts the elements before the first one),
+// and finish_streams ends a kernel that does so. rounded: the values as they are once stored.
+// product: a product that the compiler does not fuse with a sum.
+//
+// The text below the pragma is in the hash of every CPU kernel: a changed byte makes other kernels.
 #ifndef KD_DTYPE
-#define KD_DTYPE 0  // 0 float32, 1 float16, 2 bfloat16
+#define KD_DTYPE 0
 #endif
 #ifndef VEC
-#define VEC 16  // bytes of a vector of floats
+#define VEC 16
 #endif
 #ifndef BF16
-#define BF16 0  // bfloat16 is rounded by integer arithmetic (0) or by AVX512_BF16 (1)
-#endif
-#ifndef ACC
-#define ACC 4  // steps summed independently
-#endif
-#ifndef UNROLL
-#define UNROLL 4  // steps a turn of the scaling loop
-#endif
-#ifndef ROWS
-#define ROWS 1  // rows that share one reading of w
+#define BF16 0
 #endif
 #ifndef STREAM
-#define STREAM 0  // 1: y bypasses the caches
+#define STREAM 0
 #endif
-#ifndef PREFETCH
-#define PREFETCH 0  // bytes ahead of the summing loop
-#endif
-#ifndef AHEAD
-#define AHEAD 0  // 1: the scaling loop fetches the rows that come next
-#endif
-#ifndef RSQRT
-#define RSQRT 0  // 0: 1 / sqrt; 1: the processor's estimate and a Newton step
-#endif
-
+#pragma once
 // --- elements and vectors: the same text in every CPU kernel here; a test compares them ---
 #ifdef __clang__
 #define KD_UNROLL _Pragma("clang loop unroll(full)")
@@ -285,140 +276,3 @@ KD_INLINE void finish_streams() {
 #endif
 }
 // --- end of the common text ---
-
-KD_INLINE float total(Floats sum) {
-#if VEC == 64
-  sum += __builtin_shufflevector(sum, sum, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
-  sum += __builtin_shufflevector(sum, sum, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
-  sum += __builtin_shufflevector(sum, sum, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
-#elif VEC == 32
-  sum += __builtin_shufflevector(sum, sum, 4, 5, 6, 7, 0, 1, 2, 3);
-  sum += __builtin_shufflevector(sum, sum, 2, 3, 0, 1, 6, 7, 4, 5);
-#else
-  sum += __builtin_shufflevector(sum, sum, 2, 3, 0, 1);
-#endif
-  return sum[0] + sum[1];
-}
-
-// rsqrt(sum / d + eps). One copy for all block heights, so that a row has the same bits in each.
-static __attribute__((noinline)) float scale_of(float sum, long d, float eps) {
-  const float value = sum * float(1.0 / double(d)) + eps;
-#if RSQRT && defined(__SSE__)
-  typedef float Four __attribute__((vector_size(16)));
-  const float estimate = __builtin_ia32_rsqrtss(Four{value, 0, 0, 0})[0];
-  const float better = estimate * (1.5f - 0.5f * value * estimate * estimate);
-  return value > 0x1.fffffep127f ? 0.0f : better;  // infinity times zero would be NaN
-#else
-  return 1.0f / __builtin_sqrtf(value);
-#endif
-}
-
-template <int R>
-KD_INLINE void add_squares(Floats (&sums)[R], const Step (&steps)[R]) {
-  KD_UNROLL
-  for (int r = 0; r < R; ++r) {
-    KD_UNROLL
-    for (int p = 0; p < kParts; ++p) sums[r] += product(steps[r].part[p], steps[r].part[p]);
-  }
-}
-
-template <int R>
-KD_INLINE void load_rows(Step (&steps)[R], const T* x, long d) {
-  KD_UNROLL
-  for (int r = 0; r < R; ++r) steps[r] = load(x + r * d);
-}
-
-// sums[r] = sum of x[r][j]^2; its order depends on D alone.
-template <int R>
-KD_INLINE void sum_squares(const T* __restrict x, long d, float (&sums)[R]) {
-  Floats parts[ACC][R] = {};
-  Step steps[R];
-  long j = 0;
-  for (; j + ACC * kStep <= d; j += ACC * kStep) {
-    if constexpr (PREFETCH > 0) {
-      KD_UNROLL
-      for (int r = 0; r < R; ++r) fetch_lines<ACC * kStepBytes>(x + r * d + j, PREFETCH);
-    }
-    KD_UNROLL
-    for (int k = 0; k < ACC; ++k) {
-      load_rows(steps, x + j + k * kStep, d);
-      add_squares(parts[k], steps);
-    }
-  }
-  for (; j + kStep <= d; j += kStep) {
-    load_rows(steps, x + j, d);
-    add_squares(parts[0], steps);
-  }
-  if (j < d) {
-    for (int r = 0; r < R; ++r) steps[r] = load_some(x + r * d + j, d - j);
-    add_squares(parts[0], steps);
-  }
-  KD_UNROLL
-  for (int r = 0; r < R; ++r) {
-    KD_UNROLL
-    for (int k = 1; k < ACC; ++k) parts[0][r] += parts[k][r];
-    sums[r] = total(parts[0][r]);
-  }
-}
-
-KD_INLINE Step scaled(Step x, Step w, float scale) {
-  KD_UNROLL
-  for (int p = 0; p < kParts; ++p) x.part[p] *= scale;
-  x = rounded(x);
-  KD_UNROLL
-  for (int p = 0; p < kParts; ++p) x.part[p] *= w.part[p];
-  return x;
-}
-
-template <int R>
-KD_INLINE void scale_step(const T* x, const T* w, T* y, long d, const float (&scales)[R]) {
-  const Step weights = load(w);
-  KD_UNROLL
-  for (int r = 0; r < R; ++r) put<STREAM>(y + r * d, scaled(load(x + r * d), weights, scales[r]));
-}
-
-template <int R>
-KD_INLINE void scale_some(const T* x, const T* w, T* y, long d, const float (&scales)[R],
-                          long count) {
-  const Step weights = load_some(w, count);
-  for (int r = 0; r < R; ++r)
-    store_some(y + r * d, scaled(load_some(x + r * d, count), weights, scales[r]), count);
-}
-
-template <int R>
-static __attribute__((noinline)) void norm_rows(const T* __restrict x, const T* __restrict w,
-                                                T* __restrict y, long d, float eps) {
-  float scales[R];
-  sum_squares<R>(x, d, scales);
-  KD_UNROLL
-  for (int r = 0; r < R; ++r) scales[r] = scale_of(scales[r], d, eps);
-  long j = STREAM ? head_of(y, d) : 0;
-  if (j > 0) scale_some<R>(x, w, y, d, scales, j);
-  for (; j + UNROLL * kStep <= d; j += UNROLL * kStep) {
-    if constexpr (AHEAD > 0) {
-      KD_UNROLL
-      for (int r = 0; r < R; ++r) fetch_lines<UNROLL * kStepBytes>(x + (R + r) * d + j, 0);
-    }
-    KD_UNROLL
-    for (int k = 0; k < UNROLL; ++k)
-      scale_step<R>(x + j + k * kStep, w + j + k * kStep, y + j + k * kStep, d, scales);
-  }
-  for (; j + kStep <= d; j += kStep) scale_step<R>(x + j, w + j, y + j, d, scales);
-  if (j < d) scale_some<R>(x + j, w + j, y + j, d, scales, d - j);
-}
-
-extern "C" void mlx_kd_rmsnorm(const void* const* inputs, void* const* outputs, const long* dims,
-                               const double* params, long begin, long end) {
-  const T* x = (const T*)inputs[0];
-  const T* w = (const T*)inputs[1];
-  T* y = (T*)outputs[0];
-  const long d = dims[1];
-  const float eps = float(params[0]);
-  // Rows streamed together must be aligned alike.
-  const bool together = !STREAM || d * long(sizeof(T)) % kStepBytes == 0;
-  long row = begin;
-  if (ROWS > 1 && together)
-    for (; row + ROWS <= end; row += ROWS) norm_rows<ROWS>(x + row * d, w, y + row * d, d, eps);
-  for (; row < end; ++row) norm_rows<1>(x + row * d, w, y + row * d, d, eps);
-  finish_streams();
-}

@@ -1,7 +1,7 @@
-#include "mlx_kd/kernels/rope/model_sizes.h"
+#include "mlx_kd/kernels/positions/rope/model_sizes.h"
 
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/kernels/model_sizes.h"
+#include "mlx_kd/kernels/common/model_sizes.h"
 
 namespace mlx_kd::kernels::rope {
 namespace {

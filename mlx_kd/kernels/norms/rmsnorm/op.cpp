@@ -1,12 +1,12 @@
 #include <mlx/fast.h>
 
-#include "mlx_kd/kernels/cpu_space.h"
-#include "mlx_kd/kernels/metal_space.h"
-#include "mlx_kd/kernels/model_sizes.h"
+#include "mlx_kd/kernels/common/cpu_space.h"
+#include "mlx_kd/kernels/common/metal_space.h"
+#include "mlx_kd/kernels/common/model_sizes.h"
+#include "mlx_kd/kernels/common/reference64.h"
+#include "mlx_kd/kernels/common/suites.h"
+#include "mlx_kd/kernels/norms/special_values.h"
 #include "mlx_kd/kernels/op_table.h"
-#include "mlx_kd/kernels/reference64.h"
-#include "mlx_kd/kernels/special_values.h"
-#include "mlx_kd/kernels/suites.h"
 
 namespace mlx_kd::kernels {
 
@@ -94,11 +94,13 @@ spec::Op make_rmsnorm() {
   op.bound = bound;
   op.add_special_values = add_special_values;
   op.variants = {
-      {"rows", "cpp", kernel_source("rmsnorm/rmsnorm.cpu.cpp"), "mlx_kd_rmsnorm", "cpu_rows", space,
+      {"rows", "cpp", kernel_source("norms/rmsnorm/rmsnorm.cpu.cpp"), "mlx_kd_rmsnorm", "cpu_rows",
+       space,
        [](const Dims& dims, const spec::Setting& knobs) {
          return share_units(dims.at("rows"), knobs);
        }},
-      {"rows", "metal", kernel_source("rmsnorm/rmsnorm.metal"), "mlx_kd_rmsnorm", "metal_rows",
+      {"rows", "metal", kernel_source("norms/rmsnorm/rmsnorm.metal"), "mlx_kd_rmsnorm",
+       "metal_rows",
        [](Dtype dtype, const spec::DeviceTraits&) { return metal_rows_space(dtype, false); },
        launch_rows}};
   return op;

@@ -1,4 +1,4 @@
-#include "mlx_kd/kernels/reference64.h"
+#include "mlx_kd/kernels/common/reference64.h"
 
 #include <cmath>
 #include <limits>

@@ -27,23 +27,7 @@ using namespace metal;
 #define FUSE 0  // 1: the second product is not rounded
 #endif
 
-#if KD_DTYPE == 0
-typedef float T;
-#define T_BYTES 4
-#elif KD_DTYPE == 1
-typedef half T;
-#define T_BYTES 2
-#else
-typedef bfloat T;
-#define T_BYTES 2
-#endif
-#if KD_ALIGNED == 0
-#define PACK_BYTES T_BYTES
-#elif VEC * T_BYTES < 16
-#define PACK_BYTES VEC * T_BYTES
-#else
-#define PACK_BYTES 16
-#endif
+#include "../../common/packs.metal.h"
 #if KD_ALIGNED == 0
 #define HALF_BYTES T_BYTES
 #elif VEC * T_BYTES / 2 < 16

@@ -1,4 +1,4 @@
-#include "mlx_kd/kernels/swiglu/model_sizes.h"
+#include "mlx_kd/kernels/activations/swiglu/model_sizes.h"
 
 #include <algorithm>
 

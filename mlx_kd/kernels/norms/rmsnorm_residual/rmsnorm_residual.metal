@@ -1,9 +1,10 @@
-// y = w * rounded(x * rsqrt(mean(x^2) + eps)), row by row.
+// updated = rounded(x + residual); y = w * rounded(updated * rsqrt(mean(updated^2) + eps)), row by
+// row.
 //
 // A threadgroup takes ROWS rows of D elements, THREADS threads each. A thread reads packs of VEC
 // elements, THREADS packs apart, so that a simdgroup reads one stretch of memory; it can keep the
-// first KEEP packs until the scale is known. Rows whose length is no multiple of VEC are read
-// element by element.
+// first KEEP packs of sums until the scale is known. Rows whose length is no multiple of VEC are
+// read element by element.
 //
 // Grid: ceil(rows / ROWS) * ROWS * THREADS threads in x, threadgroup: ROWS * THREADS.
 // The host names of thread positions and ports are those of metal_kernel, so that the body of the
@@ -30,7 +31,7 @@ using namespace metal;
 #define REDUCE 0  // 0: simd_sum, then every thread adds; 1: simd_sum twice; 2: a tree
 #endif
 #ifndef CACHE
-#define CACHE 0  // 0: the row is read twice; 1: packs kept in registers, 2: in threadgroup memory
+#define CACHE 0  // 0: sums are not kept; 1: packs kept in registers, 2: in threadgroup memory
 #endif
 #ifndef KEEP
 #define KEEP 1  // packs that a thread keeps, where CACHE is not 0
@@ -41,40 +42,29 @@ using namespace metal;
 #ifndef UNROLL
 #define UNROLL 1  // packs read at once, where CACHE is 0
 #endif
+#ifndef AGAIN
+#define AGAIN 0  // 1: sums that are not kept are added again, 0: read back
+#endif
 #ifndef FAST
 #define FAST 0  // 1: fast::rsqrt
 #endif
 
-#if KD_DTYPE == 0
-typedef float T;
-#define T_BYTES 4
-#elif KD_DTYPE == 1
-typedef half T;
-#define T_BYTES 2
-#else
-typedef bfloat T;
-#define T_BYTES 2
-#endif
-#if KD_ALIGNED == 0
-#define PACK_BYTES T_BYTES
-#elif VEC * T_BYTES < 16
-#define PACK_BYTES VEC * T_BYTES
-#else
-#define PACK_BYTES 16
-#endif
+#include "../../common/packs.metal.h"
 #if CACHE == 2
 #define KEPT(k) kept[(k) * ROWS * THREADS]
 #else
 #define KEPT(k) kept[k]
 #endif
 
-[[max_total_threads_per_threadgroup(ROWS * THREADS)]] [[kernel]] void mlx_kd_rmsnorm(
+[[max_total_threads_per_threadgroup(ROWS * THREADS)]] [[kernel]] void mlx_kd_rmsnorm_residual(
     const device T* inp [[buffer(0)]],
-    const device T* weight [[buffer(1)]],
-    device T* out [[buffer(2)]],
-    constant float& eps [[buffer(3)]],
-    constant int& rows [[buffer(4)]],
-    constant int& D [[buffer(5)]],
+    const device T* residual [[buffer(1)]],
+    const device T* weight [[buffer(2)]],
+    device T* out [[buffer(3)]],
+    device T* updated_res [[buffer(4)]],
+    constant float& eps [[buffer(5)]],
+    constant int& rows [[buffer(6)]],
+    constant int& D [[buffer(7)]],
     uint3 threadgroup_position_in_grid [[threadgroup_position_in_grid]],
     uint thread_index_in_threadgroup [[thread_index_in_threadgroup]],
     uint thread_index_in_simdgroup [[thread_index_in_simdgroup]],
@@ -89,23 +79,35 @@ typedef bfloat T;
   const uint packs = uint(length % VEC == 0) * (length / VEC);
   const uint rest = packs * VEC;  // where elements are read one by one
   const device T* x = inp + ulong(row) * uint(D);
+  const device T* r = residual + ulong(row) * uint(D);
   device T* y = out + ulong(row) * uint(D);
+  device T* s = updated_res + ulong(row) * uint(D);
   const device Pack* x_packs = reinterpret_cast<const device Pack*>(x);
+  const device Pack* r_packs = reinterpret_cast<const device Pack*>(r);
   const device Pack* w_packs = reinterpret_cast<const device Pack*>(weight);
   device Pack* y_packs = reinterpret_cast<device Pack*>(y);
+  device Pack* s_packs = reinterpret_cast<device Pack*>(s);
 
   float sum = 0.0f;
 #if CACHE == 0
   for (uint i = lane; i < packs; i += THREADS * UNROLL) {
     Pack read[UNROLL];
+    Pack added[UNROLL];
 #pragma unroll
     for (uint u = 0; u < UNROLL; ++u)
-      if (i + u * THREADS < packs) read[u] = x_packs[i + u * THREADS];
+      if (i + u * THREADS < packs) {
+        read[u] = x_packs[i + u * THREADS];
+        added[u] = r_packs[i + u * THREADS];
+      }
 #pragma unroll
     for (uint u = 0; u < UNROLL; ++u)
       if (i + u * THREADS < packs) {
 #pragma unroll
-        for (uint v = 0; v < VEC; ++v) sum += float(read[u].at[v]) * float(read[u].at[v]);
+        for (uint v = 0; v < VEC; ++v) {
+          read[u].at[v] = T(float(read[u].at[v]) + float(added[u].at[v]));
+          sum += float(read[u].at[v]) * float(read[u].at[v]);
+        }
+        s_packs[i + u * THREADS] = read[u];
       }
   }
 #else
@@ -115,9 +117,13 @@ typedef bfloat T;
   threadgroup Pack shared_packs[KEEP * ROWS * THREADS];
   threadgroup Pack* kept = shared_packs + thread_index_in_threadgroup;
 #endif
+  Pack added[KEEP];
 #pragma unroll
   for (uint k = 0; k < KEEP; ++k)
-    if (lane + k * THREADS < packs) KEPT(k) = x_packs[lane + k * THREADS];
+    if (lane + k * THREADS < packs) {
+      KEPT(k) = x_packs[lane + k * THREADS];
+      added[k] = r_packs[lane + k * THREADS];
+    }
 #if EARLY
   Pack w_kept[KEEP];
 #pragma unroll
@@ -127,66 +133,61 @@ typedef bfloat T;
 #pragma unroll
   for (uint k = 0; k < KEEP; ++k)
     if (lane + k * THREADS < packs) {
+      Pack both = KEPT(k);
 #pragma unroll
-      for (uint v = 0; v < VEC; ++v) sum += float(KEPT(k).at[v]) * float(KEPT(k).at[v]);
+      for (uint v = 0; v < VEC; ++v) {
+        both.at[v] = T(float(both.at[v]) + float(added[k].at[v]));
+        sum += float(both.at[v]) * float(both.at[v]);
+      }
+      KEPT(k) = both;
+      s_packs[lane + k * THREADS] = both;
     }
   for (uint i = lane + KEEP * THREADS; i < packs; i += THREADS) {
-    const Pack read = x_packs[i];
+    Pack both = x_packs[i];
+    const Pack other = r_packs[i];
 #pragma unroll
-    for (uint v = 0; v < VEC; ++v) sum += float(read.at[v]) * float(read.at[v]);
+    for (uint v = 0; v < VEC; ++v) {
+      both.at[v] = T(float(both.at[v]) + float(other.at[v]));
+      sum += float(both.at[v]) * float(both.at[v]);
+    }
+    s_packs[i] = both;
   }
 #endif
-  for (uint i = rest + lane; i < length; i += THREADS) sum += float(x[i]) * float(x[i]);
-
-#if REDUCE == 2
-  threadgroup float partial[ROWS * THREADS];
-  partial[thread_index_in_threadgroup] = sum;
-  threadgroup_barrier(mem_flags::mem_threadgroup);
-  for (uint other = THREADS / 2; other > 0; other /= 2) {
-    if (lane < other)
-      partial[thread_index_in_threadgroup] += partial[thread_index_in_threadgroup + other];
-    threadgroup_barrier(mem_flags::mem_threadgroup);
+  for (uint i = rest + lane; i < length; i += THREADS) {
+    const T both = T(float(x[i]) + float(r[i]));
+    sum += float(both) * float(both);
+    s[i] = both;
   }
-  sum = partial[slot * THREADS];
-#else
-  sum = simd_sum(sum);
-#if THREADS > 32
-  threadgroup float partial[ROWS * (THREADS / 32)];
-  if (thread_index_in_simdgroup == 0) partial[simdgroup_index_in_threadgroup] = sum;
-  threadgroup_barrier(mem_flags::mem_threadgroup);
-#if REDUCE == 0
-  sum = 0.0f;
-#pragma unroll
-  for (uint g = 0; g < THREADS / 32; ++g) sum += partial[slot * (THREADS / 32) + g];
-#else
-  sum = 0.0f;
-  if (thread_index_in_simdgroup < THREADS / 32)
-    sum = partial[slot * (THREADS / 32) + thread_index_in_simdgroup];
-  sum = simd_sum(sum);
-#endif
-#endif
-#endif
 
-#if FAST
-  const float scale = fast::rsqrt(sum / float(D) + eps);
-#else
-  const float scale = precise::rsqrt(sum / float(D) + eps);
-#endif
+#include "../rows.metal.h"
 
 #if CACHE == 0
   for (uint i = lane; i < packs; i += THREADS * UNROLL) {
     Pack read[UNROLL];
     Pack by[UNROLL];
+#if AGAIN
+    Pack added[UNROLL];
+#endif
 #pragma unroll
     for (uint u = 0; u < UNROLL; ++u)
       if (i + u * THREADS < packs) {
+#if AGAIN
         read[u] = x_packs[i + u * THREADS];
+        added[u] = r_packs[i + u * THREADS];
+#else
+        read[u] = s_packs[i + u * THREADS];
+#endif
         by[u] = w_packs[i + u * THREADS];
       }
 #pragma unroll
     for (uint u = 0; u < UNROLL; ++u)
       if (i + u * THREADS < packs) {
         Pack made;
+#if AGAIN
+#pragma unroll
+        for (uint v = 0; v < VEC; ++v)
+          read[u].at[v] = T(float(read[u].at[v]) + float(added[u].at[v]));
+#endif
 #pragma unroll
         for (uint v = 0; v < VEC; ++v)
           made.at[v] = T(float(by[u].at[v]) * float(T(float(read[u].at[v]) * scale)));
@@ -209,7 +210,7 @@ typedef bfloat T;
       y_packs[lane + k * THREADS] = made;
     }
   for (uint i = lane + KEEP * THREADS; i < packs; i += THREADS) {
-    const Pack read = x_packs[i];
+    const Pack read = s_packs[i];
     const Pack by = w_packs[i];
     Pack made;
 #pragma unroll
@@ -219,5 +220,5 @@ typedef bfloat T;
   }
 #endif
   for (uint i = rest + lane; i < length; i += THREADS)
-    y[i] = T(float(weight[i]) * float(T(float(x[i]) * scale)));
+    y[i] = T(float(weight[i]) * float(T(float(s[i]) * scale)));
 }

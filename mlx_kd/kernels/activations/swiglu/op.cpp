@@ -3,12 +3,12 @@
 #include <cmath>
 #include <limits>
 
-#include "mlx_kd/kernels/cpu_space.h"
-#include "mlx_kd/kernels/metal_space.h"
+#include "mlx_kd/kernels/activations/swiglu/model_sizes.h"
+#include "mlx_kd/kernels/common/cpu_space.h"
+#include "mlx_kd/kernels/common/metal_space.h"
+#include "mlx_kd/kernels/common/reference64.h"
+#include "mlx_kd/kernels/common/suites.h"
 #include "mlx_kd/kernels/op_table.h"
-#include "mlx_kd/kernels/reference64.h"
-#include "mlx_kd/kernels/suites.h"
-#include "mlx_kd/kernels/swiglu/model_sizes.h"
 
 namespace mlx_kd::kernels {
 
@@ -147,13 +147,13 @@ spec::Op make_swiglu() {
   op.reference = reference;
   op.bound = bound;
   op.add_special_values = add_special_values;
-  op.variants = {{"elements", "cpp", kernel_source("swiglu/swiglu.cpu.cpp"), "mlx_kd_swiglu",
-                  "cpu_elements", space,
+  op.variants = {{"elements", "cpp", kernel_source("activations/swiglu/swiglu.cpu.cpp"),
+                  "mlx_kd_swiglu", "cpu_elements", space,
                   [](const Dims& dims, const spec::Setting& knobs) {
                     return share_units((dims.at("N") + kUnit - 1) / kUnit, knobs);
                   }},
-                 {"elements", "metal", kernel_source("swiglu/swiglu.metal"), "mlx_kd_swiglu",
-                  "metal_flat", metal_space, launch_metal}};
+                 {"elements", "metal", kernel_source("activations/swiglu/swiglu.metal"),
+                  "mlx_kd_swiglu", "metal_flat", metal_space, launch_metal}};
   return op;
 }
 
