@@ -45,9 +45,9 @@ struct Case {
 
 spec::Dims dims_of(const spec::Op& op, const Size& size) {
   if (op.name == "rope")
-    return op.complete(
+    return spec::complete(op, 
         {{"B", size.rows * size.d / 4096}, {"H_Q", 8}, {"D_NOPE", 448}, {"D_ROPE", 64}});
-  return op.complete({{"rows", size.rows}, {"D", size.d}});
+  return spec::complete(op, {{"rows", size.rows}, {"D", size.d}});
 }
 
 const spec::Variant& metal_variant(const spec::Op& op) {

@@ -72,7 +72,7 @@ Json remade(const Json& entry) {
                                   ? spec::default_setting(space)
                                   : spec::Setting::from_json(entry.at("knobs"));
   EXPECT_TRUE(spec::is_valid(space, knobs)) << knobs.text();
-  const spec::Dims dims = op.complete(op.suites.front().sizes.front());
+  const spec::Dims dims = spec::complete(op, op.suites.front().sizes.front());
   const auto candidate = spec::make_candidate(op, variant, dtype, knobs, space, dims);
   Json result = made_of(candidate);
   for (const char* given : {"op", "language", "variant", "dtype", "cpu", "knobs"})

@@ -40,7 +40,7 @@ std::vector<double> defaults_of(const spec::Op& op) {
 
 spec::Candidate body_of(const std::string& name, const spec::Setting& knobs, const Dims& given) {
   const spec::Op& op = find_op(name);
-  const Dims dims = op.complete(given);
+  const Dims dims = spec::complete(op, given);
   return body_form(op, candidate_of(name, knobs, dims), dims, defaults_of(op)).value();
 }
 
@@ -67,7 +67,7 @@ TEST(MetalLaunches, AreWholeThreadgroupsAtEverySize) {
         given.set(name, name == "D_ROPE" ? 2 * (1 + static_cast<int64_t>(random.next() % 32))
                                          : 1 + static_cast<int64_t>(random.next() % 300));
       const spec::Setting knobs = random_setting(space, random);
-      const spec::Launch launch = variant.launch(op.complete(given), knobs);
+      const spec::Launch launch = variant.launch(spec::complete(op, given), knobs);
       EXPECT_GE(launch.grid[0], launch.group[0]);
       EXPECT_EQ(launch.grid[0] % launch.group[0], 0) << op.name << " " << knobs.text();
       EXPECT_EQ(launch.grid[1] * launch.grid[2] * launch.group[1] * launch.group[2], 1);
@@ -82,7 +82,7 @@ TEST(MetalSpaces, EachSourceSettingIsAnotherKernel) {
   for (const spec::Op& op : all_ops()) {
     const spec::Variant& variant = metal_of(op);
     const spec::Space space = variant.space(Dtype::float16, {});
-    const Dims dims = op.complete(op.suites.front().sizes.front());
+    const Dims dims = spec::complete(op, op.suites.front().sizes.front());
     std::set<std::string> settings, texts;
     for (int i = 0; i < 60; ++i) {
       const spec::Setting setting = random_setting(space, random);
@@ -143,7 +143,7 @@ TEST(MetalBodies, OfEverySettingKeepTheirLaunch) {
     const spec::Variant& variant = metal_of(op);
     const spec::Space space = variant.space(Dtype::bfloat16, {});
     for (const spec::Suite& suite : op.suites) {
-      const Dims dims = op.complete(suite.sizes.back());
+      const Dims dims = spec::complete(op, suite.sizes.back());
       const spec::Setting knobs = random_setting(space, random);
       const auto candidate = spec::make_candidate(op, variant, Dtype::bfloat16, knobs, space, dims);
       const auto body = body_form(op, candidate, dims, defaults_of(op));

@@ -3,6 +3,7 @@
 
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "mlx_kd/spec/op.h"
@@ -19,6 +20,14 @@ inline spec::Suite rows_suite(const std::string& name, const std::vector<int64_t
 
 inline const std::vector<int64_t> kDecodeRows = {1, 2, 4};
 inline const std::vector<int64_t> kPrefillRows = {128, 256, 512, 1024};
+
+// Single elements, odd rows, remainders of every vector width, a long row.
+inline std::vector<spec::Dims> rows_edges() {
+  std::vector<spec::Dims> sizes;
+  for (const auto& [rows, d] : {std::pair{1, 1}, {3, 7}, {17, 64}, {7, 75}, {2, 2049}})
+    sizes.push_back({{"rows", rows}, {"D", d}});
+  return sizes;
+}
 
 // A dim that stands for all leading axes of [..., D], and of which a pin may cover a range.
 inline spec::Dim rows_dim() {

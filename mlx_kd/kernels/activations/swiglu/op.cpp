@@ -130,6 +130,7 @@ spec::Op make_swiglu() {
   op.outputs = {{"out", rows_by_d}};
   op.dims = {rows_dim(), {"D"}};
   op.batch_dim = "rows";
+  op.edge_sizes = rows_edges();
   op.suites = {rows_suite("glm_flash_small", kPrefillRows, 1536),
                rows_suite("glm_flash_decode", kDecodeRows, 1536),
                rows_suite("qwen30b_decode", kDecodeRows, 2048),

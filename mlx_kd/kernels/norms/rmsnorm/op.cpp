@@ -77,6 +77,7 @@ spec::Op make_rmsnorm() {
   op.outputs = {{"out", rows_by_d}};
   op.dims = {rows_dim(), {"D"}};
   op.batch_dim = "rows";
+  op.edge_sizes = rows_edges();
   op.scalars = {eps_scalar()};
   op.suites = {rows_suite("glm_flash_small", kPrefillRows, 2048),
                rows_suite("glm_flash_decode", kDecodeRows, 2048)};

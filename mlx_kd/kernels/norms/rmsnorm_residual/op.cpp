@@ -112,6 +112,7 @@ spec::Op make_rmsnorm_residual() {
   op.outputs = {{"out", rows_by_d}, {"updated_res", rows_by_d}};
   op.dims = {rows_dim(), {"D"}};
   op.batch_dim = "rows";
+  op.edge_sizes = rows_edges();
   op.scalars = {eps_scalar()};
   op.suites = {rows_suite("glm_flash_small", kPrefillRows, 2048),
                rows_suite("glm_flash_decode", kDecodeRows, 2048),

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <tuple>
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/common/cpu_space.h"
@@ -196,6 +197,15 @@ std::vector<Dims> sizes(const std::vector<int64_t>& batches, const std::vector<i
   return result;
 }
 
+// Odd parts, and parts beyond every vector width.
+std::vector<Dims> edge_sizes() {
+  std::vector<Dims> result;
+  for (const auto& [batch, nope, rope] :
+       {std::tuple{1, 7, 2}, {3, 1, 6}, {2, 40, 38}, {1, 65, 34}, {1, 512, 1040}})
+    result.push_back({{"B", batch}, {"H_Q", 5}, {"D_NOPE", nope}, {"D_ROPE", rope}});
+  return result;
+}
+
 spec::Cost cost(const Dims& dims, Dtype dtype) {
   const auto heads = static_cast<double>(dims.at("B") * (dims.at("H_Q") + 1));
   const auto rope = static_cast<double>(dims.at("D_ROPE"));
@@ -218,6 +228,7 @@ spec::Op make_rope() {
   op.outputs = {{"q_out", heads_of("D_OUT")}, {"k_out", key_of("D_OUT")}};
   op.dims = {{"B"}, {"H_Q"}, {"D_NOPE"}, {"D_ROPE"}};
   op.batch_dim = "B";
+  op.edge_sizes = edge_sizes();
   op.suites = {{"glm_flash_small", sizes({1, 2, 4}, {32}, 128)},
                {"glm_flash_decode", sizes({1}, {24, 32, 40}, 128)},
                {"glm_mla_decode", sizes({1, 2, 4}, {20}, 512)}};
