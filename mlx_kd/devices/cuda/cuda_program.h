@@ -6,6 +6,7 @@
 #include "mlx_kd/devices/cuda/cuda_compiler.h"
 #include "mlx_kd/devices/cuda/gpu.h"
 #include "mlx_kd/devices/cuda/primitive_cache.h"
+#include "mlx_kd/devices/metal_text/metal_arguments.h"
 
 namespace mlx_kd::devices::cuda {
 
