@@ -6,8 +6,9 @@
 
 namespace mlx_kd::devices {
 
-inline base::Json port_json(const std::string& name, const std::string& dtype) {
-  return {{"name", name}, {"dtype", dtype}, {"shape", {2, 5}}, {"strides", "contiguous"}};
+inline base::Json port_json(const std::string& name, const std::string& dtype,
+                            const spec::Shape& shape) {
+  return {{"name", name}, {"dtype", dtype}, {"shape", shape}, {"strides", "contiguous"}};
 }
 
 inline spec::Stage stage_of(const std::string& name, std::array<int64_t, 3> grid,
@@ -62,8 +63,8 @@ inline spec::Candidate pick_candidate(const std::string& text = kPickText) {
   made.language = "metal";
   made.func_name = "pick_rows";
   made.launch_params = {{"launch_kind", "metal_pick"}};
-  made.inputs_spec = {port_json("x", "float32")};
-  made.outputs_spec = {port_json("token", "uint32"), port_json("best", "float32")};
+  made.inputs_spec = {port_json("x", "float32", {2, 5})};
+  made.outputs_spec = {port_json("token", "uint32", {2}), port_json("best", "float32", {2})};
   made.source = text;
   return made;
 }
@@ -108,8 +109,8 @@ inline spec::Candidate add_candidate() {
   made.language = "metal";
   made.func_name = "add_column";
   made.launch_params = {{"launch_kind", "metal_add"}};
-  made.inputs_spec = {port_json("cache", "float32"), port_json("x", "float32")};
-  made.outputs_spec = {port_json("added", "float32")};
+  made.inputs_spec = {port_json("cache", "float32", {2, 5}), port_json("x", "float32", {2})};
+  made.outputs_spec = {port_json("added", "float32", {2, 5})};
   made.source = kAddText;
   return made;
 }
@@ -194,8 +195,8 @@ inline std::vector<float> launch_add(const Program& program, int64_t rows, int64
 struct StagedSize {
   int64_t rows, columns;
 };
-// The first is that of the candidates' specs; among the others are smaller and larger ones, and
+// The first is that of the candidates' specs; among the others are larger and smaller ones, and
 // arrays of fewer than 8 elements.
-inline constexpr StagedSize kStagedSizes[] = {{2, 5}, {1, 3}, {3, 64}, {40, 7}, {1, 1001}};
+inline constexpr StagedSize kStagedSizes[] = {{2, 5}, {3, 64}, {40, 7}, {1, 1001}, {1, 3}};
 
 }  // namespace mlx_kd::devices

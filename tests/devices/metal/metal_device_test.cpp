@@ -139,7 +139,7 @@ TEST(MetalDevice, LaunchesWithTheShapesOfTheCall) {
   const Noted noted;
   const auto program = loaded(noted.device(), pick_candidate());
   for (const auto& [rows, d] : kStagedSizes)
-    EXPECT_EQ(launch_pick(*program, rows, d, -2),
+    ASSERT_EQ(launch_pick(*program, rows, d, -2),
               expected_pick(some_numbers(rows * d), rows, d, -2))
         << rows << " x " << d;
 }
