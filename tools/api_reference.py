@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-HEADERS = ("runtime/ops.h", "runtime/settings.h", "runtime/stats.h", "base/error.h")
+HEADERS = ("runtime/call/ops.h", "runtime/state/settings.h", "runtime/state/stats.h", "base/error.h")
 MARK = "MLX_KD_API "
 PUBLIC = re.compile(rf"{MARK}|^(struct|enum) ", re.MULTILINE)
 HEAD = """# The C++ API
@@ -76,8 +76,9 @@ def main():
         print(text, end="")
         return 0
     if len(sys.argv) == 3 and Path(sys.argv[2]).read_text(encoding="utf-8") == text:
+        print("the C++ reference is up to date")
         return 0
-    print("the headers changed: tools/api_reference.py > docs/cpp-api.md")
+    print("the headers changed: run tools/api_reference.py > docs/cpp-api.md")
     return 1
 
 

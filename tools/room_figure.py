@@ -192,6 +192,8 @@ def main():
     elif not out.exists() or out.read_text(encoding="utf-8") != text:
         print(f"{out}: out of date: run tools/room_figure.py")
         return 1
+    else:
+        print("the figure of the rooms is up to date")
     return 0
 
 
