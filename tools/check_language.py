@@ -16,7 +16,8 @@ from pathlib import Path
 
 PER = "call|size|run|thread|entry|sample|evaluation|process|point|step|operator|type|model|kernel|candidate|row|group|" \
       "layer|token|device|machine|key|line|suite|worker|file|build|commit|head|variant|knob|column"
-COUNTED = "once|twice|one|two|us|ms|ns|bytes?|lines|rows|entry|entries|pins|kernels|threads|winners|seconds|tasks|bars|candidates"
+COUNTED = "once|twice|one|two|us|ms|ns|bytes?|lines|rows|entry|entries|pins|kernels|threads|winners|" \
+          "seconds|tasks|bars|candidates"
 JOINING = "where|means|or|is|has|gives|takes|needs|of|for|from|to|in|on|at|with|as|and|than|by|before|after|if|per|that"
 # (pattern, what to write); a space matches any white space but a blank line.
 RULES = (

@@ -97,7 +97,8 @@ class Box:
 
     def svg(self):
         y = self.y - HIGH / 2
-        text = [f'<rect class="room" x="{self.x - self.width / 2:.0f}" y="{y:.0f}" width="{self.width:.0f}" height="{HIGH}" rx="6"/>',
+        text = [f'<rect class="room" x="{self.x - self.width / 2:.0f}" y="{y:.0f}" width="{self.width:.0f}" '
+                f'height="{HIGH}" rx="6"/>',
                 f'<text class="name middle" x="{self.x}" y="{y + (20 if self.lines else 36):.0f}">{self.room}</text>']
         text += [f'<text class="middle" x="{self.x}" y="{y + 37 + 15 * i:.0f}">{html.escape(line)}</text>'
                  for i, line in enumerate(self.lines)]
@@ -178,8 +179,8 @@ def figure(root):
     for (upper, lower), numbers in sorted(pairs.items()):
         body += badges(placed[upper], placed[lower], numbers)
     body += legend(top_of(0) + 64)
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img" '
-            f'aria-label="the rooms of mlx-kd by rank, and the data between them">\n<style>{STYLE}</style>\n'
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
+            f'height="{height}" role="img" aria-label="the rooms of mlx-kd by rank, and the data between them">\n<style>{STYLE}</style>\n'
             + "\n".join(body) + "\n</svg>\n")
 
 

@@ -19,8 +19,8 @@ from pathlib import Path
 
 Function = namedtuple("Function", "path line name lines local free calls")
 TEXT = re.compile(r'//[^\n]*|/\*.*?\*/|R"(\w*)\(.*?\)\1"|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])\'', re.DOTALL)
-DEFINITION = re.compile(r"^( *)(?!(?:using|return|else|namespace|class|struct|enum|if|for|while|switch|case|do)\b)\w[\w:<>,&*\s\[\]]*?"
-                        r"[\s&*]((?:\w+::)*)(~?\w+)\((?:[^;{}()]|\([^()]*\))*\)[^;{}()=]*\{", re.MULTILINE)
+DEFINITION = re.compile(r"^( *)(?!(?:using|return|else|namespace|class|struct|enum|if|for|while|switch|case|do)\b)"
+                        r"\w[\w:<>,&*\s\[\]]*?[\s&*]((?:\w+::)*)(~?\w+)\((?:[^;{}()]|\([^()]*\))*\)[^;{}()=]*\{", re.MULTILINE)
 
 
 def files(root):
@@ -45,8 +45,9 @@ def functions_by_ctags(path):
     for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines():
         tag = json.loads(line)
         if not tag["name"].startswith("__anon"):  # a lambda
-            yield (tag["name"], tag["line"], tag.get("end", tag["line"]), bool("__anon" in tag.get("scope", "") or tag.get("file")),
-                   tag.get("scopeKind", "namespace") == "namespace")
+            local = "__anon" in tag.get("scope", "") or tag.get("file", False)
+            free = tag.get("scopeKind", "namespace") == "namespace"
+            yield tag["name"], tag["line"], tag.get("end", tag["line"]), local, free
 
 
 def end_of_block(code, at):
