@@ -25,7 +25,7 @@ def uncomment(lines):
 
 
 def as_prose(text):
-    """Indented lines are tables of names: they stay as they stand."""
+    """Indented lines are tables of names: they are kept as they are."""
     parts = []
     for block in re.split(r"\n\s*\n", text):
         indented = [line for line in block.split("\n") if line.startswith("  ")]
@@ -34,14 +34,14 @@ def as_prose(text):
 
 
 def split_header(text):
-    """(head comment, what stands in the innermost namespace)."""
+    """(head comment, content of the innermost namespace)."""
     head = itertools.takewhile(lambda line: line.startswith("//"), text.split("\n"))
     body = text[text.index("{\n", text.index("namespace mlx_kd")) + 2:text.rindex("}  // namespace")]
     return uncomment(head), body
 
 
 def declarations(body):
-    """Blocks parted by blank lines outside braces, without what is no user's business."""
+    """Blocks separated by blank lines outside braces, public ones only."""
     blocks, block, depth = [], [], 0
     for line in body.split("\n"):
         depth += line.count("{") - line.count("}")

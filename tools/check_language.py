@@ -3,7 +3,7 @@
 
 Reads the prose of README.md, CONTRIBUTING.md, CHANGELOG.md, docs/, packs/README.md and bench/README.md: no fenced or
 inline code, no generated C++ reference. With --code also the comments and string literals of C++ (kernel sources, whose
-bytes are hashed, excepted) and of Python under mlx_kd/ and examples/; with --message only a commit message.
+bytes are hashed, excepted) and of Python (tests excepted); with --message only a commit message.
 
 Prints one line per finding (file:line: what was found: what to write) and exits 1 if there is any. An exception is a
 line "PATH: TEXT OF THE LINE" in tools/language_exceptions.txt; one that no finding needs is an error, too.
@@ -21,7 +21,7 @@ COUNTED = "once|twice|one|two|us|ms|ns|bytes?|lines|rows|entry|entries|pins|kern
 JOINING = "where|means|or|is|has|gives|takes|needs|of|for|from|to|in|on|at|with|as|and|than|by|before|after|if|per|that"
 # (pattern, what to write); a space matches any white space but a blank line.
 RULES = (
-    (r"\bstand(s|ing)?\b(?!-)|\bstood\b", "is, are; 'on its own' for 'stands alone'"),
+    (r"\bstand(s|ing)?\b(?!-)|\bstood\b", "is, are, 'on its own'"),
     (r"\b(is|are|was|were|be|been) (told|said)\b(?! apart)", "is reported, is printed"),
     (r"\btells? regrets\b", "reports"),
     (r"\bbeside\b", "next to, in addition to, compared with"),
@@ -50,7 +50,7 @@ COMPILED = [(re.compile(pattern.replace(" ", SPACE), re.IGNORECASE), advice) for
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "packs/README.md", "bench/README.md", "docs/**/*.md")
 GENERATED = ("docs/cpp-api.md",)
 CODE = ("mlx_kd/**/*.h", "mlx_kd/**/*.cpp", "tests/**/*.h", "tests/**/*.cpp", "bench/*.cpp", "bench/*.h", "examples/*.cpp",
-        "mlx_kd/**/*.py", "examples/*.py")
+        "mlx_kd/**/*.py", "examples/*.py", "bench/*.py", "tools/*.py")
 HASHED = (".cpu.cpp",)
 CPP = re.compile(r'//[^\n]*|/\*.*?\*/|R"(\w*)\((.*?)\)\1"|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])\'', re.DOTALL)
 

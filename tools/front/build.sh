@@ -4,7 +4,7 @@
 . "$root/tools/front/tools.sh"
 . "$root/tools/front/wheels.sh"
 
-# One builder a build folder. flock is released by the system however this process ends; where there
+# One builder per build folder. flock is released by the system however this process ends; where there
 # is none (macOS), a folder that holds the owner's process id does.
 take_lock() {
   if command -v flock >/dev/null; then
@@ -46,13 +46,13 @@ count_jobs() {
   [ "$jobs" -ge 1 ] || jobs=1
 }
 
-# A folder that was configured for a clone elsewhere: ours may start anew (the clone moved), another
-# one is not touched.
+# A folder that was configured for a clone elsewhere: the clone's own is configured again (the clone
+# moved), another one is not touched.
 check_build_folder() {
   local home
   fresh=''
   grep -qs "\"name\": *\"$preset\"" "$root/CMakePresets.json" "$root/CMakeUserPresets.json" ||
-    refuse "KD_PRESET=$preset is no preset of CMakePresets.json"
+    refuse "KD_PRESET=$preset is not a preset of CMakePresets.json"
   home=$(cached CMAKE_HOME_DIRECTORY)
   [ -n "$home" ] && [ "$home" != "$root" ] || return
   [ -z "${KD_BUILD_DIR:-}" ] || refuse "KD_BUILD_DIR=$build belongs to the clone in $home: name another folder"
