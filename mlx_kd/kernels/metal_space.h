@@ -20,7 +20,7 @@ spec::Launch launch_rows(const spec::Dims& dims, const spec::Setting& knobs);
 spec::Knob group_knob();
 
 // At least `threads` threads in x, in whole groups of THREADS
-// (docs/adr/0802-whole-threadgroups.md).
+// (docs/decisions/cuda.md).
 spec::Launch launch_flat(int64_t threads, const spec::Setting& knobs);
 
 }  // namespace mlx_kd::kernels
