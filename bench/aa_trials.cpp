@@ -114,7 +114,7 @@ double load_average() {
 base::Json run(int trials) {
   mlx::core::set_default_device(mlx::core::Device::cpu);
   const spec::Op& op = kernels::find_op("rmsnorm_residual");
-  const spec::Dims dims = op.complete({{"rows", 1}, {"D", 4096}});
+  const spec::Dims dims = spec::complete(op, {{"rows", 1}, {"D", 4096}});
   const Subject subject(op, spec::Dtype::float32, dims);
   const auto timer = subject.timer();
   const auto kernel = subject.function();

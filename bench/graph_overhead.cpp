@@ -83,11 +83,11 @@ base::Json compare(const archive::RunData& run, int rounds) {
   mx::set_default_device(device->accelerator() ? mx::Device::gpu : mx::Device::cpu);
   const spec::Op& op = kernels::find_op(run.meta.op_name);
   const spec::Dims& dims = run.meta.sizes.front();
-  const spec::Dtype dtype = spec::parse_dtype(run.meta.dtype);
+  const spec::Dtype dtype = spec::parse_float_dtype(run.meta.dtype);
   const spec::Candidate& candidate = kernel_of(run);
   const auto program = device->load(device->compile(candidate, 60), candidate);
   devices::Call call{dims, {}, spec::variant_of(op, candidate).launch(dims, candidate.knobs)};
-  for (const auto& input : op.runtime_inputs) call.params.push_back(input.default_value);
+  for (const auto& input : op.scalars) call.params.push_back(input.default_value);
   std::vector<spec::Shape> shapes;
   for (const auto& port : op.outputs) shapes.push_back(port.shape(dims));
   std::vector<Arrays> sets;

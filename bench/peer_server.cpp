@@ -63,7 +63,7 @@ class Server {
     const auto run = archive::read_run(run_dir);
     op_ = &kernels::find_op(run.meta.op_name);
     dims_ = run.meta.sizes.front();
-    dtype_ = spec::parse_dtype(run.meta.dtype);
+    dtype_ = spec::parse_float_dtype(run.meta.dtype);
     if (!run.finish || run.finish->winners.empty())
       base::misuse("bench", run_dir + " has no winner: run kd run first");
     const auto& id = run.finish->winners.front().candidate_id;
@@ -109,7 +109,7 @@ class Server {
   void load(const spec::Candidate& candidate) {
     program_ = compiled(candidate);
     call_ = {dims_, {}, spec::variant_of(*op_, candidate).launch(dims_, candidate.knobs)};
-    for (const auto& input : op_->runtime_inputs) call_.params.push_back(input.default_value);
+    for (const auto& input : op_->scalars) call_.params.push_back(input.default_value);
     for (const auto& port : op_->outputs) shapes_.push_back(port.shape(dims_));
   }
 

@@ -92,7 +92,7 @@ Now measure(const packs::Entry& entry, const spec::Op& op, const spec::Dims& dim
             const devices::Device& device) {
   const evaluate::Protocol protocol;
   base::Random random(5);
-  const auto dtype = spec::parse_dtype(entry.key.dtype);
+  const auto dtype = spec::parse_float_dtype(entry.key.dtype);
   const Inputs inputs(op, dims, dtype);
   const evaluate::GraphTimer timer(op, dtype, dims, inputs.as_case, inputs.memory.data(),
                                    device.id().traits.l2_bytes, protocol, nullptr);

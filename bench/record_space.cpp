@@ -91,7 +91,7 @@ class Recorder {
       : request_(request),
         start_(base::steady_ns()),
         op_(kernels::find_op(request.op)),
-        dtype_(spec::parse_dtype(request.dtype)),
+        dtype_(spec::parse_float_dtype(request.dtype)),
         device_(devices::open_device(request.device)),
         sizes_(shapes::sizes_from(op_, "", {request.size})),
         space_(op_, device_->languages(), dtype_, device_->id().traits, sizes_.sizes.front()),

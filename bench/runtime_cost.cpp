@@ -59,7 +59,7 @@ packs::Pack many_pins(const spec::DeviceId& device) {
   const spec::Space space = variant->space(spec::Dtype::float32, device.traits);
   packs::Pack pack;
   for (int i = 0; i < kPins; ++i) {
-    const spec::Dims dims = op.complete({{"rows", 1 + i % 100}, {"D", 64 * (1 + i / 100)}});
+    const spec::Dims dims = spec::complete(op, {{"rows", 1 + i % 100}, {"D", 64 * (1 + i / 100)}});
     const auto candidate = spec::make_candidate(op, *variant, spec::Dtype::float32,
                                                 spec::default_setting(space), space, dims);
     pack.entries.push_back(

@@ -28,9 +28,9 @@ spec::Setting knobs_of(const packs::Entry& entry) {
 
 // The model's numbers that a body holds.
 std::vector<double> numbers_of(const packs::Entry& entry, const spec::Op& op) {
-  std::vector<double> result = evaluate::default_params(op);
+  std::vector<double> result = spec::default_scalars(op);
   for (size_t i = 0; i < result.size(); ++i) {
-    const auto given = entry.runtime_inputs.find(op.runtime_inputs[i].name);
+    const auto given = entry.runtime_inputs.find(op.scalars[i].name);
     if (given != entry.runtime_inputs.end() && given->is_number()) result[i] = *given;
   }
   return result;
@@ -40,7 +40,7 @@ std::vector<double> numbers_of(const packs::Entry& entry, const spec::Op& op) {
 spec::Candidate metal_candidate_of(const packs::Entry& entry, const spec::Op& op) {
   const spec::Setting knobs = knobs_of(entry);
   const spec::Dims& dims = entry.key.shape_signature;
-  const spec::Dtype dtype = spec::parse_dtype(entry.key.dtype);
+  const spec::Dtype dtype = spec::parse_float_dtype(entry.key.dtype);
   for (const spec::Variant& variant : op.variants) {
     if (variant.language != "metal") continue;
     const spec::Space space = variant.space(dtype, {});
@@ -59,13 +59,13 @@ std::optional<packs::Entry> pin_of(const Measuring& where, const spec::Candidate
                                    const evaluate::Claim& claim) {
   const bool is_metal = candidate.language == "metal";
   const auto pinned = is_metal ? kernels::body_form(*where.op, candidate, claim.dims,
-                                                    evaluate::default_params(*where.op))
+                                                    spec::default_scalars(*where.op))
                                : candidate;
   if (!pinned) return std::nullopt;
   packs::Measured measured{claim.dims, claim.metrics, where.evaluator->protocol_hash(),
                            base::Json::object(),
                            where.evaluator->protocol().value("proof", base::Json::object())};
-  for (const auto& input : where.op->runtime_inputs)
+  for (const auto& input : where.op->scalars)
     measured.runtime_inputs[input.name] =
         is_metal ? base::Json(input.default_value) : base::Json(input.proved);
   measured.proof["bit_exact"] = claim.metrics.bit_exact;
@@ -79,7 +79,7 @@ std::optional<packs::Entry> pin_of(const Measuring& where, const spec::Candidate
 spec::Dims size_of(const packs::Entry& entry, const spec::Op& op) {
   const spec::Dims& signature = entry.key.shape_signature;
   spec::Dims own;
-  for (const std::string& name : op.dim_names) {
+  for (const std::string& name : op.dim_names()) {
     if (!signature.has(name)) base::misuse("discover", "its shape_signature has no '" + name + "'");
     own.set(name, signature.at(name));
   }
@@ -102,8 +102,9 @@ spec::Candidate candidate_of(const packs::Entry& entry, const spec::Op& op) {
   spec::Candidate result = packs::candidate_as_stored(entry);
   result.op_name = op.name;
   result.variant = variant->name;
-  result.dtype = spec::parse_dtype(entry.key.dtype);
+  result.dtype = spec::parse_float_dtype(entry.key.dtype);
   result.knobs = knobs_of(entry);
+  spec::name_numbers(result, op);
   return result;
 }
 

@@ -38,12 +38,6 @@ base::Json walk_options(const RunRequest& request) {
   return result;
 }
 
-std::vector<double> default_params(const spec::Op& op) {
-  std::vector<double> result;
-  for (const auto& input : op.runtime_inputs) result.push_back(input.default_value);
-  return result;
-}
-
 archive::RunMeta make_meta(const RunRequest& request, const shapes::Sizes& sizes,
                            const spec::DeviceId& device, const evaluate::Evaluator& evaluator) {
   archive::RunMeta meta;
@@ -68,7 +62,7 @@ std::unique_ptr<evaluate::Evaluator> open_evaluator(const RunRequest& request, c
   options.seed = request.seed;
   options.warmup = request.warmup;
   options.iters = request.iters;
-  options.params = default_params(op);
+  options.params = spec::default_scalars(op);
   options.null_times = request.null_times;
   options.prove_on = request.prove_on;
   return evaluate::make_evaluator({&op, request.device, request.dtype, sizes.sizes}, options);

@@ -8,6 +8,7 @@
 
 #include "mlx_kd/base/json.h"
 #include "mlx_kd/spec/candidate.h"
+#include "mlx_kd/spec/claim.h"
 #include "mlx_kd/spec/verdict.h"
 
 namespace mlx_kd::archive {
@@ -44,22 +45,8 @@ struct Record {
   base::Json notes = base::Json::object();
 };
 
-// A finalist re-measured against MLX. Same fields as evaluate::Claim, which this room cannot see.
-struct Claim {
-  spec::Dims dims;
-  std::string candidate_id;
-  spec::Metrics metrics;
-  bool claimed = false;
-  std::string reason;    // why not
-  std::string baseline;  // "plain" or "compiled"
-};
-
-// The same kernel timed against itself.
-struct AaPair {
-  spec::Dims dims;
-  double ratio = spec::kUnmeasured, lo = spec::kUnmeasured, hi = spec::kUnmeasured;
-  double spread = spec::kUnmeasured;  // 90th over 10th percentile of the single ratios
-};
+using spec::AaPair;
+using spec::Claim;
 
 struct Winner {
   spec::Dims dims;

@@ -98,7 +98,7 @@ std::string outcome_table(const discover::RunOutcome& outcome) {
 
 // "rows 1 to 512 with D=2048: rmsnorm_0123456789abcdef, faster than MLX at 1, 3, 12, ..."
 std::string range_text(const discover::RangeResult& range, const spec::Op& op) {
-  std::string text = op.dim_names.front() + " " + std::to_string(range.rows.lo) + " to " +
+  std::string text = op.batch_dim + " " + std::to_string(range.rows.lo) + " to " +
                      std::to_string(range.rows.hi) + " with " + shapes::rest_of(op, range.dims) +
                      ": " + range.candidate_id + ", faster than MLX at";
   for (size_t i = 0; i < range.rows.sampled.size(); ++i)
@@ -156,7 +156,7 @@ void print_outcome(const Options& options, const discover::RunOutcome& outcome) 
 }
 
 void execute(Options& options) {
-  options.request.dtype = spec::parse_dtype(options.dtype);
+  options.request.dtype = spec::parse_float_dtype(options.dtype);
   options.request.out = options.out;
   options.request.warm_start.assign(options.warm_start.begin(), options.warm_start.end());
   if (!options.row_range.empty())

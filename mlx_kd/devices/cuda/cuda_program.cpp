@@ -8,6 +8,7 @@
 #include <set>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/devices/host/check_arrays.h"
 #include "mlx_kd/devices/host/mlx_types.h"
 
 namespace mlx_kd::devices::cuda {
@@ -86,7 +87,6 @@ CudaProgram::CudaProgram(std::string cubin, const CudaKernel& kernel,
       op_name_(candidate.op_name),
       arguments_(metal_arguments(kernel.kernel, *kernel.sources, candidate)),
       layout_(msl::cuda_layout(kernel.kernel, candidate_options())),
-      dtype_(candidate.dtype),
       code_(cubin_),
       function_(code_.function(symbol_)) {
   check_inputs_are_const(kernel, arguments_);
@@ -108,7 +108,7 @@ std::vector<CudaProgram::Scalar> CudaProgram::scalars(const Call& call) const {
   for (const msl::CudaParameter& one : layout_) {
     if (one.kind == By::pointer) continue;
     if (one.kind == By::grid) {
-      values.emplace_back(static_cast<int>(static_cast<unsigned>(call.launch.grid[one.binding])));
+      values.emplace_back(static_cast<int>(static_cast<unsigned>(call.launch().grid[one.binding])));
       continue;
     }
     const Number& number = numbers[number_of[one.binding]];
@@ -127,7 +127,7 @@ void CudaProgram::queue(const std::vector<const void*>& inputs, const std::vecto
   for (const size_t port : output_order_) parameters.add(static_cast<const void*>(outputs[port]));
   for (const Scalar& value : scalars(call))
     std::visit([&](auto number) { parameters.add(number); }, value);
-  cuda::launch(function_, line_size(call.launch, op_name_), 0, stream, parameters);
+  cuda::launch(function_, line_size(call.launch(), op_name_), 0, stream, parameters);
 }
 
 void CudaProgram::launch(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
@@ -138,55 +138,48 @@ void CudaProgram::launch(const std::vector<const void*>& inputs, const std::vect
 }
 
 void CudaProgram::check_call(const std::vector<mx::array>& inputs, size_t outputs,
-                             spec::Dtype output_dtype) const {
+                             const Call& call) const {
   static const bool mlx_has_cuda = mx::is_available(mx::Device::gpu);
   if (!mlx_has_cuda)
     base::fail("devices", "this MLX has no CUDA: pip install 'mlx[cuda13]' to run kernels of '" +
                               op_name_ + "' on its arrays");
-  if (inputs.size() != input_order_.size() || outputs != output_order_.size())
-    base::fail("devices", "op '" + op_name_ + "' takes " + std::to_string(input_order_.size()) +
-                              " inputs and gives " + std::to_string(output_order_.size()) +
-                              " outputs, not " + std::to_string(inputs.size()) + " and " +
-                              std::to_string(outputs));
-  bool same = output_dtype == dtype_;
-  for (const mx::array& input : inputs) same = same && input.dtype() == mlx_dtype(dtype_);
-  if (!same)
-    base::fail("devices", "this kernel of '" + op_name_ + "' was compiled for " +
-                              spec::name_of(dtype_) + ": give it arrays of that type");
+  check_arrays(op_name_, inputs, outputs, call);
 }
 
 bool CudaProgram::Size::operator==(const Size& other) const {
   const Call& theirs = other.call;
-  return stream == other.stream && call.launch.grid == theirs.launch.grid &&
-         call.launch.group == theirs.launch.group && call.params == theirs.params &&
+  return stream == other.stream && call.launch().grid == theirs.launch().grid &&
+         call.launch().group == theirs.launch().group && call.scalars == theirs.scalars &&
          call.dims == theirs.dims;
 }
 
 std::vector<mx::array> CudaProgram::prepare(const std::vector<mx::array>& inputs,
                                             const std::vector<mx::Shape>& output_shapes,
                                             const Size& size) const {
-  const LaunchSize launch = line_size(size.call.launch, op_name_);
+  const LaunchSize launch = line_size(size.call.launch(), op_name_);
   std::array<unsigned, 3> grid;
   for (size_t d = 0; d < 3; ++d) grid[d] = launch.blocks[d] * launch.threads[d];
+  std::vector<mx::Dtype> types;
+  for (const size_t port : output_order_) types.push_back(mlx_dtype(size.call.outputs[port].type));
   std::vector<mx::array> made = mx::fast::precompiled_cuda_kernel(
-      symbol_, cubin_, inputs, output_shapes,
-      std::vector<mx::Dtype>(output_shapes.size(), mlx_dtype(dtype_)), scalars(size.call),
-      three(grid), three(launch.threads), 0, std::nullopt, true, size.stream);
+      symbol_, cubin_, inputs, output_shapes, types, scalars(size.call), three(grid),
+      three(launch.threads), 0, std::nullopt, true, size.stream);
   prepared_.keep(size, made.front().primitive_ptr());
   return made;
 }
 
 std::vector<mx::array> CudaProgram::call(const std::vector<mx::array>& inputs,
                                          const std::vector<spec::Shape>& output_shapes,
-                                         spec::Dtype output_dtype, const Call& call) const {
-  check_call(inputs, output_shapes.size(), output_dtype);
+                                         const Call& call) const {
+  check_call(inputs, output_shapes.size(), call);
   std::vector<mx::array> ordered;
   for (const size_t port : input_order_) ordered.push_back(aligned(inputs[port]));
   std::vector<mx::Shape> shapes;
   for (const size_t port : output_order_) shapes.push_back(mlx_shape(output_shapes[port]));
   const Size size{call, mx::default_stream(mx::Device::gpu)};
   const auto primitive = prepared_.find(size);
-  const std::vector<mx::Dtype> dtypes(shapes.size(), mlx_dtype(output_dtype));
+  std::vector<mx::Dtype> dtypes;
+  for (const size_t port : output_order_) dtypes.push_back(mlx_dtype(call.outputs[port].type));
   const std::vector<mx::array> made =
       primitive ? mx::array::make_arrays(std::move(shapes), dtypes, primitive, ordered)
                 : prepare(ordered, shapes, size);

@@ -26,7 +26,7 @@ class CudaProgram final : public devices::Program {
   // CUDA, and where the number of arrays or a type is not the kernel's.
   std::vector<mlx::core::array> call(const std::vector<mlx::core::array>& inputs,
                                      const std::vector<spec::Shape>& output_shapes,
-                                     spec::Dtype output_dtype, const Call& call) const override;
+                                     const Call& call) const override;
 
   // Queues a launch.
   void queue(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
@@ -36,7 +36,7 @@ class CudaProgram final : public devices::Program {
   using Scalar = std::variant<bool, int, float>;
   std::vector<Scalar> scalars(const Call& call) const;
   void check_call(const std::vector<mlx::core::array>& inputs, size_t outputs,
-                  spec::Dtype output_dtype) const;
+                  const Call& call) const;
 
   // What all calls of one size on one stream share.
   struct Size {
@@ -53,7 +53,6 @@ class CudaProgram final : public devices::Program {
   std::vector<MetalArgument> arguments_;
   std::vector<msl::CudaParameter> layout_;
   std::vector<size_t> input_order_, output_order_;  // ports, in the order of the parameters
-  spec::Dtype dtype_;
   Code code_;
   Function function_;
   OwnStream stream_;

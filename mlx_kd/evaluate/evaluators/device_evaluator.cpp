@@ -16,7 +16,7 @@ namespace {
 using Kind = WorkerClient::Answer::Kind;
 
 Setup setup_of(const Task& task, const EvaluateOptions& options) {
-  const auto params = options.params.empty() ? default_params(*task.op) : options.params;
+  const auto params = options.params.empty() ? spec::default_scalars(*task.op) : options.params;
   return {task.op->name, task.device_kind, task.dtype,     task.sizes,
           params,        options.seed,     options.warmup, options.iters};
 }

@@ -17,7 +17,7 @@ class DeviceEvaluator : public Evaluator {
   void adopt(const spec::Candidate& anchor, const spec::Candidate& incumbent,
              const std::vector<double>& log_ratios) override;
   std::vector<Claim> claims(const std::vector<std::vector<spec::Candidate>>& finalists) override;
-  std::vector<AaResult> aa() override;
+  std::vector<spec::AaPair> aa() override;
   base::Json protocol() const override;
   std::string protocol_hash() const override;
   base::Json runtime() const override;
