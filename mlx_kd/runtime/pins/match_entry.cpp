@@ -146,7 +146,7 @@ void take_size(Pin& pin) {
   pin.any_size = !dims;
   if (!dims) return;
   pin.key.dims = *dims;
-  const std::string& batch_dim = pin.op->op->dim_names.front();
+  const std::string& batch_dim = pin.op->op->batch_dim;
   const auto ranges = packs::ranges_of(pin.entry, batch_dim);
   if (const auto range = ranges.find(batch_dim); range != ranges.end()) {
     pin.lo = range->second.lo;
