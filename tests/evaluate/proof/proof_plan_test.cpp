@@ -26,7 +26,7 @@ TEST(Cases, NineAtTheSmallestSizeAndOneAtEachOther) {
   const CasePlan plan =
       plan_of({{{"rows", 8}, {"D", 64}}, {{"rows", 2}, {"D", 64}}, {{"rows", 4}, {"D", 64}}});
   ASSERT_EQ(plan.cases.size(), 11u);
-  std::set<std::pair<uint64_t, Distribution>> nine;
+  std::set<std::pair<uint64_t, spec::Distribution>> nine;
   for (size_t i = 0; i < 9; ++i) {
     EXPECT_EQ(plan.cases[i].size, 1u);
     nine.emplace(plan.cases[i].seed, plan.cases[i].distribution);
