@@ -48,7 +48,7 @@ spec::Candidate body_of(const std::string& name, const spec::Setting& knobs, con
 const Dims kRows = {{"rows", 3}, {"D", 64}};
 const Dims kHeads = {{"B", 2}, {"H_Q", 3}, {"D_NOPE", 32}, {"D_ROPE", 16}};
 
-int64_t count_valid(const spec::Space& space) {
+int64_t count_metal_points(const spec::Space& space) {
   std::vector<int64_t> values(space.knobs.size());
   const std::function<int64_t(size_t)> from = [&](size_t knob) -> int64_t {
     if (knob == space.knobs.size()) {
@@ -69,7 +69,7 @@ int64_t count_valid(const spec::Space& space) {
 TEST(MetalSpaces, HaveAThousandPointsForRowsOfElements) {
   for (const char* name : {"rmsnorm", "rmsnorm_residual", "swiglu"})
     for (const Dtype dtype : spec::all_dtypes()) {
-      const int64_t count = count_valid(metal_of(find_op(name)).space(dtype, {}));
+      const int64_t count = count_metal_points(metal_of(find_op(name)).space(dtype, {}));
       EXPECT_GE(count, 1000) << name;
       RecordProperty(std::string(name) + "_" + spec::name_of(dtype), static_cast<int>(count));
     }

@@ -18,7 +18,8 @@ namespace {
 
 constexpr int kPresampleCalls = 4;
 
-int64_t bytes_of(const std::vector<spec::Port>& ports, spec::Dtype dtype, const spec::Dims& dims) {
+int64_t total_bytes(const std::vector<spec::Port>& ports, spec::Dtype dtype,
+                    const spec::Dims& dims) {
   int64_t sum = 0;
   for (const auto& port : ports)
     sum += spec::element_count(port.shape(dims)) * spec::size_of(dtype);
@@ -51,8 +52,8 @@ GraphTimer::GraphTimer(const spec::Op& op, spec::Dtype dtype, const spec::Dims& 
                        const std::byte* memory, int64_t l2_bytes, const Protocol& protocol,
                        const devices::Accelerator* accelerator)
     : accelerator_(accelerator) {
-  const int64_t outputs = bytes_of(op.outputs, dtype, dims);
-  const int64_t call_bytes = bytes_of(op.inputs, dtype, dims) + outputs;
+  const int64_t outputs = total_bytes(op.outputs, dtype, dims);
+  const int64_t call_bytes = total_bytes(op.inputs, dtype, dims) + outputs;
   cold_ = call_bytes > l2_bytes / 2;
   calls_ = static_cast<int>(
       std::clamp<int64_t>(protocol.graph_bytes / outputs, 1, protocol.max_graph_calls));
