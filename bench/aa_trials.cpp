@@ -140,7 +140,7 @@ base::Json run(int trials) {
       {"device", subject.device().name},
       {"cores", subject.device().traits.cores},
       {"load", load_average()},
-      {"protocol", evaluate::hash_of(subject.protocol())},
+      {"protocol", evaluate::name_of(subject.protocol())},
       {"op", op.name},
       {"dims", dims.json()},
       {"dtype", "float32"},

@@ -273,7 +273,7 @@ class Recorder {
   base::OrderedJson recording() const {
     return {{"points_of_space", points_.size()}, {"points", request_.points},
             {"stages", request_.stages},         {"anchor", points_.setting(anchor_).text()},
-            {"anchor_us", anchor_us()},          {"protocol", evaluator_->protocol_hash()},
+            {"anchor_us", anchor_us()},          {"protocol", evaluator_->protocol_name()},
             {"runtime", evaluator_->runtime()}};
   }
 

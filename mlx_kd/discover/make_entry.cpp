@@ -10,6 +10,8 @@
 namespace mlx_kd::discover {
 namespace {
 
+constexpr int kContract = 1;  // of every operator
+
 // Knobs become macros of the source.
 bool is_macro(const std::string& name) {
   return !name.empty() && !std::isdigit(static_cast<unsigned char>(name.front())) &&
@@ -62,7 +64,7 @@ std::optional<packs::Entry> pin_of(const Measuring& where, const spec::Candidate
                                                     spec::default_scalars(*where.op))
                                : candidate;
   if (!pinned) return std::nullopt;
-  packs::Measured measured{claim.dims, claim.metrics, where.evaluator->protocol_hash(),
+  packs::Measured measured{claim.dims, claim.metrics, where.evaluator->protocol_name(),
                            base::Json::object(),
                            where.evaluator->protocol().value("proof", base::Json::object())};
   for (const auto& input : where.op->scalars)
@@ -90,6 +92,10 @@ spec::Dims size_of(const packs::Entry& entry, const spec::Op& op) {
 }
 
 spec::Candidate candidate_of(const packs::Entry& entry, const spec::Op& op) {
+  if (entry.contract != kContract)
+    base::misuse("discover", "it is for contract " + std::to_string(entry.contract) + " of '" +
+                                 op.name + "', which has contract " + std::to_string(kContract) +
+                                 " in this build: find a new kernel with kd run");
   if (entry.language == "metal") return metal_candidate_of(entry, op);
   const base::Json kind = entry.launch_params.value("launch_kind", base::Json());
   const auto variant = std::find_if(op.variants.begin(), op.variants.end(), [&](const auto& v) {

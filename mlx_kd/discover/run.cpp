@@ -50,7 +50,7 @@ archive::RunMeta make_meta(const RunRequest& request, const shapes::Sizes& sizes
   meta.device = request.device;
   meta.runtime = evaluator.runtime();
   meta.target = device.target;
-  meta.protocol = evaluator.protocol_hash();
+  meta.protocol = evaluator.protocol_name();
   meta.protocol_settings = evaluator.protocol();
   meta.options = walk_options(request);
   return meta;

@@ -51,7 +51,7 @@ struct SizeResult {
 // Row counts that one kernel serves, other sizes as in dims.
 struct RangeResult {
   spec::Dims dims;  // the size whose entry states the range
-  packs::RowsRange rows;
+  packs::DimRange rows;
   std::string candidate_id;
 };
 

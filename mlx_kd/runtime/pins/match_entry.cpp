@@ -14,6 +14,7 @@
 namespace mlx_kd::runtime {
 namespace {
 
+constexpr int kContract = 1;  // of every operator
 constexpr double kMostElements = 1LL << 47;
 
 [[noreturn]] void refuse(const std::string& why) {
@@ -27,6 +28,7 @@ bool matches(const packs::Entry& entry, const std::string& field, const std::str
 
 void check_versions(const packs::Entry& entry) {
   if (packs::is_null(entry)) refuse("its times were invented by the null device");
+  if (entry.approximate) refuse("it is approximate: only exact kernels are used");
   if (!matches(entry, entry.key.mlx_version, mlx::core::version()))
     refuse("for MLX " + entry.key.mlx_version + ", not " + mlx::core::version() +
            ": kd revalidate proves it again");
@@ -73,6 +75,9 @@ Engine engine_of(const packs::Entry& entry) {
 const Operator& operator_of(const packs::Entry& entry) {
   const Operator* found = find_operator(entry.key.op_name);
   if (!found) refuse("this build has no such op");
+  if (entry.contract != kContract)
+    refuse("for contract " + std::to_string(entry.contract) + " of the op, which has contract " +
+           std::to_string(kContract) + " in this build: find a new kernel with kd run");
   if (!found->signature.readable()) refuse("the sizes of this op cannot be read off its arrays");
   if (entry.inputs_spec.size() != found->op->inputs.size() ||
       entry.outputs_spec.size() != found->op->outputs.size())
@@ -141,9 +146,11 @@ void take_size(Pin& pin) {
   pin.any_size = !dims;
   if (!dims) return;
   pin.key.dims = *dims;
-  if (pin.entry.rows_range) {
-    pin.lo = pin.entry.rows_range->lo;
-    pin.hi = pin.entry.rows_range->hi;
+  const std::string& batch_dim = pin.op->op->dim_names.front();
+  const auto ranges = packs::ranges_of(pin.entry, batch_dim);
+  if (const auto range = ranges.find(batch_dim); range != ranges.end()) {
+    pin.lo = range->second.lo;
+    pin.hi = range->second.hi;
   }
   Query query = pin.key;
   query.params = pin.params;
