@@ -31,11 +31,13 @@ endfunction()
 function(mlx_kd_room room)
   cmake_parse_arguments(ARG "" "" "DEPS;LIBS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/mlx_kd/${room}/*.cpp")
-  list(FILTER sources EXCLUDE REGEX "\\.cpu\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX "\\.cpu\\.cpp$|/main\\.cpp$")
   if(room STREQUAL "kernels")
     list(APPEND sources ${MLX_KD_OP_TABLE_SOURCES})
   elseif(room STREQUAL "devices")
     list(APPEND sources ${MLX_KD_DEVICE_TABLE_SOURCES})
+  elseif(room STREQUAL "runtime")
+    list(APPEND sources ${MLX_KD_FUNCTION_SOURCES})
   endif()
   if(NOT sources)
     add_library(mlx_kd_${room} INTERFACE)
@@ -60,6 +62,7 @@ function(mlx_kd_room room)
     target_compile_definitions(mlx_kd_${room} PRIVATE MLX_KD_ZLIB)
   elseif(room STREQUAL "runtime")
     set_target_properties(mlx_kd_${room} PROPERTIES CXX_VISIBILITY_PRESET hidden)  # cmake/exports.map
+    target_include_directories(mlx_kd_${room} PUBLIC "${PROJECT_BINARY_DIR}/generated/include")
     set(packs "../share/mlx_kd/packs")  # installed; else those of the tree
     if(NOT SKBUILD)
       string(APPEND packs ":${PROJECT_SOURCE_DIR}/packs")
@@ -101,6 +104,32 @@ std::vector<spec::Op> make_all_ops() {
             -P "${PROJECT_SOURCE_DIR}/cmake/EmbedSources.cmake"
     DEPENDS ${texts} "${PROJECT_SOURCE_DIR}/cmake/EmbedSources.cmake" VERBATIM)
   set(MLX_KD_OP_TABLE_SOURCES "${out}/op_table.cpp" "${out}/op_sources.cpp" PARENT_SCOPE)
+endfunction()
+
+# The functions that users call, written from the table of operators by the program of the room codegen: the
+# header runtime/call/ops.h, what defines it, the Python bindings and names, pages of documentation.
+# An operator's folder may hold mlx_form.h, which declares <op>_in_mlx.
+function(mlx_kd_functions)
+  if(MLX_KD_PREBUILT)
+    return()
+  endif()
+  set(out "${PROJECT_BINARY_DIR}/generated")
+  set(template "${PROJECT_SOURCE_DIR}/mlx_kd/runtime/call/ops.h.in")
+  file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}" "${PROJECT_SOURCE_DIR}/mlx_kd/kernels/mlx_form.h")
+  set(forms "")
+  foreach(header ${headers})
+    cmake_path(GET header PARENT_PATH folder)
+    cmake_path(GET folder FILENAME op)
+    list(APPEND forms "${op}=${header}")
+  endforeach()
+  add_executable(mlx_kd_write_functions "${PROJECT_SOURCE_DIR}/mlx_kd/codegen/main.cpp")
+  target_link_libraries(mlx_kd_write_functions PRIVATE mlx_kd_codegen)
+  mlx_kd_warnings(mlx_kd_write_functions)
+  set(sources "${out}/operators.cpp" "${out}/include/mlx_kd/runtime/call/ops.h")
+  add_custom_command(OUTPUT ${sources} "${out}/python_operators.cpp" "${out}/_operators.py"
+      "${out}/docs/operators-cpp.md" "${out}/docs/operators-python.md"
+    COMMAND mlx_kd_write_functions "${out}" "${template}" ${forms} DEPENDS "${template}" VERBATIM)
+  set(MLX_KD_FUNCTION_SOURCES ${sources} PARENT_SCOPE)
 endfunction()
 
 # devices/*/kind.cpp -> a table that calls kind_<folder>() of each.

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 RANKS = {"base": 0, "spec": 1, "msl": 2, "search": 2, "archive": 2, "packs": 2, "shapes": 2,
-         "devices": 3, "kernels": 3, "evaluate": 4, "runtime": 4, "discover": 5, "cli": 6, "python": 6}
+         "devices": 3, "kernels": 3, "codegen": 4, "evaluate": 4, "runtime": 4, "discover": 5, "cli": 6, "python": 6}
 # The inner rooms of a room and their ranks; "." is the files beside the folders, 0 unless named.
 INNER = {
     "msl": {".": 0, "text": 1, "parse": 2, "rules": 3, "translate": 4, "bodies": 5},

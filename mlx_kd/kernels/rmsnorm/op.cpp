@@ -1,10 +1,9 @@
-#include <mlx/fast.h>
-
 #include "mlx_kd/kernels/cpu_space.h"
 #include "mlx_kd/kernels/metal_space.h"
 #include "mlx_kd/kernels/model_sizes.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/kernels/reference64.h"
+#include "mlx_kd/kernels/rmsnorm/mlx_form.h"
 #include "mlx_kd/kernels/special_values.h"
 #include "mlx_kd/kernels/suites.h"
 
@@ -35,7 +34,7 @@ std::vector<spec::Reference64> reference(const std::vector<const void*>& inputs,
 
 spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> params,
                           const mlx::core::Stream& s) {
-  return {mlx::core::fast::rms_norm(in[0], in[1], static_cast<float>(params[0]), s)};
+  return {rmsnorm_in_mlx(in[0], in[1], params[0], s)};
 }
 
 spec::Space space(Dtype dtype, const spec::DeviceTraits& traits) {
@@ -67,12 +66,25 @@ void add_special_values(const std::vector<void*>& inputs, Dtype dtype, const Dim
   spec::store_element(inputs[1], d - 1, dtype, -0.0f);
 }
 
+spec::Doc doc() {
+  spec::Doc doc;
+  doc.brief =
+      "Root-mean-square norm over the last axis, times a weight. y = weight * rounded(x * "
+      "rsqrt(mean(x^2) + eps)), as mx.fast.rms_norm.";
+  doc.parameters = {
+      {"x", "[..., D], at least one axis."}, {"weight", "[D]."}, {"eps", "Positive."}};
+  doc.returns = "Shape as x, in MLX's common type of x and weight.";
+  doc.errors = "If a shape or eps does not fit; the message shows both shapes.";
+  return doc;
+}
+
 }  // namespace
 
 spec::Op make_rmsnorm() {
   spec::Op op;
   op.name = "rmsnorm";
   op.summary = "y = w * rounded(x * rsqrt(mean(x^2) + eps)) by rows";
+  op.doc = doc();
   op.inputs = {{"inp", rows_by_d}, {"weight", one_row}};
   op.outputs = {{"out", rows_by_d}};
   op.dims = {rows_dim(), {"D"}};
@@ -101,6 +113,9 @@ spec::Op make_rmsnorm() {
       {"rows", "metal", kernel_source("rmsnorm/rmsnorm.metal"), "mlx_kd_rmsnorm", "metal_rows",
        [](Dtype dtype, const spec::DeviceTraits&) { return metal_rows_space(dtype, false); },
        launch_rows}};
+  op.variants.back().body = {"rmsnorm_rows_tg", [](const Dims& dims, int64_t group, int64_t) {
+                               return dims.at("rows") * group;
+                             }};
   return op;
 }
 
