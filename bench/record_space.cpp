@@ -119,7 +119,7 @@ class Recorder {
   std::unique_ptr<evaluate::Evaluator> make_evaluator() const {
     evaluate::EvaluateOptions options;
     options.worker_program = request_.kd;
-    options.params = evaluate::default_params(op_);
+    options.params = spec::default_scalars(op_);
     return evaluate::make_evaluator({&op_, request_.device, dtype_, sizes_.sizes}, options);
   }
 

@@ -100,6 +100,12 @@ Artifact Device::adopt(std::string_view, const spec::Candidate& candidate) const
                             candidate.op_name + "': use a pack with sources");
 }
 
+std::vector<DeviceKind> all_kinds() {
+  std::vector<DeviceKind> kinds;
+  for (MakeKind* make : kind_makers()) kinds.push_back(make());
+  return kinds;
+}
+
 std::shared_ptr<const Device> open_device(const std::string& kind) {
   std::vector<std::string> known;
   for (const DeviceKind& entry : all_kinds()) {

@@ -74,6 +74,9 @@ std::optional<packs::Entry> pin_of(const Measuring& where, const spec::Candidate
   if (where.device->checks()) measured.proof["races"] = "checked";
   auto entry = packs::make_entry(*pinned, measured, where.device->id(),
                                  where.evaluator->runtime().at("mlx_version").get<std::string>());
+  entry.contract = where.op->contract;
+  entry.claim_kind = claim.kind;
+  entry.approximate = !spec::variant_of(*where.op, candidate).approximate.empty();
   if (is_metal) entry.other["found_as"] = candidate.id();  // in the records of the run
   return entry;
 }

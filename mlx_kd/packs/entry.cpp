@@ -23,10 +23,6 @@ std::string text_of(const DimRange& range, const std::string& dim) {
 
 }  // namespace
 
-std::string name_of(ClaimKind kind) {
-  return kind == ClaimKind::mlx_cannot ? "mlx_cannot" : "faster_than_mlx";
-}
-
 spec::Candidate candidate_as_stored(const Entry& entry) {
   spec::Candidate result;
   result.op_name = entry.key.op_name;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "mlx_kd/spec/candidate.h"
+#include "mlx_kd/spec/claim.h"
 #include "mlx_kd/spec/device_id.h"
 #include "mlx_kd/spec/pin.h"
 #include "mlx_kd/spec/verdict.h"
@@ -26,13 +27,7 @@ struct DimRange {
   std::vector<int64_t> sampled;  // where it was measured
 };
 
-// What the measurement shows.
-enum class ClaimKind {
-  faster_than_mlx,  // the kernel is surely faster than MLX's own
-  mlx_cannot,       // MLX has no operator that does this on this device
-};
-
-std::string name_of(ClaimKind kind);  // "faster_than_mlx"
+using spec::ClaimKind;
 
 struct Entry {
   spec::PinKey key;  // shape_signature holds complete dims; empty (schema 1 only): any shape

@@ -4,7 +4,6 @@
 
 #include <cstdlib>
 #include <fstream>
-#include <functional>
 #include <set>
 
 #include "mlx_kd/base/files.h"
@@ -17,20 +16,6 @@ namespace mlx_kd::kernels {
 namespace {
 
 using spec::Dtype;
-
-int64_t count_valid(const spec::Space& space) {
-  spec::Setting setting;
-  std::function<int64_t(size_t)> from = [&](size_t knob) -> int64_t {
-    if (knob == space.knobs.size()) return spec::is_valid(space, setting);
-    int64_t count = 0;
-    for (int64_t value : space.knobs[knob].values) {
-      setting.set(space.knobs[knob].name, value);
-      count += from(knob + 1);
-    }
-    return count;
-  };
-  return from(0);
-}
 
 // The source knobs alone, each launch knob at its default.
 spec::Space source_space(spec::Space space) {

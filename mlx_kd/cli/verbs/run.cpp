@@ -78,6 +78,7 @@ void find_sizes(Options& options, const std::atomic<bool>* cancelled) {
 std::string sureness(const discover::SizeResult& size) {
   if (!size.claim) return "no kernel passed";
   const auto& m = size.claim->metrics;
+  if (size.won && size.claim->kind == spec::ClaimKind::mlx_cannot) return "MLX cannot do this here";
   const std::string interval =
       "95 % in " + fixed(m.speedup_lo, 2) + " to " + fixed(m.speedup_hi, 2);
   return size.won ? interval
@@ -278,6 +279,8 @@ void add_run(CLI::App& app) {
   verb->add_option("--shapes", options->shapes,
                    "Sizes: a suite's name, rows=1,D=4096 (repeatable), a JSON file, or auto (the "
                    "model's); left out: the model's, else the op's first suite");
+  verb->add_flag("--allow-approximate", options->request.allow_approximate,
+                 "Also try kernels that trade accuracy on purpose; their pins say so");
   verb->add_option("--row-range", options->row_range,
                    "Rows that one kernel shall serve, as 1:512: samples the ends and between");
   verb->add_flag("--resume", request.resume,

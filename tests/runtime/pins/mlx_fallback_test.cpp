@@ -11,7 +11,7 @@ class Forms : public Pinned {};
 spec::Dims small_size(const spec::Op& op) {
   spec::Dims dims;
   for (const std::string& name : op.dim_names()) dims.set(name, name == "rows" ? 3 : 8);
-  return op.complete(dims);
+  return spec::complete(op, dims);
 }
 
 TEST_F(Forms, HaveTheBitsOfTheOpsOwnMlxInEveryType) {
