@@ -31,7 +31,7 @@ endfunction()
 function(mlx_kd_room room)
   cmake_parse_arguments(ARG "" "" "DEPS;LIBS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/mlx_kd/${room}/*.cpp")
-  list(FILTER sources EXCLUDE REGEX "\\.cpu\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX "\\.cpu\\.cpp$|/devices/cuda/module/")  # the latter: cmake/CudaNative.cmake
   if(room STREQUAL "kernels")
     list(APPEND sources ${MLX_KD_OP_TABLE_SOURCES})
   elseif(room STREQUAL "devices")

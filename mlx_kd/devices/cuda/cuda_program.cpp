@@ -8,6 +8,7 @@
 #include <set>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/devices/cuda/text_work.h"
 #include "mlx_kd/devices/host/mlx_types.h"
 
 namespace mlx_kd::devices::cuda {
@@ -87,8 +88,8 @@ CudaProgram::CudaProgram(std::string cubin, const CudaKernel& kernel,
       arguments_(metal_arguments(kernel.kernel, *kernel.sources, candidate)),
       layout_(msl::cuda_layout(kernel.kernel, candidate_options())),
       dtype_(candidate.dtype),
-      code_(cubin_),
-      function_(code_.function(symbol_)) {
+      code_(std::make_shared<Code>(cubin_)),
+      function_(code_->function(symbol_)) {
   check_inputs_are_const(kernel, arguments_);
   check_no_group_arguments(kernel);
   for (const msl::CudaParameter& one : layout_) {
@@ -162,9 +163,24 @@ bool CudaProgram::Size::operator==(const Size& other) const {
          call.dims == theirs.dims;
 }
 
-std::vector<mx::array> CudaProgram::prepare(const std::vector<mx::array>& inputs,
-                                            const std::vector<mx::Shape>& output_shapes,
-                                            const Size& size) const {
+// The kernel's pointers, then its numbers.
+std::shared_ptr<const NativeWork> CudaProgram::work_of(const Size& size) const {
+  if (const auto known = works_.find(size)) return known;
+  auto work = std::make_shared<TextWork>(function_, line_size(size.call.launch, op_name_));
+  work->op_name = op_name_;
+  work->params = size.call.params;
+  work->layouts.assign(input_order_.size(), NativeWork::Layout::row_major);
+  for (const size_t port : input_order_) work->add_input(port);
+  for (const size_t port : output_order_) work->add_output(port);
+  for (const Scalar& value : scalars(size.call))
+    std::visit([&](auto number) { work->add_number(number); }, value);
+  works_.keep(size, work);
+  return work;
+}
+
+std::vector<mx::array> CudaProgram::make_precompiled(const std::vector<mx::array>& inputs,
+                                                     const std::vector<mx::Shape>& output_shapes,
+                                                     const Size& size) const {
   const LaunchSize launch = line_size(size.call.launch, op_name_);
   std::array<unsigned, 3> grid;
   for (size_t d = 0; d < 3; ++d) grid[d] = launch.blocks[d] * launch.threads[d];
@@ -176,23 +192,43 @@ std::vector<mx::array> CudaProgram::prepare(const std::vector<mx::array>& inputs
   return made;
 }
 
+std::vector<mx::array> CudaProgram::precompiled(const std::vector<mx::array>& inputs,
+                                                const std::vector<mx::Shape>& output_shapes,
+                                                const Size& size) const {
+  std::vector<mx::array> ordered;
+  for (const size_t port : input_order_) ordered.push_back(aligned(inputs[port]));
+  std::vector<mx::Shape> shapes;
+  for (const size_t port : output_order_) shapes.push_back(output_shapes[port]);
+  const auto primitive = prepared_.find(size);
+  const std::vector<mx::Dtype> dtypes(shapes.size(), mlx_dtype(dtype_));
+  const std::vector<mx::array> made =
+      primitive ? mx::array::make_arrays(std::move(shapes), dtypes, primitive, ordered)
+                : make_precompiled(ordered, shapes, size);
+  std::vector<mx::array> result = made;
+  for (size_t i = 0; i < output_order_.size(); ++i) result[output_order_[i]] = made[i];
+  return result;
+}
+
 std::vector<mx::array> CudaProgram::call(const std::vector<mx::array>& inputs,
                                          const std::vector<spec::Shape>& output_shapes,
                                          spec::Dtype output_dtype, const Call& call) const {
   check_call(inputs, output_shapes.size(), output_dtype);
-  std::vector<mx::array> ordered;
-  for (const size_t port : input_order_) ordered.push_back(aligned(inputs[port]));
-  std::vector<mx::Shape> shapes;
-  for (const size_t port : output_order_) shapes.push_back(mlx_shape(output_shapes[port]));
   const Size size{call, mx::default_stream(mx::Device::gpu)};
-  const auto primitive = prepared_.find(size);
-  const std::vector<mx::Dtype> dtypes(shapes.size(), mlx_dtype(output_dtype));
-  const std::vector<mx::array> made =
-      primitive ? mx::array::make_arrays(std::move(shapes), dtypes, primitive, ordered)
-                : prepare(ordered, shapes, size);
-  std::vector<mx::array> result = made;
-  for (size_t i = 0; i < output_order_.size(); ++i) result[output_order_[i]] = made[i];
-  return result;
+  if (find_native())
+    return graft(inputs, mlx_shapes(output_shapes), output_dtype, call, {size.stream, nullptr});
+  return precompiled(inputs, mlx_shapes(output_shapes), size);
+}
+
+std::vector<mx::array> CudaProgram::graft(const std::vector<mx::array>& inputs,
+                                          const std::vector<mx::Shape>& output_shapes,
+                                          spec::Dtype output_dtype, const Call& call,
+                                          const Graft& graft) const {
+  const NativeApi* api = find_native();
+  if (!api) return Program::graft(inputs, output_shapes, output_dtype, call, graft);
+  check_call(inputs, output_shapes.size(), output_dtype);
+  std::call_once(kept_, [this] { keep_loaded(code_); });
+  const std::vector<mx::Dtype> types(output_shapes.size(), mlx_dtype(output_dtype));
+  return native_call(*api, graft, work_of({call, graft.stream}), inputs, output_shapes, types);
 }
 
 }  // namespace mlx_kd::devices::cuda

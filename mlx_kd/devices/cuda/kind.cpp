@@ -5,6 +5,7 @@
 #include "mlx_kd/devices/cuda/cuda_body.h"
 #include "mlx_kd/devices/cuda/cuda_device.h"
 #include "mlx_kd/devices/cuda/gpu.h"
+#include "mlx_kd/devices/cuda/native_module.h"
 #include "mlx_kd/devices/registry.h"
 
 namespace mlx_kd::devices {
@@ -39,7 +40,12 @@ std::vector<Finding> examine() {
   if (!mlx::core::is_available(mlx::core::Device::gpu))
     return {{Level::warn, "cuda", "a GPU, but an MLX without CUDA",
              "pip install 'mlx[cuda13]': without it kernels are timed alone, never against MLX"}};
-  return {{Level::ok, "cuda", probe().detail, ""}};
+  if (!cuda::find_native(&why))
+    return {
+        {Level::warn, "cuda", probe().detail + "; kernels are not nodes of MLX's graphs: " + why,
+         "a call costs the host about twice as much, and kernels in CUDA C++ do not run on MLX's "
+         "arrays: build libmlx_kd_cuda_native with this MLX (docs/cuda.md)"}};
+  return {{Level::ok, "cuda", probe().detail + "; " + cuda::native_path().filename().string(), ""}};
 }
 
 }  // namespace
@@ -47,7 +53,7 @@ std::vector<Finding> examine() {
 DeviceKind kind_cuda();
 
 DeviceKind kind_cuda() {
-  return {"cuda", probe, cuda::open_cuda_device, examine, {"metal"}, cuda::run_body};
+  return {"cuda", probe, cuda::open_cuda_device, examine, {"metal", "cuda"}, cuda::run_body};
 }
 
 }  // namespace mlx_kd::devices

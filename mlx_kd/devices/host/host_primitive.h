@@ -57,9 +57,10 @@ class HostPrimitive : public mlx::core::Primitive,
   bool same_graft(const HostPrimitive& other) const;
   size_t input_count() const { return input_count_; }
   size_t output_count() const { return output_shapes_.size(); }
+  // Throws where the sizes are not those that the kernel was made for.
+  void check_sizes(const std::vector<mlx::core::array>& inputs) const;
 
  private:
-  void check_sizes(const std::vector<mlx::core::array>& inputs) const;
   // The form as a function of the inputs alone; valid while this lives.
   std::function<std::vector<mlx::core::array>(const std::vector<mlx::core::array>&)> form();
 
