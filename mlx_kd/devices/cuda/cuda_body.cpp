@@ -150,10 +150,11 @@ std::shared_ptr<const NativeWork> work_of(const BodyCubin& cubin, const Sizes& s
     cubin.function = code->function(cubin.symbol);
     keep_loaded(code);
   });
-  auto work = std::make_shared<TextWork>(cubin.function, launch_size(sizes.grid, sizes.group));
-  work->op_name = "metal_kernel";
-  using Layout = NativeWork::Layout;
-  work->layouts.assign(arguments, sizes.as_they_lie ? Layout::as_it_lies : Layout::row_major);
+  using Layout = NativeKernel::Layout;
+  NativeKernel kernel{"metal_kernel", {}, {}, {}};
+  kernel.layouts.assign(arguments, sizes.as_they_lie ? Layout::as_it_lies : Layout::row_major);
+  auto work = std::make_shared<TextWork>(cubin.function, launch_size(sizes.grid, sizes.group),
+                                         std::move(kernel), std::vector<double>());
   for (size_t i = 0; i < arguments; ++i) work->add_input(i);
   for (size_t i = 0; i < outputs; ++i) work->add_output(i);
   for (const int64_t threads : sizes.grid) work->add_number(static_cast<int>(threads));

@@ -70,6 +70,11 @@ LaunchSize line_size(const spec::Launch& launch, const std::string& op_name) {
   return launch_size(launch.grid, launch.group);
 }
 
+bool same_call(const Call& a, const Call& b) {
+  return a.launch.grid == b.launch.grid && a.launch.group == b.launch.group &&
+         a.params == b.params && a.dims == b.dims;
+}
+
 std::tuple<int, int, int> three(const std::array<unsigned, 3>& size) {
   return {static_cast<int>(size[0]), static_cast<int>(size[1]), static_cast<int>(size[2])};
 }
@@ -157,24 +162,22 @@ void CudaProgram::check_call(const std::vector<mx::array>& inputs, size_t output
 }
 
 bool CudaProgram::Size::operator==(const Size& other) const {
-  const Call& theirs = other.call;
-  return stream == other.stream && call.launch.grid == theirs.launch.grid &&
-         call.launch.group == theirs.launch.group && call.params == theirs.params &&
-         call.dims == theirs.dims;
+  return stream == other.stream && same_call(call, other.call);
 }
 
 // The kernel's pointers, then its numbers.
-std::shared_ptr<const NativeWork> CudaProgram::work_of(const Size& size) const {
-  if (const auto known = works_.find(size)) return known;
-  auto work = std::make_shared<TextWork>(function_, line_size(size.call.launch, op_name_));
-  work->op_name = op_name_;
-  work->params = size.call.params;
-  work->layouts.assign(input_order_.size(), NativeWork::Layout::row_major);
+std::shared_ptr<const NativeWork> CudaProgram::work_of(const Call& call) const {
+  if (auto known = works_.find_if([&](const Call& other) { return same_call(call, other); }))
+    return known;
+  NativeKernel kernel{op_name_, {}, {}, {}};
+  kernel.layouts.assign(input_order_.size(), NativeKernel::Layout::row_major);
+  auto work = std::make_shared<TextWork>(function_, line_size(call.launch, op_name_),
+                                         std::move(kernel), call.params);
   for (const size_t port : input_order_) work->add_input(port);
   for (const size_t port : output_order_) work->add_output(port);
-  for (const Scalar& value : scalars(size.call))
+  for (const Scalar& value : scalars(call))
     std::visit([&](auto number) { work->add_number(number); }, value);
-  works_.keep(size, work);
+  works_.keep(call, work);
   return work;
 }
 
@@ -228,7 +231,7 @@ std::vector<mx::array> CudaProgram::graft(const std::vector<mx::array>& inputs,
   check_call(inputs, output_shapes.size(), output_dtype);
   std::call_once(kept_, [this] { keep_loaded(code_); });
   const std::vector<mx::Dtype> types(output_shapes.size(), mlx_dtype(output_dtype));
-  return native_call(*api, graft, work_of({call, graft.stream}), inputs, output_shapes, types);
+  return native_call(*api, graft, work_of(call), inputs, output_shapes, types);
 }
 
 }  // namespace mlx_kd::devices::cuda

@@ -51,7 +51,7 @@ class CudaProgram final : public QueuedProgram {
     mlx::core::Stream stream;
     bool operator==(const Size& other) const;
   };
-  std::shared_ptr<const NativeWork> work_of(const Size& size) const;
+  std::shared_ptr<const NativeWork> work_of(const Call& call) const;
   std::vector<mlx::core::array> precompiled(const std::vector<mlx::core::array>& inputs,
                                             const std::vector<mlx::core::Shape>& output_shapes,
                                             const Size& size) const;
@@ -69,7 +69,7 @@ class CudaProgram final : public QueuedProgram {
   Function function_;
   OwnStream stream_;
   mutable Prepared<Size> prepared_;
-  mutable Prepared<Size, std::shared_ptr<const NativeWork>> works_;
+  mutable Prepared<Call, std::shared_ptr<const NativeWork>> works_;
   mutable std::once_flag kept_;
 };
 

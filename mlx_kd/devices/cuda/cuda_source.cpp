@@ -107,7 +107,7 @@ std::vector<std::string> cuda_source_options(const CudaSource& source, int sm) {
 
 Cubin compile_source(const CudaSource& source, const std::vector<std::string>& options) {
   Cubin made = compile_cuda(source.file, source.text, options, {});
-  if (made.bytes.empty() && made.error.find("could not open source file") != std::string::npos)
+  if (made.bytes.empty() && made.error.find("open source file") != std::string::npos)
     made.error +=
         "; CUDA's headers are looked for in the toolkit and beside MLX: pip install "
         "nvidia-cuda-runtime, or name their folder in MLX_KD_CUDA_INCLUDE";

@@ -176,7 +176,8 @@ std::vector<fs::path> native_places() {
   if (named == "0" || named == "off") return {};
   if (!named.empty()) return {named};
   const fs::path folder = own_folder();
-  return {folder / kFile, folder.parent_path() / "lib" / kFile, folder / "lib" / kFile};
+  return {folder / kFile, folder / "lib" / kFile, folder.parent_path() / kFile,
+          folder.parent_path() / "lib" / kFile};
 }
 
 const NativeApi* load_native(const fs::path& path, const NativeTarget& target, std::string& why) {
@@ -185,9 +186,15 @@ const NativeApi* load_native(const fs::path& path, const NativeTarget& target, s
     why = reason;
     return nullptr;
   };
-  // Lazily: functions that this MLX lacks are a matter of the check, not of the linker.
-  void* handle = dlopen(path.c_str(), RTLD_LAZY | RTLD_LOCAL);
-  if (!handle) return fail(dlerror());
+  // An MLX that lacks functions of the encoder is refused by the linker; then the module is opened
+  // without them, for what it says of itself is the better reason.
+  void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  std::string missing;
+  if (!handle) {
+    missing = dlerror();
+    handle = dlopen(path.c_str(), RTLD_LAZY | RTLD_LOCAL);
+  }
+  if (!handle) return fail(missing);
   using About = const NativeAbout* (*)();
   using Open = const NativeApi* (*)(const NativeHost*);
   const auto about = reinterpret_cast<About>(dlsym(handle, "mlx_kd_cuda_native_about"));
@@ -195,7 +202,7 @@ const NativeApi* load_native(const fs::path& path, const NativeTarget& target, s
   if (!about || !open) return fail(path.string() + " is not a module of mlx-kd");
   if (const std::string reason = why_not(*about(), target); !reason.empty())
     return fail(path.string() + ": " + reason);
-  if (!dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) return fail(dlerror());
+  if (!missing.empty()) return fail(missing);
   return open(&native_host());
 }
 

@@ -21,8 +21,8 @@ NativeTarget present_target();
 // or the first of MLX's headers that is missing or differs.
 std::string why_not(const NativeAbout& about, const NativeTarget& target);
 
-// Where the module is looked for: MLX_KD_CUDA_NATIVE (a path; 0 switches it off), else beside the
-// program or library that this is linked into, and in its ../lib.
+// Where the module is looked for: MLX_KD_CUDA_NATIVE (a path; 0 switches it off), else the folder
+// of the program or library that this is linked into, the folder above it, and lib in either.
 std::vector<std::filesystem::path> native_places();
 
 // Opens the module at `path`, checks it and returns its functions; nullptr with the reason in
@@ -31,7 +31,8 @@ const NativeApi* load_native(const std::filesystem::path& path, const NativeTarg
                              std::string& why);
 
 // The module of this process, loaded by the first call. Thread-safe. nullptr, with the reason in
-// `why`: calls then go through MLX's precompiled_cuda_kernel.
+// `why`: calls then go through MLX's precompiled_cuda_kernel. Misuse if MLX_KD_GPU_POOL_MB is no
+// number.
 const NativeApi* find_native(std::string* why = nullptr);
 
 // The file that find_native() loaded.

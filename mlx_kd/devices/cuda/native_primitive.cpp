@@ -12,7 +12,7 @@ namespace mlx_kd::devices::cuda {
 namespace {
 
 namespace mx = mlx::core;
-using Layout = NativeWork::Layout;
+using Layout = NativeKernel::Layout;
 
 constexpr size_t kAlignment = 16;
 constexpr unsigned kCopyThreads = 256, kMostCopyBlocks = 4096;
@@ -64,11 +64,17 @@ class Evaluation {
  public:
   Evaluation(const NativeApi& api, const NativeWork& work, const mx::Stream& stream,
              const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs)
-      : api_(api), work_(work), stream_(stream), outputs_(outputs), encoder_(api.encoder(stream)) {
+      : api_(api),
+        work_(work),
+        kernel_(work.kernel()),
+        stream_(stream),
+        outputs_(outputs),
+        encoder_(api.encoder(stream)) {
+    used_.reserve(inputs.size());
     for (size_t i = 0; i < outputs.size(); ++i) place_output(i, inputs);
     for (size_t i = 0; i < inputs.size(); ++i) place_input(i, inputs[i]);
-    for (size_t i = 0; i < work.scratch_bytes.size(); ++i)
-      memory_.scratch[i] = api.scratch(encoder_, stream, work.scratch_bytes[i]);
+    for (size_t i = 0; i < kernel_.scratch_bytes.size(); ++i)
+      memory_.scratch[i] = api.scratch(encoder_, stream, kernel_.scratch_bytes[i]);
   }
 
   void run() {
@@ -86,7 +92,7 @@ class Evaluation {
 
   void place_output(size_t i, const std::vector<mx::array>& inputs) {
     mx::array& output = outputs_[i];
-    const int updated = i < work_.updates.size() ? work_.updates[i] : -1;
+    const int updated = i < kernel_.updates.size() ? kernel_.updates[i] : -1;
     if (updated >= 0 && can_take_over(inputs[static_cast<size_t>(updated)], output))
       output.copy_shared_buffer(inputs[static_cast<size_t>(updated)]);
     else
@@ -97,16 +103,16 @@ class Evaluation {
 
   // The output that updates the input, or nullptr.
   void* updated_memory(size_t input) const {
-    for (size_t i = 0; i < work_.updates.size(); ++i)
-      if (work_.updates[i] == static_cast<int>(input)) return memory_.outputs[i];
+    for (size_t i = 0; i < kernel_.updates.size(); ++i)
+      if (kernel_.updates[i] == static_cast<int>(input)) return memory_.outputs[i];
     return nullptr;
   }
 
   void place_input(size_t i, const mx::array& given) {
-    const Layout layout = work_.layouts[i];
+    const Layout layout = kernel_.layouts[i];
     const mx::array* input = &given;
     if (!fits(given, layout)) {
-      copies_.reserve(work_.layouts.size());  // their addresses are kept
+      copies_.reserve(kernel_.layouts.size());  // their addresses are kept
       input = &copies_.emplace_back(contiguous(given));
     }
     used_.push_back(input);
@@ -161,10 +167,11 @@ class Evaluation {
 
   const NativeApi& api_;
   const NativeWork& work_;
+  const NativeKernel& kernel_;
   const mx::Stream stream_;
   std::vector<mx::array>& outputs_;
   void* const encoder_;
-  NativeMemory memory_ = {};
+  NativeMemory memory_;
   std::vector<const mx::array*> used_;
   std::vector<mx::array> copies_;
   std::vector<Copy> pending_;

@@ -9,7 +9,7 @@
 
 namespace mlx_kd::devices::cuda {
 
-// The arrays of one evaluation, on the GPU.
+// The arrays of one evaluation, on the GPU; as many as the kernel has.
 struct NativeMemory {
   std::array<const void*, cpu::kMostArrays> inputs;
   std::array<void*, cpu::kMostArrays> outputs;
@@ -18,28 +18,33 @@ struct NativeMemory {
   std::array<const mlx::core::array*, cpu::kMostArrays> in, out;
 };
 
-// What a primitive launches: the same for all calls of one size. Immutable; it keeps its code
-// loaded.
-class NativeWork {
- public:
+// What all calls of a kernel have in common.
+struct NativeKernel {
   // How an input reaches the kernel.
   enum class Layout {
     row_major,  // anything else is copied first; starts at a multiple of 16 bytes
-    last_axis,  // any strides but on the last axis, which is contiguous
+    last_axis,  // any strides but on the last axis, which is contiguous; starts as above
     as_it_lies,
   };
+  std::string op_name;
+  std::vector<Layout> layouts;        // per input
+  std::vector<int> updates;           // per output: the input whose memory it takes over, or -1
+  std::vector<size_t> scratch_bytes;  // at most kMostScratch
+};
+
+// What a primitive launches. Immutable, and cheap to make for each call.
+class NativeWork {
+ public:
   using Add = std::function<void(const NativeNode& node, void** parameters)>;
 
   virtual ~NativeWork() = default;
+  // Lives as long as the work.
+  virtual const NativeKernel& kernel() const = 0;
   virtual void launch(const NativeMemory& memory, const Add& add) const = 0;
   // Whether it launches the same with the same numbers.
   virtual bool same(const NativeWork& other) const = 0;
-
-  std::string op_name;
-  std::vector<Layout> layouts;  // per input
-  std::vector<int> updates;     // per output: the input whose memory it takes over, or -1
-  std::vector<size_t> scratch_bytes;
-  std::vector<double> params;  // for the form that transformations go through
+  // For the form that transformations go through.
+  virtual std::span<const double> params() const = 0;
 };
 
 // On the GPU stream of `graft`. An output that updates an input takes over its memory where nothing
@@ -57,11 +62,11 @@ class NativePrimitive final : public cpu::HostPrimitive {
   void eval_gpu(const std::vector<mlx::core::array>& inputs,
                 std::vector<mlx::core::array>& outputs) override;
   bool is_equivalent(const Primitive& other) const override;
-  const char* name() const override { return work_->op_name.c_str(); }
+  const char* name() const override { return work_->kernel().op_name.c_str(); }
 
  private:
   void run(const cpu::Pointers&) const override {}
-  std::span<const double> params() const override { return work_->params; }
+  std::span<const double> params() const override { return work_->params(); }
 
   const NativeApi& api_;
   std::shared_ptr<const NativeWork> work_;

@@ -23,6 +23,14 @@ class Prepared {
       if (known == key) return made;
     return nullptr;
   }
+  // The one whose key `fits`.
+  template <class Fits>
+  Made find_if(const Fits& fits) const {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [known, made] : kept_)
+      if (fits(known)) return made;
+    return nullptr;
+  }
   void keep(const Key& key, const Made& made) {
     const std::lock_guard lock(mutex_);
     if (kept_.size() >= kMost) kept_.erase(kept_.begin());

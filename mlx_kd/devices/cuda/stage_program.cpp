@@ -23,14 +23,26 @@ int attribute(Function function, int which) {
   return value;
 }
 
-// dims and numbers; the pointers and strides are those of a call.
-KernelArguments numbers_of(const LaunchPlan& plan) {
-  KernelArguments arguments = {};
-  const auto& dims = plan.dims.items();
-  for (size_t i = 0; i < dims.size(); ++i) arguments.dims[i] = dims[i].second;
-  std::copy(plan.scalars.begin(), plan.scalars.end(), arguments.scalars);
-  return arguments;
-}
+// The numbers of a call; the pointers and strides come with its arrays.
+struct Numbers {
+  std::array<int64_t, kMostDims> dims = {};
+  std::array<double, kMostScalars> scalars = {};
+  size_t scalar_count = 0;
+
+  explicit Numbers(const LaunchPlan& plan) : scalar_count(plan.scalars.size()) {
+    size_t i = 0;
+    for (const auto& [name, value] : plan.dims.items()) dims[i++] = value;
+    std::copy(plan.scalars.begin(), plan.scalars.end(), scalars.begin());
+  }
+  bool operator==(const Numbers&) const = default;
+
+  KernelArguments arguments() const {
+    KernelArguments made = {};
+    std::copy(dims.begin(), dims.end(), made.dims);
+    std::copy(scalars.begin(), scalars.end(), made.scalars);
+    return made;
+  }
+};
 
 void check_counts(const CudaSource& source, const LaunchPlan& plan) {
   const auto check_one = [&](size_t count, size_t most, const char* what) {
@@ -53,28 +65,27 @@ void put_strides(const mx::array& array, int64_t (&strides)[kStrideAxes]) {
 // A call of a plan as a primitive launches it.
 class StageWork final : public NativeWork {
  public:
-  StageWork(const CudaSource& source, const LaunchPlan& plan,
-            std::shared_ptr<const StageNodes> nodes)
-      : nodes_(std::move(nodes)), arguments_(numbers_of(plan)) {
-    op_name = source.op_name;
-    params = plan.scalars;
-    for (const PlanPort& port : source.inputs)
-      layouts.push_back(port.strided ? Layout::last_axis : Layout::row_major);
-    for (const PlanPort& port : source.outputs) updates.push_back(port.updates);
-    scratch_bytes.assign(nodes_->scratch_bytes.begin(), nodes_->scratch_bytes.end());
+  StageWork(const LaunchPlan& plan, std::shared_ptr<const StageNodes> nodes)
+      : nodes_(std::move(nodes)), numbers_(plan) {}
+
+  const NativeKernel& kernel() const override { return nodes_->kernel; }
+  std::span<const double> params() const override {
+    return {numbers_.scalars.data(), numbers_.scalar_count};
   }
 
   void launch(const NativeMemory& memory, const Add& add) const override {
-    KernelArguments arguments = arguments_;
-    for (size_t i = 0; i < layouts.size(); ++i) {
+    KernelArguments arguments = numbers_.arguments();
+    const size_t inputs = kernel().layouts.size(), outputs = kernel().updates.size();
+    for (size_t i = 0; i < inputs; ++i) {
       arguments.inputs[i] = memory.inputs[i];
       put_strides(*memory.in[i], arguments.strides[i]);
     }
-    for (size_t i = 0; i < updates.size(); ++i) {
+    for (size_t i = 0; i < outputs; ++i) {
       arguments.outputs[i] = memory.outputs[i];
-      put_strides(*memory.out[i], arguments.strides[layouts.size() + i]);
+      put_strides(*memory.out[i], arguments.strides[inputs + i]);
     }
-    std::copy(memory.scratch.begin(), memory.scratch.end(), arguments.scratch);
+    for (size_t i = 0; i < kernel().scratch_bytes.size(); ++i)
+      arguments.scratch[i] = memory.scratch[i];
     void* parameters[] = {&arguments};
     for (const StageNodes::Node& node : nodes_->nodes) {
       arguments.stage = node.index;
@@ -84,14 +95,24 @@ class StageWork final : public NativeWork {
 
   bool same(const NativeWork& other) const override {
     const auto* work = dynamic_cast<const StageWork*>(&other);
-    return work && work->nodes_ == nodes_ &&
-           std::memcmp(&work->arguments_, &arguments_, sizeof arguments_) == 0;
+    return work && work->nodes_ == nodes_ && work->numbers_ == numbers_;
   }
 
  private:
   std::shared_ptr<const StageNodes> nodes_;
-  KernelArguments arguments_;
+  Numbers numbers_;
 };
+
+NativeKernel kernel_of(const CudaSource& source, const LaunchPlan& plan) {
+  NativeKernel kernel;
+  kernel.op_name = source.op_name;
+  for (const PlanPort& port : source.inputs)
+    kernel.layouts.push_back(port.strided ? NativeKernel::Layout::last_axis
+                                          : NativeKernel::Layout::row_major);
+  for (const PlanPort& port : source.outputs) kernel.updates.push_back(port.updates);
+  kernel.scratch_bytes.assign(plan.scratch_bytes.begin(), plan.scratch_bytes.end());
+  return kernel;
+}
 
 void launch_node(const NativeNode& node, void** parameters, Stream stream) {
   LaunchConfig config = {};
@@ -142,14 +163,19 @@ const StageKernels::Entry& StageKernels::at(const std::string& func_name) const 
 }
 
 StageProgram::StageProgram(const std::string& cubin, CudaSource source)
-    : source_(std::move(source)), kernels_(cubin, source_) {}
+    : source_(std::move(source)), kernels_(cubin, source_) {
+  for (const PlanPort& port : source_.outputs) output_types_.push_back(mlx_type(port.type));
+}
 
 std::shared_ptr<const StageNodes> StageProgram::nodes_of(const LaunchPlan& plan) const {
-  const Size size{plan.stages, plan.scratch_bytes};
-  if (const auto known = nodes_.find(size)) return known;
+  const auto fits = [&plan](const Size& size) {
+    return size.stages == plan.stages && size.scratch_bytes == plan.scratch_bytes;
+  };
   check_counts(source_, plan);
+  if (auto known = nodes_.find_if(fits)) return known;
+  use_gpu();
   auto made = std::make_shared<StageNodes>();
-  made->scratch_bytes = plan.scratch_bytes;
+  made->kernel = kernel_of(source_, plan);
   for (const PlanStage& stage : plan.stages) {
     const StageKernels::Entry& kernel = kernels_.at(stage.func_name);
     const LaunchSize launch = stage_size(source_.op_name, stage, kernel.limits);
@@ -165,7 +191,7 @@ std::shared_ptr<const StageNodes> StageProgram::nodes_of(const LaunchPlan& plan)
       check(driver().function_set(kernel.function, kLargeClusters, 1), "asking for large clusters");
     made->nodes.push_back({node, stage.index});
   }
-  nodes_.keep(size, made);
+  nodes_.keep({plan.stages, plan.scratch_bytes}, made);
   return made;
 }
 
@@ -182,7 +208,7 @@ void StageProgram::Scratch::reserve(const std::vector<int64_t>& wanted) {
 void StageProgram::run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
                        const LaunchPlan& plan, const Scratch& scratch, Stream stream) const {
   const auto nodes = nodes_of(plan);
-  KernelArguments arguments = numbers_of(plan);
+  KernelArguments arguments = Numbers(plan).arguments();
   std::copy(inputs.begin(), inputs.end(), arguments.inputs);
   std::copy(outputs.begin(), outputs.end(), arguments.outputs);
   for (size_t i = 0; i < source_.outputs.size(); ++i)
@@ -235,35 +261,34 @@ void StageProgram::queue(const std::vector<const void*>& inputs, const std::vect
 }
 
 void StageProgram::check_arrays(const std::vector<mx::array>& inputs, size_t outputs) const {
-  const std::string op = "op '" + source_.op_name + "'";
+  const auto op = [this] { return "op '" + source_.op_name + "'"; };
   if (inputs.size() != source_.inputs.size() || outputs != source_.outputs.size())
-    base::fail("devices", op + " takes " + std::to_string(source_.inputs.size()) +
+    base::fail("devices", op() + " takes " + std::to_string(source_.inputs.size()) +
                               " inputs and gives " + std::to_string(source_.outputs.size()) +
                               " outputs, not " + std::to_string(inputs.size()) + " and " +
                               std::to_string(outputs));
   for (size_t i = 0; i < inputs.size(); ++i)
     if (inputs[i].dtype() != mlx_type(source_.inputs[i].type))
-      base::fail("devices", "input '" + source_.inputs[i].name + "' of " + op + " is not of type " +
-                                name_of(source_.inputs[i].type) + ", which its kernel takes");
+      base::fail("devices", "input '" + source_.inputs[i].name + "' of " + op() +
+                                " is not of type " + name_of(source_.inputs[i].type) +
+                                ", which its kernel takes");
 }
 
 std::vector<mx::array> StageProgram::apply(const std::vector<mx::array>& inputs,
                                            const std::vector<mx::Shape>& output_shapes,
                                            const LaunchPlan& plan, const Graft& graft) const {
   check_arrays(inputs, output_shapes.size());
+  const NativeApi* api = find_native();
   std::string why;
-  const NativeApi* api = find_native(&why);
+  if (!api) find_native(&why);
   if (!api)
     base::fail("devices", "'" + source_.op_name +
                               "' in CUDA C++ runs on MLX's arrays through libmlx_kd_cuda_native "
                               "alone, which cannot be used (" +
                               why + "): docs/cuda.md says how it is built");
-  use_gpu();
   std::call_once(kept_, [this] { keep_loaded(kernels_.code()); });
-  auto work = std::make_shared<StageWork>(source_, plan, nodes_of(plan));
-  std::vector<mx::Dtype> types;
-  for (const PlanPort& port : source_.outputs) types.push_back(mlx_type(port.type));
-  return native_call(*api, graft, std::move(work), inputs, output_shapes, types);
+  auto work = std::make_shared<StageWork>(plan, nodes_of(plan));
+  return native_call(*api, graft, std::move(work), inputs, output_shapes, output_types_);
 }
 
 std::vector<mx::array> StageProgram::call(const std::vector<mx::array>& inputs,

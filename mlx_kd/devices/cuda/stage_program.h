@@ -38,7 +38,7 @@ struct StageNodes {
     int64_t index;
   };
   std::vector<Node> nodes;
-  std::vector<int64_t> scratch_bytes;
+  NativeKernel kernel;
 };
 
 // Calls from several threads are safe.
@@ -95,6 +95,7 @@ class StageProgram final : public QueuedProgram {
            const LaunchPlan& plan, const Scratch& scratch, Stream stream) const;
 
   CudaSource source_;
+  std::vector<mlx::core::Dtype> output_types_;
   StageKernels kernels_;
   OwnStream stream_;
   mutable Prepared<Size, std::shared_ptr<const StageNodes>> nodes_;

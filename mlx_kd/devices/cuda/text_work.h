@@ -8,10 +8,12 @@
 
 namespace mlx_kd::devices::cuda {
 
-// Parameters are added in their order, before the first launch.
+// Made once for a size. Parameters are added in their order, before the first launch.
 class TextWork final : public NativeWork {
  public:
-  TextWork(Function function, const LaunchSize& size) {
+  TextWork(Function function, const LaunchSize& size, NativeKernel kernel,
+           std::vector<double> params)
+      : kernel_(std::move(kernel)), params_(std::move(params)) {
     node_.function = function;
     for (size_t d = 0; d < 3; ++d) {
       node_.blocks[d] = size.blocks[d];
@@ -28,16 +30,17 @@ class TextWork final : public NativeWork {
     std::memcpy(&one.value, &value, sizeof value);
   }
 
+  const NativeKernel& kernel() const override { return kernel_; }
+  std::span<const double> params() const override { return params_; }
   void launch(const NativeMemory& memory, const Add& add) const override {
-    std::vector<uint64_t> values;
-    std::vector<void*> pointers;
-    values.reserve(parameters_.size());  // their addresses are taken
-    pointers.reserve(parameters_.size());
-    for (const Parameter& one : parameters_) {
-      uint64_t value = one.value;
-      if (one.kind == Kind::input) value = reinterpret_cast<uint64_t>(memory.inputs[one.value]);
-      if (one.kind == Kind::output) value = reinterpret_cast<uint64_t>(memory.outputs[one.value]);
-      pointers.push_back(&values.emplace_back(value));
+    std::vector<Slot> slots(parameters_.size());
+    std::vector<void*> pointers(parameters_.size());
+    for (size_t i = 0; i < slots.size(); ++i) {
+      const Parameter& one = parameters_[i];
+      slots[i] = one.kind == Kind::input    ? reinterpret_cast<Slot>(memory.inputs[one.value])
+                 : one.kind == Kind::output ? reinterpret_cast<Slot>(memory.outputs[one.value])
+                                            : one.value;
+      pointers[i] = &slots[i];
     }
     add(node_, pointers.data());
   }
@@ -45,12 +48,15 @@ class TextWork final : public NativeWork {
   bool same(const NativeWork& other) const override { return this == &other; }
 
  private:
+  using Slot = uint64_t;
   enum class Kind { input, output, number };
   struct Parameter {
     Kind kind;
-    uint64_t value;  // the index of an array, or the number's bytes
+    Slot value;  // the index of an array, or the number's bytes
   };
 
+  NativeKernel kernel_;
+  std::vector<double> params_;
   NativeNode node_ = {};
   std::vector<Parameter> parameters_;
 };
