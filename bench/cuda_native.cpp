@@ -41,14 +41,24 @@ using Step = std::function<mx::array(const mx::array&)>;
 struct Chain {
   std::string name;
   int operations, kernels;  // of one chain; both count what is measured, ours or MLX's
-  std::function<mx::array(mx::array)> run;
-  std::vector<double> us = {};
+  std::function<std::vector<mx::array>(mx::array)> run;
+  std::vector<double> us = {}, build_us = {};
 };
 
 Chain chain_of(const std::string& name, int operations, int kernels_each, const Step& step) {
   return {name, operations, operations * kernels_each, [operations, step](mx::array y) {
             for (int i = 0; i < operations; ++i) y = step(y);
-            return y;
+            return std::vector<mx::array>{y};
+          }};
+}
+
+// Calls that do not wait for one another, as claims are measured.
+Chain independent(const std::string& name, const Step& step) {
+  constexpr int kCalls = 40;
+  return {name, kCalls, kCalls, [step](const mx::array& x) {
+            std::vector<mx::array> results;
+            for (int i = 0; i < kCalls; ++i) results.push_back(step(x));
+            return results;
           }};
 }
 
@@ -57,7 +67,7 @@ Chain mixed_chain(const std::string& name, int kernels_each, const Step& step) {
   return {name, kChain, kChain / 2 * (1 + kernels_each), [step](mx::array y) {
             for (int i = 0; i < kChain / 2; ++i)
               y = step(mx::multiply(y, mx::array(0.5f, y.dtype())));
-            return y;
+            return std::vector<mx::array>{y};
           }};
 }
 
@@ -70,8 +80,12 @@ void measure(std::vector<Chain>& chains, const mx::array& x, int rounds) {
   for (int round = -5; round < rounds; ++round)
     for (Chain& chain : chains) {
       const int64_t start = base::steady_ns();
-      mx::eval(chain.run(x));
-      if (round >= 0) chain.us.push_back(1e6 * base::seconds_since(start));
+      const std::vector<mx::array> results = chain.run(x);
+      const double build_us = 1e6 * base::seconds_since(start);
+      mx::eval(results);
+      if (round < 0) continue;
+      chain.us.push_back(1e6 * base::seconds_since(start));
+      chain.build_us.push_back(build_us);
     }
 }
 
@@ -83,6 +97,7 @@ base::OrderedJson rows_of(const std::vector<Chain>& chains) {
                     {"us_per_operation", median(chain.us) / chain.operations},
                     {"least_us_per_operation",
                      *std::min_element(chain.us.begin(), chain.us.end()) / chain.operations},
+                    {"build_us_per_operation", median(chain.build_us) / chain.operations},
                     {"us_per_kernel", median(chain.us) / chain.kernels}});
   return rows;
 }
@@ -119,32 +134,36 @@ class PointerSteps final : public cuda::NativeWork {
 // Adds 1 to an array in every stage.
 class Steps {
  public:
-  explicit Steps(int64_t stages) : cubin_(compile()), program_(load(cubin_)) {
-    plan_.dims = {{"N", kElements}};
+  explicit Steps(int64_t stages) : cubin_(compile()) {
+    cuda::use_gpu();
+    program_ = std::make_shared<cuda::StageProgram>(cubin_, candidate());
+    call_.dims = {{"N", kElements}};
+    call_.inputs = call_.outputs = {{{kElements}}};
     for (int64_t i = 0; i < stages; ++i)
-      plan_.stages.push_back({"step", {kElements, 1, 1}, {256, 1, 1}, 0, {1, 1, 1}, i});
+      call_.stages.push_back({"step", {{kElements, 1, 1}, {256, 1, 1}}, i});
   }
   mx::array operator()(const mx::array& x) const {
-    return program_->apply({x}, {x.shape()}, plan_,
-                           {mx::default_stream(mx::Device::gpu), nullptr})[0];
+    return program_->add_to_graph({x}, {x.shape()}, call_,
+                                  {mx::default_stream(mx::Device::gpu)})[0];
   }
   // By PointerSteps.
   Step by_pointers() const {
-    const auto work = std::make_shared<PointerSteps>(cubin_, static_cast<int>(plan_.stages.size()));
+    const auto work = std::make_shared<PointerSteps>(cubin_, static_cast<int>(call_.stages.size()));
     return [work](const mx::array& x) {
-      return cuda::native_call(*cuda::find_native(), {mx::default_stream(mx::Device::gpu), nullptr},
-                               work, {x}, {x.shape()}, {x.dtype()})[0];
+      return cuda::native_call(*cuda::find_native(), {mx::default_stream(mx::Device::gpu)}, work,
+                               {x}, {x.shape()}, {x.dtype()})[0];
     };
   }
 
  private:
-  static cuda::CudaSource source() {
-    cuda::CudaSource source;
-    source.op_name = "steps";
-    source.file = "steps.cu";
-    source.text = R"(struct kd_arguments {
-  const void* inputs[16]; void* outputs[8]; void* scratch[4];
-  long dims[16]; double scalars[8]; long strides[24][4]; long stage;
+  static spec::Candidate candidate() {
+    spec::Candidate made;
+    made.op_name = made.variant = "steps";
+    made.language = "cuda";
+    made.source = R"(struct kd_arguments {
+  const void* inputs[KD_INPUTS]; void* outputs[KD_OUTPUTS]; void* scratch[4];
+  long dims[KD_DIMS]; double scalars[KD_SCALARS]; long strides[KD_INPUTS + KD_OUTPUTS][4];
+  long stage;
 };
 extern "C" __global__ void step_by_pointers(const float* x, float* y, int n) {
   const long i = blockIdx.x * 256l + threadIdx.x;
@@ -156,26 +175,22 @@ extern "C" __global__ void step(const __grid_constant__ kd_arguments a) {
   if (i < a.dims[KD_DIM_N]) static_cast<float*>(a.outputs[0])[i] = from[i] + 1;
 }
 )";
-    source.func_name = "step";
-    source.inputs = {{"x"}};
-    source.outputs = {{"y"}};
-    source.dim_names = {"N"};
-    return source;
+    made.func_name = "step";
+    made.inputs_spec = {{{"name", "x"}, {"dtype", "float32"}}};
+    made.outputs_spec = {{{"name", "y"}, {"dtype", "float32"}}};
+    made.dim_names = {"N"};
+    return made;
   }
   static std::string compile() {
-    const auto options = cuda::cuda_source_options(source(), cuda::gpu().sm);
-    const cuda::Cubin made = cuda::compile_source(source(), options);
+    const cuda::Cubin made =
+        cuda::compile_source(candidate(), cuda::source_options(candidate(), cuda::gpu().sm));
     if (made.bytes.empty()) base::fail("bench", made.error);
     return made.bytes;
-  }
-  static std::shared_ptr<const cuda::StageProgram> load(const std::string& cubin) {
-    cuda::use_gpu();
-    return std::make_shared<cuda::StageProgram>(cubin, source());
   }
 
   std::string cubin_;
   std::shared_ptr<const cuda::StageProgram> program_;
-  cuda::LaunchPlan plan_;
+  devices::Call call_;
 };
 
 // An operator of the table in bfloat16 on one row, ours or MLX's.
@@ -192,18 +207,20 @@ class Operator {
     const devices::Artifact artifact = device.compile(candidate, 60);
     if (!artifact.ok) base::fail("bench", artifact.error);
     program_ = device.load(artifact, candidate);
-    call_ = {dims_, {}, variant->launch(dims_, knobs)};
-    for (const auto& one : op_.runtime_inputs) call_.params.push_back(one.default_value);
+    call_ = devices::make_call(op_, *variant, spec::Dtype::bfloat16, dims_, knobs,
+                               spec::default_scalars(op_));
     for (const spec::Port& port : op_.outputs) shapes_.push_back(shape_of(port));
     for (size_t i = 1; i < op_.inputs.size(); ++i)
       others_.push_back(mx::random::normal(shape_of(op_.inputs[i]), mx::bfloat16));
     mx::eval(others_);
   }
   mx::array ours(const mx::array& x) const {
-    return program_->graft(inputs(x), shapes_, spec::Dtype::bfloat16, call_,
-                           {mx::default_stream(mx::Device::gpu), nullptr})[0];
+    return program_->add_to_graph(inputs(x), shapes_, call_,
+                                  {mx::default_stream(mx::Device::gpu)})[0];
   }
-  mx::array mlxs(const mx::array& x) const { return op_.mlx(inputs(x), call_.params)[0]; }
+  mx::array mlxs(const mx::array& x) const {
+    return op_.mlx(inputs(x), call_.scalars, mx::default_stream(mx::Device::gpu))[0];
+  }
 
  private:
   mx::Shape shape_of(const spec::Port& port) const {
@@ -287,6 +304,8 @@ void measure_operators(Groups& groups) {
     const Step mlxs = [op](const mx::array& y) { return op->mlxs(y); };
     groups.measure_on(row, {chain_of(name + ", MLX", kChain, 1, mlxs),
                             chain_of(name + ", " + way, kChain, 1, ours)});
+    groups.measure_on(row, {independent("independent: " + name + ", MLX", mlxs),
+                            independent("independent: " + name + ", " + way, ours)});
     groups.measure_on(row,
                       {model_chain("model: " + name + " of MLX and 3 operations", mlxs),
                        model_chain("model: " + name + ", " + way + ", and 3 operations", ours)});

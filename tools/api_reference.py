@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-HEADERS = ("runtime/ops.h", "runtime/settings.h", "runtime/stats.h", "base/error.h")
+HEADERS = ("runtime/call/ops.h", "runtime/state/settings.h", "runtime/state/stats.h", "base/error.h")
 MARK = "MLX_KD_API "
 PUBLIC = re.compile(rf"{MARK}|^(struct|enum) ", re.MULTILINE)
 HEAD = """# The C++ API
@@ -25,7 +25,7 @@ def uncomment(lines):
 
 
 def as_prose(text):
-    """Indented lines are tables of names: they stay as they stand."""
+    """Indented lines are tables of names: they are kept as they are."""
     parts = []
     for block in re.split(r"\n\s*\n", text):
         indented = [line for line in block.split("\n") if line.startswith("  ")]
@@ -34,14 +34,14 @@ def as_prose(text):
 
 
 def split_header(text):
-    """(head comment, what stands in the innermost namespace)."""
+    """(head comment, content of the innermost namespace)."""
     head = itertools.takewhile(lambda line: line.startswith("//"), text.split("\n"))
     body = text[text.index("{\n", text.index("namespace mlx_kd")) + 2:text.rindex("}  // namespace")]
     return uncomment(head), body
 
 
 def declarations(body):
-    """Blocks parted by blank lines outside braces, without what is no user's business."""
+    """Blocks separated by blank lines outside braces, public ones only."""
     blocks, block, depth = [], [], 0
     for line in body.split("\n"):
         depth += line.count("{") - line.count("}")
@@ -76,8 +76,9 @@ def main():
         print(text, end="")
         return 0
     if len(sys.argv) == 3 and Path(sys.argv[2]).read_text(encoding="utf-8") == text:
+        print("the C++ reference is up to date")
         return 0
-    print("the headers changed: tools/api_reference.py > docs/cpp-api.md")
+    print("the headers changed: run tools/api_reference.py > docs/cpp-api.md")
     return 1
 
 

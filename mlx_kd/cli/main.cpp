@@ -44,7 +44,7 @@ int main(int argc, char** argv) {
   app.name("kd");
   app.set_version_flag("--version", "kd " + mlx_kd::base::version());
   app.require_subcommand(1);
-  mlx_kd::cli::add_all_verbs(app);
+  for (mlx_kd::cli::AddVerb* add_verb : mlx_kd::cli::verbs()) add_verb(app);
   std::signal(SIGXFSZ,
               SIG_IGN);  // a file size limit is a full disk like any other: an error, not a death
   try {

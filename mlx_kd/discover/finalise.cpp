@@ -77,11 +77,8 @@ archive::Finish make_finish(const Finals& finals, const Claims& claims, const Wi
   archive::Finish finish;
   for (const auto* claim : winners)
     if (claim) finish.winners.push_back({claim->dims, claim->candidate_id});
-  for (const auto& claim : claims)
-    finish.claims.push_back({claim.dims, claim.candidate_id, claim.metrics, claim.claimed,
-                             claim.reason, claim.baseline});
-  for (const auto& pair : finals.evaluator->aa())
-    finish.aa.push_back({pair.dims, pair.ratio, pair.lo, pair.hi, pair.spread});
+  finish.claims = claims;
+  finish.aa = finals.evaluator->aa();
   finish.tours = finals.tours;
   if (finals.row_range) finish.notes["row_ranges"] = ranges_json(ranges);
   finish.seconds = finals.evaluator->seconds();

@@ -17,8 +17,8 @@ std::map<std::string, std::string> numbers_of(const spec::Op& op, const spec::Di
                                               const std::vector<double>& params) {
   std::map<std::string, std::string> result;
   for (const auto& [name, value] : dims.items()) result[name] = std::to_string(value);
-  for (size_t i = 0; i < op.runtime_inputs.size(); ++i)
-    result[op.runtime_inputs[i].name] = msl::float_text(params.at(i));
+  for (size_t i = 0; i < op.scalars.size(); ++i)
+    result[op.scalars[i].name] = msl::float_text(params.at(i));
   return result;
 }
 
@@ -94,7 +94,8 @@ std::optional<spec::Candidate> body_form(const spec::Op& op, const spec::Candida
   spec::Candidate result = candidate;
   result.source = msl::body_of(unit, candidate.func_name, numbers_of(op, dims, params));
   result.func_name += "_" + base::sha256_hex(result.source).substr(0, 8);
-  const spec::Launch launch = spec::variant_of(op, candidate).launch(dims, candidate.knobs);
+  const spec::Launch launch =
+      spec::stages_of(spec::variant_of(op, candidate), dims, candidate.knobs).front().launch;
   result.launch_params = launch_params_of(candidate, launch, dims);
   return result;
 }

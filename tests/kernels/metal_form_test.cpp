@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <functional>
 #include <set>
 
 #include "mlx_kd/base/error.h"
@@ -35,40 +34,22 @@ spec::Candidate candidate_of(const std::string& name, const spec::Setting& chang
 
 std::vector<double> defaults_of(const spec::Op& op) {
   std::vector<double> params;
-  for (const auto& input : op.runtime_inputs) params.push_back(input.default_value);
+  for (const auto& input : op.scalars) params.push_back(input.default_value);
   return params;
 }
 
 spec::Candidate body_of(const std::string& name, const spec::Setting& knobs, const Dims& given) {
   const spec::Op& op = find_op(name);
-  const Dims dims = op.complete(given);
+  const Dims dims = spec::complete(op, given);
   return body_form(op, candidate_of(name, knobs, dims), dims, defaults_of(op)).value();
 }
 
 const Dims kRows = {{"rows", 3}, {"D", 64}};
 const Dims kHeads = {{"B", 2}, {"H_Q", 3}, {"D_NOPE", 32}, {"D_ROPE", 16}};
 
-int64_t count_valid(const spec::Space& space) {
-  std::vector<int64_t> values(space.knobs.size());
-  const std::function<int64_t(size_t)> from = [&](size_t knob) -> int64_t {
-    if (knob == space.knobs.size()) {
-      spec::Setting setting;
-      for (size_t i = 0; i < knob; ++i) setting.set(space.knobs[i].name, values[i]);
-      return spec::is_valid(space, setting);
-    }
-    int64_t count = 0;
-    for (const int64_t value : space.knobs[knob].values) {
-      values[knob] = value;
-      count += from(knob + 1);
-    }
-    return count;
-  };
-  return from(0);
-}
-
 TEST(MetalSpaces, HaveAThousandPointsForRowsOfElements) {
   for (const char* name : {"rmsnorm", "rmsnorm_residual", "swiglu"})
-    for (const Dtype dtype : spec::all_dtypes()) {
+    for (const Dtype dtype : spec::float_dtypes()) {
       const int64_t count = count_valid(metal_of(find_op(name)).space(dtype, {}));
       EXPECT_GE(count, 1000) << name;
       RecordProperty(std::string(name) + "_" + spec::name_of(dtype), static_cast<int>(count));
@@ -82,11 +63,11 @@ TEST(MetalLaunches, AreWholeThreadgroupsAtEverySize) {
     const spec::Space space = variant.space(Dtype::float16, {});
     for (int i = 0; i < 200; ++i) {
       spec::Dims given;
-      for (const std::string& name : op.dim_names)
+      for (const std::string& name : op.dim_names())
         given.set(name, name == "D_ROPE" ? 2 * (1 + static_cast<int64_t>(random.next() % 32))
                                          : 1 + static_cast<int64_t>(random.next() % 300));
       const spec::Setting knobs = random_setting(space, random);
-      const spec::Launch launch = variant.launch(op.complete(given), knobs);
+      const spec::Launch launch = variant.launch(spec::complete(op, given), knobs);
       EXPECT_GE(launch.grid[0], launch.group[0]);
       EXPECT_EQ(launch.grid[0] % launch.group[0], 0) << op.name << " " << knobs.text();
       EXPECT_EQ(launch.grid[1] * launch.grid[2] * launch.group[1] * launch.group[2], 1);
@@ -101,7 +82,7 @@ TEST(MetalSpaces, EachSourceSettingIsAnotherKernel) {
   for (const spec::Op& op : all_ops()) {
     const spec::Variant& variant = metal_of(op);
     const spec::Space space = variant.space(Dtype::float16, {});
-    const Dims dims = op.complete(op.suites.front().sizes.front());
+    const Dims dims = spec::complete(op, op.suites.front().sizes.front());
     std::set<std::string> settings, texts;
     for (int i = 0; i < 60; ++i) {
       const spec::Setting setting = random_setting(space, random);
@@ -162,7 +143,7 @@ TEST(MetalBodies, OfEverySettingKeepTheirLaunch) {
     const spec::Variant& variant = metal_of(op);
     const spec::Space space = variant.space(Dtype::bfloat16, {});
     for (const spec::Suite& suite : op.suites) {
-      const Dims dims = op.complete(suite.sizes.back());
+      const Dims dims = spec::complete(op, suite.sizes.back());
       const spec::Setting knobs = random_setting(space, random);
       const auto candidate = spec::make_candidate(op, variant, Dtype::bfloat16, knobs, space, dims);
       const auto body = body_form(op, candidate, dims, defaults_of(op));

@@ -90,7 +90,7 @@ Json sizes_json(const spec::Op& op, const std::vector<spec::Dims>& sizes) {
   Json result = Json::array();
   for (const auto& dims : sizes) {
     Json one;
-    for (const auto& name : op.dim_names) one[name] = dims.at(name);
+    for (const auto& name : op.dim_names()) one[name] = dims.at(name);
     result.push_back(one);
   }
   return result;

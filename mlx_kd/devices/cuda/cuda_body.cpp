@@ -184,7 +184,7 @@ std::vector<mx::array> run_body(const MetalBodyCall& call) {
   const std::vector<mx::array> arguments = arguments_of(call, as_they_lie);
   // What is filled first is left to MLX's primitive.
   if (const NativeApi* api = given.init_value ? nullptr : find_native())
-    return native_call(*api, {call.stream, nullptr},
+    return native_call(*api, {call.stream},
                        work_of(*cubin, sizes, arguments.size(), given.output_shapes.size()),
                        arguments, given.output_shapes, given.output_dtypes);
   if (const auto primitive = cubin->prepared.find(sizes))

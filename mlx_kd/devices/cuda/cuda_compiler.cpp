@@ -55,10 +55,7 @@ bool is_cuda(const spec::Candidate& candidate) {
 }
 
 Cubin cubin_of(const spec::Candidate& candidate, const std::string& key, int sm) {
-  if (is_cuda(candidate)) {
-    const CudaSource source = cuda_source(candidate);
-    return compile_source(source, cuda_source_options(source, sm));
-  }
+  if (is_cuda(candidate)) return compile_source(candidate, source_options(candidate, sm));
   const CudaKernel kernel = translate_candidate(candidate, key);
   return compile_cuda(metal_file(candidate), kernel.text, options_of(kernel, sm));
 }
@@ -75,7 +72,7 @@ Artifact compile_fresh(const spec::Candidate& candidate, const std::string& key,
               false);
 } catch (const base::Error& error) {
   if (error.exit_code() != 2) throw;
-  return refused(error.what());  // no valid Metal, or more ports than a kernel takes
+  return refused(error.what());  // no valid Metal
 }
 
 }  // namespace
@@ -103,10 +100,7 @@ CudaKernel translate_candidate(const spec::Candidate& candidate, const std::stri
 }
 
 std::string CudaCompiler::key_of(const spec::Candidate& candidate) const {
-  if (is_cuda(candidate)) {
-    const CudaSource cuda = cuda_source(candidate);
-    return source_key(cuda, cuda_source_options(cuda, sm_));
-  }
+  if (is_cuda(candidate)) return source_key(candidate, source_options(candidate, sm_));
   const MetalText source = metal_text(candidate);
   const base::Json decides = {{"format", kFormat},
                               {"executor", "cuda"},

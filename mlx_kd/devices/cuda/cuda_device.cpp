@@ -36,8 +36,7 @@ class CudaDevice final : public Device {
                                 "': it is not loaded; compile the kernel again");
     use_gpu();
     if (candidate.language == "cuda")
-      return std::make_shared<StageProgram>(base::read_file(artifact.path, "devices"),
-                                            cuda_source(candidate));
+      return std::make_shared<StageProgram>(base::read_file(artifact.path, "devices"), candidate);
     return std::make_shared<CudaProgram>(base::read_file(artifact.path, "devices"),
                                          translate_candidate(candidate, key), candidate);
   }

@@ -26,14 +26,14 @@ class CudaProgram final : public QueuedProgram {
   // the kernel's.
   std::vector<mlx::core::array> call(const std::vector<mlx::core::array>& inputs,
                                      const std::vector<spec::Shape>& output_shapes,
-                                     spec::Dtype output_dtype, const Call& call) const override;
+                                     const Call& call) const override;
   // As a node of MLX's graph where the native module is, else through MLX's precompiled kernels:
   // then MLX's primitive, which owns a copy of the cubin, is made by the first call of a size and
   // serves the others.
-  std::vector<mlx::core::array> graft(const std::vector<mlx::core::array>& inputs,
-                                      const std::vector<mlx::core::Shape>& output_shapes,
-                                      spec::Dtype output_dtype, const Call& call,
-                                      const Graft& graft) const override;
+  std::vector<mlx::core::array> add_to_graph(const std::vector<mlx::core::array>& inputs,
+                                             const std::vector<mlx::core::Shape>& output_shapes,
+                                             const Call& call,
+                                             const GraphCall& graph) const override;
 
   void prepare(const Call&) const override {}
   void queue(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
@@ -43,7 +43,7 @@ class CudaProgram final : public QueuedProgram {
   using Scalar = std::variant<bool, int, float>;
   std::vector<Scalar> scalars(const Call& call) const;
   void check_call(const std::vector<mlx::core::array>& inputs, size_t outputs,
-                  spec::Dtype output_dtype) const;
+                  const Call& call) const;
 
   // What all calls of one size on one stream share.
   struct Size {
@@ -64,7 +64,6 @@ class CudaProgram final : public QueuedProgram {
   std::vector<MetalArgument> arguments_;
   std::vector<msl::CudaParameter> layout_;
   std::vector<size_t> input_order_, output_order_;  // ports, in the order of the parameters
-  spec::Dtype dtype_;
   std::shared_ptr<const Code> code_;
   Function function_;
   OwnStream stream_;

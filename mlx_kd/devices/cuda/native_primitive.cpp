@@ -42,9 +42,10 @@ Function copy_function() {
 }
 
 bool has_contiguous_last_axis(const mx::array& array) {
+  if (array.ndim() > kStrideAxes) return false;
   for (const int64_t stride : array.strides())
     if (stride < 0) return false;
-  return array.ndim() == 0 || array.shape().back() == 1 || array.strides().back() == 1;
+  return array.ndim() == 0 || array.shape().back() <= 1 || array.strides().back() == 1;
 }
 
 bool fits(const mx::array& array, Layout layout) {
@@ -196,16 +197,16 @@ void NativePrimitive::eval_gpu(const std::vector<mx::array>& inputs,
 bool NativePrimitive::is_equivalent(const Primitive& other) const {
   if (output_count() != 1) return false;
   const auto* same = dynamic_cast<const NativePrimitive*>(&other);
-  return same && work_->same(*same->work_) && same_graft(*same);
+  return same && work_->same(*same->work_) && same_graph(*same);
 }
 
-std::vector<mx::array> native_call(const NativeApi& api, const Graft& graft,
+std::vector<mx::array> native_call(const NativeApi& api, const GraphCall& graph,
                                    std::shared_ptr<const NativeWork> work,
                                    const std::vector<mx::array>& inputs,
                                    const std::vector<mx::Shape>& output_shapes,
                                    const std::vector<mx::Dtype>& output_types) {
   auto primitive =
-      std::make_shared<NativePrimitive>(api, graft, std::move(work), inputs, output_shapes);
+      std::make_shared<NativePrimitive>(api, graph, std::move(work), inputs, output_shapes);
   if (output_shapes.size() == 1)
     return {mx::array(output_shapes[0], output_types[0], std::move(primitive), inputs)};
   return mx::array::make_arrays(output_shapes, output_types, primitive, inputs);

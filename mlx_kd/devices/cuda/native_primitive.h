@@ -3,7 +3,6 @@
 
 #include <memory>
 
-#include "mlx_kd/devices/cuda/kernel_arguments.h"
 #include "mlx_kd/devices/cuda/native_module.h"
 #include "mlx_kd/devices/host/host_primitive.h"
 
@@ -13,7 +12,7 @@ namespace mlx_kd::devices::cuda {
 struct NativeMemory {
   std::array<const void*, cpu::kMostArrays> inputs;
   std::array<void*, cpu::kMostArrays> outputs;
-  std::array<void*, kMostScratch> scratch;
+  std::array<void*, spec::kMostScratch> scratch;
   // The same as arrays, for their strides.
   std::array<const mlx::core::array*, cpu::kMostArrays> in, out;
 };
@@ -29,7 +28,7 @@ struct NativeKernel {
   std::string op_name;
   std::vector<Layout> layouts;        // per input
   std::vector<int> updates;           // per output: the input whose memory it takes over, or -1
-  std::vector<size_t> scratch_bytes;  // at most kMostScratch
+  std::vector<size_t> scratch_bytes;  // at most spec::kMostScratch
 };
 
 // What a primitive launches. Immutable, and cheap to make for each call.
@@ -47,15 +46,16 @@ class NativeWork {
   virtual std::span<const double> params() const = 0;
 };
 
-// On the GPU stream of `graft`. An output that updates an input takes over its memory where nothing
+// On the GPU stream of `graph`. An output that updates an input takes over its memory where nothing
 // else holds it, and starts as a copy otherwise. Kernels of one primitive run one after the other;
 // with other operations they keep the order that MLX's graph gives.
 class NativePrimitive final : public cpu::HostPrimitive {
  public:
-  NativePrimitive(const NativeApi& api, const Graft& graft, std::shared_ptr<const NativeWork> work,
+  NativePrimitive(const NativeApi& api, const GraphCall& graph,
+                  std::shared_ptr<const NativeWork> work,
                   const std::vector<mlx::core::array>& inputs,
                   const std::vector<mlx::core::Shape>& output_shapes)
-      : HostPrimitive(graft, inputs, output_shapes), api_(api), work_(std::move(work)) {}
+      : HostPrimitive(graph, inputs, output_shapes), api_(api), work_(std::move(work)) {}
 
   void eval_cpu(const std::vector<mlx::core::array>& inputs,
                 std::vector<mlx::core::array>& outputs) override;
@@ -65,7 +65,7 @@ class NativePrimitive final : public cpu::HostPrimitive {
   const char* name() const override { return work_->kernel().op_name.c_str(); }
 
  private:
-  void run(const cpu::Pointers&) const override {}
+  void run(const cpu::Pointers&, const Strides*) const override {}
   std::span<const double> params() const override { return work_->params(); }
 
   const NativeApi& api_;
@@ -73,7 +73,7 @@ class NativePrimitive final : public cpu::HostPrimitive {
 };
 
 // The arrays of a call, by `work`.
-std::vector<mlx::core::array> native_call(const NativeApi& api, const Graft& graft,
+std::vector<mlx::core::array> native_call(const NativeApi& api, const GraphCall& graph,
                                           std::shared_ptr<const NativeWork> work,
                                           const std::vector<mlx::core::array>& inputs,
                                           const std::vector<mlx::core::Shape>& output_shapes,

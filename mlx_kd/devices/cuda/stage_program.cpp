@@ -1,11 +1,9 @@
 #include "mlx_kd/devices/cuda/stage_program.h"
 
-#include <mlx/ops.h>
-
 #include <algorithm>
-#include <cstring>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/devices/host/check_arrays.h"
 #include "mlx_kd/devices/host/mlx_types.h"
 
 namespace mlx_kd::devices::cuda {
@@ -23,96 +21,79 @@ int attribute(Function function, int which) {
   return value;
 }
 
-// The numbers of a call; the pointers and strides come with its arrays.
-struct Numbers {
-  std::array<int64_t, kMostDims> dims = {};
-  std::array<double, kMostScalars> scalars = {};
-  size_t scalar_count = 0;
-
-  explicit Numbers(const LaunchPlan& plan) : scalar_count(plan.scalars.size()) {
-    size_t i = 0;
-    for (const auto& [name, value] : plan.dims.items()) dims[i++] = value;
-    std::copy(plan.scalars.begin(), plan.scalars.end(), scalars.begin());
-  }
-  bool operator==(const Numbers&) const = default;
-
-  KernelArguments arguments() const {
-    KernelArguments made = {};
-    std::copy(dims.begin(), dims.end(), made.dims);
-    std::copy(scalars.begin(), scalars.end(), made.scalars);
-    return made;
-  }
-};
-
-void check_counts(const CudaSource& source, const LaunchPlan& plan) {
+void check_counts(const std::string& op_name, const ArgumentCounts& counts, const Call& call) {
   const auto check_one = [&](size_t count, size_t most, const char* what) {
     if (count > most)
-      base::misuse("devices", "a call of '" + source.op_name + "' has " + std::to_string(count) +
-                                  " " + what + ": a kernel in CUDA C++ takes " +
+      base::misuse("devices", "a call of '" + op_name + "' has " + std::to_string(count) + " " +
+                                  what + ": its kernel in CUDA C++ was compiled for " +
                                   std::to_string(most));
   };
-  check_one(plan.dims.items().size(), kMostDims, "sizes");
-  check_one(plan.scalars.size(), kMostScalars, "numbers");
-  check_one(plan.scratch_bytes.size(), kMostScratch, "scratch arrays");
+  check_one(call.dims.items().size(), counts.dims, "sizes");
+  check_one(call.scalars.size(), counts.scalars, "numbers");
+  check_one(call.scratch.size(), spec::kMostScratch, "scratch arrays");
+  check_one(call.inputs.size(), counts.inputs, "inputs");
+  check_one(call.outputs.size(), counts.outputs, "outputs");
 }
 
-void put_strides(const mx::array& array, int64_t (&strides)[kStrideAxes]) {
-  const size_t axes = std::min(array.strides().size(), kStrideAxes);
-  for (size_t d = 0; d < axes; ++d)
-    strides[kStrideAxes - 1 - d] = array.strides()[array.strides().size() - 1 - d];
+NativeKernel kernel_of(const std::string& op_name, const Call& call) {
+  NativeKernel kernel;
+  kernel.op_name = op_name;
+  for (size_t i = 0; i < call.inputs.size(); ++i)
+    kernel.layouts.push_back(call.is_strided(i) ? NativeKernel::Layout::last_axis
+                                                : NativeKernel::Layout::row_major);
+  for (size_t i = 0; i < call.outputs.size(); ++i) kernel.updates.push_back(call.updated_input(i));
+  kernel.scratch_bytes.assign(call.scratch.begin(), call.scratch.end());
+  return kernel;
 }
 
-// A call of a plan as a primitive launches it.
+void put_strides(const mx::array& array, Strides& strides) {
+  const auto& all = array.strides();
+  strides = {};
+  for (size_t d = 0; d < std::min(all.size(), kStrideAxes); ++d)
+    strides[kStrideAxes - 1 - d] = all[all.size() - 1 - d];
+}
+
+// One call as a primitive launches it.
 class StageWork final : public NativeWork {
  public:
-  StageWork(const LaunchPlan& plan, std::shared_ptr<const StageNodes> nodes)
-      : nodes_(std::move(nodes)), numbers_(plan) {}
-
-  const NativeKernel& kernel() const override { return nodes_->kernel; }
-  std::span<const double> params() const override {
-    return {numbers_.scalars.data(), numbers_.scalar_count};
+  StageWork(std::shared_ptr<const StageNodes> nodes, const std::vector<double>& scalars)
+      : nodes_(std::move(nodes)), scalar_count_(scalars.size()) {
+    std::copy(scalars.begin(), scalars.end(), scalars_.begin());
   }
 
+  const NativeKernel& kernel() const override { return nodes_->kernel; }
+  std::span<const double> params() const override { return {scalars_.data(), scalar_count_}; }
+
   void launch(const NativeMemory& memory, const Add& add) const override {
-    KernelArguments arguments = numbers_.arguments();
-    const size_t inputs = kernel().layouts.size(), outputs = kernel().updates.size();
-    for (size_t i = 0; i < inputs; ++i) {
+    KernelArguments arguments = nodes_->arguments;
+    std::copy(scalars_.begin(), scalars_.end(), arguments.scalars);
+    const NativeKernel& made_for = kernel();
+    for (size_t i = 0; i < made_for.layouts.size(); ++i) {
       arguments.inputs[i] = memory.inputs[i];
-      put_strides(*memory.in[i], arguments.strides[i]);
+      if (made_for.layouts[i] != NativeKernel::Layout::row_major)
+        put_strides(*memory.in[i], arguments.strides[i]);
     }
-    for (size_t i = 0; i < outputs; ++i) {
-      arguments.outputs[i] = memory.outputs[i];
-      put_strides(*memory.out[i], arguments.strides[inputs + i]);
-    }
-    for (size_t i = 0; i < kernel().scratch_bytes.size(); ++i)
+    for (size_t i = 0; i < made_for.updates.size(); ++i) arguments.outputs[i] = memory.outputs[i];
+    for (size_t i = 0; i < made_for.scratch_bytes.size(); ++i)
       arguments.scratch[i] = memory.scratch[i];
-    void* parameters[] = {&arguments};
+    PackedArguments packed(nodes_->counts, arguments);
+    void* parameters[] = {packed.data()};
     for (const StageNodes::Node& node : nodes_->nodes) {
-      arguments.stage = node.index;
+      packed.set_stage(node.index);
       add(node.launch, parameters);
     }
   }
 
   bool same(const NativeWork& other) const override {
     const auto* work = dynamic_cast<const StageWork*>(&other);
-    return work && work->nodes_ == nodes_ && work->numbers_ == numbers_;
+    return work && work->nodes_ == nodes_ && work->scalars_ == scalars_;
   }
 
  private:
   std::shared_ptr<const StageNodes> nodes_;
-  Numbers numbers_;
+  std::array<double, spec::kMostScalars> scalars_ = {};
+  size_t scalar_count_;
 };
-
-NativeKernel kernel_of(const CudaSource& source, const LaunchPlan& plan) {
-  NativeKernel kernel;
-  kernel.op_name = source.op_name;
-  for (const PlanPort& port : source.inputs)
-    kernel.layouts.push_back(port.strided ? NativeKernel::Layout::last_axis
-                                          : NativeKernel::Layout::row_major);
-  for (const PlanPort& port : source.outputs) kernel.updates.push_back(port.updates);
-  kernel.scratch_bytes.assign(plan.scratch_bytes.begin(), plan.scratch_bytes.end());
-  return kernel;
-}
 
 void launch_node(const NativeNode& node, void** parameters, Stream stream) {
   LaunchConfig config = {};
@@ -135,22 +116,17 @@ void launch_node(const NativeNode& node, void** parameters, Stream stream) {
 
 }  // namespace
 
-StageKernels::StageKernels(const std::string& cubin, const CudaSource& source)
-    : file_(source.file), code_(std::make_shared<Code>(cubin)) {
-  at(source.func_name);
-}
+StageKernels::StageKernels(const std::string& cubin, std::string file)
+    : file_(std::move(file)), code_(std::make_shared<Code>(cubin)) {}
 
 const StageKernels::Entry& StageKernels::at(const std::string& func_name) const {
   const std::lock_guard lock(mutex_);
-  Entry& entry = entries_[func_name];
-  if (entry.function) return entry;
+  if (const auto known = entries_.find(func_name); known != entries_.end()) return known->second;
   const Function function = code_->find(func_name);
-  if (!function) {
-    entries_.erase(func_name);
+  if (!function)
     base::misuse("devices", file_ + " has no kernel '" + func_name +
                                 "': define it as extern \"C\" __global__");
-  }
-  FunctionLimits& limits = entry.limits;
+  FunctionLimits limits;
   limits.most_threads = attribute(function, kMostThreads);
   limits.static_bytes = attribute(function, kStaticBytes);
   limits.group_bytes = gpu().group_bytes;
@@ -158,40 +134,50 @@ const StageKernels::Entry& StageKernels::at(const std::string& func_name) const 
   const int dynamic = static_cast<int>(limits.group_bytes) - limits.static_bytes;
   if (dynamic > 0)
     check(driver().function_set(function, kDynamicBytes, dynamic), "asking for shared memory");
-  entry.function = function;
-  return entry;
+  return entries_[func_name] = {function, limits};
 }
 
-StageProgram::StageProgram(const std::string& cubin, CudaSource source)
-    : source_(std::move(source)), kernels_(cubin, source_) {
-  for (const PlanPort& port : source_.outputs) output_types_.push_back(mlx_type(port.type));
+StageProgram::StageProgram(const std::string& cubin, const spec::Candidate& candidate)
+    : op_name_(candidate.op_name),
+      counts_(argument_counts(candidate)),
+      kernels_(cubin, source_file(candidate)) {
+  kernels_.at(candidate.func_name);
 }
 
-std::shared_ptr<const StageNodes> StageProgram::nodes_of(const LaunchPlan& plan) const {
-  const auto fits = [&plan](const Size& size) {
-    return size.stages == plan.stages && size.scratch_bytes == plan.scratch_bytes;
+std::shared_ptr<const StageNodes> StageProgram::nodes_of(const Call& call) const {
+  check_counts(op_name_, counts_, call);
+  const auto fits = [&call](const Size& size) {
+    return size.dims == call.dims && size.stages == call.stages && size.scratch == call.scratch &&
+           size.inputs == call.inputs && size.outputs == call.outputs;
   };
-  check_counts(source_, plan);
   if (auto known = nodes_.find_if(fits)) return known;
+  auto made = make_nodes(call);
+  nodes_.keep({call.dims, call.stages, call.scratch, call.inputs, call.outputs}, made);
+  return made;
+}
+
+std::shared_ptr<const StageNodes> StageProgram::make_nodes(const Call& call) const {
   use_gpu();
   auto made = std::make_shared<StageNodes>();
-  made->kernel = kernel_of(source_, plan);
-  for (const PlanStage& stage : plan.stages) {
+  made->kernel = kernel_of(op_name_, call);
+  made->counts = counts_;
+  made->arguments = arguments_of(call);
+  for (const spec::Stage& stage : call.stages) {
     const StageKernels::Entry& kernel = kernels_.at(stage.func_name);
-    const LaunchSize launch = stage_size(source_.op_name, stage, kernel.limits);
+    const LaunchSize launch = stage_size(op_name_, stage, kernel.limits);
+    const auto& cluster = stage.launch.cluster;
     NativeNode node = {};
     node.function = kernel.function;
     for (size_t d = 0; d < 3; ++d) {
       node.blocks[d] = launch.blocks[d];
       node.threads[d] = launch.threads[d];
-      node.cluster[d] = static_cast<unsigned>(stage.cluster[d]);
+      node.cluster[d] = static_cast<unsigned>(cluster[d]);
     }
-    node.shared_bytes = static_cast<unsigned>(stage.shared_bytes);
-    if (stage.cluster[0] * stage.cluster[1] * stage.cluster[2] > kPortableCluster)
+    node.shared_bytes = static_cast<unsigned>(stage.launch.shared_bytes);
+    if (cluster[0] * cluster[1] * cluster[2] > kPortableCluster)
       check(driver().function_set(kernel.function, kLargeClusters, 1), "asking for large clusters");
     made->nodes.push_back({node, stage.index});
   }
-  nodes_.keep({plan.stages, plan.scratch_bytes}, made);
   return made;
 }
 
@@ -206,102 +192,64 @@ void StageProgram::Scratch::reserve(const std::vector<int64_t>& wanted) {
 }
 
 void StageProgram::run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
-                       const LaunchPlan& plan, const Scratch& scratch, Stream stream) const {
-  const auto nodes = nodes_of(plan);
-  KernelArguments arguments = Numbers(plan).arguments();
+                       const Call& call, const Scratch& scratch, Stream stream) const {
+  const auto nodes = nodes_of(call);
+  KernelArguments arguments = nodes->arguments;
+  std::copy(call.scalars.begin(), call.scalars.end(), arguments.scalars);
   std::copy(inputs.begin(), inputs.end(), arguments.inputs);
   std::copy(outputs.begin(), outputs.end(), arguments.outputs);
-  for (size_t i = 0; i < source_.outputs.size(); ++i)
-    if (const int updated = source_.outputs[i].updates; updated >= 0)
-      arguments.inputs[updated] = outputs[i];
   std::copy(scratch.memory.begin(), scratch.memory.end(), arguments.scratch);
-  for (size_t i = 0; i < plan.strides.size(); ++i)
-    std::copy(plan.strides[i].begin(), plan.strides[i].end(), arguments.strides[i]);
-  void* parameters[] = {&arguments};
+  PackedArguments packed(counts_, arguments);
+  void* parameters[] = {packed.data()};
   for (const StageNodes::Node& node : nodes->nodes) {
-    arguments.stage = node.index;
+    packed.set_stage(node.index);
     launch_node(node.launch, parameters, stream);
   }
 }
 
-void StageProgram::launch_plan(const std::vector<const void*>& inputs,
-                               const std::vector<void*>& outputs, const LaunchPlan& plan) const {
-  use_gpu();
-  const std::lock_guard lock(mutex_);
-  launched_.reserve(plan.scratch_bytes);
-  run(inputs, outputs, plan, launched_, stream_);
-  check(driver().stream_wait(stream_), ("running '" + source_.op_name + "'").c_str());
-}
-
-void StageProgram::prepare_plan(const LaunchPlan& plan) const {
-  use_gpu();
-  nodes_of(plan);
-  const std::lock_guard lock(mutex_);
-  queued_.reserve(plan.scratch_bytes);
-}
-
-void StageProgram::queue_plan(const std::vector<const void*>& inputs,
-                              const std::vector<void*>& outputs, const LaunchPlan& plan,
-                              Stream stream) const {
-  run(inputs, outputs, plan, queued_, stream);
-}
-
 void StageProgram::launch(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
                           const Call& call) const {
-  launch_plan(inputs, outputs, plan_of(call, source_.func_name));
+  use_gpu();
+  const std::lock_guard lock(mutex_);
+  launched_.reserve(call.scratch);
+  run(inputs, outputs, call, launched_, stream_);
+  check(driver().stream_wait(stream_), ("running the kernel of '" + op_name_ + "'").c_str());
 }
 
 void StageProgram::prepare(const Call& call) const {
-  prepare_plan(plan_of(call, source_.func_name));
+  use_gpu();
+  nodes_of(call);
+  const std::lock_guard lock(mutex_);
+  queued_.reserve(call.scratch);
 }
 
 void StageProgram::queue(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
                          const Call& call, Stream stream) const {
-  queue_plan(inputs, outputs, plan_of(call, source_.func_name), stream);
-}
-
-void StageProgram::check_arrays(const std::vector<mx::array>& inputs, size_t outputs) const {
-  const auto op = [this] { return "op '" + source_.op_name + "'"; };
-  if (inputs.size() != source_.inputs.size() || outputs != source_.outputs.size())
-    base::fail("devices", op() + " takes " + std::to_string(source_.inputs.size()) +
-                              " inputs and gives " + std::to_string(source_.outputs.size()) +
-                              " outputs, not " + std::to_string(inputs.size()) + " and " +
-                              std::to_string(outputs));
-  for (size_t i = 0; i < inputs.size(); ++i)
-    if (inputs[i].dtype() != mlx_type(source_.inputs[i].type))
-      base::fail("devices", "input '" + source_.inputs[i].name + "' of " + op() +
-                                " is not of type " + name_of(source_.inputs[i].type) +
-                                ", which its kernel takes");
-}
-
-std::vector<mx::array> StageProgram::apply(const std::vector<mx::array>& inputs,
-                                           const std::vector<mx::Shape>& output_shapes,
-                                           const LaunchPlan& plan, const Graft& graft) const {
-  check_arrays(inputs, output_shapes.size());
-  const NativeApi* api = find_native();
-  std::string why;
-  if (!api) find_native(&why);
-  if (!api)
-    base::fail("devices", "'" + source_.op_name +
-                              "' in CUDA C++ runs on MLX's arrays through libmlx_kd_cuda_native "
-                              "alone, which cannot be used (" +
-                              why + "): docs/cuda.md says how it is built");
-  std::call_once(kept_, [this] { keep_loaded(kernels_.code()); });
-  auto work = std::make_shared<StageWork>(plan, nodes_of(plan));
-  return native_call(*api, graft, std::move(work), inputs, output_shapes, output_types_);
+  run(inputs, outputs, call, queued_, stream);
 }
 
 std::vector<mx::array> StageProgram::call(const std::vector<mx::array>& inputs,
                                           const std::vector<spec::Shape>& output_shapes,
-                                          spec::Dtype output_dtype, const Call& call) const {
-  return graft(inputs, mlx_shapes(output_shapes), output_dtype, call,
-               {mx::default_stream(mx::Device::gpu), nullptr});
+                                          const Call& call) const {
+  return add_to_graph(inputs, mlx_shapes(output_shapes), call,
+                      {mx::default_stream(mx::Device::gpu)});
 }
 
-std::vector<mx::array> StageProgram::graft(const std::vector<mx::array>& inputs,
-                                           const std::vector<mx::Shape>& output_shapes, spec::Dtype,
-                                           const Call& call, const Graft& graft) const {
-  return apply(inputs, output_shapes, plan_of(call, source_.func_name), graft);
+std::vector<mx::array> StageProgram::add_to_graph(const std::vector<mx::array>& inputs,
+                                                  const std::vector<mx::Shape>& output_shapes,
+                                                  const Call& call, const GraphCall& graph) const {
+  check_arrays(op_name_, inputs, output_shapes.size(), call);
+  const NativeApi* api = find_native();
+  std::string why;
+  if (!api) find_native(&why);
+  if (!api)
+    base::fail("devices", "'" + op_name_ +
+                              "' in CUDA C++ runs on MLX's arrays through libmlx_kd_cuda_native "
+                              "alone, which cannot be used (" +
+                              why + "): docs/cuda.md says how it is built");
+  std::call_once(kept_, [this] { keep_loaded(kernels_.code()); });
+  auto work = std::make_shared<StageWork>(nodes_of(call), call.scalars);
+  return native_call(*api, graph, std::move(work), inputs, output_shapes, output_types(call));
 }
 
 }  // namespace mlx_kd::devices::cuda

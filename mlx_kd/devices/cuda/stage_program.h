@@ -8,13 +8,15 @@
 #include "mlx_kd/devices/cuda/native_primitive.h"
 #include "mlx_kd/devices/cuda/primitive_cache.h"
 #include "mlx_kd/devices/cuda/queued_program.h"
+#include "mlx_kd/devices/cuda/stage_size.h"
 
 namespace mlx_kd::devices::cuda {
 
 // The functions of a cubin, with what each may be launched with. Thread-safe.
 class StageKernels {
  public:
-  StageKernels(const std::string& cubin, const CudaSource& source);
+  // `file` is what messages call the source.
+  StageKernels(const std::string& cubin, std::string file);
 
   struct Entry {
     Function function = nullptr;
@@ -39,14 +41,17 @@ struct StageNodes {
   };
   std::vector<Node> nodes;
   NativeKernel kernel;
+  ArgumentCounts counts;
+  KernelArguments arguments;  // without pointers; the scalars are those of the first call
 };
 
 // Calls from several threads are safe.
 class StageProgram final : public QueuedProgram {
  public:
-  // Fails (exit 1) if the GPU does not take the cubin; misuse if it lacks source.func_name.
-  StageProgram(const std::string& cubin, CudaSource source);
+  // Fails (exit 1) if the GPU does not take the cubin; misuse if it lacks candidate.func_name.
+  StageProgram(const std::string& cubin, const spec::Candidate& candidate);
 
+  // Misuse for stages that the chip or a function does not take (stage_size.h).
   void launch(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
               const Call& call) const override;
   void prepare(const Call& call) const override;
@@ -55,47 +60,36 @@ class StageProgram final : public QueuedProgram {
   // Through the native module alone: fails (exit 1), with the reason, where it is absent.
   std::vector<mlx::core::array> call(const std::vector<mlx::core::array>& inputs,
                                      const std::vector<spec::Shape>& output_shapes,
-                                     spec::Dtype output_dtype, const Call& call) const override;
-  std::vector<mlx::core::array> graft(const std::vector<mlx::core::array>& inputs,
-                                      const std::vector<mlx::core::Shape>& output_shapes,
-                                      spec::Dtype output_dtype, const Call& call,
-                                      const Graft& graft) const override;
-
-  // The same for plans of any number of stages.
-  void launch_plan(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
-                   const LaunchPlan& plan) const;
-  void prepare_plan(const LaunchPlan& plan) const;
-  void queue_plan(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
-                  const LaunchPlan& plan, Stream stream) const;
-  // Output types are those of the ports. Fails where the number of arrays or a type is not the
-  // kernel's.
-  std::vector<mlx::core::array> apply(const std::vector<mlx::core::array>& inputs,
-                                      const std::vector<mlx::core::Shape>& output_shapes,
-                                      const LaunchPlan& plan, const Graft& graft) const;
+                                     const Call& call) const override;
+  std::vector<mlx::core::array> add_to_graph(const std::vector<mlx::core::array>& inputs,
+                                             const std::vector<mlx::core::Shape>& output_shapes,
+                                             const Call& call,
+                                             const GraphCall& graph) const override;
 
  private:
-  // Stages of one size, whatever the numbers of a call.
+  // Of calls that differ in their scalars alone.
   struct Size {
-    std::vector<PlanStage> stages;
-    std::vector<int64_t> scratch_bytes;
-    bool operator==(const Size&) const = default;
+    spec::Dims dims;
+    std::vector<spec::Stage> stages;
+    std::vector<int64_t> scratch;
+    std::vector<spec::ArraySpec> inputs, outputs;
   };
   // Uninitialised memory for launches outside of MLX. Outgrown memory stays: a recorded graph may
   // hold it.
   struct Scratch {
     std::vector<Memory> kept;
-    std::array<size_t, kMostScratch> bytes = {};
-    std::array<void*, kMostScratch> memory = {};
+    std::array<size_t, spec::kMostScratch> bytes = {};
+    std::array<void*, spec::kMostScratch> memory = {};
     void reserve(const std::vector<int64_t>& wanted);
   };
 
-  std::shared_ptr<const StageNodes> nodes_of(const LaunchPlan& plan) const;
-  void check_arrays(const std::vector<mlx::core::array>& inputs, size_t outputs) const;
+  std::shared_ptr<const StageNodes> nodes_of(const Call& call) const;
+  std::shared_ptr<const StageNodes> make_nodes(const Call& call) const;
   void run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
-           const LaunchPlan& plan, const Scratch& scratch, Stream stream) const;
+           const Call& call, const Scratch& scratch, Stream stream) const;
 
-  CudaSource source_;
-  std::vector<mlx::core::Dtype> output_types_;
+  std::string op_name_;
+  ArgumentCounts counts_;
   StageKernels kernels_;
   OwnStream stream_;
   mutable Prepared<Size, std::shared_ptr<const StageNodes>> nodes_;

@@ -44,7 +44,6 @@ class TextWork final : public NativeWork {
     }
     add(node_, pointers.data());
   }
-
   bool same(const NativeWork& other) const override { return this == &other; }
 
  private:

@@ -7,6 +7,7 @@
 #include "mlx/transforms.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/sha256.h"
+#include "mlx_kd/devices/host/check_arrays.h"
 #include "mlx_kd/devices/host/mlx_types.h"
 #include "mlx_kd/devices/metal_text/metal_kernel.h"
 #include "mlx_kd/devices/metal_text/metal_source.h"
@@ -58,12 +59,11 @@ class MetalProgram final : public Program {
               const Call& call) const override {
     std::vector<mx::array> arrays;
     for (size_t i = 0; i < inputs.size(); ++i)
-      arrays.emplace_back(const_cast<void*>(inputs[i]), shape_of(candidate_.inputs_spec[i]),
-                          mlx_dtype(candidate_.dtype), [](void*) {});
+      arrays.emplace_back(const_cast<void*>(inputs[i]), mlx_shape(call.inputs[i].shape),
+                          mlx_dtype(call.inputs[i].type), [](void*) {});
     std::vector<spec::Shape> shapes;
-    for (const base::Json& port : candidate_.outputs_spec)
-      shapes.push_back(port.at("shape").get<spec::Shape>());
-    auto results = this->call(arrays, shapes, candidate_.dtype, call);
+    for (const spec::ArraySpec& output : call.outputs) shapes.push_back(output.shape);
+    auto results = this->call(arrays, shapes, call);
     mx::eval(results);
     for (size_t i = 0; i < outputs.size(); ++i)
       std::memcpy(outputs[i], results[i].data<void>(), results[i].nbytes());
@@ -71,17 +71,16 @@ class MetalProgram final : public Program {
 
   std::vector<mx::array> call(const std::vector<mx::array>& inputs,
                               const std::vector<spec::Shape>& output_shapes,
-                              spec::Dtype output_dtype, const Call& call) const override {
+                              const Call& call) const override {
     const MetalCallText text = call_text(candidate_, call);
     const MetalKernel kernel({text.name, names_of(candidate_.inputs_spec),
                               names_of(candidate_.outputs_spec), text.body, text.header});
-    const mx::Dtype dtype = mlx_dtype(output_dtype);
     return kernel({as_specified(inputs),
                    mlx_shapes(output_shapes),
-                   std::vector<mx::Dtype>(output_shapes.size(), dtype),
-                   sizes(call.launch.grid),
-                   sizes(call.launch.group),
-                   {{"T", dtype}},
+                   output_types(call),
+                   sizes(call.launch().grid),
+                   sizes(call.launch().group),
+                   {{"T", mlx_dtype(candidate_.dtype)}},
                    std::nullopt,
                    false,
                    mx::Device(mx::Device::gpu)});

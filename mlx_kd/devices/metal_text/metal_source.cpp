@@ -154,16 +154,22 @@ std::vector<MetalArgument> metal_arguments(const msl::Kernel& kernel, const msl:
   return result;
 }
 
+namespace {
+
+double number_named(const std::string& name, const Call& call) {
+  if (call.dims.has(name)) return static_cast<double>(call.dims.at(name));
+  for (size_t i = 0; i < call.scalar_names.size() && i < call.scalars.size(); ++i)
+    if (call.scalar_names[i] == name) return call.scalars[i];
+  base::fail("devices", "the kernel takes '" + name + "', which this call does not give");
+}
+
+}  // namespace
+
 std::vector<Number> metal_numbers(const std::vector<MetalArgument>& arguments, const Call& call) {
   std::vector<Number> result;
-  size_t param = 0;
   for (const MetalArgument& one : arguments) {
     if (one.holds != Holds::number) continue;
-    const bool is_dim = call.dims.has(one.name);
-    if (!is_dim && param >= call.params.size())
-      base::fail("devices", "the kernel takes '" + one.name + "', which this call does not give");
-    const double value =
-        is_dim ? static_cast<double>(call.dims.at(one.name)) : call.params[param++];
+    const double value = number_named(one.name, call);
     Number& bytes = result.emplace_back();
     if (!store_as(one.type)(value, bytes))
       base::fail("devices", "'" + one.name + "' is " + std::to_string(value) +

@@ -2,8 +2,7 @@
 // each buffer of its kernel holds.
 //
 // The kernel binds arrays by the names of the op's ports. A buffer with another name is one number:
-// the problem size of that name if there is one, else the next of the op's runtime inputs in their
-// order (`constant float& eps`, `constant int& rows`).
+// the problem size or the scalar of that name (`constant float& eps`, `constant int& rows`).
 #pragma once
 
 #include <array>

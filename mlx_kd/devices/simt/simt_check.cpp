@@ -56,8 +56,8 @@ std::vector<std::string> find_faults(const MetalText& source, const spec::Candid
   const Described found = describe(source, candidate.func_name);
   Request request;
   request.kernel = candidate.func_name;
-  request.grid = size3(call.launch.grid, "grid");
-  request.threadgroup = size3(call.launch.group, "threadgroup");
+  request.grid = size3(call.launch().grid, "grid");
+  request.threadgroup = size3(call.launch().group, "threadgroup");
   request.arrays = arrays_of(metal_arguments(found.kernel, *found.sources, candidate), inputs,
                              output_bytes, call);
   request.launch.timeout_s = kLimit_s;

@@ -20,22 +20,13 @@ class SimtCode {
   void run(const void* const* inputs, void* const* outputs, const std::vector<size_t>& input_bytes,
            const Call& call) const;
 
-  // Of the size that the candidate was made for.
-  const std::vector<size_t>& input_bytes() const { return input_bytes_; }
-
   const std::string& op_name() const { return op_name_; }
-  size_t input_count() const { return input_count_; }
-  size_t output_count() const { return output_count_; }
-  spec::Dtype dtype() const { return dtype_; }
 
  private:
   std::shared_ptr<Module> module_;
   Entry entry_;
   std::vector<MetalArgument> arguments_;
   std::string op_name_, place_;  // place_: of the kernel in the Metal text
-  size_t input_count_, output_count_;
-  spec::Dtype dtype_;
-  std::vector<size_t> input_bytes_;
   bool is_body_;
 };
 
@@ -50,11 +41,11 @@ class SimtProgram final : public Program {
   // not the kernel's.
   std::vector<mlx::core::array> call(const std::vector<mlx::core::array>& inputs,
                                      const std::vector<spec::Shape>& output_shapes,
-                                     spec::Dtype output_dtype, const Call& call) const override;
-  std::vector<mlx::core::array> graft(const std::vector<mlx::core::array>& inputs,
-                                      const std::vector<mlx::core::Shape>& output_shapes,
-                                      spec::Dtype output_dtype, const Call& call,
-                                      const Graft& graft) const override;
+                                     const Call& call) const override;
+  std::vector<mlx::core::array> add_to_graph(const std::vector<mlx::core::array>& inputs,
+                                             const std::vector<mlx::core::Shape>& output_shapes,
+                                             const Call& call,
+                                             const GraphCall& graph) const override;
 
  private:
   std::shared_ptr<const SimtCode> code_;

@@ -29,7 +29,7 @@ std::optional<spec::Dtype> dtype_of(const mx::array& input) {
 
 Arrays in_mlx(const Operator& op, const Arrays& inputs, const Params& params,
               const mx::Stream& stream) {
-  return op.form(inputs, {params.data(), op.op->runtime_inputs.size()}, stream);
+  return op.form(inputs, {params.data(), op.op->scalars.size()}, stream);
 }
 
 // By the pinned kernel; empty where MLX's operator has to run instead.
@@ -39,8 +39,8 @@ Arrays by_pin(const Operator& op, const Arrays& inputs, const Served& served, bo
   if (!program) program = served.kernel->program(wait);
   if (!program || !may_pin(inputs)) return {};
   try {
-    return program->graft(inputs, op.signature.output_shapes(inputs, served.outputs), served.dtype,
-                          served.call, {stream, &op.form});
+    return program->add_to_graph(inputs, op.signature.output_shapes(inputs, served.outputs),
+                                 served.call, {stream, &op.form});
   } catch (const std::exception& error) {  // of ours, or of MLX's custom kernels
     served.kernel->drop(error.what());
     return {};
@@ -118,18 +118,17 @@ const Operator& known_operator(const std::string& name) {
 }
 
 void check_params(const Operator& op, const Params& params) {
-  const auto& numbers = op.op->runtime_inputs;
+  const auto& numbers = op.op->scalars;
   for (size_t i = 0; i < numbers.size(); ++i) {
-    const bool above = numbers[i].name == "eps";
-    if (!std::isfinite(params[i]) || (above && params[i] <= 0))
+    const std::string why = numbers[i].why_not(params[i]);
+    if (!why.empty())
       throw std::invalid_argument("[" + op.op->name + "] " + numbers[i].name + " is " +
-                                  number_text(params[i]) +
-                                  (above ? ": give a number above 0" : ": give a finite number"));
+                                  number_text(params[i]) + ": " + why);
   }
 }
 
 Params params_of(const Operator& op, const std::map<std::string, double>& given) {
-  const auto& numbers = op.op->runtime_inputs;
+  const auto& numbers = op.op->scalars;
   Params params = {};
   for (size_t i = 0; i < numbers.size(); ++i) params[i] = numbers[i].default_value;
   for (const auto& item : given) {
@@ -157,7 +156,7 @@ std::optional<Query> query_of(const Operator& op, const Arrays& inputs, const Pa
   query.op = op.index;
   query.dtype = static_cast<uint8_t>(*dtype);
   query.place = static_cast<uint8_t>(stream.device.type);
-  std::copy_n(params.begin(), op.op->runtime_inputs.size(), query.params.begin());
+  std::copy_n(params.begin(), op.op->scalars.size(), query.params.begin());
   return query;
 }
 

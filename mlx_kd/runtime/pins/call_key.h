@@ -7,10 +7,12 @@
 #include <cstdint>
 #include <cstring>
 
+#include "mlx_kd/spec/limits.h"
+
 namespace mlx_kd::runtime {
 
-inline constexpr size_t kMostDims = 6;    // an op with more is never pinned
-inline constexpr size_t kMostParams = 2;  // numbers that a model chooses, such as eps
+using spec::kMostDims;
+inline constexpr size_t kMostParams = spec::kMostScalars;
 
 // The MLX version, the device's name and its instruction sets are not here: they are the process's,
 // and were matched when the pack was loaded.

@@ -1,7 +1,6 @@
 #include "mlx_kd/runtime/pins/operators.h"
 
 #include "mlx_kd/kernels/op_table.h"
-#include "mlx_kd/runtime/pins/mlx_fallback.h"
 
 namespace mlx_kd::runtime {
 namespace {
@@ -15,8 +14,7 @@ const std::vector<spec::Op>& lasting_ops() {
 std::vector<Operator>* make_operators() {
   auto* operators = new std::vector<Operator>;
   for (const spec::Op& op : lasting_ops())
-    operators->push_back(
-        {&op, static_cast<uint16_t>(operators->size()), Signature(op), form_of(op)});
+    operators->push_back({&op, static_cast<uint16_t>(operators->size()), Signature(op), op.mlx});
   return operators;
 }
 

@@ -42,19 +42,19 @@ std::shared_ptr<const Served> serve(const Pin& pin, size_t index, const Query& q
   auto served = std::make_shared<Served>();
   served->pin = index;
   served->dtype = static_cast<spec::Dtype>(pin.key.dtype);
-  served->call.dims = dims_of(op, query.dims);
-  served->kernel = kernel_at(pin, served->call.dims);
-  served->call.params.assign(query.params.begin(),
-                             query.params.begin() + static_cast<long>(op.runtime_inputs.size()));
-  for (const spec::Port& port : op.outputs)
-    served->outputs.push_back(port.shape(served->call.dims));
-  served->call.launch = launch_of(pin.entry, op, served->call.dims);
+  const spec::Dims dims = dims_of(op, query.dims);
+  served->kernel = kernel_at(pin, dims);
+  const std::vector<double> scalars(query.params.begin(),
+                                    query.params.begin() + static_cast<long>(op.scalars.size()));
+  served->call = call_of(pin.entry, op, served->dtype, dims, scalars);
+  for (const spec::ArraySpec& output : served->call.outputs)
+    served->outputs.push_back(output.shape);
   return served;
 }
 
 std::string shape_of(const Pin& pin) {
   if (pin.any_size) return "any size";
-  const auto& names = pin.op->op->dim_names;
+  const std::vector<std::string> names = pin.op->op->dim_names();
   std::string text;
   for (size_t i = 0; i < names.size(); ++i) {
     const bool ranged = i == 0 && pin.hi > 0;
@@ -73,16 +73,15 @@ std::vector<std::string> differences(const Pin& pin, const Query& query) {
   if (pin.key.dtype != query.dtype)
     found.push_back(where("dtype", spec::name_of(static_cast<spec::Dtype>(query.dtype)),
                           spec::name_of(static_cast<spec::Dtype>(pin.key.dtype))));
-  for (size_t i = 0; i < op.dim_names.size() && !pin.any_size; ++i) {
+  for (size_t i = 0; i < op.dims.size() && !pin.any_size; ++i) {
     const bool in_range = i == 0 && query.dims[i] >= pin.lo && query.dims[i] <= pin.hi;
     if (query.dims[i] != pin.key.dims[i] && !in_range)
       found.push_back(
-          where(op.dim_names[i], std::to_string(query.dims[i]), std::to_string(pin.key.dims[i])));
+          where(op.dims[i].name, std::to_string(query.dims[i]), std::to_string(pin.key.dims[i])));
   }
-  for (size_t i = 0; i < op.runtime_inputs.size() && pin.fixed_params; ++i)
+  for (size_t i = 0; i < op.scalars.size() && pin.fixed_params; ++i)
     if (query.params[i] != pin.params[i])
-      found.push_back(
-          where(op.runtime_inputs[i].name, text_of(query.params[i]), text_of(pin.params[i])));
+      found.push_back(where(op.scalars[i].name, text_of(query.params[i]), text_of(pin.params[i])));
   return found;
 }
 

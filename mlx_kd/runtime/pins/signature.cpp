@@ -12,16 +12,19 @@ namespace mx = mlx::core;
 
 using DimValues = std::array<int64_t, kMostDims>;
 
-// Distinct, and multiples of what ops ask of a size (pairs, groups of 128); two values a dim.
+// Distinct, and multiples of what ops ask of a size (pairs, groups of 128); two values per dim.
 int64_t telling(size_t dim, bool second) {
-  constexpr int64_t primes[2][kMostDims] = {{1009, 1013, 1019, 1021, 1031, 1033},
-                                            {2003, 2011, 2017, 2027, 2029, 2039}};
+  constexpr int64_t primes[2][kMostDims] = {
+      {1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1063, 1069, 1087, 1091, 1093,
+       1097},
+      {2003, 2011, 2017, 2027, 2029, 2039, 2053, 2063, 2069, 2081, 2083, 2087, 2089, 2099, 2111,
+       2113}};
   return 256 * primes[second][dim];
 }
 
 DimValues telling_values(const spec::Op& op, bool second) {
   DimValues values = {};
-  for (size_t i = 0; i < op.dim_names.size(); ++i) values[i] = telling(i, second);
+  for (size_t i = 0; i < op.dims.size(); ++i) values[i] = telling(i, second);
   return values;
 }
 
@@ -40,14 +43,12 @@ std::string shape_text(const mx::Shape& shape) {
 
 spec::Dims dims_of(const spec::Op& op, const DimValues& dims) {
   spec::Dims given;
-  for (size_t i = 0; i < op.dim_names.size(); ++i) given.set(op.dim_names[i], dims[i]);
-  return op.complete(given);
+  for (size_t i = 0; i < op.dims.size(); ++i) given.set(op.dims[i].name, dims[i]);
+  return spec::complete(op, given);
 }
 
 Signature::Signature(const spec::Op& op) : op_(&op) {
-  if (op.dim_names.empty() || op.dim_names.size() > kMostDims ||
-      op.runtime_inputs.size() > kMostParams)
-    return;
+  if (op.dims.empty() || op.dims.size() > kMostDims || op.scalars.size() > kMostParams) return;
   try {
     readable_ = find_axes() && find_sources();
   } catch (const base::Error&) {
@@ -59,13 +60,13 @@ bool Signature::find_axes() {
   constexpr int64_t kMostParts = 8;
   const spec::Dims first = dims_of(*op_, telling_values(*op_, false));
   const spec::Dims second = dims_of(*op_, telling_values(*op_, true));
-  const bool any_rows = op_->dim_names.front() == "rows";
+  const bool any_rows = op_->dims.front().leading;
   for (const spec::Port& port : op_->inputs) {
     const spec::Shape a = port.shape(first), b = port.shape(second);
     Port axes;
     for (size_t i = 0; i < a.size(); ++i) {
       Axis axis{-1, a[i], false};
-      for (size_t dim = 0; dim < op_->dim_names.size(); ++dim)
+      for (size_t dim = 0; dim < op_->dims.size(); ++dim)
         for (int64_t parts = 1; parts <= kMostParts; ++parts)
           if (a[i] * parts == telling(dim, false) && b[i] * parts == telling(dim, true))
             axis = {static_cast<int>(dim), parts, any_rows && dim == 0 && parts == 1 && i == 0};
@@ -82,7 +83,7 @@ bool Signature::find_axes() {
 }
 
 bool Signature::find_sources() {
-  for (size_t dim = 0; dim < op_->dim_names.size(); ++dim) {
+  for (size_t dim = 0; dim < op_->dims.size(); ++dim) {
     const size_t before = sources_.size();
     for (size_t port = 0; port < inputs_.size() && sources_.size() == before; ++port)
       for (size_t axis = 0; axis < inputs_[port].size() && sources_.size() == before; ++axis)
@@ -177,7 +178,7 @@ void Signature::refuse_parts(size_t dim, int64_t parts,
                              const std::vector<mx::array>& inputs) const {
   const size_t port = sources_[dim].port;
   throw std::invalid_argument("[" + op_->name + "] " + op_->inputs[port].name + " has shape " +
-                              shape_text(inputs[port].shape()) + ": its " + op_->dim_names[dim] +
+                              shape_text(inputs[port].shape()) + ": its " + op_->dims[dim].name +
                               " must be a multiple of " + std::to_string(parts));
 }
 

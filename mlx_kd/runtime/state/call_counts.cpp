@@ -21,9 +21,9 @@ Registry& registry() {
 }
 
 bool same_params(const Pin& pin, const Query& query) {
-  const size_t count = pin.op->op->runtime_inputs.size();
+  const size_t count = pin.op->op->scalars.size();
   return std::equal(query.params.begin(), query.params.begin() + static_cast<long>(count),
-                    pin.served->call.params.begin());
+                    pin.served->call.scalars.begin());
 }
 
 std::shared_ptr<const Served> serve_if_launchable(const Pin& pin, size_t index,

@@ -22,21 +22,33 @@ inline std::string with_arguments(const std::string& text) {
   return base::read_file(file, "test") + "\n#line 1\n" + text;
 }
 
-inline CudaSource source_of(const std::string& name, const std::string& text,
-                            const std::string& func_name) {
-  CudaSource source;
-  source.op_name = name;
-  source.file = name + ".cu";
-  source.text = with_arguments(text);
-  source.func_name = func_name;
-  return source;
+inline spec::Candidate cuda_candidate(const std::string& name, const std::string& text,
+                                      const std::string& func_name) {
+  spec::Candidate made;
+  made.op_name = made.variant = name;
+  made.language = "cuda";
+  made.source = with_arguments(text);
+  made.func_name = func_name;
+  made.inputs_spec = made.outputs_spec = base::Json::array();
+  made.launch_params = {{"launch_kind", "cuda_arguments"}};
+  return made;
+}
+
+inline base::Json port(const std::string& name, const std::string& dtype = "float32") {
+  return {{"name", name}, {"dtype", dtype}};
+}
+
+inline spec::Stage stage(const std::string& func_name, const std::array<int64_t, 3>& grid,
+                         const std::array<int64_t, 3>& group, int64_t shared_bytes = 0,
+                         const std::array<int64_t, 3>& cluster = {1, 1, 1}, int64_t index = 0) {
+  return {func_name, {grid, group, 1, shared_bytes, cluster}, index};
 }
 
 // Sums of rows in two stages: parts into scratch memory (three-dimensional groups, more than 48 KiB
 // of shared memory, any stride between rows), then their total times `scale`. `seen` tells what the
 // second stage saw.
-inline CudaSource totals_source() {
-  CudaSource source = source_of("totals", R"(
+inline spec::Candidate totals_candidate() {
+  spec::Candidate made = cuda_candidate("totals", R"(
 extern "C" __global__ void kd_parts(const __grid_constant__ kd_arguments a) {
   extern __shared__ float kept[];
   const long D = a.dims[KD_DIM_D], row = blockIdx.y;
@@ -61,28 +73,29 @@ extern "C" __global__ void kd_total(const __grid_constant__ kd_arguments a) {
   static_cast<unsigned*>(a.outputs[1])[row] = 100 * KD_TYPE_seen + static_cast<unsigned>(a.stage);
 }
 )",
-                                "kd_parts");
-  source.inputs = {{"x", ElementType::float32, true}};
-  source.outputs = {{"total", ElementType::float32}, {"seen", ElementType::uint32}};
-  source.dim_names = {"rows", "D"};
-  source.scalar_names = {"scale"};
-  source.knobs.set("PARTS", 3);
-  return source;
+                                        "kd_parts");
+  made.inputs_spec = {port("x")};
+  made.outputs_spec = {port("total"), port("seen", "uint32")};
+  made.dim_names = {"rows", "D"};
+  made.scalar_names = {"scale"};
+  made.knobs.set("PARTS", 3);
+  return made;
 }
 
-inline LaunchPlan totals_plan(int64_t rows, int64_t columns, double scale) {
-  LaunchPlan plan;
-  plan.dims = {{"rows", rows}, {"D", columns}};
-  plan.scalars = {scale};
-  plan.stages = {{"kd_parts", {3 * 8, rows * 8, 4}, {8, 8, 4}, 256 * 56 * 4},
-                 {"kd_total", {rows, 1, 1}, {64, 1, 1}, 0, {1, 1, 1}, 7}};
-  plan.scratch_bytes = {rows * 3 * 4};
-  return plan;
+inline Call totals_call(int64_t rows, int64_t columns, double scale) {
+  Call call{{{"rows", rows}, {"D", columns}}, {scale}};
+  call.stages = {stage("kd_parts", {3 * 8, rows * 8, 4}, {8, 8, 4}, 256 * 56 * 4),
+                 stage("kd_total", {rows, 1, 1}, {64, 1, 1}, 0, {1, 1, 1}, 7)};
+  call.inputs = {{{rows, columns}}};
+  call.outputs = {{{rows}}, {{rows}, spec::Dtype::uint32}};
+  call.scratch = {rows * 3 * 4};
+  call.strided = {true};
+  return call;
 }
 
 // Writes `row` [D] into row `offset` of `cache` [S, D], in place.
-inline CudaSource put_source() {
-  CudaSource source = source_of("put", R"(
+inline spec::Candidate put_candidate() {
+  spec::Candidate made = cuda_candidate("put", R"(
 extern "C" __global__ void kd_put(const __grid_constant__ kd_arguments a) {
   const long D = a.dims[KD_DIM_D], j = blockIdx.x * blockDim.x + threadIdx.x;
   if (j < D)
@@ -90,49 +103,50 @@ extern "C" __global__ void kd_put(const __grid_constant__ kd_arguments a) {
         static_cast<const float*>(a.inputs[1])[j];
 }
 )",
-                                "kd_put");
-  source.inputs = {{"cache"}, {"row"}};
-  source.outputs = {{"out", ElementType::float32, false, 0}};
-  source.dim_names = {"S", "D"};
-  source.scalar_names = {"offset"};
-  return source;
+                                        "kd_put");
+  made.inputs_spec = {port("cache"), port("row")};
+  made.outputs_spec = {port("out")};
+  made.dim_names = {"S", "D"};
+  made.scalar_names = {"offset"};
+  return made;
 }
 
-inline LaunchPlan put_plan(int64_t rows, int64_t columns, double offset) {
-  LaunchPlan plan;
-  plan.dims = {{"S", rows}, {"D", columns}};
-  plan.scalars = {offset};
-  plan.stages = {{"kd_put", {columns, 1, 1}, {128, 1, 1}}};
-  return plan;
+inline Call put_call(int64_t rows, int64_t columns, double offset) {
+  Call call{{{"S", rows}, {"D", columns}}, {offset}};
+  call.stages = {stage("kd_put", {columns, 1, 1}, {128, 1, 1})};
+  call.inputs = {{{rows, columns}}, {{columns}}};
+  call.outputs = {{{rows, columns}}};
+  call.updates = {0};
+  return call;
 }
 
 // y = x + the number of stages.
-inline CudaSource steps_source() {
-  CudaSource source = source_of("steps", R"(
+inline spec::Candidate steps_candidate() {
+  spec::Candidate made = cuda_candidate("steps", R"(
 extern "C" __global__ void kd_step(const __grid_constant__ kd_arguments a) {
   const long i = blockIdx.x * static_cast<long>(blockDim.x) + threadIdx.x;
   const float* from = static_cast<const float*>(a.stage ? a.outputs[0] : a.inputs[0]);
   if (i < a.dims[KD_DIM_N]) static_cast<float*>(a.outputs[0])[i] = from[i] + 1;
 }
 )",
-                                "kd_step");
-  source.inputs = {{"x"}};
-  source.outputs = {{"y"}};
-  source.dim_names = {"N"};
-  return source;
+                                        "kd_step");
+  made.inputs_spec = {port("x")};
+  made.outputs_spec = {port("y")};
+  made.dim_names = {"N"};
+  return made;
 }
 
-inline LaunchPlan steps_plan(int64_t count, int64_t stages) {
-  LaunchPlan plan;
-  plan.dims = {{"N", count}};
+inline Call steps_call(int64_t count, int64_t stages) {
+  Call call{{{"N", count}}};
   for (int64_t i = 0; i < stages; ++i)
-    plan.stages.push_back({"kd_step", {count, 1, 1}, {256, 1, 1}, 0, {1, 1, 1}, i});
-  return plan;
+    call.stages.push_back(stage("kd_step", {count, 1, 1}, {256, 1, 1}, 0, {1, 1, 1}, i));
+  call.inputs = call.outputs = {{{count}}};
+  return call;
 }
 
 // Where each group stands in its cluster: 100 x size + rank.
-inline CudaSource clusters_source() {
-  CudaSource source = source_of("clusters", R"(
+inline spec::Candidate clusters_candidate() {
+  spec::Candidate made = cuda_candidate("clusters", R"(
 extern "C" __global__ void kd_ranks(const __grid_constant__ kd_arguments a) {
   unsigned rank, size;
   asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
@@ -143,23 +157,24 @@ extern "C" __global__ void kd_ranks(const __grid_constant__ kd_arguments a) {
         static_cast<const int*>(a.inputs[0])[blockIdx.x];
 }
 )",
-                                "kd_ranks");
-  source.inputs = {{"x", ElementType::int32}};
-  source.outputs = {{"ranks", ElementType::int32}};
-  return source;
+                                        "kd_ranks");
+  made.inputs_spec = {port("x", "int32")};
+  made.outputs_spec = {port("ranks", "int32")};
+  return made;
 }
 
-inline LaunchPlan clusters_plan(int64_t groups, int64_t cluster) {
-  LaunchPlan plan;
-  plan.stages = {{"kd_ranks", {groups * 32, 1, 1}, {32, 1, 1}, 0, {cluster, 1, 1}}};
-  return plan;
+inline Call clusters_call(int64_t groups, int64_t cluster) {
+  Call call;
+  call.stages = {stage("kd_ranks", {groups * 32, 1, 1}, {32, 1, 1}, 0, {cluster, 1, 1})};
+  call.inputs = call.outputs = {{{groups}, spec::Dtype::int32}};
+  return call;
 }
 
-inline std::unique_ptr<StageProgram> load(const CudaSource& source) {
-  const Cubin cubin = compile_source(source, cuda_source_options(source, gpu().sm));
+inline std::unique_ptr<StageProgram> load(const spec::Candidate& candidate) {
+  const Cubin cubin = compile_source(candidate, source_options(candidate, gpu().sm));
   EXPECT_FALSE(cubin.bytes.empty()) << cubin.error;
   use_gpu();
-  return std::make_unique<StageProgram>(cubin.bytes, source);
+  return std::make_unique<StageProgram>(cubin.bytes, candidate);
 }
 
 }  // namespace mlx_kd::devices::cuda

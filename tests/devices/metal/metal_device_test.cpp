@@ -42,14 +42,20 @@ TEST(MetalDevice, IsListedAndSaysWhatToDoWithoutIt) {
   FAIL() << "no device metal";
 }
 
+Call scale_call(int64_t d) {
+  Call call{{{"rows", 4}, {"D", d}}, {0.5}, {{"scale"}}};
+  call.scalar_names = {"eps"};
+  return call;
+}
+
 TEST(MetalDevice, HandsOverABodyWithTheNumbersOfTheCall) {
-  const Call call = {{{"rows", 4}, {"D", 16}}, {0.5}, {}};
+  const Call call = scale_call(16);
   const MetalCallText text = call_text(scale_candidate(), call);
   EXPECT_EQ(text.body,
             "constexpr float eps = 0.5f;\nconstexpr int D = 16;\n"
             "uint i = thread_position_in_grid.x;\ny[i] = T(float(x[i]) * 3 + eps * D);\n");
   EXPECT_EQ(text.name.rfind("scale_", 0), 0u);
-  const Call other = {{{"rows", 4}, {"D", 32}}, {0.5}, {}};
+  const Call other = scale_call(32);
   EXPECT_NE(call_text(scale_candidate(), other).name, text.name);
 }
 

@@ -10,8 +10,8 @@ class Forms : public Pinned {};
 // A small size that every op takes: rows 3, heads 2, widths 8.
 spec::Dims small_size(const spec::Op& op) {
   spec::Dims dims;
-  for (const std::string& name : op.dim_names) dims.set(name, name == "rows" ? 3 : 8);
-  return op.complete(dims);
+  for (const std::string& name : op.dim_names()) dims.set(name, name == "rows" ? 3 : 8);
+  return spec::complete(op, dims);
 }
 
 TEST_F(Forms, HaveTheBitsOfTheOpsOwnMlxInEveryType) {
@@ -24,7 +24,7 @@ TEST_F(Forms, HaveTheBitsOfTheOpsOwnMlxInEveryType) {
             mx::astype(mx::random::normal(mx::Shape(shape.begin(), shape.end())), dtype));
       }
       std::vector<double> params;
-      for (const auto& number : op.op->runtime_inputs) params.push_back(number.default_value);
+      for (const auto& number : op.op->scalars) params.push_back(number.default_value);
       const auto expected = op.op->mlx(inputs, params);
       const auto found = op.form(inputs, params, mx::default_stream(mx::Device::cpu));
       ASSERT_EQ(found.size(), expected.size()) << op.op->name;

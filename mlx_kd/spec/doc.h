@@ -1,0 +1,27 @@
+// The words of the functions that users call: `kd` generates the C++ header, the Python functions,
+// their stubs and the API pages from them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace mlx_kd::spec {
+
+struct DocLine {
+  std::string name;  // of an input, scalar, attribute or output, as the op declares it
+  std::string text;  // "[..., D], at least one axis"
+};
+
+struct Doc {
+  // The public function; empty: the op's name. An op that is an implementation detail (a gradient)
+  // has `hidden` and no function but call("name", ...).
+  std::string function = {};
+  std::vector<std::string> aliases = {};  // further names, in Python alone
+  std::string brief = {};                 // what it computes, whole sentences
+  std::vector<DocLine> parameters = {};   // names as the function's parameters may be called
+  std::string returns = {};
+  std::string errors = {};
+  bool hidden = false;
+};
+
+}  // namespace mlx_kd::spec
