@@ -234,8 +234,8 @@ class BadInput(unittest.TestCase):
         self.refuses(text, "null device")
 
     def test_a_place_that_cannot_be_written(self):
-        self.refuses('{"schema_version": "3", "entries": []}', "does not exist", "--output",
-                     self.pins.parent / "none" / "pins.json")
+        self.refuses('{"schema_version": "3", "entries": []}', "is not a folder", "--output",
+                     self.pins / "pins.json")
 
 
 if __name__ == "__main__":
