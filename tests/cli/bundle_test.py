@@ -73,7 +73,8 @@ class Bundle(unittest.TestCase):
         for entry in broken["entries"]:
             entry["source"] = "#error no kernel"
         pack = self.path / "bad.json"
-        for text in (broken, {**self.found, "entries": [dict(e, language="cuda") for e in self.found["entries"]]}):
+        in_cuda = [dict(entry, language="cuda", source="// in CUDA") for entry in self.found["entries"]]
+        for text in (broken, {**self.found, "entries": in_cuda}):
             pack.write_text(json.dumps(text))
             done = self.bundle(pack, "-o", self.path / "none.json")
             self.assertEqual(done.returncode, 1, done.stdout)
