@@ -13,7 +13,7 @@ from pathlib import Path
 from posixpath import normpath
 
 RANKS = {"base": 0, "spec": 1, "msl": 2, "search": 2, "archive": 2, "packs": 2, "shapes": 2,
-         "devices": 3, "kernels": 3, "evaluate": 4, "runtime": 4, "discover": 5, "cli": 6, "python": 6}
+         "devices": 3, "kernels": 3, "codegen": 4, "evaluate": 4, "runtime": 4, "discover": 5, "cli": 6, "python": 6}
 # The inner rooms of a room and their ranks; "." is the files next to the folders, 0 unless named.
 INNER = {
     "msl": {".": 0, "text": 1, "parse": 2, "rules": 3, "translate": 4, "bodies": 5},

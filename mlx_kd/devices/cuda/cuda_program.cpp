@@ -70,11 +70,11 @@ LaunchSize line_size(const spec::Launch& launch, const std::string& op_name) {
   return launch_size(launch.grid, launch.group);
 }
 
+}  // namespace
+
 std::tuple<int, int, int> three(const std::array<unsigned, 3>& size) {
   return {static_cast<int>(size[0]), static_cast<int>(size[1]), static_cast<int>(size[2])};
 }
-
-}  // namespace
 
 mx::array aligned(const mx::array& array) {
   return starts_aligned(array) ? array : mx::multiply(array, mx::array(1, array.dtype()));

@@ -1,6 +1,8 @@
 // A loaded candidate in Metal that runs on the GPU.
 #pragma once
 
+#include <array>
+#include <tuple>
 #include <variant>
 
 #include "mlx_kd/devices/cuda/cuda_compiler.h"
@@ -61,5 +63,8 @@ class CudaProgram final : public devices::Program {
 
 // The array, or a copy where it may not start at a multiple of 16 bytes.
 mlx::core::array aligned(const mlx::core::array& array);
+
+// A size as MLX passes it to its precompiled kernels.
+std::tuple<int, int, int> three(const std::array<unsigned, 3>& size);
 
 }  // namespace mlx_kd::devices::cuda

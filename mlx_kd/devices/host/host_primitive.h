@@ -81,6 +81,7 @@ class HostPrimitive : public mlx::core::Primitive,
   std::function<std::vector<mlx::core::array>(const std::vector<mlx::core::array>&)> form();
 
   const MlxForm* form_;
+  const VjpForm* vjp_;
   size_t input_count_;
   std::array<size_t, kMostArrays> input_sizes_ = {};  // elements
   std::vector<mlx::core::Shape> output_shapes_;
