@@ -196,7 +196,7 @@ Arrays without_pin(const Pending& call) {
   try {
     Arrays outputs = without_mlx(call);
     if (call.query)
-      call.op.without_mlx->fetch_or(1u << call.stream.device.type, std::memory_order_relaxed);
+      call.op.without_mlx->fetch_or(Operator::bit_of(call.stream), std::memory_order_relaxed);
     return outputs;
   } catch (const std::exception&) {
     std::rethrow_exception(refused);

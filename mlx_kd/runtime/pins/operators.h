@@ -24,8 +24,11 @@ struct Operator {
   // instead: MLX is not asked there again.
   std::shared_ptr<std::atomic<uint32_t>> without_mlx;
 
+  static uint32_t bit_of(const mlx::core::Stream& stream) {
+    return 1u << static_cast<unsigned>(stream.device.type);
+  }
   bool mlx_runs_on(const mlx::core::Stream& stream) const {
-    return op->mlx && !(without_mlx->load(std::memory_order_relaxed) >> stream.device.type & 1);
+    return op->mlx && !(without_mlx->load(std::memory_order_relaxed) & bit_of(stream));
   }
 };
 

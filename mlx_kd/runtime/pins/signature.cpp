@@ -5,6 +5,7 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "mlx/utils.h"
 #include "mlx_kd/base/error.h"
 
 namespace mlx_kd::runtime {
