@@ -5,7 +5,7 @@
 namespace mlx_kd::devices::cuda {
 namespace {
 
-constexpr std::array<int64_t, 3> kMostThreads = {1024, 1024, 64};
+constexpr std::array<int64_t, 3> kMostPerAxis = {1024, 1024, 64};
 constexpr std::array<int64_t, 3> kMostBlocks = {2147483647, 65535, 65535};
 constexpr int64_t kMostClusterBlocks = 16;
 constexpr int kFirstWithClusters = 90;
@@ -29,10 +29,10 @@ void check_axes(const std::string& op_name, const spec::Stage& stage) {
       refuse(op_name, stage,
              "is launched with " + std::to_string(grid) + " threads in groups of " +
                  std::to_string(group) + where + ": give at least 1");
-    if (group > kMostThreads[d])
+    if (group > kMostPerAxis[d])
       refuse(op_name, stage,
              "is launched in groups of " + std::to_string(group) + " threads" + where +
-                 ": the chip takes " + std::to_string(kMostThreads[d]));
+                 ": the chip takes " + std::to_string(kMostPerAxis[d]));
     const int64_t blocks = (grid + group - 1) / group;
     if (blocks > kMostBlocks[d])
       refuse(op_name, stage,
