@@ -10,11 +10,10 @@
 #include <set>
 
 #include "mlx_kd/base/files.h"
-#include "mlx_kd/base/sha256.h"
 #include "mlx_kd/kernels/metal_form.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/spec/candidate.h"
-#include "tests/kernels/support.h"
+#include "tests/kernels/every_op.h"
 
 namespace mlx_kd::kernels {
 namespace {

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "mlx_kd/base/random.h"
 #include "mlx_kd/spec/op.h"
+#include "tests/kernels/every_op.h"
 
 namespace mlx_kd::kernels {
 
@@ -27,12 +27,6 @@ using KernelFunction = void (*)(const void* const*, void* const*, const long*, c
 // Compiled and loaded, until the process ends. Throws with the compiler's words.
 KernelFunction compile_kernel(const spec::Variant& variant, const std::string& source,
                               const std::vector<std::string>& macros);
-
-// A random valid setting; its launch knobs vary too.
-spec::Setting random_setting(const spec::Space& space, base::Random& random);
-
-// The valid settings of a space, counted one by one.
-int64_t count_valid(const spec::Space& space);
 
 enum class Values { normal, large, tiny, special };
 
@@ -62,7 +56,18 @@ Outputs run_mlx(const Problem& problem, bool in_float32);
 // and the other is not the same.
 double bound_used(const Problem& problem, const Outputs& outputs);
 
-// Whether NaN and infinities stand in the same places.
+// Whether NaN and infinities are in the same places.
 bool same_pattern(const Outputs& a, const Outputs& b, spec::Dtype dtype);
+
+// A mistake in an op's first variant: `right`, some text of its source, is replaced by `wrong`.
+struct Mistake {
+  std::string op;
+  spec::Dtype dtype;
+  Values values;
+  std::string right, wrong;
+};
+
+// Checks that the bound of the op accepts the source and rejects the mistake, at that size.
+void expect_rejected(const Mistake& mistake, const spec::Dims& size);
 
 }  // namespace mlx_kd::kernels

@@ -1,4 +1,4 @@
-#include "support.h"
+#include "tests/kernels/support.h"
 
 #include <dlfcn.h>
 #include <gtest/gtest.h>
@@ -10,13 +10,13 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
-#include <functional>
 #include <limits>
 #include <sstream>
 #include <thread>
 
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/base/process.h"
+#include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::kernels {
 namespace {
@@ -138,29 +138,6 @@ KernelFunction compile_kernel(const spec::Variant& variant, const std::string& s
   return reinterpret_cast<KernelFunction>(dlsym(library, variant.func_name.c_str()));
 }
 
-spec::Setting random_setting(const spec::Space& space, base::Random& random) {
-  for (;;) {
-    spec::Setting setting;
-    for (const spec::Knob& knob : space.knobs)
-      setting.set(knob.name, knob.values[random.below(knob.values.size())]);
-    if (spec::is_valid(space, setting)) return setting;
-  }
-}
-
-int64_t count_valid(const spec::Space& space) {
-  spec::Setting setting;
-  const std::function<int64_t(size_t)> from = [&](size_t knob) -> int64_t {
-    if (knob == space.knobs.size()) return spec::is_valid(space, setting);
-    int64_t count = 0;
-    for (const int64_t value : space.knobs[knob].values) {
-      setting.set(space.knobs[knob].name, value);
-      count += from(knob + 1);
-    }
-    return count;
-  };
-  return from(0);
-}
-
 Problem make_problem(const spec::Op& op, spec::Dtype dtype, const spec::Dims& given, Values values,
                      uint64_t seed) {
   Problem problem{&op, dtype, op.complete(given), {}, {}, {}};
@@ -181,7 +158,8 @@ Problem make_problem(const spec::Op& op, spec::Dtype dtype, const spec::Dims& gi
     read.push_back(input.data());
     write.push_back(input.data());
   }
-  if (values == Values::special) op.add_special_values(write, dtype, problem.dims);
+  if (values == Values::special && op.add_special_values)
+    op.add_special_values(write, dtype, problem.dims);
   problem.expected = op.reference(read, dtype, problem.dims, problem.params);
   return problem;
 }
@@ -242,6 +220,24 @@ double bound_used(const Problem& problem, const Outputs& outputs) {
                                        factor * problem.expected[port].scale[i] + tiny));
     }
   return largest;
+}
+
+void expect_rejected(const Mistake& mistake, const spec::Dims& size) {
+  const spec::Op& op = find_op(mistake.op);
+  const spec::Variant& variant = op.variants.front();
+  std::string source = variant.source;
+  const size_t at = source.find(mistake.right);
+  ASSERT_NE(at, std::string::npos) << mistake.right;
+  source.replace(at, mistake.right.size(), mistake.wrong);
+  const Problem problem = make_problem(op, mistake.dtype, size, mistake.values, 9);
+  const auto used = [&](const std::string& text) {
+    const KernelFunction kernel = compile_kernel(
+        variant, text, {"-DKD_DTYPE=" + std::to_string(static_cast<int>(mistake.dtype))});
+    const int64_t units = variant.launch(problem.dims, {{"THREADS", 1}, {"GRAIN", 1}}).grid[0];
+    return bound_used(problem, run_kernel(kernel, problem, units, 1, 0));
+  };
+  EXPECT_LE(used(variant.source), 1);
+  EXPECT_GT(used(source), 1) << mistake.wrong << " in " << name_of(mistake.dtype);
 }
 
 bool same_pattern(const Outputs& a, const Outputs& b, spec::Dtype dtype) {
