@@ -162,9 +162,7 @@ base::Json pinned_calls() {
   query.params = {1e-6};
   const rt::Pin* pin = table->find(query);
   const devices::Program* program = pin->served->kernel->program(true);
-  const auto bare = [&] {
-    return program->call({x, w}, {{1, 2048}}, spec::Dtype::float32, pin->served->call)[0];
-  };
+  const auto bare = [&] { return program->call({x, w}, {{1, 2048}}, pin->served->call)[0]; };
   const auto by_runtime = [&] { return rt::rmsnorm(x, w); };
   return {{"op", "rmsnorm float32 rows=1,D=2048"},
           {"graph_building", pairs(bare, by_runtime, false)},

@@ -32,6 +32,7 @@ base::Json walk_options(const RunRequest& request) {
   put("novelty_fraction", options.novelty_fraction);
   put("min_tour_gap", options.min_tour_gap);
   for (const auto& run : request.warm_start) result["warm_start"].push_back(run.string());
+  if (request.allow_approximate) result["allow_approximate"] = true;
   if (request.null_times) result["times"] = "null";
   if (!request.prove_on.empty()) result["prove_on"] = request.prove_on;
   if (request.row_range) result["row_range"] = {request.row_range->lo, request.row_range->hi};
@@ -50,7 +51,7 @@ archive::RunMeta make_meta(const RunRequest& request, const shapes::Sizes& sizes
   meta.device = request.device;
   meta.runtime = evaluator.runtime();
   meta.target = device.target;
-  meta.protocol = evaluator.protocol_hash();
+  meta.protocol = evaluator.protocol_name();
   meta.protocol_settings = evaluator.protocol();
   meta.options = walk_options(request);
   return meta;
@@ -144,7 +145,7 @@ RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interru
   const auto device = open_target(request);
   listener.stage("enumerating the kernels of " + op.name);
   const CandidateSpace space(op, device->languages(), request.dtype, device->id().traits,
-                             sizes.sizes.front());
+                             sizes.sizes.front(), request.allow_approximate);
   const auto points = search::Points::enumerate(space.space());
   tell_if_sampled(points, listener);
   const auto strategy = open_strategy(request, points);

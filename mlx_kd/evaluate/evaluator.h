@@ -60,8 +60,8 @@ class Evaluator {
   // An A/A pair on each size with the incumbent.
   virtual std::vector<spec::AaPair> aa() = 0;
 
-  virtual base::Json protocol() const = 0;  // measurement settings, hashed into protocol_hash()
-  virtual std::string protocol_hash() const = 0;  // "null" on the null device
+  virtual base::Json protocol() const = 0;        // measurement settings
+  virtual std::string protocol_name() const = 0;  // "null" on the null device
   virtual base::Json runtime() const = 0;         // {mlx_version, device_name, device_arch, ...}
   virtual base::Json seconds()
       const = 0;  // wall time spent: {compile, prove, time, reference, claims}

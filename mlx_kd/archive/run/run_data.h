@@ -24,7 +24,7 @@ struct RunMeta {
   std::string device;                         // kind: "cpu", "null"
   base::Json runtime = base::Json::object();  // {mlx_version, device_name, device_arch, ...}
   base::Json target = base::Json::object();   // as a pin's entry: {isa, cores} | {sm}
-  std::string protocol;                       // hash of the measurement settings; "null"
+  std::string protocol;                       // as spec/protocol_name.h lists: "2"; "null"
   base::Json protocol_settings = base::Json::object();
   base::Json options = base::Json::object();  // what shapes the walk: {strategy, batch, tours, ...}
   std::string created_at;      // local ISO time with offset; written by the writer if empty

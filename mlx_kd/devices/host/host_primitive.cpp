@@ -66,6 +66,7 @@ HostPrimitive::HostPrimitive(const GraphCall& graph, const std::vector<mx::array
                              const std::vector<mx::Shape>& output_shapes)
     : Primitive(graph.stream),
       form_(graph.form),
+      vjp_(graph.vjp),
       input_count_(inputs.size()),
       output_shapes_(output_shapes) {
   if (inputs.size() + output_shapes.size() > kMostArrays)
@@ -146,8 +147,9 @@ std::vector<mx::array> HostPrimitive::vjp(const std::vector<mx::array>& primals,
                                           const std::vector<mx::array>& cotangents,
                                           const std::vector<int>& argnums,
                                           const std::vector<mx::array>& outputs) {
-  if (!form_) return Primitive::vjp(primals, cotangents, argnums, outputs);
-  const auto all = mx::vjp(form(), primals, cotangents).second;
+  if (!form_ && !vjp_) return Primitive::vjp(primals, cotangents, argnums, outputs);
+  const auto all = vjp_ ? (*vjp_)(primals, outputs, cotangents, params(), stream())
+                        : mx::vjp(form(), primals, cotangents).second;
   std::vector<mx::array> some;
   for (const int argnum : argnums) some.push_back(all[static_cast<size_t>(argnum)]);
   return some;
@@ -181,7 +183,7 @@ std::vector<mx::Shape> HostPrimitive::output_shapes(const std::vector<mx::array>
 }
 
 bool HostPrimitive::same_graph(const HostPrimitive& other) const {
-  return form_ == other.form_ && input_sizes_ == other.input_sizes_ &&
+  return form_ == other.form_ && vjp_ == other.vjp_ && input_sizes_ == other.input_sizes_ &&
          output_shapes_ == other.output_shapes_;
 }
 

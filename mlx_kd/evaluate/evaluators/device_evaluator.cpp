@@ -226,8 +226,8 @@ base::Json DeviceEvaluator::protocol() const {
   return to_json(protocol_);
 }
 
-std::string DeviceEvaluator::protocol_hash() const {
-  return hash_of(protocol_);
+std::string DeviceEvaluator::protocol_name() const {
+  return name_of(protocol_);
 }
 
 base::Json DeviceEvaluator::runtime() const {

@@ -23,7 +23,7 @@ class NullEvaluator : public Evaluator {
   std::vector<Claim> claims(const std::vector<std::vector<spec::Candidate>>& finalists) override;
   std::vector<spec::AaPair> aa() override;
   base::Json protocol() const override;
-  std::string protocol_hash() const override { return "null"; }
+  std::string protocol_name() const override { return "null"; }
   base::Json runtime() const override;
   base::Json seconds() const override;
   void interrupt() override;

@@ -1,18 +1,16 @@
-// What several ops read from a model's config.json. docs/models.md states the rules.
+// What operators of several families read from a model's config.json. docs/models.md states the
+// rules.
 #pragma once
 
 #include "mlx_kd/spec/model_config.h"
 
 namespace mlx_kd::kernels {
 
-// The width of the residual stream, for the norms between layers.
-spec::ModelSizes hidden_norm(const spec::ModelConfig& config);
+// Misuse, naming the fields and what they are needed for (`what`), if the config has none of them.
+int64_t hidden_width(const spec::ModelConfig& config, const std::string& what);
+int64_t attention_heads(const spec::ModelConfig& config, const std::string& what);  // of queries
 
-// The norms inside attention: of queries and keys a head or a token, of the latents of MLA. Empty
-// where the model has none.
-std::vector<spec::ModelSizes> attention_norms(const spec::ModelConfig& config);
-
-// Of attention, in queries.
-int64_t attention_heads(const spec::ModelConfig& config, const std::string& what);
+int64_t key_heads(const spec::ModelConfig& config, int64_t heads);
+int64_t head_width(const spec::ModelConfig& config, int64_t heads);
 
 }  // namespace mlx_kd::kernels

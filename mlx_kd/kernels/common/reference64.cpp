@@ -8,18 +8,6 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-struct Scale {
-  double value;
-  bool overflows;  // a sum of finite squares that float32 may not hold
-};
-
-Scale scale_of(const double* row, int64_t d, double eps) {
-  double sum = 0;
-  for (int64_t j = 0; j < d; ++j) sum += row[j] * row[j];
-  const double mean = sum / static_cast<double>(d);
-  return {1 / std::sqrt(mean + eps), std::isfinite(sum) && sum > 0x1p127};
-}
-
 }  // namespace
 
 std::vector<double> load_all(const void* data, int64_t count, spec::Dtype dtype) {
@@ -50,29 +38,6 @@ void saturate(spec::Reference64& reference, spec::Dtype dtype, double accumulate
     if (std::fabs(y) <= limit + margin) reference.terms[i] = kInfinity;
     if (std::fabs(y) >= limit) y = std::copysign(kInfinity, y);
   }
-}
-
-spec::Reference64 norm_reference(const std::vector<double>& x, const std::vector<double>& w,
-                                 double eps, spec::Dtype dtype, double roundings,
-                                 double accumulated) {
-  spec::Reference64 result;
-  const auto d = static_cast<int64_t>(w.size());
-  for (size_t row = 0; row < x.size(); row += w.size()) {
-    const Scale scale = scale_of(&x[row], d, static_cast<float>(eps));
-    for (size_t j = 0; j < w.size(); ++j) {
-      const double y = x[row + j] * scale.value * w[j];
-      append(result, {y, roundings * std::fabs(y), scale.overflows ? kInfinity : std::fabs(y),
-                      underflow(dtype) * (1 + std::fabs(w[j]))});
-    }
-  }
-  saturate(result, dtype, accumulated);
-  return result;
-}
-
-double norm_roundings(int64_t d) {
-  // Half of: lambda sqrt(d) for the sum with lambda 6, and 1 each for square, 1/d, mean and eps; 1
-  // for the square root, 1 for the quotient or 4 for an estimate with a Newton step; 1 for x scale.
-  return 3 * std::sqrt(static_cast<double>(d)) + 2 + 1 + 4 + 1;
 }
 
 }  // namespace mlx_kd::kernels

@@ -27,15 +27,4 @@ double underflow(spec::Dtype dtype);
 // infinite too. `accumulated`: of the op's bound.
 void saturate(spec::Reference64& reference, spec::Dtype dtype, double accumulated);
 
-// y = w x rsqrt(mean(x^2) + eps) of rows of d values. `roundings`: to the type, each on |y|. S is
-// |y|; it is infinite in rows of finite values whose sum of squares overflows float32, in which the
-// op sums.
-spec::Reference64 norm_reference(const std::vector<double>& x, const std::vector<double>& w,
-                                 double eps, spec::Dtype dtype, double roundings,
-                                 double accumulated);
-
-// float32 roundings of a scale rsqrt(mean of d squares + eps), as a bound on its relative error in
-// units of 2^-24.
-double norm_roundings(int64_t d);
-
 }  // namespace mlx_kd::kernels

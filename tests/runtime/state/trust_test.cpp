@@ -8,14 +8,14 @@ namespace mlx_kd::runtime {
 namespace {
 
 namespace fs = std::filesystem;
-const spec::Dims kSize = {{"rows", 2}, {"D", 8}};
+const spec::Dims kTrustSize = {{"rows", 2}, {"D", 8}};
 
 class Trusted : public Pinned {
  protected:
   void SetUp() override {
     fs::create_directory(folder_ / "packs");
     packs::Pack pack;
-    pack.entries = {marking_entry("rmsnorm", kSize, 42)};
+    pack.entries = {marking_entry("rmsnorm", kTrustSize, 42)};
     packs::write_pack(path(), pack);
     fs::permissions(path(), fs::perms(0644));
   }
@@ -114,7 +114,7 @@ TEST_F(Trusted, DamagedPacksAreRefusedWithTheirName) {
       {"", "cut.json"},
       {"[]", "cut.json"},
       {"{\"schema_version\": \"3\", \"schema_version\": \"3\", \"entries\": []}", "cut.json"},
-      {"{\"schema_version\": \"4\", \"entries\": []}", "cut.json"},
+      {"{\"schema_version\": \"5\", \"entries\": []}", "cut.json"},
       {deep, "cut.json"},
       {std::string("\0\0\0", 3), "cut.json"},
   };

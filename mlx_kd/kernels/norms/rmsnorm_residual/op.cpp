@@ -1,16 +1,12 @@
-#include <mlx/fast.h>
-#include <mlx/ops.h>
-
 #include <cmath>
 #include <limits>
 
-#include "mlx_kd/kernels/common/cpu_space.h"
-#include "mlx_kd/kernels/common/metal_space.h"
-#include "mlx_kd/kernels/common/model_sizes.h"
-#include "mlx_kd/kernels/common/reference64.h"
 #include "mlx_kd/kernels/common/suites.h"
-#include "mlx_kd/kernels/norms/special_values.h"
+#include "mlx_kd/kernels/norms/model_sizes.h"
+#include "mlx_kd/kernels/norms/norm_reference.h"
+#include "mlx_kd/kernels/norms/rows.h"
 #include "mlx_kd/kernels/op_table.h"
+#include "mlx_kd/kernels/norms/rmsnorm_residual/mlx_form.h"
 
 namespace mlx_kd::kernels {
 
@@ -57,31 +53,16 @@ std::vector<spec::Reference64> reference(const std::vector<const void*>& inputs,
 
 spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> params,
                           const mlx::core::Stream& s) {
-  const auto updated = mlx::core::add(in[0], in[1], s);
-  return {mlx::core::fast::rms_norm(updated, in[2], static_cast<float>(params[0]), s), updated};
+  auto [y, updated] = rmsnorm_residual_in_mlx(in[0], in[1], in[2], params[0], s);
+  return {std::move(y), std::move(updated)};
 }
 
 spec::Space space(Dtype dtype, const spec::DeviceTraits& traits) {
-  using enum spec::KnobScale;
-  using enum spec::KnobRole;
-  spec::Space space;
-  space.knobs = {vector_knob(traits),
-                 {"ACC", {4, 1, 2, 8}, log2, source, "steps summed independently"},
-                 {"UNROLL", {4, 1, 2, 8}, log2, source, "steps a turn of the scaling loop"},
-                 {"ROWS", {1, 2, 4}, log2, source, "rows that share one reading of w"},
-                 {"PREFETCH", {0, 512, 2048}, linear, source, "bytes ahead of the summing loop"},
-                 {"AHEAD", {1, 0}, choice, source, "fetch next rows while scaling", {"yes", "no"}},
-                 {"AGAIN", {0, 1}, choice, source, "sums in the scaling loop", {"kept", "again"}}};
-  add_rounding_knob(space, dtype, traits);
-  add_stream_knob(space, traits, {0, 1, 2}, {"none", "y", "y and updated"});
-  if (is_x86(traits))
-    space.knobs.push_back(
-        {"RSQRT", {0, 1}, choice, source, "how 1/sqrt is found", {"divide", "newton"}});
-  add_thread_knobs(space, traits, {16, 1, 4, 8, 32, 64}, "rows");
-  space.constraints.push_back({"ROWS * ACC <= 16: more accumulators than registers",
-                               {"ROWS", "ACC"},
-                               [](const int64_t* v) { return v[0] * v[1] <= 16; }});
-  return space;
+  return cpu_rows_space(dtype, traits, true);
+}
+
+spec::Space metal_space(Dtype dtype, const spec::DeviceTraits&) {
+  return metal_rows_space(dtype, true);
 }
 
 void add_special_values(const std::vector<void*>& inputs, Dtype dtype, const Dims& dims) {
@@ -102,12 +83,27 @@ void add_special_values(const std::vector<void*>& inputs, Dtype dtype, const Dim
   }
 }
 
+spec::Doc doc() {
+  spec::Doc doc;
+  doc.brief =
+      "A residual sum and its norm, in one pass. updated = x + residual, y = rmsnorm(updated, "
+      "weight, eps).";
+  doc.parameters = {{"x", "[..., D], at least one axis."},
+                    {"residual", "Shape as x."},
+                    {"weight", "[D]."},
+                    {"eps", "Positive."}};
+  doc.returns = "y and updated, shapes as x.";
+  doc.errors = "If shapes or eps do not fit; the message shows both shapes.";
+  return doc;
+}
+
 }  // namespace
 
 spec::Op make_rmsnorm_residual() {
   spec::Op op;
   op.name = "rmsnorm_residual";
   op.summary = "updated = rounded(x + residual); y = rmsnorm(updated, w, eps) by rows";
+  op.doc = doc();
   op.inputs = {{"inp", rows_by_d}, {"residual", rows_by_d}, {"weight", one_row}};
   op.outputs = {{"out", rows_by_d}, {"updated_res", rows_by_d}};
   op.dims = {rows_dim(), {"D"}};
@@ -129,16 +125,13 @@ spec::Op make_rmsnorm_residual() {
   op.reference = reference;
   op.bound = bound;
   op.add_special_values = add_special_values;
-  op.variants = {
-      {"rows", "cpp", kernel_source("norms/rmsnorm_residual/rmsnorm_residual.cpu.cpp"),
-       "mlx_kd_rmsnorm_residual", "cpu_rows", space,
-       [](const Dims& dims, const spec::Setting& knobs) {
-         return share_units(dims.at("rows"), knobs);
-       }},
-      {"rows", "metal", kernel_source("norms/rmsnorm_residual/rmsnorm_residual.metal"),
-       "mlx_kd_rmsnorm_residual", "metal_rows",
-       [](Dtype dtype, const spec::DeviceTraits&) { return metal_rows_space(dtype, true); },
-       launch_rows}};
+  op.variants = {{"rows", "cpp", kernel_source("norms/rmsnorm_residual/rmsnorm_residual.cpu.cpp"),
+                  "mlx_kd_rmsnorm_residual", "cpu_rows", space, launch_cpu_rows},
+                 {"rows", "metal", kernel_source("norms/rmsnorm_residual/rmsnorm_residual.metal"),
+                  "mlx_kd_rmsnorm_residual", "metal_rows", metal_space, launch_metal_rows}};
+  op.variants.back().body = {
+      "rmsnorm_residual_rows_tg",
+      [](const Dims& dims, int64_t group, int64_t) { return dims.at("rows") * group; }};
   return op;
 }
 
