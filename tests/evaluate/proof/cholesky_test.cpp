@@ -7,7 +7,7 @@
 #include "mlx_kd/kernels/op_table.h"
 #include "tests/evaluate/proof_rig.h"
 
-namespace mlx_kd::evaluate {
+namespace mlx_kd::evaluate::cholesky_test {
 namespace {
 
 namespace mx = mlx::core;
@@ -103,4 +103,4 @@ TEST(Cholesky, ReportsAMatrixWithoutFactorAloneInItsBatch) {
 }
 
 }  // namespace
-}  // namespace mlx_kd::evaluate
+}  // namespace mlx_kd::evaluate::cholesky_test

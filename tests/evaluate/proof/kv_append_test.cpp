@@ -9,14 +9,14 @@
 #include "mlx_kd/kernels/op_table.h"
 #include "tests/evaluate/proof_rig.h"
 
-namespace mlx_kd::evaluate {
+namespace mlx_kd::evaluate::kv_append_test {
 namespace {
 
 namespace mx = mlx::core;
 using spec::Dims;
 using spec::Dtype;
 
-const Dims kRagged = {{"S", 12},  {"B", 4},   {"H", 2},     {"T", 3},
+const Dims kRagged = {{"S", 12},  {"B", 4},   {"H", 2},     {"M", 3},
                       {"Dk", 24}, {"Dv", 16}, {"ragged", 1}};
 
 const spec::Op& kv_append() {
@@ -145,4 +145,4 @@ TEST(KvAppend, TakesAnEmptyBatch) {
 }
 
 }  // namespace
-}  // namespace mlx_kd::evaluate
+}  // namespace mlx_kd::evaluate::kv_append_test
