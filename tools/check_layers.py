@@ -27,6 +27,7 @@ INNER = {
 NEVER = {"runtime": {"search", "archive"}}
 NO_MLX = {room for room, rank in RANKS.items() if rank <= 2}
 KERNEL_TEXTS = {".cpu.cpp": ".cpu.h", ".metal": ".metal.h", ".cu": ".cu.h"}  # source: what it may include
+ARGUMENTS = ("kernels", "common", "kd_arguments.h")  # which CPU and CUDA kernels include, too
 PRELUDE = ("msl", "prelude")  # headers of translated kernels: data for the run, in a folder of their own
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 ROOM = re.compile(r"^\s*mlx_kd_room\((\w+)([^)]*)\)", re.MULTILINE)
@@ -85,6 +86,8 @@ def wrong_splice(path, inside, bracket, target):
             return "a CPU kernel source includes no system header, so that it compiles in milliseconds"
         return None
     parts = tuple(normpath("/".join((*inside[:-1], target))).split("/"))
+    if parts == ARGUMENTS and shared != ".metal.h":
+        return None
     if not target.endswith(shared) or parts[0] != "kernels" or not path.parent.joinpath(target).is_file():
         return f"'{target}' is not a *{shared} below kernels/: a kernel source includes only these, by relative path"
     return wrong_folder(inside, parts)
