@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/cli/command.h"
 #include "mlx_kd/cli/console.h"
 #include "mlx_kd/cli/progress.h"
 #include "mlx_kd/cli/signals.h"
@@ -151,9 +152,11 @@ void print_outcome(const RunOptions& options, const discover::RunOutcome& outcom
   const bool won =
       std::any_of(outcome.sizes.begin(), outcome.sizes.end(), [](const auto& s) { return s.won; });
   if (won && options.request.device != "null" && !options.request.null_times)
-    std::fprintf(stderr, "Next: ./kd install --run %s --output pins.json\n", options.out.c_str());
+    std::fprintf(stderr, "Next: %s install --run %s --output pins.json\n", command().c_str(),
+                 options.out.c_str());
   else
-    std::fprintf(stderr, "Next: ./kd report --run %s --open\n", options.out.c_str());
+    std::fprintf(stderr, "Next: %s report --run %s --open\n", command().c_str(),
+                 options.out.c_str());
 }
 
 void execute(RunOptions& options) {

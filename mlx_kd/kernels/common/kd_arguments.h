@@ -8,17 +8,26 @@
 
    Strides are in elements, inputs first and outputs after them (strides[number of inputs + i] is
    output i), right-aligned: strides[port][3] belongs to the last axis. An output that updates an
-   input has the same pointer as that input. */
+   input has the same pointer as that input.
+
+   For CUDA, which copies it for each launch, the compiler also defines how many there are of each. */
 #ifndef KD_ARGUMENTS_H
 #define KD_ARGUMENTS_H
 
+#ifndef KD_INPUTS
+#define KD_INPUTS 16
+#define KD_OUTPUTS 8
+#define KD_DIMS 16
+#define KD_SCALARS 8
+#endif
+
 struct kd_arguments {
-  const void* inputs[16];
-  void* outputs[8];
+  const void* inputs[KD_INPUTS];
+  void* outputs[KD_OUTPUTS];
   void* scratch[4]; /* uninitialised; the stages of one call share them */
-  long dims[16];
-  double scalars[8];
-  long strides[24][4];
+  long dims[KD_DIMS];
+  double scalars[KD_SCALARS];
+  long strides[KD_INPUTS + KD_OUTPUTS][4];
   long stage; /* the index that the stage was given */
 };
 
