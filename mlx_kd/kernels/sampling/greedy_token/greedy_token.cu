@@ -3,7 +3,7 @@
 //
 // input logits (B, V); outputs token (B) uint32, logprob (B). Two stages:
 //
-//   mlx_kd_greedy_token       a block takes THREADS * KEEP packs of 16 bytes of one row, kept in
+//   mlx_kd_greedy_token       a block takes THREADS * KEEP packs of 8 logits of one row, kept in
 //                             registers: its largest logit m, and its sum of exp(x - m), to scratch 0
 //                             and 1 (B * blocks floats each). Grid: B * blocks * THREADS threads.
 //   mlx_kd_greedy_token_rows  a block takes a row. Rounding is monotonic, so the first block whose
@@ -34,11 +34,11 @@ typedef float T;
 #else
 typedef unsigned short T;
 #endif
-constexpr unsigned kVec = 16 / sizeof(T), kBlock = THREADS * KEEP * kVec, kWarps = THREADS / 32;
+constexpr unsigned kVec = 8, kBlock = THREADS * KEEP * kVec, kWarps = THREADS / 32;
 constexpr unsigned kAll = 0xffffffffu;
 
 union Pack {
-  uint4 bits;  // one load
+  uint4 bits[kVec * sizeof(T) / 16];
   T at[kVec];
 };
 
@@ -132,7 +132,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   for (unsigned k = 0; k < KEEP; ++k) {
     const unsigned at = (k * THREADS + threadIdx.x) * kVec;
     if (whole && at + kVec <= count) {
-      const Pack pack = {*(const uint4*)(x + at)};
+      Pack pack;
+#pragma unroll
+      for (unsigned part = 0; part < sizeof(pack.bits) / 16; ++part)
+        pack.bits[part] = ((const uint4*)(x + at))[part];
 #pragma unroll
       for (unsigned v = 0; v < kVec; ++v) kept[k][v] = widen(pack.at[v]);
     } else {
