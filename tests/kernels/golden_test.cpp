@@ -10,11 +10,10 @@
 #include <set>
 
 #include "mlx_kd/base/files.h"
-#include "mlx_kd/base/sha256.h"
 #include "mlx_kd/kernels/metal_form.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/spec/candidate.h"
-#include "tests/kernels/support.h"
+#include "tests/kernels/every_op.h"
 
 namespace mlx_kd::kernels {
 namespace {
@@ -57,7 +56,7 @@ Json made_of(const spec::Candidate& candidate) {
 
 std::vector<double> defaults_of(const spec::Op& op) {
   std::vector<double> params;
-  for (const auto& input : op.runtime_inputs) params.push_back(input.default_value);
+  for (const auto& input : op.scalars) params.push_back(input.default_value);
   return params;
 }
 

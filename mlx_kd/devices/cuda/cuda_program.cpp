@@ -106,7 +106,7 @@ CudaProgram::CudaProgram(std::string cubin, const CudaKernel& kernel,
 
 // What follows the pointers.
 std::vector<CudaProgram::Scalar> CudaProgram::scalars(const Call& call) const {
-  const std::vector<Number> numbers = metal_numbers(arguments_, call);
+  const std::vector<Number> numbers = metal_numbers(arguments_, call, call.stages.front());
   std::vector<size_t> number_of(arguments_.size(), 0);
   for (size_t i = 0, next = 0; i < arguments_.size(); ++i)
     if (arguments_[i].holds == Holds::number) number_of[i] = next++;

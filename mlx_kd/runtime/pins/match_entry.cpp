@@ -123,9 +123,9 @@ base::Json fixed_value(const packs::Entry& entry, const std::string& name) {
   return nullptr;
 }
 
-// C++ and CUDA kernels take the model's numbers at run time. Metal bodies have them as constants.
+// Whole files take the model's numbers at run time. Metal bodies have them as constants.
 void fix_params(Pin& pin) {
-  if (pin.entry.language != "metal") return;
+  if (!spec::is_metal_body(pin.entry.language, pin.entry.launch_params)) return;
   pin.fixed_params = true;
   const auto& inputs = pin.op->op->scalars;
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -145,7 +145,8 @@ spec::Candidate candidate_of(const packs::Entry& entry, const spec::Op& op, spec
   spec::Candidate candidate = packs::candidate_as_stored(entry);
   candidate.dtype = dtype;
   name_numbers(candidate, op);
-  if (entry.language != "metal") candidate.knobs = setting_of(entry);
+  if (!spec::is_metal_body(entry.language, entry.launch_params))
+    candidate.knobs = setting_of(entry);
   return candidate;
 }
 
