@@ -33,6 +33,7 @@ nanobind_add_module(mlx_kd_python NB_STATIC FREE_THREADED NB_DOMAIN mlx ${source
 set_target_properties(mlx_kd_python PROPERTIES OUTPUT_NAME _core)
 target_include_directories(mlx_kd_python SYSTEM PRIVATE "${NB_DIR}/include")
 target_link_libraries(mlx_kd_python PRIVATE mlx_kd_shared mlx_kd_mlx)
+mlx_kd_compile_together(mlx_kd_python ${sources})
 mlx_kd_warnings(mlx_kd_python)
 mlx_kd_rpath(mlx_kd_python "" lib)
 

@@ -5,9 +5,7 @@ namespace {
 
 using Kind = Parameter::Kind;
 
-constexpr size_t kColumns = 100;
-
-std::string type_of(const Parameter& parameter) {
+std::string cpp_type(const Parameter& parameter) {
   switch (parameter.kind) {
     case Kind::array:
       return "const mx::array& ";
@@ -102,7 +100,7 @@ std::string cpp_parameters(const Function& function, bool defaults) {
       last_arrays = last_arrays && function.parameters[j].kind != Kind::array;
     const std::string value =
         parameter.kind == Kind::optional_array ? "std::nullopt" : parameter.value;
-    all.push_back(type_of(parameter) + parameter.name +
+    all.push_back(cpp_type(parameter) + parameter.name +
                   (defaults && last_arrays && !value.empty() ? " = " + value : ""));
   }
   all.push_back(defaults ? "mx::StreamOrDevice s = {}" : "mx::StreamOrDevice s");

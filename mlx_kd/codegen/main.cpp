@@ -44,7 +44,8 @@ std::string header(const fs::path& from, const std::vector<Function>& functions)
 }
 
 int run(int argc, char** argv) {
-  if (argc < 3) base::misuse("codegen", "usage: mlx_kd_write_functions FOLDER TEMPLATE [OP=HEADER]...");
+  if (argc < 3)
+    base::misuse("codegen", "usage: mlx_kd_write_functions FOLDER TEMPLATE [OP=HEADER]...");
   const fs::path folder = argv[1];
   std::map<std::string, std::string> forms;
   for (int i = 3; i < argc; ++i) {

@@ -5,10 +5,9 @@ namespace {
 
 using Kind = Parameter::Kind;
 
-constexpr size_t kColumns = 100;
 constexpr const char* kArray = "mlx.core.array";
 
-std::string type_of(const Parameter& parameter) {
+std::string python_type(const Parameter& parameter) {
   switch (parameter.kind) {
     case Kind::array:
       return kArray;
@@ -61,7 +60,7 @@ std::string python_signature(const Function& function) {
   std::vector<std::string> all;
   for (const Parameter& parameter : function.parameters) {
     const std::string value = default_of(parameter);
-    all.push_back(parameter.name + ": " + type_of(parameter) +
+    all.push_back(parameter.name + ": " + python_type(parameter) +
                   (value.empty() ? "" : " = " + value));
   }
   all.push_back("*");
@@ -78,7 +77,7 @@ std::string python_docstring(const Function& function) {
   text += "\nParameters\n----------\n";
   for (const Parameter& parameter : function.parameters) {
     const bool optional = parameter.kind == Kind::optional_array;
-    text += described(parameter.name + " : " + (optional ? kArray : type_of(parameter)) +
+    text += described(parameter.name + " : " + (optional ? kArray : python_type(parameter)) +
                           (optional ? ", optional" : ""),
                       parameter.text);
   }

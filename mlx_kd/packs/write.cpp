@@ -122,10 +122,12 @@ std::string write_text(const Pack& pack) {
 }
 
 void check_output(const fs::path& path) {
-  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
   std::error_code ignored;
+  fs::path folder = fs::absolute(path, ignored).parent_path();
+  while (!fs::exists(folder, ignored) && folder.has_relative_path()) folder = folder.parent_path();
   if (!fs::is_directory(folder, ignored))
-    base::misuse("packs", "the folder of " + path.string() + " does not exist: create it first");
+    base::misuse("packs",
+                 path.string() + " cannot be written: " + folder.string() + " is not a folder");
   if (fs::exists(path, ignored) && !fs::is_regular_file(path, ignored))
     base::misuse("packs", path.string() + " is not a file: give the name of a pack to write");
   if (::access(folder.c_str(), W_OK) != 0)

@@ -87,7 +87,7 @@ class Revalidate(unittest.TestCase):
 
     def test_what_cannot_be_measured_here_stays_as_it_was(self):
         def to_cuda(entry):
-            entry["language"] = "cuda"
+            entry.update(language="cuda", source="// a kernel in CUDA")
             entry["key"]["device_arch"] = "sm_90"
         def to_other_op(entry):
             entry["key"]["op_name"] = "no_such_op"
@@ -234,8 +234,8 @@ class BadInput(unittest.TestCase):
         self.refuses(text, "null device")
 
     def test_a_place_that_cannot_be_written(self):
-        self.refuses('{"schema_version": "3", "entries": []}', "does not exist", "--output",
-                     self.pins.parent / "none" / "pins.json")
+        self.refuses('{"schema_version": "3", "entries": []}', "is not a folder", "--output",
+                     self.pins / "pins.json")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,8 @@ TEST(Protocol, FewerItersThanTheProtocolsChangeNothing) {
 
 // A sentence in the settings could not be reworded without another name.
 TEST(Protocol, SettingsHoldNoSentences) {
-  for (const auto& [place, value] : to_json(protocol_for({}, true)).flatten().items()) {
+  const base::Json settings = to_json(protocol_for({}, true)).flatten();
+  for (const auto& [place, value] : settings.items()) {
     if (value.is_string()) {
       EXPECT_EQ(value.get<std::string>().find(' '), std::string::npos) << place;
     }

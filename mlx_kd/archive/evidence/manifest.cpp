@@ -6,7 +6,7 @@ namespace mlx_kd::archive {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = base::OrderedJson;
+using base::OrderedJson;
 using Rows = std::vector<Evidence>;
 
 constexpr const char* kDtypes[] = {"float16", "bfloat16"};
@@ -43,9 +43,9 @@ std::string planned_command(const Job& job) {
          job.suite + "." + job.dtype + "." + job.device;
 }
 
-Json command_json(const ManifestSources& sources, const Rows& rows, const Job& job) {
+OrderedJson command_json(const ManifestSources& sources, const Rows& rows, const Job& job) {
   const Evidence* evidence = find(rows, job);
-  Json result = {
+  OrderedJson result = {
       {"op", job.op},
       {"suite", job.suite},
       {"dtype", job.dtype},
@@ -64,8 +64,9 @@ std::vector<Job> jobs_of(const std::vector<std::string>& ops, const std::string&
   return result;
 }
 
-Json commands_of(const ManifestSources& sources, const Rows& rows, const std::vector<Job>& jobs) {
-  Json result = Json::array();
+OrderedJson commands_of(const ManifestSources& sources, const Rows& rows,
+                        const std::vector<Job>& jobs) {
+  OrderedJson result = OrderedJson::array();
   for (const Job& job : jobs) result.push_back(command_json(sources, rows, job));
   return result;
 }
@@ -78,20 +79,21 @@ std::vector<const Evidence*> evidence_of(const Rows& rows, const TrackedModel& m
 }
 
 // Where and with what the newest of a model's runs was made; null where nothing was run.
-Json fingerprint_of(const std::vector<const Evidence*>& evidence) {
+OrderedJson fingerprint_of(const std::vector<const Evidence*>& evidence) {
   if (evidence.empty()) return nullptr;
   const auto newest =
       *std::max_element(evidence.begin(), evidence.end(),
                         [](const auto* a, const auto* b) { return a->created_at < b->created_at; });
-  Json result;
+  OrderedJson result;
   for (const char* name : {"mlx_version", "mlx_kd_version", "device_name", "device_arch"})
     result[name] = newest->row.value(name, "unknown");
   return result;
 }
 
-Json model_json(const ManifestSources& sources, const Rows& rows, const TrackedModel& model) {
+OrderedJson model_json(const ManifestSources& sources, const Rows& rows,
+                       const TrackedModel& model) {
   const auto evidence = evidence_of(rows, model);
-  Json ids = Json::array(), capsules = Json::array();
+  OrderedJson ids = OrderedJson::array(), capsules = OrderedJson::array();
   for (const Evidence* row : evidence) {
     ids.push_back(row->id);
     capsules.push_back(sources.evidence_name + "/" + row->capsule);
@@ -132,7 +134,7 @@ const std::vector<TrackedModel>& tracked_models() {
 
 base::OrderedJson make_manifest(const ManifestSources& sources) {
   const Rows rows = read_evidence(sources.evidence);
-  Json models = Json::array();
+  OrderedJson models = OrderedJson::array();
   for (const TrackedModel& model : tracked_models())
     models.push_back(model_json(sources, rows, model));
   return {{"schema_version", "1"},

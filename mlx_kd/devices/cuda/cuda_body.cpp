@@ -10,6 +10,7 @@
 #include "mlx_kd/devices/cuda/cubin.h"
 #include "mlx_kd/devices/cuda/cuda_program.h"
 #include "mlx_kd/devices/cuda/primitive_cache.h"
+#include "mlx_kd/devices/cuda/text_work.h"
 #include "mlx_kd/devices/host/object_cache.h"
 #include "mlx_kd/devices/host/once.h"
 #include "mlx_kd/msl/parse/parser.h"
@@ -21,7 +22,7 @@ namespace {
 
 namespace mx = mlx::core;
 
-using Holds = msl::BodyBuffer::Holds;
+using BodyHolds = msl::BodyBuffer::Holds;
 
 // What MLX's primitive is made of beside the text.
 struct Sizes {
@@ -37,6 +38,9 @@ struct BodyCubin {
       : bytes(std::move(cubin)), symbol(std::move(name)) {}
   std::string bytes, symbol;
   mutable Prepared<Sizes> prepared;
+  mutable Prepared<Sizes, std::shared_ptr<const NativeWork>> works;
+  mutable std::once_flag loaded;
+  mutable Function function = nullptr;  // where the native module is
 };
 
 // All that tells one cubin from another in this process.
@@ -98,14 +102,14 @@ mx::array list_of(const std::vector<T>& values, mx::Dtype dtype) {
 std::vector<mx::array> arguments_of(const MetalBodyCall& call, bool as_they_lie) {
   std::vector<mx::array> result;
   for (const msl::BodyBuffer& one : call.body.buffers) {
-    if (one.holds == Holds::output) continue;
+    if (one.holds == BodyHolds::output) continue;
     const mx::array& input = call.call->inputs[one.array];
     const std::vector<int> shape(input.shape().begin(), input.shape().end());
-    if (one.holds == Holds::input) {
+    if (one.holds == BodyHolds::input) {
       result.push_back(as_they_lie ? input : aligned(mx::contiguous(input, false, call.stream)));
-    } else if (one.holds == Holds::shape) {
+    } else if (one.holds == BodyHolds::shape) {
       result.push_back(list_of(shape, mx::int32));
-    } else if (one.holds == Holds::ndim) {
+    } else if (one.holds == BodyHolds::ndim) {
       result.push_back(mx::array(static_cast<int>(shape.size()), mx::int32));
     } else {
       std::vector<int64_t> strides(shape.size(), 1);
@@ -115,10 +119,6 @@ std::vector<mx::array> arguments_of(const MetalBodyCall& call, bool as_they_lie)
     }
   }
   return result;
-}
-
-std::tuple<int, int, int> three(const std::array<unsigned, 3>& size) {
-  return {static_cast<int>(size[0]), static_cast<int>(size[1]), static_cast<int>(size[2])};
 }
 
 std::vector<mx::array> prepare(const BodyCubin& cubin, const Sizes& sizes,
@@ -136,6 +136,26 @@ std::vector<mx::array> prepare(const BodyCubin& cubin, const Sizes& sizes,
       three(grid), three(size.threads), 0, given.init_value, !sizes.as_they_lie, sizes.stream);
   cubin.prepared.keep(sizes, made.front().primitive_ptr());
   return made;
+}
+
+std::shared_ptr<const NativeWork> work_of(const BodyCubin& cubin, const Sizes& sizes,
+                                          size_t arguments, size_t outputs) {
+  if (const auto known = cubin.works.find(sizes)) return known;
+  std::call_once(cubin.loaded, [&cubin] {
+    const auto code = std::make_shared<Code>(cubin.bytes);
+    cubin.function = code->function(cubin.symbol);
+    keep_loaded(code);
+  });
+  using Layout = NativeKernel::Layout;
+  NativeKernel kernel{"metal_kernel", {}, {}, {}};
+  kernel.layouts.assign(arguments, sizes.as_they_lie ? Layout::as_it_lies : Layout::row_major);
+  auto work = std::make_shared<TextWork>(cubin.function, launch_size(sizes.grid, sizes.group),
+                                         std::move(kernel), std::vector<double>());
+  for (size_t i = 0; i < arguments; ++i) work->add_input(i);
+  for (size_t i = 0; i < outputs; ++i) work->add_output(i);
+  for (const int64_t threads : sizes.grid) work->add_number(static_cast<int>(threads));
+  cubin.works.keep(sizes, work);
+  return work;
 }
 
 bool are_known_and_aligned(const std::vector<mx::array>& inputs) {
@@ -158,6 +178,11 @@ std::vector<mx::array> run_body(const MetalBodyCall& call) {
       !call.kernel->ensure_row_contiguous && are_known_and_aligned(given.inputs);
   const Sizes sizes{call.grid, call.group, given.init_value, as_they_lie, call.stream};
   const std::vector<mx::array> arguments = arguments_of(call, as_they_lie);
+  // What is filled first is left to MLX's primitive.
+  if (const NativeApi* api = given.init_value ? nullptr : find_native())
+    return native_call(*api, {call.stream},
+                       work_of(*cubin, sizes, arguments.size(), given.output_shapes.size()),
+                       arguments, given.output_shapes, given.output_dtypes);
   if (const auto primitive = cubin->prepared.find(sizes))
     return mx::array::make_arrays(given.output_shapes, given.output_dtypes, primitive, arguments);
   return prepare(*cubin, sizes, arguments, given);

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/devices/cuda/text_work.h"
 #include "mlx_kd/devices/host/check_arrays.h"
 #include "mlx_kd/devices/host/mlx_types.h"
 
@@ -70,11 +71,16 @@ LaunchSize line_size(const spec::Launch& launch, const std::string& op_name) {
   return launch_size(launch.grid, launch.group);
 }
 
-std::tuple<int, int, int> three(const std::array<unsigned, 3>& size) {
-  return {static_cast<int>(size[0]), static_cast<int>(size[1]), static_cast<int>(size[2])};
+bool same_call(const Call& a, const Call& b) {
+  return a.launch().grid == b.launch().grid && a.launch().group == b.launch().group &&
+         a.scalars == b.scalars && a.dims == b.dims;
 }
 
 }  // namespace
+
+std::tuple<int, int, int> three(const std::array<unsigned, 3>& size) {
+  return {static_cast<int>(size[0]), static_cast<int>(size[1]), static_cast<int>(size[2])};
+}
 
 mx::array aligned(const mx::array& array) {
   return starts_aligned(array) ? array : mx::multiply(array, mx::array(1, array.dtype()));
@@ -87,8 +93,8 @@ CudaProgram::CudaProgram(std::string cubin, const CudaKernel& kernel,
       op_name_(candidate.op_name),
       arguments_(metal_arguments(kernel.kernel, *kernel.sources, candidate)),
       layout_(msl::cuda_layout(kernel.kernel, candidate_options())),
-      code_(cubin_),
-      function_(code_.function(symbol_)) {
+      code_(std::make_shared<Code>(cubin_)),
+      function_(code_->function(symbol_)) {
   check_inputs_are_const(kernel, arguments_);
   check_no_group_arguments(kernel);
   for (const msl::CudaParameter& one : layout_) {
@@ -147,15 +153,28 @@ void CudaProgram::check_call(const std::vector<mx::array>& inputs, size_t output
 }
 
 bool CudaProgram::Size::operator==(const Size& other) const {
-  const Call& theirs = other.call;
-  return stream == other.stream && call.launch().grid == theirs.launch().grid &&
-         call.launch().group == theirs.launch().group && call.scalars == theirs.scalars &&
-         call.dims == theirs.dims;
+  return stream == other.stream && same_call(call, other.call);
 }
 
-std::vector<mx::array> CudaProgram::prepare(const std::vector<mx::array>& inputs,
-                                            const std::vector<mx::Shape>& output_shapes,
-                                            const Size& size) const {
+// The kernel's pointers, then its numbers.
+std::shared_ptr<const NativeWork> CudaProgram::work_of(const Call& call) const {
+  if (auto known = works_.find_if([&](const Call& other) { return same_call(call, other); }))
+    return known;
+  NativeKernel kernel{op_name_, {}, {}, {}};
+  kernel.layouts.assign(input_order_.size(), NativeKernel::Layout::row_major);
+  auto work = std::make_shared<TextWork>(function_, line_size(call.launch(), op_name_),
+                                         std::move(kernel), call.scalars);
+  for (const size_t port : input_order_) work->add_input(port);
+  for (const size_t port : output_order_) work->add_output(port);
+  for (const Scalar& value : scalars(call))
+    std::visit([&](auto number) { work->add_number(number); }, value);
+  works_.keep(call, work);
+  return work;
+}
+
+std::vector<mx::array> CudaProgram::make_precompiled(const std::vector<mx::array>& inputs,
+                                                     const std::vector<mx::Shape>& output_shapes,
+                                                     const Size& size) const {
   const LaunchSize launch = line_size(size.call.launch(), op_name_);
   std::array<unsigned, 3> grid;
   for (size_t d = 0; d < 3; ++d) grid[d] = launch.blocks[d] * launch.threads[d];
@@ -168,24 +187,41 @@ std::vector<mx::array> CudaProgram::prepare(const std::vector<mx::array>& inputs
   return made;
 }
 
+std::vector<mx::array> CudaProgram::precompiled(const std::vector<mx::array>& inputs,
+                                                const std::vector<mx::Shape>& output_shapes,
+                                                const Size& size) const {
+  std::vector<mx::array> ordered;
+  for (const size_t port : input_order_) ordered.push_back(aligned(inputs[port]));
+  std::vector<mx::Shape> shapes;
+  for (const size_t port : output_order_) shapes.push_back(output_shapes[port]);
+  const auto primitive = prepared_.find(size);
+  std::vector<mx::Dtype> dtypes;
+  for (const size_t port : output_order_) dtypes.push_back(mlx_dtype(size.call.outputs[port].type));
+  const std::vector<mx::array> made =
+      primitive ? mx::array::make_arrays(std::move(shapes), dtypes, primitive, ordered)
+                : make_precompiled(ordered, shapes, size);
+  std::vector<mx::array> result = made;
+  for (size_t i = 0; i < output_order_.size(); ++i) result[output_order_[i]] = made[i];
+  return result;
+}
+
 std::vector<mx::array> CudaProgram::call(const std::vector<mx::array>& inputs,
                                          const std::vector<spec::Shape>& output_shapes,
                                          const Call& call) const {
   check_call(inputs, output_shapes.size(), call);
-  std::vector<mx::array> ordered;
-  for (const size_t port : input_order_) ordered.push_back(aligned(inputs[port]));
-  std::vector<mx::Shape> shapes;
-  for (const size_t port : output_order_) shapes.push_back(mlx_shape(output_shapes[port]));
-  const Size size{call, mx::default_stream(mx::Device::gpu)};
-  const auto primitive = prepared_.find(size);
-  std::vector<mx::Dtype> dtypes;
-  for (const size_t port : output_order_) dtypes.push_back(mlx_dtype(call.outputs[port].type));
-  const std::vector<mx::array> made =
-      primitive ? mx::array::make_arrays(std::move(shapes), dtypes, primitive, ordered)
-                : prepare(ordered, shapes, size);
-  std::vector<mx::array> result = made;
-  for (size_t i = 0; i < output_order_.size(); ++i) result[output_order_[i]] = made[i];
-  return result;
+  const mx::Stream stream = mx::default_stream(mx::Device::gpu);
+  if (find_native()) return add_to_graph(inputs, mlx_shapes(output_shapes), call, {stream});
+  return precompiled(inputs, mlx_shapes(output_shapes), {call, stream});
+}
+
+std::vector<mx::array> CudaProgram::add_to_graph(const std::vector<mx::array>& inputs,
+                                                 const std::vector<mx::Shape>& output_shapes,
+                                                 const Call& call, const GraphCall& graph) const {
+  const NativeApi* api = find_native();
+  if (!api) return Program::add_to_graph(inputs, output_shapes, call, graph);
+  check_call(inputs, output_shapes.size(), call);
+  std::call_once(kept_, [this] { keep_loaded(code_); });
+  return native_call(*api, graph, work_of(call), inputs, output_shapes, output_types(call));
 }
 
 }  // namespace mlx_kd::devices::cuda

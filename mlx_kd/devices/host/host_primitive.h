@@ -71,12 +71,13 @@ class HostPrimitive : public mlx::core::Primitive,
   bool same_graph(const HostPrimitive& other) const;
   size_t input_count() const { return input_count_; }
   size_t output_count() const { return output_shapes_.size(); }
+  // Throws where the sizes are not those that the kernel was made for.
+  void check_sizes(const std::vector<mlx::core::array>& inputs) const;
 
  private:
   bool any_strided() const;
   void* take_over(const mlx::core::array& input, void* from, mlx::core::array& output,
                   mlx::core::cpu::CommandEncoder& encoder) const;
-  void check_sizes(const std::vector<mlx::core::array>& inputs) const;
   // The form as a function of the inputs alone; valid while this lives.
   std::function<std::vector<mlx::core::array>(const std::vector<mlx::core::array>&)> form();
 

@@ -7,18 +7,13 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/cuda/cuda_compiler.h"
 #include "mlx_kd/devices/cuda/gpu.h"
+#include "tests/devices/cuda/cuda_kernels.h"
 #include "tests/support/run_cli.h"
 
 namespace mlx_kd::devices::cuda {
 namespace {
 
 namespace mx = mlx::core;
-
-#define KD_NEEDS_NVRTC() \
-  if (std::string why; !find_nvrtc(&why)) GTEST_SKIP() << "no NVRTC: " << why
-#define KD_NEEDS_GPU() \
-  KD_NEEDS_NVRTC();    \
-  if (std::string why; !find_gpu(&why)) GTEST_SKIP() << "no GPU: " << why
 
 // y = a x + b, four elements a thread where they are aligned; b is bound before x, a after y.
 constexpr const char* kText = R"(#include <metal_stdlib>

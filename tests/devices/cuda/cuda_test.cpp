@@ -13,17 +13,12 @@
 #include "mlx_kd/devices/cuda/msl_session.h"
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/msl/parse/parser.h"
+#include "tests/devices/cuda/cuda_kernels.h"
 #include "tests/devices/simt/accuracy.h"
 #include "tests/devices/simt/suite.h"
 
 namespace mlx_kd::devices::cuda {
 namespace {
-
-#define KD_NEEDS_NVRTC() \
-  if (std::string why; !find_nvrtc(&why)) GTEST_SKIP() << "no NVRTC: " << why
-#define KD_NEEDS_GPU() \
-  KD_NEEDS_NVRTC();    \
-  if (std::string why; !find_gpu(&why)) GTEST_SKIP() << "no GPU: " << why
 
 constexpr int kSm = 90;
 

@@ -26,7 +26,7 @@ TEST(Cases, NineAtTheSmallestSizeAndOneAtEachOther) {
   const CasePlan plan =
       plan_of({{{"rows", 8}, {"D", 64}}, {{"rows", 2}, {"D", 64}}, {{"rows", 4}, {"D", 64}}});
   ASSERT_EQ(plan.cases.size(), 11u);
-  std::set<std::pair<uint64_t, Distribution>> nine;
+  std::set<std::pair<uint64_t, spec::Distribution>> nine;
   for (size_t i = 0; i < 9; ++i) {
     EXPECT_EQ(plan.cases[i].size, 1u);
     nine.emplace(plan.cases[i].seed, plan.cases[i].distribution);
@@ -72,7 +72,8 @@ TEST(Cases, ReferencesStayWithinTheirMemoryByProvingFewerRows) {
   protocol.reference_bytes = 4 << 20;
   const CasePlan plan =
       plan_of({{{"rows", 16}, {"D", 64}}, {{"rows", 100000}, {"D", 64}}}, protocol);
-  EXPECT_LE(plan.watched.inputs.front().offset, protocol.reference_bytes);
+  const Span last = plan.cases.back().outputs.back().bound;
+  EXPECT_LE(last.offset + last.bytes, protocol.reference_bytes);
   EXPECT_EQ(plan.cases.front().dims.at("rows"), 16);
   EXPECT_LT(plan.cases.back().dims.at("rows"), 100000);
   EXPECT_GT(plan.cases.back().dims.at("rows"), 1000);
