@@ -14,7 +14,7 @@ namespace {
 
 namespace mx = mlx::core;
 
-using Bytes = std::vector<size_t>;
+using ByteCounts = std::vector<size_t>;
 
 class SimtPrimitive final : public cpu::HostPrimitive {
  public:
@@ -60,7 +60,7 @@ class SimtPrimitive final : public cpu::HostPrimitive {
 
   std::shared_ptr<const SimtCode> code_;
   Call call_;
-  Bytes input_bytes_, output_bytes_;
+  ByteCounts input_bytes_, output_bytes_;
   std::vector<bool> strided_;  // by input
 };
 
