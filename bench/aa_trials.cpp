@@ -49,7 +49,7 @@ class Subject {
       : op_(op),
         dtype_(dtype),
         dims_(dims),
-        plan_(evaluate::plan_cases(op, dtype, {dims}, evaluate::default_params(op), protocol_)),
+        plan_(evaluate::plan_cases(op, dtype, {dims}, spec::default_scalars(op), protocol_)),
         memory_(evaluate::SharedMemory::create(plan_.bytes)) {
     evaluate::prepare_case(op, dtype, plan_.cases[0], protocol_, memory_.map(true));
     const auto candidate = evaluate::sample_candidates(op, device_->languages(),
@@ -58,8 +58,8 @@ class Subject {
     const auto artifact = device_->compile(candidate, 60);
     if (!artifact.ok) base::fail("bench", artifact.error);
     program_ = device_->load(artifact, candidate);
-    call_ = {dims, evaluate::default_params(op),
-             spec::variant_of(op, candidate).launch(dims, candidate.knobs)};
+    call_ = devices::make_call(op, spec::variant_of(op, candidate), dtype, dims, candidate.knobs,
+                               spec::default_scalars(op));
   }
 
   evaluate::GraphTimer timer() const {
@@ -76,7 +76,7 @@ class Subject {
     std::vector<spec::Shape> shapes;
     for (const auto& port : op_.outputs) shapes.push_back(port.shape(dims_));
     return [this, shapes](const evaluate::Arrays& inputs) {
-      return program_->call(inputs, shapes, dtype_, call_);
+      return program_->call(inputs, shapes, call_);
     };
   }
   const evaluate::Protocol& protocol() const { return protocol_; }
@@ -94,7 +94,7 @@ class Subject {
   devices::Call call_;
 };
 
-void one_trial(const evaluate::GraphTimer& timer, const evaluate::Function& kernel,
+void one_trial(evaluate::GraphTimer& timer, const evaluate::Function& kernel,
                evaluate::GraphCalls calls, int pairs, const evaluate::Protocol& protocol,
                base::Random& random, Tally& tally) {
   const auto times = evaluate::time_graph_pairs(timer, kernel, kernel, calls, pairs, random);
@@ -114,9 +114,9 @@ double load_average() {
 base::Json run(int trials) {
   mlx::core::set_default_device(mlx::core::Device::cpu);
   const spec::Op& op = kernels::find_op("rmsnorm_residual");
-  const spec::Dims dims = op.complete({{"rows", 1}, {"D", 4096}});
+  const spec::Dims dims = spec::complete(op, {{"rows", 1}, {"D", 4096}});
   const Subject subject(op, spec::Dtype::float32, dims);
-  const auto timer = subject.timer();
+  auto timer = subject.timer();
   const auto kernel = subject.function();
   timer.sample(kernel, timer.most_calls());
   const double us = timer.sample(kernel, timer.most_calls());
@@ -140,7 +140,7 @@ base::Json run(int trials) {
       {"device", subject.device().name},
       {"cores", subject.device().traits.cores},
       {"load", load_average()},
-      {"protocol", evaluate::hash_of(subject.protocol())},
+      {"protocol", evaluate::name_of(subject.protocol())},
       {"op", op.name},
       {"dims", dims.json()},
       {"dtype", "float32"},

@@ -45,9 +45,9 @@ struct Case {
 
 spec::Dims dims_of(const spec::Op& op, const Size& size) {
   if (op.name == "rope")
-    return op.complete(
-        {{"B", size.rows * size.d / 4096}, {"H_Q", 8}, {"D_NOPE", 448}, {"D_ROPE", 64}});
-  return op.complete({{"rows", size.rows}, {"D", size.d}});
+    return spec::complete(
+        op, {{"B", size.rows * size.d / 4096}, {"H_Q", 8}, {"D_NOPE", 448}, {"D_ROPE", 64}});
+  return spec::complete(op, {{"rows", size.rows}, {"D", size.d}});
 }
 
 const spec::Variant& metal_variant(const spec::Op& op) {
@@ -108,7 +108,7 @@ class Hand {
       for (const char* name : {"B", "H_Q", "D_NOPE", "D_ROPE"}) parameters.add(dim(name));
       work = one_.dims.at("B") * (one_.dims.at("H_Q") + 1) * one_.dims.at("D_OUT") / vec;
     } else {
-      parameters.add(static_cast<float>(one_.op->runtime_inputs[0].default_value));
+      parameters.add(static_cast<float>(one_.op->scalars[0].default_value));
       parameters.add(dim("D"));
     }
     const int64_t blocks = (work + one_.threads - 1) / one_.threads;
@@ -238,8 +238,8 @@ base::OrderedJson measure(const devices::Device& device, const std::string& fold
   const devices::Artifact artifact = device.compile(candidate, 60);
   if (!artifact.ok) base::fail("bench", artifact.error);
   const auto program = device.load(artifact, candidate);
-  devices::Call call{one.dims, {}, variant.launch(one.dims, one.knobs)};
-  for (const auto& input : one.op->runtime_inputs) call.params.push_back(input.default_value);
+  const devices::Call call = devices::make_call(*one.op, variant, one.dtype, one.dims, one.knobs,
+                                                spec::default_scalars(*one.op));
   const Hand hand(folder, one);
   Sets sets(accelerator, one, device.id().traits.l2_bytes);
 
@@ -280,7 +280,7 @@ base::OrderedJson measure(const devices::Device& device, const std::string& fold
           {"translated_us", median(first)},
           {"by_hand_us", median(second)},
           {"ratio", median(ratios)},
-          {"gbps", 1e-3 * one.op->cost(one.dims, one.dtype).bytes / median(first)},
+          {"gbps", 1e-3 * spec::cost_of(*one.op, one.dims, one.dtype).bytes / median(first)},
           {"elements_that_differ", differing(mine, theirs, spec::size_of(one.dtype))}};
 }
 

@@ -83,11 +83,12 @@ base::Json compare(const archive::RunData& run, int rounds) {
   mx::set_default_device(device->accelerator() ? mx::Device::gpu : mx::Device::cpu);
   const spec::Op& op = kernels::find_op(run.meta.op_name);
   const spec::Dims& dims = run.meta.sizes.front();
-  const spec::Dtype dtype = spec::parse_dtype(run.meta.dtype);
+  const spec::Dtype dtype = spec::parse_float_dtype(run.meta.dtype);
   const spec::Candidate& candidate = kernel_of(run);
   const auto program = device->load(device->compile(candidate, 60), candidate);
-  devices::Call call{dims, {}, spec::variant_of(op, candidate).launch(dims, candidate.knobs)};
-  for (const auto& input : op.runtime_inputs) call.params.push_back(input.default_value);
+  const devices::Call call = devices::make_call(op, spec::variant_of(op, candidate), dtype, dims,
+                                                candidate.knobs, spec::default_scalars(op));
+  const mx::Stream stream = mx::default_stream(mx::default_device());
   std::vector<spec::Shape> shapes;
   for (const auto& port : op.outputs) shapes.push_back(port.shape(dims));
   std::vector<Arrays> sets;
@@ -95,8 +96,8 @@ base::Json compare(const archive::RunData& run, int rounds) {
     sets.push_back(random_inputs(op, dims, devices::mlx_dtype(dtype)));
   Times ours, mlx;
   for (int r = 0; r < rounds; ++r) {
-    ours.sample([&](const Arrays& in) { return program->call(in, shapes, dtype, call); }, sets);
-    mlx.sample([&](const Arrays& in) { return op.mlx(in, call.params); }, sets);
+    ours.sample([&](const Arrays& in) { return program->call(in, shapes, call); }, sets);
+    mlx.sample([&](const Arrays& in) { return op.mlx(in, call.scalars, stream); }, sets);
   }
   return {{"op", op.name},
           {"dtype", run.meta.dtype},

@@ -4,9 +4,9 @@
     bench/make_packs.py [--kd ./kd] [--budget 100] [--dtypes float16 bfloat16 float32] [--only OP[:SUITE]]
                         [--runs DIR] [--packs DIR] [--evidence DIR] [--manifest FILE] [--dry-run]
 
-For each op, suite and type one `kd run` (a broken run goes on where it was), then `kd manifest --add`, which keeps
-what was run under bench/evidence and writes the manifest, and `kd pack`, which merges the winners with the pack that
-is there. A winner is a kernel whose speed-up over MLX has its whole 95 % interval above 1; a suite without one adds
+For each op, suite and type one `kd run` (an interrupted run continues), then `kd manifest --add`, which keeps
+what was run under bench/evidence and writes the manifest, and `kd pack`, which merges the winners with the existing
+pack. A winner is a kernel whose speed-up over MLX has its whole 95 % interval above 1; a suite without one adds
 nothing. Run it on a machine that does nothing else; the load is printed at the start and the end.
 """
 import argparse
@@ -78,7 +78,7 @@ def keep_evidence(args, folders):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kd", default=str(ROOT / "kd"))
-    parser.add_argument("--budget", type=int, default=100, help="candidates a run")
+    parser.add_argument("--budget", type=int, default=100, help="candidates per run")
     parser.add_argument("--dtypes", nargs="+", default=["float16", "bfloat16", "float32"])
     parser.add_argument("--only", help="OP or OP:SUITE")
     parser.add_argument("--runs", default=str(ROOT / "runs" / "packs"))

@@ -63,7 +63,7 @@ class Server {
     const auto run = archive::read_run(run_dir);
     op_ = &kernels::find_op(run.meta.op_name);
     dims_ = run.meta.sizes.front();
-    dtype_ = spec::parse_dtype(run.meta.dtype);
+    dtype_ = spec::parse_float_dtype(run.meta.dtype);
     if (!run.finish || run.finish->winners.empty())
       base::misuse("bench", run_dir + " has no winner: run kd run first");
     const auto& id = run.finish->winners.front().candidate_id;
@@ -90,7 +90,7 @@ class Server {
 
   double graph() {
     const Set& set = next();
-    return timed([&] { mx::eval(program_->call(set.arrays, shapes_, dtype_, call_)); });
+    return timed([&] { mx::eval(program_->call(set.arrays, shapes_, call_)); });
   }
 
  private:
@@ -108,8 +108,8 @@ class Server {
 
   void load(const spec::Candidate& candidate) {
     program_ = compiled(candidate);
-    call_ = {dims_, {}, spec::variant_of(*op_, candidate).launch(dims_, candidate.knobs)};
-    for (const auto& input : op_->runtime_inputs) call_.params.push_back(input.default_value);
+    call_ = devices::make_call(*op_, spec::variant_of(*op_, candidate), dtype_, dims_,
+                               candidate.knobs, spec::default_scalars(*op_));
     for (const auto& port : op_->outputs) shapes_.push_back(port.shape(dims_));
   }
 
@@ -118,10 +118,11 @@ class Server {
     like.source = kCopySource;
     like.func_name = "mlx_kd_copy";
     copy_ = compiled(like);
-    bytes_ = op_->cost(dims_, dtype_).bytes;
+    bytes_ = spec::cost_of(*op_, dims_, dtype_).bytes;
     const auto units = static_cast<int64_t>(bytes_) / 2 / kCopyUnit;
     const int cores = device_->id().traits.cores;
-    copy_call_ = {dims_, {}, {{units, 1, 1}, {(units + cores - 1) / cores, 1, 1}, cores}};
+    copy_call_ = {
+        dims_, {}, {{"mlx_kd_copy", {{units, 1, 1}, {(units + cores - 1) / cores, 1, 1}, cores}}}};
   }
 
   void make_sets() {

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Large sizes beside PyTorch (eager and compiled), JAX and a plain copy, sample by sample in random order.
+"""Large sizes compared with PyTorch (eager and compiled), JAX and a plain copy, sample by sample in random order.
 
     bench/peers.py [--build build/release] [--rounds 60] [--budget 100] [--out bench/results/peers.json]
 
 Installs torch and jax into .kd/peers on demand. Every side works on arrays that come from memory (sets rotate, and
-are together larger than the caches), on all cores, one call a sample. Reported: median us, and for each peer the
-median of the paired ratios peer / ours with its 95 % bootstrap interval; for the copy, ours as a share of its rate.
+are together larger than the caches), on all cores, one call per sample. Reported: median us, and for each peer
+the median of the paired ratios peer / mlx-kd with its 95 % bootstrap interval; for the copy, mlx-kd as a share of its
+rate.
 """
 import argparse
 import datetime

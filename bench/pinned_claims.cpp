@@ -92,19 +92,19 @@ Now measure(const packs::Entry& entry, const spec::Op& op, const spec::Dims& dim
             const devices::Device& device) {
   const evaluate::Protocol protocol;
   base::Random random(5);
-  const auto dtype = spec::parse_dtype(entry.key.dtype);
+  const auto dtype = spec::parse_float_dtype(entry.key.dtype);
   const Inputs inputs(op, dims, dtype);
-  const evaluate::GraphTimer timer(op, dtype, dims, inputs.as_case, inputs.memory.data(),
-                                   device.id().traits.l2_bytes, protocol, nullptr);
+  evaluate::GraphTimer timer(op, dtype, dims, inputs.as_case, inputs.memory.data(),
+                             device.id().traits.l2_bytes, protocol, nullptr);
   const Function pinned = public_form(op.name);
-  const auto [name, mlx, plan] =
-      evaluate::mlx_at_its_best(op, evaluate::default_params(op), timer, protocol, random);
+  const evaluate::Baseline mlx =
+      evaluate::mlx_at_its_best(op, spec::default_scalars(op), timer, protocol, random);
   std::vector<double> us;
   for (int i = 0; i < protocol.most_claim_pairs; ++i)
-    us.push_back(timer.sample(pinned, plan.calls));
-  return {
-      evaluate::median(us),
-      evaluate::time_graph_pairs(timer, pinned, mlx, {plan.calls, plan.calls}, plan.pairs, random)};
+    us.push_back(timer.sample(pinned, mlx.plan.calls));
+  return {evaluate::median(us),
+          evaluate::time_graph_pairs(timer, pinned, mlx.function, {mlx.plan.calls, mlx.plan.calls},
+                                     mlx.plan.pairs, random)};
 }
 
 base::OrderedJson row_of(const packs::Entry& entry, const std::string& pack) {

@@ -91,7 +91,7 @@ class Recorder {
       : request_(request),
         start_(base::steady_ns()),
         op_(kernels::find_op(request.op)),
-        dtype_(spec::parse_dtype(request.dtype)),
+        dtype_(spec::parse_float_dtype(request.dtype)),
         device_(devices::open_device(request.device)),
         sizes_(shapes::sizes_from(op_, "", {request.size})),
         space_(op_, device_->languages(), dtype_, device_->id().traits, sizes_.sizes.front()),
@@ -119,7 +119,7 @@ class Recorder {
   std::unique_ptr<evaluate::Evaluator> make_evaluator() const {
     evaluate::EvaluateOptions options;
     options.worker_program = request_.kd;
-    options.params = evaluate::default_params(op_);
+    options.params = spec::default_scalars(op_);
     return evaluate::make_evaluator({&op_, request_.device, dtype_, sizes_.sizes}, options);
   }
 
@@ -273,7 +273,7 @@ class Recorder {
   base::OrderedJson recording() const {
     return {{"points_of_space", points_.size()}, {"points", request_.points},
             {"stages", request_.stages},         {"anchor", points_.setting(anchor_).text()},
-            {"anchor_us", anchor_us()},          {"protocol", evaluator_->protocol_hash()},
+            {"anchor_us", anchor_us()},          {"protocol", evaluator_->protocol_name()},
             {"runtime", evaluator_->runtime()}};
   }
 

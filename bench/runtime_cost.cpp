@@ -59,7 +59,7 @@ packs::Pack many_pins(const spec::DeviceId& device) {
   const spec::Space space = variant->space(spec::Dtype::float32, device.traits);
   packs::Pack pack;
   for (int i = 0; i < kPins; ++i) {
-    const spec::Dims dims = op.complete({{"rows", 1 + i % 100}, {"D", 64 * (1 + i / 100)}});
+    const spec::Dims dims = spec::complete(op, {{"rows", 1 + i % 100}, {"D", 64 * (1 + i / 100)}});
     const auto candidate = spec::make_candidate(op, *variant, spec::Dtype::float32,
                                                 spec::default_setting(space), space, dims);
     pack.entries.push_back(
@@ -162,9 +162,7 @@ base::Json pinned_calls() {
   query.params = {1e-6};
   const rt::Pin* pin = table->find(query);
   const devices::Program* program = pin->served->kernel->program(true);
-  const auto bare = [&] {
-    return program->call({x, w}, {{1, 2048}}, spec::Dtype::float32, pin->served->call)[0];
-  };
+  const auto bare = [&] { return program->call({x, w}, {{1, 2048}}, pin->served->call)[0]; };
   const auto by_runtime = [&] { return rt::rmsnorm(x, w); };
   return {{"op", "rmsnorm float32 rows=1,D=2048"},
           {"graph_building", pairs(bare, by_runtime, false)},

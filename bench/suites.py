@@ -3,7 +3,7 @@
 
     bench/suites.py [--kd ./kd] [--budget 100] [--dtypes float32 bfloat16] [--only OP[:SUITE]] [--runs DIR] [--out FILE]
 
-Writes bench/results/suites.json (machine, versions, date, one row a size) and prints the geometric means. Each figure
+Writes bench/results/suites.json (machine, versions, date, one row per size) and prints the geometric means. Each figure
 is the median of paired ratios in `graph` mode with its 95 % bootstrap interval, from the run's own fresh final
 measurement (docs/measuring.md).
 """

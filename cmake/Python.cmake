@@ -28,6 +28,7 @@ endfunction()
 mlx_kd_check_nanobind()
 
 file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/mlx_kd/python/*.cpp")
+list(APPEND sources "${PROJECT_BINARY_DIR}/generated/python_operators.cpp")
 nanobind_add_module(mlx_kd_python NB_STATIC FREE_THREADED NB_DOMAIN mlx ${sources})
 set_target_properties(mlx_kd_python PROPERTIES OUTPUT_NAME _core)
 target_include_directories(mlx_kd_python SYSTEM PRIVATE "${NB_DIR}/include")
@@ -45,4 +46,5 @@ MLX_VERSION = \"@MLX_KD_MLX_VERSION@\"
 VERSION = \"@PROJECT_VERSION@\"
 ")
 install(TARGETS mlx_kd_python LIBRARY DESTINATION "." COMPONENT mlx_kd)
-install(FILES "${core_stub}" "${PROJECT_BINARY_DIR}/generated/_built_for.py" DESTINATION "." COMPONENT mlx_kd)
+install(FILES "${core_stub}" "${PROJECT_BINARY_DIR}/generated/_built_for.py"
+  "${PROJECT_BINARY_DIR}/generated/_operators.py" DESTINATION "." COMPONENT mlx_kd)

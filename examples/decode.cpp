@@ -88,7 +88,7 @@ mx::array run_layer(const Layer& layer, const mx::array& x, Cache& cache) {
   return sum + mx::matmul(mlx_kd::swiglu(gate_up[0], gate_up[1]), layer.down);
 }
 
-// Logits [kSteps, vocabulary] of a fixed row of tokens, one step an evaluation.
+// Logits [kSteps, vocabulary] of a fixed row of tokens, one step per evaluation.
 mx::array decode(const Model& model) {
   std::vector<Cache> caches(kLayers, Cache(model.dtype));
   std::vector<mx::array> logits;

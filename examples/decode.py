@@ -86,7 +86,7 @@ class Decoder(nn.Module):
 
 
 def decode(model, config, steps):
-    """Logits (steps, vocabulary) of a fixed row of tokens, one step an evaluation."""
+    """Logits (steps, vocabulary) of a fixed row of tokens, one step per evaluation."""
     caches, logits = [None] * config.num_hidden_layers, []
     for step in range(steps):
         logits.append(model(mx.array([[step * 37 % config.vocab_size]]), caches)[0, 0])
@@ -95,7 +95,7 @@ def decode(model, config, steps):
 
 
 def bound(config, dtype):
-    """How far logits may be apart, as a share of the largest: first order, every layer passing errors on as they are.
+    """How far logits may be apart, as a share of the largest: to first order, each layer passes errors on unchanged.
 
     An op with r roundings to the type and a accumulated errors of float32 is within r u + a u32 of the exact
     result (`kd ops --json` derives r and a), so two implementations are within twice that of each other.

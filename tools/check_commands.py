@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Checks that the commands in the documents exist: check_commands.py PROGRAM [ROOT].
 
-Every line in a fenced block of README.md, CONTRIBUTING.md and docs/*.md that calls ./kd must name a
-verb whose --help names each option of the line. Exits 1 and says which does not.
+Every line in a fenced block of README.md, CONTRIBUTING.md, bench/README.md and docs/ that calls ./kd must name
+a verb whose --help names each option of the line. Exits 1 and names the lines that do not.
 """
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+
+OF_THE_SCRIPT = ("test", "bench", "check", "format", "hooks")  # verbs of ./kd itself
 
 
 def fenced_lines(text):
@@ -42,7 +44,7 @@ def help_of(command):
 def wrong_command(arguments, program, root):
     """Why the command would be refused, or None."""
     verb = [word for word in arguments[:1] if not word.startswith("-")]
-    front_door = verb == ["test"] or not verb
+    front_door = not verb or verb[0] in OF_THE_SCRIPT
     text = help_of([str(root / "kd") if front_door else program, *verb, "--help"])
     if text is None:
         return f"kd has no verb {verb[0]}"
@@ -55,7 +57,7 @@ def wrong_command(arguments, program, root):
 
 
 def check_documents(program, root):
-    documents = [root / "README.md", root / "CONTRIBUTING.md", *sorted(root.glob("docs/**/*.md"))]
+    documents = [*sorted(root.glob("*.md")), *sorted(root.glob("bench/*.md")), *sorted(root.glob("docs/**/*.md"))]
     found = 0
     for document in documents:
         for number, line in fenced_lines(document.read_text(encoding="utf-8")):

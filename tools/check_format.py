@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Checks that C++ is formatted as .clang-format says: check_format.py [ROOT].
+"""Checks that C++ is formatted as .clang-format says: check_format.py [--fix] [ROOT].
 
-Versions of clang-format disagree, so it takes 14 alone (Debian 12's); exits 77 where that is absent.
+With --fix it formats the files. Versions of clang-format disagree, so only 14 is used (Debian 12's); exits 77 if
+it is not installed.
 """
 import shutil
 import subprocess
@@ -21,7 +22,8 @@ def find_clang_format():
 
 
 def main():
-    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent
+    arguments = [argument for argument in sys.argv[1:] if argument != "--fix"]
+    root = Path(arguments[0]) if arguments else Path(__file__).resolve().parent.parent
     program = find_clang_format()
     if not program:
         print("skipped: clang-format 14 is not installed (apt-get install clang-format-14)")
@@ -31,7 +33,11 @@ def main():
     if not files:
         print(f"{root}: no C++ here")
         return 1
-    return 1 if subprocess.run([program, "--dry-run", "-Werror", *files]).returncode else 0
+    how = ["-i"] if "--fix" in sys.argv[1:] else ["--dry-run", "-Werror"]
+    if subprocess.run([program, *how, *files]).returncode:
+        return 1
+    print(f"{len(files)} files are formatted")
+    return 0
 
 
 if __name__ == "__main__":

@@ -2,20 +2,23 @@
 """Checks that the rooms of mlx_kd/ keep their order: check_layers.py [ROOT].
 
 A room includes only rooms of strictly lower rank; siblings never include one another. Inside a big
-room the same holds for its folders (inner rooms). Prints one line per violation (file:line: what is
-wrong) and exits 1 if there is any.
+room the same holds for its folders (inner rooms). In kernels/<family>/<op>/ a file uses its own folder,
+its family's files, kernels/common/ and kernels/*.h; other rooms use kernels/*.h. Only kernel sources
+and the texts that they share (*.cpu.h, ...) include by relative path. Prints one line per violation
+(file:line: what is wrong) and exits 1 if there is any.
 """
 import re
 import sys
 from pathlib import Path
+from posixpath import normpath
 
 RANKS = {"base": 0, "spec": 1, "msl": 2, "search": 2, "archive": 2, "packs": 2, "shapes": 2,
-         "devices": 3, "kernels": 3, "evaluate": 4, "runtime": 4, "discover": 5, "cli": 6, "python": 6}
-# The inner rooms of a room and their ranks; "." is the files beside the folders, 0 unless named.
+         "devices": 3, "kernels": 3, "codegen": 4, "evaluate": 4, "runtime": 4, "discover": 5, "cli": 6, "python": 6}
+# The inner rooms of a room and their ranks; "." is the files next to the folders, 0 unless named.
 INNER = {
     "msl": {".": 0, "text": 1, "parse": 2, "rules": 3, "translate": 4, "bodies": 5},
     "archive": {".": 0, "run": 1, "report": 2, "exchange": 2, "evidence": 2},
-    "devices": {".": 0, "metal_text": 1, "host": 1, "cpu": 2, "simt": 2, "metal": 2, "null": 2, "cuda": 3},
+    "devices": {".": 0, "metal_text": 1, "host": 1, "cpu": 2, "simt": 2, "metal": 2, "null": 2, "cuda": 2},
     "devices/simt": {"executor": 0, ".": 1},
     "evaluate": {".": 0, "proof": 1, "time": 2, "worker": 3, "evaluators": 4},
     "runtime": {"pins": 0, "state": 1, "call": 2},
@@ -23,7 +26,7 @@ INNER = {
 # What users link stays small, though the ranks would allow it.
 NEVER = {"runtime": {"search", "archive"}}
 NO_MLX = {room for room, rank in RANKS.items() if rank <= 2}
-KERNEL_SOURCES = (".cpu.cpp", ".metal", ".cu")
+KERNEL_TEXTS = {".cpu.cpp": ".cpu.h", ".metal": ".metal.h", ".cu": ".cu.h"}  # source: what it may include
 PRELUDE = ("msl", "prelude")  # headers of translated kernels: data for the run, in a folder of their own
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 ROOM = re.compile(r"^\s*mlx_kd_room\((\w+)([^)]*)\)", re.MULTILINE)
@@ -58,6 +61,37 @@ def wrong_inner(inside, target):
     return None
 
 
+def wrong_folder(inside, target):
+    """Why a file may not include `target` of kernels/ (both as parts below mlx_kd/), or None."""
+    here, there = inside[1:-1], target[1:-1]
+    if inside[0] != "kernels":
+        return "other rooms use kernels/*.h alone" if there else None
+    if here[:len(there)] == there or (here and there == ("common",)):
+        return None
+    return (f"{'/'.join(inside[:-1])} may not use kernels/{'/'.join(there)}: only its own folder, its family's files, "
+            "kernels/common and kernels/*.h")
+
+
+def text_kind(name):
+    """The suffix of the texts that a kernel source or a shared text may include, or None."""
+    return next((shared for source, shared in KERNEL_TEXTS.items() if name.endswith((source, shared))), None)
+
+
+def wrong_splice(path, inside, bracket, target):
+    """Why a kernel source may not include target, or None: its includes are spliced when it is embedded."""
+    shared = text_kind(path.name)
+    if bracket == "<":
+        if shared == ".cpu.h":
+            return "a CPU kernel source includes no system header, so that it compiles in milliseconds"
+        return None
+    parts = tuple(normpath("/".join((*inside[:-1], target))).split("/"))
+    if parts == ("kernels", "common", "kd_arguments.h"):
+        return None  # C++ and CUDA sources share it
+    if not target.endswith(shared) or parts[0] != "kernels" or not path.parent.joinpath(target).is_file():
+        return f"'{target}' is not a *{shared} below kernels/: a kernel source includes only these, by relative path"
+    return wrong_folder(inside, parts)
+
+
 def wrong_include(inside, bracket, target):
     """Why the file `inside` (path below mlx_kd/, as parts) may not include target, or None."""
     room, parts = inside[0], target.split("/")
@@ -67,8 +101,10 @@ def wrong_include(inside, bracket, target):
         return None
     if parts[0] != "mlx_kd" or len(parts) < 3:
         return f'write the whole path, as "mlx_kd/{room}/...", not "{target}"'
-    if parts[1] == room == "kernels" and len(parts) > 3 and parts[2] != inside[1]:
-        return f"kernels/{inside[1]} may not use another operator's folder, kernels/{parts[2]}"
+    if parts[1] == "kernels":
+        why = wrong_folder(inside, tuple(parts[1:]))
+        if why:
+            return why
     return wrong_room(room, parts[1]) or wrong_inner(inside, tuple(parts[1:]))
 
 
@@ -77,10 +113,8 @@ def check_file(path, inside):
         match = INCLUDE.match(line)
         if not match or inside[:2] == PRELUDE:
             continue
-        if path.name.endswith(".cpu.cpp"):
-            why = "a CPU kernel source includes nothing: it compiles in milliseconds so"
-        elif path.name.endswith(KERNEL_SOURCES):
-            why = None
+        if inside[0] == "kernels" and text_kind(path.name):
+            why = wrong_splice(path, inside, *match.groups())
         else:
             why = wrong_include(inside, *match.groups())
         if why:

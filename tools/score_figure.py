@@ -4,7 +4,7 @@
     tools/score_figure.py OUT.svg NAME=PAGE.html...
 
 Takes the first chart of each page, the mean score over the spaces, and draws their curves into one: axes and first curve
-are those of the first page. The result stands alone and is readable on light and on dark. docs/search.md's figure is
+are those of the first page. The result needs no other file and is readable on light and on dark. docs/search.md's figure is
 
     for s in tours annealing genetic random; do kd replay --spaces SPACES --strategy $s --html $s.html; done
     tools/score_figure.py docs/search-scores.svg tours=tours.html annealing=annealing.html genetic=genetic.html \\

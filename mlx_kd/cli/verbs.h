@@ -3,10 +3,13 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <vector>
 
 namespace mlx_kd::cli {
 
-void add_all_verbs(CLI::App& app);  // generated
+// Generated (mlx_kd/cli/room.cmake): every add_<verb>, by name in order.
+using AddVerb = void(CLI::App&);
+const std::vector<AddVerb*>& verbs();
 
 // What a verb throws to end with an exit code of its own after it has said why (130 after Ctrl-C).
 struct Exit {

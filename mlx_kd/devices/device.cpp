@@ -1,6 +1,7 @@
 #include "mlx_kd/devices/device.h"
 
 #include <algorithm>
+#include <stdexcept>
 
 #include "mlx/transforms.h"
 #include "mlx_kd/base/error.h"
@@ -33,26 +34,58 @@ Arrays jvp_of(const MlxForm& form, const std::vector<double>& params, const mx::
   return mx::jvp(of_some, some, tangents).second;
 }
 
+// Of a call with a gradient of its own, where MLX has nothing to differentiate.
+const MlxForm& no_form() {
+  static const auto& form = *new MlxForm([](const Arrays&, auto, const mx::Stream&) -> Arrays {
+    throw std::invalid_argument(
+        "[devices] the operation has no jvp and no vmap: MLX has no form of it");
+  });
+  return form;
+}
+
 }  // namespace
 
-Arrays Program::graft(const Arrays& inputs, const std::vector<mx::Shape>& output_shapes,
-                      spec::Dtype output_dtype, const Call& call, const Graft& graft) const {
-  if (graft.stream != mx::default_stream(graft.stream.device)) return {};
-  const auto run = [this, output_shapes, output_dtype, call](const Arrays& in) {
+Call make_call(const spec::Op& op, spec::Dtype t, const spec::Dims& dims,
+               const std::vector<double>& scalars, std::vector<spec::Stage> stages) {
+  Call call{dims, scalars, std::move(stages)};
+  call.inputs = spec::arrays_of(op.inputs, t, dims);
+  call.outputs = spec::arrays_of(op.outputs, t, dims);
+  for (size_t i = 0; i < op.outputs.size(); ++i) call.updates.push_back(spec::updated_input(op, i));
+  for (const spec::Port& port : op.inputs) call.strided.push_back(port.strided);
+  for (const spec::Scalar& scalar : op.scalars) call.scalar_names.push_back(scalar.name);
+  return call;
+}
+
+Call make_call(const spec::Op& op, const spec::Variant& variant, spec::Dtype t,
+               const spec::Dims& dims, const spec::Setting& knobs,
+               const std::vector<double>& scalars) {
+  Call call = make_call(op, t, dims, scalars, spec::stages_of(variant, dims, knobs));
+  call.scratch = spec::scratch_of(variant, t, dims, knobs);
+  return call;
+}
+
+Arrays Program::add_to_graph(const Arrays& inputs, const std::vector<mx::Shape>& output_shapes,
+                             const Call& call, const GraphCall& graph) const {
+  if (graph.stream != mx::default_stream(graph.stream.device)) return {};
+  const auto run = [this, output_shapes, call](const Arrays& in) {
     std::vector<spec::Shape> shapes;
     for (const mx::Shape& shape : output_shapes) shapes.emplace_back(shape.begin(), shape.end());
-    return this->call(in, shapes, output_dtype, call);
+    return this->call(in, shapes, call);
   };
-  if (!graft.form || !is_traced(inputs)) return run(inputs);
-  const auto form = [form = graft.form, params = call.params, stream = graft.stream](
-                        const Arrays& in) { return (*form)(in, params, stream); };
-  const auto vjp = [form](const Arrays& primals, const Arrays& cotangents, const Arrays&) {
-    return mx::vjp(form, primals, cotangents).second;
+  if ((!graph.form && !graph.vjp) || !is_traced(inputs)) return run(inputs);
+  const MlxForm& lasting = graph.form ? *graph.form : no_form();
+  const auto form = [&lasting, params = call.scalars, stream = graph.stream](const Arrays& in) {
+    return lasting(in, params, stream);
   };
-  const auto jvp = [form = graft.form, params = call.params, stream = graft.stream](
+  const auto vjp = [form, own = graph.vjp, scalars = call.scalars, stream = graph.stream](
+                       const Arrays& primals, const Arrays& cotangents, const Arrays& outputs) {
+    return own ? (*own)(primals, outputs, cotangents, scalars, stream)
+               : mx::vjp(form, primals, cotangents).second;
+  };
+  const auto jvp = [&lasting, params = call.scalars, stream = graph.stream](
                        const Arrays& primals, const Arrays& tangents,
                        const std::vector<int>& argnums) {
-    return jvp_of(*form, params, stream, primals, tangents, argnums);
+    return jvp_of(lasting, params, stream, primals, tangents, argnums);
   };
   const auto vmap = [form](const Arrays& in, const std::vector<int>& axes) {
     Arrays outputs = mx::vmap(form, axes, {})(in);
@@ -65,6 +98,12 @@ Arrays Program::graft(const Arrays& inputs, const std::vector<mx::Shape>& output
 Artifact Device::adopt(std::string_view, const spec::Candidate& candidate) const {
   base::fail("devices", "device '" + id().kind + "' takes no compiled object of '" +
                             candidate.op_name + "': use a pack with sources");
+}
+
+std::vector<DeviceKind> all_kinds() {
+  std::vector<DeviceKind> kinds;
+  for (MakeKind* make : kind_makers()) kinds.push_back(make());
+  return kinds;
 }
 
 std::shared_ptr<const Device> open_device(const std::string& kind) {

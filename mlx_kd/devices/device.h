@@ -31,21 +31,44 @@ struct Artifact {
 
 // What one call needs beside its arrays.
 struct Call {
-  spec::Dims dims;             // complete
-  std::vector<double> params;  // runtime inputs, in the op's order
-  spec::Launch launch;
+  spec::Dims dims;                   // complete
+  std::vector<double> scalars = {};  // in the op's order
+  std::vector<spec::Stage> stages = {};
+  std::vector<spec::ArraySpec> inputs = {}, outputs = {};  // the op's ports at this size
+  std::vector<int64_t> scratch = {};                       // bytes of each scratch array
+  std::vector<int> updates = {};   // per output: the input whose memory it takes over, or -1
+  std::vector<bool> strided = {};  // per input: strides are passed on, nothing is copied
+  std::vector<std::string> scalar_names = {};
+
+  const spec::Launch& launch() const { return stages.front().launch; }
+  // Of an output that takes over an input's memory; empty `updates` means none does.
+  int updated_input(size_t output) const { return output < updates.size() ? updates[output] : -1; }
+  bool is_strided(size_t input) const { return input < strided.size() && strided[input]; }
 };
 
-// An op in MLX's own operators, on the given stream; params as Call has them, or more.
+// A call of a variant at a size; one of one stage where the launch is given.
+Call make_call(const spec::Op& op, const spec::Variant& variant, spec::Dtype t,
+               const spec::Dims& dims, const spec::Setting& knobs,
+               const std::vector<double>& scalars);
+Call make_call(const spec::Op& op, spec::Dtype t, const spec::Dims& dims,
+               const std::vector<double>& scalars, std::vector<spec::Stage> stages);
+
+// An op in MLX's own operators, on the given stream: Op::mlx.
 using MlxForm = std::function<std::vector<mlx::core::array>(
-    const std::vector<mlx::core::array>& inputs, std::span<const double> params,
+    const std::vector<mlx::core::array>& inputs, std::span<const double> scalars,
     const mlx::core::Stream& stream)>;
 
-// Where a lazy call stands in a program's graph.
-struct Graft {
+// A gradient that is an operator of its own: one array per input, in order.
+using VjpForm = std::function<std::vector<mlx::core::array>(
+    const std::vector<mlx::core::array>& primals, const std::vector<mlx::core::array>& outputs,
+    const std::vector<mlx::core::array>& cotangents, std::span<const double> scalars,
+    const mlx::core::Stream& stream)>;
+
+// How a lazy call joins a program's graph. What it points to lives as long as the process.
+struct GraphCall {
   mlx::core::Stream stream;
-  const MlxForm* form = nullptr;  // what vjp, jvp and vmap go through; it lives as long as the
-                                  // process. nullptr: they throw
+  const MlxForm* form = nullptr;  // what vjp, jvp and vmap go through. nullptr: they throw
+  const VjpForm* vjp = nullptr;   // what vjp goes through instead
 };
 
 // A loaded kernel of one candidate. Calls from several threads are safe; the object keeps its code
@@ -54,24 +77,26 @@ class Program {
  public:
   virtual ~Program() = default;
 
-  // Runs the kernel once and returns when it is done. Row-major contiguous memory of the device,
-  // inputs and outputs in the op's order, none overlapping.
+  // Runs all stages once and returns when they are done. Memory of the device, inputs and outputs
+  // in the op's order, row-major unless call.inputs gives strides. None overlap, but an output that
+  // updates an input has the input's pointer.
   virtual void launch(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
                       const Call& call) const = 0;
 
-  // The same as a lazy MLX operation on the device's stream; inputs of any layout (copied if not
-  // row-contiguous). Composes with mx::compile. Output shapes and types are given.
+  // The same as a lazy MLX operation on the device's stream; inputs of any layout (copied if they
+  // are not row-contiguous, unless the port is strided). Composes with mx::compile. Output shapes
+  // may have other leading axes than call.outputs; types are those of call.outputs.
   virtual std::vector<mlx::core::array> call(const std::vector<mlx::core::array>& inputs,
                                              const std::vector<spec::Shape>& output_shapes,
-                                             spec::Dtype output_dtype, const Call& call) const = 0;
+                                             const Call& call) const = 0;
 
   // call() on a stream of the device that the caller names, with the transformations of MLX's form.
   // Unless a device overrides it: call(), inside MLX's custom_function where an input is traced, on
-  // the thread's default stream; empty where that is not graft.stream.
-  virtual std::vector<mlx::core::array> graft(const std::vector<mlx::core::array>& inputs,
-                                              const std::vector<mlx::core::Shape>& output_shapes,
-                                              spec::Dtype output_dtype, const Call& call,
-                                              const Graft& graft) const;
+  // the thread's default stream; empty where that is not graph.stream.
+  virtual std::vector<mlx::core::array> add_to_graph(
+      const std::vector<mlx::core::array>& inputs,
+      const std::vector<mlx::core::Shape>& output_shapes, const Call& call,
+      const GraphCall& graph) const;
 };
 
 class Device {

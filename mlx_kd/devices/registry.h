@@ -22,8 +22,11 @@ struct DeviceKind {
       nullptr;  // a call of metal_kernel on MLX arrays
 };
 
-// Generated from devices/*/kind.cpp, each of which defines `DeviceKind kind_<folder>()`. By name in
-// order. (A static initialiser that registers itself is dropped from a static library.)
+// By name in order.
 std::vector<DeviceKind> all_kinds();
+
+// Generated (mlx_kd/devices/room.cmake): devices/<kind>/kind.cpp defines kind_<kind>().
+using MakeKind = DeviceKind();
+const std::vector<MakeKind*>& kind_makers();
 
 }  // namespace mlx_kd::devices

@@ -58,12 +58,12 @@ base::Json isa_of(const std::string& march, const spec::DeviceId& device) {
 }
 
 std::vector<spec::Dims> sizes_of(const packs::Entry& entry, const spec::Op& op) {
-  std::vector<spec::Dims> sizes = {op.complete(entry.key.shape_signature)};
+  std::vector<spec::Dims> sizes = {spec::complete(op, entry.key.shape_signature)};
   if (!entry.rows_range) return sizes;
   for (const int64_t rows : entry.rows_range->sampled) {
     spec::Dims dims = entry.key.shape_signature;
-    dims.set(op.dim_names.front(), rows);
-    sizes.push_back(op.complete(dims));
+    dims.set(op.batch_dim, rows);
+    sizes.push_back(spec::complete(op, dims));
   }
   return sizes;
 }

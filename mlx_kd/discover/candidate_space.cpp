@@ -13,10 +13,11 @@ constexpr const char* kVariantKnob = "variant";
 
 CandidateSpace::CandidateSpace(const spec::Op& op, const std::vector<std::string>& languages,
                                spec::Dtype dtype, const spec::DeviceTraits& traits,
-                               const spec::Dims& first_size)
+                               const spec::Dims& first_size, bool allow_approximate)
     : op_(&op), dtype_(dtype), first_size_(first_size) {
   for (const spec::Variant& variant : op.variants)
-    if (std::find(languages.begin(), languages.end(), variant.language) != languages.end())
+    if (std::find(languages.begin(), languages.end(), variant.language) != languages.end() &&
+        (allow_approximate || variant.approximate.empty()))
       parts_.push_back({&variant, variant.space(dtype, traits)});
   if (parts_.empty())
     base::misuse("discover", "op '" + op.name + "' has no kernel in the language " +

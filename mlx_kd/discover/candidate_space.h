@@ -13,10 +13,12 @@ namespace mlx_kd::discover {
 // candidate as another. Variants of one name in two languages are called "metal/rows", "cuda/rows".
 class CandidateSpace {
  public:
-  // first_size is complete. Misuse (room discover) if the op has no variant in any of the device's
+  // first_size is complete. Variants that are approximate on purpose take part only if
+  // allow_approximate. Misuse (room discover) if no variant is left in any of the device's
   // languages.
   CandidateSpace(const spec::Op& op, const std::vector<std::string>& languages, spec::Dtype dtype,
-                 const spec::DeviceTraits& traits, const spec::Dims& first_size);
+                 const spec::DeviceTraits& traits, const spec::Dims& first_size,
+                 bool allow_approximate = false);
 
   const spec::Space& space() const { return joined_; }
   spec::Candidate candidate(const spec::Setting& point) const;

@@ -44,7 +44,7 @@ const evaluate::Claim* best_attempt(const std::vector<evaluate::Claim>& claims,
   const evaluate::Claim* best = nullptr;
   for (const auto& claim : claims)
     if (claim.dims == size &&
-        (!best || claim.metrics.speedup_vs_ref > best->metrics.speedup_vs_ref))
+        (!best || !(claim.metrics.speedup_vs_ref <= best->metrics.speedup_vs_ref)))
       best = &claim;
   return best;
 }

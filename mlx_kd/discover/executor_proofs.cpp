@@ -9,7 +9,7 @@ namespace mlx_kd::discover {
 
 void ExecutorProofs::add(const packs::Entry& entry, size_t index) {
   const spec::Op& op = kernels::find_op(entry.key.op_name);
-  const spec::Dtype dtype = spec::parse_dtype(entry.key.dtype);
+  const spec::Dtype dtype = spec::parse_float_dtype(entry.key.dtype);
   const spec::Dims size = size_of(entry, op);
   const spec::Candidate candidate = candidate_of(entry, op);
   auto group = std::find_if(groups_.begin(), groups_.end(), [&](const Group& one) {

@@ -48,16 +48,11 @@ packs::Pack make_pack(const Finals& finals, const Winners& winners, const Ranges
   const Measuring where{finals.op, finals.device, finals.evaluator};
   for (size_t s = 0; s < winners.size(); ++s) {
     if (!winners[s]) continue;
-    const auto pin = pin_of(where, candidate_of(records, winners[s]->candidate_id), *winners[s]);
-    if (!pin) {
-      finals.listener->note("[discover] " + winners[s]->dims.text() +
-                            " gets no pin: an input has fewer than 8 elements, which a body of "
-                            "metal_kernel gets in another address space");
-      continue;
-    }
-    pack.entries.push_back(*pin);
+    packs::Entry& pin = pack.entries.emplace_back(
+        pin_of(where, candidate_of(records, winners[s]->candidate_id), *winners[s]));
     for (const RangeClaim& range : ranges)
-      if (range.size == s && pin->language != "metal") pack.entries.back().rows_range = range.rows;
+      if (range.size == s && !spec::is_metal_body(pin.language, pin.launch_params))
+        pack.entries.back().rows_range = range.rows;
   }
   return pack;
 }
@@ -77,11 +72,8 @@ archive::Finish make_finish(const Finals& finals, const Claims& claims, const Wi
   archive::Finish finish;
   for (const auto* claim : winners)
     if (claim) finish.winners.push_back({claim->dims, claim->candidate_id});
-  for (const auto& claim : claims)
-    finish.claims.push_back({claim.dims, claim.candidate_id, claim.metrics, claim.claimed,
-                             claim.reason, claim.baseline});
-  for (const auto& pair : finals.evaluator->aa())
-    finish.aa.push_back({pair.dims, pair.ratio, pair.lo, pair.hi, pair.spread});
+  finish.claims = claims;
+  finish.aa = finals.evaluator->aa();
   finish.tours = finals.tours;
   if (finals.row_range) finish.notes["row_ranges"] = ranges_json(ranges);
   finish.seconds = finals.evaluator->seconds();

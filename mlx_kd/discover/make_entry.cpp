@@ -28,9 +28,9 @@ spec::Setting knobs_of(const packs::Entry& entry) {
 
 // The model's numbers that a body holds.
 std::vector<double> numbers_of(const packs::Entry& entry, const spec::Op& op) {
-  std::vector<double> result = evaluate::default_params(op);
+  std::vector<double> result = spec::default_scalars(op);
   for (size_t i = 0; i < result.size(); ++i) {
-    const auto given = entry.runtime_inputs.find(op.runtime_inputs[i].name);
+    const auto given = entry.runtime_inputs.find(op.scalars[i].name);
     if (given != entry.runtime_inputs.end() && given->is_number()) result[i] = *given;
   }
   return result;
@@ -40,7 +40,7 @@ std::vector<double> numbers_of(const packs::Entry& entry, const spec::Op& op) {
 spec::Candidate metal_candidate_of(const packs::Entry& entry, const spec::Op& op) {
   const spec::Setting knobs = knobs_of(entry);
   const spec::Dims& dims = entry.key.shape_signature;
-  const spec::Dtype dtype = spec::parse_dtype(entry.key.dtype);
+  const spec::Dtype dtype = spec::parse_float_dtype(entry.key.dtype);
   for (const spec::Variant& variant : op.variants) {
     if (variant.language != "metal") continue;
     const spec::Space space = variant.space(dtype, {});
@@ -55,31 +55,33 @@ spec::Candidate metal_candidate_of(const packs::Entry& entry, const spec::Op& op
 
 }  // namespace
 
-std::optional<packs::Entry> pin_of(const Measuring& where, const spec::Candidate& candidate,
-                                   const evaluate::Claim& claim) {
-  const bool is_metal = candidate.language == "metal";
-  const auto pinned = is_metal ? kernels::body_form(*where.op, candidate, claim.dims,
-                                                    evaluate::default_params(*where.op))
-                               : candidate;
-  if (!pinned) return std::nullopt;
-  packs::Measured measured{claim.dims, claim.metrics, where.evaluator->protocol_hash(),
+packs::Entry pin_of(const Measuring& where, const spec::Candidate& candidate,
+                    const evaluate::Claim& claim) {
+  const spec::Variant& variant = spec::variant_of(*where.op, candidate);
+  std::optional<spec::Candidate> body;
+  if (!variant.body.kind.empty())
+    body = kernels::body_form(*where.op, candidate, claim.dims, spec::default_scalars(*where.op));
+  packs::Measured measured{claim.dims, claim.metrics, where.evaluator->protocol_name(),
                            base::Json::object(),
                            where.evaluator->protocol().value("proof", base::Json::object())};
-  for (const auto& input : where.op->runtime_inputs)
+  for (const auto& input : where.op->scalars)
     measured.runtime_inputs[input.name] =
-        is_metal ? base::Json(input.default_value) : base::Json(input.proved);
+        body ? base::Json(input.default_value) : base::Json(input.proved);
   measured.proof["bit_exact"] = claim.metrics.bit_exact;
   if (where.device->checks()) measured.proof["races"] = "checked";
-  auto entry = packs::make_entry(*pinned, measured, where.device->id(),
+  auto entry = packs::make_entry(body.value_or(candidate), measured, where.device->id(),
                                  where.evaluator->runtime().at("mlx_version").get<std::string>());
-  if (is_metal) entry.other["found_as"] = candidate.id();  // in the records of the run
+  entry.contract = where.op->contract;
+  entry.claim_kind = claim.kind;
+  entry.approximate = !variant.approximate.empty();
+  if (body) entry.other["found_as"] = candidate.id();  // in the records of the run
   return entry;
 }
 
 spec::Dims size_of(const packs::Entry& entry, const spec::Op& op) {
   const spec::Dims& signature = entry.key.shape_signature;
   spec::Dims own;
-  for (const std::string& name : op.dim_names) {
+  for (const std::string& name : op.dim_names()) {
     if (!signature.has(name)) base::misuse("discover", "its shape_signature has no '" + name + "'");
     own.set(name, signature.at(name));
   }
@@ -90,7 +92,12 @@ spec::Dims size_of(const packs::Entry& entry, const spec::Op& op) {
 }
 
 spec::Candidate candidate_of(const packs::Entry& entry, const spec::Op& op) {
-  if (entry.language == "metal") return metal_candidate_of(entry, op);
+  if (entry.contract != op.contract)
+    base::misuse("discover", "it is for contract " + std::to_string(entry.contract) + " of '" +
+                                 op.name + "', which has contract " + std::to_string(op.contract) +
+                                 " in this build: find a new kernel with kd run");
+  if (spec::is_metal_body(entry.language, entry.launch_params))
+    return metal_candidate_of(entry, op);
   const base::Json kind = entry.launch_params.value("launch_kind", base::Json());
   const auto variant = std::find_if(op.variants.begin(), op.variants.end(), [&](const auto& v) {
     return v.language == entry.language && v.func_name == entry.func_name && kind == v.launch_kind;
@@ -102,8 +109,9 @@ spec::Candidate candidate_of(const packs::Entry& entry, const spec::Op& op) {
   spec::Candidate result = packs::candidate_as_stored(entry);
   result.op_name = op.name;
   result.variant = variant->name;
-  result.dtype = spec::parse_dtype(entry.key.dtype);
+  result.dtype = spec::parse_float_dtype(entry.key.dtype);
   result.knobs = knobs_of(entry);
+  spec::name_numbers(result, op);
   return result;
 }
 

@@ -24,8 +24,8 @@ void keep_other(const packs::Entry& before, packs::Entry& now) {
 
 // A body holds the model's numbers, and is made anew with those that are timed.
 void check_numbers(const packs::Entry& entry, const spec::Op& op) {
-  if (entry.language != "metal") return;
-  for (const auto& input : op.runtime_inputs)
+  if (!spec::is_metal_body(entry.language, entry.launch_params)) return;
+  for (const auto& input : op.scalars)
     if (entry.runtime_inputs.value(input.name, base::Json(input.default_value)) !=
         base::Json(input.default_value))
       base::misuse("discover", "its " + input.name + " is not " +
@@ -35,8 +35,8 @@ void check_numbers(const packs::Entry& entry, const spec::Op& op) {
 
 spec::Dims with_rows(const spec::Op& op, const spec::Dims& size, int64_t rows) {
   spec::Dims own;
-  for (const std::string& name : op.dim_names) own.set(name, size.at(name));
-  own.set(op.dim_names.front(), rows);
+  for (const std::string& name : op.dim_names()) own.set(name, size.at(name));
+  own.set(op.batch_dim, rows);
   return shapes::checked_size(op, own);
 }
 
@@ -44,7 +44,7 @@ spec::Dims with_rows(const spec::Op& op, const spec::Dims& size, int64_t rows) {
 
 PinnedGroup::PinnedGroup(const spec::Op& op, std::shared_ptr<const devices::Device> device,
                          const std::string& dtype)
-    : op_(&op), device_(std::move(device)), dtype_(spec::parse_dtype(dtype)) {}
+    : op_(&op), device_(std::move(device)), dtype_(spec::parse_float_dtype(dtype)) {}
 
 void PinnedGroup::add(const packs::Entry& entry, size_t index) {
   const spec::Dims size = size_of(entry, *op_);
@@ -79,7 +79,7 @@ void PinnedGroup::add_range(const Member& member) {
   const auto& range = *member.entry.rows_range;
   const std::string rest = shapes::rest_of(*op_, member.entry.key.shape_signature);
   for (size_t s = 0; s < sizes_.size(); ++s) {
-    const int64_t rows = sizes_[s].at(op_->dim_names.front());
+    const int64_t rows = sizes_[s].at(op_->batch_dim);
     if (rows >= range.lo && rows <= range.hi && shapes::rest_of(*op_, sizes_[s]) == rest)
       add_finalist(s, member.candidate);
   }
@@ -121,9 +121,7 @@ void PinnedGroup::take(const evaluate::Evaluator& evaluator) {
     const auto candidate =
         std::find_if(finalists_[s].begin(), finalists_[s].end(),
                      [&](const auto& c) { return c.id() == winners[s]->candidate_id; });
-    const auto pin = pin_of({op_, device_.get(), &evaluator}, *candidate, *winners[s]);
-    if (!pin) continue;
-    entries_.push_back(*pin);
+    entries_.push_back(pin_of({op_, device_.get(), &evaluator}, *candidate, *winners[s]));
     for (const RangeClaim& range : ranges)
       if (range.size == s) entries_.back().rows_range = range.rows;
     for (const auto& [index, member] : members_)

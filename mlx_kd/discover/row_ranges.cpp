@@ -22,7 +22,7 @@ std::map<std::string, Points> groups_of(const spec::Op& op, const shapes::RowRan
                                         const std::vector<spec::Dims>& sizes) {
   std::map<std::string, Points> result;
   for (size_t i = 0; i < sizes.size(); ++i) {
-    const int64_t rows = sizes[i].at(op.dim_names.front());
+    const int64_t rows = sizes[i].at(op.batch_dim);
     if (range.holds(rows)) result[shapes::rest_of(op, sizes[i])].push_back({rows, i});
   }
   for (auto& [rest, points] : result)

@@ -17,7 +17,7 @@ namespace mlx_kd::discover {
 struct RangeClaim {
   size_t size;                   // index of the size whose entry states the range
   const evaluate::Claim* claim;  // of that size
-  packs::RowsRange rows;         // at least two sampled counts
+  packs::DimRange rows;          // at least two sampled counts
 };
 
 // Adds to each size's finalists those that are the best on average over all sizes of the range with

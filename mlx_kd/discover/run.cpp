@@ -32,15 +32,10 @@ base::Json walk_options(const RunRequest& request) {
   put("novelty_fraction", options.novelty_fraction);
   put("min_tour_gap", options.min_tour_gap);
   for (const auto& run : request.warm_start) result["warm_start"].push_back(run.string());
+  if (request.allow_approximate) result["allow_approximate"] = true;
   if (request.null_times) result["times"] = "null";
   if (!request.prove_on.empty()) result["prove_on"] = request.prove_on;
   if (request.row_range) result["row_range"] = {request.row_range->lo, request.row_range->hi};
-  return result;
-}
-
-std::vector<double> default_params(const spec::Op& op) {
-  std::vector<double> result;
-  for (const auto& input : op.runtime_inputs) result.push_back(input.default_value);
   return result;
 }
 
@@ -56,7 +51,7 @@ archive::RunMeta make_meta(const RunRequest& request, const shapes::Sizes& sizes
   meta.device = request.device;
   meta.runtime = evaluator.runtime();
   meta.target = device.target;
-  meta.protocol = evaluator.protocol_hash();
+  meta.protocol = evaluator.protocol_name();
   meta.protocol_settings = evaluator.protocol();
   meta.options = walk_options(request);
   return meta;
@@ -68,7 +63,7 @@ std::unique_ptr<evaluate::Evaluator> open_evaluator(const RunRequest& request, c
   options.seed = request.seed;
   options.warmup = request.warmup;
   options.iters = request.iters;
-  options.params = default_params(op);
+  options.params = spec::default_scalars(op);
   options.null_times = request.null_times;
   options.prove_on = request.prove_on;
   return evaluate::make_evaluator({&op, request.device, request.dtype, sizes.sizes}, options);
@@ -150,7 +145,7 @@ RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interru
   const auto device = open_target(request);
   listener.stage("enumerating the kernels of " + op.name);
   const CandidateSpace space(op, device->languages(), request.dtype, device->id().traits,
-                             sizes.sizes.front());
+                             sizes.sizes.front(), request.allow_approximate);
   const auto points = search::Points::enumerate(space.space());
   tell_if_sampled(points, listener);
   const auto strategy = open_strategy(request, points);

@@ -31,9 +31,10 @@ struct RunRequest {
   bool resume = false;
   std::string strategy = "tours";
   search::StrategyOptions strategy_options;
-  uint64_t batch = 8;         // candidates compiled together
-  int warmup = 0, iters = 0;  // floors under the protocol's own counts
-  uint64_t finalists = 3;     // a size, re-measured against MLX
+  uint64_t batch = 8;              // candidates compiled together
+  int warmup = 0, iters = 0;       // floors under the protocol's own counts
+  uint64_t finalists = 3;          // a size, re-measured against MLX
+  bool allow_approximate = false;  // kernels that trade accuracy on purpose take part too
   // For a device that is not here: EvaluateOptions::null_times and prove_on.
   bool null_times = false;
   std::string prove_on;
@@ -51,7 +52,7 @@ struct SizeResult {
 // Row counts that one kernel serves, other sizes as in dims.
 struct RangeResult {
   spec::Dims dims;  // the size whose entry states the range
-  packs::RowsRange rows;
+  packs::DimRange rows;
   std::string candidate_id;
 };
 

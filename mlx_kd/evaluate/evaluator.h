@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "mlx_kd/spec/candidate.h"
+#include "mlx_kd/spec/claim.h"
 #include "mlx_kd/spec/device_id.h"
 #include "mlx_kd/spec/verdict.h"
 
@@ -33,23 +34,7 @@ struct Task {
   std::vector<spec::Dims> sizes;  // complete, at least one
 };
 
-// A finalist of one size, re-measured in a fresh process against MLX at its best.
-struct Claim {
-  spec::Dims dims;
-  std::string candidate_id;
-  spec::Metrics
-      metrics;  // latency, p10, p90, single, kernel, baseline, speedup with its interval, errors
-  bool claimed = false;  // the interval lies above 1
-  std::string reason;    // why not
-  std::string baseline;  // which form of MLX was the better: "plain" or "compiled"
-};
-
-// The same kernel timed against itself: what the machine's noise alone looks like.
-struct AaResult {
-  spec::Dims dims;
-  double ratio, lo, hi;  // median of paired ratios and its 95 % interval
-  double spread;         // 90th over 10th percentile of the single ratios
-};
+using spec::Claim;
 
 class Evaluator {
  public:
@@ -73,10 +58,10 @@ class Evaluator {
   virtual std::vector<Claim> claims(const std::vector<std::vector<spec::Candidate>>& finalists) = 0;
 
   // An A/A pair on each size with the incumbent.
-  virtual std::vector<AaResult> aa() = 0;
+  virtual std::vector<spec::AaPair> aa() = 0;
 
-  virtual base::Json protocol() const = 0;  // measurement settings, hashed into protocol_hash()
-  virtual std::string protocol_hash() const = 0;  // "null" on the null device
+  virtual base::Json protocol() const = 0;        // measurement settings
+  virtual std::string protocol_name() const = 0;  // "null" on the null device
   virtual base::Json runtime() const = 0;         // {mlx_version, device_name, device_arch, ...}
   virtual base::Json seconds()
       const = 0;  // wall time spent: {compile, prove, time, reference, claims}

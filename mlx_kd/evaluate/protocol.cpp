@@ -7,37 +7,39 @@
 namespace mlx_kd::evaluate {
 namespace {
 
+// Times are comparable between builds as long as the version is the same: a change of how samples
+// are taken, paired or stopped that no setting states makes a new one. Version 1 is zmlx.kd's.
+constexpr int kVersion = 2;
+
+// Version 1 of the proof: all cases at the smallest size, one at each other size and one after
+// timing, each run twice; fewer rows beyond reference_bytes; errors at most
+// (roundings u + accumulated 2^-24) S + tiny.
+constexpr int kProofVersion = 1;
+
 base::Json proof_json(const Protocol& p) {
-  return {{"seeds", p.proof_seeds},
+  return {{"version", kProofVersion},
+          {"seeds", p.proof_seeds},
           {"distributions", {"normal", "magnitudes", "special"}},
-          {"cases", "all at the smallest size, one at each other size, one after timing"},
           {"reference_bytes", p.reference_bytes},
-          {"beyond_reference_bytes", "fewer rows are proved"},
-          {"bound", "(roundings u + accumulated 2^-24) S + tiny"},
           {"tiny_subnormals", p.tiny_subnormals},
           {"runs", 2}};
 }
 
 base::Json kernel_json(const Protocol& p) {
-  base::Json json = {{"sample_us", p.sample_us},
-                     {"warmup", p.warmup},
-                     {"reject_pairs", p.reject_pairs},
-                     {"reject_factor", p.reject_factor},
-                     {"base_pairs", p.base_pairs},
-                     {"late_factor", p.late_factor},
-                     {"better_pairs", p.better_pairs},
-                     {"confirm_factor", p.confirm_factor},
-                     {"confirm_pairs", p.confirm_pairs},
-                     {"confirm_wins", p.confirm_wins},
-                     {"roofline_share", p.roofline_share},
-                     {"max_cold_sets", p.max_cold_sets},
-                     {"max_warm_sets", p.max_warm_sets},
-                     {"warm", "bytes of a call <= L2 / 2"},
-                     {"new_incumbent", "timed against the first candidate"}};
-  if (!p.device_clock) return json;
-  json["clock"] = "the device's, at both ends of a graph of the calls";
-  json["cold"] = "twice the L2 is written before a sample";
-  return json;
+  return {{"clock", p.device_clock ? "device" : "host"},
+          {"sample_us", p.sample_us},
+          {"warmup", p.warmup},
+          {"reject_pairs", p.reject_pairs},
+          {"reject_factor", p.reject_factor},
+          {"base_pairs", p.base_pairs},
+          {"late_factor", p.late_factor},
+          {"better_pairs", p.better_pairs},
+          {"confirm_factor", p.confirm_factor},
+          {"confirm_pairs", p.confirm_pairs},
+          {"confirm_wins", p.confirm_wins},
+          {"roofline_share", p.roofline_share},
+          {"max_cold_sets", p.max_cold_sets},
+          {"max_warm_sets", p.max_warm_sets}};
 }
 
 base::Json claim_json(const Protocol& p) {
@@ -49,8 +51,17 @@ base::Json claim_json(const Protocol& p) {
           {"max_graph_calls", p.max_graph_calls},
           {"graph_bytes", p.graph_bytes},
           {"single_samples", p.single_samples},
-          {"interval", "95 % percentile bootstrap of the median log ratio"},
           {"resamples", p.bootstrap_resamples}};
+}
+
+// The members of `settings` that differ from the defaults, in the groups they belong to.
+base::Json changed(const base::Json& settings, const base::Json& defaults) {
+  base::Json result = base::Json::object();
+  for (const auto& [name, value] : settings.items()) {
+    if (value == defaults.at(name)) continue;
+    result[name] = value.is_object() ? changed(value, defaults.at(name)) : value;
+  }
+  return result;
 }
 
 }  // namespace
@@ -67,14 +78,19 @@ Protocol protocol_for(const EvaluateOptions& options, bool device_clock) {
 }
 
 base::Json to_json(const Protocol& protocol) {
-  return {{"version", 1},
+  return {{"version", kVersion},
           {"proof", proof_json(protocol)},
           {"kernel", kernel_json(protocol)},
           {"claims", claim_json(protocol)}};
 }
 
-std::string hash_of(const Protocol& protocol) {
-  return base::sha256_hex(base::canonical_json(to_json(protocol))).substr(0, 16);
+std::string name_of(const Protocol& protocol) {
+  Protocol defaults;
+  defaults.device_clock = protocol.device_clock;
+  std::string name = std::to_string(kVersion) + (protocol.device_clock ? "-device-clock" : "");
+  const base::Json settings = changed(to_json(protocol), to_json(defaults));
+  if (settings.empty()) return name;
+  return name + "+" + base::sha256_hex(base::canonical_json(settings)).substr(0, 8);
 }
 
 }  // namespace mlx_kd::evaluate

@@ -48,9 +48,12 @@ struct Protocol {
 // For a device whose calls its own clock times, or the host's.
 Protocol protocol_for(const EvaluateOptions& options, bool device_clock = false);
 
+// Every setting by name, and the versions of what is not a number: {version, proof: {version, ..},
+// kernel: {..}, claims: {..}}.
 base::Json to_json(const Protocol& protocol);
 
-// First 16 hex digits of the SHA-256 of its canonical JSON.
-std::string hash_of(const Protocol& protocol);
+// "2", or "2-device-clock", for the default settings; for others "+" and the first 8 hex digits of
+// the SHA-256 of those that differ follow, as canonical JSON. spec/protocol_name.h lists all names.
+std::string name_of(const Protocol& protocol);
 
 }  // namespace mlx_kd::evaluate

@@ -1,11 +1,29 @@
 #include "mlx_kd/kernels/op_table.h"
 
+#include <algorithm>
+
 #include "mlx_kd/base/error.h"
 
 namespace mlx_kd::kernels {
+namespace {
+
+std::vector<spec::Op> make_ops() {
+  std::vector<spec::Op> ops;
+  for (MakeOp* make : op_makers()) ops.push_back(make());
+  std::sort(ops.begin(), ops.end(),
+            [](const spec::Op& a, const spec::Op& b) { return a.name < b.name; });
+  std::string faults;
+  for (const spec::Op& op : ops)
+    for (const std::string& fault : spec::faults_of(op)) faults += "\n  " + op.name + ": " + fault;
+  if (!faults.empty())
+    base::fail("kernels", "operators that the table cannot take; correct their op.cpp:" + faults);
+  return ops;
+}
+
+}  // namespace
 
 const std::vector<spec::Op>& all_ops() {
-  static const std::vector<spec::Op> ops = make_all_ops();
+  static const std::vector<spec::Op> ops = make_ops();
   return ops;
 }
 

@@ -1,4 +1,5 @@
-// Every operator of the library. The table itself is generated from kernels/*/op.cpp.
+// Every operator of the library. The table itself is generated: kernels/<op>/op.cpp defines
+// make_<op>().
 #pragma once
 
 #include <map>
@@ -9,7 +10,8 @@
 
 namespace mlx_kd::kernels {
 
-// All ops, by name in order. Built once, then shared by all threads.
+// All ops, by name in order. Built once, then shared by all threads. Fails (exit 1), naming
+// operator and field, if one is not what spec::faults_of asks for.
 const std::vector<spec::Op>& all_ops();
 
 // Misuse, naming the known ones.
@@ -19,8 +21,9 @@ const spec::Op& find_op(const std::string& name);
 // is none.
 const std::string& kernel_source(const std::string& path);
 
-// Generated.
-std::vector<spec::Op> make_all_ops();
+// Generated (mlx_kd/kernels/room.cmake). An op.cpp defines the function that makes its operator.
+using MakeOp = spec::Op();
+const std::vector<MakeOp*>& op_makers();
 const std::map<std::string, std::string>& kernel_sources();
 
 }  // namespace mlx_kd::kernels

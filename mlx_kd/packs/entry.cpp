@@ -14,7 +14,11 @@ std::map<std::string, int64_t> sorted(const spec::Dims& dims) {
 auto rank_of(const Entry& e) {
   return std::make_tuple(e.key.op_name, e.key.dtype, sorted(e.key.shape_signature),
                          e.key.device_arch, e.key.device_name, e.key.mlx_version,
-                         base::canonical_json(e.target));
+                         base::canonical_json(e.target), e.contract, e.approximate);
+}
+
+std::string text_of(const DimRange& range, const std::string& dim) {
+  return std::to_string(range.lo) + " to " + std::to_string(range.hi) + " " + dim;
 }
 
 }  // namespace
@@ -64,7 +68,8 @@ std::string source_hash_of(const Entry& entry) {
 }
 
 bool same_pin(const Entry& a, const Entry& b) {
-  return a.key == b.key && base::canonical_json(a.target) == base::canonical_json(b.target);
+  return a.key == b.key && base::canonical_json(a.target) == base::canonical_json(b.target) &&
+         a.contract == b.contract && a.approximate == b.approximate;
 }
 
 bool key_before(const Entry& a, const Entry& b) {
@@ -75,7 +80,22 @@ std::string title(const Entry& entry) {
   const spec::PinKey& key = entry.key;
   const std::string shape = key.shape_signature.empty() ? "any shape" : key.shape_signature.text();
   return key.op_name + " " + key.dtype + " " + shape + " on " + key.device_name + " (" +
-         key.device_arch + ")";
+         key.device_arch + ")" +
+         (entry.contract == 1 ? "" : ", contract " + std::to_string(entry.contract)) +
+         (entry.approximate ? ", approximate" : "");
+}
+
+std::map<std::string, DimRange> ranges_of(const Entry& entry, const std::string& batch_dim) {
+  std::map<std::string, DimRange> result = entry.ranges;
+  if (entry.rows_range) result.try_emplace(batch_dim, *entry.rows_range);
+  return result;
+}
+
+std::string ranges_text(const Entry& entry) {
+  std::string text;
+  for (const auto& [dim, range] : ranges_of(entry, "rows"))
+    text += (text.empty() ? "" : ", ") + text_of(range, dim);
+  return text;
 }
 
 bool is_null(const Entry& entry) {

@@ -7,6 +7,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/spec/order.h"
+#include "mlx_kd/spec/protocol_name.h"
 
 namespace mlx_kd::packs {
 namespace {
@@ -87,17 +88,17 @@ std::string why_dropped(const Item& loser, const Item& winner, bool by_kernel) {
   return "slower than " + id + ": " + us(lost) + ", not " + us(won);
 }
 
-// A range of rows goes with the entry that states it.
+// A range goes with the entry that states it.
 std::string lost_range(const Item& loser, const Item& winner) {
-  const auto& lost = loser.entry->rows_range;
-  if (!lost || winner.entry->rows_range) return "";
-  return "; with it goes its range, " + std::to_string(lost->lo) + " to " +
-         std::to_string(lost->hi) + " rows";
+  const std::string lost = ranges_text(*loser.entry);
+  if (lost.empty() || !ranges_text(*winner.entry).empty()) return "";
+  return "; with it goes its range, " + lost;
 }
 
 // The best of one pin into the result, the others into its list of dropped ones.
 void settle(Items pin, const MergeOptions& options, MergeResult& result) {
-  const Items others = take_other_protocols(pin, options.prefer_protocol);
+  const std::string preferred = spec::protocol_name(options.prefer_protocol);
+  const Items others = take_other_protocols(pin, preferred);
   rank(pin);
   const bool by_kernel = std::all_of(pin.begin(), pin.end(), [](const Item& item) {
     return std::isfinite(item.entry->metrics.kernel_us);
@@ -107,9 +108,9 @@ void settle(Items pin, const MergeOptions& options, MergeResult& result) {
     result.dropped.push_back({*pin[i].entry, pin[i].origin,
                               why_dropped(pin[i], pin[0], by_kernel) + lost_range(pin[i], pin[0])});
   for (const Item& item : others)
-    result.dropped.push_back({*item.entry, item.origin,
-                              "its times are of protocol '" + item.entry->protocol + "', not '" +
-                                  options.prefer_protocol + "'"});
+    result.dropped.push_back(
+        {*item.entry, item.origin,
+         "its times are of protocol '" + item.entry->protocol + "', not '" + preferred + "'"});
 }
 
 // The members that both objects have with equal values.

@@ -1,4 +1,5 @@
-// Several packs into one: one entry a key and target, the best by spec::rank.
+// Several packs into one: one entry per key, target, contract and approximate
+// or not, the best by spec::rank.
 #pragma once
 
 #include <string>
@@ -14,7 +15,8 @@ struct Origin {
 };
 
 struct MergeOptions {
-  std::string prefer_protocol;  // empty: entries of different protocols are misuse
+  // A name, or what older files state. Empty: entries of different protocols are misuse.
+  std::string prefer_protocol;
 };
 
 struct Dropped {

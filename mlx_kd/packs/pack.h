@@ -13,7 +13,7 @@ namespace mlx_kd::packs {
 
 namespace fs = std::filesystem;
 
-inline constexpr int kNewestSchema = 3;  // what is written
+inline constexpr int kNewestSchema = 4;  // what is written
 inline constexpr uint64_t kMaxPackBytes = uint64_t(64) << 20;
 
 struct Pack {
@@ -23,7 +23,7 @@ struct Pack {
   base::Json other = base::Json::object();  // unknown keys of the file, kept
 };
 
-// Schema 1, 2 or 3. Misuse, naming `origin` and the entry, if the text is not JSON, is no pack, is
+// Schema 1 to 4. Misuse, naming `origin` and the entry, if the text is not JSON, is no pack, is
 // of a newer schema, or an entry is damaged. Never throws anything else.
 Pack parse_pack(std::string_view text, const std::string& origin);
 
@@ -34,15 +34,15 @@ Pack read_pack(const fs::path& path);
 // where the run has none.
 Pack read_winners(const fs::path& path);
 
-// Schema 3: entries in the order of key_before, keys sorted, two spaces a level. Packs that are
-// equal give equal bytes.
+// Schema 4: entries in the order of key_before, one per line, keys sorted. Packs that are equal
+// give equal bytes. Misuse if the pack is too large to be read again.
 std::string write_text(const Pack& pack);
 
-// The entry as it stands in a file.
+// The whole entry: what a file holds once it is opened out.
 base::Json to_json(const Entry& entry);
 
-// Misuse if a file cannot be written there: no such folder, not writable, something else in its
-// place.
+// Misuse if a file cannot be written there: its folder, or the nearest one that exists, is not
+// writable, or something else is in its place. Missing folders are created by the write.
 void check_output(const fs::path& path);
 
 // check_output, then an atomic write. Fails (exit 1) on a full disk.

@@ -1,4 +1,5 @@
-// One small file from the hub into the cache, by the program curl (docs/adr/0602 says why).
+// One small file from the hub into the cache, by the program curl (docs/decisions/sizes.md says
+// why).
 #pragma once
 
 #include "mlx_kd/shapes/hub_cache.h"

@@ -32,7 +32,7 @@ std::vector<int64_t> counts_of(const spec::ModelSizes& model, const TokenCounts&
 Suggestion expand(const spec::Op& op, const spec::ModelSizes& model, const TokenCounts& tokens) {
   Suggestion result{model.name, model.reason, {}};
   for (int64_t count : counts_of(model, tokens)) {
-    spec::Dims dims = {{op.dim_names.front(), count * model.per_token}};
+    spec::Dims dims = {{op.batch_dim, count * model.per_token}};
     for (const auto& [name, value] : model.dims.items()) dims.set(name, value);
     result.sizes.push_back(checked_size(op, dims));
   }

@@ -43,8 +43,8 @@ Sizes with_row_range(const spec::Op& op, const Sizes& sizes, const RowRange& ran
   for (const spec::Dims& size : sizes.sizes)
     for (int64_t rows : sample_rows(range)) {
       spec::Dims own;
-      for (const std::string& name : op.dim_names)
-        own.set(name, name == op.dim_names.front() ? rows : size.at(name));
+      for (const std::string& name : op.dim_names())
+        own.set(name, name == op.batch_dim ? rows : size.at(name));
       const spec::Dims complete = checked_size(op, own);
       auto& known = result.sizes;
       if (std::find(known.begin(), known.end(), complete) == known.end()) known.push_back(complete);
@@ -54,8 +54,8 @@ Sizes with_row_range(const spec::Op& op, const Sizes& sizes, const RowRange& ran
 
 std::string rest_of(const spec::Op& op, const spec::Dims& size) {
   spec::Dims rest;
-  for (size_t i = 1; i < op.dim_names.size(); ++i)
-    rest.set(op.dim_names[i], size.at(op.dim_names[i]));
+  for (const spec::Dim& dim : op.dims)
+    if (dim.name != op.batch_dim) rest.set(dim.name, size.at(dim.name));
   return rest.text();
 }
 

@@ -43,7 +43,8 @@ spec::Dims dims_of(const spec::Op& op, const Json& line) {
   const spec::Dims given = spec::Dims::from_json(line.value("shape_signature", Json()));
   spec::Dims own;
   for (const auto& [name, value] : given.items())
-    if (std::find(op.dim_names.begin(), op.dim_names.end(), name) != op.dim_names.end())
+    if (std::any_of(op.dims.begin(), op.dims.end(),
+                    [&, key = name](const spec::Dim& dim) { return dim.name == key; }))
       own.set(name, value);
   const spec::Dims complete = checked_size(op, own);
   for (const auto& [name, value] : given.items())
@@ -63,7 +64,8 @@ class Reader {
     const std::string name = text_of(line, "op_name");
     const auto op = std::find_if(ops_.begin(), ops_.end(), [&](auto& o) { return o.name == name; });
     if (op == ops_.end()) return note_unknown(name.substr(0, 80));
-    add({name, spec::parse_dtype(text_of(line, "dtype")), dims_of(*op, line), count_of(line)});
+    add({name, spec::parse_float_dtype(text_of(line, "dtype")), dims_of(*op, line),
+         count_of(line)});
   } catch (const base::Error& error) {
     log_.damaged.push_back({number, reason_of(error)});
   }

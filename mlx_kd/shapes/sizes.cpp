@@ -18,12 +18,12 @@ bool has(const std::vector<std::string>& names, const std::string& name) {
 
 void check_names(const spec::Op& op, const spec::Dims& given) {
   for (const auto& [name, value] : given.items())
-    if (!has(op.dim_names, name))
+    if (!has(op.dim_names(), name))
       base::misuse("shapes", "'" + name.substr(0, 80) + "' is no size of op '" + op.name +
-                                 "': it takes " + base::list_of(op.dim_names));
+                                 "': it takes " + base::list_of(op.dim_names()));
   std::vector<std::string> missing;
-  for (const std::string& name : op.dim_names)
-    if (!given.has(name)) missing.push_back(name);
+  for (const spec::Dim& dim : op.dims)
+    if (dim.kind == spec::Dim::Kind::dim && !given.has(dim.name)) missing.push_back(dim.name);
   if (!missing.empty())
     base::misuse("shapes", "'" + given.text() + "' lacks " + base::list_of(missing) +
                                ": give every size of op '" + op.name + "'");
@@ -43,13 +43,16 @@ int64_t times(int64_t a, int64_t b, int64_t limit, const spec::Dims& given) {
 }
 
 // Before complete(), so that what it derives (N = rows x D) cannot overflow.
-void check_values(const spec::Dims& given) {
+void check_values(const spec::Op& op, const spec::Dims& given) {
   int64_t product = 1;
-  for (const auto& [name, value] : given.items()) {
-    if (value < 1)
-      base::misuse("shapes", "'" + name + "' is " + std::to_string(value) + " in '" + given.text() +
-                                 "': every size is at least 1");
-    product = times(product, value, int64_t(1) << 60, given);
+  for (const spec::Dim& dim : op.dims) {
+    const bool is_attribute = dim.kind == spec::Dim::Kind::attribute;
+    if (is_attribute && !given.has(dim.name)) continue;
+    const int64_t value = given.at(dim.name);
+    if (value < (is_attribute ? 0 : 1))
+      base::misuse("shapes", "'" + dim.name + "' is " + std::to_string(value) + " in '" +
+                                 given.text() + "': it is at least " + (is_attribute ? "0" : "1"));
+    if (!is_attribute) product = times(product, value, int64_t(1) << 60, given);
   }
 }
 
@@ -162,11 +165,9 @@ Sizes complete_sizes(const spec::Op& op, const std::string& name,
 
 spec::Dims checked_size(const spec::Op& op, const spec::Dims& given) {
   check_names(op, given);
-  spec::Dims ordered;
-  for (const std::string& name : op.dim_names) ordered.set(name, given.at(name));
-  check_values(ordered);
-  spec::Dims complete = op.complete(ordered);
-  check_bytes(op, ordered, complete);
+  check_values(op, given);
+  spec::Dims complete = spec::complete(op, given);
+  check_bytes(op, given, complete);
   return complete;
 }
 

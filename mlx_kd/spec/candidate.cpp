@@ -15,6 +15,11 @@ void put_source(base::Json& object, const Candidate& candidate) {
   }
 }
 
+std::string kind_in(const base::Json& launch_params) {
+  const auto found = launch_params.find("launch_kind");
+  return found != launch_params.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
 }  // namespace
 
 std::string Candidate::id() const {
@@ -34,11 +39,26 @@ std::string Candidate::source_hash() const {
   return base::sha256_hex(base::canonical_json(hashed));
 }
 
+bool is_metal_body(const std::string& language, const base::Json& launch_params) {
+  return language == "metal" && !kind_in(launch_params).starts_with("metal_");
+}
+
+std::string launch_kind_of(const Candidate& candidate) {
+  return kind_in(candidate.launch_params);
+}
+
+void name_numbers(Candidate& candidate, const Op& op) {
+  candidate.dim_names.clear(), candidate.scalar_names.clear();
+  const Dims complete = spec::complete(op, op.suites.front().sizes.front());
+  for (const auto& [name, value] : complete.items()) candidate.dim_names.push_back(name);
+  for (const Scalar& scalar : op.scalars) candidate.scalar_names.push_back(scalar.name);
+}
+
 base::Json ports_spec(const std::vector<Port>& ports, Dtype dtype, const Dims& dims) {
   base::Json result = base::Json::array();
   for (const Port& port : ports)
     result.push_back({{"name", port.name},
-                      {"dtype", name_of(dtype)},
+                      {"dtype", name_of(port.type.at(dtype, dims))},
                       {"shape", port.shape(dims)},
                       {"strides", "contiguous"}});
   return result;
@@ -56,6 +76,7 @@ Candidate make_candidate(const Op& op, const Variant& variant, Dtype dtype, cons
   result.func_name = variant.func_name;
   result.inputs_spec = ports_spec(op.inputs, dtype, first_size);
   result.outputs_spec = ports_spec(op.outputs, dtype, first_size);
+  name_numbers(result, op);
   result.template_params = knobs.json();
   result.launch_params = {{"launch_kind", variant.launch_kind}};
   for (const Knob& knob : space.knobs)

@@ -21,6 +21,9 @@ struct Candidate {
   base::Json template_params;  // = the knobs
   base::Json launch_params;    // {launch_kind, and the launch knobs}
 
+  // Of the op, in order; not part of the id.
+  std::vector<std::string> dim_names, scalar_names;
+
   // op_name + "_" + 16 hex digits over the canonical JSON of {op_name, metal_source | source +
   // language, func_name, inputs_spec, outputs_spec, template_params, launch_params}.
   std::string id() const;
@@ -31,6 +34,17 @@ struct Candidate {
 // dims are complete (Op::complete) and belong to the suite's first size.
 Candidate make_candidate(const Op& op, const Variant& variant, Dtype dtype, const Setting& knobs,
                          const Space& space, const Dims& first_size);
+
+// Whether Metal text that is launched so is the body of a metal_kernel, as zmlx.kd's packs carry
+// it, with the size and the model's numbers as constants. A whole file's launch_kind begins with
+// "metal_".
+bool is_metal_body(const std::string& language, const base::Json& launch_params);
+
+// Its launch_params' launch_kind; empty where there is none (packs may hold anything).
+std::string launch_kind_of(const Candidate& candidate);
+
+// Fills in dim_names and scalar_names, which packs and records do not carry.
+void name_numbers(Candidate& candidate, const Op& op);
 
 base::Json ports_spec(const std::vector<Port>& ports, Dtype dtype, const Dims& dims);
 

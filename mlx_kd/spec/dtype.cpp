@@ -45,28 +45,9 @@ float from_float16(uint16_t bits) {
   return std::bit_cast<float>(sign | (exponent + 112) << 23 | fraction << 13);
 }
 
-}  // namespace
-
-const std::vector<Dtype>& all_dtypes() {
-  static const std::vector<Dtype> all = {Dtype::float32, Dtype::float16, Dtype::bfloat16};
-  return all;
-}
-
-std::string name_of(Dtype dtype) {
-  switch (dtype) {
-    case Dtype::float32:
-      return "float32";
-    case Dtype::float16:
-      return "float16";
-    case Dtype::bfloat16:
-      return "bfloat16";
-  }
-  return "";
-}
-
-Dtype parse_dtype(std::string_view name) {
+Dtype parse_one_of(const std::vector<Dtype>& dtypes, std::string_view name) {
   std::vector<std::string> known;
-  for (Dtype dtype : all_dtypes()) {
+  for (Dtype dtype : dtypes) {
     known.push_back(name_of(dtype));
     if (known.back() == name) return dtype;
   }
@@ -74,19 +55,66 @@ Dtype parse_dtype(std::string_view name) {
                "dtype '" + std::string(name) + "' is not known: choose " + base::list_of(known));
 }
 
+// unit_roundoff and its like are asked of floating-point types alone.
+void check_float(Dtype dtype, const char* what) {
+  if (!is_float(dtype))
+    base::fail("spec", name_of(dtype) + " has no " + what + ": it is not a floating-point type");
+}
+
+template <class T>
+void store_as(void* data, int64_t index, int64_t value) {
+  static_cast<T*>(data)[index] = static_cast<T>(value);
+}
+
+}  // namespace
+
+const std::vector<Dtype>& all_dtypes() {
+  static const std::vector<Dtype> all = {Dtype::float32, Dtype::float16, Dtype::bfloat16,
+                                         Dtype::int32,   Dtype::uint32,  Dtype::int64,
+                                         Dtype::uint8,   Dtype::boolean};
+  return all;
+}
+
+const std::vector<Dtype>& float_dtypes() {
+  static const std::vector<Dtype> floats = {Dtype::float32, Dtype::float16, Dtype::bfloat16};
+  return floats;
+}
+
+bool is_float(Dtype dtype) {
+  return dtype <= Dtype::bfloat16;
+}
+
+std::string name_of(Dtype dtype) {
+  static constexpr const char* names[] = {"float32", "float16", "bfloat16", "int32",
+                                          "uint32",  "int64",   "uint8",    "bool"};
+  return names[static_cast<size_t>(dtype)];
+}
+
+Dtype parse_dtype(std::string_view name) {
+  return parse_one_of(all_dtypes(), name);
+}
+
+Dtype parse_float_dtype(std::string_view name) {
+  return parse_one_of(float_dtypes(), name);
+}
+
 int64_t size_of(Dtype dtype) {
-  return dtype == Dtype::float32 ? 4 : 2;
+  static constexpr int64_t bytes[] = {4, 2, 2, 4, 4, 8, 1, 1};
+  return bytes[static_cast<size_t>(dtype)];
 }
 
 double unit_roundoff(Dtype dtype) {
+  check_float(dtype, "unit roundoff");
   return dtype == Dtype::float32 ? 0x1p-24 : dtype == Dtype::float16 ? 0x1p-11 : 0x1p-8;
 }
 
 double largest_finite(Dtype dtype) {
+  check_float(dtype, "largest finite number");
   return dtype == Dtype::float32 ? 0x1.fffffep127 : dtype == Dtype::float16 ? 65504.0 : 0x1.fep127;
 }
 
 double smallest_subnormal(Dtype dtype) {
+  check_float(dtype, "subnormal numbers");
   return dtype == Dtype::float32 ? 0x1p-149 : dtype == Dtype::float16 ? 0x1p-24 : 0x1p-133;
 }
 
@@ -102,6 +130,44 @@ void store_element(void* data, int64_t index, Dtype dtype, float value) {
   else
     static_cast<uint16_t*>(data)[index] =
         dtype == Dtype::float16 ? to_float16(value) : to_bfloat16(value);
+}
+
+int64_t load_integer(const void* data, int64_t index, Dtype dtype) {
+  switch (dtype) {
+    case Dtype::int32:
+      return static_cast<const int32_t*>(data)[index];
+    case Dtype::uint32:
+      return static_cast<const uint32_t*>(data)[index];
+    case Dtype::int64:
+      return static_cast<const int64_t*>(data)[index];
+    case Dtype::uint8:
+    case Dtype::boolean:
+      return static_cast<const uint8_t*>(data)[index];
+    default:
+      base::fail("spec", name_of(dtype) + " is not an integer type: use load_element");
+  }
+}
+
+void store_integer(void* data, int64_t index, Dtype dtype, int64_t value) {
+  switch (dtype) {
+    case Dtype::int32:
+      return store_as<int32_t>(data, index, value);
+    case Dtype::uint32:
+      return store_as<uint32_t>(data, index, value);
+    case Dtype::int64:
+      return store_as<int64_t>(data, index, value);
+    case Dtype::uint8:
+      return store_as<uint8_t>(data, index, value);
+    case Dtype::boolean:
+      return store_as<uint8_t>(data, index, value != 0);
+    default:
+      base::fail("spec", name_of(dtype) + " is not an integer type: use store_element");
+  }
+}
+
+double load_number(const void* data, int64_t index, Dtype dtype) {
+  if (is_float(dtype)) return load_element(data, index, dtype);
+  return static_cast<double>(load_integer(data, index, dtype));
 }
 
 }  // namespace mlx_kd::spec

@@ -1,4 +1,4 @@
-// The element types of kernels.
+// The element types of arrays. An operator's own type T is one of the floating-point ones.
 #pragma once
 
 #include <cstdint>
@@ -8,19 +8,30 @@
 
 namespace mlx_kd::spec {
 
-enum class Dtype { float32, float16, bfloat16 };
+enum class Dtype : uint8_t { float32, float16, bfloat16, int32, uint32, int64, uint8, boolean };
 
-const std::vector<Dtype>& all_dtypes();
-std::string name_of(Dtype dtype);          // "float16"
+const std::vector<Dtype>& all_dtypes();    // in the order of the enumeration
+const std::vector<Dtype>& float_dtypes();  // float32, float16, bfloat16: what T may be
+bool is_float(Dtype dtype);
+std::string name_of(Dtype dtype);          // "float16", "uint32", "bool": as MLX names it
 Dtype parse_dtype(std::string_view name);  // misuse, naming the known ones
-int64_t size_of(Dtype dtype);              // bytes
-double unit_roundoff(Dtype dtype);         // u: 2^-24, 2^-11, 2^-8
-double largest_finite(Dtype dtype);        // 3.4e38, 65504, 3.39e38
-double smallest_subnormal(Dtype dtype);    // 2^-149, 2^-24, 2^-133
+Dtype parse_float_dtype(std::string_view name);
+int64_t size_of(Dtype dtype);  // bytes
 
-// One element, to and from storage bits (round to nearest even; NaN stays NaN). float32 passes
-// through.
+// Of floating-point types; fail for others.
+double unit_roundoff(Dtype dtype);       // u: 2^-24, 2^-11, 2^-8
+double largest_finite(Dtype dtype);      // 3.4e38, 65504, 3.39e38
+double smallest_subnormal(Dtype dtype);  // 2^-149, 2^-24, 2^-133
+
+// One floating-point element, to and from storage bits (round to nearest even; NaN stays NaN).
 float load_element(const void* data, int64_t index, Dtype dtype);
 void store_element(void* data, int64_t index, Dtype dtype, float value);
+
+// One element of an integer type or bool. A value that the type does not hold is stored modulo 2^n.
+int64_t load_integer(const void* data, int64_t index, Dtype dtype);
+void store_integer(void* data, int64_t index, Dtype dtype, int64_t value);
+
+// One element of any type as a double: exact, except for int64 beyond 2^53.
+double load_number(const void* data, int64_t index, Dtype dtype);
 
 }  // namespace mlx_kd::spec

@@ -1,88 +1,61 @@
-// An operator and the variants that compute it.
+// An operator and the variants that compute it: the contract between kernels/<family>/<op>/op.cpp,
+// which fills one in, and every room that proves, times, searches, pins and calls it.
 //
-// The one place that says what an operator is: its ports, what MLX and float64 say it computes, how
-// close a kernel must come, its sizes, and the kernels to choose from. kernels/<op>/op.cpp fills
-// one in.
+// Required: name, summary, ports, dims, suites, variants, and what the outputs' judges need
+// (`reference` and `bound`, `residuals`, or MLX's form for `exact`). All else has a default.
 #pragma once
 
-#include <array>
-#include <cstdint>
 #include <functional>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
-#include "mlx_kd/spec/device_id.h"
-#include "mlx_kd/spec/dtype.h"
+#include "mlx_kd/spec/doc.h"
+#include "mlx_kd/spec/judge.h"
 #include "mlx_kd/spec/model_config.h"
-#include "mlx_kd/spec/named_ints.h"
-#include "mlx_kd/spec/space.h"
+#include "mlx_kd/spec/port.h"
+#include "mlx_kd/spec/variant.h"
 
 namespace mlx::core {
 class array;
-}
+struct Stream;
+}  // namespace mlx::core
 
 namespace mlx_kd::spec {
-
-using Shape = std::vector<int64_t>;
-
-// An input or output array; its type is the candidate's dtype.
-struct Port {
-  std::string name;                         // as in the first version: "inp", "weight", "out"
-  std::function<Shape(const Dims&)> shape;  // row-major
-};
-
-// A number that the model chooses: passed to the kernel at run time, never a knob.
-struct RuntimeInput {
-  std::string name;      // "eps"
-  double default_value;  // what is timed and pinned unless asked otherwise
-  std::vector<double>
-      proved;  // the values every candidate is proved with (default_value among them)
-};
-
-// |y - y64| <= (roundings u + accumulated 2^-24) S + tiny: u the unit roundoff of the type, S per
-// element.
-struct ErrorBound {
-  double roundings;    // roundings to the type on the way to an element, the stored result included
-  double accumulated;  // float32 roundings beside them, for the given dims; probabilistic where
-                       // long sums are meant: lambda sqrt(n) (Higham and Mary 2019, SIAM J. Sci.
-                       // Comput. 41(5), theorem 2.4)
-  std::string derivation;  // one or two sentences; printed by `kd ops --json`
-};
-
-// float64 values of one output and the magnitude S of the terms that made each element.
-struct Reference64 {
-  std::vector<double> y;
-  std::vector<double> scale;
-};
 
 struct Cost {
   double bytes;  // least traffic: each input read once, each output written once
   double flops;
 };
 
-// How a kernel is launched. On a CPU: grid[0] units of work (rows, or blocks of elements), group[0]
-// units a task, `threads` threads share the tasks (1: the calling thread alone). On a GPU: threads
-// a dimension.
-struct Launch {
-  std::array<int64_t, 3> grid = {1, 1, 1};
-  std::array<int64_t, 3> group = {1, 1, 1};
-  int threads = 1;
+// An array of a call, for Op::signature: no copies, no allocation.
+struct ArrayView {
+  std::span<const int32_t> shape;
+  Dtype type;
 };
 
-// One source and what may be varied in it.
-struct Variant {
-  std::string name;         // "rows": unique in its op and language
-  std::string language;     // "cpp", "metal", "cuda"
-  std::string source;       // the whole file; knobs are macros with #ifndef defaults
-  std::string func_name;    // what the object exports: "mlx_kd_rmsnorm"
-  std::string launch_kind;  // "cpu_rows": written to launch_params
-  std::function<Space(Dtype, const DeviceTraits&)> space;
-  std::function<Launch(const Dims&, const Setting&)> launch;
+// What Op::fill writes: one entry per input, memory of that input's size.
+struct FillRequest {
+  std::vector<void*> inputs;
+  Dtype t;
+  const Dims& dims;  // complete
+  const std::vector<double>& scalars;
+  Distribution distribution;
+  uint64_t seed;
 };
 
-struct Suite {
-  std::string name;  // "glm_flash_decode"
-  std::vector<Dims> sizes;
+// What vjp, jvp and vmap of a pinned call go through.
+struct Gradient {
+  enum class By {
+    mlx,   // MLX's form is differentiated (the default; none where the op has no MLX form)
+    none,  // they throw, as MLX's operators without gradients do
+    op,    // vjp calls another operator of the table; jvp and vmap go through MLX's form
+  } by = By::mlx;
+  // By::op: its inputs are this op's inputs, then its outputs, then the cotangents of the outputs,
+  // as far as its ports have those names (a cotangent is called "d" + the output's name); its
+  // outputs are the gradients, called "d" + the input's name. Inputs without one have none.
+  std::string op = {};
 };
 
 struct Op {
@@ -90,36 +63,103 @@ struct Op {
 
   std::string name;
   std::string summary;  // one line for `kd ops`
+  Doc doc;              // of the C++ and Python functions that are generated for it
+  // Raised when results, ports or dims change so that an older pin may not serve a call any more.
+  int contract = 1;
+
   std::vector<Port> inputs, outputs;
-  std::vector<std::string> dim_names;        // what a user gives, in order: {"rows", "D"}
-  std::vector<RuntimeInput> runtime_inputs;  // in the order that kernels take them
-  std::vector<Suite> suites;                 // the first is the default
+  std::vector<Dim> dims;        // what a user gives, in order
+  std::vector<Scalar> scalars;  // in the order that kernels of Abi::lists take them
+  std::vector<Suite> suites;    // the first is the default
+  // Small and odd sizes for the tests of every device: remainders of vectors, single elements.
+  std::vector<Dims> edge_sizes;
+
+  // The dim whose smaller values are parts of the same problem: proofs take fewer of it if memory
+  // is short, and pins may cover a range of it. Empty: there is none.
+  std::string batch_dim;
 
   // Checks given dims and adds derived ones (N, D_OUT). Misuse (room kernels) where a size makes no
-  // sense for the op (odd D_ROPE). That each name is there once, positive and that no product
-  // overflows is checked before. The result is what a pin's shape_signature holds.
+  // sense for the op (odd D_ROPE). That each name is there once and in range is checked before. The
+  // result is what a pin's shape_signature holds. Default: the dims as given, in the op's order.
   std::function<Dims(const Dims&)> complete;
+
+  // The size of a call from its arrays and scalars: writes one value per entry of `dims`, where the
+  // attributes have the call's values already. As many arrays as the op has inputs, of the ports'
+  // types; ports of type T may differ from each other, and then only MLX's form runs. Throws
+  // std::invalid_argument, "[op] what is wrong, with the shapes", if they do not go together.
+  // Called for every lookup: it must not allocate unless it throws. Default: read off the axes of
+  // the inputs, which the shapes of the ports tell apart (by_axes).
+  std::function<void(std::span<const ArrayView> inputs, std::span<const double> scalars,
+                     std::span<int64_t> dims)>
+      signature;
+
+  // Brings the inputs of a call into the shapes of the ports before all else: leading axes of 1
+  // dropped, say. Throws as `signature` does. Left out: they are taken as they come.
+  std::function<Arrays(const Arrays& inputs, const mlx::core::Stream& stream)> arrange;
 
   // The sizes that a model's config gives; the first is what a run takes by itself. Misuse, naming
   // the fields, where the config lacks what the op needs. Left out: sizes are always given by hand.
   std::function<std::vector<ModelSizes>(const ModelConfig&)> of_model;
 
+  // Default: the bytes of all ports (an updated port's once), no flops.
   std::function<Cost(const Dims&, Dtype)> cost;
-  // As MLX computes it, lazily, with the best composition of MLX's own operators. params as
-  // runtime_inputs.
-  std::function<Arrays(const Arrays& inputs, const std::vector<double>& params)> mlx;
-  // In float64, no intermediate rounding, from inputs as stored (row-major). One entry an output.
+
+  // As MLX computes it, lazily, with the best composition of MLX's own operators. `scalars`: the
+  // values of `scalars`, then those of the attributes, in order (numbers_of). Throws on a device
+  // where MLX lacks it. Left out: MLX has no form of the op.
+  std::function<Arrays(const Arrays& inputs, std::span<const double> scalars,
+                       const mlx::core::Stream& stream)>
+      mlx;
+  // Where `mlx` is absent or throws: the best that a user can do with MLX's operators instead,
+  // which claims are measured against. Its results need not be comparable bit by bit.
+  std::function<Arrays(const Arrays& inputs, std::span<const double> scalars,
+                       const mlx::core::Stream& stream)>
+      composition;
+  Gradient gradient;
+
+  // Writes the inputs of a proof. Default: by the distribution, for inputs of type T; an op with
+  // other inputs must have its own.
+  std::function<void(const FillRequest&)> fill;
+  // With the default fill: rows that hold special values (inf, NaN, signed zeros, subnormals) where
+  // the op defines them, written into inputs that were filled with normal values. Elements that MLX
+  // itself makes NaN or infinite must be so in a kernel.
+  std::function<void(const std::vector<void*>& inputs, Dtype, const Dims&)> add_special_values;
+
+  // In float64, no intermediate rounding, from inputs as stored (row-major). One entry per output;
+  // those of outputs that are not judged by their bound stay empty.
   std::function<std::vector<Reference64>(const std::vector<const void*>& inputs, Dtype, const Dims&,
-                                         const std::vector<double>& params)>
+                                         const std::vector<double>& scalars)>
       reference;
   std::function<ErrorBound(const Dims&)> bound;
-  // Rows that hold special values (inf, NaN, signed zeros, subnormals) where the op defines them;
-  // writes them into inputs that were filled with normal values. Elements that MLX itself makes NaN
-  // or infinite must be so in a kernel.
-  std::function<void(const std::vector<void*>& inputs, Dtype, const Dims&)> add_special_values;
+  std::function<std::vector<Residual>(const JudgedCase&)> residuals;
+  // The bits of the outputs judged `exact`, written to memory of their size (null for others).
+  // Default: MLX's.
+  std::function<void(const std::vector<const void*>& inputs, Dtype, const Dims&,
+                     const std::vector<double>& scalars, const std::vector<void*>& outputs)>
+      exact;
+
   std::vector<Variant> variants;
+
+  std::vector<std::string> dim_names() const;
 };
 
-int64_t element_count(const Shape& shape);
+// `given` completed: Op::complete, or the dims in the op's order with attributes' defaults. Misuse
+// where a dim is missing, unknown or out of range.
+Dims complete(const Op& op, const Dims& given);
+Cost cost_of(const Op& op, const Dims& dims, Dtype t);
+// What Op::mlx and Op::composition take for scalars: the scalars, then the attributes.
+std::vector<double> numbers_of(const Op& op, const std::vector<double>& scalars, const Dims& dims);
+// The same size with `most` of the batch dim, or as it is.
+Dims with_batch(const Op& op, const Dims& dims, int64_t most);
+
+std::vector<double> default_scalars(const Op& op);
+// Index of the output that updates the input, -1 if none does; of the input that an output updates.
+int updating_output(const Op& op, size_t input);
+int updated_input(const Op& op, size_t output);
+bool judged_by(const Op& op, Judge judge);  // any output is
+
+// What is wrong with the op as it is declared, "field: what is wrong" per line; empty: nothing.
+// The table of operators refuses such an op when it is made.
+std::vector<std::string> faults_of(const Op& op);
 
 }  // namespace mlx_kd::spec

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/spec/claim.h"
 
 namespace mlx_kd::spec {
 namespace {
@@ -112,6 +113,17 @@ void summarise(Verdict& verdict) {
   all.bit_exact = true;
   for (const auto& size : sizes) all.bit_exact = all.bit_exact && size.metrics.bit_exact;
   for (const auto& size : sizes) all.cold = all.cold || size.metrics.cold;
+}
+
+std::string name_of(ClaimKind kind) {
+  return kind == ClaimKind::mlx_cannot ? "mlx_cannot" : "faster_than_mlx";
+}
+
+ClaimKind parse_claim_kind(std::string_view name) {
+  for (const ClaimKind kind : {ClaimKind::faster_than_mlx, ClaimKind::mlx_cannot})
+    if (name_of(kind) == name) return kind;
+  base::misuse("spec", "claim kind '" + std::string(name) +
+                           "' is not known: choose 'faster_than_mlx' or 'mlx_cannot'");
 }
 
 }  // namespace mlx_kd::spec

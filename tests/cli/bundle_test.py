@@ -52,8 +52,7 @@ class Bundle(unittest.TestCase):
             self.skipTest("levels are those of x86-64")
         widest = json.loads(json.dumps(self.found))
         for entry in widest["entries"]:  # as winners of a CPU with AVX-512 are
-            entry["knobs"].update(VEC=64, STREAM=1)
-            entry["template_params"] = entry["knobs"]
+            entry["template_params"].update(VEC=64, STREAM=1)
         wide = self.path / "wide.json"
         wide.write_text(json.dumps(widest))
         for march, isa in (("x86-64-v2", ["sse42"]),
@@ -63,8 +62,9 @@ class Bundle(unittest.TestCase):
             if "this CPU lacks" in done.stderr:
                 self.skipTest(done.stderr)
             self.assertEqual(done.returncode, 0, done.stdout)
-            entry = json.loads(out.read_text())["entries"][0]
-            self.assertEqual(entry["target"]["isa"], isa)
+            lower = json.loads(out.read_text())
+            entry = lower["entries"][0]
+            self.assertEqual([common["target"]["isa"] for common in lower["common"]], [isa])
             self.assertEqual(entry["object"]["march"], march)
             self.assertEqual(json.loads(done.stdout)["entries_written"], len(widest["entries"]))
 
@@ -73,7 +73,8 @@ class Bundle(unittest.TestCase):
         for entry in broken["entries"]:
             entry["source"] = "#error no kernel"
         pack = self.path / "bad.json"
-        for text in (broken, {**self.found, "entries": [dict(e, language="cuda") for e in self.found["entries"]]}):
+        in_cuda = [dict(entry, language="cuda", source="// in CUDA") for entry in self.found["entries"]]
+        for text in (broken, {**self.found, "entries": in_cuda}):
             pack.write_text(json.dumps(text))
             done = self.bundle(pack, "-o", self.path / "none.json")
             self.assertEqual(done.returncode, 1, done.stdout)
@@ -113,7 +114,7 @@ class Bundle(unittest.TestCase):
         for arguments, part in (((self.pack,), "--output is required"),
                                 (("none.json", "-o", self.path / "x.json"), "none.json"),
                                 ((self.pack, "-o", self.path / "x.json", "--march", "z80"), "no instruction-set level"),
-                                ((self.pack, "-o", self.path / "no/such/x.json"), "no/such")):
+                                ((self.pack, "-o", self.path / "pack.json/x.json"), "is not a folder")):
             done = self.bundle(*arguments)
             self.assertEqual(done.returncode, 2, arguments)
             self.assertIn(part, done.stderr)

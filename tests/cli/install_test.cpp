@@ -40,7 +40,7 @@ TEST_F(InstallVerb, RefusesBadInputAndWritesNothing) {
   write_run("run", {packs_test::entry_json(1, 3, "rmsnorm_new")});
   write_run("empty", {});
   write_run("invented", {packs_test::entry_json(1, 3, "rmsnorm_new", "null")});
-  write("newer/best_kernels.json", R"({"schema_version": "4", "entries": []})");
+  write("newer/best_kernels.json", R"({"schema_version": "5", "entries": []})");
   write("cut/best_kernels.json", R"({"schema_version": "3", "entr)");
   write("twice/best_kernels.json", R"({"schema_version": "3", "entries": [], "entries": []})");
   write("text/best_kernels.json", "{}");
@@ -49,11 +49,11 @@ TEST_F(InstallVerb, RefusesBadInputAndWritesNothing) {
   expect_misuse("install --run none --output pins.json", "none");
   expect_misuse("install --run empty --output pins.json", "holds no winners");
   expect_misuse("install --run invented --output pins.json", "null device");
-  expect_misuse("install --run newer --output pins.json", "schema 4");
+  expect_misuse("install --run newer --output pins.json", "schema 5");
   expect_misuse("install --run cut --output pins.json", "not JSON");
   expect_misuse("install --run twice --output pins.json", "'entries' twice");
   expect_misuse("install --run text --output pins.json", "no pack");
-  expect_misuse("install --run run --output none/pins.json", "does not exist");
+  expect_misuse("install --run run --output run/best_kernels.json/pins.json", "is not a folder");
   expect_misuse("install --run run --output empty", "not a file");
   EXPECT_FALSE(packs_test::fs::exists(folder_ / "pins.json"));
   EXPECT_FALSE(packs_test::fs::exists(folder_ / "pins.json.lock"));

@@ -79,7 +79,7 @@ class Revalidate(unittest.TestCase):
         def break_it(entry):
             entry["source"] = "int broken("
         def only_the_range(entry):
-            entry["source"] = entry["source"] + "// another kernel\n"
+            entry["source"] = self.fresh["sources"][entry["source_hash"]] + "// another kernel\n"
         ranged = next(i for i, entry in enumerate(self.fresh["entries"]) if "rows_range" in entry)
         self.write(**{f"_{ranged}": break_it, f"_{1 - ranged}": only_the_range})
         self.assertEqual(sorted(self.revalidate()), ["dropped", "proved"])
@@ -87,7 +87,7 @@ class Revalidate(unittest.TestCase):
 
     def test_what_cannot_be_measured_here_stays_as_it_was(self):
         def to_cuda(entry):
-            entry["language"] = "cuda"
+            entry.update(language="cuda", source="// a kernel in CUDA")
             entry["key"]["device_arch"] = "sm_90"
         def to_other_op(entry):
             entry["key"]["op_name"] = "no_such_op"
@@ -103,8 +103,7 @@ class Revalidate(unittest.TestCase):
         def knob(**values):
             def change(entry):
                 entry.pop("rows_range", None)
-                for name in ("knobs", "template_params"):
-                    entry[name].update(values)
+                entry["template_params"].update(values)
             return change
         def key(**values):
             return lambda entry: (entry["key"].update(values), entry.pop("rows_range", None))
@@ -198,7 +197,7 @@ class MetalEntries(unittest.TestCase):
 
     def test_of_another_text_or_other_knobs_are_kept_and_named(self):
         for change in (lambda entry: entry.update(metal_source=entry["metal_source"] + "// mine"),
-                       lambda entry: [entry[name].update(THREADS=77) for name in ("knobs", "template_params")]):
+                       lambda entry: entry["template_params"].update(THREADS=77)):
             entry, left = self.revalidate(change)
             self.assertEqual((entry["outcome"], len(left)), ("kept", 1))
             self.assertIn("none that this program makes", entry["why"])
@@ -235,8 +234,8 @@ class BadInput(unittest.TestCase):
         self.refuses(text, "null device")
 
     def test_a_place_that_cannot_be_written(self):
-        self.refuses('{"schema_version": "3", "entries": []}', "does not exist", "--output",
-                     self.pins.parent / "none" / "pins.json")
+        self.refuses('{"schema_version": "3", "entries": []}', "is not a folder", "--output",
+                     self.pins / "pins.json")
 
 
 if __name__ == "__main__":

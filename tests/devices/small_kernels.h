@@ -60,13 +60,23 @@ inline spec::Candidate add_candidate(spec::Dtype dtype = spec::Dtype::float32, i
   return candidate;
 }
 
-inline Call add_call(int64_t n, int threads = 1, int64_t grain = 1 << 20) {
+// One stage of `func_name` over n units.
+inline spec::Stage units_stage(const std::string& func_name, int64_t n, int threads = 1,
+                               int64_t grain = 1 << 20) {
+  spec::Stage stage{func_name};
+  stage.launch.grid[0] = n;
+  stage.launch.group[0] = grain;
+  stage.launch.threads = threads;
+  return stage;
+}
+
+inline Call add_call(int64_t n, int threads = 1, int64_t grain = 1 << 20,
+                     spec::Dtype dtype = spec::Dtype::float32) {
   Call call;
   call.dims = {{"n", n}};
-  call.params = {0.0};
-  call.launch.grid[0] = n;
-  call.launch.group[0] = grain;
-  call.launch.threads = threads;
+  call.scalars = {0.0};
+  call.stages = {units_stage("mlx_kd_add", n, threads, grain)};
+  call.inputs = call.outputs = {{{n}, dtype}, {{n}, dtype}};
   return call;
 }
 

@@ -13,7 +13,7 @@ class RowRanges : public testing::Test {
  protected:
   RowRanges() {
     op_.name = "rows_op";
-    op_.dim_names = {"rows", "D"};
+    op_.dims = {{"rows"}, {"D"}};
   }
 
   static spec::Dims size(int64_t rows, int64_t d = 64) { return {{"rows", rows}, {"D", d}}; }

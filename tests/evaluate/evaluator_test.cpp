@@ -170,7 +170,7 @@ TEST(Evaluator, AaPairsTimeTheIncumbentAgainstItself) {
   verdicts(*evaluator, {rmsnorm_candidate(rmsnorm_source(""))});
   const auto results = evaluator->aa();
   ASSERT_EQ(results.size(), 2u);
-  for (const AaResult& aa : results) {
+  for (const spec::AaPair& aa : results) {
     EXPECT_LE(aa.lo, aa.ratio);
     EXPECT_LE(aa.ratio, aa.hi);
     EXPECT_GE(aa.spread, 1);

@@ -5,25 +5,48 @@
 #include <cmath>
 
 #include "mlx_kd/evaluate/time/kernel_timer.h"
+#include "mlx_kd/spec/protocol_name.h"
 
 namespace mlx_kd::evaluate {
 namespace {
 
-TEST(Protocol, HashNamesTheSettings) {
-  EvaluateOptions more;
-  more.iters = 500;
-  const Protocol usual = protocol_for({}), longer = protocol_for(more);
-  EXPECT_EQ(hash_of(usual).size(), 16u);
-  EXPECT_EQ(hash_of(usual), hash_of(protocol_for({})));
-  EXPECT_NE(hash_of(usual), hash_of(protocol_for({}, true)));  // another clock
-  EXPECT_NE(hash_of(usual), hash_of(longer));
+EvaluateOptions with_iters(int iters) {
+  EvaluateOptions options;
+  options.iters = iters;
+  return options;
+}
+
+TEST(Protocol, DefaultSettingsAreNamedByTheVersionAlone) {
+  EXPECT_EQ(name_of(protocol_for({})), "2");
+  EXPECT_EQ(name_of(protocol_for({}, /*device_clock=*/true)), "2-device-clock");
+  EXPECT_EQ(name_of(protocol_for({})), spec::protocol_name("28850ad635fe7233"));
+  EXPECT_EQ(name_of(protocol_for({}, true)), spec::protocol_name("c537d62d1eff1363"));
+}
+
+// SHA-256 of {"claims":{"most_pairs":500,"pairs":500},"kernel":{"base_pairs":500,
+// "better_pairs":500}}, computed with Python's hashlib.
+TEST(Protocol, OtherSettingsAreNamedByAHashOfWhatDiffers) {
+  const Protocol longer = protocol_for(with_iters(500));
   EXPECT_EQ(longer.claim_pairs, 500);
+  EXPECT_EQ(name_of(longer), "2+6845b30a");
+  EXPECT_EQ(name_of(protocol_for(with_iters(500), true)), "2-device-clock+6845b30a");
+  EXPECT_NE(name_of(protocol_for(with_iters(501))), name_of(longer));
 }
 
 TEST(Protocol, FewerItersThanTheProtocolsChangeNothing) {
   EvaluateOptions fewer;
   fewer.iters = fewer.warmup = 1;
-  EXPECT_EQ(hash_of(protocol_for(fewer)), hash_of(protocol_for({})));
+  EXPECT_EQ(name_of(protocol_for(fewer)), "2");
+}
+
+// A sentence in the settings could not be reworded without another name.
+TEST(Protocol, SettingsHoldNoSentences) {
+  const base::Json settings = to_json(protocol_for({}, true)).flatten();
+  for (const auto& [place, value] : settings.items()) {
+    if (value.is_string()) {
+      EXPECT_EQ(value.get<std::string>().find(' '), std::string::npos) << place;
+    }
+  }
 }
 
 TEST(Protocol, AClaimTakesThirtyPairsAtLeast) {

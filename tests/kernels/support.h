@@ -1,5 +1,4 @@
-// What the tests of kernels share: this machine's traits, compiled kernels, problems with fenced
-// outputs, and the comparison with a reference.
+// What the tests of kernels share: traits of CPUs, a scratch folder and macros.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "mlx_kd/base/random.h"
 #include "mlx_kd/spec/op.h"
+#include "tests/kernels/every_op.h"
 
 namespace mlx_kd::kernels {
 
@@ -21,45 +20,5 @@ const std::filesystem::path& scratch_folder();
 
 std::vector<std::string> macros_of(const spec::Space& space, const spec::Setting& knobs,
                                    spec::Dtype dtype);
-
-using KernelFunction = void (*)(const void* const*, void* const*, const long*, const double*, long,
-                                long);
-// Compiled and loaded, until the process ends. Throws with the compiler's words.
-KernelFunction compile_kernel(const spec::Variant& variant, const std::string& source,
-                              const std::vector<std::string>& macros);
-
-// A random valid setting; its launch knobs vary too.
-spec::Setting random_setting(const spec::Space& space, base::Random& random);
-
-enum class Values { normal, large, tiny, special };
-
-// Inputs of an op at a size, and what its outputs must be.
-struct Problem {
-  const spec::Op* op;
-  spec::Dtype dtype;
-  spec::Dims dims;
-  std::vector<double> params;
-  std::vector<std::vector<std::byte>> inputs;
-  std::vector<spec::Reference64> expected;
-};
-Problem make_problem(const spec::Op& op, spec::Dtype dtype, const spec::Dims& given, Values values,
-                     uint64_t seed);
-
-using Outputs = std::vector<std::vector<std::byte>>;
-
-// Runs all units, `pieces` calls one after the other, into poisoned outputs that start `offset`
-// bytes after an aligned address. Throws if a byte beside an output changes.
-Outputs run_kernel(KernelFunction kernel, const Problem& problem, int64_t units, int pieces,
-                   size_t offset);
-
-// MLX's own result; in float32 and rounded once, if asked, whatever the type.
-Outputs run_mlx(const Problem& problem, bool in_float32);
-
-// The largest |y - y64| / bound over all elements; infinite where one of both is NaN or infinite
-// and the other is not the same.
-double bound_used(const Problem& problem, const Outputs& outputs);
-
-// Whether NaN and infinities stand in the same places.
-bool same_pattern(const Outputs& a, const Outputs& b, spec::Dtype dtype);
 
 }  // namespace mlx_kd::kernels

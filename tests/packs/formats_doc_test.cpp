@@ -35,8 +35,11 @@ TEST(FormatsDoc, ItsPackOfSchema1IsRead) {
 TEST(FormatsDoc, ItNamesEveryKeyOfAnEntry) {
   const std::string text = base::read_file(MLX_KD_SOURCE_DIR "/docs/formats.md", "packs");
   Entry entry = entry_of(1, 2, 3);
-  entry.rows_range = RowsRange{1, 2, {1}};
-  entry.loose = true;
+  entry.rows_range = DimRange{1, 2, {1}};
+  entry.loose = entry.approximate = true;
+  entry.contract = 2;
+  entry.claim_kind = ClaimKind::mlx_cannot;
+  entry.ranges = {{"D", {1, 2, {1}}}};
   const base::Json whole = to_json(entry), metrics = spec::to_json(entry.metrics);
   for (const base::Json* object : {&whole, &metrics})
     for (const auto& item : object->items())

@@ -59,7 +59,7 @@ TEST(Merge, RanksByKernelThenLatencyThenId) {
 
 TEST(Merge, SaysWhichRangeOfRowsIsLostWithAnEntry) {
   Entry ranged = entry_of(1, 5, 6, "b");
-  ranged.rows_range = RowsRange{1, 512, {1, 512}};
+  ranged.rows_range = DimRange{1, 512, {1, 512}};
   const MergeResult lost = merge_entries({entry_of(1, 4, 7, "a"), ranged});
   EXPECT_EQ(lost.dropped[0].why,
             "slower than a: 5 us, not 4 us; with it goes its range, 1 to 512 rows");
@@ -109,6 +109,60 @@ TEST(Merge, DoesNotCompareProtocolsUnlessToldWhichCounts) {
   const MergeResult result = merge_entries(entries, {"abc"});
   EXPECT_EQ(result.pack.entries[0].candidate_id, "new");
   EXPECT_EQ(result.dropped[0].why, "its times are of protocol 'v1', not 'abc'");
+}
+
+// The hash that files of schema 3 state is a name of the same protocol.
+TEST(Merge, ComparesTimesOfVersion2HoweverTheFileNamesIt) {
+  Pack old = read_pack(golden("schema3.json"));
+  Entry now = old.entries[0];
+  now.protocol = "2";
+  now.metrics.kernel_us = 0.125;
+  now.candidate_id = "new";
+  const MergeResult result = merge({{"old", old}, {"now", pack_of({now})}});
+  ASSERT_EQ(result.pack.entries.size(), 4u);
+  EXPECT_EQ(result.pack.entries[0].candidate_id, "new");
+  EXPECT_EQ(result.dropped[0].why, "slower than new: 0.25 us, not 0.125 us");
+}
+
+TEST(Merge, NoOtherProtocolIsVersion2) {
+  for (const char* other : {"v1", "2+9f31c2aa", "2-device-clock", "0123456789abcdef", "1"})
+    expect_misuse(
+        [&] {
+          merge_entries({of_protocol(entry_of(1, 4, 7, "a"), "2"),
+                         of_protocol(entry_of(1, 5, 8, "b"), other)});
+        },
+        {"--prefer-protocol", std::string("'") + other + "'", "'2'"});
+}
+
+TEST(Merge, APreferredProtocolMayBeNamedAsAnOlderFileDoes) {
+  const std::vector<Entry> entries = {of_protocol(entry_of(1, 4, 7, "new"), "2"),
+                                      of_protocol(entry_of(1, 1, 3, "old"), "v1")};
+  const MergeResult result = merge_entries(entries, {"28850ad635fe7233"});
+  EXPECT_EQ(result.pack.entries[0].candidate_id, "new");
+  EXPECT_EQ(result.dropped[0].why, "its times are of protocol 'v1', not '2'");
+}
+
+// Files of all schemas at once: every pin is kept once, in any order of the files.
+TEST(Merge, TakesFilesOfAllSchemas) {
+  const Pack third = read_pack(golden("schema3.json"));
+  Entry better = third.entries[1];
+  better.metrics.kernel_us = 0.125;
+  std::vector<Origin> origins = {{"one", read_pack(golden("schema1.json"))},
+                                 {"two", read_pack(golden("schema2.json"))},
+                                 {"three", third},
+                                 {"four", parse_pack(write_text(pack_of({better})), "x")}};
+  const MergeResult first = merge(origins);
+  EXPECT_EQ(first.pack.entries.size(), 5u + 2u + 4u);
+  ASSERT_EQ(first.dropped.size(), 1u);
+  EXPECT_EQ(first.dropped[0].origin, "three");
+  const std::string text = write_text(first.pack);
+  std::sort(origins.begin(), origins.end(),
+            [](const Origin& a, const Origin& b) { return a.name < b.name; });
+  do {
+    ASSERT_EQ(write_text(merge(origins).pack), text);
+  } while (std::next_permutation(origins.begin(), origins.end(),
+                                 [](const Origin& a, const Origin& b) { return a.name < b.name; }));
+  EXPECT_EQ(write_text(parse_pack(text, "x")), text);
 }
 
 TEST(Merge, ProtocolsOfDifferentPinsMayDiffer) {

@@ -58,9 +58,9 @@ TEST(ReadPack, WhatSchema1LeavesOutIsFilledIn) {
   EXPECT_FALSE(std::isfinite(entry.metrics.latency_us));
 }
 
-TEST(ReadPack, ASchema1EntryStaysLooseWhenItIsWrittenAsSchema3) {
+TEST(ReadPack, ASchema1EntryStaysLooseWhenItIsWrittenAsSchema4) {
   const Pack again = parse_pack(write_text(read_pack(golden("schema1.json"))), "x");
-  EXPECT_EQ(again.schema, 3);
+  EXPECT_EQ(again.schema, 4);
   EXPECT_TRUE(again.entries[0].loose);
 }
 
@@ -84,12 +84,12 @@ TEST(ReadPack, RefusesWhatIsNoPack) {
 }
 
 TEST(ReadPack, RefusesANewerSchemaAndSaysWhatItReads) {
-  for (const char* version : {"\"4\"", "4", "\"10\""})
+  for (const char* version : {"\"5\"", "5", "\"10\""})
     expect_misuse(
         [&] {
           parse_pack("{\"entries\": [], \"schema_version\": " + std::string(version) + "}", "x");
         },
-        {"reads 1 to 3", "newer mlx-kd"});
+        {"reads 1 to 4", "newer mlx-kd"});
 }
 
 TEST(ReadPack, RefusesTextThatIsCutAnywhere) {
@@ -115,7 +115,8 @@ TEST(ReadPack, NamesTheDamagedField) {
                                                             {"/func_name", 7},
                                                             {"/protocol", nullptr},
                                                             {"/knobs", Json::array()},
-                                                            {"/template_params", {{"VEC", 32}}},
+                                                            {"/template_params", 1},
+                                                            {"/knobs", {{"VEC", 32}}},
                                                             {"/target", "x86"},
                                                             {"/metrics", 1},
                                                             {"/metrics/bit_exact", "yes"},

@@ -120,8 +120,8 @@ class ByWhatARunFound(Served):
         if "this CPU lacks" in done.stderr:
             self.skipTest(done.stderr)
         self.assert_succeeds(done)
-        entries = json.loads(bundle.read_text())["entries"]
-        self.assertFalse([entry for entry in entries if any("avx512" in isa for isa in entry["target"]["isa"])])
+        targets = [common["target"] for common in json.loads(bundle.read_text())["common"]]
+        self.assertFalse([target for target in targets if any("avx512" in isa for isa in target["isa"])])
         for pack, line in ((bundle, "1 1 1 1 1 hits=4 misses=1 fallbacks=0"),
                            (self.pack, "1 1 1 1 1 hits=0 misses=1 fallbacks=4")):
             with self.subTest(pack=pack.name):

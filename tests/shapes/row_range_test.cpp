@@ -12,7 +12,7 @@ using Rows = std::vector<int64_t>;
 spec::Op ranged_op() {
   spec::Op op;
   op.name = "rows_op";
-  op.dim_names = {"rows", "D"};
+  op.dims = {{"rows"}, {"D"}};
   op.complete = [](const spec::Dims& given) {
     spec::Dims dims = given;
     dims.set("N", given.at("rows") * given.at("D"));
@@ -51,7 +51,7 @@ TEST(RowRange, SamplesRiseWithinTheRangeAndLeaveNoWideGap) {
 TEST(RowRange, JoinsTheSizesOnceForEachOfTheirOtherDims) {
   const spec::Op op = ranged_op();
   const auto size = [&](int64_t rows, int64_t d) {
-    return op.complete({{"rows", rows}, {"D", d}});
+    return spec::complete(op, {{"rows", rows}, {"D", d}});
   };
   const Sizes sizes = {"mine", {size(2, 8), size(1, 8), size(9, 16)}};
   const Sizes joined = with_row_range(op, sizes, {1, 2});
@@ -63,7 +63,7 @@ TEST(RowRange, JoinsTheSizesOnceForEachOfTheirOtherDims) {
 TEST(RowRange, WhatDiffersInRowsAloneHasTheSameRest) {
   const spec::Op op = ranged_op();
   const auto rest = [&](int64_t rows, int64_t d) {
-    return rest_of(op, op.complete({{"rows", rows}, {"D", d}}));
+    return rest_of(op, spec::complete(op, {{"rows", rows}, {"D", d}}));
   };
   EXPECT_EQ(rest(1, 8), rest(2, 8));
   EXPECT_EQ(rest(1, 8), "D=8");

@@ -22,7 +22,7 @@ spec::Port port(const std::string& name, std::function<spec::Shape(const Dims&)>
 spec::Op rows_op() {
   spec::Op op;
   op.name = "rows_op";
-  op.dim_names = {"rows", "D"};
+  op.dims = {{"rows"}, {"D"}};
   const auto whole = [](const Dims& d) { return spec::Shape{d.at("rows"), d.at("D")}; };
   op.inputs = {port("gate", whole), port("up", whole)};
   op.outputs = {port("out", whole)};
@@ -40,7 +40,7 @@ spec::Op rows_op() {
 spec::Op even_op() {
   spec::Op op;
   op.name = "even_op";
-  op.dim_names = {"B", "D_ROPE"};
+  op.dims = {{"B"}, {"D_ROPE"}};
   op.inputs = {port("x", [](const Dims& d) { return spec::Shape{d.at("B"), d.at("D_ROPE")}; })};
   op.suites = {{"mla", {{{"B", 1}, {"D_ROPE", 64}}}}};
   op.complete = [](const Dims& given) {

@@ -13,10 +13,10 @@ spec::Op op_over(const std::string& name, const spec::Space& space) {
   op.name = name;
   op.summary = "for tests of the search";
   op.inputs = {{"inp", vector}};
-  op.outputs = {{"out", vector}};
-  op.dim_names = {"N"};
+  op.outputs = {{"out", vector, {}, spec::Judge::residuals}};
+  op.residuals = [](const spec::JudgedCase&) { return std::vector<spec::Residual>(); };
+  op.dims = {{"N"}};
   op.suites = {{"small", {{{"N", 64}}}}};
-  op.complete = [](const Dims& dims) { return dims; };
   op.cost = [](const Dims& dims, spec::Dtype dtype) {
     const auto n = static_cast<double>(dims.at("N"));
     return spec::Cost{2 * n * static_cast<double>(spec::size_of(dtype)), n};
@@ -60,9 +60,13 @@ spec::Space huge() {
 
 }  // namespace
 
-std::vector<spec::Op> make_all_ops() {
-  return {op_over("contradiction", contradiction()), op_over("huge", huge()),
-          op_over("huge_contradiction", huge_contradiction()), op_over("one_point", cube(3, 1))};
+const std::vector<MakeOp*>& op_makers() {
+  static const std::vector<MakeOp*> makers = {
+      [] { return op_over("contradiction", contradiction()); },
+      [] { return op_over("huge", huge()); },
+      [] { return op_over("huge_contradiction", huge_contradiction()); },
+      [] { return op_over("one_point", cube(3, 1)); }};
+  return makers;
 }
 
 const std::map<std::string, std::string>& kernel_sources() {

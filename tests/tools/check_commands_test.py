@@ -22,7 +22,7 @@ class CheckCommands(unittest.TestCase):
         self.program = self.root / "program"
         self.program.write_text(PROGRAM)
         self.program.chmod(0o755)
-        (self.root / "kd").write_text('#!/bin/sh\n[ "$1" = test ] && echo "  --long   more"\n')
+        (self.root / "kd").write_text('#!/bin/sh\ncase $1 in test) echo "  --long   more" ;; check) ;; *) exit 2 ;; esac\n')
         (self.root / "kd").chmod(0o755)
         (self.root / "CONTRIBUTING.md").write_text("None here.\n")
 
@@ -47,6 +47,11 @@ class CheckCommands(unittest.TestCase):
 
     def test_unknown_option_of_the_script_is_found(self):
         self.assert_found("./kd test --fast", "kd test has no option --fast")
+
+    def test_verbs_of_the_script_are_asked_of_the_script(self):
+        self.assertEqual(self.check("```\n./kd check\n```\n").returncode, 0)
+        self.assert_found("./kd check --fast", "kd check has no option --fast")
+        self.assert_found("./kd hooks", "kd has no verb hooks")
 
     def test_option_on_a_continued_line_is_found(self):
         self.assert_found("./kd run \\\n  --nowhere", "--nowhere")

@@ -17,7 +17,11 @@ class CheckLayers(unittest.TestCase):
         self.write("CMakeLists.txt", "mlx_kd_room(base)\nmlx_kd_room(spec DEPS base)\n")
         self.write("mlx_kd/base/clock.h", "#include <string>\n")
         self.write("mlx_kd/spec/op.h", '#include "mlx_kd/base/clock.h"\n#include "mlx_kd/spec/space.h"\n')
-        self.write("mlx_kd/kernels/rope/op.cpp", '#include <mlx/mlx.h>\n#include "mlx_kd/kernels/op_table.h"\n')
+        self.write("mlx_kd/kernels/positions/rope/op.cpp",
+                   '#include <mlx/mlx.h>\n#include "mlx_kd/kernels/op_table.h"\n'
+                   '#include "mlx_kd/kernels/common/suites.h"\n#include "mlx_kd/kernels/positions/angles.h"\n')
+        self.write("mlx_kd/kernels/positions/rope/rope.cpu.cpp", '#include "../../common/steps.cpu.h"\n')
+        self.write("mlx_kd/kernels/common/steps.cpu.h", "#pragma once\n")
 
     def write(self, name, text):
         path = self.root / name
@@ -53,12 +57,42 @@ class CheckLayers(unittest.TestCase):
         self.assert_found("msl/colours has no rank")
 
     def test_operator_that_uses_another_is_found(self):
-        self.write("mlx_kd/kernels/rope/op.cpp", '#include "mlx_kd/kernels/swiglu/math.h"\n')
-        self.assert_found("another operator's folder")
+        self.write("mlx_kd/kernels/positions/rope/op.cpp", '#include "mlx_kd/kernels/positions/alibi/math.h"\n')
+        self.assert_found("kernels/positions/rope may not use kernels/positions/alibi")
 
-    def test_kernel_source_with_a_header_is_found(self):
-        self.write("mlx_kd/kernels/rope/rope.cpu.cpp", "#include <cmath>\n")
-        self.assert_found("includes nothing")
+    def test_operator_that_uses_another_family_is_found(self):
+        self.write("mlx_kd/kernels/positions/rope/op.cpp", '#include "mlx_kd/kernels/norms/rows.h"\n')
+        self.assert_found("kernels/positions/rope may not use kernels/norms")
+
+    def test_common_that_uses_a_family_is_found(self):
+        self.write("mlx_kd/kernels/common/suites.cpp", '#include "mlx_kd/kernels/norms/rows.h"\n')
+        self.assert_found("kernels/common may not use kernels/norms")
+
+    def test_room_that_looks_into_an_operator_is_found(self):
+        self.write("mlx_kd/runtime/call.cpp", '#include "mlx_kd/kernels/common/suites.h"\n')
+        self.assert_found("other rooms use kernels/*.h alone")
+
+    def test_kernel_source_with_a_header_of_the_system_is_found(self):
+        self.write("mlx_kd/kernels/positions/rope/rope.cpu.cpp", "#include <cmath>\n")
+        self.assert_found("no system header")
+
+    def test_kernel_source_that_includes_another_kind_of_text_is_found(self):
+        self.write("mlx_kd/kernels/positions/rope/rope.metal", '#include "../../common/steps.cpu.h"\n')
+        self.assert_found("'../../common/steps.cpu.h' is not a *.metal.h")
+
+    def test_kernel_source_that_includes_what_is_not_there_is_found(self):
+        self.write("mlx_kd/kernels/positions/rope/rope.cpu.cpp", '#include "../../common/stairs.cpu.h"\n')
+        self.assert_found("is not a *.cpu.h")
+
+    def test_kernel_source_that_uses_another_operator_is_found(self):
+        self.write("mlx_kd/kernels/norms/rmsnorm/rows.cpu.h", "")
+        self.write("mlx_kd/kernels/positions/rope/rope.cpu.cpp", '#include "../../norms/rmsnorm/rows.cpu.h"\n')
+        self.assert_found("kernels/positions/rope may not use kernels/norms/rmsnorm")
+
+    def test_shared_text_follows_the_same_rules(self):
+        self.write("mlx_kd/kernels/common/steps.cpu.h", '#include "../positions/turns.cpu.h"\n')
+        self.write("mlx_kd/kernels/positions/turns.cpu.h", "")
+        self.assert_found("kernels/common may not use kernels/positions")
 
     def test_mlx_in_a_room_without_it_is_found(self):
         self.write("mlx_kd/search/tours.cpp", "#include <mlx/array.h>\n")

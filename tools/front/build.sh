@@ -4,7 +4,7 @@
 . "$root/tools/front/tools.sh"
 . "$root/tools/front/wheels.sh"
 
-# One builder a build folder. flock is released by the system however this process ends; where there
+# One builder per build folder. flock is released by the system however this process ends; where there
 # is none (macOS), a folder that holds the owner's process id does.
 take_lock() {
   if command -v flock >/dev/null; then
@@ -46,13 +46,13 @@ count_jobs() {
   [ "$jobs" -ge 1 ] || jobs=1
 }
 
-# A folder that was configured for a clone elsewhere: ours may start anew (the clone moved), another
-# one is not touched.
+# A folder that was configured for a clone elsewhere: the clone's own is configured again (the clone
+# moved), another one is not touched.
 check_build_folder() {
   local home
   fresh=''
   grep -qs "\"name\": *\"$preset\"" "$root/CMakePresets.json" "$root/CMakeUserPresets.json" ||
-    refuse "KD_PRESET=$preset is no preset of CMakePresets.json"
+    refuse "KD_PRESET=$preset is not a preset of CMakePresets.json"
   home=$(cached CMAKE_HOME_DIRECTORY)
   [ -n "$home" ] && [ "$home" != "$root" ] || return
   [ -z "${KD_BUILD_DIR:-}" ] || refuse "KD_BUILD_DIR=$build belongs to the clone in $home: name another folder"
@@ -69,6 +69,7 @@ configure() {
   local mlx extension=''
   mlx=$("$venv/bin/python" -m mlx --cmake-dir) || { echo "MLX in $venv does not say where it is"; return 1; }
   with_python && extension=-DMLX_KD_BUILD_PYTHON=ON
+  case $target in bench_*) extension=-DMLX_KD_BUILD_BENCH=ON ;; esac
   "$cmake" -S "$root" -B "$build" --preset "$preset" $fresh -U 'MLX_KD_MLX*' "-DMLX_KD_MLX_DIR=$mlx" \
     "-DPython_EXECUTABLE=$venv/bin/python" $extension
 }
@@ -88,8 +89,8 @@ set_up() {
   case $parts in *' cmake') use_cmake_wheel ;; esac
   rm -f "$front"/configured-*
   run_step "configuring $build" configure configure || stop_failed 'Configuring' configure
-  write_stamp "configured-$target"
-  [ "$target" != all ] || write_stamp configured-kd
+  write_stamp "configured-${target%%_*}"
+  [ "$target" = kd ] || write_stamp configured-kd
 }
 
 # The stamp bears the time at which the work began: what changes meanwhile is younger.
@@ -104,7 +105,7 @@ build_target() {
   take_lock
   if ! { [ -x "$program" ] && is_current "$front/built-$target" "$@"; }; then
     begin_stamp
-    is_current "$front/configured-$target" "$root/kd" "$root/tools/front" "$root/requirements.txt" \
+    is_current "$front/configured-${target%%_*}" "$root/kd" "$root/tools/front" "$root/requirements.txt" \
       "$root/CMakePresets.json" && [ -f "$build/build.ninja" ] || set_up
     count_jobs
     run_step "building $target with $jobs jobs" build \

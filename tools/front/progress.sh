@@ -2,8 +2,8 @@
 #
 #   total_steps=2; run_step "building" build cmake --build ...
 #
-# On a terminal one line is rewritten five times a second; elsewhere a line stands at the start, the
-# end and every ten seconds.
+# On a terminal one line is rewritten five times a second; elsewhere a line is written at the start,
+# the end and every ten seconds.
 
 step_number=0
 total_steps=1
@@ -69,7 +69,7 @@ stop_interrupted() {
     wait "$child" 2>/dev/null
   fi
   [ -n "$live" ] && printf '\n' >&2
-  say 'interrupted; the next call goes on from here'
+  say 'interrupted; the next call continues from here'
   exit "$1"
 }
 trap 'stop_interrupted 130' INT

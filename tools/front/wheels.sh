@@ -25,7 +25,7 @@ sys.exit(any(version(part) != pins[part] for part in sys.argv[2:]))
 END
 }
 
-# A broken environment is made anew only in the clone's own place.
+# A broken environment is made again only in the clone's own place.
 make_venv() {
   if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     find_python || return

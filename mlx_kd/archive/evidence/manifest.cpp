@@ -17,24 +17,10 @@ constexpr const char* kCandidateIds =
     "op_name + \"_\" + the first 16 hex digits of the SHA-256 of the canonical JSON of the source, "
     "its function, arrays, knobs and launch (docs/formats.md)";
 
-TrackedModel glm() {
-  return {"mlx-community/GLM-4.7-Flash-4bit",
-          "glm",
-          {"rmsnorm_residual", "rope", "swiglu"},
-          "glm_flash_small",
-          "selected: the model decodes by latent attention (MLA)",
-          "glm_flash_small"};
-}
-
-TrackedModel without_rope(const std::string& id, const std::string& family,
-                          const std::string& suite) {
-  return {id,
-          family,
-          {"rmsnorm_residual", "swiglu"},
-          suite,
-          "not selected: rope is the decode boundary of latent attention (MLA), which the model "
-          "does not have",
-          "glm_flash_decode"};
+TrackedModel model_of(const Json& json) {
+  const Json& baseline = json.at("baseline");
+  return {json.at("model_id"), json.at("family"),   json.at("ops"),    json.at("suite"),
+          json.at("notes"),    baseline.at("name"), baseline.at("op"), baseline.at("suite")};
 }
 
 struct Job {
@@ -112,18 +98,16 @@ OrderedJson model_json(const ManifestSources& sources, const Rows& rows,
     ids.push_back(row->id);
     capsules.push_back(sources.evidence_name + "/" + row->capsule);
   }
-  return {
-      {"model_id", model.model_id},
-      {"model_family", model.family},
-      {"evidence", {{"matrix_rows", ids}, {"repro_capsules", capsules}}},
-      {"phase0",
-       {{"selected_ops", model.ops},
-        {"shape_suite", model.suite},
-        {"rope_status", model.rope_status},
-        {"commands_used_or_planned", commands_of(sources, rows, jobs_of(model.ops, model.suite))},
-        {"optional_baseline_rmsnorm",
-         commands_of(sources, rows, jobs_of({"rmsnorm"}, model.baseline_suite))}}},
-      {"runtime_fingerprint", fingerprint_of(evidence)}};
+  Json plan = {{"selected_ops", model.ops}, {"shape_suite", model.suite}};
+  plan.update(model.notes);
+  plan["commands_used_or_planned"] = commands_of(sources, rows, jobs_of(model.ops, model.suite));
+  plan[model.baseline_name] =
+      commands_of(sources, rows, jobs_of({model.baseline_op}, model.baseline_suite));
+  return {{"model_id", model.model_id},
+          {"model_family", model.family},
+          {"evidence", {{"matrix_rows", ids}, {"repro_capsules", capsules}}},
+          {"phase0", plan},
+          {"runtime_fingerprint", fingerprint_of(evidence)}};
 }
 
 std::vector<std::string> packs_in(const fs::path& folder) {
@@ -139,11 +123,12 @@ std::vector<std::string> packs_in(const fs::path& folder) {
 }  // namespace
 
 const std::vector<TrackedModel>& tracked_models() {
-  static const std::vector<TrackedModel> models = {
-      glm(), without_rope("mlx-community/Qwen3-30B-A3B-4bit", "qwen", "qwen30b_decode"),
-      without_rope("mlx-community/LFM2-8B-A1B-4bit", "lfm", "lfm2_decode"),
-      without_rope("mlx-community/LFM2-8B-A1B-8bit", "lfm", "lfm2_decode"),
-      without_rope("mlx-community/LFM2-8B-A1B-8bit-MLX", "lfm", "lfm2_decode")};
+  static const std::vector<TrackedModel> models = [] {
+    std::vector<TrackedModel> all;
+    for (const Json& json : Json::parse(tracked_model_files().at("tracked_models.json")))
+      all.push_back(model_of(json));
+    return all;
+  }();
   return models;
 }
 

@@ -14,9 +14,13 @@ constexpr std::pair<const char*, double AaPair::*> kAaFields[] = {{"ratio", &AaP
                                                                   {"spread", &AaPair::spread}};
 
 Json to_json(const Claim& claim) {
-  return {{"shape", claim.dims.json()}, {"candidate_id", claim.candidate_id},
-          {"claimed", claim.claimed},   {"reason", claim.reason},
-          {"baseline", claim.baseline}, {"metrics", spec::to_json(claim.metrics)}};
+  return {{"shape", claim.dims.json()},
+          {"candidate_id", claim.candidate_id},
+          {"claimed", claim.claimed},
+          {"reason", claim.reason},
+          {"baseline", claim.baseline},
+          {"claim_kind", name_of(claim.kind)},
+          {"metrics", spec::to_json(claim.metrics)}};
 }
 
 Json to_json(const AaPair& pair) {
@@ -32,7 +36,8 @@ Claim claim_from_json(const Json& value, const Sizes& sizes) {
           spec::metrics_from_json(value.value("metrics", Json::object())),
           value.value("claimed", false),
           value.value("reason", ""),
-          value.value("baseline", "")};
+          value.value("baseline", ""),
+          spec::parse_claim_kind(value.value("claim_kind", "faster_than_mlx"))};
 }
 
 AaPair aa_from_json(const Json& value, const Sizes& sizes) {

@@ -3,6 +3,7 @@
 
 #include "mlx_kd/archive/run/record_json.h"
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/spec/protocol_name.h"
 
 namespace mlx_kd::archive {
 namespace {
@@ -46,7 +47,7 @@ RunMeta take_fields(const Json& value) {
   meta.device = value.value("device", "");
   meta.runtime = value.value("runtime", Json::object());
   meta.target = value.value("target", Json::object());
-  meta.protocol = value.value("protocol", "v1");
+  meta.protocol = spec::protocol_name(value.value("protocol", "v1"));
   meta.protocol_settings = value.value("protocol_settings", Json::object());
   meta.options = value.value("options", Json::object());
   meta.created_at = value.value("created_at", "");

@@ -92,7 +92,7 @@ spec::Candidate candidate_from_json(const Json& value, Sources& sources) {
   candidate.language = value.value("language", "metal");
   const std::string dtype =
       object_at(value, "metrics").value("dtype", value.value("dtype", "float16"));
-  candidate.dtype = spec::parse_dtype(dtype);
+  candidate.dtype = spec::parse_float_dtype(dtype);
   candidate.func_name = value.value("func_name", "");
   candidate.inputs_spec = value.value("inputs_spec", Json::array());
   candidate.outputs_spec = value.value("outputs_spec", Json::array());

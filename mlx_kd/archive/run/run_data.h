@@ -8,6 +8,7 @@
 
 #include "mlx_kd/base/json.h"
 #include "mlx_kd/spec/candidate.h"
+#include "mlx_kd/spec/claim.h"
 #include "mlx_kd/spec/verdict.h"
 
 namespace mlx_kd::archive {
@@ -23,7 +24,7 @@ struct RunMeta {
   std::string device;                         // kind: "cpu", "null"
   base::Json runtime = base::Json::object();  // {mlx_version, device_name, device_arch, ...}
   base::Json target = base::Json::object();   // as a pin's entry: {isa, cores} | {sm}
-  std::string protocol;                       // hash of the measurement settings; "null"
+  std::string protocol;                       // as spec/protocol_name.h lists: "2"; "null"
   base::Json protocol_settings = base::Json::object();
   base::Json options = base::Json::object();  // what shapes the walk: {strategy, batch, tours, ...}
   std::string created_at;      // local ISO time with offset; written by the writer if empty
@@ -44,22 +45,8 @@ struct Record {
   base::Json notes = base::Json::object();
 };
 
-// A finalist re-measured against MLX. Same fields as evaluate::Claim, which this room cannot see.
-struct Claim {
-  spec::Dims dims;
-  std::string candidate_id;
-  spec::Metrics metrics;
-  bool claimed = false;
-  std::string reason;    // why not
-  std::string baseline;  // "plain" or "compiled"
-};
-
-// The same kernel timed against itself.
-struct AaPair {
-  spec::Dims dims;
-  double ratio = spec::kUnmeasured, lo = spec::kUnmeasured, hi = spec::kUnmeasured;
-  double spread = spec::kUnmeasured;  // 90th over 10th percentile of the single ratios
-};
+using spec::AaPair;
+using spec::Claim;
 
 struct Winner {
   spec::Dims dims;

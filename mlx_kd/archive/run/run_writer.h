@@ -6,7 +6,7 @@
 //     schema_version "3", created_at (local ISO time with offset), op_name, seed, budget, dtype,
 //     shape_suite, runtime {mlx_version, device_name, device_arch, ...}; beside what the first
 //     version writes: sizes ["rows=128,D=2048", ...] (complete, in the suite's order), device
-//     (kind), target, protocol (hash), protocol_settings, options, mlx_kd_version. Unknown keys are
+//     (kind), target, protocol (name), protocol_settings, options, mlx_kd_version. Unknown keys are
 //     kept.
 //   run.ndjson         one object a line, keys sorted, "\n" after each:
 //     event "evaluation" (status benchmarked) or "failure" (any other; then `reason` says why), ts,

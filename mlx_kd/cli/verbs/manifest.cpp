@@ -36,8 +36,9 @@ void check_ops_and_suites() {
       if (!has_suite(kernels::find_op(op), model.suite))
         base::fail("cli", "op '" + op + "' has no suite '" + model.suite + "', which " +
                               model.model_id + " is followed on");
-    if (!has_suite(kernels::find_op("rmsnorm"), model.baseline_suite))
-      base::fail("cli", "op 'rmsnorm' has no suite '" + model.baseline_suite + "'");
+    if (!has_suite(kernels::find_op(model.baseline_op), model.baseline_suite))
+      base::fail("cli",
+                 "op '" + model.baseline_op + "' has no suite '" + model.baseline_suite + "'");
   }
 }
 

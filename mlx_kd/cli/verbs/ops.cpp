@@ -2,8 +2,10 @@
 #include <cstdio>
 #include <memory>
 
+#include "mlx_kd/base/error.h"
 #include "mlx_kd/cli/table.h"
 #include "mlx_kd/cli/verbs.h"
+#include "mlx_kd/discover/check_ops.h"
 #include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::cli {
@@ -27,7 +29,7 @@ std::string joined(const Names& names) {
 
 Names dtype_names() {
   Names result;
-  for (spec::Dtype dtype : spec::all_dtypes()) result.push_back(spec::name_of(dtype));
+  for (spec::Dtype dtype : spec::float_dtypes()) result.push_back(spec::name_of(dtype));
   return result;
 }
 
@@ -41,12 +43,41 @@ Json suites_json(const spec::Op& op) {
 // At the first size of the first suite.
 Json bound_json(const spec::Op& op) {
   if (op.suites.empty()) return nullptr;
-  const spec::Dims size = op.complete(op.suites.at(0).sizes.at(0));
+  if (!op.bound) return nullptr;
+  const spec::Dims size = spec::complete(op, op.suites.at(0).sizes.at(0));
   const spec::ErrorBound bound = op.bound(size);
-  return {{"roundings", bound.roundings},
-          {"accumulated", bound.accumulated},
-          {"derivation", bound.derivation},
-          {"size", size.json()}};
+  return {
+      {"accumulated", bound.accumulated}, {"derivation", bound.derivation}, {"size", size.json()}};
+}
+
+// "T", or the name of a type that does not follow the candidate's.
+std::string type_text(const spec::Port& port) {
+  return port.type.follows()    ? "T"
+         : port.type.is_fixed() ? name_of(port.type.at({}, {}))
+                                : "by size";
+}
+
+Json ports_json(const std::vector<spec::Port>& ports, bool outputs) {
+  Json result = Json::array();
+  for (const spec::Port& port : ports) {
+    Json& one = result.emplace_back(Json{{"name", port.name}, {"type", type_text(port)}});
+    if (outputs) one["judge"] = name_of(port.judge);
+    if (!port.updates.empty()) one["updates"] = port.updates;
+    if (port.strided) one["strided"] = true;
+    if (port.optional) one["optional"] = true;
+  }
+  return result;
+}
+
+Json dims_json(const spec::Op& op) {
+  Json result = Json::array();
+  for (const spec::Dim& dim : op.dims) {
+    const bool is_attribute = dim.kind == spec::Dim::Kind::attribute;
+    Json& one = result.emplace_back(Json{{"name", dim.name}, {"attribute", is_attribute}});
+    if (dim.free) one["free"] = true;
+    if (is_attribute) one["default"] = dim.default_value;
+  }
+  return result;
 }
 
 Json op_json(const spec::Op& op) {
@@ -56,13 +87,17 @@ Json op_json(const spec::Op& op) {
                         {"language", variant.language},
                         {"func_name", variant.func_name},
                         {"launch_kind", variant.launch_kind}});
-  for (const spec::RuntimeInput& input : op.runtime_inputs)
+  for (const spec::Scalar& input : op.scalars)
     inputs[input.name] = {{"default", input.default_value}, {"proved", input.proved}};
   return {{"name", op.name},
           {"summary", op.summary},
           {"inputs", names_of(op.inputs)},
           {"outputs", names_of(op.outputs)},
-          {"dims", op.dim_names},
+          {"dims", op.dim_names()},
+          {"contract", op.contract},
+          {"ports",
+           {{"inputs", ports_json(op.inputs, false)}, {"outputs", ports_json(op.outputs, true)}}},
+          {"sizes", dims_json(op)},
           {"dtypes", dtype_names()},
           {"runtime_inputs", inputs},
           {"default_suite", op.suites.empty() ? Json() : Json(op.suites[0].name)},
@@ -77,10 +112,22 @@ void print_json() {
   std::printf("%s\n", all.dump(2, ' ', true).c_str());
 }
 
+void check_all() {
+  int count = 0;
+  for (const spec::Op& op : kernels::all_ops())
+    for (const std::string& fault : discover::check_op(op)) {
+      std::printf("%s: %s\n", op.name.c_str(), fault.c_str());
+      ++count;
+    }
+  if (count > 0)
+    base::fail("cli", std::to_string(count) + " faults in the operators: correct their op.cpp");
+  std::printf("%zu operators, nothing wrong\n", kernels::all_ops().size());
+}
+
 void print_table() {
   std::vector<Names> rows = {{"op", "sizes", "inputs -> outputs", "suites", "computes"}};
   for (const spec::Op& op : kernels::all_ops())
-    rows.push_back({op.name, joined(op.dim_names),
+    rows.push_back({op.name, joined(op.dim_names()),
                     joined(names_of(op.inputs)) + " -> " + joined(names_of(op.outputs)),
                     joined(names_of(op.suites)), op.summary});
   std::fputs(table_text(rows).c_str(), stdout);
@@ -90,10 +137,12 @@ void print_table() {
 }  // namespace
 
 void add_ops(CLI::App& app) {
-  auto json = std::make_shared<bool>(false);
+  auto json = std::make_shared<bool>(false), check = std::make_shared<bool>(false);
   CLI::App* verb = app.add_subcommand("ops", "List the operators, their sizes and suites");
   verb->add_flag("--json", *json, "Print all that is known about each, error bounds too, as JSON");
-  verb->callback([json] { *json ? print_json() : print_table(); });
+  verb->add_flag("--check", *check, "Check what each operator declares, at its edge sizes")
+      ->excludes("--json");
+  verb->callback([json, check] { *check ? check_all() : *json ? print_json() : print_table(); });
 }
 
 }  // namespace mlx_kd::cli

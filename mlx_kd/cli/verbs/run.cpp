@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/cli/command.h"
 #include "mlx_kd/cli/console.h"
 #include "mlx_kd/cli/progress.h"
 #include "mlx_kd/cli/signals.h"
@@ -78,6 +79,7 @@ void find_sizes(RunOptions& options, const std::atomic<bool>* cancelled) {
 std::string sureness(const discover::SizeResult& size) {
   if (!size.claim) return "no kernel passed";
   const auto& m = size.claim->metrics;
+  if (size.won && size.claim->kind == spec::ClaimKind::mlx_cannot) return "MLX cannot do this here";
   const std::string interval =
       "95 % in " + fixed(m.speedup_lo, 2) + " to " + fixed(m.speedup_hi, 2);
   return size.won ? interval
@@ -98,7 +100,7 @@ std::string outcome_table(const discover::RunOutcome& outcome) {
 
 // "rows 1 to 512 with D=2048: rmsnorm_0123456789abcdef, faster than MLX at 1, 3, 12, ..."
 std::string range_text(const discover::RangeResult& range, const spec::Op& op) {
-  std::string text = op.dim_names.front() + " " + std::to_string(range.rows.lo) + " to " +
+  std::string text = op.batch_dim + " " + std::to_string(range.rows.lo) + " to " +
                      std::to_string(range.rows.hi) + " with " + shapes::rest_of(op, range.dims) +
                      ": " + range.candidate_id + ", faster than MLX at";
   for (size_t i = 0; i < range.rows.sampled.size(); ++i)
@@ -150,13 +152,15 @@ void print_outcome(const RunOptions& options, const discover::RunOutcome& outcom
   const bool won =
       std::any_of(outcome.sizes.begin(), outcome.sizes.end(), [](const auto& s) { return s.won; });
   if (won && options.request.device != "null" && !options.request.null_times)
-    std::fprintf(stderr, "Next: ./kd install --run %s --output pins.json\n", options.out.c_str());
+    std::fprintf(stderr, "Next: %s install --run %s --output pins.json\n", command().c_str(),
+                 options.out.c_str());
   else
-    std::fprintf(stderr, "Next: ./kd report --run %s --open\n", options.out.c_str());
+    std::fprintf(stderr, "Next: %s report --run %s --open\n", command().c_str(),
+                 options.out.c_str());
 }
 
 void execute(RunOptions& options) {
-  options.request.dtype = spec::parse_dtype(options.dtype);
+  options.request.dtype = spec::parse_float_dtype(options.dtype);
   options.request.out = options.out;
   options.request.warm_start.assign(options.warm_start.begin(), options.warm_start.end());
   if (!options.row_range.empty())
@@ -278,6 +282,8 @@ void add_run(CLI::App& app) {
   verb->add_option("--shapes", options->shapes,
                    "Sizes: a suite's name, rows=1,D=4096 (repeatable), a JSON file, or auto (the "
                    "model's); left out: the model's, else the op's first suite");
+  verb->add_flag("--allow-approximate", options->request.allow_approximate,
+                 "Also try kernels that trade accuracy on purpose; their pins say so");
   verb->add_option("--row-range", options->row_range,
                    "Rows that one kernel shall serve, as 1:512: samples the ends and between");
   verb->add_flag("--resume", request.resume,

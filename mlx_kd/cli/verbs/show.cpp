@@ -51,7 +51,7 @@ std::vector<std::string> row_of(const packs::Entry& entry) {
           entry.language,
           number("%.4g", entry.metrics.latency_us),
           speedup(entry.metrics),
-          entry.protocol.substr(0, 12),
+          entry.protocol.substr(0, 24),
           key.device_name + " (" + key.device_arch + ")",
           target_text(entry.target)};
 }
@@ -65,12 +65,17 @@ void print_table(const packs::Pack& pack, const std::string& path) {
   std::printf("%s: %s, schema %d\n", path.c_str(), entries.c_str(), pack.schema);
 }
 
-// The pack as schema 3, without the texts of kernels.
+// The pack with whole entries, but without the texts of kernels.
 void print_json(const packs::Pack& pack) {
-  base::Json root = base::Json::parse(packs::write_text(pack));
-  for (base::Json& entry : root["entries"]) {
-    entry.erase("source");
-    entry.erase("metal_source");
+  base::Json root = pack.other;
+  root["schema_version"] = std::to_string(packs::kNewestSchema);
+  root["runtime"] = pack.runtime;
+  root["entries"] = base::Json::array();
+  for (const packs::Entry& entry : pack.entries) {
+    base::Json whole = packs::to_json(entry);
+    whole.erase("source");
+    whole.erase("metal_source");
+    root["entries"].push_back(std::move(whole));
   }
   std::printf("%s\n", root.dump(2, ' ', true).c_str());
 }

@@ -10,6 +10,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
+#include "mlx_kd/cli/command.h"
 #include "mlx_kd/cli/console.h"
 #include "mlx_kd/cli/signals.h"
 #include "mlx_kd/cli/size_options.h"
@@ -90,7 +91,7 @@ Json sizes_json(const spec::Op& op, const std::vector<spec::Dims>& sizes) {
   Json result = Json::array();
   for (const auto& dims : sizes) {
     Json one;
-    for (const auto& name : op.dim_names) one[name] = dims.at(name);
+    for (const auto& name : op.dim_names()) one[name] = dims.at(name);
     result.push_back(one);
   }
   return result;
@@ -147,7 +148,7 @@ void suggest_shapes(const SuggestShapesOptions& options) {
   for (const auto& [op, why] : found.skipped)
     std::fprintf(stderr, "no sizes for %s: %s\n", op.c_str(), why.c_str());
   if (!options.output.empty())
-    std::fprintf(stderr, "Next: ./kd run --op %s --shapes %s --out runs/NAME\n",
+    std::fprintf(stderr, "Next: %s run --op %s --shapes %s --out runs/NAME\n", command().c_str(),
                  found.ops.front().op->name.c_str(), options.output.c_str());
 }
 

@@ -43,7 +43,7 @@ std::vector<std::string> row_of(const spec::Candidate& candidate, const spec::Ve
 
 void verify(const VerifyOptions& options) {
   const spec::Op& op = kernels::find_op(options.op);
-  const spec::Dtype dtype = spec::parse_dtype(options.dtype);
+  const spec::Dtype dtype = spec::parse_float_dtype(options.dtype);
   const auto device = devices::open_device(options.device);
   const auto sizes =
       shapes::sizes_from(op, options.suite, options.shapes, kernels::all_ops()).sizes;

@@ -17,16 +17,13 @@ class CpuProgram final : public Program {
   // not the kernel's.
   std::vector<mlx::core::array> call(const std::vector<mlx::core::array>& inputs,
                                      const std::vector<spec::Shape>& output_shapes,
-                                     spec::Dtype output_dtype, const Call& call) const override;
-  std::vector<mlx::core::array> graft(const std::vector<mlx::core::array>& inputs,
-                                      const std::vector<mlx::core::Shape>& output_shapes,
-                                      spec::Dtype output_dtype, const Call& call,
-                                      const Graft& graft) const override;
+                                     const Call& call) const override;
+  std::vector<mlx::core::array> add_to_graph(const std::vector<mlx::core::array>& inputs,
+                                             const std::vector<mlx::core::Shape>& output_shapes,
+                                             const Call& call,
+                                             const GraphCall& graph) const override;
 
  private:
-  void check(const std::vector<mlx::core::array>& inputs, size_t outputs,
-             spec::Dtype output_dtype) const;
-
   std::shared_ptr<const KernelCode> code_;
 };
 

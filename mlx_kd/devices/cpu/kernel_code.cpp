@@ -2,6 +2,9 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
+#include <cstring>
+
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/host/thread_pool.h"
 
@@ -21,43 +24,69 @@ void run_units(const void* context, int64_t begin, int64_t end) {
                 end);
 }
 
+struct StageWork {
+  StageFunction function;
+  const KernelArguments* arguments;
+};
+
+void run_stage_units(const void* context, int64_t begin, int64_t end) {
+  const StageWork& work = *static_cast<const StageWork*>(context);
+  work.function(work.arguments, begin, end);
+}
+
 std::string loader_error() {
   const char* text = dlerror();
   return text ? text : "no reason given";
 }
 
+// Scratch memory of the calling thread, kept between calls; each array starts on a cache line.
+class ScratchMemory {
+ public:
+  void hand_out(const std::vector<int64_t>& bytes, void** arrays) {
+    constexpr int64_t kLine = 64;
+    int64_t all = kLine;
+    for (const int64_t one : bytes) all += (one + kLine - 1) / kLine * kLine;
+    if (all > static_cast<int64_t>(memory_.size())) memory_.resize(static_cast<size_t>(all));
+    const auto begin = reinterpret_cast<uintptr_t>(memory_.data());
+    std::byte* next = memory_.data() + (kLine - begin % kLine) % kLine;
+    for (size_t i = 0; i < bytes.size(); ++i) {
+      arrays[i] = next;
+      next += (bytes[i] + kLine - 1) / kLine * kLine;
+    }
+  }
+
+ private:
+  std::vector<std::byte> memory_;
+};
+
 }  // namespace
 
-FlatCall flatten(const Call& call) {
-  const auto& dims = call.dims.items();
-  if (dims.size() > kMostDims || call.params.size() > kMostParams)
-    base::fail("devices", "a CPU kernel takes at most " + std::to_string(kMostDims) + " dims and " +
-                              std::to_string(kMostParams) + " params, not " +
-                              std::to_string(dims.size()) + " and " +
-                              std::to_string(call.params.size()));
-  FlatCall flat;
-  for (size_t i = 0; i < dims.size(); ++i) flat.dims[i] = static_cast<long>(dims[i].second);
-  for (size_t i = 0; i < call.params.size(); ++i) flat.params[i] = call.params[i];
-  flat.units = call.launch.grid[0];
-  flat.grain = call.launch.group[0];
-  flat.threads = call.launch.threads;
-  return flat;
+bool StagedCall::operator==(const StagedCall& other) const {
+  return std::memcmp(&arguments, &other.arguments, sizeof arguments) == 0 && steps == other.steps &&
+         scratch == other.scratch && updates == other.updates && strided == other.strided;
+}
+
+bool operator==(const FlatCall& a, const FlatCall& b) {
+  if (a.staged && b.staged) return *a.staged == *b.staged;
+  return !a.staged && !b.staged && a.dims == b.dims && a.params == b.params && a.units == b.units &&
+         a.grain == b.grain && a.threads == b.threads;
 }
 
 KernelCode::KernelCode(const std::filesystem::path& object, const spec::Candidate& candidate)
     : op_name_(candidate.op_name),
       input_count_(candidate.inputs_spec.size()),
       output_count_(candidate.outputs_spec.size()),
-      dtype_(candidate.dtype) {
-  if (input_count_ + output_count_ > kMostPorts)
-    base::fail("devices", "op '" + op_name_ + "' has more than " + std::to_string(kMostPorts) +
-                              " inputs and outputs: the CPU device takes no more");
+      takes_arguments_(spec::abi_of(candidate.language, spec::launch_kind_of(candidate)) ==
+                       spec::Abi::arguments) {
   handle_ = dlopen(object.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!handle_)
     base::fail("devices", "cannot load " + object.string() + " (" + loader_error() +
                               "): kd cache --clear, then try again");
-  function_ = reinterpret_cast<KernelFunction>(dlsym(handle_, candidate.func_name.c_str()));
-  if (function_) return;
+  void* const found = dlsym(handle_, candidate.func_name.c_str());
+  if (found) {
+    if (!takes_arguments_) function_ = reinterpret_cast<KernelFunction>(found);
+    return;
+  }
   const std::string reason = loader_error();
   dlclose(handle_);
   base::fail("devices", "the kernel of '" + op_name_ + "' exports no " + candidate.func_name +
@@ -68,7 +97,62 @@ KernelCode::~KernelCode() {
   dlclose(handle_);
 }
 
-void KernelCode::run(const void* const* inputs, void* const* outputs, const FlatCall& call) const {
+StageFunction KernelCode::stage_function(const std::string& name) const {
+  std::lock_guard lock(mutex_);
+  StageFunction& function = stages_[name];
+  if (!function) function = reinterpret_cast<StageFunction>(dlsym(handle_, name.c_str()));
+  if (!function)
+    base::fail("devices", "the kernel of '" + op_name_ + "' exports no " + name +
+                              ", which a stage calls: declare it extern \"C\"");
+  return function;
+}
+
+FlatCall KernelCode::flatten(const Call& call) const {
+  FlatCall flat;
+  for (size_t i = 0; i < call.scalars.size(); ++i) flat.params[i] = call.scalars[i];
+  if (!takes_arguments_) {
+    const auto& dims = call.dims.items();
+    for (size_t i = 0; i < dims.size(); ++i) flat.dims[i] = static_cast<long>(dims[i].second);
+    flat.units = call.launch().grid[0];
+    flat.grain = call.launch().group[0];
+    flat.threads = call.launch().threads;
+    return flat;
+  }
+  auto staged = std::make_shared<StagedCall>();
+  staged->arguments = arguments_of(call);
+  staged->steps.reserve(call.stages.size());
+  for (const spec::Stage& stage : call.stages)
+    if (stage.launch.grid[0] > 0)
+      staged->steps.push_back({stage_function(stage.func_name), stage.launch.grid[0],
+                               stage.launch.group[0], stage.launch.threads, stage.index});
+  staged->scratch = call.scratch;
+  staged->updates = call.updates;
+  staged->strided = call.strided;
+  flat.staged = std::move(staged);
+  return flat;
+}
+
+void KernelCode::run_stages(const void* const* inputs, void* const* outputs, const StagedCall& call,
+                            const Strides* strides) const {
+  static thread_local ScratchMemory scratch;
+  KernelArguments arguments = call.arguments;
+  std::copy_n(inputs, input_count_, arguments.inputs);
+  std::copy_n(outputs, output_count_, arguments.outputs);
+  if (strides) std::copy_n(strides, input_count_, arguments.strides);
+  if (!call.scratch.empty()) scratch.hand_out(call.scratch, arguments.scratch);
+  for (const StagedCall::Step& step : call.steps) {
+    arguments.stage = step.index;
+    const StageWork work{step.function, &arguments};
+    if (step.threads <= 1)
+      run_stage_units(&work, 0, step.units);
+    else
+      ThreadPool::shared().run(step.threads, step.units, step.grain, run_stage_units, &work);
+  }
+}
+
+void KernelCode::run(const void* const* inputs, void* const* outputs, const FlatCall& call,
+                     const Strides* strides) const {
+  if (call.staged) return run_stages(inputs, outputs, *call.staged, strides);
   const Work work{function_, inputs, outputs, &call};
   if (call.threads <= 1) return run_units(&work, 0, call.units);
   ThreadPool::shared().run(call.threads, call.units, call.grain, run_units, &work);

@@ -4,35 +4,55 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "mlx_kd/devices/device.h"
+#include "mlx_kd/devices/kernel_arguments.h"
+#include "mlx_kd/spec/limits.h"
 
 namespace mlx_kd::devices::cpu {
 
-inline constexpr size_t kMostPorts = 16;  // inputs and outputs together
-inline constexpr size_t kMostDims = 16;
-inline constexpr size_t kMostParams = 8;
-
-// Computes units [begin, end) of the work. Row-major contiguous arrays in the op's order.
+// Abi::lists: computes units [begin, end) of the work. Row-major arrays in the op's order.
 using KernelFunction = void (*)(const void* const* inputs, void* const* outputs, const long* dims,
                                 const double* params, long begin, long end);
+// Abi::arguments: the same for one stage.
+using StageFunction = void (*)(const KernelArguments* arguments, long begin, long end);
 
-// A Call as the kernel takes it; no memory of its own, so a copy costs nothing.
-struct FlatCall {
-  std::array<long, kMostDims> dims = {};
-  std::array<double, kMostParams> params = {};
-  int64_t units = 0, grain = 1;
-  int threads = 1;
+// A Call of Abi::arguments, made ready: everything but the arrays. Immutable.
+struct StagedCall {
+  struct Step {
+    StageFunction function;
+    int64_t units, grain;
+    int threads;
+    int64_t index;
+    friend bool operator==(const Step&, const Step&) = default;
+  };
+  KernelArguments arguments = {};  // without pointers
+  std::vector<Step> steps;
+  std::vector<int64_t> scratch;  // bytes
+  std::vector<int> updates;      // as Call has them
+  std::vector<bool> strided;
 
-  friend bool operator==(const FlatCall&, const FlatCall&) = default;
+  bool operator==(const StagedCall& other) const;
 };
 
-// Fails where there are more dims or params than a kernel takes.
-FlatCall flatten(const Call& call);
+// A Call as the kernel takes it. One of Abi::lists has no memory of its own, so a copy costs
+// nothing; one of Abi::arguments shares its StagedCall.
+struct FlatCall {
+  std::array<long, spec::kMostDims> dims = {};
+  std::array<double, spec::kMostScalars> params = {};
+  int64_t units = 0, grain = 1;
+  int threads = 1;
+  std::shared_ptr<const StagedCall> staged;
 
-// A loaded object, for as long as it lives. Immutable: calls from several threads are safe.
+  bool has_work() const { return staged ? !staged->steps.empty() : units > 0; }
+  friend bool operator==(const FlatCall& a, const FlatCall& b);
+};
+
+// A loaded object, for as long as it lives. Calls from several threads are safe.
 class KernelCode {
  public:
   // Fails (exit 1) if the object cannot be loaded or lacks the function.
@@ -41,20 +61,31 @@ class KernelCode {
   KernelCode(const KernelCode&) = delete;
   KernelCode& operator=(const KernelCode&) = delete;
 
-  // Runs all units on the calling thread or on the process's pool; returns when they are done.
-  void run(const void* const* inputs, void* const* outputs, const FlatCall& call) const;
+  // Fails where the object lacks the function of a stage.
+  FlatCall flatten(const Call& call) const;
+
+  // Runs all units of all stages on the calling thread or on the process's pool; returns when they
+  // are done. `strides`: of the inputs, where they are not those of the call; null: as the call
+  // says.
+  void run(const void* const* inputs, void* const* outputs, const FlatCall& call,
+           const Strides* strides = nullptr) const;
 
   const std::string& op_name() const { return op_name_; }
   size_t input_count() const { return input_count_; }
   size_t output_count() const { return output_count_; }
-  spec::Dtype dtype() const { return dtype_; }
 
  private:
+  StageFunction stage_function(const std::string& name) const;
+  void run_stages(const void* const* inputs, void* const* outputs, const StagedCall& call,
+                  const Strides* strides) const;
+
   std::string op_name_;
   size_t input_count_, output_count_;
-  spec::Dtype dtype_;
+  bool takes_arguments_;
   void* handle_ = nullptr;
-  KernelFunction function_ = nullptr;
+  KernelFunction function_ = nullptr;  // of Abi::lists
+  mutable std::mutex mutex_;
+  mutable std::map<std::string, StageFunction> stages_;  // found so far, with the mutex held
 };
 
 }  // namespace mlx_kd::devices::cpu

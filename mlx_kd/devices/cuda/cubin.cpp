@@ -6,7 +6,6 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/cuda/driver_api.h"
-#include "mlx_kd/msl/prelude.h"
 
 namespace mlx_kd::devices::cuda {
 namespace {
@@ -19,9 +18,9 @@ void check_nvrtc(Result result, const char* doing) {
 
 class Compilation {
  public:
-  Compilation(const std::string& name, const std::string& text) {
+  Compilation(const std::string& name, const std::string& text, const Headers& headers) {
     std::vector<const char*> texts, names;
-    for (const auto& [header, content] : msl::prelude()) {
+    for (const auto& [header, content] : headers) {
       names.push_back(header.c_str());
       texts.push_back(content.c_str());
     }
@@ -101,8 +100,8 @@ std::string nvrtc_version() {
 }
 
 Cubin compile_cuda(const std::string& name, const std::string& text,
-                   const std::vector<std::string>& options) {
-  Compilation compilation(name, text);
+                   const std::vector<std::string>& options, const Headers& headers) {
+  Compilation compilation(name, text, headers);
   if (compilation.run(options)) return {compilation.code(), ""};
   return {"", first_error(compilation.log())};
 }

@@ -1,9 +1,11 @@
-// Metal text -> CUDA -> machine code for one architecture, by NVRTC.
+// CUDA text, translated from Metal or written so -> machine code for one architecture, by NVRTC.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
+#include "mlx_kd/msl/prelude.h"
 #include "mlx_kd/msl/text/preprocess.h"
 #include "mlx_kd/msl/translate/translate.h"
 
@@ -29,9 +31,12 @@ std::vector<std::string> nvrtc_options(int sm, int64_t group_threads = 256);
 // "nvrtc 13.0"
 std::string nvrtc_version();
 
-// CUDA text that may include the prelude. `name` is what messages call it. Thread-safe; holds no
-// lock while NVRTC works. Fails (exit 1) where there is no NVRTC.
+// CUDA text that may include the headers of `headers` by their names: the prelude, unless others
+// are given. `name` is what messages call the text. Thread-safe; holds no lock while NVRTC works.
+// Fails (exit 1) where there is no NVRTC.
+using Headers = std::map<std::string, std::string>;
 Cubin compile_cuda(const std::string& name, const std::string& text,
-                   const std::vector<std::string>& options);
+                   const std::vector<std::string>& options,
+                   const Headers& headers = msl::prelude());
 
 }  // namespace mlx_kd::devices::cuda

@@ -4,8 +4,8 @@
 #include <mutex>
 #include <optional>
 
-#include "mlx_kd/devices/cuda/cuda_program.h"
 #include "mlx_kd/devices/cuda/device_clock.h"
+#include "mlx_kd/devices/cuda/queued_program.h"
 
 namespace mlx_kd::devices::cuda {
 namespace {
@@ -19,7 +19,7 @@ Address address(const void* memory) {
 
 class CudaSample final : public Accelerator::Sample {
  public:
-  CudaSample(const CudaProgram& program, const Call& call, const std::vector<DeviceArrays>& sets,
+  CudaSample(const QueuedProgram& program, const Call& call, const std::vector<DeviceArrays>& sets,
              std::function<void(Stream)> before)
       : before_(std::move(before)), graph_([&](Stream stream) {
           for (const DeviceArrays& set : sets) program.queue(set.inputs, set.outputs, call, stream);
@@ -86,8 +86,9 @@ class CudaAccelerator final : public Accelerator {
     use_gpu();
     std::function<void(Stream)> before;
     if (cold) before = [this](Stream stream) { sweep(stream); };
-    return std::make_unique<CudaSample>(dynamic_cast<const CudaProgram&>(program), call, sets,
-                                        before);
+    const auto& queued = dynamic_cast<const QueuedProgram&>(program);
+    queued.prepare(call);
+    return std::make_unique<CudaSample>(queued, call, sets, before);
   }
 
   CopyRates copy_rates() const override {

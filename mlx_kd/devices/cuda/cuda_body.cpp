@@ -10,6 +10,7 @@
 #include "mlx_kd/devices/cuda/cubin.h"
 #include "mlx_kd/devices/cuda/cuda_program.h"
 #include "mlx_kd/devices/cuda/primitive_cache.h"
+#include "mlx_kd/devices/cuda/text_work.h"
 #include "mlx_kd/devices/host/object_cache.h"
 #include "mlx_kd/devices/host/once.h"
 #include "mlx_kd/msl/parse/parser.h"
@@ -37,6 +38,9 @@ struct BodyCubin {
       : bytes(std::move(cubin)), symbol(std::move(name)) {}
   std::string bytes, symbol;
   mutable Prepared<Sizes> prepared;
+  mutable Prepared<Sizes, std::shared_ptr<const NativeWork>> works;
+  mutable std::once_flag loaded;
+  mutable Function function = nullptr;  // where the native module is
 };
 
 // All that tells one cubin from another in this process.
@@ -134,6 +138,26 @@ std::vector<mx::array> prepare(const BodyCubin& cubin, const Sizes& sizes,
   return made;
 }
 
+std::shared_ptr<const NativeWork> work_of(const BodyCubin& cubin, const Sizes& sizes,
+                                          size_t arguments, size_t outputs) {
+  if (const auto known = cubin.works.find(sizes)) return known;
+  std::call_once(cubin.loaded, [&cubin] {
+    const auto code = std::make_shared<Code>(cubin.bytes);
+    cubin.function = code->function(cubin.symbol);
+    keep_loaded(code);
+  });
+  using Layout = NativeKernel::Layout;
+  NativeKernel kernel{"metal_kernel", {}, {}, {}};
+  kernel.layouts.assign(arguments, sizes.as_they_lie ? Layout::as_it_lies : Layout::row_major);
+  auto work = std::make_shared<TextWork>(cubin.function, launch_size(sizes.grid, sizes.group),
+                                         std::move(kernel), std::vector<double>());
+  for (size_t i = 0; i < arguments; ++i) work->add_input(i);
+  for (size_t i = 0; i < outputs; ++i) work->add_output(i);
+  for (const int64_t threads : sizes.grid) work->add_number(static_cast<int>(threads));
+  cubin.works.keep(sizes, work);
+  return work;
+}
+
 bool are_known_and_aligned(const std::vector<mx::array>& inputs) {
   return std::all_of(inputs.begin(), inputs.end(), [](const mx::array& one) {
     return one.is_available() && one.offset() % 16 == 0;
@@ -154,6 +178,11 @@ std::vector<mx::array> run_body(const MetalBodyCall& call) {
       !call.kernel->ensure_row_contiguous && are_known_and_aligned(given.inputs);
   const Sizes sizes{call.grid, call.group, given.init_value, as_they_lie, call.stream};
   const std::vector<mx::array> arguments = arguments_of(call, as_they_lie);
+  // What is filled first is left to MLX's primitive.
+  if (const NativeApi* api = given.init_value ? nullptr : find_native())
+    return native_call(*api, {call.stream},
+                       work_of(*cubin, sizes, arguments.size(), given.output_shapes.size()),
+                       arguments, given.output_shapes, given.output_dtypes);
   if (const auto primitive = cubin->prepared.find(sizes))
     return mx::array::make_arrays(given.output_shapes, given.output_dtypes, primitive, arguments);
   return prepare(*cubin, sizes, arguments, given);

@@ -9,6 +9,7 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/sha256.h"
 #include "mlx_kd/devices/cuda/cubin.h"
+#include "mlx_kd/devices/cuda/cuda_source.h"
 #include "mlx_kd/msl/parse/parser.h"
 #include "mlx_kd/msl/prelude.h"
 
@@ -49,11 +50,20 @@ void write_bytes(const std::filesystem::path& path, const std::string& bytes) {
                               ": free some space, or set MLX_KD_CACHE_DIR to another disk");
 }
 
+bool is_cuda(const spec::Candidate& candidate) {
+  return candidate.language == "cuda";
+}
+
+Cubin cubin_of(const spec::Candidate& candidate, const std::string& key, int sm) {
+  if (is_cuda(candidate)) return compile_source(candidate, source_options(candidate, sm));
+  const CudaKernel kernel = translate_candidate(candidate, key);
+  return compile_cuda(metal_file(candidate), kernel.text, options_of(kernel, sm));
+}
+
 Artifact compile_fresh(const spec::Candidate& candidate, const std::string& key, int sm,
                        const cpu::ObjectCache& cache) try {
   const int64_t start = base::steady_ns();
-  const CudaKernel kernel = translate_candidate(candidate, key);
-  const Cubin cubin = compile_cuda(metal_file(candidate), kernel.text, options_of(kernel, sm));
+  const Cubin cubin = cubin_of(candidate, key, sm);
   if (cubin.bytes.empty()) return refused(cubin.error);
   const cpu::Scratch scratch(cache.folder());
   write_bytes(scratch.object(), cubin.bytes);
@@ -90,6 +100,7 @@ CudaKernel translate_candidate(const spec::Candidate& candidate, const std::stri
 }
 
 std::string CudaCompiler::key_of(const spec::Candidate& candidate) const {
+  if (is_cuda(candidate)) return source_key(candidate, source_options(candidate, sm_));
   const MetalText source = metal_text(candidate);
   const base::Json decides = {{"format", kFormat},
                               {"executor", "cuda"},

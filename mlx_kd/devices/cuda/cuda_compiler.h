@@ -1,12 +1,12 @@
-// Candidates in Metal -> cubins of the present GPU's architecture, in the cache that they share
-// with the CPU's objects.
+// Candidates in Metal and in CUDA C++ -> cubins of the present GPU's architecture, in the cache
+// that they share with the CPU's objects.
 #pragma once
 
 #include <string>
 
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/devices/host/object_cache.h"
-#include "mlx_kd/devices/metal_text/metal_source.h"
+#include "mlx_kd/devices/metal_text/translated_text.h"
 
 namespace mlx_kd::devices::cuda {
 
@@ -29,8 +29,9 @@ class CudaCompiler {
  public:
   CudaCompiler(int sm, cpu::ObjectCache cache) : sm_(sm), cache_(std::move(cache)) {}
 
-  // As Device::compile. NVRTC works in this process and cannot be stopped: past its time limit it
-  // is left to end by itself, and what it makes goes into the cache.
+  // As Device::compile, for the languages metal and cuda. NVRTC works in this process and cannot be
+  // stopped: past its time limit it is left to end by itself, and what it makes goes into the
+  // cache.
   Artifact compile(const spec::Candidate& candidate, double timeout_s) const;
 
   // 64 hex digits, of all that decides the cubin.

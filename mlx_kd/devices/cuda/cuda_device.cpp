@@ -9,6 +9,7 @@
 #include "mlx_kd/devices/cuda/cuda_compiler.h"
 #include "mlx_kd/devices/cuda/cuda_program.h"
 #include "mlx_kd/devices/cuda/gpu.h"
+#include "mlx_kd/devices/cuda/stage_program.h"
 
 namespace mlx_kd::devices::cuda {
 namespace {
@@ -18,7 +19,7 @@ class CudaDevice final : public Device {
   CudaDevice() : id_(make_cuda_id()), accelerator_(make_accelerator()) {}
 
   const spec::DeviceId& id() const override { return id_; }
-  std::vector<std::string> languages() const override { return {"metal"}; }
+  std::vector<std::string> languages() const override { return {"metal", "cuda"}; }
   const Accelerator* accelerator() const override { return accelerator_.get(); }
 
   Artifact compile(const spec::Candidate& candidate, double timeout_s) const override {
@@ -34,6 +35,8 @@ class CudaDevice final : public Device {
                                 candidate.op_name +
                                 "': it is not loaded; compile the kernel again");
     use_gpu();
+    if (candidate.language == "cuda")
+      return std::make_shared<StageProgram>(base::read_file(artifact.path, "devices"), candidate);
     return std::make_shared<CudaProgram>(base::read_file(artifact.path, "devices"),
                                          translate_candidate(candidate, key), candidate);
   }

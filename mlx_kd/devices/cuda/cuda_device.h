@@ -1,4 +1,4 @@
-// The device `cuda`: Metal kernels on the first NVIDIA GPU.
+// The device `cuda`: kernels in Metal and in CUDA C++ on the first NVIDIA GPU.
 #pragma once
 
 #include <memory>

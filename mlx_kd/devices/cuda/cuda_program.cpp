@@ -8,6 +8,8 @@
 #include <set>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/devices/cuda/text_work.h"
+#include "mlx_kd/devices/host/check_arrays.h"
 #include "mlx_kd/devices/host/mlx_types.h"
 
 namespace mlx_kd::devices::cuda {
@@ -69,6 +71,11 @@ LaunchSize line_size(const spec::Launch& launch, const std::string& op_name) {
   return launch_size(launch.grid, launch.group);
 }
 
+bool same_call(const Call& a, const Call& b) {
+  return a.launch().grid == b.launch().grid && a.launch().group == b.launch().group &&
+         a.scalars == b.scalars && a.dims == b.dims;
+}
+
 }  // namespace
 
 std::tuple<int, int, int> three(const std::array<unsigned, 3>& size) {
@@ -86,9 +93,8 @@ CudaProgram::CudaProgram(std::string cubin, const CudaKernel& kernel,
       op_name_(candidate.op_name),
       arguments_(metal_arguments(kernel.kernel, *kernel.sources, candidate)),
       layout_(msl::cuda_layout(kernel.kernel, candidate_options())),
-      dtype_(candidate.dtype),
-      code_(cubin_),
-      function_(code_.function(symbol_)) {
+      code_(std::make_shared<Code>(cubin_)),
+      function_(code_->function(symbol_)) {
   check_inputs_are_const(kernel, arguments_);
   check_no_group_arguments(kernel);
   for (const msl::CudaParameter& one : layout_) {
@@ -100,7 +106,7 @@ CudaProgram::CudaProgram(std::string cubin, const CudaKernel& kernel,
 
 // What follows the pointers.
 std::vector<CudaProgram::Scalar> CudaProgram::scalars(const Call& call) const {
-  const std::vector<Number> numbers = metal_numbers(arguments_, call);
+  const std::vector<Number> numbers = metal_numbers(arguments_, call, call.stages.front());
   std::vector<size_t> number_of(arguments_.size(), 0);
   for (size_t i = 0, next = 0; i < arguments_.size(); ++i)
     if (arguments_[i].holds == Holds::number) number_of[i] = next++;
@@ -108,7 +114,7 @@ std::vector<CudaProgram::Scalar> CudaProgram::scalars(const Call& call) const {
   for (const msl::CudaParameter& one : layout_) {
     if (one.kind == By::pointer) continue;
     if (one.kind == By::grid) {
-      values.emplace_back(static_cast<int>(static_cast<unsigned>(call.launch.grid[one.binding])));
+      values.emplace_back(static_cast<int>(static_cast<unsigned>(call.launch().grid[one.binding])));
       continue;
     }
     const Number& number = numbers[number_of[one.binding]];
@@ -127,7 +133,7 @@ void CudaProgram::queue(const std::vector<const void*>& inputs, const std::vecto
   for (const size_t port : output_order_) parameters.add(static_cast<const void*>(outputs[port]));
   for (const Scalar& value : scalars(call))
     std::visit([&](auto number) { parameters.add(number); }, value);
-  cuda::launch(function_, line_size(call.launch, op_name_), 0, stream, parameters);
+  cuda::launch(function_, line_size(call.launch(), op_name_), 0, stream, parameters);
 }
 
 void CudaProgram::launch(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
@@ -138,61 +144,84 @@ void CudaProgram::launch(const std::vector<const void*>& inputs, const std::vect
 }
 
 void CudaProgram::check_call(const std::vector<mx::array>& inputs, size_t outputs,
-                             spec::Dtype output_dtype) const {
+                             const Call& call) const {
   static const bool mlx_has_cuda = mx::is_available(mx::Device::gpu);
   if (!mlx_has_cuda)
     base::fail("devices", "this MLX has no CUDA: pip install 'mlx[cuda13]' to run kernels of '" +
                               op_name_ + "' on its arrays");
-  if (inputs.size() != input_order_.size() || outputs != output_order_.size())
-    base::fail("devices", "op '" + op_name_ + "' takes " + std::to_string(input_order_.size()) +
-                              " inputs and gives " + std::to_string(output_order_.size()) +
-                              " outputs, not " + std::to_string(inputs.size()) + " and " +
-                              std::to_string(outputs));
-  bool same = output_dtype == dtype_;
-  for (const mx::array& input : inputs) same = same && input.dtype() == mlx_dtype(dtype_);
-  if (!same)
-    base::fail("devices", "this kernel of '" + op_name_ + "' was compiled for " +
-                              spec::name_of(dtype_) + ": give it arrays of that type");
+  check_arrays(op_name_, inputs, outputs, call);
 }
 
 bool CudaProgram::Size::operator==(const Size& other) const {
-  const Call& theirs = other.call;
-  return stream == other.stream && call.launch.grid == theirs.launch.grid &&
-         call.launch.group == theirs.launch.group && call.params == theirs.params &&
-         call.dims == theirs.dims;
+  return stream == other.stream && same_call(call, other.call);
 }
 
-std::vector<mx::array> CudaProgram::prepare(const std::vector<mx::array>& inputs,
-                                            const std::vector<mx::Shape>& output_shapes,
-                                            const Size& size) const {
-  const LaunchSize launch = line_size(size.call.launch, op_name_);
+// The kernel's pointers, then its numbers.
+std::shared_ptr<const NativeWork> CudaProgram::work_of(const Call& call) const {
+  if (auto known = works_.find_if([&](const Call& other) { return same_call(call, other); }))
+    return known;
+  NativeKernel kernel{op_name_, {}, {}, {}};
+  kernel.layouts.assign(input_order_.size(), NativeKernel::Layout::row_major);
+  auto work = std::make_shared<TextWork>(function_, line_size(call.launch(), op_name_),
+                                         std::move(kernel), call.scalars);
+  for (const size_t port : input_order_) work->add_input(port);
+  for (const size_t port : output_order_) work->add_output(port);
+  for (const Scalar& value : scalars(call))
+    std::visit([&](auto number) { work->add_number(number); }, value);
+  works_.keep(call, work);
+  return work;
+}
+
+std::vector<mx::array> CudaProgram::make_precompiled(const std::vector<mx::array>& inputs,
+                                                     const std::vector<mx::Shape>& output_shapes,
+                                                     const Size& size) const {
+  const LaunchSize launch = line_size(size.call.launch(), op_name_);
   std::array<unsigned, 3> grid;
   for (size_t d = 0; d < 3; ++d) grid[d] = launch.blocks[d] * launch.threads[d];
+  std::vector<mx::Dtype> types;
+  for (const size_t port : output_order_) types.push_back(mlx_dtype(size.call.outputs[port].type));
   std::vector<mx::array> made = mx::fast::precompiled_cuda_kernel(
-      symbol_, cubin_, inputs, output_shapes,
-      std::vector<mx::Dtype>(output_shapes.size(), mlx_dtype(dtype_)), scalars(size.call),
-      three(grid), three(launch.threads), 0, std::nullopt, true, size.stream);
+      symbol_, cubin_, inputs, output_shapes, types, scalars(size.call), three(grid),
+      three(launch.threads), 0, std::nullopt, true, size.stream);
   prepared_.keep(size, made.front().primitive_ptr());
   return made;
 }
 
-std::vector<mx::array> CudaProgram::call(const std::vector<mx::array>& inputs,
-                                         const std::vector<spec::Shape>& output_shapes,
-                                         spec::Dtype output_dtype, const Call& call) const {
-  check_call(inputs, output_shapes.size(), output_dtype);
+std::vector<mx::array> CudaProgram::precompiled(const std::vector<mx::array>& inputs,
+                                                const std::vector<mx::Shape>& output_shapes,
+                                                const Size& size) const {
   std::vector<mx::array> ordered;
   for (const size_t port : input_order_) ordered.push_back(aligned(inputs[port]));
   std::vector<mx::Shape> shapes;
-  for (const size_t port : output_order_) shapes.push_back(mlx_shape(output_shapes[port]));
-  const Size size{call, mx::default_stream(mx::Device::gpu)};
+  for (const size_t port : output_order_) shapes.push_back(output_shapes[port]);
   const auto primitive = prepared_.find(size);
-  const std::vector<mx::Dtype> dtypes(shapes.size(), mlx_dtype(output_dtype));
+  std::vector<mx::Dtype> dtypes;
+  for (const size_t port : output_order_) dtypes.push_back(mlx_dtype(size.call.outputs[port].type));
   const std::vector<mx::array> made =
       primitive ? mx::array::make_arrays(std::move(shapes), dtypes, primitive, ordered)
-                : prepare(ordered, shapes, size);
+                : make_precompiled(ordered, shapes, size);
   std::vector<mx::array> result = made;
   for (size_t i = 0; i < output_order_.size(); ++i) result[output_order_[i]] = made[i];
   return result;
+}
+
+std::vector<mx::array> CudaProgram::call(const std::vector<mx::array>& inputs,
+                                         const std::vector<spec::Shape>& output_shapes,
+                                         const Call& call) const {
+  check_call(inputs, output_shapes.size(), call);
+  const mx::Stream stream = mx::default_stream(mx::Device::gpu);
+  if (find_native()) return add_to_graph(inputs, mlx_shapes(output_shapes), call, {stream});
+  return precompiled(inputs, mlx_shapes(output_shapes), {call, stream});
+}
+
+std::vector<mx::array> CudaProgram::add_to_graph(const std::vector<mx::array>& inputs,
+                                                 const std::vector<mx::Shape>& output_shapes,
+                                                 const Call& call, const GraphCall& graph) const {
+  const NativeApi* api = find_native();
+  if (!api) return Program::add_to_graph(inputs, output_shapes, call, graph);
+  check_call(inputs, output_shapes.size(), call);
+  std::call_once(kept_, [this] { keep_loaded(code_); });
+  return native_call(*api, graph, work_of(call), inputs, output_shapes, output_types(call));
 }
 
 }  // namespace mlx_kd::devices::cuda

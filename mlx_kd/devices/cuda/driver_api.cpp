@@ -55,11 +55,7 @@ Loaded<Driver> load_driver() {
 
 // MLX's CUDA wheels bring NVRTC in a folder beside it.
 void add_beside_mlx(std::vector<std::string>& names) {
-  Dl_info info;
-  if (!dladdr(reinterpret_cast<const void*>(&mlx::core::version), &info) || !info.dli_fname) return;
-  std::error_code error;
-  const fs::path site =
-      fs::weakly_canonical(info.dli_fname, error).parent_path().parent_path().parent_path();
+  const fs::path site = mlx_folder().parent_path();
   for (const char* folder :
        {"nvidia/cu13/lib/libnvrtc.so.13", "nvidia/cuda_nvrtc/lib/libnvrtc.so.12"})
     names.push_back((site / folder).string());
@@ -86,6 +82,14 @@ const Table* found(const Loaded<Table>& library, std::string* why) {
 }
 
 }  // namespace
+
+fs::path mlx_folder() {
+  Dl_info info;
+  if (!dladdr(reinterpret_cast<const void*>(&mlx::core::version), &info) || !info.dli_fname)
+    return "/nowhere";
+  std::error_code error;
+  return fs::weakly_canonical(info.dli_fname, error).parent_path().parent_path();
+}
 
 const Driver* find_driver(std::string* why) {
   static const Loaded<Driver> library = load_driver();

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <string>
 
 namespace mlx_kd::devices::cuda {
@@ -17,8 +18,35 @@ using Function = struct OpaqueFunction*;
 using Stream = struct OpaqueStream*;
 using Event = struct OpaqueEvent*;
 using Graph = struct OpaqueGraph*;
+using GraphNode = struct OpaqueGraphNode*;
 using GraphExec = struct OpaqueGraphExec*;
 using Program = struct OpaqueProgram*;  // of NVRTC
+
+// CUlaunchAttribute with the one value that is used here, the blocks per cluster.
+struct LaunchAttribute {
+  int id;  // kClusterAttribute
+  int padding;
+  unsigned cluster[16];  // x, y, z; the driver's union has 64 bytes
+};
+inline constexpr int kClusterAttribute = 4;
+
+// CUlaunchConfig.
+struct LaunchConfig {
+  unsigned blocks[3], threads[3], dynamic_bytes;
+  Stream stream;
+  LaunchAttribute* attributes;
+  unsigned attribute_count;
+};
+
+// CUDA_KERNEL_NODE_PARAMS, second version.
+struct KernelNode {
+  Function function;
+  unsigned blocks[3], threads[3], dynamic_bytes;
+  void** parameters;
+  void** extra;
+  void* kernel;
+  Context context;
+};
 
 // X(member, result and parameters, name in the library)
 #define KD_DRIVER_FUNCTIONS(X)                                                                     \
@@ -33,6 +61,10 @@ using Program = struct OpaqueProgram*;  // of NVRTC
   X(context_set, Result(Context), "cuCtxSetCurrent")                                               \
   X(allocate, Result(Address*, size_t), "cuMemAlloc_v2")                                           \
   X(release, Result(Address), "cuMemFree_v2")                                                      \
+  X(allocate_async, Result(Address*, size_t, Stream), "cuMemAllocAsync")                           \
+  X(release_async, Result(Address, Stream), "cuMemFreeAsync")                                      \
+  X(release_pinned, Result(void*), "cuMemFreeHost")                                                \
+  X(pointer_attribute, Result(void*, int, Address), "cuPointerGetAttribute")                       \
   X(write, Result(Address, const void*, size_t), "cuMemcpyHtoD_v2")                                \
   X(read, Result(void*, Address, size_t), "cuMemcpyDtoH_v2")                                       \
   X(copy_async, Result(Address, Address, size_t, Stream), "cuMemcpyDtoDAsync_v2")                  \
@@ -47,6 +79,7 @@ using Program = struct OpaqueProgram*;  // of NVRTC
     Result(Function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, Stream, \
            void**, void**),                                                                        \
     "cuLaunchKernel")                                                                              \
+  X(launch_config, Result(const LaunchConfig*, Function, void**, void**), "cuLaunchKernelEx")      \
   X(stream_create, Result(Stream*, unsigned), "cuStreamCreate")                                    \
   X(stream_destroy, Result(Stream), "cuStreamDestroy_v2")                                          \
   X(stream_wait, Result(Stream), "cuStreamSynchronize")                                            \
@@ -57,6 +90,10 @@ using Program = struct OpaqueProgram*;  // of NVRTC
   X(event_destroy, Result(Event), "cuEventDestroy_v2")                                             \
   X(event_record, Result(Event, Stream, unsigned), "cuEventRecordWithFlags")                       \
   X(event_ms, Result(float*, Event, Event), "cuEventElapsedTime")                                  \
+  X(graph_create, Result(Graph*, unsigned), "cuGraphCreate")                                       \
+  X(graph_add_kernel, Result(GraphNode*, Graph, const GraphNode*, size_t, const KernelNode*),      \
+    "cuGraphAddKernelNode_v2")                                                                     \
+  X(graph_set_attribute, Result(GraphNode, int, const unsigned*), "cuGraphKernelNodeSetAttribute") \
   X(graph_instantiate, Result(GraphExec*, Graph, unsigned long long),                              \
     "cuGraphInstantiateWithFlags")                                                                 \
   X(graph_launch, Result(GraphExec, Stream), "cuGraphLaunch")                                      \
@@ -101,6 +138,10 @@ const Nvrtc* find_nvrtc(std::string* why = nullptr);
 // The same; fail (exit 1) where it is missing.
 const Driver& driver();
 const Nvrtc& nvrtc();
+
+// The folder of the MLX that this process runs with: it has lib/ and include/, and lies beside the
+// nvidia wheels where there are any.
+std::filesystem::path mlx_folder();
 
 // Fails (exit 1) with the driver's words where a call of it did not work.
 void check(Result result, const char* doing);

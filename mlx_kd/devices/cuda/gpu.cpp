@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 
 #include "mlx_kd/base/error.h"
 
@@ -9,7 +10,8 @@ namespace mlx_kd::devices::cuda {
 namespace {
 
 // Attributes of devices and functions, by their numbers in the driver's interface.
-constexpr int kProcessors = 16, kL2Bytes = 38, kMajor = 75, kMinor = 76, kOptInGroupBytes = 97;
+constexpr int kProcessors = 16, kL2Bytes = 38, kMajor = 75, kMinor = 76, kOptInGroupBytes = 97,
+              kHasPools = 115;
 constexpr int kFunctionDynamicBytes = 8;
 constexpr unsigned kNonBlocking = 1;
 constexpr int64_t kMostThreads = 1024, kMostBlocksX = 2147483647, kMostBlocksYZ = 65535;
@@ -32,6 +34,7 @@ GpuInfo read_info() {
   info.l2_bytes = attribute(device, kL2Bytes);
   info.processors = attribute(device, kProcessors);
   info.group_bytes = attribute(device, kOptInGroupBytes);
+  info.has_pools = attribute(device, kHasPools) != 0;
   return info;
 }
 
@@ -170,6 +173,18 @@ Function Code::function(const std::string& symbol, int dynamic_bytes) const {
     check(driver().function_set(found, kFunctionDynamicBytes, dynamic_bytes),
           "asking for threadgroup memory");
   return found;
+}
+
+Function Code::find(const std::string& symbol) const {
+  Function found = nullptr;
+  return driver().module_function(&found, module_, symbol.c_str()) == 0 ? found : nullptr;
+}
+
+void keep_loaded(std::shared_ptr<const Code> code) {
+  static std::mutex mutex;
+  static auto* kept = new std::vector<std::shared_ptr<const Code>>;
+  const std::lock_guard lock(mutex);
+  kept->push_back(std::move(code));
 }
 
 void launch(Function function, const LaunchSize& size, int dynamic_bytes, Stream stream,

@@ -26,6 +26,7 @@ struct GpuInfo {
   int64_t l2_bytes = 0;
   int processors = 0;
   int64_t group_bytes = 0;  // shared memory that a block may ask for
+  bool has_pools = false;   // memory can be allocated in the order of a stream
 };
 // nullptr, with the reason in `why`, where there is none. Once a process.
 const GpuInfo* find_gpu(std::string* why = nullptr);
@@ -107,10 +108,15 @@ class Code {
   // Fails if the cubin has no such kernel. `dynamic_bytes` of shared memory are what every launch
   // of it may ask for.
   Function function(const std::string& symbol, int dynamic_bytes = 0) const;
+  // nullptr if the cubin has no such kernel.
+  Function find(const std::string& symbol) const;
 
  private:
   Module module_ = nullptr;
 };
+
+// Keeps the code loaded for as long as the process lives: graphs of MLX may hold its kernels.
+void keep_loaded(std::shared_ptr<const Code> code);
 
 void launch(Function function, const LaunchSize& size, int dynamic_bytes, Stream stream,
             Parameters& parameters);

@@ -5,6 +5,7 @@
 #include "mlx_kd/devices/cuda/cuda_body.h"
 #include "mlx_kd/devices/cuda/cuda_device.h"
 #include "mlx_kd/devices/cuda/gpu.h"
+#include "mlx_kd/devices/cuda/native_module.h"
 #include "mlx_kd/devices/registry.h"
 
 namespace mlx_kd::devices {
@@ -29,6 +30,20 @@ DeviceReport probe() {
   }
 }
 
+Finding examine_native() {
+  std::string why;
+  try {
+    if (cuda::find_native(&why))
+      return {Level::ok, "cuda", probe().detail + "; " + cuda::native_path().filename().string(),
+              ""};
+  } catch (const base::Error& error) {
+    why = error.what();
+  }
+  return {Level::warn, "cuda", probe().detail + "; kernels are not nodes of MLX's graphs: " + why,
+          "a call costs the host more, and kernels in CUDA C++ do not run on MLX's arrays: build "
+          "libmlx_kd_cuda_native with this MLX (docs/cuda.md)"};
+}
+
 // A machine without a GPU lacks nothing; one with a GPU lacks what keeps it from being used.
 std::vector<Finding> examine() {
   std::string why;
@@ -39,7 +54,7 @@ std::vector<Finding> examine() {
   if (!mlx::core::is_available(mlx::core::Device::gpu))
     return {{Level::warn, "cuda", "a GPU, but an MLX without CUDA",
              "pip install 'mlx[cuda13]': without it kernels are timed alone, never against MLX"}};
-  return {{Level::ok, "cuda", probe().detail, ""}};
+  return {examine_native()};
 }
 
 }  // namespace
@@ -47,7 +62,7 @@ std::vector<Finding> examine() {
 DeviceKind kind_cuda();
 
 DeviceKind kind_cuda() {
-  return {"cuda", probe, cuda::open_cuda_device, examine, {"metal"}, cuda::run_body};
+  return {"cuda", probe, cuda::open_cuda_device, examine, {"metal", "cuda"}, cuda::run_body};
 }
 
 }  // namespace mlx_kd::devices

@@ -11,6 +11,7 @@
 #include "mlx_kd/base/sha256.h"
 #include "mlx_kd/devices/host/cpu_info.h"
 #include "mlx_kd/devices/host/environment.h"
+#include "mlx_kd/devices/kernel_arguments.h"
 
 namespace mlx_kd::devices::cpu {
 namespace {
@@ -45,10 +46,16 @@ std::string architecture_flag() {
   return named.empty() || named == "native" ? native : "-march=" + named;
 }
 
-// KD_DTYPE and every source knob. A launch knob stands in launch_params and never in an object.
+// KD_DTYPE and every source knob; the indices of kd_arguments for sources that take one. A launch
+// knob is in launch_params and never in an object.
 std::vector<std::string> macros_of(const spec::Candidate& candidate) {
-  std::vector<std::string> macros = {"-DKD_DTYPE=" +
-                                     std::to_string(static_cast<int>(candidate.dtype))};
+  std::vector<std::string> macros;
+  const std::string kind = spec::launch_kind_of(candidate);
+  if (spec::abi_of(candidate.language, kind) == spec::Abi::arguments) {
+    for (const std::string& macro : argument_macros(candidate)) macros.push_back("-D" + macro);
+    return macros;
+  }
+  macros.push_back("-DKD_DTYPE=" + std::to_string(static_cast<int>(candidate.dtype)));
   for (const auto& [name, value] : candidate.knobs.items())
     if (!candidate.launch_params.contains(name))
       macros.push_back("-D" + name + "=" + std::to_string(value));

@@ -18,7 +18,7 @@ struct Toolchain {
 // misuse if MLX_KD_CXX names one that does not.
 Toolchain find_toolchain();
 
-// The options of every kernel; docs/adr/0202-compiler-options.md has the reasons. MLX_KD_MARCH
+// The options of every kernel; docs/decisions/cpu-kernels.md has the reasons. MLX_KD_MARCH
 // names an instruction set in place of this machine's own.
 std::vector<std::string> kernel_flags();
 

@@ -1,6 +1,7 @@
 #include "mlx_kd/devices/host/host_primitive.h"
 
 #include <algorithm>
+#include <cstring>
 #include <stdexcept>
 
 #include "mlx/backend/cpu/encoder.h"
@@ -44,12 +45,28 @@ void* memory_of(const mx::array& input, bool contiguous, const mx::Stream& strea
   return copy.data<void>();
 }
 
+using InputStrides = std::array<Strides, kMostArrays>;
+
+// Whether a kernel of a strided port takes the array as it lies: its last axis is contiguous.
+bool can_stride(const mx::array& input) {
+  return input.ndim() <= kStrideAxes &&
+         (input.ndim() == 0 || input.shape(-1) <= 1 || input.strides().back() == 1);
+}
+
+// Of the array, or of a row-major copy of it.
+Strides strides_of_array(const mx::array& input, bool as_it_lies) {
+  spec::ArraySpec array{{input.shape().begin(), input.shape().end()}};
+  if (as_it_lies) array.strides.assign(input.strides().begin(), input.strides().end());
+  return strides_of(array);
+}
+
 }  // namespace
 
-HostPrimitive::HostPrimitive(const Graft& graft, const std::vector<mx::array>& inputs,
+HostPrimitive::HostPrimitive(const GraphCall& graph, const std::vector<mx::array>& inputs,
                              const std::vector<mx::Shape>& output_shapes)
-    : Primitive(graft.stream),
-      form_(graft.form),
+    : Primitive(graph.stream),
+      form_(graph.form),
+      vjp_(graph.vjp),
       input_count_(inputs.size()),
       output_shapes_(output_shapes) {
   if (inputs.size() + output_shapes.size() > kMostArrays)
@@ -68,24 +85,52 @@ void HostPrimitive::check_sizes(const std::vector<mx::array>& inputs) const {
           std::to_string(input_sizes_[i]) + ": kernels do not support shapeless compile.");
 }
 
+bool HostPrimitive::any_strided() const {
+  for (size_t i = 0; i < input_count_; ++i)
+    if (is_strided(i)) return true;
+  return false;
+}
+
+// The memory of an output that updates an input whose elements lie at `from`. Given up by MLX, it
+// is the input's own; else the elements are copied before the kernel runs.
+void* HostPrimitive::take_over(const mx::array& input, void* from, mx::array& output,
+                               mx::cpu::CommandEncoder& encoder) const {
+  if (input.is_donatable() && input.flags().row_contiguous && input.size() > 0) {
+    output.copy_shared_buffer(input);
+    return from;
+  }
+  void* const to = give_memory(output);
+  if (to) encoder.dispatch([to, from, bytes = output.nbytes()] { std::memcpy(to, from, bytes); });
+  return to;
+}
+
 void HostPrimitive::eval_cpu(const std::vector<mx::array>& inputs,
                              std::vector<mx::array>& outputs) {
   check_sizes(inputs);
   auto& encoder = mx::cpu::get_command_encoder(stream());
   Pointers pointers{};
-  size_t at = 0;
-  bool any = false;
-  for (const mx::array& input : inputs) {
-    pointers[at++] = memory_of(input, wants_contiguous(), stream(), encoder);
-    encoder.set_input_array(input);
+  auto strides = any_strided() ? std::make_shared<InputStrides>() : nullptr;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const bool as_it_lies = !wants_contiguous() || (is_strided(i) && can_stride(inputs[i]));
+    pointers[i] = memory_of(inputs[i], !as_it_lies, stream(), encoder);
+    if (strides) (*strides)[i] = strides_of_array(inputs[i], as_it_lies);
+    encoder.set_input_array(inputs[i]);
   }
-  for (mx::array& output : outputs) {
-    pointers[at++] = give_memory(output);
-    encoder.set_output_array(output);
-    any = any || output.size() > 0;
+  bool any = false;
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const int updated = updated_input(i);
+    void*& to = pointers[inputs.size() + i];
+    to = updated < 0 ? give_memory(outputs[i])
+                     : take_over(inputs[static_cast<size_t>(updated)],
+                                 pointers[static_cast<size_t>(updated)], outputs[i], encoder);
+    if (updated >= 0) pointers[static_cast<size_t>(updated)] = to;
+    encoder.set_output_array(outputs[i]);
+    any = any || outputs[i].size() > 0;
   }
   if (!any || !has_work()) return;
-  encoder.dispatch([self = shared_from_this(), pointers] { self->run(pointers); });
+  encoder.dispatch([self = shared_from_this(), pointers, strides] {
+    self->run(pointers, strides ? strides->data() : nullptr);
+  });
 }
 
 void HostPrimitive::eval_gpu(const std::vector<mx::array>&, std::vector<mx::array>&) {
@@ -102,8 +147,9 @@ std::vector<mx::array> HostPrimitive::vjp(const std::vector<mx::array>& primals,
                                           const std::vector<mx::array>& cotangents,
                                           const std::vector<int>& argnums,
                                           const std::vector<mx::array>& outputs) {
-  if (!form_) return Primitive::vjp(primals, cotangents, argnums, outputs);
-  const auto all = mx::vjp(form(), primals, cotangents).second;
+  if (!form_ && !vjp_) return Primitive::vjp(primals, cotangents, argnums, outputs);
+  const auto all = vjp_ ? (*vjp_)(primals, outputs, cotangents, params(), stream())
+                        : mx::vjp(form(), primals, cotangents).second;
   std::vector<mx::array> some;
   for (const int argnum : argnums) some.push_back(all[static_cast<size_t>(argnum)]);
   return some;
@@ -136,8 +182,8 @@ std::vector<mx::Shape> HostPrimitive::output_shapes(const std::vector<mx::array>
   return output_shapes_;
 }
 
-bool HostPrimitive::same_graft(const HostPrimitive& other) const {
-  return form_ == other.form_ && input_sizes_ == other.input_sizes_ &&
+bool HostPrimitive::same_graph(const HostPrimitive& other) const {
+  return form_ == other.form_ && vjp_ == other.vjp_ && input_sizes_ == other.input_sizes_ &&
          output_shapes_ == other.output_shapes_;
 }
 

@@ -9,22 +9,31 @@
 
 #include "mlx/primitives.h"
 #include "mlx_kd/devices/device.h"
+#include "mlx_kd/devices/kernel_arguments.h"
+
+namespace mlx::core::cpu {
+struct CommandEncoder;
+}
 
 namespace mlx_kd::devices::cpu {
 
-inline constexpr size_t kMostArrays = 32;  // inputs and outputs of one operation together
+// Inputs and outputs of one operation together; a metal_kernel may have more than an operator.
+inline constexpr size_t kMostArrays = 32;
 
 // Inputs first, then outputs.
 using Pointers = std::array<void*, kMostArrays>;
 
+// An output that updates an input takes over its memory where MLX gives it up (donation), and
+// starts as a copy of it otherwise.
+//
 // Evaluated on its CPU stream's thread, as MLX's own operations are. vjp, jvp and vmap are those of
-// the graft's form; without one they throw what MLX throws for an operation without them. Shapes
+// the graph's form; without one they throw what MLX throws for an operation without them. Shapes
 // are fixed when the operation is made: evaluating it with inputs of another size, as a shapeless
 // mx::compile would, throws.
 class HostPrimitive : public mlx::core::Primitive,
                       public std::enable_shared_from_this<HostPrimitive> {
  public:
-  HostPrimitive(const Graft& graft, const std::vector<mlx::core::array>& inputs,
+  HostPrimitive(const GraphCall& graph, const std::vector<mlx::core::array>& inputs,
                 const std::vector<mlx::core::Shape>& output_shapes);
 
   void eval_cpu(const std::vector<mlx::core::array>& inputs,
@@ -43,27 +52,37 @@ class HostPrimitive : public mlx::core::Primitive,
   std::vector<mlx::core::Shape> output_shapes(const std::vector<mlx::core::array>& inputs) override;
 
  protected:
-  // Computes the outputs; on the stream's thread.
-  virtual void run(const Pointers& pointers) const = 0;
+  // Computes the outputs; on the stream's thread. `strides`: of each input, where some input is
+  // strided; else null. An output that updates an input has the input's pointer, and holds its
+  // elements.
+  virtual void run(const Pointers& pointers, const Strides* strides) const = 0;
   // Whether run() would do anything, given that some output has elements.
   virtual bool has_work() const { return true; }
   // Whether inputs that are not row-contiguous are copied first; else they are passed as they lie.
   virtual bool wants_contiguous() const { return true; }
+  // As Call has them.
+  virtual int updated_input(size_t /*output*/) const { return -1; }
+  virtual bool is_strided(size_t /*input*/) const { return false; }
 
-  // The call's runtime inputs, for the graft's form.
+  // The call's runtime inputs, for the graph's form.
   virtual std::span<const double> params() const = 0;
 
   // Equal shapes and the same form.
-  bool same_graft(const HostPrimitive& other) const;
+  bool same_graph(const HostPrimitive& other) const;
   size_t input_count() const { return input_count_; }
   size_t output_count() const { return output_shapes_.size(); }
+  // Throws where the sizes are not those that the kernel was made for.
+  void check_sizes(const std::vector<mlx::core::array>& inputs) const;
 
  private:
-  void check_sizes(const std::vector<mlx::core::array>& inputs) const;
+  bool any_strided() const;
+  void* take_over(const mlx::core::array& input, void* from, mlx::core::array& output,
+                  mlx::core::cpu::CommandEncoder& encoder) const;
   // The form as a function of the inputs alone; valid while this lives.
   std::function<std::vector<mlx::core::array>(const std::vector<mlx::core::array>&)> form();
 
   const MlxForm* form_;
+  const VjpForm* vjp_;
   size_t input_count_;
   std::array<size_t, kMostArrays> input_sizes_ = {};  // elements
   std::vector<mlx::core::Shape> output_shapes_;

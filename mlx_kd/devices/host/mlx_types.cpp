@@ -14,9 +14,26 @@ mx::Dtype mlx_dtype(spec::Dtype dtype) {
       return mx::float16;
     case spec::Dtype::bfloat16:
       return mx::bfloat16;
-    default:
-      return mx::float32;
+    case spec::Dtype::int32:
+      return mx::int32;
+    case spec::Dtype::uint32:
+      return mx::uint32;
+    case spec::Dtype::int64:
+      return mx::int64;
+    case spec::Dtype::uint8:
+      return mx::uint8;
+    case spec::Dtype::boolean:
+      return mx::bool_;
+    case spec::Dtype::float32:
+      break;
   }
+  return mx::float32;
+}
+
+std::optional<spec::Dtype> spec_dtype(mx::Dtype dtype) {
+  for (const spec::Dtype one : spec::all_dtypes())
+    if (mlx_dtype(one) == dtype) return one;
+  return std::nullopt;
 }
 
 mx::Device::DeviceType mlx_place(const std::string& kind) {

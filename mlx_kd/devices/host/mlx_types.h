@@ -1,12 +1,16 @@
 // Our types of elements, shapes and kinds of device as MLX's.
 #pragma once
 
+#include <optional>
+
 #include "mlx/array.h"
 #include "mlx_kd/spec/op.h"
 
 namespace mlx_kd::devices {
 
 mlx::core::Dtype mlx_dtype(spec::Dtype dtype);
+// nullopt for a type that ports cannot have (int8, complex64, ...).
+std::optional<spec::Dtype> spec_dtype(mlx::core::Dtype dtype);
 
 // Where MLX has the arrays that a kind of device ("cuda") works on. mx::is_available says whether
 // this MLX was built for it: a GPU may stand beside one that was not.

@@ -100,7 +100,7 @@ class BodyPrimitive final : public cpu::HostPrimitive {
  public:
   BodyPrimitive(mx::Stream stream, std::shared_ptr<const Bound> bound,
                 const std::vector<mx::array>& inputs)
-      : HostPrimitive(Graft{stream}, inputs, bound->shapes), bound_(std::move(bound)) {
+      : HostPrimitive(GraphCall{stream}, inputs, bound->shapes), bound_(std::move(bound)) {
     for (const mx::array& one : inputs)
       if (one.status() != mx::array::Status::unscheduled || bound_->contiguous)
         layouts_.push_back(
@@ -165,7 +165,7 @@ class BodyPrimitive final : public cpu::HostPrimitive {
     return result;
   }
 
-  void run(const cpu::Pointers& pointers) const override {
+  void run(const cpu::Pointers& pointers, const Strides*) const override {
     const auto output = [&](size_t i) { return pointers[input_count() + i]; };
     AlignedInputs aligned;
     for (size_t i = 0; i < bound_->dtypes.size() && bound_->init_value; ++i)

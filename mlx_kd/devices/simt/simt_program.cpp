@@ -1,8 +1,10 @@
 #include "mlx_kd/devices/simt/simt_program.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/devices/host/check_arrays.h"
 #include "mlx_kd/devices/host/host_primitive.h"
 #include "mlx_kd/devices/host/mlx_types.h"
 #include "mlx_kd/devices/simt/aligned_inputs.h"
@@ -12,41 +14,59 @@ namespace {
 
 namespace mx = mlx::core;
 
+using Bytes = std::vector<size_t>;
+
 class SimtPrimitive final : public cpu::HostPrimitive {
  public:
-  SimtPrimitive(const Graft& graft, std::shared_ptr<const SimtCode> code, Call call,
+  SimtPrimitive(const GraphCall& graph, std::shared_ptr<const SimtCode> code, Call call,
                 const std::vector<mx::array>& inputs, const std::vector<mx::Shape>& output_shapes)
-      : HostPrimitive(graft, inputs, output_shapes),
+      : HostPrimitive(graph, inputs, output_shapes),
         code_(std::move(code)),
         call_(std::move(call)) {
-    for (const mx::array& one : inputs) input_bytes_.push_back(one.size() * one.itemsize());
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      input_bytes_.push_back(inputs[i].size() * inputs[i].itemsize());
+      strided_.push_back(call_.is_strided(i) && inputs[i].ndim() == call_.inputs[i].shape.size());
+    }
+    for (const mx::Shape& shape : output_shapes) {
+      size_t count = 1;
+      for (const auto extent : shape) count *= static_cast<size_t>(extent);
+      output_bytes_.push_back(
+          count * static_cast<size_t>(spec::size_of(call_.outputs[output_bytes_.size()].type)));
+    }
   }
 
   const char* name() const override { return code_->op_name().c_str(); }
 
  private:
-  void run(const cpu::Pointers& pointers) const override {
-    code_->run(pointers.data(), pointers.data() + input_count(), input_bytes_, call_);
+  void run(const cpu::Pointers& pointers, const Strides* strides) const override {
+    CallMemory memory = make_memory(call_);
+    for (size_t i = 0; i < input_bytes_.size(); ++i) {
+      memory.inputs.push_back({pointers[i], input_bytes_[i]});
+      if (!strides || !strided_[i]) continue;
+      auto& own = memory.strides[i];
+      std::copy(strides[i].end() - static_cast<std::ptrdiff_t>(own.size()), strides[i].end(),
+                own.begin());
+    }
+    for (size_t i = 0; i < output_bytes_.size(); ++i)
+      memory.outputs.push_back({pointers[input_count() + i], output_bytes_[i]});
+    code_->run(std::move(memory), call_);
   }
-  std::span<const double> params() const override { return call_.params; }
+  bool has_work() const override {
+    return std::any_of(call_.stages.begin(), call_.stages.end(), has_threads);
+  }
+  int updated_input(size_t output) const override { return call_.updated_input(output); }
+  bool is_strided(size_t input) const override { return strided_[input]; }
+  std::span<const double> params() const override { return call_.scalars; }
 
   std::shared_ptr<const SimtCode> code_;
   Call call_;
-  std::vector<size_t> input_bytes_;
+  Bytes input_bytes_, output_bytes_;
+  std::vector<bool> strided_;  // by input
 };
 
-void check(const SimtCode& code, const std::vector<mx::array>& inputs, size_t outputs,
-           spec::Dtype output_dtype) {
-  if (inputs.size() != code.input_count() || outputs != code.output_count())
-    base::fail("devices", "op '" + code.op_name() + "' takes " +
-                              std::to_string(code.input_count()) + " inputs and gives " +
-                              std::to_string(code.output_count()) + " outputs, not " +
-                              std::to_string(inputs.size()) + " and " + std::to_string(outputs));
-  bool same = output_dtype == code.dtype();
-  for (const mx::array& input : inputs) same = same && input.dtype() == mlx_dtype(code.dtype());
-  if (!same)
-    base::fail("devices", "this kernel of '" + code.op_name() + "' was compiled for " +
-                              spec::name_of(code.dtype()) + ": give it arrays of that type");
+spec::Candidate without_source(spec::Candidate candidate) {
+  candidate.source.clear();
+  return candidate;
 }
 
 }  // namespace
@@ -62,66 +82,63 @@ Size3 size3(const std::array<int64_t, 3>& size, const std::string& what) {
   return result;
 }
 
-SimtCode::SimtCode(std::shared_ptr<Module> module, const msl::Kernel& kernel,
-                   const msl::SourceSet& sources, const spec::Candidate& candidate)
+SimtCode::SimtCode(std::shared_ptr<Module> module, const TranslatedText& text,
+                   const spec::Candidate& candidate)
     : module_(std::move(module)),
-      entry_(module_->entry(kernel)),
-      arguments_(metal_arguments(kernel, sources, candidate)),
-      op_name_(candidate.op_name),
-      place_(sources.describe(kernel.at)),
-      input_count_(candidate.inputs_spec.size()),
-      output_count_(candidate.outputs_spec.size()),
-      dtype_(candidate.dtype),
+      candidate_(without_source(candidate)),
+      kernels_(stage_kernels(text, candidate)),
       is_body_(is_body(candidate)) {
-  for (const base::Json& port : candidate.inputs_spec)
-    input_bytes_.push_back(static_cast<size_t>(
-        spec::element_count(port.at("shape").get<spec::Shape>()) * spec::size_of(dtype_)));
+  for (const StageKernel& one : kernels_) {
+    entries_.push_back(module_->entry(one.kernel));
+    places_.push_back(text.unit.sources->describe(one.kernel.at));
+  }
 }
 
-void SimtCode::run(const void* const* inputs, void* const* outputs,
-                   const std::vector<size_t>& input_bytes, const Call& call) const {
+void SimtCode::run(CallMemory memory, const Call& call) const {
   AlignedInputs aligned;
-  const auto input = [&](size_t port) {
-    return is_body_ ? aligned.add(inputs[port], 0, input_bytes[port])
-                    : const_cast<void*>(inputs[port]);
-  };
-  std::vector<Number> numbers = metal_numbers(arguments_, call);
-  std::vector<void*> buffers;
-  size_t number = 0;
-  for (const MetalArgument& one : arguments_) {
-    buffers.resize(static_cast<size_t>(one.index) + 1, nullptr);
-    buffers.back() = one.holds == MetalArgument::Holds::input    ? input(one.port)
-                     : one.holds == MetalArgument::Holds::output ? outputs[one.port]
-                                                                 : numbers[number++].data();
-  }
-  const LaunchReport report =
-      simt::launch(entry_, buffers, {}, size3(call.launch.grid, "grid"),
-                   size3(call.launch.group, "threadgroup"), LaunchOptions());
+  for (HostMemory& input : memory.inputs)
+    if (is_body_) input.at = aligned.add(input.at, 0, input.bytes);
+  const auto kernels = kernels_of(kernels_, call, candidate_);
+  for (size_t i = 0; i < kernels.size(); ++i)
+    if (has_threads(call.stages[i])) run_stage(*kernels[i], call, call.stages[i], memory);
+}
+
+void SimtCode::run_stage(const StageKernel& kernel, const Call& call, const spec::Stage& stage,
+                         CallMemory& memory) const {
+  const auto which = static_cast<size_t>(&kernel - kernels_.data());
+  const StageBuffers buffers(kernel, call, stage, memory);
+  const LaunchReport report = simt::launch(
+      entries_[which], by_index(kernel, buffers.of_arguments()), {},
+      size3(stage.launch.grid, "grid"), size3(stage.launch.group, "threadgroup"), LaunchOptions());
   if (!report.fault.empty())
-    base::fail("simt", place_ + ": the kernel of '" + op_name_ + "' ended early: " + report.fault);
+    base::fail("simt",
+               places_[which] + ": the kernel of '" + op_name() + "' ended early: " + report.fault);
 }
 
 void SimtProgram::launch(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
                          const Call& call) const {
-  code_->run(inputs.data(), outputs.data(), code_->input_bytes(), call);
+  CallMemory memory = make_memory(call);
+  for (size_t i = 0; i < inputs.size(); ++i)
+    memory.inputs.push_back(
+        {const_cast<void*>(inputs[i]), static_cast<size_t>(call.inputs[i].bytes())});
+  for (size_t i = 0; i < outputs.size(); ++i)
+    memory.outputs.push_back({outputs[i], static_cast<size_t>(call.outputs[i].bytes())});
+  code_->run(std::move(memory), call);
 }
 
 std::vector<mx::array> SimtProgram::call(const std::vector<mx::array>& inputs,
                                          const std::vector<spec::Shape>& output_shapes,
-                                         spec::Dtype output_dtype, const Call& call) const {
-  return graft(inputs, mlx_shapes(output_shapes), output_dtype, call,
-               {mx::default_stream(mx::Device::cpu), nullptr});
+                                         const Call& call) const {
+  return add_to_graph(inputs, mlx_shapes(output_shapes), call,
+                      {mx::default_stream(mx::Device::cpu)});
 }
 
-std::vector<mx::array> SimtProgram::graft(const std::vector<mx::array>& inputs,
-                                          const std::vector<mx::Shape>& output_shapes,
-                                          spec::Dtype output_dtype, const Call& call,
-                                          const Graft& graft) const {
-  check(*code_, inputs, output_shapes.size(), output_dtype);
-  auto primitive = std::make_shared<SimtPrimitive>(graft, code_, call, inputs, output_shapes);
-  return mx::array::make_arrays(
-      output_shapes, std::vector<mx::Dtype>(output_shapes.size(), mlx_dtype(output_dtype)),
-      primitive, inputs);
+std::vector<mx::array> SimtProgram::add_to_graph(const std::vector<mx::array>& inputs,
+                                                 const std::vector<mx::Shape>& output_shapes,
+                                                 const Call& call, const GraphCall& graph) const {
+  check_arrays(code_->op_name(), inputs, output_shapes.size(), call);
+  auto primitive = std::make_shared<SimtPrimitive>(graph, code_, call, inputs, output_shapes);
+  return mx::array::make_arrays(output_shapes, output_types(call), primitive, inputs);
 }
 
 }  // namespace mlx_kd::devices::simt

@@ -46,7 +46,9 @@ Claim DeviceEvaluator::claim(size_t size, const Compiled& what, const Compiled* 
   result.metrics = spec::metrics_from_json(answer.reply.at("metrics"));
   result.metrics.compile_time_ms = what.artifact.compile_ms;
   result.baseline = answer.reply.at("baseline").get<std::string>();
-  result.claimed = result.metrics.speedup_lo > 1;
+  result.kind = spec::parse_claim_kind(answer.reply.at("claim_kind").get<std::string>());
+  result.claimed = result.metrics.speedup_lo > 1 ||
+                   (result.kind == spec::ClaimKind::mlx_cannot && result.baseline.empty());
   if (!result.claimed) result.reason = why_not(result.metrics);
   return result;
 }
@@ -58,7 +60,7 @@ std::vector<Claim> DeviceEvaluator::claims_of_size(size_t size,
   double leader_us = spec::kUnmeasured;
   for (size_t i = 0; i < finalists.size() && !host_.interrupted(); ++i) {
     if (!artifacts[i].ok) {
-      claims.push_back({task_.sizes[size], finalists[i].id(), {}, false, artifacts[i].error, ""});
+      claims.push_back({task_.sizes[size], finalists[i].id(), {}, false, artifacts[i].error});
       continue;
     }
     const Compiled what{finalists[i], artifacts[i]}, leader{finalists[0], artifacts[0]};
@@ -85,8 +87,8 @@ std::vector<Claim> DeviceEvaluator::claims(
   return result;
 }
 
-std::vector<AaResult> DeviceEvaluator::aa() {
-  std::vector<AaResult> result;
+std::vector<spec::AaPair> DeviceEvaluator::aa() {
+  std::vector<spec::AaPair> result;
   if (!incumbent_) return result;
   const int64_t start = base::steady_ns();
   Compiled& what = incumbent_->what;

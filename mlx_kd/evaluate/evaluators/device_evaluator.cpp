@@ -16,7 +16,7 @@ namespace {
 using Kind = WorkerClient::Answer::Kind;
 
 Setup setup_of(const Task& task, const EvaluateOptions& options) {
-  const auto params = options.params.empty() ? default_params(*task.op) : options.params;
+  const auto params = options.params.empty() ? spec::default_scalars(*task.op) : options.params;
   return {task.op->name, task.device_kind, task.dtype,     task.sizes,
           params,        options.seed,     options.warmup, options.iters};
 }
@@ -226,8 +226,8 @@ base::Json DeviceEvaluator::protocol() const {
   return to_json(protocol_);
 }
 
-std::string DeviceEvaluator::protocol_hash() const {
-  return hash_of(protocol_);
+std::string DeviceEvaluator::protocol_name() const {
+  return name_of(protocol_);
 }
 
 base::Json DeviceEvaluator::runtime() const {

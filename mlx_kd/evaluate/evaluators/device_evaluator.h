@@ -17,9 +17,9 @@ class DeviceEvaluator : public Evaluator {
   void adopt(const spec::Candidate& anchor, const spec::Candidate& incumbent,
              const std::vector<double>& log_ratios) override;
   std::vector<Claim> claims(const std::vector<std::vector<spec::Candidate>>& finalists) override;
-  std::vector<AaResult> aa() override;
+  std::vector<spec::AaPair> aa() override;
   base::Json protocol() const override;
-  std::string protocol_hash() const override;
+  std::string protocol_name() const override;
   base::Json runtime() const override;
   base::Json seconds() const override;
   void interrupt() override { host_.interrupt(); }

@@ -13,7 +13,8 @@ namespace {
 // A worker keeps the arrays of all sizes, once for the kernel and once for MLX.
 void check_memory(const Task& task) {
   double bytes = 0;
-  for (const spec::Dims& size : task.sizes) bytes += 2 * task.op->cost(size, task.dtype).bytes;
+  for (const spec::Dims& size : task.sizes)
+    bytes += 2 * spec::cost_of(*task.op, size, task.dtype).bytes;
   const double memory =
       static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   const auto gib = [](double value) {
@@ -29,10 +30,9 @@ void check_memory(const Task& task) {
 std::unique_ptr<Evaluator> make_evaluator(const Task& task, const EvaluateOptions& options) {
   if (task.sizes.empty())
     base::misuse("evaluate", "op '" + task.op->name + "' got no sizes: name at least one");
-  if (!options.params.empty() && options.params.size() != task.op->runtime_inputs.size())
+  if (!options.params.empty() && options.params.size() != task.op->scalars.size())
     base::misuse("evaluate", "op '" + task.op->name + "' takes " +
-                                 std::to_string(task.op->runtime_inputs.size()) +
-                                 " runtime inputs and got " +
+                                 std::to_string(task.op->scalars.size()) + " scalars and got " +
                                  std::to_string(options.params.size()) + ": give each or none");
   if (task.device_kind == "null") {
     EvaluateOptions invented = options;

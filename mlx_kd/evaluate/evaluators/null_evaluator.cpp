@@ -63,7 +63,7 @@ void NullEvaluator::evaluate(const std::vector<spec::Candidate>& batch,
 spec::Metrics NullEvaluator::times(const spec::Candidate& candidate, const spec::Dims& dims) const {
   spec::Metrics m;
   m.kernel_us = m.p10_us = m.p90_us = devices::null::null_kernel_us(candidate, dims);
-  m.gbps_est = 1e-3 * task_.op->cost(dims, task_.dtype).bytes / m.kernel_us;
+  m.gbps_est = 1e-3 * spec::cost_of(*task_.op, dims, task_.dtype).bytes / m.kernel_us;
   return m;
 }
 
@@ -162,8 +162,8 @@ std::vector<Claim> NullEvaluator::claims(
   return result;
 }
 
-std::vector<AaResult> NullEvaluator::aa() {
-  std::vector<AaResult> result;
+std::vector<spec::AaPair> NullEvaluator::aa() {
+  std::vector<spec::AaPair> result;
   for (const auto& dims : task_.sizes)
     result.push_back({dims, 1, 1 - kHalfWidth, 1 + kHalfWidth, 1 + 2 * kHalfWidth});
   return result;

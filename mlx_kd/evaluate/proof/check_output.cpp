@@ -139,4 +139,12 @@ std::string explain(const Compared& what, int64_t index) {
   return text;
 }
 
+std::string explain_exact(const void* made, const void* expected, int64_t index, spec::Dtype type) {
+  char text[160];
+  std::snprintf(text, sizeof text, "element %lld is %.9g, expected %.9g bit for bit",
+                static_cast<long long>(index), spec::load_number(made, index, type),
+                spec::load_number(expected, index, type));
+  return text;
+}
+
 }  // namespace mlx_kd::evaluate

@@ -35,5 +35,7 @@ Comparison compare(const Compared& what);
 
 // "output 3 is 1.5, float64 says 2 (bound 0.01), MLX says 2"
 std::string explain(const Compared& what, int64_t index);
+// "element 3 is 17, expected 18" of an output that must equal `expected` bit for bit.
+std::string explain_exact(const void* made, const void* expected, int64_t index, spec::Dtype type);
 
 }  // namespace mlx_kd::evaluate

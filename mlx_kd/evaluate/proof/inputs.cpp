@@ -41,20 +41,29 @@ void fill_magnitudes(void* data, int64_t count, spec::Dtype dtype, Exponents ran
   }
 }
 
-}  // namespace
-
-void fill_inputs(const spec::Op& op, spec::Dtype dtype, const Case& c,
-                 const std::vector<void*>& inputs) {
+void fill_by_distribution(const spec::Op& op, spec::Dtype t, const Case& c,
+                          const std::vector<void*>& inputs) {
   for (size_t i = 0; i < inputs.size(); ++i) {
     base::Random random(c.seed * 1000003 + i * 101 + static_cast<uint64_t>(c.distribution));
-    const int64_t count = c.inputs[i].bytes / spec::size_of(dtype);
-    if (c.distribution == Distribution::magnitudes)
-      fill_magnitudes(inputs[i], count, dtype, exponents_of(dtype, c.seed_index), random);
+    const int64_t count = c.input_arrays[i].elements();
+    const spec::Dtype type = c.input_arrays[i].type;
+    if (c.distribution == spec::Distribution::magnitudes)
+      fill_magnitudes(inputs[i], count, type, exponents_of(type, c.seed_index), random);
     else
-      fill_normal(inputs[i], count, dtype, random);
+      fill_normal(inputs[i], count, type, random);
   }
-  if (c.distribution == Distribution::special && op.add_special_values)
-    op.add_special_values(inputs, dtype, c.dims);
+  if (c.distribution == spec::Distribution::special && op.add_special_values)
+    op.add_special_values(inputs, t, c.dims);
+}
+
+}  // namespace
+
+void fill_inputs(const spec::Op& op, spec::Dtype t, const Case& c,
+                 const std::vector<void*>& inputs) {
+  if (op.fill)
+    op.fill({inputs, t, c.dims, c.scalars, c.distribution, c.seed});
+  else
+    fill_by_distribution(op, t, c, inputs);
 }
 
 }  // namespace mlx_kd::evaluate

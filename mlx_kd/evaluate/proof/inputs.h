@@ -7,8 +7,8 @@
 
 namespace mlx_kd::evaluate {
 
-// inputs[i]: writable memory of the i-th input, contiguous.
-void fill_inputs(const spec::Op& op, spec::Dtype dtype, const Case& c,
+// inputs[i]: writable memory of the i-th input, contiguous. By Op::fill, or from the distribution.
+void fill_inputs(const spec::Op& op, spec::Dtype t, const Case& c,
                  const std::vector<void*>& inputs);
 
 }  // namespace mlx_kd::evaluate

@@ -9,27 +9,28 @@
 
 namespace mlx_kd::evaluate {
 
-mx::array to_mlx(const void* data, const spec::Shape& shape, spec::Dtype dtype) {
-  const auto bytes = static_cast<size_t>(spec::element_count(shape) * spec::size_of(dtype));
+mx::array to_mlx(const void* data, const spec::ArraySpec& array) {
+  const auto bytes = static_cast<size_t>(array.bytes());
   auto memory = mx::allocator::malloc(bytes);
-  std::memcpy(memory.buffer().raw_ptr(), data, bytes);
-  return mx::array(std::move(memory), mx::Shape(shape.begin(), shape.end()), mlx_dtype(dtype));
+  if (bytes > 0) std::memcpy(memory.buffer().raw_ptr(), data, bytes);
+  return mx::array(std::move(memory), mx::Shape(array.shape.begin(), array.shape.end()),
+                   mlx_dtype(array.type));
 }
 
-std::vector<mx::array> evaluated(const std::vector<mx::array>& outputs, size_t count,
-                                 spec::Dtype dtype, const std::string& op_name) {
-  if (outputs.size() != count)
-    base::fail("evaluate", "op '" + op_name + "' gives " + std::to_string(outputs.size()) +
-                               " arrays in MLX and states " + std::to_string(count) +
-                               " outputs: mend its op.cpp");
+std::vector<mx::array> evaluated(const std::vector<mx::array>& outputs, const Case& c,
+                                 const spec::Op& op) {
+  if (outputs.size() != op.outputs.size())
+    base::fail("evaluate", "op '" + op.name + "' gives " + std::to_string(outputs.size()) +
+                               " arrays in MLX and states " + std::to_string(op.outputs.size()) +
+                               " outputs: correct its op.cpp");
   std::vector<mx::array> result;
   for (const auto& output : outputs) result.push_back(mx::contiguous(output));
   mx::eval(result);
-  for (const auto& output : result)
-    if (output.dtype() != mlx_dtype(dtype))
-      base::fail("evaluate", "op '" + op_name +
-                                 "' gives another type than its inputs in MLX: "
-                                 "mend its op.cpp");
+  for (size_t i = 0; i < result.size(); ++i)
+    if (result[i].dtype() != mlx_dtype(c.outputs[i].array.type))
+      base::fail("evaluate", "output '" + op.outputs[i].name + "' of op '" + op.name +
+                                 "' has another type in MLX than its port states: correct its "
+                                 "op.cpp");
   return result;
 }
 

@@ -3,7 +3,9 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
+#include <iterator>
 
 #include "mlx_kd/evaluate/proof/check_output.h"
 #include "mlx_kd/evaluate/proof/staged_launch.h"
@@ -27,6 +29,12 @@ bool is_poison(const void* data, int64_t element, int64_t size, unsigned char pa
   return std::all_of(bytes, bytes + size, [&](unsigned char b) { return b == pattern; });
 }
 
+std::string number_text(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.4g", value);
+  return text;
+}
+
 // The first element in which the two differ.
 int64_t first_difference(const void* a, const void* b, int64_t bytes, int64_t size) {
   const auto *x = static_cast<const unsigned char*>(a), *y = static_cast<const unsigned char*>(b);
@@ -36,25 +44,20 @@ int64_t first_difference(const void* a, const void* b, int64_t bytes, int64_t si
 }  // namespace
 
 void guard_inputs(const CasePlan& plan, std::byte* memory) {
-  for (const Case& c : plan.cases) {
-    for (size_t i = 0; i < c.inputs.size(); ++i) {
-      std::byte* const end = memory + c.inputs[i].offset + c.inputs[i].bytes;
-      mprotect(end, static_cast<size_t>(page_bytes()), PROT_NONE);
-    }
-  }
+  const auto guard = [&](const Case& c) {
+    for (const Span& span : c.inputs)
+      mprotect(memory + span.offset + span.bytes, static_cast<size_t>(page_bytes()), PROT_NONE);
+  };
+  for (const Case& c : plan.cases) guard(c);
+  guard(plan.watched);
   const base::Json line = {{"status", "wrong"},
                            {"reason", "it wrote to an input, or read past the end of one"}};
   register_guard(memory, plan.bytes, line.dump());
 }
 
-Prover::Prover(const spec::Op& op, spec::Dtype dtype, const CasePlan& plan, size_t sizes,
+Prover::Prover(const spec::Op& op, spec::Dtype t, const CasePlan& plan, size_t sizes,
                const std::byte* memory, const devices::Accelerator* accelerator)
-    : op_(op),
-      dtype_(dtype),
-      plan_(plan),
-      sizes_(sizes),
-      memory_(memory),
-      accelerator_(accelerator) {
+    : op_(op), t_(t), plan_(plan), sizes_(sizes), memory_(memory), accelerator_(accelerator) {
   low_ = make_buffers();
   high_ = make_buffers();
 }
@@ -63,29 +66,36 @@ std::vector<std::unique_ptr<FencedBuffer>> Prover::make_buffers() const {
   std::vector<std::unique_ptr<FencedBuffer>> result;
   for (size_t i = 0; i < op_.outputs.size(); ++i) {
     int64_t largest = 0;
-    for (const Case& c : plan_.cases) largest = std::max(largest, c.expected[i].bytes);
+    for (const Case& c : plan_.cases) largest = std::max(largest, c.outputs[i].array.bytes());
     result.push_back(std::make_unique<FencedBuffer>(largest, op_.outputs[i].name));
   }
   return result;
 }
 
+// Ports that take views get one kind after the other.
 Proof Prover::prove(const spec::Candidate& candidate, const devices::Program& program) {
+  constexpr ViewKind kViews[] = {ViewKind::row_major, ViewKind::gaps, ViewKind::transposed};
   Proof proof;
   proof.sizes.resize(sizes_);
-  const spec::Variant& variant = spec::variant_of(op_, candidate);
-  for (const Case& c : plan_.cases) {
-    prove_case(c, variant, candidate.knobs, program, proof);
+  const Kernel kernel{spec::variant_of(op_, candidate), candidate.knobs, program};
+  for (size_t i = 0; i < plan_.cases.size(); ++i) {
+    prove_case(plan_.cases[i], kernel, kViews[i % std::size(kViews)], proof);
     if (proof.status != spec::Status::benchmarked) break;
   }
   return proof;
 }
 
-void Prover::prove_case(const Case& c, const spec::Variant& variant, const spec::Setting& knobs,
-                        const devices::Program& program, Proof& proof) {
-  const auto low = run(c, variant, knobs, program, Place::low, proof);
-  const auto high = run(c, variant, knobs, program, Place::high, proof);
+void Prover::prove_case(const Case& c, const Kernel& kernel, ViewKind view, Proof& proof) {
+  const auto low = run(c, kernel, view, Place::low, proof);
+  const auto high = run(c, kernel, view, Place::high, proof);
   compare_runs(c, low, high, proof);
-  check(c, low, proof);
+  check(c, kernel.variant, low, proof);
+}
+
+std::vector<const void*> Prover::inputs_of(const Case& c) const {
+  std::vector<const void*> inputs;
+  for (const Span& span : c.inputs) inputs.push_back(memory_ + span.offset);
+  return inputs;
 }
 
 void Prover::launch(const Case& c, const std::vector<const void*>& inputs,
@@ -94,39 +104,55 @@ void Prover::launch(const Case& c, const std::vector<const void*>& inputs,
   if (!accelerator_) return program.launch(inputs, outputs, call);
   std::vector<HostBytes> from;
   std::vector<HostSpace> to;
-  for (size_t i = 0; i < inputs.size(); ++i) from.push_back({inputs[i], c.inputs[i].bytes});
-  for (size_t i = 0; i < outputs.size(); ++i) to.push_back({outputs[i], c.expected[i].bytes});
-  const int beside = launch_staged(*accelerator_, program, call, from, to);
-  if (beside >= 0)
+  for (size_t i = 0; i < inputs.size(); ++i)
+    from.push_back({inputs[i], span_bytes(call.inputs[i])});
+  for (size_t i = 0; i < outputs.size(); ++i)
+    to.push_back({outputs[i], c.outputs[i].array.bytes()});
+  const int outside = launch_staged(*accelerator_, program, call, from, to);
+  if (outside >= 0)
     refuse(proof, spec::Status::wrong,
-           "it wrote beside output '" + op_.outputs[static_cast<size_t>(beside)].name + "' (" +
-               c.text() + ")");
+           "it wrote outside the bounds of output '" +
+               op_.outputs[static_cast<size_t>(outside)].name + "' (" + c.text() + ")");
 }
 
-// The outputs of one run on poisoned memory that lies at one end between the guard pages.
-std::vector<const void*> Prover::run(const Case& c, const spec::Variant& variant,
-                                     const spec::Setting& knobs, const devices::Program& program,
+// The outputs of one run on poisoned memory that lies at one end between the guard pages. An output
+// that updates an input begins as a copy of it, and the kernel gets the copy for both.
+std::vector<const void*> Prover::run(const Case& c, const Kernel& kernel, ViewKind view,
                                      Place place, Proof& proof) {
-  std::vector<const void*> inputs;
-  for (const Span& span : c.inputs) inputs.push_back(memory_ + span.offset);
+  devices::Call call = devices::make_call(op_, kernel.variant, t_, c.dims, kernel.knobs, c.scalars);
+  std::vector<const void*> inputs = inputs_of(c);
+  std::vector<std::vector<std::byte>> views;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (!call.is_strided(i)) continue;
+    call.inputs[i] = view_of(call.inputs[i], view);
+    if (call.inputs[i].strides.empty()) continue;
+    inputs[i] = views.emplace_back(laid_out(inputs[i], call.inputs[i])).data();
+  }
   const auto& buffers = place == Place::low ? low_ : high_;
   const unsigned char pattern = place == Place::low ? kLowPoison : kHighPoison;
   std::vector<void*> outputs;
-  for (size_t i = 0; i < buffers.size(); ++i)
-    outputs.push_back(buffers[i]->poison(c.expected[i].bytes, place, pattern));
-  launch(c, inputs, outputs, program, {c.dims, c.params, variant.launch(c.dims, knobs)}, proof);
+  for (size_t i = 0; i < buffers.size(); ++i) {
+    const int64_t bytes = c.outputs[i].array.bytes();
+    outputs.push_back(buffers[i]->poison(bytes, place, pattern));
+    const int updated = call.updated_input(i);
+    if (updated < 0) continue;
+    std::memcpy(outputs[i], inputs[static_cast<size_t>(updated)], static_cast<size_t>(bytes));
+    inputs[static_cast<size_t>(updated)] = outputs[i];
+  }
+  launch(c, inputs, outputs, kernel.program, call, proof);
   for (size_t i = 0; i < buffers.size(); ++i)
     if (!buffers[i]->intact())
-      refuse(proof, spec::Status::wrong,
-             "it wrote beside output '" + op_.outputs[i].name + "' (" + c.text() + ")");
+      refuse(
+          proof, spec::Status::wrong,
+          "it wrote outside the bounds of output '" + op_.outputs[i].name + "' (" + c.text() + ")");
   return {outputs.begin(), outputs.end()};
 }
 
 void Prover::compare_runs(const Case& c, const std::vector<const void*>& low,
                           const std::vector<const void*>& high, Proof& proof) const {
-  const int64_t size = spec::size_of(dtype_);
   for (size_t i = 0; i < low.size(); ++i) {
-    const int64_t bytes = c.expected[i].bytes;
+    const int64_t bytes = c.outputs[i].array.bytes();
+    const int64_t size = spec::size_of(c.outputs[i].array.type);
     if (std::memcmp(low[i], high[i], static_cast<size_t>(bytes)) == 0) continue;
     const int64_t at = first_difference(low[i], high[i], bytes, size);
     const std::string where =
@@ -141,25 +167,71 @@ void Prover::compare_runs(const Case& c, const std::vector<const void*>& low,
   }
 }
 
-void Prover::check(const Case& c, const std::vector<const void*>& outputs, Proof& proof) const {
-  Proof::Errors& errors = proof.sizes[c.size];
+void Prover::check(const Case& c, const spec::Variant& variant,
+                   const std::vector<const void*>& outputs, Proof& proof) const {
   for (size_t i = 0; i < outputs.size(); ++i) {
-    const Compared what{outputs[i],
-                        memory_ + c.expected[i].offset,
-                        reinterpret_cast<const double*>(memory_ + c.y64[i].offset),
-                        reinterpret_cast<const float*>(memory_ + c.bound[i].offset),
-                        c.expected[i].bytes / spec::size_of(dtype_),
-                        dtype_};
-    const Comparison found = compare(what);
-    errors.bound_used = std::max(errors.bound_used, found.bound_used);
-    if (found.first_wrong >= 0)
+    if (op_.outputs[i].judge == spec::Judge::bound)
+      check_bound(c, i, variant, outputs[i], proof);
+    else if (op_.outputs[i].judge == spec::Judge::exact)
+      check_exact(c, i, outputs[i], proof);
+  }
+  if (judged_by(op_, spec::Judge::residuals)) check_residuals(c, outputs, proof);
+}
+
+void Prover::check_bound(const Case& c, size_t output, const spec::Variant& variant,
+                         const void* made, Proof& proof) const {
+  const OutputSpans& spans = c.outputs[output];
+  const auto* bound = reinterpret_cast<const float*>(memory_ + spans.bound.offset);
+  std::vector<float> wider;
+  if (!variant.approximate.empty()) {
+    const auto* terms = reinterpret_cast<const float*>(memory_ + spans.terms.offset);
+    wider.assign(bound, bound + spans.array.elements());
+    for (size_t k = 0; k < wider.size(); ++k)
+      wider[k] += static_cast<float>(variant.approximate_terms) * terms[k];
+    bound = wider.data();
+  }
+  const Compared what{made,
+                      memory_ + spans.expected.offset,
+                      reinterpret_cast<const double*>(memory_ + spans.y64.offset),
+                      bound,
+                      spans.array.elements(),
+                      spans.array.type};
+  const Comparison found = compare(what);
+  Proof::Errors& errors = proof.sizes[c.size];
+  errors.bound_used = std::max(errors.bound_used, found.bound_used);
+  if (found.first_wrong >= 0)
+    refuse(proof, spec::Status::wrong,
+           "output '" + op_.outputs[output].name + "': " + explain(what, found.first_wrong) + " (" +
+               c.text() + ")");
+  if (c.distribution != spec::Distribution::normal) return;
+  errors.max_abs_err = std::max(errors.max_abs_err, found.max_abs_err);
+  errors.max_rel_err = std::max(errors.max_rel_err, found.max_rel_err);
+  errors.bit_exact = errors.bit_exact && found.same_bits && op_.mlx;
+}
+
+void Prover::check_exact(const Case& c, size_t output, const void* made, Proof& proof) const {
+  const OutputSpans& spans = c.outputs[output];
+  const std::byte* const expected = memory_ + spans.expected.offset;
+  const int64_t bytes = spans.array.bytes();
+  if (std::memcmp(made, expected, static_cast<size_t>(bytes)) == 0) return;
+  const int64_t at = first_difference(made, expected, bytes, spec::size_of(spans.array.type));
+  refuse(proof, spec::Status::wrong,
+         "output '" + op_.outputs[output].name +
+             "': " + explain_exact(made, expected, at, spans.array.type) + " (" + c.text() + ")");
+}
+
+void Prover::check_residuals(const Case& c, const std::vector<const void*>& outputs,
+                             Proof& proof) const {
+  const auto residuals =
+      op_.residuals({inputs_of(c), outputs, t_, c.dims, c.scalars, c.distribution});
+  Proof::Errors& errors = proof.sizes[c.size];
+  errors.bit_exact = false;
+  for (const spec::Residual& one : residuals) {
+    errors.bound_used = std::max(errors.bound_used, one.ratio / one.limit);
+    if (!(one.ratio <= one.limit))
       refuse(proof, spec::Status::wrong,
-             "output '" + op_.outputs[i].name + "': " + explain(what, found.first_wrong) + " (" +
-                 c.text() + ")");
-    if (c.distribution != Distribution::normal) continue;
-    errors.max_abs_err = std::max(errors.max_abs_err, found.max_abs_err);
-    errors.max_rel_err = std::max(errors.max_rel_err, found.max_rel_err);
-    errors.bit_exact = errors.bit_exact && found.same_bits;
+             one.name + " is " + number_text(one.ratio) + ", and at most " +
+                 number_text(one.limit) + " is accepted (" + c.text() + ")");
   }
 }
 

@@ -8,6 +8,7 @@
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/evaluate/proof/guards.h"
 #include "mlx_kd/evaluate/proof/proof_plan.h"
+#include "mlx_kd/evaluate/proof/views.h"
 #include "mlx_kd/spec/verdict.h"
 
 namespace mlx_kd::evaluate {
@@ -28,7 +29,7 @@ class Prover {
  public:
   // `memory`: the prepared shared memory, read-only. All must outlive the prover.
   // `accelerator`: of the device, null where kernels run on the host's memory.
-  Prover(const spec::Op& op, spec::Dtype dtype, const CasePlan& plan, size_t sizes,
+  Prover(const spec::Op& op, spec::Dtype t, const CasePlan& plan, size_t sizes,
          const std::byte* memory, const devices::Accelerator* accelerator);
 
   // All cases; stops at the first that fails.
@@ -36,23 +37,32 @@ class Prover {
 
   // One case on given memory: `inputs` hold the case's inputs, `outputs` have run already.
   // Adds to the proof what it finds.
-  void check(const Case& c, const std::vector<const void*>& outputs, Proof& proof) const;
+  void check(const Case& c, const spec::Variant& variant, const std::vector<const void*>& outputs,
+             Proof& proof) const;
 
  private:
-  std::vector<const void*> run(const Case& c, const spec::Variant& variant,
-                               const spec::Setting& knobs, const devices::Program& program,
+  struct Kernel {
+    const spec::Variant& variant;
+    const spec::Setting& knobs;
+    const devices::Program& program;
+  };
+  void prove_case(const Case& c, const Kernel& kernel, ViewKind view, Proof& proof);
+  std::vector<const void*> run(const Case& c, const Kernel& kernel, ViewKind view,
                                FencedBuffer::Place place, Proof& proof);
   void launch(const Case& c, const std::vector<const void*>& inputs,
               const std::vector<void*>& outputs, const devices::Program& program,
               const devices::Call& call, Proof& proof) const;
-  void prove_case(const Case& c, const spec::Variant& variant, const spec::Setting& knobs,
-                  const devices::Program& program, Proof& proof);
   void compare_runs(const Case& c, const std::vector<const void*>& low,
                     const std::vector<const void*>& high, Proof& proof) const;
+  void check_bound(const Case& c, size_t output, const spec::Variant& variant, const void* made,
+                   Proof& proof) const;
+  void check_exact(const Case& c, size_t output, const void* made, Proof& proof) const;
+  void check_residuals(const Case& c, const std::vector<const void*>& outputs, Proof& proof) const;
+  std::vector<const void*> inputs_of(const Case& c) const;
   std::vector<std::unique_ptr<FencedBuffer>> make_buffers() const;
 
   const spec::Op& op_;
-  spec::Dtype dtype_;
+  spec::Dtype t_;
   const CasePlan& plan_;
   size_t sizes_;
   const std::byte* memory_;

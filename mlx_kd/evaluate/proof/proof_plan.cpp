@@ -9,12 +9,13 @@
 namespace mlx_kd::evaluate {
 namespace {
 
+using spec::Distribution;
+
 constexpr Distribution kDistributions[] = {Distribution::normal, Distribution::magnitudes,
                                            Distribution::special};
-
-int64_t port_bytes(const spec::Port& port, spec::Dtype dtype, const spec::Dims& dims) {
-  return spec::element_count(port.shape(dims)) * spec::size_of(dtype);
-}
+// Of a call whose every access is watched: enough for two groups of every kernel's launch, and few
+// enough to be quick.
+constexpr int64_t kWatchedBatch = 9;
 
 // Appends a span that starts on a page, or with `guarded` ends before a page of its own.
 Span append(int64_t& end, int64_t bytes, bool guarded) {
@@ -24,46 +25,59 @@ Span append(int64_t& end, int64_t bytes, bool guarded) {
   return span;
 }
 
-// Places the case's spans after `end`, which it moves.
-void place(const spec::Op& op, spec::Dtype dtype, Case& c, int64_t& end) {
-  c.inputs.clear(), c.expected.clear(), c.y64.clear(), c.bound.clear();
-  for (const auto& port : op.inputs)
-    c.inputs.push_back(append(end, port_bytes(port, dtype, c.dims), true));
-  for (const auto& port : op.outputs) {
-    const int64_t elements = spec::element_count(port.shape(c.dims));
-    c.expected.push_back(append(end, elements * spec::size_of(dtype), false));
-    c.y64.push_back(append(end, elements * int64_t(sizeof(double)), false));
-    c.bound.push_back(append(end, elements * int64_t(sizeof(float)), false));
-  }
+bool has_approximate(const spec::Op& op) {
+  return std::any_of(op.variants.begin(), op.variants.end(),
+                     [](const spec::Variant& variant) { return !variant.approximate.empty(); });
 }
 
-int64_t case_bytes(const spec::Op& op, spec::Dtype dtype, Case c) {
+OutputSpans place_output(const spec::Op& op, const spec::Port& port, spec::Dtype t,
+                         const spec::Dims& dims, int64_t& end) {
+  OutputSpans spans{spec::array_of(port, t, dims), {}, {}, {}, {}};
+  const int64_t elements = spans.array.elements();
+  if (port.judge != spec::Judge::residuals)
+    spans.expected = append(end, spans.array.bytes(), false);
+  if (port.judge != spec::Judge::bound) return spans;
+  spans.y64 = append(end, elements * int64_t(sizeof(double)), false);
+  spans.bound = append(end, elements * int64_t(sizeof(float)), false);
+  if (has_approximate(op)) spans.terms = append(end, elements * int64_t(sizeof(float)), false);
+  return spans;
+}
+
+// Places the case's spans after `end`, which it moves.
+void place(const spec::Op& op, spec::Dtype t, Case& c, int64_t& end, bool with_outputs = true) {
+  c.input_arrays = spec::arrays_of(op.inputs, t, c.dims);
+  c.inputs.clear(), c.outputs.clear();
+  for (const spec::ArraySpec& array : c.input_arrays)
+    c.inputs.push_back(append(end, array.bytes(), true));
+  for (const spec::Port& port : op.outputs)
+    c.outputs.push_back(with_outputs
+                            ? place_output(op, port, t, c.dims, end)
+                            : OutputSpans{spec::array_of(port, t, c.dims), {}, {}, {}, {}});
+}
+
+int64_t case_bytes(const spec::Op& op, spec::Dtype t, Case c) {
   int64_t end = 0;
-  place(op, dtype, c, end);
+  place(op, t, c, end);
   return end;
 }
 
-spec::Dims with_rows(const spec::Op& op, const spec::Dims& dims, int64_t rows) {
-  spec::Dims given;
-  for (const auto& name : op.dim_names)
-    given.set(name, name == op.dim_names.front() ? rows : dims.at(name));
-  return op.complete(given);
+[[noreturn]] void refuse_memory(const std::string& what, int64_t share) {
+  base::misuse("evaluate", what + " needs more than " + std::to_string(share >> 20) +
+                               " MiB of references: choose smaller sizes, or fewer of them");
 }
 
-// The largest number of rows whose case needs at most `share` bytes.
-spec::Dims fit(const spec::Op& op, spec::Dtype dtype, const Case& whole, int64_t share) {
-  int64_t fits = 0, too_many = whole.dims.at(op.dim_names.front()) + 1;
+// The largest batch whose case needs at most `share` bytes.
+spec::Dims fit(const spec::Op& op, spec::Dtype t, const Case& whole, int64_t share) {
+  if (op.batch_dim.empty()) refuse_memory("size " + whole.dims.text(), share);
+  int64_t fits = 0, too_many = whole.dims.at(op.batch_dim) + 1;
   while (too_many - fits > 1) {
     Case c = whole;
-    const int64_t rows = fits + (too_many - fits) / 2;
-    c.dims = with_rows(op, whole.dims, rows);
-    (case_bytes(op, dtype, c) <= share ? fits : too_many) = rows;
+    const int64_t batch = fits + (too_many - fits) / 2;
+    c.dims = spec::with_batch(op, whole.dims, batch);
+    (case_bytes(op, t, c) <= share ? fits : too_many) = batch;
   }
-  if (fits == 0)
-    base::misuse("evaluate", "one row of size " + whole.dims.text() + " needs more than " +
-                                 std::to_string(share >> 20) +
-                                 " MiB of references: choose smaller sizes, or fewer of them");
-  return with_rows(op, whole.dims, fits);
+  if (fits == 0) refuse_memory(op.batch_dim + " = 1 of size " + whole.dims.text(), share);
+  return spec::with_batch(op, whole.dims, fits);
 }
 
 // The share of memory of a case such that all fit: small ones take what they need, the rest is
@@ -78,21 +92,20 @@ int64_t fair_share(std::vector<int64_t> needs, int64_t budget) {
   return needs.back();
 }
 
-void shrink_to_memory(const spec::Op& op, spec::Dtype dtype, std::vector<Case>& cases,
-                      int64_t budget) {
+void shrink_to_memory(const spec::Op& op, spec::Dtype t, std::vector<Case>& cases, int64_t budget) {
   std::vector<int64_t> needs;
-  for (const Case& c : cases) needs.push_back(case_bytes(op, dtype, c));
+  for (const Case& c : cases) needs.push_back(case_bytes(op, t, c));
   const int64_t share = fair_share(needs, budget);
   for (size_t i = 0; i < cases.size(); ++i)
-    if (needs[i] > share) cases[i].dims = fit(op, dtype, cases[i], share);
+    if (needs[i] > share) cases[i].dims = fit(op, t, cases[i], share);
 }
 
-// Case k is proved with the k-th value of each runtime input, the timed value among them.
-std::vector<double> params_of(const spec::Op& op, const std::vector<double>& timed, size_t k) {
+// Case k is proved with the k-th value of each scalar, the timed value among them.
+std::vector<double> scalars_of(const spec::Op& op, const std::vector<double>& timed, size_t k) {
   std::vector<double> result;
-  for (size_t i = 0; i < op.runtime_inputs.size(); ++i) {
+  for (size_t i = 0; i < op.scalars.size(); ++i) {
     std::vector<double> values = {timed[i]};
-    for (double value : op.runtime_inputs[i].proved)
+    for (double value : op.scalars[i].proved)
       if (value != timed[i]) values.push_back(value);
     result.push_back(values[k % values.size()]);
   }
@@ -101,22 +114,11 @@ std::vector<double> params_of(const spec::Op& op, const std::vector<double>& tim
 
 size_t most_values(const spec::Op& op) {
   size_t result = 0;
-  for (const auto& input : op.runtime_inputs) result = std::max(result, input.proved.size() + 1);
+  for (const auto& scalar : op.scalars) result = std::max(result, scalar.proved.size() + 1);
   return result;
 }
 
 }  // namespace
-
-std::string name_of(Distribution distribution) {
-  switch (distribution) {
-    case Distribution::normal:
-      return "normal";
-    case Distribution::magnitudes:
-      return "magnitudes";
-    default:
-      return "special";
-  }
-}
 
 std::string Case::text() const {
   return dims.text() + ", " + name_of(distribution) + ", seed " + std::to_string(seed);
@@ -131,33 +133,22 @@ int64_t round_up(int64_t value, int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-std::vector<double> default_params(const spec::Op& op) {
-  std::vector<double> result;
-  for (const auto& input : op.runtime_inputs) result.push_back(input.default_value);
-  return result;
-}
-
-spec::Dims with_fewer_rows(const spec::Op& op, const spec::Dims& dims, int64_t most) {
-  return with_rows(op, dims, std::min(most, dims.at(op.dim_names.front())));
-}
-
-size_t smallest_size(const spec::Op& op, spec::Dtype dtype, const std::vector<spec::Dims>& sizes) {
-  const auto bytes = [&](const spec::Dims& dims) { return op.cost(dims, dtype).bytes; };
+size_t smallest_size(const spec::Op& op, spec::Dtype t, const std::vector<spec::Dims>& sizes) {
+  const auto bytes = [&](const spec::Dims& dims) { return spec::cost_of(op, dims, t).bytes; };
   return static_cast<size_t>(
       std::min_element(sizes.begin(), sizes.end(),
                        [&](const auto& a, const auto& b) { return bytes(a) < bytes(b); }) -
       sizes.begin());
 }
 
-CasePlan plan_cases(const spec::Op& op, spec::Dtype dtype, const std::vector<spec::Dims>& sizes,
-                    const std::vector<double>& timed_params, const Protocol& protocol) {
+CasePlan plan_cases(const spec::Op& op, spec::Dtype t, const std::vector<spec::Dims>& sizes,
+                    const std::vector<double>& timed_scalars, const Protocol& protocol) {
   CasePlan plan;
-  const size_t smallest = smallest_size(op, dtype, sizes);
+  const size_t smallest = smallest_size(op, t, sizes);
   const auto add = [&](size_t size, size_t seed_index, Distribution distribution) {
     const uint64_t seed = protocol.proof_seeds[seed_index];
-    const auto params = params_of(op, timed_params, plan.cases.size());
-    plan.cases.push_back(
-        {size, sizes[size], seed, seed_index, distribution, params, {}, {}, {}, {}});
+    const auto scalars = scalars_of(op, timed_scalars, plan.cases.size());
+    plan.cases.push_back({size, sizes[size], seed, seed_index, distribution, scalars});
   };
   for (size_t seed = 0; seed < protocol.proof_seeds.size(); ++seed)
     for (Distribution distribution : kDistributions) add(smallest, seed, distribution);
@@ -169,8 +160,11 @@ CasePlan plan_cases(const spec::Op& op, spec::Dtype dtype, const std::vector<spe
     plan.timed[size] = plan.cases.size();
     add(size, 0, Distribution::normal);
   }
-  shrink_to_memory(op, dtype, plan.cases, protocol.reference_bytes);
-  for (Case& c : plan.cases) place(op, dtype, c, plan.bytes);
+  shrink_to_memory(op, t, plan.cases, protocol.reference_bytes);
+  for (Case& c : plan.cases) place(op, t, c, plan.bytes);
+  plan.watched = plan.cases.front();
+  plan.watched.dims = spec::with_batch(op, plan.watched.dims, kWatchedBatch);
+  place(op, t, plan.watched, plan.bytes, false);
   return plan;
 }
 

@@ -5,12 +5,17 @@
 
 namespace mlx_kd::evaluate {
 
-// `memory`: the shared memory, writable. Runs MLX on the calling thread.
-void prepare_case(const spec::Op& op, spec::Dtype dtype, const Case& c, const Protocol& protocol,
+// `memory`: the shared memory, writable. Runs MLX on the calling thread: on its default device, or
+// on the CPU if MLX has no form of the op there.
+void prepare_case(const spec::Op& op, spec::Dtype t, const Case& c, const Protocol& protocol,
                   std::byte* memory);
+// The inputs alone.
+void prepare_inputs(const spec::Op& op, spec::Dtype t, const Case& c, std::byte* memory);
 
-// |y - y64| may be so large: (roundings u + accumulated 2^-24) S + tiny, finite.
-float allowed_error(const spec::ErrorBound& bound, spec::Dtype dtype, double scale,
-                    const Protocol& protocol);
+// |y - y64| may be so large for element k of that type: u rounded + accumulated 2^-24 terms +
+// absolute + tiny, finite. Where a magnitude is infinite, either result is open and the bound is
+// tiny.
+float allowed_error(const spec::Reference64& reference, size_t k, double accumulated,
+                    spec::Dtype type, const Protocol& protocol);
 
 }  // namespace mlx_kd::evaluate

@@ -59,6 +59,9 @@ int launch_staged(const devices::Accelerator& accelerator, const devices::Progra
     out.push_back(std::make_unique<Staged>(accelerator, one.data, one.bytes, kUnwritten));
     arrays.outputs.push_back(out.back()->array());
   }
+  for (size_t i = 0; i < out.size(); ++i)
+    if (const int updated = call.updated_input(i); updated >= 0)
+      arrays.inputs[static_cast<size_t>(updated)] = arrays.outputs[i];
   program.launch(arrays.inputs, arrays.outputs, call);
   int beside = -1;
   for (size_t i = 0; i < out.size(); ++i) {

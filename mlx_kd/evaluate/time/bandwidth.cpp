@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "mlx_kd/base/clock.h"
+#include "mlx_kd/evaluate/time/arithmetic_peak.h"
 #include "mlx_kd/evaluate/time/cache_flush.h"
 
 namespace mlx_kd::evaluate {
@@ -48,20 +49,22 @@ double on_all_cores(int cores, size_t bytes, int repeats, int passes, bool cold)
 Bandwidth measure_bandwidth(const devices::Device& device) {
   if (const devices::Accelerator* accelerator = device.accelerator()) {
     const devices::CopyRates rates = accelerator->copy_rates();
-    return {rates.warm, rates.cold};
+    return {rates.warm, rates.cold, 0};
   }
   const spec::DeviceTraits& traits = device.id().traits;
   const auto warm_bytes = static_cast<size_t>(traits.l2_bytes / 4);
   return {on_all_cores(traits.cores, warm_bytes, kWarmRepeats, kWarmPasses, false),
-          on_all_cores(traits.cores, kColdBytes, 1, kColdPasses, true)};
+          on_all_cores(traits.cores, kColdBytes, 1, kColdPasses, true),
+          measure_flops(traits.cores)};
 }
 
 base::Json to_json(const Bandwidth& bandwidth) {
-  return {{"warm", bandwidth.warm}, {"cold", bandwidth.cold}};
+  return {{"warm", bandwidth.warm}, {"cold", bandwidth.cold}, {"flops", bandwidth.flops}};
 }
 
 Bandwidth bandwidth_from_json(const base::Json& value) {
-  return {value.at("warm").get<double>(), value.at("cold").get<double>()};
+  return {value.at("warm").get<double>(), value.at("cold").get<double>(),
+          value.at("flops").get<double>()};
 }
 
 }  // namespace mlx_kd::evaluate

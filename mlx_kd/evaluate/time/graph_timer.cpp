@@ -18,65 +18,71 @@ namespace {
 
 constexpr int kPresampleCalls = 4;
 
-int64_t total_bytes(const std::vector<spec::Port>& ports, spec::Dtype dtype,
-                    const spec::Dims& dims) {
-  int64_t sum = 0;
-  for (const auto& port : ports)
-    sum += spec::element_count(port.shape(dims)) * spec::size_of(dtype);
-  return sum;
-}
-
-mx::array input_array(const spec::Port& port, spec::Dtype dtype, const spec::Dims& dims,
-                      const std::byte* source, int64_t source_bytes) {
-  const spec::Shape shape = port.shape(dims);
-  const int64_t bytes = spec::element_count(shape) * spec::size_of(dtype);
+mx::array input_array(const spec::ArraySpec& array, const std::byte* source, int64_t source_bytes) {
+  const int64_t bytes = array.bytes();
   std::vector<std::byte> whole(static_cast<size_t>(bytes));
   for (int64_t i = 0; i < bytes; i += source_bytes)
     std::memcpy(whole.data() + i, source, static_cast<size_t>(std::min(source_bytes, bytes - i)));
-  return to_mlx(whole.data(), shape, dtype);
+  return to_mlx(whole.data(), array);
 }
 
 void flush(const Arrays& arrays) {
   for (const auto& array : arrays) flush_from_caches(array.data<char>(), array.nbytes());
 }
 
-// MLX keeps what the host wrote in memory that both see; the product lies in the device's own.
+// MLX keeps what the host wrote in memory that both see; the copy lies in the device's own.
 void move_to_device(Arrays& arrays) {
-  for (auto& array : arrays) array = mx::multiply(array, mx::array(1, array.dtype()));
+  for (auto& array : arrays)
+    array = array.dtype() == mx::bool_ ? mx::logical_or(array, mx::array(false))
+                                       : mx::multiply(array, mx::array(1, array.dtype()));
   mx::eval(arrays);
 }
 
 }  // namespace
 
-GraphTimer::GraphTimer(const spec::Op& op, spec::Dtype dtype, const spec::Dims& dims, const Case& c,
+GraphTimer::GraphTimer(const spec::Op& op, spec::Dtype t, const spec::Dims& dims, const Case& c,
                        const std::byte* memory, int64_t l2_bytes, const Protocol& protocol,
                        const devices::Accelerator* accelerator)
     : accelerator_(accelerator) {
-  const int64_t outputs = total_bytes(op.outputs, dtype, dims);
-  const int64_t call_bytes = total_bytes(op.inputs, dtype, dims) + outputs;
+  int64_t outputs = 0;
+  for (size_t i = 0; i < op.outputs.size(); ++i) {
+    updates_.push_back(spec::updated_input(op, i));
+    if (updates_[i] < 0) outputs += spec::array_of(op.outputs[i], t, dims).bytes();
+  }
+  const int64_t call_bytes = std::max<int64_t>(1, spec::bytes_of(op.inputs, t, dims) + outputs);
   cold_ = call_bytes > l2_bytes / 2;
-  calls_ = static_cast<int>(
-      std::clamp<int64_t>(protocol.graph_bytes / outputs, 1, protocol.max_graph_calls));
+  calls_ = static_cast<int>(std::clamp<int64_t>(
+      protocol.graph_bytes / std::max<int64_t>(1, outputs), 1, protocol.max_graph_calls));
   const int64_t sets = cold_ ? calls_ : std::clamp<int64_t>(l2_bytes / 2 / call_bytes, 1, calls_);
   for (int64_t i = 0; i < sets; ++i) {
     Arrays& set = sets_.emplace_back();
     for (size_t k = 0; k < op.inputs.size(); ++k)
-      set.push_back(
-          input_array(op.inputs[k], dtype, dims, memory + c.inputs[k].offset, c.inputs[k].bytes));
+      set.push_back(input_array(spec::array_of(op.inputs[k], t, dims), memory + c.inputs[k].offset,
+                                c.inputs[k].bytes));
     if (accelerator_) move_to_device(set);
   }
 }
 
-double GraphTimer::sample(const Function& function, int calls) const {
+double GraphTimer::sample(const Function& function, int calls) {
   if (cold_ && accelerator_) accelerator_->flush();
   if (cold_ && !accelerator_)
     for (const Arrays& set : sets_) flush(set);
   Arrays outputs;
   const int64_t start = base::steady_ns();
   for (int i = 0; i < calls; ++i) {
-    Arrays result = function(sets_[static_cast<size_t>(i) % sets_.size()]);
-    std::move(result.begin(), result.end(), std::back_inserter(outputs));
+    Arrays& set = sets_[static_cast<size_t>(i) % sets_.size()];
+    Arrays result = function(set);
+    for (size_t k = 0; k < result.size(); ++k) {
+      // Nothing else may hold an updated array, or MLX would copy it.
+      if (updates_[k] >= 0)
+        set[static_cast<size_t>(updates_[k])] = std::move(result[k]);
+      else
+        outputs.push_back(std::move(result[k]));
+    }
   }
+  for (const Arrays& set : sets_)
+    for (const int updated : updates_)
+      if (updated >= 0) outputs.push_back(set[static_cast<size_t>(updated)]);
   mx::eval(outputs);
   const double us = 1e6 * base::seconds_since(start);
   if (cold_ && !accelerator_) flush(outputs);  // the next sample may get the same memory
@@ -93,7 +99,7 @@ GraphPlan plan_graph(double first_us, double second_us, int most_calls, const Pr
   return {calls, static_cast<int>(pairs)};
 }
 
-GraphPairs time_graph_pairs(const GraphTimer& timer, const Function& first, const Function& second,
+GraphPairs time_graph_pairs(GraphTimer& timer, const Function& first, const Function& second,
                             GraphCalls calls, int pairs, base::Random& random) {
   GraphPairs result;
   const auto first_us = [&] { return timer.sample(first, calls.first); };
@@ -112,9 +118,31 @@ GraphPairs time_graph_pairs(const GraphTimer& timer, const Function& first, cons
   return result;
 }
 
-Baseline mlx_at_its_best(const spec::Op& op, const std::vector<double>& params,
-                         const GraphTimer& timer, const Protocol& protocol, base::Random& random) {
-  const Function plain = [&op, params](const Arrays& inputs) { return op.mlx(inputs, params); };
+namespace {
+
+using Form = decltype(spec::Op::mlx);
+
+Function function_of(const Form& form, const std::vector<double>& scalars) {
+  return [&form, scalars](const Arrays& inputs) {
+    return form(inputs, scalars, mx::default_stream(mx::default_device()));
+  };
+}
+
+bool runs(const Form& form, const std::vector<double>& scalars, GraphTimer& timer) try {
+  if (!form) return false;
+  timer.sample_single(function_of(form, scalars));
+  return true;
+} catch (const std::exception&) {  // MLX throws where it has no such operator on a device
+  return false;
+}
+
+}  // namespace
+
+Baseline mlx_at_its_best(const spec::Op& op, const std::vector<double>& scalars, GraphTimer& timer,
+                         const Protocol& protocol, base::Random& random) {
+  const bool has_mlx = runs(op.mlx, scalars, timer);
+  if (!has_mlx && !runs(op.composition, scalars, timer)) return {"", nullptr, {}, true};
+  const Function plain = function_of(has_mlx ? op.mlx : op.composition, scalars);
   const Function compiled = mx::compile(plain);
   const int calls = std::min(kPresampleCalls, timer.most_calls());
   const GraphPairs pairs =
@@ -123,7 +151,8 @@ Baseline mlx_at_its_best(const spec::Op& op, const std::vector<double>& params,
   const bool is_plain = plain_us <= compiled_us;
   const double us = std::min(plain_us, compiled_us);
   const GraphPlan plan = plan_graph(us, us, timer.most_calls(), protocol);
-  return {is_plain ? "plain" : "compiled", is_plain ? plain : compiled, plan};
+  const std::string name = !has_mlx ? "composition" : is_plain ? "plain" : "compiled";
+  return {name, is_plain ? plain : compiled, plan, !has_mlx};
 }
 
 }  // namespace mlx_kd::evaluate

@@ -20,16 +20,18 @@ using Function = std::function<Arrays(const Arrays&)>;
 // ones are flushed before a sample and none is used twice in it. For one thread.
 class GraphTimer {
  public:
-  // Inputs come from the case of that size (repeated where it has fewer rows).
-  GraphTimer(const spec::Op& op, spec::Dtype dtype, const spec::Dims& dims, const Case& c,
+  // Inputs come from the case of that size (repeated if its batch is smaller).
+  GraphTimer(const spec::Op& op, spec::Dtype t, const spec::Dims& dims, const Case& c,
              const std::byte* memory, int64_t l2_bytes, const Protocol& protocol,
              const devices::Accelerator* accelerator);
 
-  // us a call of one sample: `calls` calls, the building of their graph included, in one eval. Both
-  // sides of a pair see the same inputs. Outputs are freed untimed.
-  double sample(const Function& function, int calls) const;
+  // us per call of one sample: `calls` calls, the building of their graph included, in one eval.
+  // Both sides of a pair see the same inputs. Outputs are freed untimed, except those that update
+  // an input: they are the next call's input, so that MLX can give their memory on, as in a
+  // program.
+  double sample(const Function& function, int calls);
   // us of one call and its synchronisation.
-  double sample_single(const Function& function) const { return sample(function, 1); }
+  double sample_single(const Function& function) { return sample(function, 1); }
 
   int most_calls() const { return calls_; }  // of a sample in `graph` mode
   bool cold() const { return cold_; }
@@ -38,6 +40,7 @@ class GraphTimer {
   const devices::Accelerator* accelerator_;  // null where arrays lie in the host's memory
   bool cold_;
   int calls_;
+  std::vector<int> updates_;  // per output: the input that it updates, or -1
   std::vector<Arrays> sets_;
 };
 
@@ -53,7 +56,7 @@ struct GraphCalls {
 };
 
 // `pairs` pairs of samples next to each other in time, in random order, after one of each.
-GraphPairs time_graph_pairs(const GraphTimer& timer, const Function& first, const Function& second,
+GraphPairs time_graph_pairs(GraphTimer& timer, const Function& first, const Function& second,
                             GraphCalls calls, int pairs, base::Random& random);
 
 // How long samples and how many pairs of two sides are: fixed from what a call of each takes,
@@ -63,14 +66,18 @@ struct GraphPlan {
 };
 GraphPlan plan_graph(double first_us, double second_us, int most_calls, const Protocol& protocol);
 
+// What a kernel is compared with.
 struct Baseline {
-  std::string name;  // "plain" or "compiled"
-  Function function;
-  GraphPlan plan;  // of pairs with it
+  std::string name;   // "plain", "compiled", "composition"; empty: MLX has nothing to compare with
+  Function function;  // null then
+  GraphPlan plan;     // of pairs with it
+  bool mlx_cannot = false;
 };
 
-// MLX at its best: the form whose median is lower in a short sample. The op must outlive it.
-Baseline mlx_at_its_best(const spec::Op& op, const std::vector<double>& params,
-                         const GraphTimer& timer, const Protocol& protocol, base::Random& random);
+// MLX at its best: the form whose median is lower in a short sample. Where Op::mlx is absent or
+// throws on the default device, the op's composition; where that is too, nothing. The op must
+// outlive it.
+Baseline mlx_at_its_best(const spec::Op& op, const std::vector<double>& scalars, GraphTimer& timer,
+                         const Protocol& protocol, base::Random& random);
 
 }  // namespace mlx_kd::evaluate

@@ -16,11 +16,16 @@ constexpr int64_t kAlign = 64;
 // Arrays follow each other with a gap, so that none lies a whole number of pages from another.
 constexpr int64_t kGap = 320;
 
-std::vector<int64_t> bytes_of(const std::vector<spec::Port>& ports, spec::Dtype dtype,
+std::vector<int64_t> bytes_each(const std::vector<spec::Port>& ports, spec::Dtype t,
                               const spec::Dims& dims) {
   std::vector<int64_t> result;
-  for (const auto& port : ports)
-    result.push_back(spec::element_count(port.shape(dims)) * spec::size_of(dtype));
+  for (const spec::Port& port : ports) result.push_back(spec::array_of(port, t, dims).bytes());
+  return result;
+}
+
+std::vector<int> updates_of(const spec::Op& op) {
+  std::vector<int> result;
+  for (size_t i = 0; i < op.outputs.size(); ++i) result.push_back(spec::updated_input(op, i));
   return result;
 }
 
@@ -54,20 +59,24 @@ void* host_memory(int64_t bytes, const spec::Dims& dims) {
 
 }  // namespace
 
-TimingBuffers::TimingBuffers(const spec::Op& op, spec::Dtype dtype, const spec::Dims& dims,
+TimingBuffers::TimingBuffers(const spec::Op& op, spec::Dtype t, const spec::Dims& dims,
                              const Case& c, const std::byte* memory, int64_t l2_bytes,
                              const Bandwidth& bandwidth, const Protocol& protocol,
                              const devices::Accelerator* accelerator)
     : accelerator_(accelerator),
-      input_bytes_(bytes_of(op.inputs, dtype, dims)),
-      output_bytes_(bytes_of(op.outputs, dtype, dims)) {
-  const int64_t call_bytes = sum_of(input_bytes_) + sum_of(output_bytes_);
+      input_bytes_(bytes_each(op.inputs, t, dims)),
+      output_bytes_(bytes_each(op.outputs, t, dims)),
+      updates_(updates_of(op)) {
+  std::vector<int64_t> own_outputs;
+  for (size_t i = 0; i < updates_.size(); ++i)
+    if (updates_[i] < 0) own_outputs.push_back(output_bytes_[i]);
+  const int64_t call_bytes = std::max<int64_t>(1, sum_of(input_bytes_) + sum_of(own_outputs));
   cold_ = call_bytes > l2_bytes / 2;
-  const double copy_us = op.cost(dims, dtype).bytes / bandwidth.cold;
+  const double copy_us = spec::cost_of(op, dims, t).bytes / bandwidth.cold;
   const int64_t sets =
       cold_ ? cold_sets(copy_us, protocol)
             : std::clamp<int64_t>(l2_bytes / 2 / call_bytes, 1, protocol.max_warm_sets);
-  const int64_t set_bytes = padded(input_bytes_) + padded(output_bytes_);
+  const int64_t set_bytes = padded(input_bytes_) + padded(own_outputs);
   bytes_ = sets * set_bytes;
   memory_ = static_cast<std::byte*>(accelerator_ ? accelerator_->allocate(bytes_)
                                                  : host_memory(bytes_, dims));
@@ -80,7 +89,10 @@ TimingBuffers::TimingBuffers(const spec::Op& op, spec::Dtype dtype, const spec::
   for (int64_t i = 0; i < sets; ++i) {
     Set& set = sets_.emplace_back();
     for (int64_t bytes : input_bytes_) set.inputs.push_back(take(bytes));
-    for (int64_t bytes : output_bytes_) set.outputs.push_back(take(bytes));
+    for (size_t k = 0; k < updates_.size(); ++k)
+      set.outputs.push_back(updates_[k] < 0
+                                ? take(output_bytes_[k])
+                                : const_cast<void*>(set.inputs[static_cast<size_t>(updates_[k])]));
     load(c, memory, sets_.size() - 1);
   }
 }
@@ -96,7 +108,7 @@ TimingBuffers::~TimingBuffers() {
 void TimingBuffers::tile(void* to, int64_t bytes, const std::byte* source,
                          int64_t source_bytes) const {
   auto* at = static_cast<std::byte*>(to);
-  for (int64_t done = 0; done < bytes; done += source_bytes) {
+  for (int64_t done = 0; done < bytes && source_bytes > 0; done += source_bytes) {
     const int64_t part = std::min(source_bytes, bytes - done);
     if (accelerator_)
       accelerator_->write(at + done, source, part);
@@ -113,6 +125,7 @@ std::vector<TimingBuffers::Set> TimingBuffers::next(int calls) {
 
 void TimingBuffers::poison(size_t set, unsigned char byte) {
   for (size_t i = 0; i < output_bytes_.size(); ++i) {
+    if (updates_[i] >= 0) continue;
     void* const to = sets_[set].outputs[i];
     if (accelerator_)
       accelerator_->fill(to, byte, output_bytes_[i]);

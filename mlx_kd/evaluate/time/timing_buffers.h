@@ -17,9 +17,10 @@ class TimingBuffers {
  public:
   using Set = devices::DeviceArrays;
 
-  // Inputs are copied from the case of that size (repeated where it has fewer rows).
-  // `accelerator`: of the device, null where its memory is the host's.
-  TimingBuffers(const spec::Op& op, spec::Dtype dtype, const spec::Dims& dims, const Case& c,
+  // Inputs are copied from the case of that size (repeated if its batch is smaller). An output that
+  // updates an input is the input's memory. `accelerator`: of the device, null where its memory is
+  // the host's.
+  TimingBuffers(const spec::Op& op, spec::Dtype t, const spec::Dims& dims, const Case& c,
                 const std::byte* memory, int64_t l2_bytes, const Bandwidth& bandwidth,
                 const Protocol& protocol, const devices::Accelerator* accelerator);
   TimingBuffers(const TimingBuffers&) = delete;
@@ -38,7 +39,8 @@ class TimingBuffers {
   void flush_if_cold() const;
   // Overwrites the inputs of the first set with another case of the same or a smaller size.
   void load(const Case& c, const std::byte* memory, size_t set);
-  // Fills the outputs of a set with a byte, and reads their first bytes, as many as are given.
+  // Fills the outputs of a set with a byte, except those that update an input; reads the first
+  // bytes of outputs, as many as are given.
   void poison(size_t set, unsigned char byte);
   std::vector<std::vector<std::byte>> read(size_t set, const std::vector<int64_t>& bytes) const;
 
@@ -47,6 +49,7 @@ class TimingBuffers {
 
   const devices::Accelerator* accelerator_;
   std::vector<int64_t> input_bytes_, output_bytes_;
+  std::vector<int> updates_;  // per output: the input that it updates, or -1
   bool cold_;
   std::byte* memory_ = nullptr;
   int64_t bytes_ = 0;

@@ -86,7 +86,7 @@ Setup setup_from_json(const base::Json& value) {
   Setup result;
   result.op_name = value.at("op").get<std::string>();
   result.device_kind = value.at("device").get<std::string>();
-  result.dtype = spec::parse_dtype(value.at("dtype").get<std::string>());
+  result.dtype = spec::parse_float_dtype(value.at("dtype").get<std::string>());
   for (const auto& dims : value.at("sizes")) result.sizes.push_back(setting_from(dims));
   result.params = value.at("params").get<std::vector<double>>();
   result.seed = value.at("seed").get<uint64_t>();
@@ -114,7 +114,7 @@ spec::Candidate candidate_from_json(const base::Json& value) {
   result.op_name = value.at("op").get<std::string>();
   result.variant = value.at("variant").get<std::string>();
   result.language = value.at("language").get<std::string>();
-  result.dtype = spec::parse_dtype(value.at("dtype").get<std::string>());
+  result.dtype = spec::parse_float_dtype(value.at("dtype").get<std::string>());
   result.knobs = setting_from(value.at("knobs"));
   result.source = value.at("source").get<std::string>();
   result.func_name = value.at("func_name").get<std::string>();

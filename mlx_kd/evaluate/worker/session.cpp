@@ -22,9 +22,9 @@ EvaluateOptions floors_of(const Setup& setup) {
   return options;
 }
 
-// Of a call whose every access is watched: enough for two groups of every kernel's launch, and few
-// enough to be quick.
-constexpr int64_t kWatchedRows = 9;
+// A kernel may do this share of its operations' time at the measured rate: integer dot products do
+// four times the operations of float32 ones.
+constexpr double kFlopsShare = 0.2;
 
 }  // namespace
 
@@ -44,9 +44,9 @@ base::Json to_json(const Proof& proof) {
 
 Session::Session(const Setup& setup, int memory_fd)
     : setup_(setup),
-      protocol_(protocol_for(floors_of(setup))),
       op_(kernels::find_op(setup.op_name)),
       device_(devices::open_device(setup.device_kind)),
+      protocol_(protocol_for(floors_of(setup), device_->accelerator() != nullptr)),
       plan_(plan_cases(op_, setup.dtype, setup.sizes, setup.params, protocol_)),
       memory_(SharedMemory::adopt(memory_fd, plan_.bytes)),
       random_(setup.seed) {
@@ -57,6 +57,7 @@ base::Json Session::prepare() {
   const int64_t start = base::steady_ns();
   std::byte* const memory = memory_.map(true);
   for (const Case& c : plan_.cases) prepare_case(op_, setup_.dtype, c, protocol_, memory);
+  prepare_inputs(op_, setup_.dtype, plan_.watched, memory);
   return {{"seconds", base::seconds_since(start)}};
 }
 
@@ -95,32 +96,26 @@ const Loaded& Session::incumbent(const base::Json& request) {
   return *incumbent_;
 }
 
-devices::Call Session::call(const Loaded& what, size_t size) const {
-  const spec::Variant& variant = spec::variant_of(op_, what.candidate);
-  const spec::Dims& dims = setup_.sizes[size];
-  return {dims, setup_.params, variant.launch(dims, what.candidate.knobs)};
+devices::Call Session::call(const Loaded& what, const spec::Dims& dims,
+                            const std::vector<double>& scalars) const {
+  return devices::make_call(op_, spec::variant_of(op_, what.candidate), setup_.dtype, dims,
+                            what.candidate.knobs, scalars);
 }
 
 Timed Session::timed(const Loaded& what, size_t size) const {
-  return {what.program.get(), call(what, size)};
+  return {what.program.get(), call(what, setup_.sizes[size], setup_.params)};
 }
 
-// The first rows of the smallest size's inputs are those of a size with fewer rows.
-void Session::watch(const Loaded& loaded, Proof& proof) {
-  const Case& c = plan_.cases.front();
-  const spec::Dims dims = with_fewer_rows(op_, c.dims, kWatchedRows);
-  const auto bytes_of = [&](const spec::Port& port) {
-    return static_cast<size_t>(spec::element_count(port.shape(dims)) * spec::size_of(setup_.dtype));
-  };
+void Session::check_accesses(const Loaded& loaded, Proof& proof) {
+  const Case& c = plan_.watched;
   std::vector<std::span<const std::byte>> inputs;
-  for (size_t i = 0; i < op_.inputs.size(); ++i)
-    inputs.emplace_back(memory_.data() + c.inputs[i].offset, bytes_of(op_.inputs[i]));
+  for (const Span& span : c.inputs)
+    inputs.emplace_back(memory_.data() + span.offset, static_cast<size_t>(span.bytes));
   std::vector<size_t> output_bytes;
-  for (const spec::Port& port : op_.outputs) output_bytes.push_back(bytes_of(port));
-  const spec::Variant& variant = spec::variant_of(op_, loaded.candidate);
+  for (const OutputSpans& output : c.outputs)
+    output_bytes.push_back(static_cast<size_t>(output.array.bytes()));
   const auto faults =
-      device_->check(loaded.candidate, inputs, output_bytes,
-                     {dims, c.params, variant.launch(dims, loaded.candidate.knobs)});
+      device_->check(loaded.candidate, inputs, output_bytes, call(loaded, c.dims, c.scalars));
   if (faults.empty()) return;
   proof.status = spec::Status::wrong;
   proof.reason = faults.front();
@@ -130,7 +125,7 @@ void Session::watch(const Loaded& loaded, Proof& proof) {
 base::Json Session::prove(const base::Json& request) try {
   const Loaded loaded = load(request);
   Proof proof = prover().prove(loaded.candidate, *loaded.program);
-  if (proof.status == spec::Status::benchmarked && device_->checks()) watch(loaded, proof);
+  if (proof.status == spec::Status::benchmarked && device_->checks()) check_accesses(loaded, proof);
   return to_json(proof);
 } catch (const std::exception& error) {
   return launch_error(error);
@@ -153,14 +148,17 @@ spec::SizeMetrics Session::metrics_of(const KernelTimes& times, size_t size) {
   m.p10_us = percentile(times.us, 0.1);
   m.p90_us = percentile(times.us, 0.9);
   m.log_ratio = times.log_ratios.empty() ? 0 : median(times.log_ratios);
-  m.gbps_est = 1e-3 * op_.cost(setup_.sizes[size], setup_.dtype).bytes / m.kernel_us;
+  m.gbps_est = 1e-3 * spec::cost_of(op_, setup_.sizes[size], setup_.dtype).bytes / m.kernel_us;
   m.cold = buffers(size).cold();
   return result;
 }
 
 double Session::least_possible_us(size_t size) {
   const double rate = buffers(size).cold() ? bandwidth_.cold : bandwidth_.warm;
-  return protocol_.roofline_share * op_.cost(setup_.sizes[size], setup_.dtype).bytes / rate;
+  const spec::Cost cost = spec::cost_of(op_, setup_.sizes[size], setup_.dtype);
+  const double bytes_us = protocol_.roofline_share * cost.bytes / rate;
+  return bandwidth_.flops > 0 ? std::max(bytes_us, kFlopsShare * cost.flops / bandwidth_.flops)
+                              : bytes_us;
 }
 
 void Session::check_roofline(const spec::SizeMetrics& size, size_t index, Proof& proof) {
@@ -168,12 +166,14 @@ void Session::check_roofline(const spec::SizeMetrics& size, size_t index, Proof&
   if (size.metrics.kernel_us >= least_possible_us(index)) return;
   // The copies may have been disturbed where the kernel was not.
   const Bandwidth again = measure_bandwidth(*device_);
-  bandwidth_ = {std::max(bandwidth_.warm, again.warm), std::max(bandwidth_.cold, again.cold)};
+  bandwidth_ = {std::max(bandwidth_.warm, again.warm), std::max(bandwidth_.cold, again.cold),
+                std::max(bandwidth_.flops, again.flops)};
   const double least_us = least_possible_us(index);
   if (size.metrics.kernel_us >= least_us) return;
   proof.status = spec::Status::suspicious;
   proof.reason = size.dims.text() + " took " + std::to_string(size.metrics.kernel_us) +
-                 " us, and no copy of its bytes takes less than " + std::to_string(least_us);
+                 " us, and copying its bytes, or its operations, takes at least " +
+                 std::to_string(least_us);
 }
 
 // On the very memory that was timed, with other numbers: a kernel that remembers is found out.
@@ -183,15 +183,13 @@ void Session::prove_after_timing(const Loaded& candidate, Proof& proof) {
   memory.load(c, memory_.data(), 0);
   const auto& set = memory.set(0);
   memory.poison(0, 0xff);
-  const spec::Variant& variant = spec::variant_of(op_, candidate.candidate);
-  candidate.program->launch(set.inputs, set.outputs,
-                            {c.dims, c.params, variant.launch(c.dims, candidate.candidate.knobs)});
+  candidate.program->launch(set.inputs, set.outputs, call(candidate, c.dims, c.scalars));
   std::vector<int64_t> bytes;
-  for (const Span& span : c.expected) bytes.push_back(span.bytes);
+  for (const OutputSpans& output : c.outputs) bytes.push_back(output.array.bytes());
   const auto made = memory.read(0, bytes);
   std::vector<const void*> outputs;
   for (const auto& output : made) outputs.push_back(output.data());
-  prover().check(c, outputs, proof);
+  prover().check(c, spec::variant_of(op_, candidate.candidate), outputs, proof);
   memory.load(timed_case(c.size), memory_.data(), 0);
 }
 

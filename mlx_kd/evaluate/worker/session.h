@@ -42,10 +42,11 @@ class Session {
   Loaded load(const base::Json& request);
   const Loaded& incumbent(const base::Json& request);
   Timed timed(const Loaded& what, size_t size) const;
-  devices::Call call(const Loaded& what, size_t size) const;
+  devices::Call call(const Loaded& what, const spec::Dims& dims,
+                     const std::vector<double>& scalars) const;
   Function as_function(const Loaded& what, size_t size) const;
   Prover& prover();
-  void watch(const Loaded& loaded, Proof& proof);
+  void check_accesses(const Loaded& loaded, Proof& proof);  // races and bounds, on a small part
   TimingBuffers& buffers(size_t size);
   GraphTimer& graph(size_t size);
   const Case& timed_case(size_t size) const { return plan_.cases[plan_.timed[size]]; }
@@ -60,9 +61,9 @@ class Session {
   void claim_graph(const Loaded& candidate, size_t size, spec::Metrics& metrics);
 
   Setup setup_;
-  Protocol protocol_;
   const spec::Op& op_;
   std::shared_ptr<const devices::Device> device_;
+  Protocol protocol_;
   CasePlan plan_;
   SharedMemory memory_;
   Bandwidth bandwidth_;

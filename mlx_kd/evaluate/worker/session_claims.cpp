@@ -18,15 +18,16 @@ GraphTimer& Session::graph(size_t size) {
 Function Session::as_function(const Loaded& what, size_t size) const {
   std::vector<spec::Shape> shapes;
   for (const auto& port : op_.outputs) shapes.push_back(port.shape(setup_.sizes[size]));
-  return [program = what.program, shapes, dtype = setup_.dtype, made = call(what, size)](
-             const Arrays& inputs) { return program->call(inputs, shapes, dtype, made); };
+  return [program = what.program, shapes, made = call(what, setup_.sizes[size], setup_.params)](
+             const Arrays& inputs) { return program->call(inputs, shapes, made); };
 }
 
 // Chosen once a size.
 const Baseline& Session::baseline(size_t size) {
   if (const auto found = baselines_.find(size); found != baselines_.end()) return found->second;
   return baselines_
-      .emplace(size, mlx_at_its_best(op_, setup_.params, graph(size), protocol_, random_))
+      .emplace(size, mlx_at_its_best(op_, spec::numbers_of(op_, setup_.params, setup_.sizes[size]),
+                                     graph(size), protocol_, random_))
       .first->second;
 }
 
@@ -40,25 +41,32 @@ void Session::claim_kernel(const Loaded& candidate, const Loaded* leader, size_t
                                        buffers(size), protocol_, random_);
   m.kernel_us = median(times.us);
   m.log_ratio = leader ? median(times.log_ratios) : 0;
-  m.gbps_est = 1e-3 * op_.cost(setup_.sizes[size], setup_.dtype).bytes / m.kernel_us;
+  m.gbps_est = 1e-3 * spec::cost_of(op_, setup_.sizes[size], setup_.dtype).bytes / m.kernel_us;
   m.cold = buffers(size).cold();
 }
 
 void Session::claim_graph(const Loaded& candidate, size_t size, spec::Metrics& m) {
   const Function mine = as_function(candidate, size);
-  const GraphTimer& timer = graph(size);
-  const auto& [name, mlx, plan] = baseline(size);
-  const GraphPairs pairs =
-      time_graph_pairs(timer, mine, mlx, {plan.calls, plan.calls}, plan.pairs, random_);
-  const Interval speedup =
-      bootstrap_ratio(pairs.log_ratios, protocol_.bootstrap_resamples, setup_.seed);
-  m.latency_us = median(pairs.first_us);
-  m.p10_us = percentile(pairs.first_us, 0.1);
-  m.p90_us = percentile(pairs.first_us, 0.9);
-  m.baseline_us = median(pairs.second_us);
-  m.speedup_vs_ref = speedup.middle;
-  m.speedup_lo = speedup.lo;
-  m.speedup_hi = speedup.hi;
+  GraphTimer& timer = graph(size);
+  const Baseline& mlx = baseline(size);
+  std::vector<double> us;
+  if (mlx.function) {
+    const GraphPairs pairs = time_graph_pairs(
+        timer, mine, mlx.function, {mlx.plan.calls, mlx.plan.calls}, mlx.plan.pairs, random_);
+    const Interval speedup =
+        bootstrap_ratio(pairs.log_ratios, protocol_.bootstrap_resamples, setup_.seed);
+    m.baseline_us = median(pairs.second_us);
+    m.speedup_vs_ref = speedup.middle;
+    m.speedup_lo = speedup.lo;
+    m.speedup_hi = speedup.hi;
+    us = pairs.first_us;
+  } else {
+    for (int i = 0; i < protocol_.claim_pairs; ++i)
+      us.push_back(timer.sample(mine, timer.most_calls()));
+  }
+  m.latency_us = median(us);
+  m.p10_us = percentile(us, 0.1);
+  m.p90_us = percentile(us, 0.9);
   std::vector<double> single;
   for (int i = 0; i < protocol_.single_samples; ++i) single.push_back(timer.sample_single(mine));
   m.single_us = median(single);
@@ -81,6 +89,8 @@ base::Json Session::claim(const base::Json& request) try {
   metrics.bit_exact = proof.sizes[size].bit_exact;
   answer["metrics"] = to_json(metrics);
   answer["baseline"] = baseline(size).name;
+  answer["claim_kind"] = name_of(baseline(size).mlx_cannot ? spec::ClaimKind::mlx_cannot
+                                                           : spec::ClaimKind::faster_than_mlx);
   return answer;
 } catch (const std::exception& error) {
   return launch_error(error);
@@ -90,7 +100,10 @@ base::Json Session::aa(const base::Json& request) {
   const auto size = request.at("size").get<size_t>();
   const Loaded loaded = load(request);
   const Function mine = as_function(loaded, size);
-  const GraphPlan plan = baseline(size).plan;
+  const double first_us = graph(size).sample_single(mine);
+  const Baseline& mlx = baseline(size);
+  const GraphPlan plan =
+      mlx.function ? mlx.plan : plan_graph(first_us, first_us, graph(size).most_calls(), protocol_);
   const GraphPairs pairs =
       time_graph_pairs(graph(size), mine, mine, {plan.calls, plan.calls}, plan.pairs, random_);
   const Interval ratio =

@@ -33,10 +33,11 @@ bool check_position(const Unit& unit, const Parameter& one) {
 
 // The constants that stand for the numbers.
 std::string constants_of(const Unit& unit, const Function& kernel,
-                         const std::map<std::string, std::string>& numbers) {
+                         const std::map<std::string, std::string>& numbers,
+                         const std::set<std::string>& inputs) {
   std::string text;
   for (const Parameter& one : kernel.parameters) {
-    if (check_position(unit, one)) continue;
+    if (check_position(unit, one) || inputs.count(one.name)) continue;
     if (one.pointer && one.space == Space::device) continue;
     const auto value = numbers.find(one.name);
     if (!one.reference || one.space != Space::constant || value == numbers.end())
@@ -86,9 +87,10 @@ std::string_view first_version_helpers() {
 }
 
 std::string body_of(const Unit& unit, const std::string& kernel,
-                    const std::map<std::string, std::string>& numbers) {
+                    const std::map<std::string, std::string>& numbers,
+                    const std::set<std::string>& inputs) {
   const Function& function = kernel_named(unit, kernel);
-  const std::string constants = constants_of(unit, function, numbers);
+  const std::string constants = constants_of(unit, function, numbers, inputs);
   check_closed(unit, function);
   std::string text;
   for (uint32_t i = function.body.first + 1; i + 1 < function.body.last; ++i) {

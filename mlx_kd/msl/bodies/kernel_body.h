@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -12,7 +13,8 @@ namespace mlx_kd::msl {
 
 // The text between the braces of the kernel of that host name, macros expanded and conditions
 // decided, behind a constant for each buffer that holds one number: `numbers` gives its value as
-// Metal writes it ("eps" -> "1e-06f").
+// Metal writes it ("eps" -> "1e-06f"); those in `inputs` metal_kernel declares, as inputs without
+// axes or as the strides of an input.
 //
 // metal_kernel declares the parameters, so they must be what it would declare: thread positions are
 // named and typed as their attributes, arrays lie in device memory. The array types' name T stays
@@ -20,7 +22,8 @@ namespace mlx_kd::msl {
 // uses functions or globals of its source, or that has a number without a value; also where the
 // source has no such kernel.
 std::string body_of(const Unit& unit, const std::string& kernel,
-                    const std::map<std::string, std::string>& numbers);
+                    const std::map<std::string, std::string>& numbers,
+                    const std::set<std::string>& inputs = {});
 
 // A float literal of Metal with that value: 1e-6 -> "1e-06f".
 std::string float_text(double value);

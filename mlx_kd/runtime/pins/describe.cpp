@@ -9,7 +9,7 @@ std::string dtype_of(const Query& query) {
 }
 
 std::string shape_of(const Query& query) {
-  const auto& names = all_operators()[query.op].op->dim_names;
+  const std::vector<std::string> names = all_operators()[query.op].op->dim_names();
   std::string text;
   for (size_t i = 0; i < names.size(); ++i)
     text += (i ? "," : "") + names[i] + "=" + std::to_string(query.dims[i]);

@@ -82,12 +82,15 @@ void check(const spec::Launch& launch, const std::string& language) {
 
 }  // namespace
 
-spec::Launch launch_of(const packs::Entry& entry, const spec::Op& op, const spec::Dims& dims) {
-  const spec::Launch launch = entry.language == "metal"
-                                  ? metal_launch(entry, op, dims)
-                                  : variant_of(entry, op).launch(dims, launch_setting(entry));
-  check(launch, entry.language);
-  return launch;
+devices::Call call_of(const packs::Entry& entry, const spec::Op& op, spec::Dtype t,
+                      const spec::Dims& dims, const std::vector<double>& scalars) {
+  devices::Call call =
+      spec::is_metal_body(entry.language, entry.launch_params)
+          ? devices::make_call(op, t, dims, scalars,
+                               {{entry.func_name, metal_launch(entry, op, dims)}})
+          : devices::make_call(op, variant_of(entry, op), t, dims, launch_setting(entry), scalars);
+  for (const spec::Stage& stage : call.stages) check(stage.launch, entry.language);
+  return call;
 }
 
 spec::Setting setting_of(const packs::Entry& entry) {

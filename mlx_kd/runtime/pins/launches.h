@@ -1,6 +1,7 @@
-// How an entry's kernel is launched at a size.
+// How an entry's kernel is called at a size.
 #pragma once
 
+#include "mlx_kd/devices/device.h"
 #include "mlx_kd/packs/entry.h"
 #include "mlx_kd/spec/op.h"
 
@@ -10,7 +11,8 @@ namespace mlx_kd::runtime {
 // and func_name; Metal bodies by their launch_kind alone, as docs/formats.md lists them.
 // Misuse (room runtime) where the op has no such variant, a setting that the launch needs is
 // missing, or the result is no launch: counts below 1, threads beyond 1024, groups beyond 2^31 - 1.
-spec::Launch launch_of(const packs::Entry& entry, const spec::Op& op, const spec::Dims& dims);
+devices::Call call_of(const packs::Entry& entry, const spec::Op& op, spec::Dtype t,
+                      const spec::Dims& dims, const std::vector<double>& scalars);
 
 // The knobs as a setting. Misuse where one is no whole number or its name is no macro's.
 spec::Setting setting_of(const packs::Entry& entry);

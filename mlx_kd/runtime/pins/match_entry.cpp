@@ -27,6 +27,7 @@ bool matches(const packs::Entry& entry, const std::string& field, const std::str
 
 void check_versions(const packs::Entry& entry) {
   if (packs::is_null(entry)) refuse("its times were invented by the null device");
+  if (entry.approximate) refuse("it is approximate: only exact kernels are used");
   if (!matches(entry, entry.key.mlx_version, mlx::core::version()))
     refuse("for MLX " + entry.key.mlx_version + ", not " + mlx::core::version() +
            ": kd revalidate proves it again");
@@ -73,6 +74,9 @@ Engine engine_of(const packs::Entry& entry) {
 const Operator& operator_of(const packs::Entry& entry) {
   const Operator* found = find_operator(entry.key.op_name);
   if (!found) refuse("this build has no such op");
+  if (entry.contract != found->op->contract)
+    refuse("for contract " + std::to_string(entry.contract) + " of the op, which has contract " +
+           std::to_string(found->op->contract) + " in this build: find a new kernel with kd run");
   if (!found->signature.readable()) refuse("the sizes of this op cannot be read off its arrays");
   if (entry.inputs_spec.size() != found->op->inputs.size() ||
       entry.outputs_spec.size() != found->op->outputs.size())
@@ -87,14 +91,28 @@ std::optional<std::array<int64_t, kMostDims>> size_of(const packs::Entry& entry,
   if (signature.empty() && entry.loose) return std::nullopt;
   std::array<int64_t, kMostDims> dims = {};
   double elements = 1;
-  for (size_t i = 0; i < op.dim_names.size(); ++i) {
-    dims[i] = signature.value_or(op.dim_names[i], 0);
-    if (dims[i] < 1) refuse("its shape_signature has no " + op.dim_names[i]);
-    elements *= static_cast<double>(dims[i]);
+  for (size_t i = 0; i < op.dims.size(); ++i) {
+    const bool is_attribute = op.dims[i].kind == spec::Dim::Kind::attribute;
+    dims[i] = signature.value_or(op.dims[i].name, -1);
+    if (dims[i] < (is_attribute ? 0 : 1)) refuse("its shape_signature has no " + op.dims[i].name);
+    if (!is_attribute) elements *= static_cast<double>(dims[i]);
   }
   if (elements > kMostElements) refuse("its shape_signature is larger than any array");
   if (!(dims_of(op, dims) == signature)) refuse("its shape_signature is not one of this op");
   return dims;
+}
+
+// Only of dims that a pin may cover a range of.
+std::vector<Range> ranges_of(const packs::Entry& entry, const spec::Op& op) {
+  std::vector<Range> result;
+  for (const auto& [name, range] : packs::ranges_of(entry, op.batch_dim)) {
+    const auto dim = std::find_if(op.dims.begin(), op.dims.end(),
+                                  [&](const spec::Dim& one) { return one.name == name; });
+    if (dim == op.dims.end() || !(dim->free || name == op.batch_dim))
+      refuse("it covers a range of '" + name + "', which is not a free dim of this op");
+    result.push_back({static_cast<size_t>(dim - op.dims.begin()), range.lo, range.hi});
+  }
+  return result;
 }
 
 // A number that stands in the source: null where the entry names none.
@@ -105,11 +123,11 @@ base::Json fixed_value(const packs::Entry& entry, const std::string& name) {
   return nullptr;
 }
 
-// C++ and CUDA kernels take the model's numbers at run time. Metal bodies have them as constants.
+// Whole files take the model's numbers at run time. Metal bodies have them as constants.
 void fix_params(Pin& pin) {
-  if (pin.entry.language != "metal") return;
+  if (!spec::is_metal_body(pin.entry.language, pin.entry.launch_params)) return;
   pin.fixed_params = true;
-  const auto& inputs = pin.op->op->runtime_inputs;
+  const auto& inputs = pin.op->op->scalars;
   for (size_t i = 0; i < inputs.size(); ++i) {
     const base::Json value = fixed_value(pin.entry, inputs[i].name);
     if (!value.is_number()) refuse("it does not say which " + inputs[i].name + " its source holds");
@@ -123,16 +141,18 @@ bool is_identifier(const std::string& name) {
                      [](unsigned char c) { return std::isalnum(c) || c == '_'; });
 }
 
-spec::Candidate candidate_of(const packs::Entry& entry, spec::Dtype dtype) {
+spec::Candidate candidate_of(const packs::Entry& entry, const spec::Op& op, spec::Dtype dtype) {
   spec::Candidate candidate = packs::candidate_as_stored(entry);
   candidate.dtype = dtype;
-  if (entry.language != "metal") candidate.knobs = setting_of(entry);
+  name_numbers(candidate, op);
+  if (!spec::is_metal_body(entry.language, entry.launch_params))
+    candidate.knobs = setting_of(entry);
   return candidate;
 }
 
 std::vector<spec::Dtype> dtypes_of(const packs::Entry& entry) {
-  if (entry.loose && entry.key.dtype == "unknown") return spec::all_dtypes();
-  return {spec::parse_dtype(entry.key.dtype)};
+  if (entry.loose && entry.key.dtype == "unknown") return spec::float_dtypes();
+  return {spec::parse_float_dtype(entry.key.dtype)};
 }
 
 void take_size(Pin& pin) {
@@ -140,14 +160,11 @@ void take_size(Pin& pin) {
   pin.any_size = !dims;
   if (!dims) return;
   pin.key.dims = *dims;
-  if (pin.entry.rows_range) {
-    pin.lo = pin.entry.rows_range->lo;
-    pin.hi = pin.entry.rows_range->hi;
-  }
+  pin.ranges = ranges_of(pin.entry, *pin.op->op);
   Query query = pin.key;
   query.params = pin.params;
-  for (size_t i = 0; i < pin.op->op->runtime_inputs.size() && !pin.fixed_params; ++i)
-    query.params[i] = pin.op->op->runtime_inputs[i].default_value;
+  for (size_t i = 0; i < pin.op->op->scalars.size() && !pin.fixed_params; ++i)
+    query.params[i] = pin.op->op->scalars[i].default_value;
   pin.served = serve(pin, 0, query);
   pin.kernel = pin.served->kernel;
 }
@@ -160,7 +177,7 @@ Pin make_pin(const packs::Entry& entry, const Operator& op, const Engine& engine
   pin.key.op = op.index;
   pin.key.dtype = static_cast<uint8_t>(dtype);
   pin.key.place = static_cast<uint8_t>(engine.place);
-  pin.kernel = kernel_of(engine.device, candidate_of(entry, dtype), object_of(entry));
+  pin.kernel = kernel_of(engine.device, candidate_of(entry, *op.op, dtype), object_of(entry));
   pin.reads_shapes = devices::reads_shapes(pin.kernel->candidate());
   fix_params(pin);
   take_size(pin);

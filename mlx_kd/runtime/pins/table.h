@@ -31,6 +31,10 @@ class Table {
   // The pin of the op that differs from the call in the fewest fields; nullptr if the op has none.
   const Pin* nearest(const Query& query) const;
 
+  // Whether a pin of the op has numbers in its source: then a call's numbers decide which serves
+  // it.
+  bool fixes_params(uint16_t op) const { return op < fixes_params_.size() && fixes_params_[op]; }
+
   size_t index_of(const Pin& pin) const { return static_cast<size_t>(&pin - pins_.data()); }
   const std::vector<Pin>& pins() const { return pins_; }
   const std::vector<Skipped>& skipped() const { return skipped_; }
@@ -47,6 +51,7 @@ class Table {
   std::vector<Pin> pins_;  // those of one size lie side by side, best first
   std::vector<Slot> slots_ = std::vector<Slot>(2);  // a power of two, at most half full
   std::vector<uint32_t> ranged_;                    // narrowest first
+  std::vector<bool> fixes_params_;                  // by op; those after the last: no
   std::vector<Skipped> skipped_;
 };
 

@@ -176,6 +176,23 @@ TEST(RunWriter, SaysInWhatAnotherRunDiffers) {
   EXPECT_EQ(read_run(folder / "a").meta.budget, 9u);
 }
 
+// Begun when protocols were stated as hashes of their settings.
+TEST(RunWriter, GoesOnWithARunThatStatesItsProtocolAsAHash) {
+  TemporaryFolder folder;
+  RunData old = synthetic_run(0, 3);
+  old.meta.protocol = "28850ad635fe7233";
+  write_run(folder / "a", old);
+  RunMeta meta = synthetic_meta(0, 3);
+  meta.protocol = "2+9f31c2aa";
+  EXPECT_NE(message_of([&] { RunWriter::resume(folder / "a", meta); })
+                .find("protocol (there '2', asked '2+9f31c2aa'): ask for the same, or choose "
+                      "another folder"),
+            std::string::npos);
+  meta.protocol = "2";
+  EXPECT_EQ(message_of([&] { RunWriter::resume(folder / "a", meta); }), "");
+  EXPECT_EQ(read_run(folder / "a").meta.protocol, "2");
+}
+
 // Killed after any byte of the log: what is whole is kept, and the run goes on to the same end.
 TEST(RunWriter, GoesOnAfterACutAtAnyByte) {
   TemporaryFolder folder;

@@ -28,7 +28,10 @@ class CpuDeviceTest : public WithCache {
 std::vector<mx::array> add(const Program& kernel, const mx::array& a, const mx::array& b,
                            const Call& call, spec::Dtype dtype = spec::Dtype::float32) {
   const spec::Shape shape(a.shape().begin(), a.shape().end());
-  return kernel.call({a, b}, {shape, shape}, dtype, call);
+  Call typed = call;
+  for (auto* arrays : {&typed.inputs, &typed.outputs})
+    for (spec::ArraySpec& array : *arrays) array.type = dtype;
+  return kernel.call({a, b}, {shape, shape}, typed);
 }
 
 bool same(const mx::array& a, const mx::array& b) {
@@ -53,7 +56,7 @@ TEST_F(CpuDeviceTest, LaunchComputesInRawMemory) {
   const std::vector<float> a = {1, 2, 3}, b = {10, 20, 30};
   std::vector<float> out(3), twice(3);
   auto call = add_call(3);
-  call.params = {0.5};
+  call.scalars = {0.5};
   program(add_candidate(spec::Dtype::float32, 2))
       ->launch({a.data(), b.data()}, {out.data(), twice.data()}, call);
   EXPECT_EQ(out, (std::vector<float>{22.5, 44.5, 66.5}));
@@ -172,8 +175,10 @@ spec::Candidate shift_candidate() {
 
 mx::array shift(const Program& kernel, const mx::array& a, double by) {
   auto call = add_call(static_cast<int64_t>(a.size()));
-  call.params = {by};
-  return kernel.call({a}, {{static_cast<int64_t>(a.size())}}, spec::Dtype::float32, call)[0];
+  call.scalars = {by};
+  call.inputs.resize(1);
+  call.outputs.resize(1);
+  return kernel.call({a}, {{static_cast<int64_t>(a.size())}}, call)[0];
 }
 
 TEST_F(CpuDeviceTest, EqualCallsAreEquivalentOthersAreNot) {
@@ -235,13 +240,10 @@ TEST_F(CpuDeviceTest, SeveralThreadsMayCallOneProgram) {
 TEST_F(CpuDeviceTest, RefusesWhatTheKernelWasNotMadeFor) {
   const auto kernel = program();
   const mx::array a = ramp(8);
-  EXPECT_THROW(kernel->call({a}, {{8}, {8}}, spec::Dtype::float32, add_call(8)), base::Error);
-  EXPECT_THROW(kernel->call({a, a}, {{8}}, spec::Dtype::float32, add_call(8)), base::Error);
-  EXPECT_THROW(
-      kernel->call({a, mx::astype(a, mx::float16)}, {{8}, {8}}, spec::Dtype::float32, add_call(8)),
-      base::Error);
-  EXPECT_THROW(kernel->call({a, a}, {{8}, {int64_t(1) << 40}}, spec::Dtype::float32, add_call(8)),
-               base::Error);
+  EXPECT_THROW(kernel->call({a}, {{8}, {8}}, add_call(8)), base::Error);
+  EXPECT_THROW(kernel->call({a, a}, {{8}}, add_call(8)), base::Error);
+  EXPECT_THROW(kernel->call({a, mx::astype(a, mx::float16)}, {{8}, {8}}, add_call(8)), base::Error);
+  EXPECT_THROW(kernel->call({a, a}, {{8}, {int64_t(1) << 40}}, add_call(8)), base::Error);
 }
 
 TEST_F(CpuDeviceTest, NeverLoadsAChangedObject) {

@@ -7,18 +7,13 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/cuda/cuda_compiler.h"
 #include "mlx_kd/devices/cuda/gpu.h"
+#include "tests/devices/cuda/cuda_kernels.h"
 #include "tests/support/run_cli.h"
 
 namespace mlx_kd::devices::cuda {
 namespace {
 
 namespace mx = mlx::core;
-
-#define KD_NEEDS_NVRTC() \
-  if (std::string why; !find_nvrtc(&why)) GTEST_SKIP() << "no NVRTC: " << why
-#define KD_NEEDS_GPU() \
-  KD_NEEDS_NVRTC();    \
-  if (std::string why; !find_gpu(&why)) GTEST_SKIP() << "no GPU: " << why
 
 // y = a x + b, four elements a thread where they are aligned; b is bound before x, a after y.
 constexpr const char* kText = R"(#include <metal_stdlib>
@@ -55,9 +50,14 @@ spec::Candidate line_candidate(const std::string& text = kText) {
 Call line_call(int64_t n) {
   Call call;
   call.dims = {{"N", n}};
-  call.params = {2.0};
-  call.launch.grid = {(n + 255) / 256 * 64, 1, 1};
-  call.launch.group = {64, 1, 1};
+  call.scalars = {2.0};
+  call.scalar_names = {"a"};
+  spec::Stage stage{"line"};
+  stage.launch.grid = {(n + 255) / 256 * 64, 1, 1};
+  stage.launch.group = {64, 1, 1};
+  call.stages = {stage};
+  call.inputs = {{{n}}, {{n}}};
+  call.outputs = {{{n}}};
   return call;
 }
 
@@ -127,7 +127,7 @@ TEST(CudaDeviceProgram, RunsOnItsOwnMemory) {
 TEST(CudaDeviceProgram, RefusesGroupsOfMoreThanOneDimension) {
   KD_NEEDS_GPU();
   Call call = line_call(64);
-  call.launch.group = {8, 8, 1};
+  call.stages[0].launch.group = {8, 8, 1};
   EXPECT_THROW(load_line()->launch({nullptr, nullptr}, {nullptr}, call), base::Error);
 }
 
@@ -135,7 +135,7 @@ TEST(CudaDeviceProgram, RefusesAPartialThreadgroup) {
   KD_NEEDS_GPU();
   const auto program = load_line();
   Call call = line_call(1000);
-  call.launch.grid[0] = 250;
+  call.stages[0].launch.grid[0] = 250;
   try {
     program->launch({nullptr, nullptr}, {nullptr}, call);
     ADD_FAILURE() << "250 threads in groups of 64 were launched";
@@ -161,7 +161,7 @@ TEST(CudaDeviceProgram, TakesArraysOfAnyLayoutAndOffset) {
   const auto program = load_line();
   const mx::array b = mx::full({1000}, 0.5f);
   for (const mx::array& x : inputs) {
-    const mx::array y = program->call({x, b}, {{1000}}, spec::Dtype::float32, line_call(1000))[0];
+    const mx::array y = program->call({x, b}, {{1000}}, line_call(1000))[0];
     const mx::array right = mx::add(mx::multiply(x, mx::array(2.0f)), b);
     EXPECT_TRUE(mx::allclose(y, right, 1e-6, 1e-6).item<bool>());
   }

@@ -48,7 +48,7 @@ TEST(NullEvaluator, AnAdoptedIncumbentGoesOnWhereTheRunStopped) {
 
 TEST(NullEvaluator, ItsProtocolIsNull) {
   const auto evaluator = null_evaluator();
-  EXPECT_EQ(evaluator->protocol_hash(), "null");
+  EXPECT_EQ(evaluator->protocol_name(), "null");
   EXPECT_EQ(evaluator->runtime().at("device_name"), "null");
   EXPECT_EQ(evaluator->aa().size(), 2u);
 }

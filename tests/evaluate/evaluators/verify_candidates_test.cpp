@@ -23,9 +23,9 @@ const spec::Dtype kType = spec::Dtype::float16;
 
 // Sizes whose rows are no multiple of a pack.
 spec::Dims dims_of(const spec::Op& op) {
-  return op.complete(op.name == "rope"
-                         ? spec::Dims{{"B", 2}, {"H_Q", 3}, {"D_NOPE", 30}, {"D_ROPE", 16}}
-                         : spec::Dims{{"rows", 3}, {"D", 100}});
+  return spec::complete(op, op.name == "rope"
+                                ? spec::Dims{{"B", 2}, {"H_Q", 3}, {"D_NOPE", 30}, {"D_ROPE", 16}}
+                                : spec::Dims{{"rows", 3}, {"D", 100}});
 }
 
 std::vector<mx::array> inputs_of(const spec::Op& op, const spec::Dims& dims) {
@@ -46,9 +46,16 @@ std::vector<spec::Shape> output_shapes(const spec::Op& op, const spec::Dims& dim
   return result;
 }
 
+devices::Call body_call(const spec::Op& op, const spec::Candidate& body, const spec::Dims& dims,
+                        int64_t elements) {
+  const spec::Stage stage{body.func_name, kernels::body_launch(body.launch_params, dims, elements)};
+  return devices::make_call(op, kType, dims, spec::default_scalars(op), {stage});
+}
+
 void expect_as_mlx(const spec::Op& op, const std::vector<mx::array>& inputs,
                    const std::vector<mx::array>& got, const std::string& what) {
-  const auto wanted = op.mlx(inputs, default_params(op));
+  const auto wanted =
+      op.mlx(inputs, spec::default_scalars(op), mx::default_stream(mx::Device::cpu));
   ASSERT_EQ(got.size(), wanted.size());
   for (size_t i = 0; i < got.size(); ++i) {
     const mx::array flat = mx::reshape(got[i], wanted[i].shape(), mx::Device::cpu);
@@ -87,7 +94,7 @@ TEST_P(MetalWinners, RunInTheFirstVersion) {
   const spec::Dims dims = dims_of(op);
   const auto inputs = inputs_of(op, dims);
   for (const auto& candidate : candidates_of(op, dims)) {
-    const auto body = kernels::body_form(op, candidate, dims, default_params(op)).value();
+    const auto body = kernels::body_form(op, candidate, dims, spec::default_scalars(op)).value();
     const base::Json metrics = {{"latency_us", 2.0},
                                 {"speedup_vs_ref", 2.0},
                                 {"correctness_max_abs_err", 0.0},
@@ -120,14 +127,14 @@ TEST_P(MetalWinners, RunAsPins) {
   const auto inputs = inputs_of(op, dims);
   const auto device = devices::open_device(kind());
   const auto body =
-      kernels::body_form(op, candidates_of(op, dims).front(), dims, default_params(op)).value();
+      kernels::body_form(op, candidates_of(op, dims).front(), dims, spec::default_scalars(op))
+          .value();
   const auto artifact = device->compile(body, 60);
   ASSERT_TRUE(artifact.ok) << artifact.error;
   const int64_t elements = static_cast<int64_t>(inputs[0].size());
   const auto program = device->load(artifact, body);
   expect_as_mlx(op, inputs,
-                program->call(inputs, output_shapes(op, dims), kType,
-                              {dims, {}, kernels::body_launch(body.launch_params, dims, elements)}),
+                program->call(inputs, output_shapes(op, dims), body_call(op, body, dims, elements)),
                 "as a pin");
 }
 
@@ -200,9 +207,9 @@ TEST_P(FirstVersionsKernels, RunWithTheirHelpers) {
   ASSERT_TRUE(artifact.ok) << artifact.error;
   const auto inputs = inputs_of(op, dims);
   const auto program = device->load(artifact, pin);
-  const devices::Call call = {dims, {}, kernels::body_launch(pin.launch_params, dims, 300)};
+  const devices::Call call = body_call(op, pin, dims, 300);
   for (const char* when : {"the first call", "the second"})
-    expect_as_mlx(op, inputs, program->call(inputs, output_shapes(op, dims), kType, call), when);
+    expect_as_mlx(op, inputs, program->call(inputs, output_shapes(op, dims), call), when);
 }
 
 INSTANTIATE_TEST_SUITE_P(Both, FirstVersionsKernels, testing::Values("simt", "cuda"),
@@ -215,7 +222,7 @@ TEST(FirstVersionsKernelsOnTheExecutor, AreCheckedForRacesToo) {
   const auto device = devices::open_device("simt");
   ASSERT_TRUE(device->checks());
   const std::vector<std::byte> x(600), w(200);
-  const devices::Call call = {dims, {}, kernels::body_launch(pin.launch_params, dims, 300)};
+  const devices::Call call = body_call(op, pin, dims, 300);
   EXPECT_EQ(device->check(pin, {x, w}, {600}, call), std::vector<std::string>{});
   const std::string all = "KK_SIMD_REDUCE_SUM(buf, sum, lane, TG);";
   pin.source.replace(pin.source.find(all), all.size(), "buf[lane % 32] = sum;");

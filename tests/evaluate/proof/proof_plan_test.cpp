@@ -19,14 +19,14 @@ const spec::Op& op() {
 }
 
 CasePlan plan_of(const std::vector<Dims>& sizes, const Protocol& protocol = {}) {
-  return plan_cases(op(), Dtype::float32, sizes, default_params(op()), protocol);
+  return plan_cases(op(), Dtype::float32, sizes, spec::default_scalars(op()), protocol);
 }
 
 TEST(Cases, NineAtTheSmallestSizeAndOneAtEachOther) {
   const CasePlan plan =
       plan_of({{{"rows", 8}, {"D", 64}}, {{"rows", 2}, {"D", 64}}, {{"rows", 4}, {"D", 64}}});
   ASSERT_EQ(plan.cases.size(), 11u);
-  std::set<std::pair<uint64_t, Distribution>> nine;
+  std::set<std::pair<uint64_t, spec::Distribution>> nine;
   for (size_t i = 0; i < 9; ++i) {
     EXPECT_EQ(plan.cases[i].size, 1u);
     nine.emplace(plan.cases[i].seed, plan.cases[i].distribution);
@@ -36,31 +36,31 @@ TEST(Cases, NineAtTheSmallestSizeAndOneAtEachOther) {
   EXPECT_EQ(plan.cases[10].size, 2u);
 }
 
-TEST(Cases, EveryProvedRuntimeInputIsUsed) {
+TEST(Cases, EveryProvedScalarIsUsed) {
   std::set<double> used;
-  for (const Case& c : plan_of({{{"rows", 2}, {"D", 64}}}).cases) used.insert(c.params.at(0));
-  for (double value : op().runtime_inputs.at(0).proved) EXPECT_EQ(used.count(value), 1u);
+  for (const Case& c : plan_of({{{"rows", 2}, {"D", 64}}}).cases) used.insert(c.scalars.at(0));
+  for (double value : op().scalars.at(0).proved) EXPECT_EQ(used.count(value), 1u);
 }
 
 TEST(Cases, AValueThatIsTimedIsProvedToo) {
   const CasePlan plan =
       plan_cases(op(), Dtype::float32, {{{"rows", 2}, {"D", 64}}}, {0.25}, Protocol());
-  EXPECT_EQ(plan.cases.front().params.at(0), 0.25);
+  EXPECT_EQ(plan.cases.front().scalars.at(0), 0.25);
 }
 
 TEST(Cases, SpansDoNotOverlapAndInputsEndAtAGuardPage) {
   int64_t end = 0;
   for (const Case& c : plan_of({{{"rows", 3}, {"D", 37}}, {{"rows", 5}, {"D", 37}}}).cases) {
-    for (const auto* spans : {&c.inputs, &c.expected, &c.y64, &c.bound})
-      for (const Span& span : *spans) EXPECT_GT(span.bytes, 0);
     for (const Span& span : c.inputs) {
+      EXPECT_GT(span.bytes, 0);
       EXPECT_GE(span.offset, end);
       end = span.offset + span.bytes;
       EXPECT_EQ(end % page_bytes(), 0);
       end += page_bytes();
     }
-    for (size_t i = 0; i < c.expected.size(); ++i)
-      for (const Span& span : {c.expected[i], c.y64[i], c.bound[i]}) {
+    for (const OutputSpans& output : c.outputs)
+      for (const Span& span : {output.expected, output.y64, output.bound}) {
+        EXPECT_GT(span.bytes, 0);
         EXPECT_GE(span.offset, end);
         end = span.offset + span.bytes;
       }
@@ -72,7 +72,8 @@ TEST(Cases, ReferencesStayWithinTheirMemoryByProvingFewerRows) {
   protocol.reference_bytes = 4 << 20;
   const CasePlan plan =
       plan_of({{{"rows", 16}, {"D", 64}}, {{"rows", 100000}, {"D", 64}}}, protocol);
-  EXPECT_LE(plan.bytes, protocol.reference_bytes);
+  const Span last = plan.cases.back().outputs.back().bound;
+  EXPECT_LE(last.offset + last.bytes, protocol.reference_bytes);
   EXPECT_EQ(plan.cases.front().dims.at("rows"), 16);
   EXPECT_LT(plan.cases.back().dims.at("rows"), 100000);
   EXPECT_GT(plan.cases.back().dims.at("rows"), 1000);

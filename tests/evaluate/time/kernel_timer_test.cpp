@@ -29,7 +29,7 @@ class Counting : public devices::Program {
     std::this_thread::sleep_for(std::chrono::microseconds(us_));
   }
   std::vector<mlx::core::array> call(const std::vector<mlx::core::array>&,
-                                     const std::vector<spec::Shape>&, spec::Dtype,
+                                     const std::vector<spec::Shape>&,
                                      const devices::Call&) const override {
     base::fail("tests", "not a kernel for arrays");
   }
@@ -63,7 +63,8 @@ class KernelTimer : public testing::Test {
   const spec::Op& op = kernels::find_op("rmsnorm");
   const spec::Dims dims = {{"rows", 1}, {"D", 64}};
   Protocol protocol = protocol_for({});
-  const CasePlan plan = plan_cases(op, spec::Dtype::float32, {dims}, default_params(op), protocol);
+  const CasePlan plan =
+      plan_cases(op, spec::Dtype::float32, {dims}, spec::default_scalars(op), protocol);
   const std::vector<std::byte> memory{static_cast<size_t>(plan.bytes)};
   TimingBuffers buffers{op,
                         spec::Dtype::float32,
@@ -71,7 +72,7 @@ class KernelTimer : public testing::Test {
                         plan.cases[plan.timed[0]],
                         memory.data(),
                         1 << 20,
-                        {1e3, 1e3},
+                        {1e3, 1e3, 0},
                         protocol,
                         nullptr};
   std::string calls;

@@ -110,6 +110,8 @@ TEST_F(Pins, EntriesForOthersAreSkippedWithTheFieldThatDiffers) {
       {changed([](auto& e) { e.language = "cuda"; }), "no engine for cuda"},
       {changed([](auto& e) { e.key.op_name = "softmax"; }), "no such op"},
       {changed([](auto& e) { e.protocol = "null"; }), "null device"},
+      {changed([](auto& e) { e.contract = 2; }), "for contract 2 of the op, which has contract 1"},
+      {changed([](auto& e) { e.approximate = true; }), "it is approximate"},
       {changed([](auto& e) { e.func_name = "a;b"; }), "no name of a function"},
       {changed([](auto& e) { e.func_name = "../../lib/evil"; }), "no name of a function"},
       {changed([](auto& e) { e.func_name = std::string("mlx_kd_rmsnorm\0", 15); }),
@@ -154,6 +156,14 @@ TEST_F(Pins, ARangeServesTheSizesInsideItThatHaveNoPinOfTheirOwn) {
   EXPECT_EQ(norm({3, 9}), 1);
   const mx::array whole = rmsnorm(all_ones({3, 8}), all_ones({8}));
   EXPECT_TRUE(mx::all(mx::equal(whole, mx::array(3.0f))).item<bool>());
+}
+
+TEST_F(Pins, ARangeOfTheBatchDimMayBeStatedByItsName) {
+  auto ranged = marking_entry("rmsnorm", {{"rows", 4}, {"D", 8}}, 3);
+  ranged.ranges = {{"rows", {2, 6, {2, 4, 6}}}};
+  pin({ranged});
+  EXPECT_EQ(norm({1, 8}), 1);
+  EXPECT_EQ(norm({6, 8}), 3);
 }
 
 TEST_F(Pins, TheNarrowerOfTwoRangesWins) {

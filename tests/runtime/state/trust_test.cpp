@@ -114,7 +114,7 @@ TEST_F(Trusted, DamagedPacksAreRefusedWithTheirName) {
       {"", "cut.json"},
       {"[]", "cut.json"},
       {"{\"schema_version\": \"3\", \"schema_version\": \"3\", \"entries\": []}", "cut.json"},
-      {"{\"schema_version\": \"4\", \"entries\": []}", "cut.json"},
+      {"{\"schema_version\": \"5\", \"entries\": []}", "cut.json"},
       {deep, "cut.json"},
       {std::string("\0\0\0", 3), "cut.json"},
   };

@@ -1,0 +1,355 @@
+// What an operation costs the host inside a graph of MLX on an NVIDIA GPU: MLX's own operators,
+// kernels through precompiled_cuda_kernel, and kernels as nodes of MLX's graphs, alone and in
+// chains that mix both.
+//
+//   bench_cuda_native [ROUNDS] > bench/results/cuda_native_<gpu>.json
+//
+// Sizes are those of decoding (1 x 4096), where the GPU waits for the host. A round builds and
+// evaluates every chain once, in turn; a figure is the median over rounds, divided by the number of
+// operations, with the least round beside it. The second half of the rows is measured by a process
+// of its own with MLX_KD_CUDA_NATIVE=0.
+#include <mlx/fast.h>
+#include <mlx/ops.h>
+#include <mlx/random.h>
+#include <mlx/transforms.h>
+#include <mlx/version.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <iostream>
+
+#include "mlx_kd/base/clock.h"
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/base/files.h"
+#include "mlx_kd/base/process.h"
+#include "mlx_kd/devices/cuda/native_module.h"
+#include "mlx_kd/devices/cuda/stage_program.h"
+#include "mlx_kd/devices/device.h"
+#include "mlx_kd/kernels/op_table.h"
+
+namespace {
+
+namespace mx = mlx::core;
+namespace cuda = mlx_kd::devices::cuda;
+using namespace mlx_kd;
+
+constexpr int64_t kElements = 4096;
+constexpr int kChain = 200, kLayers = 40;
+
+using Step = std::function<mx::array(const mx::array&)>;
+
+struct Chain {
+  std::string name;
+  int operations, kernels;  // of one chain; both count what is measured, ours or MLX's
+  std::function<std::vector<mx::array>(mx::array)> run;
+  std::vector<double> us = {}, build_us = {};
+};
+
+Chain chain_of(const std::string& name, int operations, int kernels_each, const Step& step) {
+  return {name, operations, operations * kernels_each, [operations, step](mx::array y) {
+            for (int i = 0; i < operations; ++i) y = step(y);
+            return std::vector<mx::array>{y};
+          }};
+}
+
+// Calls that do not wait for one another, as claims are measured.
+Chain independent(const std::string& name, const Step& step) {
+  constexpr int kCalls = 40;
+  return {name, kCalls, kCalls, [step](const mx::array& x) {
+            std::vector<mx::array> results;
+            for (int i = 0; i < kCalls; ++i) results.push_back(step(x));
+            return results;
+          }};
+}
+
+// `step` after each of MLX's own exp: the figure is that of both.
+Chain mixed_chain(const std::string& name, int kernels_each, const Step& step) {
+  return {name, kChain, kChain / 2 * (1 + kernels_each), [step](mx::array y) {
+            for (int i = 0; i < kChain / 2; ++i)
+              y = step(mx::multiply(y, mx::array(0.5f, y.dtype())));
+            return std::vector<mx::array>{y};
+          }};
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+void measure(std::vector<Chain>& chains, const mx::array& x, int rounds) {
+  for (int round = -5; round < rounds; ++round)
+    for (Chain& chain : chains) {
+      const int64_t start = base::steady_ns();
+      const std::vector<mx::array> results = chain.run(x);
+      const double build_us = 1e6 * base::seconds_since(start);
+      mx::eval(results);
+      if (round < 0) continue;
+      chain.us.push_back(1e6 * base::seconds_since(start));
+      chain.build_us.push_back(build_us);
+    }
+}
+
+base::OrderedJson rows_of(const std::vector<Chain>& chains) {
+  base::OrderedJson rows = base::OrderedJson::array();
+  for (const Chain& chain : chains)
+    rows.push_back({{"chain", chain.name},
+                    {"operations", chain.operations},
+                    {"us_per_operation", median(chain.us) / chain.operations},
+                    {"least_us_per_operation",
+                     *std::min_element(chain.us.begin(), chain.us.end()) / chain.operations},
+                    {"build_us_per_operation", median(chain.build_us) / chain.operations},
+                    {"us_per_kernel", median(chain.us) / chain.kernels}});
+  return rows;
+}
+
+// The same stages by three parameters in the place of kd_arguments: what its size costs.
+class PointerSteps final : public cuda::NativeWork {
+ public:
+  PointerSteps(const std::string& cubin, int stages) : stages_(stages) {
+    const auto code = std::make_shared<cuda::Code>(cubin);
+    node_ = {
+        code->function("step_by_pointers"), {kElements / 256, 1, 1}, {256, 1, 1}, {1, 1, 1}, 0};
+    cuda::keep_loaded(code);
+  }
+  const cuda::NativeKernel& kernel() const override { return kernel_; }
+  std::span<const double> params() const override { return {}; }
+  bool same(const cuda::NativeWork& other) const override { return this == &other; }
+  void launch(const cuda::NativeMemory& memory, const Add& add) const override {
+    const void* from = memory.inputs[0];
+    void* to = memory.outputs[0];
+    int count = kElements;
+    void* parameters[] = {&from, &to, &count};
+    for (int i = 0; i < stages_; ++i) {
+      add(node_, parameters);
+      from = to;
+    }
+  }
+
+ private:
+  int stages_;
+  cuda::NativeNode node_ = {};
+  cuda::NativeKernel kernel_ = {"steps", {cuda::NativeKernel::Layout::row_major}, {-1}, {}};
+};
+
+// Adds 1 to an array in every stage.
+class Steps {
+ public:
+  explicit Steps(int64_t stages) : cubin_(compile()) {
+    cuda::use_gpu();
+    program_ = std::make_shared<cuda::StageProgram>(cubin_, candidate());
+    call_.dims = {{"N", kElements}};
+    call_.inputs = call_.outputs = {{{kElements}}};
+    for (int64_t i = 0; i < stages; ++i)
+      call_.stages.push_back({"step", {{kElements, 1, 1}, {256, 1, 1}}, i});
+  }
+  mx::array operator()(const mx::array& x) const {
+    return program_->add_to_graph({x}, {x.shape()}, call_,
+                                  {mx::default_stream(mx::Device::gpu)})[0];
+  }
+  // By PointerSteps.
+  Step by_pointers() const {
+    const auto work = std::make_shared<PointerSteps>(cubin_, static_cast<int>(call_.stages.size()));
+    return [work](const mx::array& x) {
+      return cuda::native_call(*cuda::find_native(), {mx::default_stream(mx::Device::gpu)}, work,
+                               {x}, {x.shape()}, {x.dtype()})[0];
+    };
+  }
+
+ private:
+  static spec::Candidate candidate() {
+    spec::Candidate made;
+    made.op_name = made.variant = "steps";
+    made.language = "cuda";
+    made.source = R"(struct kd_arguments {
+  const void* inputs[KD_INPUTS]; void* outputs[KD_OUTPUTS]; void* scratch[4];
+  long dims[KD_DIMS]; double scalars[KD_SCALARS]; long strides[KD_INPUTS + KD_OUTPUTS][4];
+  long stage;
+};
+extern "C" __global__ void step_by_pointers(const float* x, float* y, int n) {
+  const long i = blockIdx.x * 256l + threadIdx.x;
+  if (i < n) y[i] = x[i] + 1;
+}
+extern "C" __global__ void step(const __grid_constant__ kd_arguments a) {
+  const long i = blockIdx.x * 256l + threadIdx.x;
+  const float* from = static_cast<const float*>(a.stage ? a.outputs[0] : a.inputs[0]);
+  if (i < a.dims[KD_DIM_N]) static_cast<float*>(a.outputs[0])[i] = from[i] + 1;
+}
+)";
+    made.func_name = "step";
+    made.inputs_spec = {{{"name", "x"}, {"dtype", "float32"}}};
+    made.outputs_spec = {{{"name", "y"}, {"dtype", "float32"}}};
+    made.dim_names = {"N"};
+    return made;
+  }
+  static std::string compile() {
+    const cuda::Cubin made =
+        cuda::compile_source(candidate(), cuda::source_options(candidate(), cuda::gpu().sm));
+    if (made.bytes.empty()) base::fail("bench", made.error);
+    return made.bytes;
+  }
+
+  std::string cubin_;
+  std::shared_ptr<const cuda::StageProgram> program_;
+  devices::Call call_;
+};
+
+// An operator of the table in bfloat16 on one row, ours or MLX's.
+class Operator {
+ public:
+  Operator(const devices::Device& device, const std::string& name)
+      : op_(kernels::find_op(name)), dims_(op_.complete({{"rows", 1}, {"D", kElements}})) {
+    const auto variant = std::find_if(op_.variants.begin(), op_.variants.end(),
+                                      [](const auto& one) { return one.language == "metal"; });
+    const spec::Space space = variant->space(spec::Dtype::bfloat16, device.id().traits);
+    const spec::Setting knobs = spec::default_setting(space);
+    const spec::Candidate candidate =
+        spec::make_candidate(op_, *variant, spec::Dtype::bfloat16, knobs, space, dims_);
+    const devices::Artifact artifact = device.compile(candidate, 60);
+    if (!artifact.ok) base::fail("bench", artifact.error);
+    program_ = device.load(artifact, candidate);
+    call_ = devices::make_call(op_, *variant, spec::Dtype::bfloat16, dims_, knobs,
+                               spec::default_scalars(op_));
+    for (const spec::Port& port : op_.outputs) shapes_.push_back(shape_of(port));
+    for (size_t i = 1; i < op_.inputs.size(); ++i)
+      others_.push_back(mx::random::normal(shape_of(op_.inputs[i]), mx::bfloat16));
+    mx::eval(others_);
+  }
+  mx::array ours(const mx::array& x) const {
+    return program_->add_to_graph(inputs(x), shapes_, call_,
+                                  {mx::default_stream(mx::Device::gpu)})[0];
+  }
+  mx::array mlxs(const mx::array& x) const {
+    return op_.mlx(inputs(x), call_.scalars, mx::default_stream(mx::Device::gpu))[0];
+  }
+
+ private:
+  mx::Shape shape_of(const spec::Port& port) const {
+    const spec::Shape shape = port.shape(dims_);
+    return mx::Shape(shape.begin(), shape.end());
+  }
+  std::vector<mx::array> inputs(const mx::array& x) const {
+    std::vector<mx::array> all = {x};
+    all.insert(all.end(), others_.begin(), others_.end());
+    return all;
+  }
+
+  const spec::Op& op_;
+  spec::Dims dims_;
+  std::shared_ptr<devices::Program> program_;
+  devices::Call call_;
+  std::vector<mx::Shape> shapes_;
+  std::vector<mx::array> others_;
+};
+
+// Layers of an operator and MLX's own operations, as a model has them.
+Chain model_chain(const std::string& name, const Step& step) {
+  const mx::array w = mx::random::uniform(0.5, 1.0, {1, kElements}, mx::bfloat16);
+  mx::eval(w);
+  return {name, 4 * kLayers, 4 * kLayers, [w, step](mx::array y) {
+            for (int i = 0; i < kLayers; ++i) y = mx::sigmoid(mx::add(mx::multiply(step(y), w), y));
+            return y;
+          }};
+}
+
+// Chains that are compared are measured together, and no others with them: each has graphs of its
+// own, which compete for the processor's caches.
+class Groups {
+ public:
+  explicit Groups(int rounds) : rounds_(rounds) {}
+  void measure_on(const mx::array& x, std::vector<Chain> chains) {
+    measure(chains, x, rounds_);
+    for (const auto& row : rows_of(chains)) rows_.push_back(row);
+  }
+  const base::OrderedJson& rows() const { return rows_; }
+
+ private:
+  int rounds_;
+  base::OrderedJson rows_ = base::OrderedJson::array();
+};
+
+mx::array mlx_exp(const mx::array& y) {
+  return mx::exp(y);
+}
+
+void measure_stages(Groups& groups) {
+  const mx::array one = mx::ones({kElements});
+  const mx::array x = mx::random::uniform({kElements});
+  mx::eval(one, x);
+  const Chain add =
+      chain_of("MLX: add", kChain, 1, [one](const mx::array& y) { return mx::add(y, one); });
+  const Chain norm = chain_of("MLX: fast::rms_norm", kChain, 1, [one](const mx::array& y) {
+    return mx::fast::rms_norm(y, one, 1e-5f);
+  });
+  const Chain exp = chain_of("MLX: exp", kChain, 1, mlx_exp);
+  const Chain mixed = mixed_chain("mixed: multiply and MLX's exp", 1, mlx_exp);
+  if (!cuda::find_native()) return groups.measure_on(x, {exp, add, norm, mixed});
+  for (const int stages : {1, 4, 16}) {
+    const std::string text = "native, " + std::to_string(stages) + " stages";
+    const Steps steps(stages);
+    groups.measure_on(
+        x, {exp, norm, chain_of(text, kChain / stages, stages, steps),
+            chain_of(text + ", three parameters", kChain / stages, stages, steps.by_pointers())});
+    groups.measure_on(x, {mixed, mixed_chain("mixed: multiply and " + text, stages, steps)});
+  }
+}
+
+void measure_operators(Groups& groups) {
+  const std::string way = cuda::find_native() ? "native" : "precompiled_cuda_kernel";
+  const mx::array row = mx::random::normal({1, kElements}, mx::bfloat16);
+  mx::eval(row);
+  const auto device = devices::open_device("cuda");
+  for (const std::string name : {"rmsnorm", "rmsnorm_residual", "swiglu"}) {
+    const auto op = std::make_shared<Operator>(*device, name);
+    const Step ours = [op](const mx::array& y) { return op->ours(y); };
+    const Step mlxs = [op](const mx::array& y) { return op->mlxs(y); };
+    groups.measure_on(row, {chain_of(name + ", MLX", kChain, 1, mlxs),
+                            chain_of(name + ", " + way, kChain, 1, ours)});
+    groups.measure_on(row, {independent("independent: " + name + ", MLX", mlxs),
+                            independent("independent: " + name + ", " + way, ours)});
+    groups.measure_on(row,
+                      {model_chain("model: " + name + " of MLX and 3 operations", mlxs),
+                       model_chain("model: " + name + ", " + way + ", and 3 operations", ours)});
+  }
+}
+
+base::OrderedJson measure_all(int rounds) {
+  Groups groups(rounds);
+  measure_stages(groups);
+  measure_operators(groups);
+  return groups.rows();
+}
+
+base::OrderedJson measure_without(int rounds) {
+  setenv("MLX_KD_CUDA_NATIVE", "0", 1);
+  const base::ProcessResult result =
+      base::run_process({"/proc/self/exe", std::to_string(rounds), "rows"}, 600);
+  if (!result.ok()) base::fail("bench", "the second process failed: " + result.output);
+  return base::OrderedJson::parse(result.output);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  const int rounds = argc > 1 ? std::max(1, std::atoi(argv[1])) : 60;
+  mx::set_default_device(mx::Device::gpu);
+  base::OrderedJson rows = measure_all(rounds);
+  if (argc > 2) {
+    std::cout << rows.dump() << "\n";
+    return 0;
+  }
+  std::cout << base::OrderedJson{{"what", "host cost in graphs of MLX, 4,096 elements an array"},
+                                 {"date", base::iso_time_now()},
+                                 {"machine",
+                                  {{"gpu", cuda::gpu().name},
+                                   {"mlx", mx::version()},
+                                   {"compiler", cuda::nvrtc_version()}}},
+                                 {"rounds", rounds},
+                                 {"native", rows},
+                                 {"without", measure_without(rounds)}}
+                   .dump(1)
+            << "\n";
+  return 0;
+} catch (const base::Error& error) {
+  std::cerr << error.what() << "\n";
+  return error.exit_code();
+}

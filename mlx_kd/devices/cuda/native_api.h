@@ -1,0 +1,72 @@
+// What the program and the loadable module mlx_kd_cuda_native say to one another. The module alone
+// is compiled against MLX's CUDA headers and CUDA's; it calls MLX's command encoder. The program
+// gives it memory, and decides what is launched.
+//
+// The module exports two C functions:
+//   const NativeAbout* mlx_kd_cuda_native_about();           callable before anything is checked
+//   const NativeApi* mlx_kd_cuda_native(const NativeHost*);  once, after the checks
+// Both sides are of one build: kNativeInterface differs otherwise.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "mlx/array.h"
+#include "mlx/stream.h"
+
+namespace mlx_kd::devices::cuda {
+
+inline constexpr int kNativeInterface = 1;
+
+// What the module was built against.
+struct NativeAbout {
+  int interface;            // kNativeInterface
+  const char* mlx_version;  // "0.32.4"
+  int cuda_major;           // of CUDA's headers: 13
+  // MLX's headers that the module includes: "mlx/array.h=<SHA-256>;...".
+  const char* headers;
+};
+
+// One kernel launch, as the driver takes it.
+struct NativeNode {
+  void* function;  // CUfunction
+  unsigned blocks[3], threads[3], cluster[3];
+  unsigned shared_bytes;  // dynamic
+};
+
+// What the program does for the module, by the CUDA driver. Failures are errors (exit 1).
+struct NativeHost {
+  size_t most_idle_bytes;  // per stream; beyond it memory that no array uses is released
+  // In the order of the stream, and usable on it at once.
+  void* (*allocate)(size_t bytes, void* stream);
+  void (*release)(void* memory, void* stream);
+  // Memory that MLX moved to where the host reads it.
+  void (*release_unified)(void* memory);
+  // A graph of one kernel with clusters, which MLX's nodes do not tell apart.
+  void* (*make_cluster_graph)(const NativeNode& node, void** parameters);
+  void (*destroy_graph)(void* graph);
+};
+
+// One evaluation of a primitive: encoder(), memory, then add() per node. On the thread that
+// evaluates; `encoder` belongs to the stream.
+struct NativeApi {
+  // Throws as MLX does where the thread has no such stream.
+  void* (*encoder)(const mlx::core::Stream& stream);
+  // Uninitialised memory for an output, from the stream's pool.
+  void (*give_memory)(void* encoder, const mlx::core::Stream& stream, mlx::core::array& output);
+  // Memory that is kept until the kernels added so far and later ones of this graph are done.
+  void* (*scratch)(void* encoder, const mlx::core::Stream& stream, size_t bytes);
+  // Keeps an array of MLX's as long.
+  void (*keep)(void* encoder, const mlx::core::array& array);
+  // The address on the GPU of the first element.
+  void* (*address)(const mlx::core::array& array);
+  // A node that runs after all that wrote `inputs` and `outputs`. parameters: as cuLaunchKernel's,
+  // copied before it returns.
+  void (*add)(void* encoder, const NativeNode& node, void** parameters,
+              const std::vector<const mlx::core::array*>& inputs,
+              const std::vector<mlx::core::array>& outputs);
+  // Bytes of outputs that no array uses now; of all streams.
+  size_t (*idle_bytes)();
+};
+
+}  // namespace mlx_kd::devices::cuda

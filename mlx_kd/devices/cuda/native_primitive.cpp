@@ -1,0 +1,215 @@
+#include "mlx_kd/devices/cuda/native_primitive.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "mlx/ops.h"
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/devices/cuda/cubin.h"
+#include "mlx_kd/devices/cuda/gpu.h"
+
+namespace mlx_kd::devices::cuda {
+namespace {
+
+namespace mx = mlx::core;
+using Layout = NativeKernel::Layout;
+
+constexpr size_t kAlignment = 16;
+constexpr unsigned kCopyThreads = 256, kMostCopyBlocks = 4096;
+
+constexpr const char* kCopyText = R"(extern "C" __global__ void kd_copy_bytes(
+    unsigned char* to, const unsigned char* from, unsigned long long bytes) {
+  const unsigned long long first = blockIdx.x * 256ull + threadIdx.x, step = gridDim.x * 256ull;
+  unsigned long long done = 0;
+  if (((unsigned long long)to | (unsigned long long)from) % 16 == 0) {
+    done = bytes / 16 * 16;
+    for (unsigned long long i = first; i < bytes / 16; i += step)
+      reinterpret_cast<uint4*>(to)[i] = reinterpret_cast<const uint4*>(from)[i];
+  }
+  for (unsigned long long i = done + first; i < bytes; i += step) to[i] = from[i];
+}
+)";
+
+Function copy_function() {
+  static const Code* code = [] {
+    const Cubin made = compile_cuda("kd_copy_bytes.cu", kCopyText, nvrtc_options(gpu().sm), {});
+    if (made.bytes.empty()) base::fail("devices", "the copy of arrays: " + made.error);
+    use_gpu();
+    return new Code(made.bytes);
+  }();
+  static const Function function = code->function("kd_copy_bytes");
+  return function;
+}
+
+bool has_contiguous_last_axis(const mx::array& array) {
+  if (array.ndim() > kStrideAxes) return false;
+  for (const int64_t stride : array.strides())
+    if (stride < 0) return false;
+  return array.ndim() == 0 || array.shape().back() <= 1 || array.strides().back() == 1;
+}
+
+bool fits(const mx::array& array, Layout layout) {
+  if (layout == Layout::as_it_lies || array.size() == 0) return true;
+  if (layout == Layout::last_axis) return has_contiguous_last_axis(array);
+  return array.flags().row_contiguous;
+}
+
+// Whether `output` may take the memory of `input` over: nobody else can see it.
+bool can_take_over(const mx::array& input, const mx::array& output) {
+  return input.is_donatable() && input.flags().row_contiguous &&
+         input.nbytes() == output.nbytes() && input.data_size() == input.size();
+}
+
+// One evaluation: memory first, then the nodes in order.
+class Evaluation {
+ public:
+  Evaluation(const NativeApi& api, const NativeWork& work, const mx::Stream& stream,
+             const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs)
+      : api_(api),
+        work_(work),
+        kernel_(work.kernel()),
+        stream_(stream),
+        outputs_(outputs),
+        encoder_(api.encoder(stream)) {
+    used_.reserve(inputs.size());
+    for (size_t i = 0; i < outputs.size(); ++i) place_output(i, inputs);
+    for (size_t i = 0; i < inputs.size(); ++i) place_input(i, inputs[i]);
+    for (size_t i = 0; i < kernel_.scratch_bytes.size(); ++i)
+      memory_.scratch[i] = api.scratch(encoder_, stream, kernel_.scratch_bytes[i]);
+  }
+
+  void run() {
+    for (const Copy& copy : pending_) add_copy(copy);
+    work_.launch(memory_,
+                 [this](const NativeNode& node, void** parameters) { add(node, parameters); });
+  }
+
+ private:
+  struct Copy {
+    void* to;
+    const void* from;
+    size_t bytes;
+  };
+
+  void place_output(size_t i, const std::vector<mx::array>& inputs) {
+    mx::array& output = outputs_[i];
+    const int updated = i < kernel_.updates.size() ? kernel_.updates[i] : -1;
+    if (updated >= 0 && can_take_over(inputs[static_cast<size_t>(updated)], output))
+      output.copy_shared_buffer(inputs[static_cast<size_t>(updated)]);
+    else
+      api_.give_memory(encoder_, stream_, output);
+    memory_.outputs[i] = api_.address(output);
+    memory_.out[i] = &output;
+  }
+
+  // The output that updates the input, or nullptr.
+  void* updated_memory(size_t input) const {
+    for (size_t i = 0; i < kernel_.updates.size(); ++i)
+      if (kernel_.updates[i] == static_cast<int>(input)) return memory_.outputs[i];
+    return nullptr;
+  }
+
+  void place_input(size_t i, const mx::array& given) {
+    const Layout layout = kernel_.layouts[i];
+    const mx::array* input = &given;
+    if (!fits(given, layout)) {
+      copies_.reserve(kernel_.layouts.size());  // their addresses are kept
+      input = &copies_.emplace_back(contiguous(given));
+    }
+    used_.push_back(input);
+    memory_.in[i] = input;
+    const void* address = api_.address(*input);
+    void* const updated = updated_memory(i);
+    const bool misaligned = layout != Layout::as_it_lies && input->size() > 0 &&
+                            reinterpret_cast<uintptr_t>(address) % kAlignment != 0;
+    if (updated && updated != address) pending_.push_back({updated, address, input->nbytes()});
+    if (!updated && misaligned) address = aligned_copy(*input, address);
+    memory_.inputs[i] = updated ? updated : address;
+  }
+
+  // Made by MLX, on the same stream.
+  mx::array contiguous(const mx::array& input) {
+    mx::array copy = mx::contiguous(input, false, stream_);
+    std::vector<mx::array> made = {copy};
+    copy.primitive().eval_gpu({input}, made);
+    copy.detach();
+    api_.keep(encoder_, copy);
+    return copy;
+  }
+
+  // An array with gaps keeps its strides: all that its memory spans is copied.
+  const void* aligned_copy(const mx::array& input, const void* from) {
+    size_t last = 0;
+    for (size_t d = 0; d < input.ndim(); ++d)
+      last += static_cast<size_t>(input.shape()[d] - 1) * static_cast<size_t>(input.strides()[d]);
+    const size_t bytes = (last + 1) * input.itemsize();
+    void* const to = api_.scratch(encoder_, stream_, bytes);
+    pending_.push_back({to, from, bytes});
+    return to;
+  }
+
+  void add_copy(const Copy& copy) {
+    if (copy.bytes == 0) return;
+    const size_t blocks = (copy.bytes / kAlignment + kCopyThreads - 1) / kCopyThreads;
+    NativeNode node = {copy_function(), {1, 1, 1}, {kCopyThreads, 1, 1}, {1, 1, 1}, 0};
+    node.blocks[0] = static_cast<unsigned>(std::clamp<size_t>(blocks, 1, kMostCopyBlocks));
+    unsigned long long bytes = copy.bytes;
+    void* to = copy.to;
+    const void* from = copy.from;
+    void* parameters[] = {&to, &from, &bytes};
+    add(node, parameters);
+  }
+
+  // Later nodes follow the first through the outputs, which all of them may write.
+  void add(const NativeNode& node, void** parameters) {
+    api_.add(encoder_, node, parameters, used_, outputs_);
+    used_.clear();
+  }
+
+  const NativeApi& api_;
+  const NativeWork& work_;
+  const NativeKernel& kernel_;
+  const mx::Stream stream_;
+  std::vector<mx::array>& outputs_;
+  void* const encoder_;
+  NativeMemory memory_;
+  std::vector<const mx::array*> used_;
+  std::vector<mx::array> copies_;
+  std::vector<Copy> pending_;
+};
+
+}  // namespace
+
+void NativePrimitive::eval_cpu(const std::vector<mx::array>&, std::vector<mx::array>&) {
+  throw std::runtime_error("[" + std::string(name()) +
+                           "] this kernel was compiled for a GPU: give it a GPU stream.");
+}
+
+void NativePrimitive::eval_gpu(const std::vector<mx::array>& inputs,
+                               std::vector<mx::array>& outputs) {
+  check_sizes(inputs);
+  Evaluation evaluation(api_, *work_, stream(), inputs, outputs);
+  for (const mx::array& output : outputs)
+    if (output.size() > 0) return evaluation.run();
+}
+
+// As KernelPrimitive on a CPU: mx::compile loses arrays of merged operations of several outputs.
+bool NativePrimitive::is_equivalent(const Primitive& other) const {
+  if (output_count() != 1) return false;
+  const auto* same = dynamic_cast<const NativePrimitive*>(&other);
+  return same && work_->same(*same->work_) && same_graph(*same);
+}
+
+std::vector<mx::array> native_call(const NativeApi& api, const GraphCall& graph,
+                                   std::shared_ptr<const NativeWork> work,
+                                   const std::vector<mx::array>& inputs,
+                                   const std::vector<mx::Shape>& output_shapes,
+                                   const std::vector<mx::Dtype>& output_types) {
+  auto primitive =
+      std::make_shared<NativePrimitive>(api, graph, std::move(work), inputs, output_shapes);
+  if (output_shapes.size() == 1)
+    return {mx::array(output_shapes[0], output_types[0], std::move(primitive), inputs)};
+  return mx::array::make_arrays(output_shapes, output_types, primitive, inputs);
+}
+
+}  // namespace mlx_kd::devices::cuda

@@ -1,0 +1,82 @@
+// A kernel of ours as an operation in MLX's CUDA graphs: all its stages are nodes of one primitive.
+#pragma once
+
+#include <memory>
+
+#include "mlx_kd/devices/cuda/native_module.h"
+#include "mlx_kd/devices/host/host_primitive.h"
+
+namespace mlx_kd::devices::cuda {
+
+// The arrays of one evaluation, on the GPU; as many as the kernel has.
+struct NativeMemory {
+  std::array<const void*, cpu::kMostArrays> inputs;
+  std::array<void*, cpu::kMostArrays> outputs;
+  std::array<void*, spec::kMostScratch> scratch;
+  // The same as arrays, for their strides.
+  std::array<const mlx::core::array*, cpu::kMostArrays> in, out;
+};
+
+// What all calls of a kernel have in common.
+struct NativeKernel {
+  // How an input reaches the kernel.
+  enum class Layout {
+    row_major,  // anything else is copied first; starts at a multiple of 16 bytes
+    last_axis,  // any strides but on the last axis, which is contiguous; starts as above
+    as_it_lies,
+  };
+  std::string op_name;
+  std::vector<Layout> layouts;        // per input
+  std::vector<int> updates;           // per output: the input whose memory it takes over, or -1
+  std::vector<size_t> scratch_bytes;  // at most spec::kMostScratch
+};
+
+// What a primitive launches. Immutable, and cheap to make for each call.
+class NativeWork {
+ public:
+  using Add = std::function<void(const NativeNode& node, void** parameters)>;
+
+  virtual ~NativeWork() = default;
+  // Lives as long as the work.
+  virtual const NativeKernel& kernel() const = 0;
+  virtual void launch(const NativeMemory& memory, const Add& add) const = 0;
+  // Whether it launches the same with the same numbers.
+  virtual bool same(const NativeWork& other) const = 0;
+  // For the form that transformations go through.
+  virtual std::span<const double> params() const = 0;
+};
+
+// On the GPU stream of `graph`. An output that updates an input takes over its memory where nothing
+// else holds it, and starts as a copy otherwise. Kernels of one primitive run one after the other;
+// with other operations they keep the order that MLX's graph gives.
+class NativePrimitive final : public cpu::HostPrimitive {
+ public:
+  NativePrimitive(const NativeApi& api, const GraphCall& graph,
+                  std::shared_ptr<const NativeWork> work,
+                  const std::vector<mlx::core::array>& inputs,
+                  const std::vector<mlx::core::Shape>& output_shapes)
+      : HostPrimitive(graph, inputs, output_shapes), api_(api), work_(std::move(work)) {}
+
+  void eval_cpu(const std::vector<mlx::core::array>& inputs,
+                std::vector<mlx::core::array>& outputs) override;
+  void eval_gpu(const std::vector<mlx::core::array>& inputs,
+                std::vector<mlx::core::array>& outputs) override;
+  bool is_equivalent(const Primitive& other) const override;
+  const char* name() const override { return work_->kernel().op_name.c_str(); }
+
+ private:
+  void run(const cpu::Pointers&, const Strides*) const override {}
+  std::span<const double> params() const override { return work_->params(); }
+
+  const NativeApi& api_;
+  std::shared_ptr<const NativeWork> work_;
+};
+
+// The arrays of a call, by `work`.
+std::vector<mlx::core::array> native_call(const NativeApi& api, const GraphCall& graph,
+                                          std::shared_ptr<const NativeWork> work,
+                                          const std::vector<mlx::core::array>& inputs,
+                                          const std::vector<mlx::core::Shape>& output_shapes,
+                                          const std::vector<mlx::core::Dtype>& output_types);
+
+}  // namespace mlx_kd::devices::cuda

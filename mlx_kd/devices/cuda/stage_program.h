@@ -1,0 +1,101 @@
+// A loaded candidate in CUDA C++: functions that take kd_arguments, launched in stages.
+#pragma once
+
+#include <map>
+#include <mutex>
+
+#include "mlx_kd/devices/cuda/cuda_source.h"
+#include "mlx_kd/devices/cuda/native_primitive.h"
+#include "mlx_kd/devices/cuda/primitive_cache.h"
+#include "mlx_kd/devices/cuda/queued_program.h"
+#include "mlx_kd/devices/cuda/stage_size.h"
+
+namespace mlx_kd::devices::cuda {
+
+// The functions of a cubin, with what each may be launched with. Thread-safe.
+class StageKernels {
+ public:
+  // `file` is what messages call the source.
+  StageKernels(const std::string& cubin, std::string file);
+
+  struct Entry {
+    Function function = nullptr;
+    FunctionLimits limits;
+  };
+  // Misuse where the cubin has no such function.
+  const Entry& at(const std::string& func_name) const;
+  const std::shared_ptr<const Code>& code() const { return code_; }
+
+ private:
+  std::string file_;
+  std::shared_ptr<const Code> code_;
+  mutable std::mutex mutex_;
+  mutable std::map<std::string, Entry> entries_;
+};
+
+// The stages of one size, found and checked.
+struct StageNodes {
+  struct Node {
+    NativeNode launch;
+    int64_t index;
+  };
+  std::vector<Node> nodes;
+  NativeKernel kernel;
+  ArgumentCounts counts;
+  KernelArguments arguments;  // without pointers; the scalars are those of the first call
+};
+
+// Calls from several threads are safe.
+class StageProgram final : public QueuedProgram {
+ public:
+  // Fails (exit 1) if the GPU does not take the cubin; misuse if it lacks candidate.func_name.
+  StageProgram(const std::string& cubin, const spec::Candidate& candidate);
+
+  // Misuse for stages that the chip or a function does not take (stage_size.h).
+  void launch(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
+              const Call& call) const override;
+  void prepare(const Call& call) const override;
+  void queue(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
+             const Call& call, Stream stream) const override;
+  // Through the native module alone: fails (exit 1), with the reason, where it is absent.
+  std::vector<mlx::core::array> call(const std::vector<mlx::core::array>& inputs,
+                                     const std::vector<spec::Shape>& output_shapes,
+                                     const Call& call) const override;
+  std::vector<mlx::core::array> add_to_graph(const std::vector<mlx::core::array>& inputs,
+                                             const std::vector<mlx::core::Shape>& output_shapes,
+                                             const Call& call,
+                                             const GraphCall& graph) const override;
+
+ private:
+  // Of calls that differ in their scalars alone.
+  struct Size {
+    spec::Dims dims;
+    std::vector<spec::Stage> stages;
+    std::vector<int64_t> scratch;
+    std::vector<spec::ArraySpec> inputs, outputs;
+  };
+  // Uninitialised memory for launches outside of MLX. Outgrown memory stays: a recorded graph may
+  // hold it.
+  struct Scratch {
+    std::vector<Memory> kept;
+    std::array<size_t, spec::kMostScratch> bytes = {};
+    std::array<void*, spec::kMostScratch> memory = {};
+    void reserve(const std::vector<int64_t>& wanted);
+  };
+
+  std::shared_ptr<const StageNodes> nodes_of(const Call& call) const;
+  std::shared_ptr<const StageNodes> make_nodes(const Call& call) const;
+  void run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
+           const Call& call, const Scratch& scratch, Stream stream) const;
+
+  std::string op_name_;
+  ArgumentCounts counts_;
+  StageKernels kernels_;
+  OwnStream stream_;
+  mutable Prepared<Size, std::shared_ptr<const StageNodes>> nodes_;
+  mutable std::mutex mutex_;
+  mutable Scratch launched_, queued_;
+  mutable std::once_flag kept_;
+};
+
+}  // namespace mlx_kd::devices::cuda

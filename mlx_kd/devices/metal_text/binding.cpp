@@ -1,0 +1,63 @@
+#include "mlx_kd/devices/metal_text/binding.h"
+
+#include "mlx_kd/base/error.h"
+
+namespace mlx_kd::devices {
+
+const msl::Kernel& find_kernel(const msl::Translation& translation, const std::string& name) {
+  std::vector<std::string> names;
+  for (const msl::Kernel& one : translation.kernels) {
+    if (one.name == name || (name.empty() && translation.kernels.size() == 1)) return one;
+    names.push_back(one.name);
+  }
+  if (names.empty()) base::misuse("msl", "the source has no kernel that the host can call");
+  base::misuse("msl", "no kernel '" + name + "': the source has " + base::list_of(names));
+}
+
+HostArray* array_named(MslRequest& request, const std::string& name) {
+  for (HostArray& one : request.arrays)
+    if (one.name == name) return &one;
+  return nullptr;
+}
+
+void check_names(const msl::Kernel& kernel, const MslRequest& request) {
+  std::vector<std::string> names;
+  for (const msl::Binding& one : kernel.buffers) names.push_back(one.name);
+  for (const HostArray& one : request.arrays) {
+    bool known = false;
+    for (const std::string& name : names) known = known || name == one.name;
+    if (!known)
+      base::misuse("msl", "kernel '" + kernel.name + "' has no buffer '" + one.name + "': it has " +
+                              base::list_of(names));
+  }
+}
+
+HostArray& array_of(const msl::Kernel& kernel, const msl::Binding& buffer, MslRequest& request,
+                    const msl::SourceSet& sources) {
+  HostArray* array = array_named(request, buffer.name);
+  const std::string place = sources.describe(buffer.at) + ": ";
+  if (!array)
+    base::misuse("msl", place + "buffer '" + buffer.name + "' of '" + kernel.name +
+                            "' is not given: add --in " + buffer.name + "=... or --out");
+  const std::string wanted = host_type(buffer.type);
+  if (!wanted.empty() && wanted != array->type)
+    base::misuse("msl", place + "buffer '" + buffer.name + "' holds " + buffer.type + " (" +
+                            wanted + ") and is given " + array->type);
+  return *array;
+}
+
+void check_group_bytes(const msl::Kernel& kernel, const MslRequest& request,
+                       const msl::SourceSet& sources) {
+  if (request.group_bytes.size() < kernel.groups.size())
+    base::misuse("msl", sources.describe(kernel.groups.back().at) + ": '" +
+                            kernel.groups.back().name + "' needs its size: add --group-bytes");
+}
+
+void refuse_at(const msl::SourceSet& sources, msl::Position at, const base::Error& error) {
+  const std::string text = error.what();
+  const size_t room = text.rfind("[", 0) == 0 ? text.find("] ") : text.npos;
+  base::misuse("msl",
+               sources.describe(at) + ": " + (room == text.npos ? text : text.substr(room + 2)));
+}
+
+}  // namespace mlx_kd::devices

@@ -1,0 +1,90 @@
+#include "mlx_kd/kernels/norms/model_sizes.h"
+
+#include <algorithm>
+
+#include "mlx_kd/kernels/common/model_sizes.h"
+
+namespace mlx_kd::kernels {
+namespace {
+
+using spec::ModelConfig;
+using spec::ModelSizes;
+
+// Models whose code norms queries and keys although their config does not say so.
+constexpr const char* kByHead[] = {"qwen3", "gemma3", "lfm2"};
+constexpr const char* kByToken[] = {"olmo2", "olmo3", "olmoe"};
+// Models with LayerNorm, or with a norm without weights, in the same places.
+constexpr const char* kLayerNorm[] = {"gpt2",  "gpt_neox", "gptj",     "falcon",     "cohere",
+                                      "bloom", "opt",      "mpt",      "starcoder2", "stablelm",
+                                      "phi",   "codegen",  "persimmon"};
+
+template <class Names>
+bool is_any(const ModelConfig& config, const Names& names) {
+  return std::any_of(std::begin(names), std::end(names),
+                     [&](const char* name) { return config.is_type(name); });
+}
+
+bool has_layer_norm(const ModelConfig& config) {
+  return is_any(config, kLayerNorm) && !config.is_type("phi3") && !config.is_type("phi4") &&
+         !config.is_type("falcon_h1");
+}
+
+bool is_flagged(const ModelConfig& config) {
+  return config.flag("use_qk_norm") && !has_layer_norm(config) && !config.is_type("llama4");
+}
+
+ModelSizes norm(const std::string& name, const std::string& reason, int64_t width,
+                int64_t per_token = 1) {
+  return {name, reason, {{"D", width}}, per_token};
+}
+
+void add_latent_norms(const ModelConfig& config, std::vector<ModelSizes>& result) {
+  if (const auto rank = config.integer("q_lora_rank"))
+    result.push_back(norm("q_latent_norm", "q_lora_rank: the norm of the latent query", *rank));
+  if (const auto rank = config.integer("kv_lora_rank"))
+    result.push_back(norm("kv_latent_norm", "kv_lora_rank: the norm of the latent cache", *rank));
+}
+
+void add_head_norms(const ModelConfig& config, std::vector<ModelSizes>& result) {
+  const int64_t heads = attention_heads(config, "whose queries are normed");
+  const int64_t width = head_width(config, heads);
+  const int64_t keys = key_heads(config, heads);
+  result.push_back(
+      norm("q_norm", "the norm of queries: head_dim wide, a row a head", width, heads));
+  if (keys != heads)
+    result.push_back(norm("k_norm", "the norm of keys: head_dim wide, a row a head", width, keys));
+}
+
+void add_token_norms(const ModelConfig& config, std::vector<ModelSizes>& result) {
+  const int64_t heads = attention_heads(config, "whose queries are normed");
+  const int64_t width = head_width(config, heads);
+  const int64_t keys = key_heads(config, heads);
+  result.push_back(norm("q_norm", "the norm of queries: over all heads of a token", width * heads));
+  if (keys != heads)
+    result.push_back(norm("k_norm", "the norm of keys: over all heads of a token", width * keys));
+}
+
+}  // namespace
+
+ModelSizes hidden_norm(const ModelConfig& config) {
+  const int64_t width = hidden_width(config, "the width of the norms");
+  const std::string note =
+      has_layer_norm(config)
+          ? "; but " + config.model_type() + " norms by LayerNorm, which no RMSNorm kernel serves"
+          : "";
+  return norm("model", "hidden_size: the norms between layers" + note, width);
+}
+
+std::vector<ModelSizes> attention_norms(const ModelConfig& config) {
+  std::vector<ModelSizes> result;
+  add_latent_norms(config, result);
+  const bool by_token = is_any(config, kByToken) ||
+                        (is_flagged(config) && config.text("qk_norm_type") == "per_layer");
+  if (by_token)
+    add_token_norms(config, result);
+  else if (is_any(config, kByHead) || is_flagged(config))
+    add_head_norms(config, result);
+  return result;
+}
+
+}  // namespace mlx_kd::kernels

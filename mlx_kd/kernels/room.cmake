@@ -1,0 +1,5 @@
+# An operator is a folder <family>/<op>/. What its kernel sources share is spliced into them.
+mlx_kd_table(kernels op_table.h MakeOp op_makers "*/*/op.cpp" make_@folder@ "*/*/vjp.cpp" make_@folder@_vjp)
+mlx_kd_embed(kernels op_table.h kernel_sources kernels
+  TEXTS */*/*.cpu.cpp */*/*.metal */*/*.cu
+  SPLICED common/kd_arguments.h */*.cpu.h */*.metal.h */*.cu.h */*/*.cpu.h */*/*.metal.h */*/*.cu.h)

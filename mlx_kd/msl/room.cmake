@@ -1,0 +1,1 @@
+mlx_kd_embed(msl prelude.h prelude msl/prelude TEXTS *.h *.metal)

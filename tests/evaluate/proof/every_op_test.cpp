@@ -1,0 +1,244 @@
+// Every operator of the table, in every type, on the CPU and on the executor, at its edge sizes;
+// mutants of kernels, which the proof must reject.
+#include <cmath>
+#include <cstdlib>
+
+#include "mlx_kd/evaluate/proof/check_output.h"
+#include "mlx_kd/kernels/op_table.h"
+#include "tests/evaluate/proof_rig.h"
+
+namespace mlx_kd::evaluate {
+namespace {
+
+using spec::Dtype;
+
+std::vector<std::string> op_names() {
+  std::vector<std::string> names;
+  for (const spec::Op& op : kernels::all_ops()) names.push_back(op.name);
+  return names;
+}
+
+class EveryOp : public testing::TestWithParam<std::tuple<std::string, Dtype>> {
+ protected:
+  const spec::Op& op = kernels::find_op(std::get<0>(GetParam()));
+  const Dtype t = std::get<1>(GetParam());
+
+  std::vector<const spec::Variant*> variants(const std::string& language) const {
+    std::vector<const spec::Variant*> result;
+    for (const spec::Variant& variant : op.variants)
+      if (variant.language == language) result.push_back(&variant);
+    return result;
+  }
+
+  void prove_settings(const std::string& language, const std::string& device, int settings) {
+    if (variants(language).empty()) GTEST_SKIP() << op.name << " has no kernel in " << language;
+    ProofRig rig(op, t, op.edge_sizes, device);
+    base::Random random(7);
+    for (const spec::Variant* variant : variants(language)) {
+      const spec::Space space = rig.space(*variant);
+      for (int trial = 0; trial < settings; ++trial) {
+        const spec::Setting knobs =
+            trial ? random_setting(space, random) : spec::default_setting(space);
+        const Proof proof = rig.prove(rig.candidate(*variant, knobs));
+        EXPECT_EQ(proof.status, spec::Status::benchmarked)
+            << variant->name << " " << knobs.text() << ": " << proof.reason;
+      }
+    }
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Table, EveryOp,
+                         testing::Combine(testing::ValuesIn(op_names()),
+                                          testing::ValuesIn(spec::float_dtypes())),
+                         [](const auto& test) {
+                           return std::get<0>(test.param) + "_" + name_of(std::get<1>(test.param));
+                         });
+
+TEST_P(EveryOp, HasEdgeSizes) {
+  EXPECT_FALSE(op.edge_sizes.empty());
+}
+
+TEST_P(EveryOp, IsProvedOnTheCpu) {
+  prove_settings("cpp", "cpu", std::getenv("MLX_KD_LONG") ? 20 : 4);
+}
+
+TEST_P(EveryOp, IsProvedOnTheExecutor) {
+  prove_settings("metal", "simt", std::getenv("MLX_KD_LONG") ? 10 : 2);
+}
+
+// In float32 MLX's intermediate roundings are float32's, so its own result is within the bound.
+TEST_P(EveryOp, AllowsWhatMlxComputesInFloat32) {
+  if (t != Dtype::float32 || !op.mlx || !judged_by(op, spec::Judge::bound))
+    GTEST_SKIP() << "nothing to compare";
+  const ProofRig rig(op, t, op.edge_sizes);
+  for (const Case& c : rig.plan().cases)
+    for (const OutputSpans& output : c.outputs) {
+      if (output.bound.bytes == 0) continue;
+      const std::byte* const expected = rig.memory() + output.expected.offset;
+      const Compared what{expected,
+                          expected,
+                          reinterpret_cast<const double*>(rig.memory() + output.y64.offset),
+                          reinterpret_cast<const float*>(rig.memory() + output.bound.offset),
+                          output.array.elements(),
+                          output.array.type};
+      const Comparison found = compare(what);
+      EXPECT_LT(found.first_wrong, 0) << c.text() << ": " << explain(what, found.first_wrong);
+    }
+}
+
+// A kernel that is wrong in one place of its source.
+struct Mutant {
+  std::string op, language;
+  Dtype t;
+  spec::Dims size;
+  std::string right, wrong;
+};
+
+void PrintTo(const Mutant& mutant, std::ostream* out) {
+  *out << mutant.op << " in " << mutant.language << ": " << mutant.wrong;
+}
+
+class EveryMutant : public testing::TestWithParam<Mutant> {};
+
+TEST_P(EveryMutant, IsRejected) {
+  const Mutant& mutant = GetParam();
+  const spec::Op& op = kernels::find_op(mutant.op);
+  ProofRig rig(op, mutant.t, {mutant.size}, mutant.language == "metal" ? "simt" : "cpu");
+  for (const spec::Variant& variant : op.variants) {
+    if (variant.language != mutant.language) continue;
+    spec::Setting knobs = spec::default_setting(rig.space(variant));
+    if (knobs.has("BF16")) knobs.set("BF16", 0);  // integers round, as a mutant may do wrong
+    spec::Candidate candidate = rig.candidate(variant, knobs);
+    const size_t at = candidate.source.find(mutant.right);
+    ASSERT_NE(at, std::string::npos);
+    EXPECT_EQ(rig.prove(candidate).status, spec::Status::benchmarked);
+    candidate.source.replace(at, mutant.right.size(), mutant.wrong);
+    const Proof proof = rig.prove(candidate);
+    EXPECT_TRUE(proof.status == spec::Status::wrong || proof.status == spec::Status::unstable)
+        << name_of(proof.status) << ": " << proof.reason;
+  }
+}
+
+const char kNearest[] = "return bits + 0x7fff + (bits >> 16 & 1);";
+const spec::Dims kRows = {{"rows", 8}, {"D", 512}};
+const spec::Dims kHeads = {{"B", 2}, {"H_Q", 3}, {"D_NOPE", 40}, {"D_ROPE", 38}};
+
+INSTANTIATE_TEST_SUITE_P(
+    Kernels, EveryMutant,
+    testing::Values(
+        Mutant{"rmsnorm", "cpp", Dtype::float32, kRows, ") + eps;", ");"},
+        Mutant{"rmsnorm", "cpp", Dtype::bfloat16, kRows, ") + eps;", ");"},
+        Mutant{"rmsnorm", "cpp", Dtype::float16, kRows, "1.0 / double(d)", "1.01 / double(d)"},
+        Mutant{"rmsnorm_residual", "cpp", Dtype::float32, kRows, ") + eps;", ");"},
+        Mutant{"rmsnorm_residual", "cpp", Dtype::float32, kRows, "x.part[p] += residual.part[p]",
+               "x.part[p] -= residual.part[p]"},
+        Mutant{"rmsnorm_residual", "cpp", Dtype::bfloat16, kRows, kNearest, "return bits;"},
+        Mutant{"swiglu", "cpp", Dtype::float32, kRows, "one_plus_exp(-g)", "one_plus_exp(g)"},
+        Mutant{"swiglu", "cpp", Dtype::float32, kRows, "* f + 0x1.ebf9bcp-3f)",
+               "* f + 0x1.ebe8p-3f)"},
+        Mutant{"swiglu", "cpp", Dtype::bfloat16, kRows, kNearest, "return bits;"},
+        Mutant{"rope", "cpp", Dtype::float32, kHeads, "(int i = 0; i < VEC / 4; i += 2) sign",
+               "(int i = 1; i < VEC / 4; i += 2) sign"},
+        Mutant{"rope", "cpp", Dtype::bfloat16, kHeads, kNearest, "return bits;"}));
+
+// y = sum over k of x[k] w[k], in bfloat16 with float32 sums: the operator on which a bound of u S
+// would let wrong kernels pass.
+const char kDot[] = R"(
+#ifndef DROP
+#define DROP 0  // last elements that are left out
+#endif
+#ifndef INT8
+#define INT8 0  // x is quantised to 8 bits
+#endif
+static float widen(unsigned short bits) {
+  union { unsigned u; float f; } both = {(unsigned)bits << 16};
+  return both.f;
+}
+static unsigned short narrow(float value) {
+  union { float f; unsigned u; } both = {value};
+  return (unsigned short)((both.u + 0x7fff + (both.u >> 16 & 1)) >> 16);
+}
+extern "C" void dot(const void* const* in, void* const* out, const long* dims, const double*,
+                    long begin, long end) {
+  const long k = dims[1];
+  for (long row = begin; row < end; ++row) {
+    const unsigned short* x = (const unsigned short*)in[0] + row * k;
+    const unsigned short* w = (const unsigned short*)in[1];
+    float largest = 0, sum = 0;
+    for (long i = 0; i < k; ++i) {
+      const float size = widen(x[i]) < 0 ? -widen(x[i]) : widen(x[i]);
+      if (size > largest) largest = size;
+    }
+    for (long i = 0; i < k - DROP; ++i) {
+      float value = widen(x[i]);
+      if (INT8 && largest > 0) value = (float)(int)(value * 127 / largest + (value < 0 ? -0.5f : 0.5f)) * largest / 127;
+      sum += value * widen(w[i]);
+    }
+    ((unsigned short*)out[0])[row] = narrow(sum);
+  }
+}
+)";
+
+spec::Op dot_op() {
+  spec::Op op;
+  op.name = "dot";
+  op.summary = "y = sum of x w";
+  op.inputs = {{"x",
+                [](const spec::Dims& d) {
+                  return spec::Shape{d.at("rows"), d.at("K")};
+                }},
+               {"w", [](const spec::Dims& d) { return spec::Shape{d.at("K")}; }}};
+  op.outputs = {{"y", [](const spec::Dims& d) { return spec::Shape{d.at("rows")}; }}};
+  op.dims = {{"rows"}, {"K"}};
+  op.batch_dim = "rows";
+  op.suites = {{"only", {{{"rows", 4}, {"K", 2048}}}}};
+  op.bound = [](const spec::Dims& dims) {
+    return spec::ErrorBound{6 * std::sqrt(static_cast<double>(dims.at("K"))) + 1,
+                            "The sum is float32; it is rounded once to the type."};
+  };
+  op.reference = [](const std::vector<const void*>& in, Dtype t, const spec::Dims& dims,
+                    const std::vector<double>&) {
+    spec::Reference64 made;
+    const int64_t k = dims.at("K");
+    for (int64_t row = 0; row < dims.at("rows"); ++row) {
+      double y = 0, terms = 0;
+      for (int64_t i = 0; i < k; ++i) {
+        const double term = double{spec::load_element(in[0], row * k + i, t)} *
+                            double{spec::load_element(in[1], i, t)};
+        y += term;
+        terms += std::fabs(term);
+      }
+      made.y.push_back(y);
+      made.rounded.push_back(std::fabs(y));
+      made.terms.push_back(terms);
+    }
+    return std::vector<spec::Reference64>{made};
+  };
+  op.variants = {{"rows", "cpp", kDot, "dot", "cpu_rows",
+                  [](Dtype, const spec::DeviceTraits&) {
+                    spec::Space space;
+                    space.knobs = {{"DROP", {0, 4}}, {"INT8", {0, 1}}};
+                    return space;
+                  },
+                  [](const spec::Dims& dims, const spec::Setting&) {
+                    spec::Launch launch;
+                    launch.grid[0] = launch.group[0] = dims.at("rows");
+                    return launch;
+                  }}};
+  return op;
+}
+
+TEST(BoundOfAProduct, RejectsDroppedElementsAndInt8InBfloat16) {
+  const spec::Op op = dot_op();
+  ASSERT_TRUE(spec::faults_of(op).empty()) << spec::faults_of(op).front();
+  ProofRig rig(op, Dtype::bfloat16, {{{"rows", 16}, {"K", 2048}}});
+  const auto status = [&](int64_t drop, int64_t int8) {
+    return rig.prove(rig.candidate(op.variants.front(), {{"DROP", drop}, {"INT8", int8}})).status;
+  };
+  EXPECT_EQ(status(0, 0), spec::Status::benchmarked);
+  EXPECT_EQ(status(4, 0), spec::Status::wrong);
+  EXPECT_EQ(status(0, 1), spec::Status::wrong);
+}
+
+}  // namespace
+}  // namespace mlx_kd::evaluate

@@ -1,0 +1,90 @@
+"""results_page.py makes docs/results.md and README's tables from bench/results, and notices when they are out of date."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+SOURCE = Path(os.environ["MLX_KD_SOURCE_DIR"])
+SCRIPT = SOURCE / "tools" / "results_page.py"
+README = "# Small\n\n<!-- speed-ups begin -->\nold\n<!-- speed-ups end -->\n\nThe rest.\n"
+
+
+class ResultsPage(unittest.TestCase):
+    def setUp(self):
+        self.root = Path(tempfile.mkdtemp(prefix="kd_results_"))
+        self.addCleanup(shutil.rmtree, self.root)
+        self.results = self.root / "bench" / "results"
+        self.results.mkdir(parents=True)
+        (self.root / "docs").mkdir()
+        for name in ("suites", "peers"):
+            shutil.copy(SOURCE / "bench" / "results" / f"{name}.json", self.results)
+        (self.root / "README.md").write_text(README)
+
+    def write(self, name, data):
+        (self.results / f"{name}.json").write_text(json.dumps(data))
+
+    def call(self, *arguments):
+        return subprocess.run([sys.executable, SCRIPT, *arguments, self.root], capture_output=True, text=True)
+
+    def page(self):
+        result = self.call()
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return (self.root / "docs" / "results.md").read_text()
+
+    def test_made_pages_pass_the_check(self):
+        self.page()
+        self.assertEqual(self.call("--check").returncode, 0)
+
+    def test_a_changed_result_is_noticed_with_both_files(self):
+        self.page()
+        suites = json.loads((self.results / "suites.json").read_text())
+        suites["budget"] = 7
+        self.write("suites", suites)
+        result = self.call("--check")
+        self.assertEqual(result.returncode, 1)
+        for name in ("docs/results.md", "README.md"):
+            self.assertIn(f"{self.root / name}: out of date: run tools/results_page.py", result.stdout)
+
+    def test_check_writes_nothing(self):
+        self.assertEqual(self.call("--check").returncode, 1)
+        self.assertFalse((self.root / "docs" / "results.md").exists())
+        self.assertEqual((self.root / "README.md").read_text(), README)
+
+    def test_only_the_tables_of_the_readme_change(self):
+        self.page()
+        text = (self.root / "README.md").read_text()
+        self.assertTrue(text.startswith("# Small\n\n<!-- speed-ups begin -->\n| operator"), text)
+        self.assertTrue(text.endswith("<!-- speed-ups end -->\n\nThe rest.\n"), text)
+
+    def test_a_file_without_a_section_is_shown_with_machine_date_and_notes(self):
+        self.write("new_thing", {"what": "How new it is", "date": "2026-01-02T03:04:05", "cores": 4, "newness": 0.5,
+                                 "machine": {"cpu": "a CPU"}, "rows": [{"size": "1", "us": 2.25, "knobs": {}}],
+                                 "notes": ["The load was high"]})
+        page = self.page()
+        for text in ("## new_thing", "How new it is.", "| newness | 0.5 |", "| size | us |", "| 1 | 2.25 |", "The load was high.",
+                     "a CPU, 4 cores, 2026-01-02. Data: [new_thing.json]"):
+            self.assertIn(text, page)
+
+    def test_a_file_that_does_not_fit_its_section_is_named(self):
+        self.write("drift", {"what": "something else"})
+        result = self.call()
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("bench/results/drift.json", result.stderr)
+
+    def test_a_readme_without_the_comments_is_refused(self):
+        (self.root / "README.md").write_text("# Small\n")
+        result = self.call()
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("speed-ups begin", result.stderr)
+
+    def test_no_results_are_no_success(self):
+        shutil.rmtree(self.results)
+        self.assertEqual(self.call().returncode, 1)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,329 @@
+"""The sections of docs/results.md and the tables of README.md, one function per file of bench/results.
+
+A section is registered under the name of its file and returns parts: paragraphs, tables and code blocks as Markdown.
+SECTIONS has them in the order of the page.
+"""
+from results_tables import geometric_mean, interval, number, percent, sentence, size_text, table, times, where
+
+SECTIONS = {}  # name of the file: (title, function)
+
+
+def section(name, title):
+    def register(function):
+        SECTIONS[name] = (title, function)
+        return function
+    return register
+
+
+def suite_table(data, only=None):
+    """A row per operator and suite: geometric mean and range of the speed-ups of each type."""
+    dtypes, groups = sorted(data["summary"], reverse=True), {}
+    for row in data["rows"]:
+        if row["suite"] != "extra" and "metrics" in row and (not only or row["suite"] in only):
+            group = groups.setdefault((row["op"], row["suite"]), {dtype: [] for dtype in dtypes})
+            group[row["dtype"]].append(row["metrics"]["speedup_vs_ref"])
+    return table(["operator", "suite", *dtypes], [[*key, *map(suite_cell, group.values())] for key, group in groups.items()])
+
+
+def suite_cell(values):
+    return f"{times(geometric_mean(values))} ({min(values):.1f} to {max(values):.1f})" if values else ""
+
+
+def peer_table(rows):
+    cells = []
+    for row in rows:
+        ratios = row["ratio_to_kernel"]
+        others = (ratios[key] for key in ("torch_eager", "torch_compile", "jax_jit"))
+        cells.append([f"{row['op']} {row['shape']['rows']}x{row['shape']['D']}", row["dtype"],
+                      f"{row['median_us']['kernel']:.0f}", f"{100 * ratios['copy']['median']:.0f} %",
+                      *(f"{other['median']:.2f}x ({interval(other['lo'], other['hi'])})" for other in others)])
+    return table(["operator", "type", "mlx-kd, us", "share of a copy's rate", "PyTorch eager", "torch.compile", "JAX jit"],
+                 cells)
+
+
+def readme_tables(suites, peers):
+    totals = ", ".join(f"{times(total['geometric_mean'])} in {dtype} (least {times(total['least'])})"
+                       for dtype, total in sorted(suites["summary"].items(), reverse=True))
+    return [suite_table(suites, ("glm_flash_decode", "glm_flash_small")),
+            f"""Each cell is the geometric mean over the sizes of the suite, and the range. Over all
+            {suites['summary']['float32']['sizes']} sizes of all suites: {totals}. Two cores of an AMD EPYC with AVX-512, MLX
+            {suites['runtime']['mlx_version']}, a budget of {suites['budget']} ([suites.json](bench/results/suites.json)).""",
+            """Large sizes in `kernel` mode, compared sample by sample in random order: how many times longer the others take
+            ([peers.json](bench/results/peers.json)).""",
+            peer_table(peers["rows"])]
+
+
+@section("suites", "Speed-ups over MLX")
+def suites(data):
+    cells = [[row["op"], size_text(row["shape"]), row["dtype"], f"{m['kernel_us']:.2f}", f"{m['latency_us']:.2f}",
+              f"{m['baseline_us']:.2f}", times(m["speedup_vs_ref"]), interval(m["speedup_lo"], m["speedup_hi"])]
+             for row in data["rows"] if row["suite"] == "extra" for m in [row["metrics"]]]
+    return [f"""`kd run --budget {data['budget']}` on every suite, in a graph, against the faster of MLX's plain and compiled
+            form: geometric mean over the sizes of a suite, and the range.""",
+            suite_table(data), "Single sizes:",
+            table(["operator", "size", "type", "kernel us", "in a graph us", "MLX us", "speed-up", "95% CI"], cells)]
+
+
+@section("peers", "Large sizes and other frameworks")
+def peers(data):
+    others = ", ".join(f"{name} {version}" for name, version in data["versions"].items())
+    return [f"""`kernel` mode, {data['rounds']} rounds, compared sample by sample in random order: how many times longer the
+            others take, with the 95% CI ({others}).""", peer_table(data["rows"])]
+
+
+@section("pinned_claims", "Claims in a user's process")
+def pinned_claims(data):
+    def spread(values):
+        return f"{values['median']:.2f} ({interval(values['p10'], values['p90'])})"
+    return ["""Pins called through the public functions in a process of their own, compared with what their run claimed:
+            median, and 10th to 90th percentile.""",
+            table(["what", "value"], [
+                ["pins", data["entries"]],
+                ["pins within the 90th percentile of the claimed time", data["within_p90_of_the_claim"]],
+                ["time over claimed time", spread(data["us_over_claimed"])],
+                ["speed-up over claimed speed-up", spread(data["speedup_over_claimed"])]])]
+
+
+@section("example_decode", "The example decoder")
+def example_decode(data):
+    return ["`examples/decode.py` with and without pins; norms and gate of one layer in a graph.", table(["what", "value"], [
+        ["us with MLX's operators", data["ops_us_mlx"]], ["us with pins", data["ops_us_pinned"]],
+        ["speed-up of the rounds", ", ".join(f"{value}x" for value in data["speedups"])],
+        ["peak MiB without and with pins", f"{data['peak_mib_plain']}, {data['peak_mib_pinned']}"],
+        ["largest difference of a logit, and its bound", f"{data['largest_difference']:.2g}, {data['bound']:.2g}"]])]
+
+
+@section("aa_trials", "False and missed claims")
+def aa_trials(data):
+    more = data["five_percent_more_work"]
+    return [f"""{data['trials']:,} trials of each kind with {data['op']} {size_text(data['dims'])} {data['dtype']},
+            {data['calls']} calls per sample, {data['pairs']} pairs. Goals: at most 6.4 % claimed, at least 90 % found.""",
+            table(["trial", "result"], [
+                ["a kernel against itself: claimed faster", percent(data["same"]["claimed"])],
+                ["one call in twenty more: found", f"{percent(more['found'])} (median ratio {more['ratio']:.3f})"],
+                ["spread of single pairs, 90th over 10th percentile", f"{data['same']['spread']:.1f}"]])]
+
+
+@section("drift", "Drift of log ratios")
+def drift(data):
+    kinds = {"log_ratio_over_the_incumbents": "added up over all incumbents",
+             "log_ratio_over_the_anchor": "relative to the first candidate"}
+    return ["""Two passes over random settings of rope B=4 float32 on shared cores: log ratios as a chain of incumbents, and
+            relative to the first candidate, as they are now.""",
+            table(["log ratio", "settings", "incumbents", "least log ratio", "noise of two passes"],
+                  [[text, *(data[kind][key] for key in ("settings", "incumbents", "least_log_ratio", "noise_of_two_passes"))]
+                   for kind, text in kinds.items()])]
+
+
+@section("graph_profile", "An operation in a graph")
+def graph_profile(data):
+    def us(values):
+        return ", ".join(f"{value:.1f}" for value in values)
+    calls = [[f"{row['op']} {size_text(row['shape'])}", us(row["median_us"]), us(row["median_us_one_cpu"])]
+             for row in data["us_of_a_call"]]
+    return ["40 independent calls in one eval, float32: us per call in three runs, and the shares of processor time of the "
+            "first row.", table(["operation", "us per call", "on one processor"], calls),
+            table(["part", "share"], [[part, f"{100 * share:.0f} %"] for part, share in data["share_of_samples"].items()])]
+
+
+@section("first_run", "Where the time of a run goes")
+def first_run(data):
+    stages = ["compile", "prove", "time", "claims", "reference", "wall"]
+    return ["""The README's first command (200 candidates, four sizes), twice with an empty cache of compiled kernels and twice
+            with the objects of the run before: seconds per stage. In the cold runs two stages that overlap are counted
+            twice.""",
+            table(["cache", *stages], [[run["cache"], *(f"{run['seconds'][stage]:.1f}" for stage in stages)]
+                                       for run in data["runs"]])]
+
+
+COLUMNS = {"tours": "tours", "warm": "tours, warm", "batch4": "tours, batch 4", "genetic": "genetic",
+           "annealing": "annealing", "random": "random"}
+
+
+def mean_text(replay):
+    return f"{replay['mean']:.3f} [{replay['lo']:.3f}, {replay['hi']:.3f}]"
+
+
+def ablation_table(rows):
+    return table(["changed", "mean", "difference", "convolution", "dedispersion", "least space"],
+                 [[row["change"], f"{row['mean']:.3f}", f"{row['difference']:+.3f} [{row['lo']:+.3f}, {row['hi']:+.3f}]",
+                   f"{row['convolution']:.3f}", f"{row['dedispersion']:.3f}", f"{row['least']:.3f}"] for row in rows])
+
+
+@section("search_replay", "Search scores")
+def search_replay(data):
+    replays = data["replays"]
+    tours, changed, combined = replays["tours"], data["ablation"], data["ablation_of_combinations"]
+    rows = [[space["space"], *(f"{replays[key]['spaces'][i]['score']:.3f}" for key in COLUMNS)]
+            for i, space in enumerate(tours["spaces"])]
+    rows.append(["**mean**", *(mean_text(replays[key]) for key in COLUMNS)])
+    return [f"""Recorded spaces ({data['spaces']}), {tours['repeats']} repeats, seed {tours['seed']}: 0 is random search, 1 the
+            optimum. Replayed {data['replays_date']}.""",
+            table(["space", *COLUMNS.values()], rows),
+            table(["with seeds that did not choose the settings", "mean"],
+                  [[name, mean_text(replay)] for name, replay in replays.items() if name not in COLUMNS]),
+            f"One part changed ({changed['repeats']} repeats, {changed['date']}; as it is: {changed['settings']}):",
+            ablation_table(changed["rows"]),
+            f"Combinations ({combined['repeats']} repeats, {combined['date']}; \"B\" is the third row):",
+            ablation_table(combined["rows"]),
+            f"CPU time on one virtual core of an EPYC, nothing else running ({data['speed_date']}, `bench_search_speed`):",
+            "```\n" + "\n".join(data["speed"]) + "\n```"]
+
+
+@section("other_tuners", "Scores of other tuners")
+def other_tuners(data):
+    return [sentence(data["what"]), table(["tuner", "score"], [
+        [row["tuner"], ", ".join(f"{score:.2f}" for score in row["scores"])] for row in data["rows"]])]
+
+
+@section("search_transfer", "Settings chosen on one kernel")
+def search_transfer(data):
+    rows = [[choice["chosen_on"], choice["setting"], f"{choice['score_there']:.3f}", confirmed["kernel"],
+             mean_text(confirmed["chosen"]), mean_text(confirmed["as_it_is"])]
+            for choice in data["kernels"] for confirmed in choice["confirmed"]]
+    return [f"""A grid of {len(data['grid'])} settings, each replayed {data['repeats']} times on the spaces of one kernel; the
+            best setting is then scored on the other kernel with seeds that did not choose it.""",
+            table(["chosen on", "setting", "score there", "confirmed on", "its score", "the settings in use"], rows)]
+
+
+def regret(rows, space, strategy, one_pass, budget):
+    for row in rows:
+        if (row["space"], row["strategy"], row["one_pass_seen"]) == (space, strategy, one_pass):
+            return next(f"{100 * entry['median']:.2f}" for entry in row["regrets"] if entry["budget"] == budget)
+    return ""
+
+
+@section("real_spaces", "Search on recorded spaces of the operators")
+def real_spaces(data):
+    kinds = [(strategy, one_pass, budget) for strategy, one_pass in
+             (("tours", False), ("annealing", False), ("random", False), ("tours", True)) for budget in (50, 200)]
+    head = [f"{strategy}{' on single passes' if one_pass else ''}, {budget}" for strategy, one_pass, budget in kinds]
+    spaces = data["recordings"].items()
+    return ["""How much slower the best found is than the best known after 50 and 200 evaluations, median of 100 walks, in per
+            cent.""",
+            table(["space", *head], [[name, *(regret(data["regrets"], name, *kind) for kind in kinds)] for name, _ in spaces]),
+            "The recordings:",
+            table(["space", "size", "points", "recorded", "best us", "stages", "noise of a pass by stage", "machine"],
+                  [[name, space["size"], space["points_of_space"], space["valid"], f"{space['best_us']:.2f}", space["stages"],
+                    ", ".join(percent(noise) if noise is not None else "-" for noise in space["noise_of_a_pass_by_stage"]),
+                    where({"machine": space.get("machine", data["machine"])})] for name, space in spaces])]
+
+
+@section("search_memory", "Memory of the search")
+def search_memory(data):
+    return [f"{data['points']:,} points, {data['knobs']} knobs; peak of the process {data['peak_mib']:.0f} MiB.",
+            table(["stage", "resident MiB", "bytes per point"],
+                  [[row["stage"], f"{row['resident_mib']:.1f}", f"{row['bytes_a_point']:.1f}"] for row in data["stages"]])]
+
+
+@section("runtime", "Runtime")
+def runtime(data):
+    lookup = data["lookup"]
+    lookups = {"ns_one_size_by_thread": "one size", "ns_random_sizes_by_thread": "random sizes",
+               "ns_shared_table_random_sizes_by_thread": "random sizes, one shared table"}
+    calls = {"pinned": "pinned", "unpinned": "without a pin", "off": "pins off"}
+    return [f"{lookup['pins']:,} pins, {lookup['threads']} threads; lookups on each thread's own processor time.",
+            table(["lookup", "ns, least to most over the threads"],
+                  [[text, interval(min(lookup[key]), max(lookup[key]), 1)] for key, text in lookups.items()]),
+            table(["call", "operation", "us added when the graph is built", "us added in a graph of 100"],
+                  [[text, data[key]["op"], *(f"{data[key][when]['us_added']:.3f}"
+                                             for when in ("graph_building", "in_a_graph_of_100"))]
+                   for key, text in calls.items()]),
+            f"""The shape log adds {data['shape_log']['ns_added']:.0f} ns per call. Loading {lookup['pins']:,} pins takes
+            {data['load_ms_of_10000_pins'] / 1000:.1f} s."""]
+
+
+def milliseconds(data):
+    return table(["median ms", "95th percentile", "maximum"], [[data["median_ms"], data["p95_ms"], data["max_ms"]]])
+
+
+@section("python_import", "Python import")
+def python_import(data):
+    return [f"`import mlx_kd` after `import mlx.core` in a fresh process, {data['rounds']} rounds.", milliseconds(data)]
+
+
+@section("suggest_shapes", "kd suggest-shapes")
+def suggest_shapes(data):
+    return [f"Wall time on a config on disk, start of the process included, {data['rounds']} calls.", milliseconds(data)]
+
+
+@section("runtime_hardening", "Fuzzing and stress of the runtime")
+def runtime_hardening(data):
+    fuzz, stress = data["fuzz"], data["stress"]
+    return [sentence(data["what"]), table(["test", "amount", "seconds", "findings"], [
+        [f"packs ({' and '.join(fuzz['sanitizers'])} sanitizers)", f"{fuzz['inputs']:,} inputs", fuzz["seconds"],
+         f"{fuzz['crashes']} crashes, {fuzz['hangs']} hangs"],
+        [f"stress ({' and '.join(stress['sanitizers'])} sanitizer)", f"{stress['threads']} threads", stress["seconds"],
+         f"{stress['reports']} reports"]])]
+
+
+@section("msl_executor", "Metal kernels on the CPU")
+def msl_executor(data):
+    first = data["barriers"][0]
+    return [f"{first['groups']:,} groups of {first['threads']} threads with {first['barriers']} barriers, as fibers:",
+            table(["cores", "ms, median"], [[row["cores"], f"{row['ms_median']:.1f}"] for row in data["barriers"]]),
+            "Kernels that run as loops, compared with hand-written loops of the same work, one core:",
+            table(["kernel", "kind", "ratio, median", "10th to 90th percentile", "ms as fibers"], [
+                [row["kernel"], row["kind"], f"{row['ratio_median']:.2f}", interval(row["ratio_p10"], row["ratio_p90"]),
+                 f"{row['fibers_ms']:.1f}"] for row in data["beside_hand_written_loops"]])]
+
+
+@section("msl_fuzz", "Fuzzing the Metal front end")
+def msl_fuzz(data):
+    keys = ["inputs", "seconds", "crashes", "hangs", "edges_covered"]
+    return [f"`{data['program']}` with {' and '.join(data['sanitizers'])} sanitizers.",
+            table(["front end", "inputs", "seconds", "crashes", "hangs", "edges covered"],
+                  [[row["front_end"], *(f"{row[key]:,}" for key in keys)] for row in data["runs"]])]
+
+
+def ratios_by_op(rows):
+    """A row per operator, a column per size: the range of the ratios over the types."""
+    sizes = list(dict.fromkeys(row["size"] for row in rows))
+    cells = {}
+    for row in rows:
+        cells.setdefault(row["op"], {}).setdefault(row["size"], []).append(row["ratio"])
+    return table(["ratio over three types", *sizes],
+                 [[op, *(interval(min(found[size]), max(found[size])) for size in sizes)] for op, found in cells.items()])
+
+
+def hand(data):
+    rows = data["rows"]
+    met = sum(row["ratio"] <= 1.05 for row in rows)
+    parts = [sentence(data["what"]),
+             f"""{met} of {len(rows)} rows are within the goal of 1.05; the highest is {max(row['ratio'] for row in rows):.3f}
+             (median of {data['pairs']} pairs).""", ratios_by_op(rows)]
+    for earlier in data.get("earlier", []):
+        parts += [f"Earlier ({earlier['date'][:10]}): {sentence(earlier['what'])}", ratios_by_op(earlier["rows"])]
+    return parts
+
+
+section("cuda_hand_h100", "Translated and hand-written CUDA, H100")(hand)
+section("cuda_hand_h200", "Translated and hand-written CUDA, H200")(hand)
+
+
+@section("metal_suite_h100", "Metal test kernels on a GPU")
+def metal_suite(data):
+    others = "; ".join(f"{row['kernel']}: {row['result']}" for row in data["rows"] if row["result"] != "right")
+    return [sentence(data["what"]), table(["kernels", "right", "wrong", "others"],
+                                          [[data["kernels"], data["right"], data["wrong"], others]])]
+
+
+@section("metal_kernel_h100", "metal_kernel on a GPU")
+def metal_kernel(data):
+    def passed(tests):
+        return f"{sum(test['result'] == 'completed' for test in tests)} of {len(tests)}"
+    checks = data["python"]["rows"]
+    return [sentence(data["what"]), table(["checks", "passed"], [
+        ["metal_kernel from C++ (the test of large arrays is skipped here)", passed(data["metal_kernel"])],
+        ["arrays of more than 2^31 elements", passed(data["arrays_over_2_to_31"])],
+        ["bodies of packs", passed(data["bodies"])], ["Metal's accuracy tables", passed(data["accuracy"])],
+        ["metal_kernel from Python", f"{sum(check['right'] for check in checks)} of {len(checks)}"]])]
+
+
+@section("cuda_runs_h100", "Runs on a GPU")
+def cuda_runs(data):
+    return [sentence(data["what"]), f"{data['proved']} of {data['candidates_an_op']} candidates per operator were proved.",
+            table(["operator", "size", "kernel us", "in a graph us", "MLX us", "speed-up", "95% CI", "claimed"],
+                  [[row["op"], size_text(row["shape"]), *(number(row[key]) for key in ("kernel_us", "graph_us", "mlx_us")),
+                    f"{row['speedup']:.2f}x", interval(*row["interval"]), "yes" if row["claimed"] else "no"]
+                   for row in data["rows"]])]

@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""How many functions are called from exactly one place of their file: single_callers.py [--list] [ROOT].
+
+A helper with one caller costs the reader a jump, so its name has to save one. Counted are free functions that are
+static or in an unnamed namespace and whose name is followed by a bracket exactly once besides its definition (functions
+that share a name count together, so they are not single). The shares are of the file-local functions, members of
+file-local classes included, and of all functions of mlx_kd/. Kernel sources and the prelude are left out.
+
+Uses Universal Ctags if it is installed, else a pattern for definitions as clang-format writes them, which finds a few
+per cent fewer. Prints the shares; with --list also each such function as file:line: name, lines.
+"""
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+Function = namedtuple("Function", "path line name lines local free calls")
+TEXT = re.compile(r'//[^\n]*|/\*.*?\*/|R"(\w*)\(.*?\)\1"|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])\'', re.DOTALL)
+DEFINITION = re.compile(r"^( *)(?!(?:using|return|else|namespace|class|struct|enum|if|for|while|switch|case|do)\b)"
+                        r"\w[\w:<>,&*\s\[\]]*?[\s&*]((?:\w+::)*)(~?\w+)\((?:[^;{}()]|\([^()]*\))*\)[^;{}()=]*\{", re.MULTILINE)
+
+
+def files(root):
+    return [path for path in sorted((root / "mlx_kd").rglob("*")) if path.suffix in (".h", ".cpp")
+            and not path.name.endswith(".cpu.cpp") and "prelude" not in path.parts]
+
+
+def without_texts(source):
+    """The code with comments and literals as blanks of the same lines."""
+    return TEXT.sub(lambda match: re.sub(r"[^\n]", " ", match.group()), source)
+
+
+def has_ctags():
+    if not shutil.which("ctags"):
+        return False
+    return "Universal Ctags" in subprocess.run(["ctags", "--version"], capture_output=True, text=True).stdout
+
+
+def functions_by_ctags(path):
+    """(name, first line, last line, whether file-local, whether free) of each function."""
+    command = ["ctags", "--output-format=json", "--fields=+nefKZ", "--c++-kinds=f", "-f", "-", str(path)]
+    for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines():
+        tag = json.loads(line)
+        if not tag["name"].startswith("__anon"):  # a lambda
+            local = "__anon" in tag.get("scope", "") or tag.get("file", False)
+            free = tag.get("scopeKind", "namespace") == "namespace"
+            yield tag["name"], tag["line"], tag.get("end", tag["line"]), local, free
+
+
+def end_of_block(code, at):
+    """The position after the bracket that closes the one before `at`."""
+    depth = 1
+    while depth and at < len(code):
+        depth += {"{": 1, "}": -1}.get(code[at], 0)
+        at += 1
+    return at
+
+
+def functions_by_pattern(code):
+    """The same from the text: an indented definition is a member."""
+    unnamed = [(match.end(), end_of_block(code, match.end())) for match in re.finditer(r"\bnamespace\s*\{", code)]
+    for match in DEFINITION.finditer(code):
+        local = any(begin <= match.start() < end for begin, end in unnamed) or match.group().startswith("static ")
+        yield (match.group(3), code.count("\n", 0, match.start(3)) + 1,
+               code.count("\n", 0, end_of_block(code, match.end())) + 1, local, not match.group(1) and not match.group(2))
+
+
+def measure(root):
+    """Every function, with how often its file calls it."""
+    found, use_ctags = [], has_ctags()
+    for path in files(root):
+        code = without_texts(path.read_text(encoding="utf-8"))
+        functions = list(functions_by_ctags(path) if use_ctags else functions_by_pattern(code))
+        names = [function[0] for function in functions]
+        for name, first, last, local, free in functions:
+            calls = len(re.findall(rf"\b{re.escape(name)}\s*\(", code)) - names.count(name)
+            found.append(Function(path.relative_to(root), first, name, last - first + 1, local, free, calls))
+    return found
+
+
+def main():
+    arguments = [argument for argument in sys.argv[1:] if argument != "--list"]
+    root = Path(arguments[0]).resolve() if arguments else Path(__file__).resolve().parent.parent
+    functions = measure(root)
+    local = [function for function in functions if function.local]
+    single = [function for function in local if function.free and function.calls == 1]
+    if not local:
+        print(f"{root}: no file-local functions here")
+        return 1
+    if "--list" in sys.argv[1:]:
+        for function in single:
+            print(f"{function.path}:{function.line}: {function.name}, {function.lines} lines")
+    print(f"exactly one caller: {len(single)} functions, {100 * len(single) / len(local):.1f} % of {len(local)} file-local "
+          f"functions, {100 * len(single) / len(functions):.1f} % of all {len(functions)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
