@@ -4,7 +4,7 @@
 option(MLX_KD_UNITY "Compile the sources of a folder together, several to a unit" ON)
 
 # The most sources of a unit: an edit compiles one unit again.
-set(MLX_KD_UNITY_SIZE 8)
+set(MLX_KD_UNITY_SIZE 12)
 
 # mlx_kd_compile_together(<target> <source>...): a unit holds one folder, several small ones, or an even
 # part of a large one. Names in anonymous namespaces must therefore differ within a folder.
