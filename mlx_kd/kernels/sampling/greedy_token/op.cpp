@@ -194,13 +194,14 @@ spec::Doc doc() {
       "temperature 0: the log probabilities x - logsumexp(x) are rounded to the type of the "
       "logits, "
       "and the lowest index among equal ones wins. The logits are read once.";
-  doc.parameters = {{"logits", "[..., V], at least one axis"}};
+  doc.parameters = {{"logits", "[..., V], at least one axis."}};
   doc.returns =
-      "The tokens, [...] of uint32, and their log probabilities, [...] of the type of the logits. "
-      "A "
-      "row with a NaN or without a finite logit has the token that mx.argmax gives on a CPU, and a "
-      "log probability of NaN.";
-  doc.errors = "logits has no axis or is not of a floating-point type.";
+      "The tokens [...] of type uint32, and their log probabilities [...] of the type of logits. "
+      "Of "
+      "a row with a NaN, an infinite logit or nothing but -inf, the token that mx.argmax gives on "
+      "a "
+      "CPU, and NaN.";
+  doc.errors = "If logits has no axis.";
   return doc;
 }
 
