@@ -23,21 +23,22 @@ const spec::Op& kv_append() {
   return kernels::find_op("kv_append");
 }
 
-const spec::Variant& on_cpu() {
+const spec::Variant& append_on_cpu() {
   return kv_append().variants.front();
 }
 
-Proof prove_with(ProofRig& rig, const std::string& right, const std::string& wrong) {
-  spec::Candidate candidate = rig.candidate(on_cpu(), spec::default_setting(rig.space(on_cpu())));
+Proof prove_append_with(ProofRig& append_rig, const std::string& right, const std::string& wrong) {
+  spec::Candidate candidate = append_rig.candidate(
+      append_on_cpu(), spec::default_setting(append_rig.space(append_on_cpu())));
   const size_t at = candidate.source.find(right);
   EXPECT_NE(at, std::string::npos) << right;
   if (at != std::string::npos) candidate.source.replace(at, right.size(), wrong);
-  return rig.prove(candidate);
+  return append_rig.prove(candidate);
 }
 
 TEST(KvAppend, RejectsWrongKernels) {
-  ProofRig rig(kv_append(), Dtype::bfloat16, {kRagged});
-  EXPECT_EQ(prove_with(rig, "", "").status, spec::Status::benchmarked);
+  ProofRig append_rig(kv_append(), Dtype::bfloat16, {kRagged});
+  EXPECT_EQ(prove_append_with(append_rig, "", "").status, spec::Status::benchmarked);
   const std::pair<const char*, const char*> mutants[] = {
       {"rows.count * bytes)", "rows.count * bytes + kElement)"},  // one element too many
       {"ragged] ? b : 0", "ragged] ? (b == 2 ? 0 : b) : 0"},      // not the offset of row 2
@@ -46,7 +47,7 @@ TEST(KvAppend, RejectsWrongKernels) {
       {"rows.t * strides[2]", "rows.t * width"},  // strides are not read
       {"append(a, 1,", "append(a, 0,"}};
   for (const auto& [right, wrong] : mutants) {
-    const Proof proof = prove_with(rig, right, wrong);
+    const Proof proof = prove_append_with(append_rig, right, wrong);
     EXPECT_NE(proof.status, spec::Status::benchmarked) << wrong;
     EXPECT_NE(proof.status, spec::Status::compile_error) << wrong << ": " << proof.reason;
   }
@@ -55,19 +56,20 @@ TEST(KvAppend, RejectsWrongKernels) {
 TEST(KvAppend, MlxGivesTheExpectedBits) {
   const spec::Op& op = kv_append();
   for (const Dtype t : spec::float_dtypes()) {
-    const ProofRig rig(op, t, op.edge_sizes);
-    for (const Case& c : rig.plan().cases) {
+    const ProofRig append_rig(op, t, op.edge_sizes);
+    for (const Case& c : append_rig.plan().cases) {
       spec::Op::Arrays inputs;
       for (size_t i = 0; i < op.inputs.size(); ++i)
-        inputs.push_back(to_mlx(rig.memory() + c.inputs[i].offset, c.input_arrays[i]));
+        inputs.push_back(to_mlx(append_rig.memory() + c.inputs[i].offset, c.input_arrays[i]));
       auto outputs =
           op.mlx(inputs, spec::numbers_of(op, {}, c.dims), mx::default_stream(mx::Device::cpu));
       for (size_t i = 0; i < outputs.size(); ++i) {
         mx::array row_major = mx::contiguous(outputs[i]);
         row_major.eval();
-        EXPECT_EQ(std::memcmp(row_major.data<char>(), rig.memory() + c.outputs[i].expected.offset,
-                              row_major.nbytes()),
-                  0)
+        EXPECT_EQ(
+            std::memcmp(row_major.data<char>(), append_rig.memory() + c.outputs[i].expected.offset,
+                        row_major.nbytes()),
+            0)
             << c.text() << ", output " << i;
       }
     }
@@ -76,15 +78,15 @@ TEST(KvAppend, MlxGivesTheExpectedBits) {
 
 // A loaded kernel and calls of it at one size.
 struct Loaded {
-  ProofRig rig{kv_append(), Dtype::float32, {kRagged}};
-  spec::Setting knobs = spec::default_setting(rig.space(on_cpu()));
-  spec::Candidate candidate = rig.candidate(on_cpu(), knobs);
+  ProofRig append_rig{kv_append(), Dtype::float32, {kRagged}};
+  spec::Setting knobs = spec::default_setting(append_rig.space(append_on_cpu()));
+  spec::Candidate candidate = append_rig.candidate(append_on_cpu(), knobs);
   std::shared_ptr<devices::Program> program =
-      rig.device().load(rig.device().compile(candidate, 60), candidate);
+      append_rig.device().load(append_rig.device().compile(candidate, 60), candidate);
 
   spec::Op::Arrays call(const spec::Op::Arrays& inputs, const Dims& dims) const {
     const devices::Call call =
-        devices::make_call(kv_append(), on_cpu(), Dtype::float32, dims, knobs, {});
+        devices::make_call(kv_append(), append_on_cpu(), Dtype::float32, dims, knobs, {});
     std::vector<spec::Shape> shapes;
     for (const spec::ArraySpec& output : call.outputs) shapes.push_back(output.shape);
     return program->call(inputs, shapes, call);
