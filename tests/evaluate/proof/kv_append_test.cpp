@@ -36,20 +36,23 @@ Proof prove_append_with(ProofRig& append_rig, const std::string& right, const st
   return append_rig.prove(candidate);
 }
 
+// None of them reaches beyond the arrays, where the process would end.
 TEST(KvAppend, RejectsWrongKernels) {
-  ProofRig append_rig(kv_append(), Dtype::bfloat16, {kRagged});
+  Dims size = kRagged;
+  size.set("B", 8);
+  ProofRig append_rig(kv_append(), Dtype::bfloat16, {size});
   EXPECT_EQ(prove_append_with(append_rig, "", "").status, spec::Status::benchmarked);
   const std::pair<const char*, const char*> mutants[] = {
-      {"rows.count * bytes)", "rows.count * bytes + kElement)"},  // one element too many
-      {"ragged] ? b : 0", "ragged] ? (b == 2 ? 0 : b) : 0"},      // not the offset of row 2
-      {"offset > s - all", "offset > s - all + 1"},               // one row past the cache
-      {"offset < 0 ||", ""},
-      {"rows.t * strides[2]", "rows.t * width"},  // strides are not read
+      {"rows.count * bytes)", "rows.count * bytes + (rows.b < 7 ? kElement : 0))"},
+      {"ragged] ? b : 0", "ragged] ? (b == 2 ? 0 : b) : 0"},
+      {"offset > s - all", "offset > s - all + (b < 7)"},
+      {"offset < 0 ||", "offset < -1 || (offset < 0 && b == 0) ||"},
+      {"rows.h * strides[1]", "rows.h * width"},
       {"append(a, 1,", "append(a, 0,"}};
   for (const auto& [right, wrong] : mutants) {
     const Proof proof = prove_append_with(append_rig, right, wrong);
-    EXPECT_NE(proof.status, spec::Status::benchmarked) << wrong;
-    EXPECT_NE(proof.status, spec::Status::compile_error) << wrong << ": " << proof.reason;
+    EXPECT_TRUE(proof.status == spec::Status::wrong || proof.status == spec::Status::unstable)
+        << wrong << ": " << name_of(proof.status) << " " << proof.reason;
   }
 }
 
