@@ -19,12 +19,15 @@ namespace mx = mlx::core;
 constexpr size_t kAlignment = 64;  // a cache line, and the widest vector
 
 // MLX's memory is aligned to 8 bytes; starting at a cache line keeps wide stores whole.
-void* give_memory(mx::array& output) {
+// An array that a later call may take over lies in memory of MLX's own (`kept`): no other is given
+// up.
+void* give_memory(mx::array& output, bool kept = false) {
   if (output.size() == 0) {
     output.set_data(mx::allocator::malloc(0));
     return nullptr;
   }
-  mx::allocator::Data memory = output_memory(output.nbytes() + kAlignment);
+  const size_t bytes = output.nbytes() + kAlignment;
+  mx::allocator::Data memory = kept ? mx::allocator::malloc(bytes) : output_memory(bytes);
   const auto begin = reinterpret_cast<uintptr_t>(memory.buffer().raw_ptr());
   const auto offset = static_cast<int64_t>((kAlignment - begin % kAlignment) % kAlignment);
   const auto longest = std::max_element(output.shape().begin(), output.shape().end());
@@ -120,7 +123,7 @@ void* HostPrimitive::take_over(const mx::array& input, void* from, mx::array& ou
     output.copy_shared_buffer(input);
     return from;
   }
-  void* const to = give_memory(output);
+  void* const to = give_memory(output, true);
   if (to) encoder.dispatch([to, from, bytes = output.nbytes()] { std::memcpy(to, from, bytes); });
   return to;
 }
