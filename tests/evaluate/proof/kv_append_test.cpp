@@ -137,6 +137,27 @@ TEST(KvAppend, CopiesACacheThatIsStillHeld) {
   EXPECT_EQ(made[0].data<float>()[0], 1);
 }
 
+// Large outputs come from a pool, whose memory MLX would never give up.
+TEST(KvAppend, ReusesALargeCacheThatItCopiedOnce) {
+  const Loaded kernel;
+  Dims large = kRagged;
+  large.set("S", 4096);
+  const mx::array held = mx::zeros({4, 2, 4096, 24}), values = mx::zeros({4, 2, 4096, 16});
+  const auto next = [&](mx::array keys) {
+    auto made = kernel.call({std::move(keys), values, mx::ones({4, 2, 3, 24}),
+                             mx::ones({4, 2, 3, 16}), mx::array({0, 1, 2, 3})},
+                            large);
+    mx::eval(made);
+    return made[0];
+  };
+  mx::eval(held, values);
+  mx::array keys = next(held);
+  const void* const at = keys.data<char>();
+  EXPECT_NE(at, held.data<char>());
+  keys = next(std::move(keys));
+  EXPECT_EQ(keys.data<char>(), at);
+}
+
 TEST(KvAppend, TakesAnEmptyBatch) {
   const Loaded kernel;
   Dims none = kRagged;
