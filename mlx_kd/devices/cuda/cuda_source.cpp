@@ -5,6 +5,7 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/json.h"
 #include "mlx_kd/base/sha256.h"
+#include "mlx_kd/devices/cuda/driver_api.h"
 #include "mlx_kd/devices/host/environment.h"
 
 namespace mlx_kd::devices::cuda {
