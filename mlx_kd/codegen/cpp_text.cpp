@@ -18,16 +18,21 @@ std::string cpp_type(const Parameter& parameter) {
   }
 }
 
+std::string sentence(const std::string& text) {
+  return text.empty() || text.ends_with('.') ? text : text + ".";
+}
+
 // What the function's comment says of its parameters, outputs and errors.
 std::string words_of(const Function& function) {
   std::string text;
   for (const Parameter& parameter : function.parameters)
     if (!parameter.text.empty())
-      text += (text.empty() ? "" : " ") + parameter.name + ": " + parameter.text;
+      text += (text.empty() ? "" : " ") + parameter.name + ": " + sentence(parameter.text);
   if (!function.op->doc.returns.empty())
-    text += (text.empty() ? "" : " ") + std::string("Returns: ") + function.op->doc.returns;
+    text +=
+        (text.empty() ? "" : " ") + std::string("Returns: ") + sentence(function.op->doc.returns);
   if (!function.op->doc.errors.empty())
-    text += " std::invalid_argument: " + function.op->doc.errors;
+    text += " std::invalid_argument: " + sentence(function.op->doc.errors);
   return text;
 }
 
@@ -138,7 +143,8 @@ std::string cpp_page(const std::vector<Function>& functions) {
     text += whole.substr(at) + "```\n\n";
     for (const Parameter& parameter : function.parameters)
       text += "- `" + parameter.name + "`: " + parameter.text + "\n";
-    text += "\nReturns " + function.op->doc.returns + " " + function.op->doc.errors + "\n";
+    text += "\nReturns: " + sentence(function.op->doc.returns) +
+            " `std::invalid_argument`: " + sentence(function.op->doc.errors) + "\n";
   }
   return text;
 }

@@ -33,6 +33,13 @@ std::vector<Parameter> parameters_of(const spec::Op& op) {
   return result;
 }
 
+// Attributes that no word is said of, where the op's own signature reads them off the arrays.
+void drop_silent_attributes(const spec::Op& op, std::vector<Parameter>& parameters) {
+  while (op.signature && parameters.size() > op.doc.parameters.size() &&
+         parameters.back().is_attribute)
+    parameters.pop_back();
+}
+
 void take_words(const spec::Op& op, std::vector<Parameter>& parameters) {
   if (op.doc.parameters.size() > parameters.size())
     base::fail("codegen", "the doc of '" + op.name + "' has " +
@@ -56,6 +63,7 @@ std::vector<Function> functions_of(const std::vector<spec::Op>& ops,
     Function function{&op, op.doc.function.empty() ? op.name : op.doc.function, parameters_of(op),
                       ""};
     take_words(op, function.parameters);
+    drop_silent_attributes(op, function.parameters);
     if (const auto form = forms.find(op.name); form != forms.end()) function.form = form->second;
     std::vector<std::string> names = op.doc.aliases;
     names.push_back(function.name);

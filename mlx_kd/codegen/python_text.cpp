@@ -31,7 +31,7 @@ std::string result_of(const Function& function) {
 }
 
 std::string described(const std::string& head, const std::string& text) {
-  return head + "\n" + wrapped(text, "    ", kColumns);
+  return head + "\n" + wrapped(text, "    ", kDocColumns);
 }
 
 std::string result_words(size_t outputs) {
@@ -73,7 +73,7 @@ std::string python_docstring(const Function& function) {
   const std::string brief = doc.brief.empty() ? function.op->summary + "." : doc.brief;
   std::string text = first_sentence(brief) + "\n";
   if (const std::string rest = after_first_sentence(brief); !rest.empty())
-    text += "\n" + wrapped(rest, "", kColumns);
+    text += "\n" + wrapped(rest, "", kDocColumns);
   text += "\nParameters\n----------\n";
   for (const Parameter& parameter : function.parameters) {
     const bool optional = parameter.kind == Kind::optional_array;

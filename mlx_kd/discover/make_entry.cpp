@@ -53,6 +53,20 @@ spec::Candidate metal_candidate_of(const packs::Entry& entry, const spec::Op& op
                                op.name + "': find a new one with kd run");
 }
 
+// What is proved and timed again is that an exact kernel of this contract is faster than MLX, over
+// a range of the batch dim at most.
+void check_claims(const packs::Entry& entry, const spec::Op& op) {
+  if (entry.contract != op.contract)
+    base::misuse("discover", "it is for contract " + std::to_string(entry.contract) + " of '" +
+                                 op.name + "', which has contract " + std::to_string(op.contract) +
+                                 " in this build: find a new kernel with kd run");
+  if (!entry.ranges.empty() || entry.approximate ||
+      entry.claim_kind != packs::ClaimKind::faster_than_mlx)
+    base::misuse("discover",
+                 "it states ranges by name, is approximate or claims what MLX cannot do, which is "
+                 "not measured again: find a new kernel with kd run");
+}
+
 }  // namespace
 
 packs::Entry pin_of(const Measuring& where, const spec::Candidate& candidate,
@@ -92,10 +106,7 @@ spec::Dims size_of(const packs::Entry& entry, const spec::Op& op) {
 }
 
 spec::Candidate candidate_of(const packs::Entry& entry, const spec::Op& op) {
-  if (entry.contract != op.contract)
-    base::misuse("discover", "it is for contract " + std::to_string(entry.contract) + " of '" +
-                                 op.name + "', which has contract " + std::to_string(op.contract) +
-                                 " in this build: find a new kernel with kd run");
+  check_claims(entry, op);
   if (spec::is_metal_body(entry.language, entry.launch_params))
     return metal_candidate_of(entry, op);
   const base::Json kind = entry.launch_params.value("launch_kind", base::Json());

@@ -26,16 +26,20 @@ inline spec::Stage stage_of(const std::string& name, std::array<int64_t, 3> grid
 inline constexpr const char* kPickText = R"(#include <metal_stdlib>
 using namespace metal;
 typedef float T;
+constant uint kBlock = 4;
+static float scaled(float x, float by) {
+  return by * x;
+}
 kernel void pick_blocks(const device T* x, const constant long* x_strides,
                         device float* scratch0, device uint* scratch1, constant int& D,
                         constant float& scale,
                         uint3 thread_position_in_grid [[thread_position_in_grid]]) {
   const uint block = thread_position_in_grid.x, row = thread_position_in_grid.y;
-  const uint first = 4 * block, end = min(first + 4, uint(D));
+  const uint first = kBlock * block, end = min(first + kBlock, uint(D));
   float most = -INFINITY;
   uint at = first;
   for (uint i = first; i < end; ++i) {
-    const float v = scale * x[row * x_strides[0] + i];
+    const float v = scaled(x[row * x_strides[0] + i], scale);
     if (v > most) {
       most = v;
       at = i;
@@ -45,7 +49,7 @@ kernel void pick_blocks(const device T* x, const constant long* x_strides,
   scratch0[row * blocks + block] = most;
   scratch1[row * blocks + block] = at;
 }
-kernel void pick_rows(const device float* scratch0, const device uint* scratch1,
+[[max_total_threads_per_threadgroup(32)]] [[kernel]] void pick_rows(const device float* scratch0, const device uint* scratch1,
                       device uint* token, device float* best, constant int& D,
                       uint3 thread_position_in_grid [[thread_position_in_grid]]) {
   const uint row = thread_position_in_grid.x, blocks = (D + 3) / 4;

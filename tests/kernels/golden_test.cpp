@@ -54,7 +54,7 @@ Json made_of(const spec::Candidate& candidate) {
           {"launch_params", candidate.launch_params}};
 }
 
-std::vector<double> defaults_of(const spec::Op& op) {
+std::vector<double> golden_defaults_of(const spec::Op& op) {
   std::vector<double> params;
   for (const auto& input : op.scalars) params.push_back(input.default_value);
   return params;
@@ -80,7 +80,7 @@ Json remade(const Json& entry) {
   if (entry.contains("space")) result["space"] = values_of(space);
   if (entry.contains("points")) result["points"] = count_valid(space);
   if (variant.language == "metal")
-    result["body"] = made_of(body_form(op, candidate, dims, defaults_of(op)).value());
+    result["body"] = made_of(body_form(op, candidate, dims, golden_defaults_of(op)).value());
   return result;
 }
 

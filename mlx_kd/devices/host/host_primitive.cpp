@@ -45,6 +45,15 @@ void* memory_of(const mx::array& input, bool contiguous, const mx::Stream& strea
   return copy.data<void>();
 }
 
+// Each output of an operation holds all of its inputs. All but those that MLX passes are let go, as
+// MLX does itself after the evaluation: an input that two outputs hold could not be taken over.
+void hold_inputs_once(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) {
+  for (const mx::array& output : outputs)
+    if (output.is_tracer()) return;  // its graph is still needed
+  for (mx::array& output : outputs)
+    if (&output.inputs() != &inputs) output.inputs().clear();
+}
+
 using InputStrides = std::array<Strides, kMostArrays>;
 
 // Whether a kernel of a strided port takes the array as it lies: its last axis is contiguous.
@@ -107,6 +116,7 @@ void* HostPrimitive::take_over(const mx::array& input, void* from, mx::array& ou
 void HostPrimitive::eval_cpu(const std::vector<mx::array>& inputs,
                              std::vector<mx::array>& outputs) {
   check_sizes(inputs);
+  hold_inputs_once(inputs, outputs);
   auto& encoder = mx::cpu::get_command_encoder(stream());
   Pointers pointers{};
   auto strides = any_strided() ? std::make_shared<InputStrides>() : nullptr;

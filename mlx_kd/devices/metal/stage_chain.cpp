@@ -195,8 +195,9 @@ void StageChain::run(const StageKernel& kernel, const spec::Stage& stage) {
 }
 
 void StageChain::start(const StageKernel& kernel, const spec::Stage& stage, StageCall& made) {
+  const std::string header = msl::helpers_of(unit_);
   const std::string body =
-      made.casts + msl::body_of(unit_, kernel.kernel.name, made.numbers, made.declared);
+      made.casts + msl::body_of(unit_, kernel.kernel.name, made.numbers, {made.declared, true});
   std::vector<mx::Shape> shapes;
   std::vector<mx::Dtype> types;
   for (const Memory* one : made.made) {
@@ -209,9 +210,9 @@ void StageChain::start(const StageKernel& kernel, const spec::Stage& stage, Stag
     types.push_back(mx::uint8);
   }
   // MLX compiles anew whenever a name comes with another body.
-  const auto run =
-      host_.metal_kernel(kernel.kernel.name + "_" + base::sha256_hex(body).substr(0, 8),
-                         made.input_names, made.output_names, body, "", !as_they_lie_, false, {});
+  const auto run = host_.metal_kernel(
+      kernel.kernel.name + "_" + base::sha256_hex(header + body).substr(0, 8), made.input_names,
+      made.output_names, body, header, !as_they_lie_, false, {});
   const Arrays results =
       run(made.inputs, shapes, types, threads3(stage.launch.grid), threads3(stage.launch.group),
           {{"T", mlx_dtype(candidate_.dtype)}}, std::nullopt, false, stream_);

@@ -14,8 +14,6 @@ namespace {
 
 namespace mx = mlx::core;
 
-using Bytes = std::vector<size_t>;
-
 class SimtPrimitive final : public cpu::HostPrimitive {
  public:
   SimtPrimitive(const GraphCall& graph, std::shared_ptr<const SimtCode> code, Call call,
@@ -60,7 +58,7 @@ class SimtPrimitive final : public cpu::HostPrimitive {
 
   std::shared_ptr<const SimtCode> code_;
   Call call_;
-  Bytes input_bytes_, output_bytes_;
+  std::vector<size_t> input_bytes_, output_bytes_;
   std::vector<bool> strided_;  // by input
 };
 

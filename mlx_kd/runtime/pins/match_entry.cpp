@@ -25,9 +25,10 @@ bool matches(const packs::Entry& entry, const std::string& field, const std::str
   return field == here || (entry.loose && field == "unknown");
 }
 
-void check_versions(const packs::Entry& entry) {
+void check_versions(const packs::Entry& entry, bool allow_approximate) {
   if (packs::is_null(entry)) refuse("its times were invented by the null device");
-  if (entry.approximate) refuse("it is approximate: only exact kernels are used");
+  if (entry.approximate && !allow_approximate)
+    refuse("it is approximate: MLX_KD_ALLOW_APPROXIMATE=1 uses it too");
   if (!matches(entry, entry.key.mlx_version, mlx::core::version()))
     refuse("for MLX " + entry.key.mlx_version + ", not " + mlx::core::version() +
            ": kd revalidate proves it again");
@@ -196,9 +197,9 @@ std::string reason_of(const std::string& message) {
 
 }  // namespace
 
-std::variant<std::vector<Pin>, Skipped> pins_of(const packs::Entry& entry) {
+std::variant<std::vector<Pin>, Skipped> pins_of(const packs::Entry& entry, bool allow_approximate) {
   try {
-    check_versions(entry);
+    check_versions(entry, allow_approximate);
     const Operator& op = operator_of(entry);
     const Engine engine = engine_of(entry);
     if (!is_identifier(entry.func_name)) refuse("its func_name is no name of a function");

@@ -14,27 +14,12 @@
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/msl/parse/parser.h"
 #include "tests/devices/cuda/cuda_kernels.h"
+#include "tests/devices/cuda/refusals.h"
 #include "tests/devices/simt/accuracy.h"
 #include "tests/devices/simt/suite.h"
 
 namespace mlx_kd::devices::cuda {
 namespace {
-
-constexpr int kSm = 90;
-
-std::string refusal_of(const std::function<void()>& work, int* exit_code = nullptr) {
-  try {
-    work();
-  } catch (const base::Error& error) {
-    if (exit_code) *exit_code = error.exit_code();
-    return error.what();
-  }
-  return "";
-}
-
-bool has(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 TEST(CudaDevice, IsListedWithWhatItLacks) {
   for (const DeviceReport& report : list_devices()) {

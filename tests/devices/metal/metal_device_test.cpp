@@ -127,11 +127,15 @@ TEST(MetalDevice, TakesBodiesOfPacksAsTheyAre) {
 TEST(MetalDevice, RefusesAKernelThatIsNoBody) {
   const Noted noted;
   spec::Candidate candidate = scale_candidate();
-  candidate.source.replace(candidate.source.find("kernel void"), 11,
-                           "constant float third = 0.33f;\nkernel void");
-  candidate.source.replace(candidate.source.find("* TIMES"), 7, "* third");
+  candidate.source.replace(candidate.source.find("uint3 thread_position"), 29, "uint3 at ");
+  candidate.source.replace(candidate.source.find("= thread_position_in_grid.x"), 27, "= at.x");
   const auto program = loaded(noted.device(), candidate);
-  EXPECT_THROW(first_of_scale(*program, 16, 0), base::Error);
+  try {
+    first_of_scale(*program, 16, 0);
+    FAIL();
+  } catch (const base::Error& error) {
+    EXPECT_NE(std::string(error.what()).find("scale.metal:6:"), std::string::npos) << error.what();
+  }
 }
 
 // With the shapes of the first size at every size, as this device once had them, the second fails.
@@ -153,6 +157,9 @@ TEST(MetalDevice, ChainsStagesThroughScratchMemory) {
   EXPECT_EQ(noted.calls()[0].outputs, (Names{"scratch0_memory", "scratch1_memory"}));
   EXPECT_EQ(noted.calls()[1].inputs, (Names{"scratch0_memory", "scratch1_memory", "kd_after"}));
   EXPECT_EQ(noted.calls()[1].outputs, (Names{"token", "best"}));
+  // What the kernels share is the header.
+  EXPECT_NE(noted.calls()[0].header.find("static float scaled("), std::string::npos);
+  EXPECT_EQ(noted.calls()[0].header.find("kernel"), std::string::npos);
 }
 
 TEST(MetalDevice, PassesStrides) {
