@@ -14,6 +14,7 @@ namespace mlx_kd::kernels {
 
 spec::Op make_soft_cap();
 
+namespace soft_cap {
 namespace {
 
 using spec::Dims;
@@ -99,8 +100,10 @@ spec::Doc doc() {
 }
 
 }  // namespace
+}  // namespace soft_cap
 
 spec::Op make_soft_cap() {
+  using namespace soft_cap;
   spec::Op op;
   op.name = "soft_cap";
   op.summary = "y = cap * tanh(x / cap)";

@@ -17,6 +17,7 @@ namespace mlx_kd::kernels {
 
 spec::Op make_kv_append();
 
+namespace kv_append {
 namespace {
 
 using spec::ArrayView;
@@ -231,8 +232,10 @@ std::vector<Dims> edge_sizes() {
 }
 
 }  // namespace
+}  // namespace kv_append
 
 spec::Op make_kv_append() {
+  using namespace kv_append;
   using spec::Judge;
   spec::Op op;
   op.name = "kv_append";

@@ -13,6 +13,7 @@ namespace mlx_kd::kernels {
 
 spec::Op make_cholesky();
 
+namespace cholesky {
 namespace {
 
 using spec::Dims;
@@ -176,8 +177,10 @@ Dims size(int64_t batch, int64_t n, int64_t upper = 0) {
 }
 
 }  // namespace
+}  // namespace cholesky
 
 spec::Op make_cholesky() {
+  using namespace cholesky;
   using spec::Judge;
   spec::Op op;
   op.name = "cholesky";

@@ -13,6 +13,7 @@ namespace mlx_kd::kernels {
 
 spec::Op make_greedy_token();
 
+namespace greedy_token {
 namespace {
 
 using spec::Dims;
@@ -206,8 +207,10 @@ spec::Doc doc() {
 }
 
 }  // namespace
+}  // namespace greedy_token
 
 spec::Op make_greedy_token() {
+  using namespace greedy_token;
   spec::Op op;
   op.name = "greedy_token";
   op.summary = "token of the largest log probability, and that log probability, of each row";
