@@ -4,10 +4,11 @@
 option(MLX_KD_UNITY "Compile the sources of a folder together, several to a unit" ON)
 
 # The most sources of a unit: an edit compiles one unit again.
-set(MLX_KD_UNITY_SIZE 8)
+set(MLX_KD_UNITY_SIZE 12)
 
 # mlx_kd_compile_together(<target> <source>...): a unit holds one folder, several small ones, or an even
-# part of a large one. Names in anonymous namespaces must therefore differ within a folder.
+# part of a large one. Names in anonymous namespaces must therefore differ within a folder. Operators
+# share units too if they put theirs into a namespace of the operator (docs/add-an-operator.md).
 function(mlx_kd_compile_together target)
   if(NOT MLX_KD_UNITY)
     return()
@@ -15,6 +16,13 @@ function(mlx_kd_compile_together target)
   set(folders "")
   foreach(source ${ARGN})
     cmake_path(GET source PARENT_PATH folder)
+    if(source MATCHES "/kernels/.+/(op|vjp)\\.cpp$")
+      cmake_path(GET folder FILENAME name)
+      file(STRINGS "${source}" own REGEX "^namespace ${name}(_vjp)? {$" LIMIT_COUNT 1)
+      if(NOT own)
+        continue()
+      endif()
+    endif()
     list(APPEND folders "${folder}")
     list(APPEND "sources_${folder}" "${source}")
   endforeach()

@@ -13,6 +13,7 @@ spec::Op ranged_op() {
   spec::Op op;
   op.name = "rows_op";
   op.dims = {{"rows"}, {"D"}};
+  op.batch_dim = "rows";
   op.complete = [](const spec::Dims& given) {
     spec::Dims dims = given;
     dims.set("N", given.at("rows") * given.at("D"));

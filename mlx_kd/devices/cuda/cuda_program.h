@@ -9,6 +9,7 @@
 #include "mlx_kd/devices/cuda/native_primitive.h"
 #include "mlx_kd/devices/cuda/primitive_cache.h"
 #include "mlx_kd/devices/cuda/queued_program.h"
+#include "mlx_kd/devices/metal_text/metal_arguments.h"
 
 namespace mlx_kd::devices::cuda {
 

@@ -85,7 +85,7 @@ void check(const spec::Launch& launch, const std::string& language) {
 devices::Call call_of(const packs::Entry& entry, const spec::Op& op, spec::Dtype t,
                       const spec::Dims& dims, const std::vector<double>& scalars) {
   devices::Call call =
-      entry.language == "metal"
+      spec::is_metal_body(entry.language, entry.launch_params)
           ? devices::make_call(op, t, dims, scalars,
                                {{entry.func_name, metal_launch(entry, op, dims)}})
           : devices::make_call(op, variant_of(entry, op), t, dims, launch_setting(entry), scalars);

@@ -25,9 +25,10 @@ bool matches(const packs::Entry& entry, const std::string& field, const std::str
   return field == here || (entry.loose && field == "unknown");
 }
 
-void check_versions(const packs::Entry& entry) {
+void check_versions(const packs::Entry& entry, bool allow_approximate) {
   if (packs::is_null(entry)) refuse("its times were invented by the null device");
-  if (entry.approximate) refuse("it is approximate: only exact kernels are used");
+  if (entry.approximate && !allow_approximate)
+    refuse("it is approximate: MLX_KD_ALLOW_APPROXIMATE=1 uses it too");
   if (!matches(entry, entry.key.mlx_version, mlx::core::version()))
     refuse("for MLX " + entry.key.mlx_version + ", not " + mlx::core::version() +
            ": kd revalidate proves it again");
@@ -123,9 +124,9 @@ base::Json fixed_value(const packs::Entry& entry, const std::string& name) {
   return nullptr;
 }
 
-// C++ and CUDA kernels take the model's numbers at run time. Metal bodies have them as constants.
+// Whole files take the model's numbers at run time. Metal bodies have them as constants.
 void fix_params(Pin& pin) {
-  if (pin.entry.language != "metal") return;
+  if (!spec::is_metal_body(pin.entry.language, pin.entry.launch_params)) return;
   pin.fixed_params = true;
   const auto& inputs = pin.op->op->scalars;
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -145,7 +146,8 @@ spec::Candidate candidate_of(const packs::Entry& entry, const spec::Op& op, spec
   spec::Candidate candidate = packs::candidate_as_stored(entry);
   candidate.dtype = dtype;
   name_numbers(candidate, op);
-  if (entry.language != "metal") candidate.knobs = setting_of(entry);
+  if (!spec::is_metal_body(entry.language, entry.launch_params))
+    candidate.knobs = setting_of(entry);
   return candidate;
 }
 
@@ -195,9 +197,9 @@ std::string reason_of(const std::string& message) {
 
 }  // namespace
 
-std::variant<std::vector<Pin>, Skipped> pins_of(const packs::Entry& entry) {
+std::variant<std::vector<Pin>, Skipped> pins_of(const packs::Entry& entry, bool allow_approximate) {
   try {
-    check_versions(entry);
+    check_versions(entry, allow_approximate);
     const Operator& op = operator_of(entry);
     const Engine engine = engine_of(entry);
     if (!is_identifier(entry.func_name)) refuse("its func_name is no name of a function");

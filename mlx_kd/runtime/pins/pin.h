@@ -51,7 +51,8 @@ struct Skipped {
 
 // The pins of an entry: one, or one a type where an entry of schema 1 names none; or why it is
 // none.
-std::variant<std::vector<Pin>, Skipped> pins_of(const packs::Entry& entry);
+std::variant<std::vector<Pin>, Skipped> pins_of(const packs::Entry& entry,
+                                                bool allow_approximate = false);
 
 // The pin at another size that it serves. Misuse where the kernel cannot be launched there.
 std::shared_ptr<const Served> serve(const Pin& pin, size_t index, const Query& query);

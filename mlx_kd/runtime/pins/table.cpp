@@ -32,9 +32,9 @@ bool key_before(const Query& a, const Query& b) {
 
 }  // namespace
 
-Table::Table(const std::vector<packs::Pack>& packs) {
+Table::Table(const std::vector<packs::Pack>& packs, bool allow_approximate) {
   for (const packs::Pack& pack : packs)
-    for (const packs::Entry& entry : pack.entries) add(entry);
+    for (const packs::Entry& entry : pack.entries) add(entry, allow_approximate);
   order();
   fill_slots();
   for (const Pin& pin : pins_)
@@ -44,8 +44,8 @@ Table::Table(const std::vector<packs::Pack>& packs) {
     }
 }
 
-void Table::add(const packs::Entry& entry) {
-  auto found = pins_of(entry);
+void Table::add(const packs::Entry& entry, bool allow_approximate) {
+  auto found = pins_of(entry, allow_approximate);
   if (auto* skipped = std::get_if<Skipped>(&found)) return skipped_.push_back(std::move(*skipped));
   for (Pin& pin : std::get<std::vector<Pin>>(found)) pins_.push_back(std::move(pin));
 }

@@ -16,7 +16,7 @@ class Table {
   // Pins that this process can use, and why it cannot use the others. Where several pins serve a
   // call, the one that ranks first does (spec::rank); an exact size comes before a range, the
   // narrower range before the wider, any range before an entry of schema 1 for any size.
-  explicit Table(const std::vector<packs::Pack>& packs);
+  explicit Table(const std::vector<packs::Pack>& packs, bool allow_approximate = false);
   Table(const Table&) = delete;
   Table& operator=(const Table&) = delete;
 
@@ -44,7 +44,7 @@ class Table {
     uint32_t tag = 0;  // upper half of the hash
     uint32_t pin = 0;  // index + 1 of the first pin of that size; 0: empty
   };
-  void add(const packs::Entry& entry);
+  void add(const packs::Entry& entry, bool allow_approximate);
   void order();
   void fill_slots();
 

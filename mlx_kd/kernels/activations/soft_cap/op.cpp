@@ -14,6 +14,7 @@ namespace mlx_kd::kernels {
 
 spec::Op make_soft_cap();
 
+namespace soft_cap {
 namespace {
 
 using spec::Dims;
@@ -88,19 +89,21 @@ std::vector<ModelSizes> model_sizes(const ModelConfig& config) {
 spec::Doc doc() {
   spec::Doc doc;
   doc.brief =
-      "cap * tanh(x / cap), computed in float32 and rounded once. It bounds logits smoothly: y is "
-      "x "
-      "for small x, and within [-cap, cap].";
-  doc.parameters = {{"inp", "[..., D], at least one axis"},
-                    {"cap", "above 0; Gemma models take 30 for logits and 50 for scores"}};
-  doc.returns = "An array of the shape and type of inp.";
-  doc.errors = "inp has no axis or is not of a floating-point type; cap is not above 0.";
+      "Bounds logits and scores of attention smoothly. y = cap * tanh(x / cap), element by "
+      "element: "
+      "computed in float32 and rounded once, where MLX's operators round three times.";
+  doc.parameters = {{"inp", "[..., D], at least one axis."},
+                    {"cap", "Above 0. Gemma models take 30 for logits and 50 for scores."}};
+  doc.returns = "Shape and type as inp.";
+  doc.errors = "If inp has no axis, or cap is not above 0.";
   return doc;
 }
 
 }  // namespace
+}  // namespace soft_cap
 
 spec::Op make_soft_cap() {
+  using namespace soft_cap;
   spec::Op op;
   op.name = "soft_cap";
   op.summary = "y = cap * tanh(x / cap)";

@@ -12,6 +12,7 @@ namespace mlx_kd::kernels {
 
 spec::Op make_soft_cap_vjp();
 
+namespace soft_cap_vjp {
 namespace {
 
 using spec::Dims;
@@ -68,8 +69,10 @@ void add_special_values(const std::vector<void*>& inputs, Dtype dtype, const Dim
 }
 
 }  // namespace
+}  // namespace soft_cap_vjp
 
 spec::Op make_soft_cap_vjp() {
+  using namespace soft_cap_vjp;
   spec::Op op;
   op.name = "soft_cap_vjp";
   op.summary = "dx = dy (1 - tanh(x / cap)^2), the gradient of soft_cap";

@@ -13,6 +13,7 @@ namespace mlx_kd::kernels {
 
 spec::Op make_swiglu();
 
+namespace swiglu {
 namespace {
 
 using spec::Dims;
@@ -131,8 +132,10 @@ spec::Doc doc() {
 }
 
 }  // namespace
+}  // namespace swiglu
 
 spec::Op make_swiglu() {
+  using namespace swiglu;
   spec::Op op;
   op.name = "swiglu";
   op.summary = "y = gate * sigmoid(gate) * up";

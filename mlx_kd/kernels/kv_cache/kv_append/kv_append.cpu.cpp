@@ -1,7 +1,7 @@
 // kv_append: new rows of keys and values are written into a cache, in place.
 //
-// inputs keys (B, H, S, Dk), values (B, H, S, Dv), new_keys (B, H, T, Dk), new_values (B, H, T, Dv),
-// offset (B) or (1); the outputs are the first two; a unit is one of the B * H * T new rows. The new
+// inputs keys (B, H, S, Dk), values (B, H, S, Dv), new_keys (B, H, M, Dk), new_values (B, H, M, Dv),
+// offset (B) or (1); the outputs are the first two; a unit is one of the B * H * M new rows. The new
 // rows may be strided. Nothing is computed: elements are copied as bytes.
 #ifndef KD_DTYPE
 #define KD_DTYPE 0  // 0 float32, 1 float16, 2 bfloat16
@@ -19,7 +19,7 @@
 #define KD_DIM_S 0
 #define KD_DIM_B 1
 #define KD_DIM_H 2
-#define KD_DIM_T 3
+#define KD_DIM_M 3
 #define KD_DIM_Dk 4
 #define KD_DIM_Dv 5
 #define KD_DIM_ragged 6
@@ -70,7 +70,7 @@ static void append(const kd_arguments* a, int port, long width, Rows rows) {
 }
 
 extern "C" void mlx_kd_kv_append(const kd_arguments* a, long begin, long end) {
-  const long heads = a->dims[KD_DIM_H], all = a->dims[KD_DIM_T], s = a->dims[KD_DIM_S];
+  const long heads = a->dims[KD_DIM_H], all = a->dims[KD_DIM_M], s = a->dims[KD_DIM_S];
   const int* offsets = (const int*)a->inputs[4];
   while (begin < end) {
     const long head = begin / all, t = begin - head * all, b = head / heads;

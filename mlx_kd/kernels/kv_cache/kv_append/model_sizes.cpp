@@ -12,7 +12,7 @@ spec::ModelSizes cache(const std::string& name, const std::string& reason, int64
                        int64_t added, int64_t dk, int64_t dv) {
   return {name,
           reason + ", for caches of multiples of 4096 keys",
-          {{"B", 1}, {"H", heads}, {"T", added}, {"Dk", dk}, {"Dv", dv}, {"ragged", 0}},
+          {{"B", 1}, {"H", heads}, {"M", added}, {"Dk", dk}, {"Dv", dv}, {"ragged", 0}},
           kKeys,
           true};
 }

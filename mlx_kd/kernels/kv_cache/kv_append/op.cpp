@@ -17,6 +17,7 @@ namespace mlx_kd::kernels {
 
 spec::Op make_kv_append();
 
+namespace kv_append {
 namespace {
 
 using spec::ArrayView;
@@ -25,7 +26,7 @@ using spec::Dtype;
 using spec::Shape;
 namespace mx = mlx::core;
 
-enum DimIndex { kS, kB, kH, kT, kDk, kDv, kRagged };
+enum DimIndex { kS, kB, kH, kM, kDk, kDv, kRagged };
 
 // With one batch row, an offset for each row is one offset.
 Dims complete(const Dims& dims) {
@@ -73,10 +74,10 @@ void signature(std::span<const ArrayView> in, std::span<const double>, std::span
     if (in[port].shape.size() != 4) refuse(kPorts[port], in[port], "of 4 axes: (B, H, S, D)");
   const auto keys = in[0].shape;
   dims[kB] = keys[0], dims[kH] = keys[1], dims[kS] = keys[2], dims[kDk] = keys[3];
-  dims[kDv] = in[1].shape[3], dims[kT] = in[2].shape[2];
+  dims[kDv] = in[1].shape[3], dims[kM] = in[2].shape[2];
   check_shape("values", in[1], {dims[kB], dims[kH], dims[kS], dims[kDv]});
-  check_shape("new_keys", in[2], {dims[kB], dims[kH], dims[kT], dims[kDk]});
-  check_shape("new_values", in[3], {dims[kB], dims[kH], dims[kT], dims[kDv]});
+  check_shape("new_keys", in[2], {dims[kB], dims[kH], dims[kM], dims[kDk]});
+  check_shape("new_values", in[3], {dims[kB], dims[kH], dims[kM], dims[kDv]});
   const auto offset = in[4].shape;
   if (offset.size() != 1 || (offset[0] != 1 && offset[0] != dims[kB]))
     refuse("offset", in[4], "(1) or (" + std::to_string(dims[kB]) + ")");
@@ -86,12 +87,12 @@ void signature(std::span<const ArrayView> in, std::span<const double>, std::span
 // Of batch row b: where the new rows go, or -1.
 int64_t first_row(const void* offsets, const Dims& dims, int64_t b) {
   const int64_t at = spec::load_integer(offsets, dims.at("ragged") ? b : 0, Dtype::int32);
-  return at >= 0 && at <= dims.at("S") - dims.at("T") ? at : -1;
+  return at >= 0 && at <= dims.at("S") - dims.at("M") ? at : -1;
 }
 
 void exact(const std::vector<const void*>& inputs, Dtype t, const Dims& dims,
            const std::vector<double>&, const std::vector<void*>& outputs) {
-  const int64_t heads = dims.at("H"), rows = dims.at("S"), added = dims.at("T");
+  const int64_t heads = dims.at("H"), rows = dims.at("S"), added = dims.at("M");
   for (const size_t port : {0, 1}) {
     const int64_t row = dims.at(port ? "Dv" : "Dk") * spec::size_of(t);
     auto* to = static_cast<std::byte*>(outputs[port]);
@@ -151,14 +152,14 @@ void fill(const spec::FillRequest& request) {
   const int64_t each = dims.at("B") * dims.at("H") * spec::size_of(request.t);
   for (size_t port = 0; port < 4; ++port) {
     const int64_t bytes =
-        each * dims.at(port < 2 ? "S" : "T") * dims.at(port % 2 == 0 ? "Dk" : "Dv");
+        each * dims.at(port < 2 ? "S" : "M") * dims.at(port % 2 == 0 ? "Dk" : "Dv");
     auto* to = static_cast<std::byte*>(request.inputs[port]);
     for (int64_t at = 0; at < bytes; at += 8) {
       const uint64_t bits = random.next();
       std::memcpy(to + at, &bits, static_cast<size_t>(std::min<int64_t>(8, bytes - at)));
     }
   }
-  const int64_t last = std::max<int64_t>(0, dims.at("S") - dims.at("T"));
+  const int64_t last = std::max<int64_t>(0, dims.at("S") - dims.at("M"));
   const int64_t wrong[] = {-1, last + 1, INT32_MIN, INT32_MAX};
   const int64_t places = offset_shape(dims).front();
   for (int64_t i = 0; i < places; ++i) {
@@ -190,7 +191,7 @@ spec::Space space(Dtype, const spec::DeviceTraits& traits) {
 }
 
 spec::Cost cost(const Dims& dims, Dtype dtype) {
-  const int64_t rows = dims.at("B") * dims.at("H") * dims.at("T");
+  const int64_t rows = dims.at("B") * dims.at("H") * dims.at("M");
   const int64_t bytes = 2 * rows * (dims.at("Dk") + dims.at("Dv")) * spec::size_of(dtype);
   return {static_cast<double>(bytes + 4 * offset_shape(dims).front()), 0};
 }
@@ -203,20 +204,20 @@ spec::Doc doc() {
       "bits. The memory of the cache is reused if nothing else holds it, and copied otherwise.";
   doc.parameters = {{"keys", "[B, H, S, Dk], the cache"},
                     {"values", "[B, H, S, Dv], the cache; Dv may differ from Dk"},
-                    {"new_keys", "[B, H, T, Dk], of any strides whose last is 1"},
-                    {"new_values", "[B, H, T, Dv], likewise"},
+                    {"new_keys", "[B, H, M, Dk], of any strides whose last is 1"},
+                    {"new_values", "[B, H, M, Dv], likewise"},
                     {"offset",
                      "int32 [1] for all batch rows, or [B]; or an int. A batch row whose offset is "
-                     "negative or above S - T is not written"}};
+                     "negative or above S - M is not written"}};
   doc.returns = "The updated keys and values.";
   doc.errors =
       "Shapes that do not go together; an offset that is not int32; an int that is negative or "
-      "above S - T.";
+      "above S - M.";
   return doc;
 }
 
-spec::Dims size(int64_t b, int64_t h, int64_t t, int64_t dk, int64_t dv, int64_t s = 4096) {
-  return {{"S", s}, {"B", b}, {"H", h}, {"T", t}, {"Dk", dk}, {"Dv", dv}, {"ragged", b > 1}};
+spec::Dims size(int64_t b, int64_t h, int64_t m, int64_t dk, int64_t dv, int64_t s = 4096) {
+  return {{"S", s}, {"B", b}, {"H", h}, {"M", m}, {"Dk", dk}, {"Dv", dv}, {"ragged", b > 1}};
 }
 
 // Widths that are no multiple of a vector, one row, a cache that is full, one offset for three.
@@ -231,8 +232,10 @@ std::vector<Dims> edge_sizes() {
 }
 
 }  // namespace
+}  // namespace kv_append
 
 spec::Op make_kv_append() {
+  using namespace kv_append;
   using spec::Judge;
   spec::Op op;
   op.name = "kv_append";
@@ -240,15 +243,15 @@ spec::Op make_kv_append() {
   op.doc = doc();
   op.inputs = {{"keys", rows_of("S", "Dk")},
                {"values", rows_of("S", "Dv")},
-               {.name = "new_keys", .shape = rows_of("T", "Dk"), .strided = true},
-               {.name = "new_values", .shape = rows_of("T", "Dv"), .strided = true},
+               {.name = "new_keys", .shape = rows_of("M", "Dk"), .strided = true},
+               {.name = "new_values", .shape = rows_of("M", "Dv"), .strided = true},
                {"offset", offset_shape, Dtype::int32}};
   op.outputs = {{"keys_out", rows_of("S", "Dk"), {}, Judge::exact, "keys"},
                 {"values_out", rows_of("S", "Dv"), {}, Judge::exact, "values"}};
   op.dims = {{.name = "S", .free = true},
              {"B"},
              {"H"},
-             {"T"},
+             {"M"},
              {"Dk"},
              {"Dv"},
              {.name = "ragged", .kind = spec::Dim::Kind::attribute}};
@@ -268,7 +271,7 @@ spec::Op make_kv_append() {
   op.variants = {{"rows", "cpp", kernel_source("kv_cache/kv_append/kv_append.cpu.cpp"),
                   "mlx_kd_kv_append", "cpp_arguments", space,
                   [](const Dims& dims, const spec::Setting& knobs) {
-                    return share_units(dims.at("B") * dims.at("H") * dims.at("T"), knobs);
+                    return share_units(dims.at("B") * dims.at("H") * dims.at("M"), knobs);
                   }}};
   return op;
 }

@@ -13,6 +13,7 @@ namespace mlx_kd::kernels {
 
 spec::Op make_cholesky();
 
+namespace cholesky {
 namespace {
 
 using spec::Dims;
@@ -129,6 +130,32 @@ std::vector<int64_t> scratch(Dtype, const Dims& dims, const spec::Setting& knobs
   return {works * columns * (columns + 2 * kLine) * 4};
 }
 
+spec::Space cuda_space(Dtype, const spec::DeviceTraits&) {
+  using enum spec::KnobScale;
+  using enum spec::KnobRole;
+  spec::Space space;
+  space.knobs = {
+      {"GROUP_ROWS", {8, 4, 16, 32}, log2, source, "warps of a group"},
+      {"MANY", {4, 2, 8}, log2, source, "rows that a thread updates together"},
+      {"SHARED", {240, 200, 110}, linear, source, "the most columns of a matrix in shared memory"}};
+  return space;
+}
+
+// The matrix lies in shared memory, with rows of an odd length, or in scratch memory.
+spec::Launch launch_cuda(const Dims& dims, const spec::Setting& knobs) {
+  const int64_t n = dims.at("n");
+  spec::Launch launch;
+  launch.grid = {32, knobs.at("GROUP_ROWS"), dims.at("batch")};
+  launch.group = {32, knobs.at("GROUP_ROWS"), 1};
+  launch.shared_bytes = n <= knobs.at("SHARED") ? n * (n | 1) * 4 : 0;
+  return launch;
+}
+
+std::vector<int64_t> scratch_cuda(Dtype, const Dims& dims, const spec::Setting& knobs) {
+  const int64_t n = dims.at("n");
+  return {n <= knobs.at("SHARED") ? 0 : dims.at("batch") * n * n * 4};
+}
+
 spec::Doc doc() {
   spec::Doc doc;
   doc.brief =
@@ -150,8 +177,10 @@ Dims size(int64_t batch, int64_t n, int64_t upper = 0) {
 }
 
 }  // namespace
+}  // namespace cholesky
 
 spec::Op make_cholesky() {
+  using namespace cholesky;
   using spec::Judge;
   spec::Op op;
   op.name = "cholesky";
@@ -182,7 +211,15 @@ spec::Op make_cholesky() {
                   .launch_kind = "cpp_arguments",
                   .space = space,
                   .stages = stages,
-                  .scratch = scratch}};
+                  .scratch = scratch},
+                 {.name = "matrices",
+                  .language = "cuda",
+                  .source = kernel_source("linalg/cholesky/cholesky.cu"),
+                  .func_name = "mlx_kd_cholesky",
+                  .launch_kind = "cuda_arguments",
+                  .space = cuda_space,
+                  .launch = launch_cuda,
+                  .scratch = scratch_cuda}};
   return op;
 }
 

@@ -144,8 +144,9 @@ struct Found {
 };
 
 void judge_factor(const Matrix& a, const Matrix& l, Dtype t, Found& found) {
-  const double ratio =
-      relative_residual(a, l) / (static_cast<double>(a.n) * spec::unit_roundoff(t));
+  // n roundings of float32; where the type is shorter, one more when L is stored.
+  const double stored = t == Dtype::float32 ? 0 : spec::unit_roundoff(t);
+  const double ratio = relative_residual(a, l) / (static_cast<double>(a.n) * 0x1p-24 + stored);
   if (!(ratio <= found.ratio)) found.ratio = ratio;
   for (int64_t i = 0; i < l.n; ++i) {
     found.not_positive += !(l.row(i)[i] > 0);
@@ -185,7 +186,7 @@ std::vector<spec::Residual> residuals(const spec::JudgedCase& judged) {
     else
       for (const double value : l.values) found.not_nan += !std::isnan(value);
   }
-  return {{"|A - L L^T| / (n |A| u)", found.ratio},
+  return {{"|A - L L^T| / (|A| (n 2^-24 + u))", found.ratio},
           {"the count of elements of the other triangle that are not 0", found.garbage, 0},
           {"the count of diagonal elements that are not positive", found.not_positive, 0},
           {"the count of wrong info", found.wrong_info, 0},

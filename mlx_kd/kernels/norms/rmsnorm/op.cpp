@@ -9,6 +9,7 @@ namespace mlx_kd::kernels {
 
 spec::Op make_rmsnorm();
 
+namespace rmsnorm {
 namespace {
 
 using spec::Dims;
@@ -63,8 +64,10 @@ spec::Doc doc() {
 }
 
 }  // namespace
+}  // namespace rmsnorm
 
 spec::Op make_rmsnorm() {
+  using namespace rmsnorm;
   spec::Op op;
   op.name = "rmsnorm";
   op.summary = "y = w * rounded(x * rsqrt(mean(x^2) + eps)) by rows";

@@ -12,6 +12,7 @@ namespace mlx_kd::kernels {
 
 spec::Op make_rmsnorm_residual();
 
+namespace rmsnorm_residual {
 namespace {
 
 using spec::Dims;
@@ -98,8 +99,10 @@ spec::Doc doc() {
 }
 
 }  // namespace
+}  // namespace rmsnorm_residual
 
 spec::Op make_rmsnorm_residual() {
+  using namespace rmsnorm_residual;
   spec::Op op;
   op.name = "rmsnorm_residual";
   op.summary = "updated = rounded(x + residual); y = rmsnorm(updated, w, eps) by rows";

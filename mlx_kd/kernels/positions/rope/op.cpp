@@ -15,6 +15,7 @@ namespace mlx_kd::kernels {
 
 spec::Op make_rope();
 
+namespace rope {
 namespace {
 
 using spec::Dims;
@@ -247,8 +248,10 @@ spec::Doc doc() {
 }
 
 }  // namespace
+}  // namespace rope
 
 spec::Op make_rope() {
+  using namespace rope;
   spec::Op op;
   op.name = "rope";
   op.summary = "decode pack of latent attention: nope part copied, rope part rotated in pairs";

@@ -13,6 +13,7 @@ namespace mlx_kd::kernels {
 
 spec::Op make_greedy_token();
 
+namespace greedy_token {
 namespace {
 
 using spec::Dims;
@@ -75,17 +76,29 @@ spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
   return space;
 }
 
+// `threads` for each block of a row, then for each row.
+std::vector<spec::Stage> gpu_stages(const Dims& dims, int64_t threads, int64_t block) {
+  spec::Launch blocks, rows;
+  blocks.group[0] = rows.group[0] = threads;
+  blocks.grid[0] = dims.at("B") * blocks_of(dims, block) * threads;
+  rows.grid[0] = dims.at("B") * threads;
+  return {{"mlx_kd_greedy_token", blocks}, {"mlx_kd_greedy_token_rows", rows}};
+}
+
 int64_t metal_block(const spec::Setting& knobs) {
   return knobs.at("THREADS") * knobs.at("KEEP") * knobs.at("VEC");
 }
 
-std::vector<spec::Stage> metal_stages(const Dims& dims, const spec::Setting& knobs) {
-  const int64_t threads = knobs.at("THREADS");
-  spec::Launch blocks, rows;
-  blocks.group[0] = rows.group[0] = threads;
-  blocks.grid[0] = dims.at("B") * blocks_of(dims, metal_block(knobs)) * threads;
-  rows.grid[0] = dims.at("B") * threads;
-  return {{"mlx_kd_greedy_token", blocks}, {"mlx_kd_greedy_token_rows", rows}};
+spec::Space cuda_space(Dtype, const spec::DeviceTraits&) {
+  spec::Space space;
+  space.knobs = {{"KEEP", {1, 2, 4}, log2, source, "packs of 8 logits that a thread keeps"},
+                 {"THREADS", {256, 64, 128, 512, 1024}, log2, source, "threads of a block"},
+                 fast_knob("exponential")};
+  return space;
+}
+
+int64_t cuda_block(const spec::Setting& knobs) {
+  return knobs.at("THREADS") * knobs.at("KEEP") * 8;
 }
 
 // Rows in turn: one NaN; -inf alone; one +inf, and -inf; two +inf; two that differ by less than
@@ -130,6 +143,51 @@ spec::Suite suite(const std::string& name, int64_t count) {
   return result;
 }
 
+spec::Variant variant_of(const std::string& language, const std::string& file,
+                         const std::string& launch_kind) {
+  spec::Variant variant;
+  variant.name = "blocks";
+  variant.language = language;
+  variant.source = kernel_source("sampling/greedy_token/" + file);
+  variant.func_name = "mlx_kd_greedy_token";
+  variant.launch_kind = launch_kind;
+  return variant;
+}
+
+spec::Variant cpu_variant() {
+  spec::Variant variant = variant_of("cpp", "greedy_token.cpu.cpp", "cpp_arguments");
+  variant.space = cpu_space;
+  variant.stages = cpu_stages;
+  variant.scratch = [](Dtype, const Dims& dims, const spec::Setting& knobs) {
+    return scratch(dims, knobs.at("BLOCK"));
+  };
+  return variant;
+}
+
+spec::Variant metal_variant() {
+  spec::Variant variant = variant_of("metal", "greedy_token.metal", "metal_blocks");
+  variant.space = metal_space;
+  variant.stages = [](const Dims& dims, const spec::Setting& knobs) {
+    return gpu_stages(dims, knobs.at("THREADS"), metal_block(knobs));
+  };
+  variant.scratch = [](Dtype, const Dims& dims, const spec::Setting& knobs) {
+    return scratch(dims, metal_block(knobs));
+  };
+  return variant;
+}
+
+spec::Variant cuda_variant() {
+  spec::Variant variant = variant_of("cuda", "greedy_token.cu", "cuda_arguments");
+  variant.space = cuda_space;
+  variant.stages = [](const Dims& dims, const spec::Setting& knobs) {
+    return gpu_stages(dims, knobs.at("THREADS"), cuda_block(knobs));
+  };
+  variant.scratch = [](Dtype, const Dims& dims, const spec::Setting& knobs) {
+    return scratch(dims, cuda_block(knobs));
+  };
+  return variant;
+}
+
 spec::Doc doc() {
   spec::Doc doc;
   doc.brief =
@@ -137,19 +195,22 @@ spec::Doc doc() {
       "temperature 0: the log probabilities x - logsumexp(x) are rounded to the type of the "
       "logits, "
       "and the lowest index among equal ones wins. The logits are read once.";
-  doc.parameters = {{"logits", "[..., V], at least one axis"}};
+  doc.parameters = {{"logits", "[..., V], at least one axis."}};
   doc.returns =
-      "The tokens, [...] of uint32, and their log probabilities, [...] of the type of the logits. "
-      "A "
-      "row with a NaN or without a finite logit has the token that mx.argmax gives on a CPU, and a "
-      "log probability of NaN.";
-  doc.errors = "logits has no axis or is not of a floating-point type.";
+      "The tokens [...] of type uint32, and their log probabilities [...] of the type of logits. "
+      "Of "
+      "a row with a NaN, an infinite logit or nothing but -inf, the token that mx.argmax gives on "
+      "a "
+      "CPU, and NaN.";
+  doc.errors = "If logits has no axis.";
   return doc;
 }
 
 }  // namespace
+}  // namespace greedy_token
 
 spec::Op make_greedy_token() {
+  using namespace greedy_token;
   spec::Op op;
   op.name = "greedy_token";
   op.summary = "token of the largest log probability, and that log probability, of each row";
@@ -179,28 +240,7 @@ spec::Op make_greedy_token() {
   op.gradient = {spec::Gradient::By::none};
   op.add_special_values = add_special_values;
   op.residuals = greedy_token::residuals;
-  op.variants = {{"blocks",
-                  "cpp",
-                  kernel_source("sampling/greedy_token/greedy_token.cpu.cpp"),
-                  "mlx_kd_greedy_token",
-                  "cpp_arguments",
-                  cpu_space,
-                  {},
-                  cpu_stages,
-                  [](Dtype, const Dims& dims, const spec::Setting& knobs) {
-                    return scratch(dims, knobs.at("BLOCK"));
-                  }},
-                 {"blocks",
-                  "metal",
-                  kernel_source("sampling/greedy_token/greedy_token.metal"),
-                  "mlx_kd_greedy_token",
-                  "metal_blocks",
-                  metal_space,
-                  {},
-                  metal_stages,
-                  [](Dtype, const Dims& dims, const spec::Setting& knobs) {
-                    return scratch(dims, metal_block(knobs));
-                  }}};
+  op.variants = {cpu_variant(), metal_variant(), cuda_variant()};
   return op;
 }
 
