@@ -200,7 +200,7 @@ class Evidence(unittest.TestCase):
         self.refuses("is not there")
 
     def test_a_manifest_that_cannot_be_written(self):
-        self.assertIn("none", self.manifest(output=self.folder / "none" / "x.json", code=1).stderr)
+        self.assertIn("matrix", self.manifest(output=self.matrix / "x.json", code=1).stderr)
 
 
 if __name__ == "__main__":

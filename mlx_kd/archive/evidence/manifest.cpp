@@ -98,7 +98,7 @@ OrderedJson model_json(const ManifestSources& sources, const Rows& rows,
     ids.push_back(row->id);
     capsules.push_back(sources.evidence_name + "/" + row->capsule);
   }
-  Json plan = {{"selected_ops", model.ops}, {"shape_suite", model.suite}};
+  OrderedJson plan = {{"selected_ops", model.ops}, {"shape_suite", model.suite}};
   plan.update(model.notes);
   plan["commands_used_or_planned"] = commands_of(sources, rows, jobs_of(model.ops, model.suite));
   plan[model.baseline_name] =

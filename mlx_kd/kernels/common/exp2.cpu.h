@@ -1,4 +1,4 @@
-// Powers of two of vectors of float, for CPU kernels that include steps.cpu.h before it. Macros:
+// Powers of two of vectors of float, for CPU kernels. Macros:
 //
 //   DEGREE  4, 5: of the polynomial for (2^f - 1) / f, |f| <= 1/2: off by 7.8 or 0.4 times 2^-24
 //   ESTRIN  0: the polynomial is a chain, 1: a tree
@@ -12,6 +12,7 @@
 #define ESTRIN 0
 #endif
 #pragma once
+#include "steps.cpu.h"
 struct Power {
   Floats scale, more;
 };
