@@ -31,7 +31,8 @@ DATA = (
 FILES = {("runtime", "shapes")}
 BARS = ("spec", "base")
 # The middle of each room in its row; a room that is not here goes to the end of its row.
-MIDDLE = {"cli": 430, "python": 880, "discover": 430, "evaluate": 130, "runtime": 880, "devices": 130, "kernels": 632,
+MIDDLE = {"cli": 430, "python": 880, "discover": 430, "evaluate": 130, "codegen": 740, "runtime": 880,
+          "devices": 130, "kernels": 632,
           "msl": 130, "search": 300, "archive": 440, "shapes": 580, "packs": 880}
 WIDTH, ROW, TOP, HIGH, BAR, BAR_ROW, CHARACTER = 1010, 104, 14, 62, 34, 46, 6.1
 STYLE = """
