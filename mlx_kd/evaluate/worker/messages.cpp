@@ -106,7 +106,9 @@ base::Json to_json(const spec::Candidate& c) {
           {"inputs_spec", c.inputs_spec},
           {"outputs_spec", c.outputs_spec},
           {"template_params", c.template_params},
-          {"launch_params", c.launch_params}};
+          {"launch_params", c.launch_params},
+          {"dim_names", c.dim_names},
+          {"scalar_names", c.scalar_names}};
 }
 
 spec::Candidate candidate_from_json(const base::Json& value) {
@@ -122,6 +124,8 @@ spec::Candidate candidate_from_json(const base::Json& value) {
   result.outputs_spec = value.at("outputs_spec");
   result.template_params = value.at("template_params");
   result.launch_params = value.at("launch_params");
+  result.dim_names = value.at("dim_names").get<std::vector<std::string>>();
+  result.scalar_names = value.at("scalar_names").get<std::vector<std::string>>();
   return result;
 }
 
