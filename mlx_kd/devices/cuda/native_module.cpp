@@ -8,6 +8,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
+#include "mlx_kd/base/own_folder.h"
 #include "mlx_kd/base/sha256.h"
 #include "mlx_kd/devices/cuda/gpu.h"
 #include "mlx_kd/devices/host/environment.h"
@@ -91,16 +92,6 @@ std::string hash_of(const fs::path& header) {
   }
 }
 
-fs::path own_folder() {
-  Dl_info info{};
-  std::error_code error;
-  if (dladdr(reinterpret_cast<void*>(&own_folder), &info) && info.dli_fname) {
-    const fs::path file = fs::canonical(info.dli_fname, error);
-    if (!error) return file.parent_path();
-  }
-  return fs::read_symlink("/proc/self/exe", error).parent_path();
-}
-
 struct LoadedModule {
   const NativeApi* api = nullptr;
   fs::path path;
@@ -175,7 +166,7 @@ std::vector<fs::path> native_places() {
   const std::string named = env_text("MLX_KD_CUDA_NATIVE");
   if (named == "0" || named == "off") return {};
   if (!named.empty()) return {named};
-  const fs::path folder = own_folder();
+  const fs::path folder = base::own_folder();
   return {folder / kFile, folder / "lib" / kFile, folder.parent_path() / kFile,
           folder.parent_path() / "lib" / kFile};
 }

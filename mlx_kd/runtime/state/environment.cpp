@@ -1,7 +1,5 @@
 #include "mlx_kd/runtime/state/environment.h"
 
-#include <dlfcn.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
@@ -9,6 +7,7 @@
 #include <sstream>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/base/own_folder.h"
 
 #ifndef MLX_KD_SHIPPED_PACKS
 #define MLX_KD_SHIPPED_PACKS ""
@@ -56,18 +55,6 @@ Trust env_trust() {
   if (text == "anyone") return Trust::anyone;
   base::misuse("runtime", "MLX_KD_TRUST is '" + std::string(variable.value) +
                               "': set it to owner or anyone (docs/security.md)");
-}
-
-// The folder of the program or shared library that this function was linked into.
-fs::path own_folder() {
-  Dl_info info{};
-  if (!dladdr(reinterpret_cast<void*>(&own_folder), &info) || !info.dli_fname) return ".";
-  std::error_code error;
-  const fs::path file = fs::canonical(info.dli_fname, error);
-  if (!error) return file.parent_path();
-  // A program started by a bare name.
-  const fs::path program = fs::read_symlink("/proc/self/exe", error);
-  return error ? fs::path(".") : program.parent_path();
 }
 
 std::vector<std::string> packs_in(const fs::path& folder) {
@@ -120,7 +107,7 @@ std::vector<std::string> shipped_packs() {
   std::istringstream folders(MLX_KD_SHIPPED_PACKS);
   std::string looked;
   for (std::string folder; std::getline(folders, folder, ':');) {
-    const fs::path place = (own_folder() / folder).lexically_normal();
+    const fs::path place = (base::own_folder() / folder).lexically_normal();
     if (const auto files = packs_in(place); !files.empty()) return files;
     looked += (looked.empty() ? "" : ", ") + place.string();
   }
