@@ -180,12 +180,14 @@ TEST(StageSize, RefusesWhatTheChipOrTheFunctionDoesNotTake) {
 }
 
 TEST(StageSize, CountsRegistersStaticMemoryAndTheChipsAge) {
-  EXPECT_TRUE(has(size_refusal(stage("k", {1024, 1, 1), {1024, 1, 1}}, {640, 0, 232448, 90}),
+  EXPECT_TRUE(has(size_refusal(stage("k", {1024, 1, 1}, {1024, 1, 1}), {640, 0, 232448, 90}),
                   "__launch_bounds__(1024)"));
-  EXPECT_TRUE(has(size_refusal(stage("k", {1, 1, 1), {1, 1, 1}, 100000}, {1024, 150000, 232448, 90}),
-                  "besides the 150000 that it declares"));
-  EXPECT_TRUE(has(size_refusal(stage("k", {2, 1, 1), {1, 1, 1}, 0, {2, 1, 1}}, {1024, 0, 100000, 80}),
-                  "sm_80 has none"));
+  EXPECT_TRUE(
+      has(size_refusal(stage("k", {1, 1, 1}, {1, 1, 1}, 100000), {1024, 150000, 232448, 90}),
+          "besides the 150000 that it declares"));
+  EXPECT_TRUE(
+      has(size_refusal(stage("k", {2, 1, 1}, {1, 1, 1}, 0, {2, 1, 1}), {1024, 0, 100000, 80}),
+          "sm_80 has none"));
 }
 
 }  // namespace
