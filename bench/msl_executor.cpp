@@ -19,6 +19,7 @@
 #include "mlx_kd/base/process.h"
 #include "mlx_kd/devices/host/cpu_info.h"
 #include "mlx_kd/devices/simt/session.h"
+#include "mlx_kd/devices/simt/simt_compiler.h"
 
 namespace {
 
@@ -148,7 +149,7 @@ void* compile_hand() {
   const std::string base = std::string(folder) + "/hand";
   std::ofstream(base + ".cpp") << kHand;
   std::vector<std::string> argv = {"g++", "-O3", "-shared", "-o", base + ".so", base + ".cpp"};
-  for (const std::string& flag : simt::common_flags()) argv.push_back(flag);
+  for (const std::string& flag : simt::flags_of({})) argv.push_back(flag);
   const auto made = base::run_process(argv, 60);
   if (!made.ok()) base::fail("bench", made.output);
   return dlopen((base + ".so").c_str(), RTLD_NOW);
@@ -183,9 +184,10 @@ class Bench {
  public:
   explicit Bench(int rounds)
       : rounds_(rounds), session_("bench.metal", kMetal, {}, {}), hand_(compile_hand()) {
-    std::vector<msl::Diagnostic> found;
-    module_ = simt::compile(session_.unit(), session_.translation(), {}, found);
-    if (!module_) base::fail("bench", msl::describe(*session_.unit().sources, found[0]));
+    const devices::Artifact made =
+        simt::compile(session_.unit(), session_.translation(), {}, "bench").artifact;
+    if (!made.ok) base::fail("bench", made.error);
+    module_ = simt::Module::load(made.path.string());
     for (size_t i = 0; i < x_.size(); ++i) x_[i] = 0.001f * static_cast<float>(i % 1999) - 1;
   }
 

@@ -2,8 +2,8 @@
 # TEXTS as raw strings, keyed by their path under ROOT.
 #
 # A line `#include "<path>"` that names a file of SPLICED, from the folder of the file that says so, is
-# replaced by the text of that file: what stands below its `#pragma once`, its own includes replaced in
-# the same way. A file that a text holds already leaves nothing, so the result is one whole text.
+# replaced by the text of that file below its `#pragma once`, in which includes are replaced in the same
+# way. The second include of a file is replaced by nothing, so the result is one whole text.
 cmake_minimum_required(VERSION 3.25)
 
 # Sets `text` in the caller, and adds to `seen` there what has been spliced into it.
@@ -11,7 +11,7 @@ function(read_spliced file)
   file(READ "${file}" rest)
   string(FIND "${rest}" "#pragma once\n" at)
   if(file IN_LIST SPLICED AND at GREATER -1)
-    math(EXPR at "${at} + 13")
+    math(EXPR at "${at} + 13")  # behind that line
     string(SUBSTRING "${rest}" ${at} -1 rest)
   endif()
   cmake_path(GET file PARENT_PATH folder)

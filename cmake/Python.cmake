@@ -28,10 +28,12 @@ endfunction()
 mlx_kd_check_nanobind()
 
 file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/mlx_kd/python/*.cpp")
+list(APPEND sources "${PROJECT_BINARY_DIR}/generated/python_operators.cpp")
 nanobind_add_module(mlx_kd_python NB_STATIC FREE_THREADED NB_DOMAIN mlx ${sources})
 set_target_properties(mlx_kd_python PROPERTIES OUTPUT_NAME _core)
 target_include_directories(mlx_kd_python SYSTEM PRIVATE "${NB_DIR}/include")
 target_link_libraries(mlx_kd_python PRIVATE mlx_kd_shared mlx_kd_mlx)
+mlx_kd_compile_together(mlx_kd_python ${sources})
 mlx_kd_warnings(mlx_kd_python)
 mlx_kd_rpath(mlx_kd_python "" lib)
 
@@ -44,4 +46,5 @@ MLX_VERSION = \"@MLX_KD_MLX_VERSION@\"
 VERSION = \"@PROJECT_VERSION@\"
 ")
 install(TARGETS mlx_kd_python LIBRARY DESTINATION "." COMPONENT mlx_kd)
-install(FILES "${core_stub}" "${PROJECT_BINARY_DIR}/generated/_built_for.py" DESTINATION "." COMPONENT mlx_kd)
+install(FILES "${core_stub}" "${PROJECT_BINARY_DIR}/generated/_built_for.py"
+  "${PROJECT_BINARY_DIR}/generated/_operators.py" DESTINATION "." COMPONENT mlx_kd)

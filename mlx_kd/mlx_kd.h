@@ -26,14 +26,10 @@ using runtime::prepare;
 using runtime::reload;
 using runtime::reset_settings;
 using runtime::reset_stats;
-using runtime::rmsnorm;
-using runtime::rmsnorm_residual;
-using runtime::rope_concat_qk_decode_pos;
 using runtime::Settings;
 using runtime::settings;
 using runtime::Stats;
 using runtime::stats;
-using runtime::swiglu;
 using runtime::to_json;
 using runtime::Trust;
 

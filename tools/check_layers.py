@@ -13,12 +13,12 @@ from pathlib import Path
 from posixpath import normpath
 
 RANKS = {"base": 0, "spec": 1, "msl": 2, "search": 2, "archive": 2, "packs": 2, "shapes": 2,
-         "devices": 3, "kernels": 3, "evaluate": 4, "runtime": 4, "discover": 5, "cli": 6, "python": 6}
+         "devices": 3, "kernels": 3, "codegen": 4, "evaluate": 4, "runtime": 4, "discover": 5, "cli": 6, "python": 6}
 # The inner rooms of a room and their ranks; "." is the files next to the folders, 0 unless named.
 INNER = {
     "msl": {".": 0, "text": 1, "parse": 2, "rules": 3, "translate": 4, "bodies": 5},
     "archive": {".": 0, "run": 1, "report": 2, "exchange": 2, "evidence": 2},
-    "devices": {".": 0, "metal_text": 1, "host": 1, "cpu": 2, "simt": 2, "metal": 2, "null": 2, "cuda": 3},
+    "devices": {".": 0, "metal_text": 1, "host": 1, "cpu": 2, "simt": 2, "metal": 2, "null": 2, "cuda": 2},
     "devices/simt": {"executor": 0, ".": 1},
     "evaluate": {".": 0, "proof": 1, "time": 2, "worker": 3, "evaluators": 4},
     "runtime": {"pins": 0, "state": 1, "call": 2},
@@ -85,6 +85,8 @@ def wrong_splice(path, inside, bracket, target):
             return "a CPU kernel source includes no system header, so that it compiles in milliseconds"
         return None
     parts = tuple(normpath("/".join((*inside[:-1], target))).split("/"))
+    if parts == ("kernels", "common", "kd_arguments.h"):
+        return None  # C++ and CUDA sources share it
     if not target.endswith(shared) or parts[0] != "kernels" or not path.parent.joinpath(target).is_file():
         return f"'{target}' is not a *{shared} below kernels/: a kernel source includes only these, by relative path"
     return wrong_folder(inside, parts)

@@ -51,7 +51,7 @@ double expected(unsigned t) {
   return sum + lanes;
 }
 
-size_t wrong_values(Order order) {
+size_t wrong_values(ThreadOrder order) {
   std::vector<double> out(kGroup * kGroups, NAN);
   LaunchOptions options;
   options.order = order;
@@ -68,7 +68,7 @@ size_t wrong_values(Order order) {
 
 int main() {
   size_t wrong = 0;
-  for (const Order order : {Order::forward, Order::reverse, Order::random})
+  for (const ThreadOrder order : {ThreadOrder::forward, ThreadOrder::reverse, ThreadOrder::random})
     wrong += wrong_values(order);
   std::printf("%zu wrong values of %u\n", wrong, 3 * kGroup * kGroups);
   return wrong != 0;

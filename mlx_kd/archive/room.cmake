@@ -1,3 +1,4 @@
+mlx_kd_embed(archive evidence/manifest.h tracked_model_files archive/evidence TEXTS tracked_models.json)
 if(TARGET ZLIB::ZLIB)
   target_link_libraries(mlx_kd_archive PRIVATE ZLIB::ZLIB)
   target_compile_definitions(mlx_kd_archive PRIVATE MLX_KD_ZLIB)

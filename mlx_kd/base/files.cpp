@@ -36,6 +36,7 @@ void sync_folder(const fs::path& folder) {
 }
 
 int open_lock(const fs::path& path, const std::string& room) {
+  make_parent(path, room);
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (fd < 0)
     misuse(room, "cannot lock " + path.string() + " (" + system_reason() +
@@ -68,7 +69,17 @@ std::string read_file(const fs::path& path, const std::string& room, uint64_t ma
   return text;
 }
 
+void make_parent(const fs::path& path, const std::string& room) {
+  if (!path.has_parent_path()) return;
+  std::error_code error;
+  fs::create_directories(path.parent_path(), error);
+  if (error)
+    fail(room, "cannot create the folder " + path.parent_path().string() + " (" + error.message() +
+                   "): choose another place");
+}
+
 void write_file_atomically(const fs::path& path, std::string_view bytes, const std::string& room) {
+  make_parent(path, room);
   std::string temporary = path.string() + ".XXXXXX";
   const int fd = ::mkstemp(temporary.data());
   if (fd < 0)

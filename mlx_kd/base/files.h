@@ -14,12 +14,17 @@ namespace fs = std::filesystem;
 std::string read_file(const fs::path& path, const std::string& room,
                       uint64_t max_bytes = uint64_t(1) << 30);
 
-// Temporary file in the same folder, fsync, rename, fsync of the folder: a reader sees the old text
-// or the new one. Fails (exit 1) with the reason of the system, the temporary file removed.
+// Creates the folders that the file is to be in, where they are missing. Fails (exit 1) with the
+// reason of the system.
+void make_parent(const fs::path& path, const std::string& room);
+
+// make_parent, then a temporary file in the same folder, fsync, rename, fsync of the folder: a
+// reader sees the old text or the new one. Fails (exit 1) with the reason of the system, the
+// temporary file removed.
 void write_file_atomically(const fs::path& path, std::string_view bytes, const std::string& room);
 
-// Exclusive advisory lock on `path` (created if absent) for as long as the object lives; released
-// by the system if the process dies. Movable.
+// Exclusive advisory lock on `path` (created if absent, with its folder) for as long as the object
+// lives; released by the system if the process dies. Movable.
 class FileLock {
  public:
   // nullopt if another process holds it.

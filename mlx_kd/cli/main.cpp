@@ -6,6 +6,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/version.h"
+#include "mlx_kd/cli/command.h"
 #include "mlx_kd/cli/verbs.h"
 
 namespace {
@@ -30,7 +31,7 @@ int report(const CLI::App& app, const CLI::ParseError& error, const std::string&
     const std::string known = mlx_kd::base::list_of(verbs_of(app));
     std::fprintf(stderr, "[cli] verb '%s' is not known: choose %s\n", word.c_str(), known.c_str());
   } else {
-    std::fprintf(stderr, "[cli] %s: see kd --help\n", error.what());
+    std::fprintf(stderr, "[cli] %s: see %s --help\n", error.what(), mlx_kd::cli::command().c_str());
   }
   return 2;
 }
@@ -41,7 +42,8 @@ int main(int argc, char** argv) {
   CLI::App app{
       "mlx-kd finds, proves and pins the fastest kernel for each operator, shape, type and device "
       "of MLX."};
-  app.name("kd");
+  mlx_kd::cli::set_command(argv[0]);
+  app.name(mlx_kd::cli::command());
   app.set_version_flag("--version", "kd " + mlx_kd::base::version());
   app.require_subcommand(1);
   for (mlx_kd::cli::AddVerb* add_verb : mlx_kd::cli::verbs()) add_verb(app);
@@ -55,7 +57,7 @@ int main(int argc, char** argv) {
   } catch (const mlx_kd::cli::Exit& exit) {
     return exit.code;
   } catch (const mlx_kd::base::Error& error) {
-    std::fprintf(stderr, "%s\n", error.what());
+    std::fprintf(stderr, "%s\n", mlx_kd::cli::as_called(error.what()).c_str());
     return error.exit_code();
   } catch (const std::exception& error) {
     std::fprintf(stderr, "[cli] %s: this is a defect of mlx-kd, please report it\n", error.what());

@@ -1,6 +1,7 @@
 #include "mlx_kd/devices/device.h"
 
 #include <algorithm>
+#include <stdexcept>
 
 #include "mlx/transforms.h"
 #include "mlx_kd/base/error.h"
@@ -33,6 +34,15 @@ Arrays jvp_of(const MlxForm& form, const std::vector<double>& params, const mx::
   return mx::jvp(of_some, some, tangents).second;
 }
 
+// Of a call with a gradient of its own, where MLX has nothing to differentiate.
+const MlxForm& no_form() {
+  static const auto& form = *new MlxForm([](const Arrays&, auto, const mx::Stream&) -> Arrays {
+    throw std::invalid_argument(
+        "[devices] the operation has no jvp and no vmap: MLX has no form of it");
+  });
+  return form;
+}
+
 }  // namespace
 
 Call make_call(const spec::Op& op, spec::Dtype t, const spec::Dims& dims,
@@ -62,18 +72,20 @@ Arrays Program::add_to_graph(const Arrays& inputs, const std::vector<mx::Shape>&
     for (const mx::Shape& shape : output_shapes) shapes.emplace_back(shape.begin(), shape.end());
     return this->call(in, shapes, call);
   };
-  if (!graph.form || !is_traced(inputs)) return run(inputs);
-  const auto form = [form = graph.form, params = call.scalars, stream = graph.stream](
-                        const Arrays& in) { return (*form)(in, params, stream); };
+  if ((!graph.form && !graph.vjp) || !is_traced(inputs)) return run(inputs);
+  const MlxForm& lasting = graph.form ? *graph.form : no_form();
+  const auto form = [&lasting, params = call.scalars, stream = graph.stream](const Arrays& in) {
+    return lasting(in, params, stream);
+  };
   const auto vjp = [form, own = graph.vjp, scalars = call.scalars, stream = graph.stream](
                        const Arrays& primals, const Arrays& cotangents, const Arrays& outputs) {
     return own ? (*own)(primals, outputs, cotangents, scalars, stream)
                : mx::vjp(form, primals, cotangents).second;
   };
-  const auto jvp = [form = graph.form, params = call.scalars, stream = graph.stream](
+  const auto jvp = [&lasting, params = call.scalars, stream = graph.stream](
                        const Arrays& primals, const Arrays& tangents,
                        const std::vector<int>& argnums) {
-    return jvp_of(*form, params, stream, primals, tangents, argnums);
+    return jvp_of(lasting, params, stream, primals, tangents, argnums);
   };
   const auto vmap = [form](const Arrays& in, const std::vector<int>& axes) {
     Arrays outputs = mx::vmap(form, axes, {})(in);

@@ -60,13 +60,15 @@ void check_signature(const spec::Op& op, spec::Dtype t, const spec::Dims& dims,
     for (const spec::ArraySpec& array : spec::arrays_of(op.inputs, t, dims))
       inputs.push_back(
           mlx::core::zeros(devices::mlx_shape(array.shape), devices::mlx_dtype(array.type)));
-    std::array<int64_t, runtime::kMostDims> read = {};
+    runtime::DimValues read = {};
+    for (size_t i = 0; i < op.dims.size(); ++i)
+      if (op.dims[i].kind == spec::Dim::Kind::attribute) read[i] = dims.at(op.dims[i].name);
     const runtime::Signature signature(op);
     if (!signature.readable()) {
       faults.push_back("signature: the size cannot be read off the arrays: give `signature`");
       return;
     }
-    signature.read(inputs, read);
+    signature.read(runtime::Inputs(inputs), spec::default_scalars(op), read);
     const spec::Dims found = runtime::dims_of(op, read);
     if (!(found == dims)) faults.push_back(where + "it reads " + found.text());
   } catch (const std::exception& error) {

@@ -48,16 +48,11 @@ packs::Pack make_pack(const Finals& finals, const Winners& winners, const Ranges
   const Measuring where{finals.op, finals.device, finals.evaluator};
   for (size_t s = 0; s < winners.size(); ++s) {
     if (!winners[s]) continue;
-    const auto pin = pin_of(where, candidate_of(records, winners[s]->candidate_id), *winners[s]);
-    if (!pin) {
-      finals.listener->note("[discover] " + winners[s]->dims.text() +
-                            " gets no pin: an input has fewer than 8 elements, which a body of "
-                            "metal_kernel gets in another address space");
-      continue;
-    }
-    pack.entries.push_back(*pin);
+    packs::Entry& pin = pack.entries.emplace_back(
+        pin_of(where, candidate_of(records, winners[s]->candidate_id), *winners[s]));
     for (const RangeClaim& range : ranges)
-      if (range.size == s && pin->language != "metal") pack.entries.back().rows_range = range.rows;
+      if (range.size == s && !spec::is_metal_body(pin.language, pin.launch_params))
+        pack.entries.back().rows_range = range.rows;
   }
   return pack;
 }

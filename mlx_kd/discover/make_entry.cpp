@@ -10,8 +10,6 @@
 namespace mlx_kd::discover {
 namespace {
 
-constexpr int kContract = 1;  // of every operator
-
 // Knobs become macros of the source.
 bool is_macro(const std::string& name) {
   return !name.empty() && !std::isdigit(static_cast<unsigned char>(name.front())) &&
@@ -55,29 +53,42 @@ spec::Candidate metal_candidate_of(const packs::Entry& entry, const spec::Op& op
                                op.name + "': find a new one with kd run");
 }
 
+// What is proved and timed again is that an exact kernel of this contract is faster than MLX, over
+// a range of the batch dim at most.
+void check_claims(const packs::Entry& entry, const spec::Op& op) {
+  if (entry.contract != op.contract)
+    base::misuse("discover", "it is for contract " + std::to_string(entry.contract) + " of '" +
+                                 op.name + "', which has contract " + std::to_string(op.contract) +
+                                 " in this build: find a new kernel with kd run");
+  if (!entry.ranges.empty() || entry.approximate ||
+      entry.claim_kind != packs::ClaimKind::faster_than_mlx)
+    base::misuse("discover",
+                 "it states ranges by name, is approximate or claims what MLX cannot do, which is "
+                 "not measured again: find a new kernel with kd run");
+}
+
 }  // namespace
 
-std::optional<packs::Entry> pin_of(const Measuring& where, const spec::Candidate& candidate,
-                                   const evaluate::Claim& claim) {
-  const bool is_metal = candidate.language == "metal";
-  const auto pinned = is_metal ? kernels::body_form(*where.op, candidate, claim.dims,
-                                                    spec::default_scalars(*where.op))
-                               : candidate;
-  if (!pinned) return std::nullopt;
+packs::Entry pin_of(const Measuring& where, const spec::Candidate& candidate,
+                    const evaluate::Claim& claim) {
+  const spec::Variant& variant = spec::variant_of(*where.op, candidate);
+  std::optional<spec::Candidate> body;
+  if (!variant.body.kind.empty())
+    body = kernels::body_form(*where.op, candidate, claim.dims, spec::default_scalars(*where.op));
   packs::Measured measured{claim.dims, claim.metrics, where.evaluator->protocol_name(),
                            base::Json::object(),
                            where.evaluator->protocol().value("proof", base::Json::object())};
   for (const auto& input : where.op->scalars)
     measured.runtime_inputs[input.name] =
-        is_metal ? base::Json(input.default_value) : base::Json(input.proved);
+        body ? base::Json(input.default_value) : base::Json(input.proved);
   measured.proof["bit_exact"] = claim.metrics.bit_exact;
   if (where.device->checks()) measured.proof["races"] = "checked";
-  auto entry = packs::make_entry(*pinned, measured, where.device->id(),
+  auto entry = packs::make_entry(body.value_or(candidate), measured, where.device->id(),
                                  where.evaluator->runtime().at("mlx_version").get<std::string>());
   entry.contract = where.op->contract;
   entry.claim_kind = claim.kind;
-  entry.approximate = !spec::variant_of(*where.op, candidate).approximate.empty();
-  if (is_metal) entry.other["found_as"] = candidate.id();  // in the records of the run
+  entry.approximate = !variant.approximate.empty();
+  if (body) entry.other["found_as"] = candidate.id();  // in the records of the run
   return entry;
 }
 
@@ -95,11 +106,9 @@ spec::Dims size_of(const packs::Entry& entry, const spec::Op& op) {
 }
 
 spec::Candidate candidate_of(const packs::Entry& entry, const spec::Op& op) {
-  if (entry.contract != kContract)
-    base::misuse("discover", "it is for contract " + std::to_string(entry.contract) + " of '" +
-                                 op.name + "', which has contract " + std::to_string(kContract) +
-                                 " in this build: find a new kernel with kd run");
-  if (entry.language == "metal") return metal_candidate_of(entry, op);
+  check_claims(entry, op);
+  if (spec::is_metal_body(entry.language, entry.launch_params))
+    return metal_candidate_of(entry, op);
   const base::Json kind = entry.launch_params.value("launch_kind", base::Json());
   const auto variant = std::find_if(op.variants.begin(), op.variants.end(), [&](const auto& v) {
     return v.language == entry.language && v.func_name == entry.func_name && kind == v.launch_kind;

@@ -16,10 +16,11 @@ struct Measuring {
   const evaluate::Evaluator* evaluator;
 };
 
-// A Metal kernel as the body of a metal_kernel for the claim's size, with the numbers of a model
-// that were timed as constants. nullopt where it has no such form (kernels::body_form).
-std::optional<packs::Entry> pin_of(const Measuring& where, const spec::Candidate& candidate,
-                                   const evaluate::Claim& claim);
+// A Metal kernel that zmlx.kd knows is written as the body of a metal_kernel for the claim's size,
+// with the numbers of a model that were timed as constants, if it has such a form
+// (kernels::body_form). Every other kernel is written as the whole file.
+packs::Entry pin_of(const Measuring& where, const spec::Candidate& candidate,
+                    const evaluate::Claim& claim);
 
 // The size of an entry's key. Misuse (room discover) if it is none that the op makes.
 spec::Dims size_of(const packs::Entry& entry, const spec::Op& op);

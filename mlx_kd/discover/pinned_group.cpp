@@ -24,7 +24,7 @@ void keep_other(const packs::Entry& before, packs::Entry& now) {
 
 // A body holds the model's numbers, and is made anew with those that are timed.
 void check_numbers(const packs::Entry& entry, const spec::Op& op) {
-  if (entry.language != "metal") return;
+  if (!spec::is_metal_body(entry.language, entry.launch_params)) return;
   for (const auto& input : op.scalars)
     if (entry.runtime_inputs.value(input.name, base::Json(input.default_value)) !=
         base::Json(input.default_value))
@@ -121,9 +121,7 @@ void PinnedGroup::take(const evaluate::Evaluator& evaluator) {
     const auto candidate =
         std::find_if(finalists_[s].begin(), finalists_[s].end(),
                      [&](const auto& c) { return c.id() == winners[s]->candidate_id; });
-    const auto pin = pin_of({op_, device_.get(), &evaluator}, *candidate, *winners[s]);
-    if (!pin) continue;
-    entries_.push_back(*pin);
+    entries_.push_back(pin_of({op_, device_.get(), &evaluator}, *candidate, *winners[s]));
     for (const RangeClaim& range : ranges)
       if (range.size == s) entries_.back().rows_range = range.rows;
     for (const auto& [index, member] : members_)

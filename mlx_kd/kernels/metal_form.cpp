@@ -4,6 +4,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/sha256.h"
+#include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/msl/bodies/kernel_body.h"
 #include "mlx_kd/msl/parse/parser.h"
 
@@ -44,35 +45,22 @@ std::string kind_of(const base::Json& params) {
   return found != params.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
-int64_t dim_of(const spec::Dims& dims, const char* name) {
-  if (!dims.has(name))
-    base::misuse("kernels", std::string("the size has no '") + name + "': " + dims.text());
-  return dims.at(name);
-}
-
-// The launch of the first version that an op's kernels were made for.
-const char* first_kind(const std::string& op_name) {
-  if (op_name == "rmsnorm") return "rmsnorm_rows_tg";
-  if (op_name == "rmsnorm_residual") return "rmsnorm_residual_rows_tg";
-  if (op_name == "swiglu") return "swiglu_flat";
-  return op_name == "rope" ? "rope_decode_pos" : "";
-}
-
 int64_t groups_of(const spec::Launch& launch) {
   return (launch.grid[0] + launch.group[0] - 1) / launch.group[0];
 }
 
 // The first version's launches may end in a partial group, which a kernel for whole ones allows.
-base::Json launch_params_of(const spec::Candidate& candidate, const spec::Launch& launch,
-                            const spec::Dims& dims) {
+base::Json launch_params_of(const spec::Candidate& candidate, const spec::BodyLaunch& body,
+                            const spec::Launch& launch, const spec::Dims& dims) {
   base::Json params = candidate.launch_params;
   params["threadgroup_x"] = launch.group[0];
-  params["launch_kind"] = first_kind(candidate.op_name);
-  if (params["launch_kind"] == "swiglu_flat") {
+  params["launch_kind"] = body.kind;
+  if (body.counts_elements) {
     params["vec_width"] = candidate.knobs.at("VEC");
     params["unroll"] = candidate.knobs.at("UNROLL");
   }
-  if (groups_of(body_launch(params, dims, 0)) == groups_of(launch)) return params;
+  if (!body.kind.empty() && groups_of(body_launch(params, dims, 0)) == groups_of(launch))
+    return params;
   params["launch_kind"] = "grid";
   params["grid_x"] = launch.grid[0];
   return params;
@@ -94,23 +82,27 @@ std::optional<spec::Candidate> body_form(const spec::Op& op, const spec::Candida
   spec::Candidate result = candidate;
   result.source = msl::body_of(unit, candidate.func_name, numbers_of(op, dims, params));
   result.func_name += "_" + base::sha256_hex(result.source).substr(0, 8);
-  const spec::Launch launch =
-      spec::stages_of(spec::variant_of(op, candidate), dims, candidate.knobs).front().launch;
-  result.launch_params = launch_params_of(candidate, launch, dims);
+  const spec::Variant& variant = spec::variant_of(op, candidate);
+  const spec::Launch launch = spec::stages_of(variant, dims, candidate.knobs).front().launch;
+  result.launch_params = launch_params_of(candidate, variant.body, launch, dims);
   return result;
+}
+
+const spec::BodyLaunch* body_launch_of(const std::string& kind) {
+  for (const spec::Op& op : all_ops())
+    for (const spec::Variant& variant : op.variants)
+      if (!variant.body.kind.empty() && variant.body.kind == kind) return &variant.body;
+  return nullptr;
 }
 
 spec::Launch body_launch(const base::Json& params, const spec::Dims& dims, int64_t elements) {
   const int64_t group = positive(params, "threadgroup_x", kThreads);
-  const std::string kind = kind_of(params);
-  int64_t threads = elements;
-  if (kind == "rmsnorm_rows_tg" || kind == "rmsnorm_residual_rows_tg") {
-    threads = dim_of(dims, "rows") * group;
-  } else if (kind == "swiglu_flat") {
-    const int64_t each = positive(params, "vec_width", 1) * positive(params, "unroll", 1);
-    threads = (dims.value_or("N", elements) + each - 1) / each;
-  } else if (kind == "rope_decode_pos") {
-    threads = dim_of(dims, "B") * (dim_of(dims, "H_Q") + 1) * dim_of(dims, "D_OUT");
+  int64_t threads = 0;
+  if (const spec::BodyLaunch* known = body_launch_of(kind_of(params))) {
+    const int64_t each = known->counts_elements
+                             ? positive(params, "vec_width", 1) * positive(params, "unroll", 1)
+                             : 1;
+    threads = known->threads(dims, group, each);
   } else {
     threads = positive(params, "grid_x", elements);
   }

@@ -17,8 +17,12 @@ namespace mlx_kd::kernels {
 std::optional<spec::Candidate> body_form(const spec::Op& op, const spec::Candidate& candidate,
                                          const spec::Dims& dims, const std::vector<double>& params);
 
+// How zmlx.kd launches bodies of that kind, of whatever op; nullptr for other kinds.
+const spec::BodyLaunch* body_launch_of(const std::string& kind);
+
 // The launch that launch_params of a body mean at a size, as the first version computes it.
-// `elements`: of the first input. Misuse where a setting is no number above 0 or a size is missing.
+// `elements`: of the first input. Misuse where a setting is no number above 0; fails where a size
+// is missing.
 spec::Launch body_launch(const base::Json& launch_params, const spec::Dims& dims, int64_t elements);
 
 }  // namespace mlx_kd::kernels

@@ -2,4 +2,4 @@
 mlx_kd_table(kernels op_table.h MakeOp op_makers "*/*/op.cpp" make_@folder@ "*/*/vjp.cpp" make_@folder@_vjp)
 mlx_kd_embed(kernels op_table.h kernel_sources kernels
   TEXTS */*/*.cpu.cpp */*/*.metal */*/*.cu
-  SPLICED */*.cpu.h */*.metal.h */*.cu.h */*/*.cpu.h */*/*.metal.h */*/*.cu.h)
+  SPLICED common/kd_arguments.h */*.cpu.h */*.metal.h */*.cu.h */*/*.cpu.h */*/*.metal.h */*/*.cu.h)

@@ -18,7 +18,7 @@ class Compactor {
  public:
   void add(const Entry& entry) {
     Json json = to_json(entry);
-    if (entry.language != "metal") {
+    if (!spec::is_metal_body(entry.language, entry.launch_params)) {
       move_shared(json);
       if (list_source(entry)) {
         json.erase("source");
@@ -102,7 +102,9 @@ void Opener::add_common(Json& entry) {
 
 void Opener::add_source(Json& entry) {
   const Json language = entry.value("language", Json()), hash = entry.value("source_hash", Json());
-  if (entry.contains("source") || language == "metal" || !language.is_string() || !hash.is_string())
+  const Json launch = entry.value("launch_params", Json());
+  if (entry.contains("source") || !language.is_string() || !hash.is_string() ||
+      spec::is_metal_body(language, launch))
     return;
   const auto found = sources_->find(hash.get<std::string>());
   const std::string what = "source '" + hash.get<std::string>().substr(0, 64) + "'";

@@ -41,8 +41,8 @@ std::string write_text(const Pack& pack);
 // The whole entry: what a file holds once it is opened out.
 base::Json to_json(const Entry& entry);
 
-// Misuse if a file cannot be written there: no such folder, not writable, something else in its
-// place.
+// Misuse if a file cannot be written there: its folder, or the nearest one that exists, is not
+// writable, or something else is in its place. Missing folders are created by the write.
 void check_output(const fs::path& path);
 
 // check_output, then an atomic write. Fails (exit 1) on a full disk.

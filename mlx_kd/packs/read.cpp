@@ -31,7 +31,7 @@ int schema_of(const Json& root, const std::string& origin) {
 
 // Messages of lower rooms, and of fields, do not know the file.
 template <class Function>
-auto in(const std::string& where, const Function& read) {
+auto reading(const std::string& where, const Function& read) {
   try {
     return read();
   } catch (const base::Error& error) {
@@ -47,7 +47,7 @@ std::vector<Entry> read_entries(Json list, int schema, Opener& opener, const std
     base::misuse("packs", origin + " has no list of entries: the file is damaged or not a pack");
   std::vector<Entry> result;
   for (Json& raw : list)
-    result.push_back(in(origin + ", entry " + std::to_string(result.size() + 1), [&] {
+    result.push_back(reading(origin + ", entry " + std::to_string(result.size() + 1), [&] {
       if (schema >= 4) raw = opener.open(std::move(raw));
       return read_entry(raw, schema);
     }));
@@ -71,11 +71,11 @@ Pack parse_pack(std::string_view text, const std::string& origin) {
   Pack result;
   result.schema = schema_of(root, origin);
   result.other = unknown_of(root);
-  result.runtime = in(origin, [&] { return object_in(root, "runtime"); });
+  result.runtime = reading(origin, [&] { return object_in(root, "runtime"); });
   Json list =
       result.schema == 1 ? open_out(root.value("ops", Json()), origin) : std::move(root["entries"]);
   static const Json none = Json::object();  // before schema 4
-  Opener opener = in(origin, [&] { return Opener(result.schema < 4 ? none : root); });
+  Opener opener = reading(origin, [&] { return Opener(result.schema < 4 ? none : root); });
   result.entries = read_entries(std::move(list), result.schema, opener, origin);
   return result;
 }

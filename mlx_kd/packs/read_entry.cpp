@@ -46,7 +46,10 @@ Json read_proof(const Json& raw, int schema) {
 
 void read_source(const Json& raw, int schema, Entry& entry) {
   entry.language = schema < 3 ? text_or(raw, "language", "metal") : text(raw, "language");
-  const char* name = entry.language == "metal" ? "metal_source" : "source";
+  const base::Json* launch = find(raw, "launch_params");
+  const bool is_body =
+      spec::is_metal_body(entry.language, launch && launch->is_object() ? *launch : base::Json());
+  const char* name = is_body ? "metal_source" : "source";
   if (!find(raw, name) && raw.contains("common"))
     base::misuse("packs",
                  "a program that does not know schema 4 wrote the file and left out its 'common' "

@@ -11,7 +11,8 @@
 //     key             {op_name, mlx_version, device_arch, device_name, dtype, shape_signature}
 //     target          {isa: [..], cores} | {sm}: what the device must have in addition to the key
 //     candidate_id, func_name, language ("metal", "cuda", "cpp"), source_hash
-//     metal_source    the body of a Metal kernel: such an entry zmlx.kd can load
+//     metal_source    the body of a Metal kernel: such an entry zmlx.kd can load (a whole Metal
+//                     file, whose launch_kind begins with metal_, is in `source`)
 //     source          the whole file, for every other language: zmlx.kd skips the entry
 //     template_params the knobs (also read as `knobs`)
 //     launch_params   {launch_kind, and the launch knobs}
@@ -46,21 +47,22 @@ namespace {
 using base::Json;
 
 Json known_of(const Entry& e) {
-  Json result = {{"key", spec::to_json(e.key)},
-                 {"candidate_id", e.candidate_id},
-                 {"func_name", e.func_name},
-                 {"language", e.language},
-                 {e.language == "metal" ? "metal_source" : "source", e.source},
-                 {"inputs_spec", e.inputs_spec},
-                 {"outputs_spec", e.outputs_spec},
-                 {"template_params", e.knobs},
-                 {"launch_params", e.launch_params},
-                 {"runtime_inputs", e.runtime_inputs},
-                 {"target", e.target},
-                 {"proof", e.proof},
-                 {"source_hash", e.source_hash},
-                 {"protocol", e.protocol},
-                 {"metrics", spec::to_json(e.metrics)}};
+  Json result = {
+      {"key", spec::to_json(e.key)},
+      {"candidate_id", e.candidate_id},
+      {"func_name", e.func_name},
+      {"language", e.language},
+      {spec::is_metal_body(e.language, e.launch_params) ? "metal_source" : "source", e.source},
+      {"inputs_spec", e.inputs_spec},
+      {"outputs_spec", e.outputs_spec},
+      {"template_params", e.knobs},
+      {"launch_params", e.launch_params},
+      {"runtime_inputs", e.runtime_inputs},
+      {"target", e.target},
+      {"proof", e.proof},
+      {"source_hash", e.source_hash},
+      {"protocol", e.protocol},
+      {"metrics", spec::to_json(e.metrics)}};
   if (e.contract != 1) result["contract"] = e.contract;
   if (e.claim_kind != ClaimKind::faster_than_mlx) result["claim_kind"] = name_of(e.claim_kind);
   if (e.approximate) result["approximate"] = true;
@@ -122,10 +124,12 @@ std::string write_text(const Pack& pack) {
 }
 
 void check_output(const fs::path& path) {
-  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
   std::error_code ignored;
+  fs::path folder = fs::absolute(path, ignored).parent_path();
+  while (!fs::exists(folder, ignored) && folder.has_relative_path()) folder = folder.parent_path();
   if (!fs::is_directory(folder, ignored))
-    base::misuse("packs", "the folder of " + path.string() + " does not exist: create it first");
+    base::misuse("packs",
+                 path.string() + " cannot be written: " + folder.string() + " is not a folder");
   if (fs::exists(path, ignored) && !fs::is_regular_file(path, ignored))
     base::misuse("packs", path.string() + " is not a file: give the name of a pack to write");
   if (::access(folder.c_str(), W_OK) != 0)

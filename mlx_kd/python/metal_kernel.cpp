@@ -57,7 +57,7 @@ Notes
 A kernel has no gradient of its own: wrap it in ``mx.custom_function`` and give a vjp, as around MLX's
 own. ``mx.vmap`` works on a CPU, one call an entry.)";
 
-constexpr const char* kCall = R"(Call the kernel; see :func:`metal_kernel`.)";
+constexpr const char* kCallKernel = R"(Call the kernel; see :func:`metal_kernel`.)";
 
 mx::CompileOptions options_of(const std::optional<nb::object>& given) {
   mx::CompileOptions options;
@@ -146,7 +146,7 @@ void add_metal_kernel(nb::module_& m) {
                    "collections.abc.Sequence[tuple[str, bool | int | mlx.core.Dtype]] | None = "
                    "None, init_value: float | None = None, verbose: bool = False, stream: "
                    "mlx.core.Stream | mlx.core.Device | None = None) -> list[mlx.core.array]"),
-           kCall);
+           kCallKernel);
   m.def("metal_kernel", &make, "name"_a, "input_names"_a, "output_names"_a, "source"_a,
         "header"_a = "", "ensure_row_contiguous"_a = true, "atomic_outputs"_a = false,
         "compile_options"_a = nb::none(),

@@ -6,6 +6,7 @@ NB_MODULE(_core, m) {
   nanobind::module_::import_("mlx.core");
   mlx_kd::python::add_errors();
   mlx_kd::python::add_metal_kernel(m);
+  mlx_kd::python::add_operators(m);
   mlx_kd::python::add_ops(m);
   mlx_kd::python::add_settings(m);
   mlx_kd::python::add_stats(m);

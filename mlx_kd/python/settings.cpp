@@ -10,8 +10,9 @@ runtime::Trust parse_trust(const std::string& name) {
 }
 
 void configure(std::optional<bool> enabled, std::optional<std::string> path,
-               std::optional<bool> wait_for_compile, std::optional<std::string> trust) {
-  runtime::Settings settings{enabled, std::move(path), wait_for_compile, {}};
+               std::optional<bool> wait_for_compile, std::optional<bool> allow_approximate,
+               std::optional<std::string> trust) {
+  runtime::Settings settings{enabled, std::move(path), wait_for_compile, allow_approximate, {}};
   if (trust) settings.trust = parse_trust(*trust);
   runtime::configure(settings);
 }
@@ -23,6 +24,7 @@ nb::dict settings() {
   result["path"] = effective.path;
   result["files"] = effective.files;
   result["wait_for_compile"] = effective.wait_for_compile;
+  result["allow_approximate"] = effective.allow_approximate;
   result["trust"] = effective.trust == runtime::Trust::owner ? "owner" : "anyone";
   return result;
 }
@@ -44,6 +46,8 @@ path : str or os.PathLike, optional
     A pack, or ``"shipped"`` for the packs that came with mlx_kd.
 wait_for_compile : bool, optional
     Whether a call waits while another thread compiles its kernel, or runs MLX's operator meanwhile.
+allow_approximate : bool, optional
+    Whether pins that trade accuracy for speed, within their stated bound, serve too.
 trust : {"owner", "anyone"}, optional
     Whether a pack must belong to the user or root and be writable by nobody else. A pack is code.
 
@@ -75,15 +79,16 @@ void add_settings(nb::module_& m) {
   m.def(
       "configure",
       [](std::optional<bool> enabled, const nb::object& path, std::optional<bool> wait,
-         std::optional<std::string> trust) {
+         std::optional<bool> allow_approximate, std::optional<std::string> trust) {
         std::optional<std::string> text = path_text(path);
         nb::gil_scoped_release unlocked;
-        configure(enabled, std::move(text), wait, std::move(trust));
+        configure(enabled, std::move(text), wait, allow_approximate, std::move(trust));
       },
       nb::kw_only(), "enabled"_a = nb::none(), "path"_a = nb::none(),
-      "wait_for_compile"_a = nb::none(), "trust"_a = nb::none(),
+      "wait_for_compile"_a = nb::none(), "allow_approximate"_a = nb::none(), "trust"_a = nb::none(),
       nb::sig("def configure(*, enabled: bool | None = None, path: str | os.PathLike[str] | None = "
-              "None, wait_for_compile: bool | None = None, trust: str | None = None) -> None"),
+              "None, wait_for_compile: bool | None = None, "
+              "allow_approximate: bool | None = None, trust: str | None = None) -> None"),
       kConfigure);
   m.def(
       "enable",
@@ -99,8 +104,10 @@ void add_settings(nb::module_& m) {
   m.def("reset_settings", &runtime::reset_settings, Unlocked(),
         "Forgets what :func:`configure` was given: the environment alone counts.");
   m.def("reload", &runtime::reload, Unlocked(), kReload);
-  m.def("settings", &settings, nb::sig("def settings() -> dict[str, typing.Any]"),
-        "What is in effect: ``enabled``, ``path``, ``files``, ``wait_for_compile``, ``trust``.");
+  m.def(
+      "settings", &settings, nb::sig("def settings() -> dict[str, typing.Any]"),
+      "What is in effect.\n\nThe keys are ``enabled``, ``path``, ``files``, ``wait_for_compile``, "
+      "``allow_approximate`` and ``trust``.");
   m.def("prepare", &runtime::prepare, Unlocked(), kPrepare);
 }
 

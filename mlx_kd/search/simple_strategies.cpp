@@ -12,7 +12,7 @@ constexpr double kHot = 0.5, kCold = 0.001;
 constexpr size_t kPopulation = 20, kChildren = 32;
 
 // What random numbers are drawn for.
-enum Purpose : uint64_t { kNext, kAccept };
+enum WalkPurpose : uint64_t { kNext, kAccept };
 
 }  // namespace
 

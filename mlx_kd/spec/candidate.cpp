@@ -15,6 +15,11 @@ void put_source(base::Json& object, const Candidate& candidate) {
   }
 }
 
+std::string kind_in(const base::Json& launch_params) {
+  const auto found = launch_params.find("launch_kind");
+  return found != launch_params.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
 }  // namespace
 
 std::string Candidate::id() const {
@@ -34,10 +39,12 @@ std::string Candidate::source_hash() const {
   return base::sha256_hex(base::canonical_json(hashed));
 }
 
+bool is_metal_body(const std::string& language, const base::Json& launch_params) {
+  return language == "metal" && !kind_in(launch_params).starts_with("metal_");
+}
+
 std::string launch_kind_of(const Candidate& candidate) {
-  const auto found = candidate.launch_params.find("launch_kind");
-  return found != candidate.launch_params.end() && found->is_string() ? found->get<std::string>()
-                                                                      : "";
+  return kind_in(candidate.launch_params);
 }
 
 void name_numbers(Candidate& candidate, const Op& op) {

@@ -35,6 +35,11 @@ struct Candidate {
 Candidate make_candidate(const Op& op, const Variant& variant, Dtype dtype, const Setting& knobs,
                          const Space& space, const Dims& first_size);
 
+// Whether Metal text that is launched so is the body of a metal_kernel, as zmlx.kd's packs carry
+// it, with the size and the model's numbers as constants. A whole file's launch_kind begins with
+// "metal_".
+bool is_metal_body(const std::string& language, const base::Json& launch_params);
+
 // Its launch_params' launch_kind; empty where there is none (packs may hold anything).
 std::string launch_kind_of(const Candidate& candidate);
 

@@ -8,7 +8,7 @@
 namespace mlx_kd::spec {
 
 struct DocLine {
-  std::string name;  // of an input, scalar, attribute or output, as the op declares it
+  std::string name;  // of the function's parameter: "x" for a port that is called "inp"
   std::string text;  // "[..., D], at least one axis"
 };
 
@@ -17,8 +17,11 @@ struct Doc {
   // has `hidden` and no function but call("name", ...).
   std::string function = {};
   std::vector<std::string> aliases = {};  // further names, in Python alone
-  std::string brief = {};                 // what it computes, whole sentences
-  std::vector<DocLine> parameters = {};   // names as the function's parameters may be called
+  std::string brief = {};  // what it computes, whole sentences; the first stands alone in lists
+  // Of the inputs, then of the scalars, then of the attributes, each in the op's order. Those left
+  // out at the end have the op's own names and no text; but attributes left out of an op with a
+  // signature of its own are no parameters: it reads them off the arrays.
+  std::vector<DocLine> parameters = {};
   std::string returns = {};
   std::string errors = {};
   bool hidden = false;

@@ -71,6 +71,13 @@ Cost cost_of(const Op& op, const Dims& dims, Dtype t) {
   return {bytes, 0};
 }
 
+std::vector<double> numbers_of(const Op& op, const std::vector<double>& scalars, const Dims& dims) {
+  std::vector<double> numbers = scalars;
+  for (const Dim& dim : op.dims)
+    if (dim.kind == Dim::Kind::attribute) numbers.push_back(static_cast<double>(dims.at(dim.name)));
+  return numbers;
+}
+
 Dims with_batch(const Op& op, const Dims& dims, int64_t most) {
   if (op.batch_dim.empty()) return dims;
   Dims given;

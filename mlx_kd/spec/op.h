@@ -83,13 +83,19 @@ struct Op {
   // result is what a pin's shape_signature holds. Default: the dims as given, in the op's order.
   std::function<Dims(const Dims&)> complete;
 
-  // The size of a call from its arrays and scalars: writes one value per entry of `dims`. Throws
+  // The size of a call from its arrays and scalars: writes one value per entry of `dims`, where the
+  // attributes have the call's values already. As many arrays as the op has inputs, of the ports'
+  // types; ports of type T may differ from each other, and then only MLX's form runs. Throws
   // std::invalid_argument, "[op] what is wrong, with the shapes", if they do not go together.
   // Called for every lookup: it must not allocate unless it throws. Default: read off the axes of
   // the inputs, which the shapes of the ports tell apart (by_axes).
   std::function<void(std::span<const ArrayView> inputs, std::span<const double> scalars,
                      std::span<int64_t> dims)>
       signature;
+
+  // Brings the inputs of a call into the shapes of the ports before all else: leading axes of 1
+  // dropped, say. Throws as `signature` does. Left out: they are taken as they come.
+  std::function<Arrays(const Arrays& inputs, const mlx::core::Stream& stream)> arrange;
 
   // The sizes that a model's config gives; the first is what a run takes by itself. Misuse, naming
   // the fields, where the config lacks what the op needs. Left out: sizes are always given by hand.
@@ -98,8 +104,9 @@ struct Op {
   // Default: the bytes of all ports (an updated port's once), no flops.
   std::function<Cost(const Dims&, Dtype)> cost;
 
-  // As MLX computes it, lazily, with the best composition of MLX's own operators. May throw, when
-  // called or evaluated, on a device where MLX lacks it. Left out: MLX has no form of the op.
+  // As MLX computes it, lazily, with the best composition of MLX's own operators. `scalars`: the
+  // values of `scalars`, then those of the attributes, in order (numbers_of). Throws on a device
+  // where MLX lacks it. Left out: MLX has no form of the op.
   std::function<Arrays(const Arrays& inputs, std::span<const double> scalars,
                        const mlx::core::Stream& stream)>
       mlx;
@@ -140,6 +147,8 @@ struct Op {
 // where a dim is missing, unknown or out of range.
 Dims complete(const Op& op, const Dims& given);
 Cost cost_of(const Op& op, const Dims& dims, Dtype t);
+// What Op::mlx and Op::composition take for scalars: the scalars, then the attributes.
+std::vector<double> numbers_of(const Op& op, const std::vector<double>& scalars, const Dims& dims);
 // The same size with `most` of the batch dim, or as it is.
 Dims with_batch(const Op& op, const Dims& dims, int64_t most);
 

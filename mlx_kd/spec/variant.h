@@ -49,6 +49,17 @@ enum class Abi {
 };
 Abi abi_of(const std::string& language, const std::string& launch_kind);
 
+// How zmlx.kd launches the body of a Metal kernel: its packs name the kind in launch_params.
+struct BodyLaunch {
+  std::string kind = {};  // "rmsnorm_rows_tg"; empty: zmlx.kd has no such kernel
+  // Threads of the grid, for groups of `group` threads with `each` elements per thread. The sizes
+  // may lack a derived dim: it fails then.
+  std::function<int64_t(const Dims&, int64_t group, int64_t each)> threads = {};
+  // launch_params say how many elements a thread takes: vec_width, unroll (the knobs VEC, UNROLL).
+  bool counts_elements = false;
+  bool flat_ports = false;  // the body's arrays have one axis
+};
+
 // One source and what may be varied in it.
 struct Variant {
   std::string name;         // "rows": unique in its op and language
@@ -67,6 +78,7 @@ struct Variant {
   // such a variant is searched only with --allow-approximate. Empty: it is exact.
   std::string approximate = {};
   double approximate_terms = 0;  // added to the bound, as a share of S
+  BodyLaunch body = {};          // of a Metal variant, where zmlx.kd knows it
 };
 
 // The stages of a call: `stages`, or one of func_name.

@@ -73,7 +73,8 @@ class Bundle(unittest.TestCase):
         for entry in broken["entries"]:
             entry["source"] = "#error no kernel"
         pack = self.path / "bad.json"
-        for text in (broken, {**self.found, "entries": [dict(e, language="cuda") for e in self.found["entries"]]}):
+        in_cuda = [dict(entry, language="cuda", source="// in CUDA") for entry in self.found["entries"]]
+        for text in (broken, {**self.found, "entries": in_cuda}):
             pack.write_text(json.dumps(text))
             done = self.bundle(pack, "-o", self.path / "none.json")
             self.assertEqual(done.returncode, 1, done.stdout)
@@ -113,7 +114,7 @@ class Bundle(unittest.TestCase):
         for arguments, part in (((self.pack,), "--output is required"),
                                 (("none.json", "-o", self.path / "x.json"), "none.json"),
                                 ((self.pack, "-o", self.path / "x.json", "--march", "z80"), "no instruction-set level"),
-                                ((self.pack, "-o", self.path / "no/such/x.json"), "no/such")):
+                                ((self.pack, "-o", self.pack / "x.json"), "pins.json")):
             done = self.bundle(*arguments)
             self.assertEqual(done.returncode, 2, arguments)
             self.assertIn(part, done.stderr)

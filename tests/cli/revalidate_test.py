@@ -87,7 +87,7 @@ class Revalidate(unittest.TestCase):
 
     def test_what_cannot_be_measured_here_stays_as_it_was(self):
         def to_cuda(entry):
-            entry["language"] = "cuda"
+            entry.update(language="cuda", source="// a kernel in CUDA")
             entry["key"]["device_arch"] = "sm_90"
         def to_other_op(entry):
             entry["key"]["op_name"] = "no_such_op"
@@ -116,6 +116,9 @@ class Revalidate(unittest.TestCase):
             (key(shape_signature={"rows": 1}), "kept", "'D'"),
             (key(shape_signature={"rows": 1, "D": 64, "Z": 3}), "kept", "shape_signature"),
             (lambda entry: entry.update(func_name="../x"), "kept", "../x"),
+            (lambda entry: entry.update(contract=2), "kept", "contract 2"),
+            (lambda entry: (plain(entry), entry.update(ranges={"rows": [1, 64]})), "kept", "ranges by name"),
+            (lambda entry: entry.update(claim_kind="mlx_cannot"), "kept", "MLX cannot"),
             (lambda entry: entry["launch_params"].update(launch_kind=3), "kept", "kernel")]
         self.write(_1=plain)
         pack = json.loads(self.pins.read_text())
@@ -234,8 +237,8 @@ class BadInput(unittest.TestCase):
         self.refuses(text, "null device")
 
     def test_a_place_that_cannot_be_written(self):
-        self.refuses('{"schema_version": "3", "entries": []}', "does not exist", "--output",
-                     self.pins.parent / "none" / "pins.json")
+        self.refuses('{"schema_version": "3", "entries": []}', "is not a folder", "--output",
+                     self.pins / "pins.json")
 
 
 if __name__ == "__main__":

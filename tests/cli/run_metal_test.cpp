@@ -8,6 +8,8 @@
 namespace mlx_kd::cli {
 namespace {
 
+namespace mx = mlx::core;
+
 std::vector<std::string> arguments(const std::filesystem::path& out,
                                    const std::vector<std::string>& more) {
   std::vector<std::string> all = {
@@ -17,7 +19,7 @@ std::vector<std::string> arguments(const std::filesystem::path& out,
   return all;
 }
 
-TEST(RunForMetal, ProvesOnTheExecutorAndPinsWhatTheFirstVersionLoads) {
+TEST(RunForMetal, ProvesOnTheExecutorAndPinsWhatZmlxKdLoadsAndRuns) {
   const tests::TempDir folder;
   const auto run = tests::run_cli(arguments(
       folder / "run", {"--prove-on", "simt", "--times", "null", "--budget", "3", "--batch", "3"}));
@@ -41,6 +43,11 @@ TEST(RunForMetal, ProvesOnTheExecutorAndPinsWhatTheFirstVersionLoads) {
       tests::first_version::find(pins, "rmsnorm_residual", "float16", {{"rows", 3}, {"D", 64}});
   ASSERT_TRUE(pin);
   EXPECT_NE(pin->metal_source.find("constexpr int D = 64;"), std::string::npos);
+  const auto ones = mx::ones({3, 64}, mx::float16);
+  const auto outputs = tests::first_version::run(*pin, {ones, ones, mx::ones({64}, mx::float16)},
+                                                 {{3, 64}, {3, 64}});
+  EXPECT_TRUE(mx::allclose(outputs.at(0), ones, 1e-3).item<bool>());  // 2 / sqrt(4 + eps)
+  EXPECT_TRUE(mx::array_equal(outputs.at(1), ones + ones).item<bool>());
 
   // Invented times are never installed.
   const auto install = tests::run_cli(

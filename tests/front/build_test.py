@@ -132,6 +132,15 @@ class Test(FrontDoorTest):
         self.assertEqual(result.code, 0, result.err)
         self.assertRegex(result.out, r"100% tests passed(, 0 tests failed)? out of 1")  # the words of CTest 3 and 4
 
+    def test_the_ten_slowest_tests_are_listed(self):
+        tests = [f'add_test(NAME "quick {i}" COMMAND true)\n' for i in range(12)]
+        self.write("cmake/extra.cmake", "".join(tests) + 'add_test(NAME "a <b> & c" COMMAND sleep 0.5)\n')
+        result = self.kd("test")
+        self.assertEqual(result.code, 0, result.err)
+        lines = result.out.split("Slowest tests:\n")[1].splitlines()
+        self.assertEqual(len(lines), 10, result.out)
+        self.assertRegex(lines[0], r"^ +[0-9]+\.[0-9]{2} s  a <b> & c$")
+
     def test_failed_test_is_shown_and_fails(self):
         self.write("cmake/extra.cmake", "add_test(NAME fails COMMAND sh -c \"echo why it failed; exit 1\")\n")
         result = self.kd("test")

@@ -33,7 +33,7 @@ class NewOperator(unittest.TestCase):
         document = (SOURCE / "docs" / "add-an-operator.md").read_text()
         cls.files = dict(BLOCK.findall(document))
         for name, text in cls.files.items():
-            (cls.tree / name).parent.mkdir(exist_ok=True)
+            (cls.tree / name).parent.mkdir(parents=True, exist_ok=True)
             (cls.tree / name).write_text(text)
         cls.built = cls.build()
         cls.kd = cls.temp / "build" / "kd"
@@ -51,8 +51,8 @@ class NewOperator(unittest.TestCase):
         return run(os.environ["MLX_KD_CMAKE"], "--build", cls.temp / "build", "--target", "kd")
 
     def test_the_document_holds_the_operator_and_its_kernel(self):
-        self.assertEqual(sorted(self.files), ["mlx_kd/kernels/scale/op.cpp",
-                                              "mlx_kd/kernels/scale/scale.cpu.cpp"])
+        self.assertEqual(sorted(self.files), ["mlx_kd/kernels/activations/scale/op.cpp",
+                                              "mlx_kd/kernels/activations/scale/scale.cpu.cpp"])
 
     def test_it_builds_without_warnings(self):
         self.assertEqual(self.built.returncode, 0, self.built.stdout + self.built.stderr)

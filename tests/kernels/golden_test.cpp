@@ -10,11 +10,10 @@
 #include <set>
 
 #include "mlx_kd/base/files.h"
-#include "mlx_kd/base/sha256.h"
 #include "mlx_kd/kernels/metal_form.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/spec/candidate.h"
-#include "tests/kernels/support.h"
+#include "tests/kernels/every_op.h"
 
 namespace mlx_kd::kernels {
 namespace {
@@ -55,9 +54,9 @@ Json made_of(const spec::Candidate& candidate) {
           {"launch_params", candidate.launch_params}};
 }
 
-std::vector<double> defaults_of(const spec::Op& op) {
+std::vector<double> golden_defaults_of(const spec::Op& op) {
   std::vector<double> params;
-  for (const auto& input : op.runtime_inputs) params.push_back(input.default_value);
+  for (const auto& input : op.scalars) params.push_back(input.default_value);
   return params;
 }
 
@@ -81,7 +80,7 @@ Json remade(const Json& entry) {
   if (entry.contains("space")) result["space"] = values_of(space);
   if (entry.contains("points")) result["points"] = count_valid(space);
   if (variant.language == "metal")
-    result["body"] = made_of(body_form(op, candidate, dims, defaults_of(op)).value());
+    result["body"] = made_of(body_form(op, candidate, dims, golden_defaults_of(op)).value());
   return result;
 }
 

@@ -1,4 +1,4 @@
-// What the tests of kernels share: traits of CPUs, a scratch folder, macros and random settings.
+// What the tests of kernels share: traits of CPUs, a scratch folder and macros.
 #pragma once
 
 #include <cstdint>
@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "mlx_kd/base/random.h"
 #include "mlx_kd/spec/op.h"
+#include "tests/kernels/every_op.h"
 
 namespace mlx_kd::kernels {
 
@@ -20,11 +20,5 @@ const std::filesystem::path& scratch_folder();
 
 std::vector<std::string> macros_of(const spec::Space& space, const spec::Setting& knobs,
                                    spec::Dtype dtype);
-
-// A random valid setting; its launch knobs vary too.
-spec::Setting random_setting(const spec::Space& space, base::Random& random);
-
-// The valid settings of a space, counted one by one.
-int64_t count_valid(const spec::Space& space);
 
 }  // namespace mlx_kd::kernels

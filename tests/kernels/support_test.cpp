@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <fstream>
-#include <functional>
 
 namespace mlx_kd::kernels {
 namespace {
@@ -55,29 +54,6 @@ std::vector<std::string> macros_of(const spec::Space& space, const spec::Setting
     if (knob.role == spec::KnobRole::source)
       macros.push_back("-D" + knob.name + "=" + std::to_string(knobs.at(knob.name)));
   return macros;
-}
-
-spec::Setting random_setting(const spec::Space& space, base::Random& random) {
-  for (;;) {
-    spec::Setting setting;
-    for (const spec::Knob& knob : space.knobs)
-      setting.set(knob.name, knob.values[random.below(knob.values.size())]);
-    if (spec::is_valid(space, setting)) return setting;
-  }
-}
-
-int64_t count_valid(const spec::Space& space) {
-  spec::Setting setting;
-  const std::function<int64_t(size_t)> from = [&](size_t knob) -> int64_t {
-    if (knob == space.knobs.size()) return spec::is_valid(space, setting);
-    int64_t count = 0;
-    for (const int64_t value : space.knobs[knob].values) {
-      setting.set(space.knobs[knob].name, value);
-      count += from(knob + 1);
-    }
-    return count;
-  };
-  return from(0);
 }
 
 }  // namespace mlx_kd::kernels

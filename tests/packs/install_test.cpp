@@ -82,7 +82,7 @@ TEST(Install, RefusesAndWritesNothing) {
   const fs::path null = run_with(folder, "null", pack_of({entry}));
   expect_misuse([&] { install(null, folder / "pins.json"); }, {"null device"});
   const fs::path run = run_with(folder, "run", pack_of({entry_of(1, 4, 7)}));
-  expect_misuse([&] { install(run, folder / "none/pins.json"); }, {"does not exist"});
+  expect_misuse([&] { install(run, run / "best_kernels.json/pins.json"); }, {"is not a folder"});
   expect_misuse([&] { install(run, folder / "empty"); }, {"is not a file"});
   expect_misuse([&] { install(folder / "nowhere", folder / "pins.json"); }, {"nowhere"});
   EXPECT_EQ(folder.count(), 3u);  // the runs alone: no pack, no lock

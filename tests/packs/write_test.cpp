@@ -112,8 +112,10 @@ TEST(MakeEntry, IdOfACppEntryHashesSourceAndLanguage) {
 TEST(WritePack, RefusesAPlaceWhereNoFileCanBe) {
   Folder folder;
   const Pack pack = pack_of({entry_of(1, 2, 3)});
-  expect_misuse([&] { write_pack(folder / "none/pins.json", pack); }, {"does not exist"});
-  fs::create_directory(folder / "taken");
+  write_pack(folder / "taken/deep/pins.json", pack);
+  EXPECT_TRUE(fs::exists(folder / "taken/deep/pins.json")) << "missing folders are created";
+  expect_misuse([&] { write_pack(folder / "taken/deep/pins.json/x.json", pack); },
+                {"is not a folder"});
   expect_misuse([&] { write_pack(folder / "taken", pack); }, {"is not a file"});
   expect_misuse([&] { write_pack("/dev/null", pack); }, {"/dev/null is not a file"});
   EXPECT_EQ(folder.count(), 1u);

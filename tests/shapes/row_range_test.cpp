@@ -9,10 +9,11 @@ namespace {
 
 using Rows = std::vector<int64_t>;
 
-spec::Op rows_op() {
+spec::Op ranged_op() {
   spec::Op op;
   op.name = "rows_op";
   op.dims = {{"rows"}, {"D"}};
+  op.batch_dim = "rows";
   op.complete = [](const spec::Dims& given) {
     spec::Dims dims = given;
     dims.set("N", given.at("rows") * given.at("D"));
@@ -49,7 +50,7 @@ TEST(RowRange, SamplesRiseWithinTheRangeAndLeaveNoWideGap) {
 }
 
 TEST(RowRange, JoinsTheSizesOnceForEachOfTheirOtherDims) {
-  const spec::Op op = rows_op();
+  const spec::Op op = ranged_op();
   const auto size = [&](int64_t rows, int64_t d) {
     return spec::complete(op, {{"rows", rows}, {"D", d}});
   };
@@ -61,7 +62,7 @@ TEST(RowRange, JoinsTheSizesOnceForEachOfTheirOtherDims) {
 }
 
 TEST(RowRange, WhatDiffersInRowsAloneHasTheSameRest) {
-  const spec::Op op = rows_op();
+  const spec::Op op = ranged_op();
   const auto rest = [&](int64_t rows, int64_t d) {
     return rest_of(op, spec::complete(op, {{"rows", rows}, {"D", d}}));
   };

@@ -2,7 +2,7 @@
 
 test_help() {
   cat <<'END'
-Builds and runs the tests.
+Builds and runs the tests, and names the ten that took longest.
 Usage: ./kd test [--long] [-R REGEX]
 
   --long       also what takes minutes, the tests again under the sanitizers, and the fuzzers
@@ -28,13 +28,25 @@ read_options() {
   done
 }
 
+# show_slowest <report>: the ten tests of a JUnit report that took longest, on stdout.
+show_slowest() {
+  [ -s "$1" ] || return 0
+  printf '\nSlowest tests:\n'
+  sed -n 's/.*<testcase name="\([^"]*\)".* time="\([0-9.]*\)".*/\2 \1/p' "$1" | LC_ALL=C sort -rn | head -n 10 |
+    sed -e 's/&lt;/</g' -e 's/&gt;/>/g' -e 's/&quot;/"/g' -e 's/&amp;/\&/g' |
+    while read -r seconds name; do LC_ALL=C printf '%9.2f s  %s\n' "$seconds" "$name"; done
+}
+
 # run_ctest <argument>...: in the build folder, progress and the summary on stdout.
 run_ctest() {
-  local ctest
+  local ctest status=0 report=$front/tests.xml
   ctest=$(cached CMAKE_CTEST_COMMAND)
-  set -- --test-dir "$build" --output-on-failure --parallel 2 "$@"
+  rm -f "$report"
+  set -- --test-dir "$build" --output-on-failure --parallel 2 --output-junit "$report" "$@"
   [ -z "$regex" ] || set -- "$@" -R "$regex"
-  "$ctest" "$@" </dev/null
+  "$ctest" "$@" </dev/null || status=$?
+  show_slowest "$report"
+  return $status
 }
 
 # Under a sanitizer: what is MLX's or glibc's own is not reported; scripts are tested once, elsewhere.

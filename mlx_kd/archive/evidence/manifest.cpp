@@ -6,7 +6,7 @@ namespace mlx_kd::archive {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = base::OrderedJson;
+using base::OrderedJson;
 using Rows = std::vector<Evidence>;
 
 constexpr const char* kDtypes[] = {"float16", "bfloat16"};
@@ -17,24 +17,10 @@ constexpr const char* kCandidateIds =
     "op_name + \"_\" + the first 16 hex digits of the SHA-256 of the canonical JSON of the source, "
     "its function, arrays, knobs and launch (docs/formats.md)";
 
-TrackedModel glm() {
-  return {"mlx-community/GLM-4.7-Flash-4bit",
-          "glm",
-          {"rmsnorm_residual", "rope", "swiglu"},
-          "glm_flash_small",
-          "selected: the model decodes by latent attention (MLA)",
-          "glm_flash_small"};
-}
-
-TrackedModel without_rope(const std::string& id, const std::string& family,
-                          const std::string& suite) {
-  return {id,
-          family,
-          {"rmsnorm_residual", "swiglu"},
-          suite,
-          "not selected: rope is the decode boundary of latent attention (MLA), which the model "
-          "does not have",
-          "glm_flash_decode"};
+TrackedModel model_of(const Json& json) {
+  const Json& baseline = json.at("baseline");
+  return {json.at("model_id"), json.at("family"),   json.at("ops"),    json.at("suite"),
+          json.at("notes"),    baseline.at("name"), baseline.at("op"), baseline.at("suite")};
 }
 
 struct Job {
@@ -57,9 +43,9 @@ std::string planned_command(const Job& job) {
          job.suite + "." + job.dtype + "." + job.device;
 }
 
-Json command_json(const ManifestSources& sources, const Rows& rows, const Job& job) {
+OrderedJson command_json(const ManifestSources& sources, const Rows& rows, const Job& job) {
   const Evidence* evidence = find(rows, job);
-  Json result = {
+  OrderedJson result = {
       {"op", job.op},
       {"suite", job.suite},
       {"dtype", job.dtype},
@@ -78,8 +64,9 @@ std::vector<Job> jobs_of(const std::vector<std::string>& ops, const std::string&
   return result;
 }
 
-Json commands_of(const ManifestSources& sources, const Rows& rows, const std::vector<Job>& jobs) {
-  Json result = Json::array();
+OrderedJson commands_of(const ManifestSources& sources, const Rows& rows,
+                        const std::vector<Job>& jobs) {
+  OrderedJson result = OrderedJson::array();
   for (const Job& job : jobs) result.push_back(command_json(sources, rows, job));
   return result;
 }
@@ -92,36 +79,35 @@ std::vector<const Evidence*> evidence_of(const Rows& rows, const TrackedModel& m
 }
 
 // Where and with what the newest of a model's runs was made; null where nothing was run.
-Json fingerprint_of(const std::vector<const Evidence*>& evidence) {
+OrderedJson fingerprint_of(const std::vector<const Evidence*>& evidence) {
   if (evidence.empty()) return nullptr;
   const auto newest =
       *std::max_element(evidence.begin(), evidence.end(),
                         [](const auto* a, const auto* b) { return a->created_at < b->created_at; });
-  Json result;
+  OrderedJson result;
   for (const char* name : {"mlx_version", "mlx_kd_version", "device_name", "device_arch"})
     result[name] = newest->row.value(name, "unknown");
   return result;
 }
 
-Json model_json(const ManifestSources& sources, const Rows& rows, const TrackedModel& model) {
+OrderedJson model_json(const ManifestSources& sources, const Rows& rows,
+                       const TrackedModel& model) {
   const auto evidence = evidence_of(rows, model);
-  Json ids = Json::array(), capsules = Json::array();
+  OrderedJson ids = OrderedJson::array(), capsules = OrderedJson::array();
   for (const Evidence* row : evidence) {
     ids.push_back(row->id);
     capsules.push_back(sources.evidence_name + "/" + row->capsule);
   }
-  return {
-      {"model_id", model.model_id},
-      {"model_family", model.family},
-      {"evidence", {{"matrix_rows", ids}, {"repro_capsules", capsules}}},
-      {"phase0",
-       {{"selected_ops", model.ops},
-        {"shape_suite", model.suite},
-        {"rope_status", model.rope_status},
-        {"commands_used_or_planned", commands_of(sources, rows, jobs_of(model.ops, model.suite))},
-        {"optional_baseline_rmsnorm",
-         commands_of(sources, rows, jobs_of({"rmsnorm"}, model.baseline_suite))}}},
-      {"runtime_fingerprint", fingerprint_of(evidence)}};
+  OrderedJson plan = {{"selected_ops", model.ops}, {"shape_suite", model.suite}};
+  plan.update(model.notes);
+  plan["commands_used_or_planned"] = commands_of(sources, rows, jobs_of(model.ops, model.suite));
+  plan[model.baseline_name] =
+      commands_of(sources, rows, jobs_of({model.baseline_op}, model.baseline_suite));
+  return {{"model_id", model.model_id},
+          {"model_family", model.family},
+          {"evidence", {{"matrix_rows", ids}, {"repro_capsules", capsules}}},
+          {"phase0", plan},
+          {"runtime_fingerprint", fingerprint_of(evidence)}};
 }
 
 std::vector<std::string> packs_in(const fs::path& folder) {
@@ -137,17 +123,18 @@ std::vector<std::string> packs_in(const fs::path& folder) {
 }  // namespace
 
 const std::vector<TrackedModel>& tracked_models() {
-  static const std::vector<TrackedModel> models = {
-      glm(), without_rope("mlx-community/Qwen3-30B-A3B-4bit", "qwen", "qwen30b_decode"),
-      without_rope("mlx-community/LFM2-8B-A1B-4bit", "lfm", "lfm2_decode"),
-      without_rope("mlx-community/LFM2-8B-A1B-8bit", "lfm", "lfm2_decode"),
-      without_rope("mlx-community/LFM2-8B-A1B-8bit-MLX", "lfm", "lfm2_decode")};
+  static const std::vector<TrackedModel> models = [] {
+    std::vector<TrackedModel> all;
+    for (const Json& json : Json::parse(tracked_model_files().at("tracked_models.json")))
+      all.push_back(model_of(json));
+    return all;
+  }();
   return models;
 }
 
 base::OrderedJson make_manifest(const ManifestSources& sources) {
   const Rows rows = read_evidence(sources.evidence);
-  Json models = Json::array();
+  OrderedJson models = OrderedJson::array();
   for (const TrackedModel& model : tracked_models())
     models.push_back(model_json(sources, rows, model));
   return {{"schema_version", "1"},

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -15,10 +16,15 @@ struct TrackedModel {
   std::string family;            // "glm", "qwen", "lfm"
   std::vector<std::string> ops;  // selected
   std::string suite;             // of all of them
-  std::string rope_status;       // why rope is selected or not
-  std::string baseline_suite;    // of rmsnorm alone: optional, the norms of the model's width
+  base::OrderedJson notes;       // {"rope_status": why that op is selected or not}
+  // An op that may be tuned in addition, on a suite of its own; the manifest has it by this name.
+  std::string baseline_name, baseline_op, baseline_suite;
 };
+// Those of tracked_models.json.
 const std::vector<TrackedModel>& tracked_models();
+
+// Generated (mlx_kd/archive/room.cmake).
+const std::map<std::string, std::string>& tracked_model_files();
 
 struct ManifestSources {
   std::filesystem::path evidence;  // read from here

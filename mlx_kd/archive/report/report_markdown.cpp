@@ -60,7 +60,7 @@ std::string header(const RunData& run) {
   return text + "\n";
 }
 
-std::string winners(const std::vector<SizeResult>& results, const RunMeta& meta) {
+std::string winners_table(const std::vector<SizeResult>& results, const RunMeta& meta) {
   std::vector<Row> rows;
   for (const SizeResult& size : results) {
     const spec::Metrics& m = size.metrics;
@@ -79,7 +79,7 @@ std::string winners(const std::vector<SizeResult>& results, const RunMeta& meta)
                rows);
 }
 
-std::string row_ranges(const RunData& run) {
+std::string row_ranges_table(const RunData& run) {
   std::string text;
   for (const std::string& line : range_lines(run)) text += "- rows " + markdown_code(line) + "\n";
   return text.empty() ? "" : "## Row ranges\n\n" + text + "\n";
@@ -96,7 +96,7 @@ Row top_row(size_t place, const Record& record, const spec::Metrics& m) {
           markdown_code(record.candidate.knobs.text())};
 }
 
-std::string top_ten(const std::vector<SizeResult>& results) {
+std::string top_ten_table(const std::vector<SizeResult>& results) {
   std::string text =
       "## Top 10 by Latency\n\nAs the search measured them; the interval runs from the 10th to the "
       "90th percentile of the samples.\n\n";
@@ -165,7 +165,7 @@ std::string failed(const RunData& run) {
   return "## Failures\n\n" + table({"Kind", "Count", "Example", "Reason"}, rows);
 }
 
-std::string noise(const RunData& run) {
+std::string noise_lines(const RunData& run) {
   std::vector<Row> rows;
   if (run.finish)
     for (const AaPair& pair : run.finish->aa)
@@ -190,8 +190,9 @@ std::string time_table(const RunData& run) {
 
 std::string report_markdown(const RunData& run) {
   const std::vector<SizeResult> results = size_results(run);
-  return header(run) + winners(results, run.meta) + row_ranges(run) + top_ten(results) +
-         frontier(run) + knobs(run) + failed(run) + noise(run) + time_table(run);
+  return header(run) + winners_table(results, run.meta) + row_ranges_table(run) +
+         top_ten_table(results) + frontier(run) + knobs(run) + failed(run) + noise_lines(run) +
+         time_table(run);
 }
 
 }  // namespace mlx_kd::archive

@@ -12,12 +12,12 @@
 namespace mlx_kd::cli {
 namespace {
 
-struct Options {
+struct BundleOptions {
   std::string pack, out, march = "native";
   bool json = false;
 };
 
-void print_table(const discover::Bundle& result, const Options& options) {
+void print_table(const discover::Bundle& result, const BundleOptions& options) {
   std::vector<std::vector<std::string>> rows = {{"bytes", "kernel", "entry"}};
   for (const auto& entry : result.entries)
     if (entry.bytes > 0)
@@ -30,7 +30,7 @@ void print_table(const discover::Bundle& result, const Options& options) {
     print(options.out + ": " + counted(count, "entry", "entries") + " for " + options.march + "\n");
 }
 
-void print_json(const discover::Bundle& result, const Options& options) {
+void print_json(const discover::Bundle& result, const BundleOptions& options) {
   base::Json entries = base::Json::array();
   for (const auto& entry : result.entries)
     entries.push_back({{"entry", entry.title},
@@ -44,7 +44,7 @@ void print_json(const discover::Bundle& result, const Options& options) {
   print(whole.dump(2, ' ', true) + "\n");
 }
 
-void bundle(const Options& options) {
+void bundle(const BundleOptions& options) {
   const packs::Pack pack = packs::read_pack(options.pack);
   packs::check_output(options.out);
   const discover::Bundle result = discover::bundle(pack, options.march);
@@ -58,7 +58,7 @@ void bundle(const Options& options) {
 }  // namespace
 
 void add_bundle(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<BundleOptions>();
   CLI::App* verb = app.add_subcommand(
       "bundle", "Compile the CPU winners of a pack into a file that needs no compiler");
   verb->add_option("pack", options->pack, "The pack")->required();

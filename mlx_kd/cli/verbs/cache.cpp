@@ -8,11 +8,11 @@
 namespace mlx_kd::cli {
 namespace {
 
-struct Options {
+struct CacheOptions {
   bool clear = false, json = false;
 };
 
-void run(const Options& options) {
+void manage_cache(const CacheOptions& options) {
   const auto cache = devices::cpu::ObjectCache::from_environment();
   const auto usage = options.clear ? cache.clear() : cache.usage();
   const char* place = cache.folder().c_str();
@@ -34,11 +34,11 @@ void run(const Options& options) {
 }  // namespace
 
 void add_cache(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<CacheOptions>();
   CLI::App* verb = app.add_subcommand("cache", "Where compiled kernels lie, and how many");
   verb->add_flag("--clear", options->clear, "Remove them all");
   verb->add_flag("--json", options->json, "As JSON");
-  verb->callback([options] { run(*options); });
+  verb->callback([options] { manage_cache(*options); });
 }
 
 }  // namespace mlx_kd::cli

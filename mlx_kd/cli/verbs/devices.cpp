@@ -23,7 +23,7 @@ base::OrderedJson to_json(const devices::DeviceReport& report) {
   return value;
 }
 
-void run(bool json) {
+void list_devices(bool json) {
   base::OrderedJson list = base::OrderedJson::array();
   for (const auto& report : devices::list_devices()) {
     if (json)
@@ -41,7 +41,7 @@ void add_devices(CLI::App& app) {
   auto json = std::make_shared<bool>(false);
   CLI::App* verb = app.add_subcommand("devices", "What kernels can run on here");
   verb->add_flag("--json", *json, "As JSON");
-  verb->callback([json] { run(*json); });
+  verb->callback([json] { list_devices(*json); });
 }
 
 }  // namespace mlx_kd::cli

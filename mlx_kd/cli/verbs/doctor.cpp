@@ -31,7 +31,7 @@ void print_lines(const std::vector<devices::Finding>& findings) {
   }
 }
 
-void run(bool json) {
+void diagnose(bool json) {
   std::vector<devices::Finding> findings = {{devices::Level::ok, "mlx-kd", base::version(), ""}};
   for (auto& finding : devices::examine_machine()) findings.push_back(std::move(finding));
   json ? print_json(findings) : print_lines(findings);
@@ -47,7 +47,7 @@ void add_doctor(CLI::App& app) {
   auto json = std::make_shared<bool>(false);
   CLI::App* verb = app.add_subcommand("doctor", "What this machine can do, and what is missing");
   verb->add_flag("--json", *json, "As JSON");
-  verb->callback([json] { run(*json); });
+  verb->callback([json] { diagnose(*json); });
 }
 
 }  // namespace mlx_kd::cli

@@ -10,7 +10,7 @@
 namespace mlx_kd::cli {
 namespace {
 
-struct Options {
+struct InstallOptions {
   std::string run, output;
   packs::MergeOptions merge;
   bool json = false;
@@ -41,7 +41,7 @@ void print_table(const packs::InstallResult& result, const std::string& output) 
   std::printf("%s: %s kept\n", output.c_str(), others.c_str());
 }
 
-void install(const Options& options) {
+void install(const InstallOptions& options) {
   const packs::InstallResult result = packs::install(options.run, options.output, options.merge);
   options.json ? print_json(result, options.output) : print_table(result, options.output);
 }
@@ -49,7 +49,7 @@ void install(const Options& options) {
 }  // namespace
 
 void add_install(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<InstallOptions>();
   CLI::App* verb = app.add_subcommand("install", "Merge the winners of a run into a pack");
   verb->add_option("--run", options->run, "Run directory, or its best_kernels.json")->required();
   verb->add_option("--output", options->output, "Pack to merge into; made if it is not there")

@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Options {
+struct ManifestOptions {
   std::vector<std::string> add;
   std::string evidence = "bench/evidence", output = "configs/kd_phase0_model_manifest.json";
   std::string packs = "packs";
@@ -36,12 +36,13 @@ void check_ops_and_suites() {
       if (!has_suite(kernels::find_op(op), model.suite))
         base::fail("cli", "op '" + op + "' has no suite '" + model.suite + "', which " +
                               model.model_id + " is followed on");
-    if (!has_suite(kernels::find_op("rmsnorm"), model.baseline_suite))
-      base::fail("cli", "op 'rmsnorm' has no suite '" + model.baseline_suite + "'");
+    if (!has_suite(kernels::find_op(model.baseline_op), model.baseline_suite))
+      base::fail("cli",
+                 "op '" + model.baseline_op + "' has no suite '" + model.baseline_suite + "'");
   }
 }
 
-void add_runs(const Options& options) {
+void add_runs(const ManifestOptions& options) {
   std::vector<archive::RunData> runs;
   for (const std::string& run : options.add) runs.push_back(archive::read_run(run));
   for (const auto& run : runs) {
@@ -50,7 +51,7 @@ void add_runs(const Options& options) {
   }
 }
 
-void manifest(const Options& options) {
+void manifest(const ManifestOptions& options) {
   check_ops_and_suites();
   add_runs(options);
   const std::string text =
@@ -69,7 +70,7 @@ void manifest(const Options& options) {
 }  // namespace
 
 void add_manifest(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ManifestOptions>();
   CLI::App* verb = app.add_subcommand(
       "manifest", "The models that are followed: what was run of them, and what is planned");
   verb->add_option("--add", options->add, "Finished runs of suites to keep as evidence first");

@@ -9,8 +9,10 @@
 #include "mlx_kd/cli/verbs.h"
 #include "mlx_kd/devices/cuda/msl_session.h"
 #include "mlx_kd/devices/device.h"
-#include "mlx_kd/devices/simt/binding.h"
+#include "mlx_kd/devices/metal_text/binding.h"
 #include "mlx_kd/devices/simt/session.h"
+#include "mlx_kd/devices/simt/simt_compiler.h"
+#include "mlx_kd/msl/parse/parser.h"
 #include "mlx_kd/msl/prelude.h"
 #include "mlx_kd/msl/rules/rules.h"
 
@@ -72,8 +74,9 @@ std::vector<msl::Diagnostic> diagnose(const Check& check, const msl::Unit& unit)
       msl::translate(unit, msl::Target::cpp, check.source.translate());
   simt::CompileOptions options;
   options.syntax = true;
-  simt::compile(unit, translation, options, found);
-  return found;
+  simt::Compiled made = simt::compile(unit, translation, options, check.source.file);
+  if (!made.artifact.ok && made.found.empty()) base::fail("msl", made.artifact.error);
+  return std::move(made.found);
 }
 
 // The function whose text holds the place, or nullptr.
@@ -125,7 +128,7 @@ void run_check(const Check& check) {
 
 struct Run {
   Source source;
-  simt::Request request;
+  devices::MslRequest request;
   std::vector<std::string> inputs, outputs, checks;
   std::vector<uint32_t> grid, threadgroup;
   std::string device = "simt", order = "forward";
@@ -133,10 +136,10 @@ struct Run {
   bool json = false;
 };
 
-simt::Size3 size3(const std::vector<uint32_t>& given, const char* option) {
+devices::Size3 size3(const std::vector<uint32_t>& given, const char* option) {
   if (given.empty() || given.size() > 3)
     base::misuse("msl", std::string(option) + " takes one, two or three sizes");
-  simt::Size3 size{1, 1, 1};
+  devices::Size3 size{1, 1, 1};
   for (size_t i = 0; i < given.size(); ++i) size[i] = given[i];
   return size;
 }
@@ -153,9 +156,9 @@ void prepare(Run& run) {
   }
   if (run.order != "forward" && run.order != "reverse" && run.order != "random")
     base::misuse("msl", "'" + run.order + "' is no order: use forward, reverse or random");
-  run.request.launch.order = run.order == "forward"   ? simt::Order::forward
-                             : run.order == "reverse" ? simt::Order::reverse
-                                                      : simt::Order::random;
+  run.request.launch.order = run.order == "forward"   ? devices::ThreadOrder::forward
+                             : run.order == "reverse" ? devices::ThreadOrder::reverse
+                                                      : devices::ThreadOrder::random;
   run.request.launch.seed = run.seed;
   run.request.grid = size3(run.grid, "--grid");
   run.request.threadgroup = size3(run.threadgroup, "--threadgroup");
@@ -170,15 +173,15 @@ void read_arrays(Run& run, const msl::Kernel& kernel, const msl::SourceSet& sour
       msl::Position at = kernel.at;
       for (const msl::Binding& buffer : kernel.buffers)
         if (text.substr(0, text.find('=')) == buffer.name) at = buffer.at;
-      simt::refuse_at(sources, at, error);
+      devices::refuse_at(sources, at, error);
     }
   };
   for (const std::string& one : run.inputs)
-    add(one, [&](const std::string& text) { return simt::parse_array(text, run.seed); });
-  for (const std::string& one : run.outputs) add(one, simt::parse_output);
+    add(one, [&](const std::string& text) { return devices::parse_array(text, run.seed); });
+  for (const std::string& one : run.outputs) add(one, devices::parse_output);
 }
 
-base::OrderedJson summary(const simt::HostArray& array) {
+base::OrderedJson summary(const devices::HostArray& array) {
   double least = INFINITY, most = -INFINITY, sum = 0;
   size_t odd = 0;
   base::OrderedJson first = base::OrderedJson::array();
@@ -214,15 +217,15 @@ void print_array(const base::OrderedJson& one) {
 }
 
 template <class Session>
-simt::Outcome run_with(Run& run) {
+devices::MslOutcome run_with(Run& run) {
   Session session(run.source.file, run.source.text(), run.source.preprocess(),
                   run.source.translate());
-  read_arrays(run, simt::find_kernel(session.translation(), run.request.kernel),
+  read_arrays(run, devices::find_kernel(session.translation(), run.request.kernel),
               *session.unit().sources);
   return session.run(run.request);
 }
 
-simt::Outcome run_on_device(Run& run) {
+devices::MslOutcome run_on_device(Run& run) {
   if (run.device == "simt") return run_with<simt::Session>(run);
   devices::open_device("cuda");  // says what is missing
   return run_with<devices::cuda::MslSession>(run);
@@ -230,7 +233,7 @@ simt::Outcome run_on_device(Run& run) {
 
 void run_run(Run& run) {
   prepare(run);
-  const simt::Outcome outcome = run_on_device(run);
+  const devices::MslOutcome outcome = run_on_device(run);
   base::OrderedJson arrays = base::OrderedJson::array();
   for (size_t i = run.inputs.size(); i < run.request.arrays.size(); ++i)
     arrays.push_back(summary(run.request.arrays[i]));

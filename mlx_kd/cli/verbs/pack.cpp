@@ -9,7 +9,7 @@
 namespace mlx_kd::cli {
 namespace {
 
-struct Options {
+struct PackOptions {
   std::vector<std::string> runs;
   std::string out;
   packs::MergeOptions merge;
@@ -42,7 +42,7 @@ void print_table(const packs::MergeResult& result, const std::string& out) {
   std::printf("%s: %s, %zu dropped\n", out.c_str(), entries.c_str(), result.dropped.size());
 }
 
-void pack(const Options& options) {
+void pack(const PackOptions& options) {
   const packs::MergeResult result = packs::pack_runs(options.runs, options.out, options.merge);
   options.json ? print_json(result, options.out) : print_table(result, options.out);
 }
@@ -50,7 +50,7 @@ void pack(const Options& options) {
 }  // namespace
 
 void add_pack(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<PackOptions>();
   CLI::App* verb = app.add_subcommand("pack", "Merge the winners of several runs into one pack");
   verb->add_option("--runs", options->runs, "Run directories, best_kernels.json files or packs")
       ->required();

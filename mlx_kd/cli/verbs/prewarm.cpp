@@ -12,7 +12,7 @@
 namespace mlx_kd::cli {
 namespace {
 
-struct Options {
+struct PrewarmOptions {
   std::string pack;
   bool json = false;
 };
@@ -32,7 +32,7 @@ void print_table(const runtime::Stats& stats) {
     print("left out: " + skipped.title + ": " + skipped.reason + "\n");
 }
 
-void prewarm(const Options& options) {
+void prewarm(const PrewarmOptions& options) {
   runtime::enable(options.pack);
   const size_t ready = runtime::prepare();
   const runtime::Stats stats = runtime::stats();
@@ -48,7 +48,7 @@ void prewarm(const Options& options) {
 }  // namespace
 
 void add_prewarm(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<PrewarmOptions>();
   CLI::App* verb = app.add_subcommand(
       "prewarm", "Compile the kernels of a pack now, so that programs find them on disk");
   verb->add_option("pack", options->pack, "Pack, bundle, or 'shipped'")->required();

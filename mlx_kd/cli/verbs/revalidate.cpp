@@ -13,7 +13,7 @@
 namespace mlx_kd::cli {
 namespace {
 
-struct Options {
+struct RevalidateOptions {
   std::string pack, output;
   uint64_t seed = 0;
   bool json = false, quiet = false;
@@ -48,7 +48,7 @@ base::Json json_of(const discover::Revalidation& result, const std::string& outp
           {"entries", entries}};
 }
 
-void revalidate(const Options& options) {
+void revalidate(const RevalidateOptions& options) {
   const std::string output = options.output.empty() ? options.pack : options.output;
   const packs::Pack pack = packs::read_pack(options.pack);
   packs::check_output(output);
@@ -75,7 +75,7 @@ void revalidate(const Options& options) {
 }  // namespace
 
 void add_revalidate(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<RevalidateOptions>();
   CLI::App* verb = app.add_subcommand(
       "revalidate", "Prove and time the entries of a pack again, for this MLX and device");
   verb->add_option("pack", options->pack, "The pack")->required();

@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/cli/command.h"
 #include "mlx_kd/cli/console.h"
 #include "mlx_kd/cli/progress.h"
 #include "mlx_kd/cli/signals.h"
@@ -15,7 +16,7 @@
 namespace mlx_kd::cli {
 namespace {
 
-struct Options {
+struct RunOptions {
   discover::RunRequest request;
   std::string dtype = "float16", out, bench_mode, time_budget;
   std::string row_range;
@@ -41,7 +42,7 @@ double parse_duration(const std::string& text) {
 }
 
 // Each --shapes is a suite's name, sizes, or a JSON file.
-void sort_shapes(Options& options) {
+void sort_shapes(RunOptions& options) {
   for (const std::string& shape : options.shapes) {
     const bool is_suite = shape.find_first_of("=./") == std::string::npos;
     if (is_suite && !options.request.suite.empty() && options.request.suite != shape)
@@ -55,7 +56,7 @@ void sort_shapes(Options& options) {
 }
 
 // Sizes of a model or a log, where --shapes is left out or `auto`.
-void find_sizes(Options& options, const std::atomic<bool>* cancelled) {
+void find_sizes(RunOptions& options, const std::atomic<bool>* cancelled) {
   const bool is_auto = options.shapes == std::vector<std::string>{"auto"};
   if (!options.sizes.any()) {
     if (is_auto)
@@ -107,7 +108,7 @@ std::string range_text(const discover::RangeResult& range, const spec::Op& op) {
   return text + "\n";
 }
 
-std::string ranges_text(const Options& options, const discover::RunOutcome& outcome) {
+std::string ranges_text(const RunOptions& options, const discover::RunOutcome& outcome) {
   if (!options.request.row_range) return "";
   if (outcome.ranges.empty())
     return "no kernel was surely faster than MLX at two sampled row counts in a row: no range\n";
@@ -140,7 +141,7 @@ base::Json outcome_json(const discover::RunOutcome& outcome, const std::string& 
   return result;
 }
 
-void print_outcome(const Options& options, const discover::RunOutcome& outcome) {
+void print_outcome(const RunOptions& options, const discover::RunOutcome& outcome) {
   if (options.json) return print(outcome_json(outcome, options.out).dump(2) + "\n");
   print(outcome_table(outcome) + ranges_text(options, outcome));
   std::fprintf(stderr,
@@ -151,12 +152,14 @@ void print_outcome(const Options& options, const discover::RunOutcome& outcome) 
   const bool won =
       std::any_of(outcome.sizes.begin(), outcome.sizes.end(), [](const auto& s) { return s.won; });
   if (won && options.request.device != "null" && !options.request.null_times)
-    std::fprintf(stderr, "Next: ./kd install --run %s --output pins.json\n", options.out.c_str());
+    std::fprintf(stderr, "Next: %s install --run %s --output pins.json\n", command().c_str(),
+                 options.out.c_str());
   else
-    std::fprintf(stderr, "Next: ./kd report --run %s --open\n", options.out.c_str());
+    std::fprintf(stderr, "Next: %s report --run %s --open\n", command().c_str(),
+                 options.out.c_str());
 }
 
-void execute(Options& options) {
+void execute(RunOptions& options) {
   options.request.dtype = spec::parse_float_dtype(options.dtype);
   options.request.out = options.out;
   options.request.warm_start.assign(options.warm_start.begin(), options.warm_start.end());
@@ -189,7 +192,7 @@ void execute(Options& options) {
 }
 
 // The search's own settings are better than any of these; they are for those who want to try.
-void add_search_options(CLI::App& verb, Options& options) {
+void add_search_options(CLI::App& verb, RunOptions& options) {
   auto& search = options.request.strategy_options;
   const std::string group = "Search (left out: the strategy's own setting)";
   verb.add_option("--strategy", options.request.strategy,
@@ -226,7 +229,7 @@ void add_search_options(CLI::App& verb, Options& options) {
       ->group(group);
 }
 
-void add_measuring_options(CLI::App& verb, Options& options) {
+void add_measuring_options(CLI::App& verb, RunOptions& options) {
   const std::string group = "Measuring";
   verb.add_option("--warmup", options.request.warmup,
                   "Least number of untimed calls before a sample")
@@ -259,7 +262,7 @@ void add_measuring_options(CLI::App& verb, Options& options) {
 }  // namespace
 
 void add_run(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<RunOptions>();
   CLI::App* verb = app.add_subcommand(
       "run", "Discover the fastest kernels of an operator: try, prove, time, pin");
   discover::RunRequest& request = options->request;

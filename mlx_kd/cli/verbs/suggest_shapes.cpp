@@ -10,6 +10,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
+#include "mlx_kd/cli/command.h"
 #include "mlx_kd/cli/console.h"
 #include "mlx_kd/cli/signals.h"
 #include "mlx_kd/cli/size_options.h"
@@ -22,7 +23,7 @@ namespace {
 using base::Json;
 using shapes::Suggestion;
 
-struct Options {
+struct SuggestShapesOptions {
   SizeOptions sizes;
   std::string op, output;
   std::vector<std::string> include;
@@ -63,15 +64,22 @@ void check_included(const std::vector<std::string>& names, const Answer& answer)
   }
 }
 
-Found find(const SizeSource& source, const spec::Op& op, const Options& options) {
+Found find(const SizeSource& source, const spec::Op& op, const SuggestShapesOptions& options) {
   Found found{&op, suggestions(source, op, nullptr), {}};
   found.chosen = chosen_sizes(found.suites);
   include_suites(options.include, found);
   return found;
 }
 
+// Of an op that models have sizes of, before that of another.
+const std::string& why_none(const Answer& answer) {
+  for (const auto& [op, why] : answer.skipped)
+    if (kernels::find_op(op).of_model) return why;
+  return answer.skipped.front().second;
+}
+
 // Every op that the sources say something of; with --op that one, or its error.
-Answer answer(const SizeSource& source, const Options& options) {
+Answer answer(const SizeSource& source, const SuggestShapesOptions& options) {
   Answer result;
   if (!options.op.empty()) {
     result.ops.push_back(find(source, kernels::find_op(options.op), options));
@@ -82,7 +90,7 @@ Answer answer(const SizeSource& source, const Options& options) {
     } catch (const base::Error& error) {
       result.skipped.emplace_back(op.name, error.what());
     }
-  if (result.ops.empty()) throw base::Error(result.skipped.front().second, 2);
+  if (result.ops.empty()) throw base::Error(why_none(result), 2);
   return result;
 }
 
@@ -96,7 +104,7 @@ Json sizes_json(const spec::Op& op, const std::vector<spec::Dims>& sizes) {
   return result;
 }
 
-Json model_json(const SizeSource& source, const Options& options) {
+Json model_json(const SizeSource& source, const SuggestShapesOptions& options) {
   if (!source.config) return nullptr;
   return {{"id", options.sizes.model.model_id},
           {"config", source.file.path.string()},
@@ -104,7 +112,8 @@ Json model_json(const SizeSource& source, const Options& options) {
           {"model_type", source.config->model_type()}};
 }
 
-Json whole_json(const SizeSource& source, const Answer& found, const Options& options) {
+Json whole_json(const SizeSource& source, const Answer& found,
+                const SuggestShapesOptions& options) {
   Json result = {
       {"model", model_json(source, options)}, {"ops", Json::object()}, {"skipped", Json::object()}};
   for (const Found& of_op : found.ops) {
@@ -133,7 +142,7 @@ std::string table(const Answer& found) {
   return table_text(rows);
 }
 
-void suggest_shapes(const Options& options) {
+void suggest_shapes(const SuggestShapesOptions& options) {
   std::atomic<bool> cancelled{false};
   const SignalWatch signals([&] { cancelled = true; });
   const SizeSource source = open_sizes(options.sizes, false, &cancelled);
@@ -146,14 +155,14 @@ void suggest_shapes(const Options& options) {
   for (const auto& [op, why] : found.skipped)
     std::fprintf(stderr, "no sizes for %s: %s\n", op.c_str(), why.c_str());
   if (!options.output.empty())
-    std::fprintf(stderr, "Next: ./kd run --op %s --shapes %s --out runs/NAME\n",
+    std::fprintf(stderr, "Next: %s run --op %s --shapes %s --out runs/NAME\n", command().c_str(),
                  found.ops.front().op->name.c_str(), options.output.c_str());
 }
 
 }  // namespace
 
 void add_suggest_shapes(CLI::App& app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<SuggestShapesOptions>();
   CLI::App* verb = app.add_subcommand("suggest-shapes",
                                       "The problem sizes of a model, or of what a program called");
   verb->add_option("--op", options->op,

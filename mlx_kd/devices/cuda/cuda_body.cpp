@@ -22,7 +22,7 @@ namespace {
 
 namespace mx = mlx::core;
 
-using Holds = msl::BodyBuffer::Holds;
+using BodyHolds = msl::BodyBuffer::Holds;
 
 // What MLX's primitive is made of beside the text.
 struct Sizes {
@@ -102,14 +102,14 @@ mx::array list_of(const std::vector<T>& values, mx::Dtype dtype) {
 std::vector<mx::array> arguments_of(const MetalBodyCall& call, bool as_they_lie) {
   std::vector<mx::array> result;
   for (const msl::BodyBuffer& one : call.body.buffers) {
-    if (one.holds == Holds::output) continue;
+    if (one.holds == BodyHolds::output) continue;
     const mx::array& input = call.call->inputs[one.array];
     const std::vector<int> shape(input.shape().begin(), input.shape().end());
-    if (one.holds == Holds::input) {
+    if (one.holds == BodyHolds::input) {
       result.push_back(as_they_lie ? input : aligned(mx::contiguous(input, false, call.stream)));
-    } else if (one.holds == Holds::shape) {
+    } else if (one.holds == BodyHolds::shape) {
       result.push_back(list_of(shape, mx::int32));
-    } else if (one.holds == Holds::ndim) {
+    } else if (one.holds == BodyHolds::ndim) {
       result.push_back(mx::array(static_cast<int>(shape.size()), mx::int32));
     } else {
       std::vector<int64_t> strides(shape.size(), 1);
@@ -119,10 +119,6 @@ std::vector<mx::array> arguments_of(const MetalBodyCall& call, bool as_they_lie)
     }
   }
   return result;
-}
-
-std::tuple<int, int, int> three(const std::array<unsigned, 3>& size) {
-  return {static_cast<int>(size[0]), static_cast<int>(size[1]), static_cast<int>(size[2])};
 }
 
 std::vector<mx::array> prepare(const BodyCubin& cubin, const Sizes& sizes,

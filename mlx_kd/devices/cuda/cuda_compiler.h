@@ -6,7 +6,7 @@
 
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/devices/host/object_cache.h"
-#include "mlx_kd/devices/metal_text/metal_source.h"
+#include "mlx_kd/devices/metal_text/translated_text.h"
 
 namespace mlx_kd::devices::cuda {
 

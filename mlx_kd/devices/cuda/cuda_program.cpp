@@ -42,6 +42,14 @@ void check_no_group_arguments(const CudaKernel& kernel) {
                     "' takes its size from the host: declare threadgroup memory in the kernel");
 }
 
+void check_kinds(const CudaKernel& kernel, const std::vector<MetalArgument>& arguments) {
+  for (size_t i = 0; i < arguments.size(); ++i)
+    if (arguments[i].holds == Holds::scratch || arguments[i].holds == Holds::strides)
+      msl::refuse(*kernel.sources, kernel.kernel.buffers[i].at,
+                  "'" + arguments[i].name +
+                      "' is not bound on the device cuda: give the op a variant in CUDA");
+}
+
 // Whether the memory of an array surely starts at a multiple of 16 bytes. Operations that give
 // views keep the offset of what they view; a slice makes one.
 bool starts_aligned(const mx::array& array) {
@@ -76,11 +84,11 @@ bool same_call(const Call& a, const Call& b) {
          a.scalars == b.scalars && a.dims == b.dims;
 }
 
+}  // namespace
+
 std::tuple<int, int, int> three(const std::array<unsigned, 3>& size) {
   return {static_cast<int>(size[0]), static_cast<int>(size[1]), static_cast<int>(size[2])};
 }
-
-}  // namespace
 
 mx::array aligned(const mx::array& array) {
   return starts_aligned(array) ? array : mx::multiply(array, mx::array(1, array.dtype()));
@@ -97,6 +105,7 @@ CudaProgram::CudaProgram(std::string cubin, const CudaKernel& kernel,
       function_(code_->function(symbol_)) {
   check_inputs_are_const(kernel, arguments_);
   check_no_group_arguments(kernel);
+  check_kinds(kernel, arguments_);
   for (const msl::CudaParameter& one : layout_) {
     if (one.kind != By::pointer) continue;
     const MetalArgument& argument = arguments_[one.binding];
@@ -106,7 +115,7 @@ CudaProgram::CudaProgram(std::string cubin, const CudaKernel& kernel,
 
 // What follows the pointers.
 std::vector<CudaProgram::Scalar> CudaProgram::scalars(const Call& call) const {
-  const std::vector<Number> numbers = metal_numbers(arguments_, call);
+  const std::vector<Number> numbers = metal_numbers(arguments_, call, call.stages.front());
   std::vector<size_t> number_of(arguments_.size(), 0);
   for (size_t i = 0, next = 0; i < arguments_.size(); ++i)
     if (arguments_[i].holds == Holds::number) number_of[i] = next++;

@@ -1,12 +1,15 @@
 // A loaded candidate in Metal that runs on the GPU.
 #pragma once
 
+#include <array>
+#include <tuple>
 #include <variant>
 
 #include "mlx_kd/devices/cuda/cuda_compiler.h"
 #include "mlx_kd/devices/cuda/native_primitive.h"
 #include "mlx_kd/devices/cuda/primitive_cache.h"
 #include "mlx_kd/devices/cuda/queued_program.h"
+#include "mlx_kd/devices/metal_text/metal_arguments.h"
 
 namespace mlx_kd::devices::cuda {
 
@@ -74,5 +77,8 @@ class CudaProgram final : public QueuedProgram {
 
 // The array, or a copy where it may not start at a multiple of 16 bytes.
 mlx::core::array aligned(const mlx::core::array& array);
+
+// A size as MLX passes it to its precompiled kernels.
+std::tuple<int, int, int> three(const std::array<unsigned, 3>& size);
 
 }  // namespace mlx_kd::devices::cuda

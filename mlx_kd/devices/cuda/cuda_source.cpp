@@ -13,7 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kFormat = 1;  // part of every key: another one leaves all older cubins behind
+constexpr int kSourceFormat = 1;  // part of every key: another one leaves all older cubins behind
 constexpr int kFirstWithOwnCode = 90;  // sm_90a: instructions that later chips lack
 
 // The symbol table of an object names the section of each kernel.
@@ -72,7 +72,7 @@ Cubin compile_source(const spec::Candidate& candidate, const std::vector<std::st
 
 std::string source_key(const spec::Candidate& candidate, const std::vector<std::string>& options) {
   const base::Json decides = {
-      {"format", kFormat},          {"executor", "cuda source"}, {"kernel", candidate.func_name},
+      {"format", kSourceFormat},    {"executor", "cuda source"}, {"kernel", candidate.func_name},
       {"source", candidate.source}, {"options", options},        {"version", nvrtc_version()}};
   return base::sha256_hex(base::canonical_json(decides));
 }

@@ -8,8 +8,7 @@
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/cuda/cubin.h"
-#include "mlx_kd/devices/simt/binding.h"
-#include "mlx_kd/msl/parse/parser.h"
+#include "mlx_kd/devices/metal_text/binding.h"
 
 namespace mlx_kd::devices::cuda {
 namespace {
@@ -23,7 +22,7 @@ struct GroupArguments {
   int bytes = 0;
 };
 
-GroupArguments place_groups(const msl::Kernel& kernel, const simt::Request& request) {
+GroupArguments place_groups(const msl::Kernel& kernel, const MslRequest& request) {
   GroupArguments result;
   size_t end = 0;
   for (size_t i = 0; i < kernel.groups.size(); ++i) {
@@ -37,16 +36,16 @@ GroupArguments place_groups(const msl::Kernel& kernel, const simt::Request& requ
   return result;
 }
 
-std::array<int64_t, 3> wide(const simt::Size3& size) {
+std::array<int64_t, 3> wide(const Size3& size) {
   return {size[0], size[1], size[2]};
 }
 
 // The arrays of a request in the GPU's memory, by buffer of the kernel.
 class Buffers {
  public:
-  Buffers(const msl::Kernel& kernel, simt::Request& request, const msl::SourceSet& sources) {
+  Buffers(const msl::Kernel& kernel, MslRequest& request, const msl::SourceSet& sources) {
     for (const msl::Binding& one : kernel.buffers) {
-      simt::HostArray& array = simt::array_of(kernel, one, request, sources);
+      HostArray& array = array_of(kernel, one, request, sources);
       arrays_.push_back(&array);
       memory_.emplace_back(static_cast<int64_t>(array.bytes()));
       write_memory(memory_.back().at(), array.data(), array.bytes());
@@ -60,13 +59,13 @@ class Buffers {
   const std::vector<Memory>& memory() const { return memory_; }
 
  private:
-  std::vector<simt::HostArray*> arrays_;
+  std::vector<HostArray*> arrays_;
   std::vector<Memory> memory_;
 };
 
 // What a launch holds on to until it is done.
 struct Work {
-  Work(const msl::Kernel& kernel, simt::Request& request, const msl::SourceSet& sources)
+  Work(const msl::Kernel& kernel, MslRequest& request, const msl::SourceSet& sources)
       : buffers(kernel, request, sources) {}
   Buffers buffers;
   OwnStream stream;
@@ -94,9 +93,7 @@ std::string seconds_text(double seconds) {
 MslSession::MslSession(const std::string& name, const std::string& text,
                        const msl::PreprocessOptions& options,
                        const msl::TranslateOptions& translate)
-    : name_(name),
-      unit_(msl::parse(name, text, options)),
-      translation_(msl::translate(unit_, msl::Target::cuda, translate)) {
+    : name_(name), text_(translate_text({name, text, options}, msl::Target::cuda, translate)) {
   code_for(1);
 }
 
@@ -105,30 +102,30 @@ MslSession::~MslSession() = default;
 const Code& MslSession::code_for(int64_t group_threads) {
   std::unique_ptr<Code>& code = codes_[register_limit(group_threads)];
   if (code) return *code;
-  const Cubin cubin =
-      compile_cuda(name_, translation_.text, nvrtc_options(gpu().sm, group_threads));
+  const Cubin cubin = compile_cuda(name_, text_.made.text, nvrtc_options(gpu().sm, group_threads));
   if (cubin.bytes.empty()) base::misuse("msl", cubin.error);
   use_gpu();
   code = std::make_unique<Code>(cubin.bytes);
   return *code;
 }
 
-simt::Outcome MslSession::run(simt::Request& request) {
-  const msl::Kernel& kernel = simt::find_kernel(translation_, request.kernel);
-  const msl::SourceSet& sources = *unit_.sources;
-  simt::at_kernel(kernel, sources, [&] { simt::check_names(kernel, request); });
-  simt::check_group_bytes(kernel, request, sources);
-  const auto [groups, size] = simt::at_kernel(kernel, sources, [&] {
+MslOutcome MslSession::run(MslRequest& request) {
+  const msl::Kernel& kernel = find_kernel(text_.made, request.kernel);
+  const msl::SourceSet& sources = *text_.unit.sources;
+  at_kernel(kernel, sources, [&] { check_names(kernel, request); });
+  check_group_bytes(kernel, request, sources);
+  const auto [groups, size] = at_kernel(kernel, sources, [&] {
     return std::pair(place_groups(kernel, request),
                      launch_size(wide(request.grid), wide(request.threadgroup)));
   });
   use_gpu();
-  auto work = std::make_unique<Work>(kernel, request, *unit_.sources);
+  auto work = std::make_unique<Work>(kernel, request, *text_.unit.sources);
   Parameters parameters;
   for (const Memory& one : work->buffers.memory()) parameters.add(one.at());
   for (const int offset : groups.offsets) parameters.add(offset);
   for (const uint32_t threads : request.grid) parameters.add(static_cast<int>(threads));
-  const std::string place = unit_.sources->describe(kernel.at) + ": kernel '" + kernel.name + "' ";
+  const std::string place =
+      text_.unit.sources->describe(kernel.at) + ": kernel '" + kernel.name + "' ";
   const Function function = code_for(kernel.most_threads.empty() ? size.block_threads() : 1)
                                 .function(kernel.symbol, groups.bytes);
   check(driver().event_record(work->start, work->stream, 0), "recording a time");
@@ -146,7 +143,7 @@ simt::Outcome MslSession::run(simt::Request& request) {
   work->buffers.read_back();
   float ms = 0;
   check(driver().event_ms(&ms, work->start, work->end), "reading its clock");
-  simt::Outcome outcome;
+  MslOutcome outcome;
   outcome.report.seconds = 1e-3 * static_cast<double>(ms);
   return outcome;
 }

@@ -5,7 +5,8 @@
 #include <memory>
 
 #include "mlx_kd/devices/cuda/gpu.h"
-#include "mlx_kd/devices/simt/session.h"
+#include "mlx_kd/devices/metal_text/msl_request.h"
+#include "mlx_kd/devices/metal_text/translated_text.h"
 
 namespace mlx_kd::devices::cuda {
 
@@ -18,18 +19,17 @@ class MslSession {
              const msl::PreprocessOptions& options, const msl::TranslateOptions& translate);
   ~MslSession();
 
-  const msl::Unit& unit() const { return unit_; }
-  const msl::Translation& translation() const { return translation_; }
+  const msl::Unit& unit() const { return text_.unit; }
+  const msl::Translation& translation() const { return text_.made; }
 
   // As simt::Session::run, without its checks: `seconds` are of the kernel alone, by the GPU's
   // clock. A kernel that does not end in time goes on until the process ends; the session is then
   // of no more use.
-  simt::Outcome run(simt::Request& request);
+  MslOutcome run(MslRequest& request);
 
  private:
   std::string name_;
-  msl::Unit unit_;
-  msl::Translation translation_;
+  TranslatedText text_;
   const Code& code_for(int64_t group_threads);
 
   std::map<int, std::unique_ptr<Code>> codes_;  // by register_limit

@@ -12,7 +12,7 @@ namespace {
 namespace mx = mlx::core;
 
 // Attributes of functions, by their numbers in the driver's interface.
-constexpr int kMostThreads = 0, kStaticBytes = 1, kDynamicBytes = 8, kLargeClusters = 14;
+constexpr int kThreadsAttribute = 0, kStaticBytes = 1, kDynamicBytes = 8, kLargeClusters = 14;
 constexpr int64_t kPortableCluster = 8;
 
 int attribute(Function function, int which) {
@@ -127,7 +127,7 @@ const StageKernels::Entry& StageKernels::at(const std::string& func_name) const 
     base::misuse("devices", file_ + " has no kernel '" + func_name +
                                 "': define it as extern \"C\" __global__");
   FunctionLimits limits;
-  limits.most_threads = attribute(function, kMostThreads);
+  limits.most_threads = attribute(function, kThreadsAttribute);
   limits.static_bytes = attribute(function, kStaticBytes);
   limits.group_bytes = gpu().group_bytes;
   limits.sm = gpu().sm;

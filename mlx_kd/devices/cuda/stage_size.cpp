@@ -5,11 +5,11 @@
 namespace mlx_kd::devices::cuda {
 namespace {
 
-constexpr std::array<int64_t, 3> kMostThreads = {1024, 1024, 64};
+constexpr std::array<int64_t, 3> kMostPerAxis = {1024, 1024, 64};
 constexpr std::array<int64_t, 3> kMostBlocks = {2147483647, 65535, 65535};
 constexpr int64_t kMostClusterBlocks = 16;
 constexpr int kFirstWithClusters = 90;
-const char* const kAxes[] = {"x", "y", "z"};
+const char* const kAxisNames[] = {"x", "y", "z"};
 
 std::string sizes(const std::array<int64_t, 3>& size) {
   return std::to_string(size[0]) + " x " + std::to_string(size[1]) + " x " +
@@ -24,15 +24,15 @@ std::string sizes(const std::array<int64_t, 3>& size) {
 void check_axes(const std::string& op_name, const spec::Stage& stage) {
   for (size_t d = 0; d < 3; ++d) {
     const int64_t grid = stage.launch.grid[d], group = stage.launch.group[d];
-    const std::string where = std::string(" in ") + kAxes[d];
+    const std::string where = std::string(" in ") + kAxisNames[d];
     if (grid < 1 || group < 1)
       refuse(op_name, stage,
              "is launched with " + std::to_string(grid) + " threads in groups of " +
                  std::to_string(group) + where + ": give at least 1");
-    if (group > kMostThreads[d])
+    if (group > kMostPerAxis[d])
       refuse(op_name, stage,
              "is launched in groups of " + std::to_string(group) + " threads" + where +
-                 ": the chip takes " + std::to_string(kMostThreads[d]));
+                 ": the chip takes " + std::to_string(kMostPerAxis[d]));
     const int64_t blocks = (grid + group - 1) / group;
     if (blocks > kMostBlocks[d])
       refuse(op_name, stage,
@@ -55,7 +55,7 @@ void check_cluster(const std::string& op_name, const spec::Stage& stage, const L
   for (size_t d = 0; d < 3; ++d)
     if (size.blocks[d] % stage.launch.cluster[d] != 0)
       refuse(op_name, stage,
-             text + "its " + std::to_string(size.blocks[d]) + " groups in " + kAxes[d] +
+             text + "its " + std::to_string(size.blocks[d]) + " groups in " + kAxisNames[d] +
                  " are not a multiple");
 }
 

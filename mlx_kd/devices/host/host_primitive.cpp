@@ -6,6 +6,7 @@
 
 #include "mlx/backend/cpu/encoder.h"
 #include "mlx/ops.h"
+#include "mlx/stream.h"
 #include "mlx/transforms.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/host/buffer_pool.h"
@@ -18,12 +19,15 @@ namespace mx = mlx::core;
 constexpr size_t kAlignment = 64;  // a cache line, and the widest vector
 
 // MLX's memory is aligned to 8 bytes; starting at a cache line keeps wide stores whole.
-void* give_memory(mx::array& output) {
+// An array that a later call may take over lies in memory of MLX's own (`kept`): no other is given
+// up.
+void* give_memory(mx::array& output, bool kept = false) {
   if (output.size() == 0) {
     output.set_data(mx::allocator::malloc(0));
     return nullptr;
   }
-  mx::allocator::Data memory = output_memory(output.nbytes() + kAlignment);
+  const size_t bytes = output.nbytes() + kAlignment;
+  mx::allocator::Data memory = kept ? mx::allocator::malloc(bytes) : output_memory(bytes);
   const auto begin = reinterpret_cast<uintptr_t>(memory.buffer().raw_ptr());
   const auto offset = static_cast<int64_t>((kAlignment - begin % kAlignment) % kAlignment);
   const auto longest = std::max_element(output.shape().begin(), output.shape().end());
@@ -43,6 +47,26 @@ void* memory_of(const mx::array& input, bool contiguous, const mx::Stream& strea
   copy.detach();
   encoder.add_temporary(copy);
   return copy.data<void>();
+}
+
+// Each output of an operation holds all of its inputs. All but those that MLX passes are let go, as
+// MLX does itself after the evaluation: an input that two outputs hold could not be taken over.
+void hold_inputs_once(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) {
+  for (const mx::array& output : outputs)
+    if (output.is_tracer()) return;  // its graph is still needed
+  for (mx::array& output : outputs)
+    if (&output.inputs() != &inputs) output.inputs().clear();
+}
+
+// Whether nobody else sees the input's memory. MLX's task of an operation with several outputs
+// holds their memory until the stream's thread is done with it: waiting for it costs less than a
+// copy.
+bool can_take_over(const mx::array& input, const mx::Stream& stream) {
+  if (!input.flags().row_contiguous || input.size() == 0) return false;
+  if (input.is_donatable()) return true;
+  if (input.data_shared_ptr().use_count() != 2) return false;
+  mx::synchronize(stream);
+  return input.is_donatable();
 }
 
 using InputStrides = std::array<Strides, kMostArrays>;
@@ -66,6 +90,7 @@ HostPrimitive::HostPrimitive(const GraphCall& graph, const std::vector<mx::array
                              const std::vector<mx::Shape>& output_shapes)
     : Primitive(graph.stream),
       form_(graph.form),
+      vjp_(graph.vjp),
       input_count_(inputs.size()),
       output_shapes_(output_shapes) {
   if (inputs.size() + output_shapes.size() > kMostArrays)
@@ -93,12 +118,12 @@ bool HostPrimitive::any_strided() const {
 // The memory of an output that updates an input whose elements lie at `from`. Given up by MLX, it
 // is the input's own; else the elements are copied before the kernel runs.
 void* HostPrimitive::take_over(const mx::array& input, void* from, mx::array& output,
-                               mx::cpu::CommandEncoder& encoder) const {
-  if (input.is_donatable() && input.flags().row_contiguous && input.size() > 0) {
+                               mx::cpu::CommandEncoder& encoder) {
+  if (can_take_over(input, stream())) {
     output.copy_shared_buffer(input);
     return from;
   }
-  void* const to = give_memory(output);
+  void* const to = give_memory(output, true);
   if (to) encoder.dispatch([to, from, bytes = output.nbytes()] { std::memcpy(to, from, bytes); });
   return to;
 }
@@ -106,6 +131,7 @@ void* HostPrimitive::take_over(const mx::array& input, void* from, mx::array& ou
 void HostPrimitive::eval_cpu(const std::vector<mx::array>& inputs,
                              std::vector<mx::array>& outputs) {
   check_sizes(inputs);
+  hold_inputs_once(inputs, outputs);
   auto& encoder = mx::cpu::get_command_encoder(stream());
   Pointers pointers{};
   auto strides = any_strided() ? std::make_shared<InputStrides>() : nullptr;
@@ -146,8 +172,9 @@ std::vector<mx::array> HostPrimitive::vjp(const std::vector<mx::array>& primals,
                                           const std::vector<mx::array>& cotangents,
                                           const std::vector<int>& argnums,
                                           const std::vector<mx::array>& outputs) {
-  if (!form_) return Primitive::vjp(primals, cotangents, argnums, outputs);
-  const auto all = mx::vjp(form(), primals, cotangents).second;
+  if (!form_ && !vjp_) return Primitive::vjp(primals, cotangents, argnums, outputs);
+  const auto all = vjp_ ? (*vjp_)(primals, outputs, cotangents, params(), stream())
+                        : mx::vjp(form(), primals, cotangents).second;
   std::vector<mx::array> some;
   for (const int argnum : argnums) some.push_back(all[static_cast<size_t>(argnum)]);
   return some;
@@ -181,7 +208,7 @@ std::vector<mx::Shape> HostPrimitive::output_shapes(const std::vector<mx::array>
 }
 
 bool HostPrimitive::same_graph(const HostPrimitive& other) const {
-  return form_ == other.form_ && input_sizes_ == other.input_sizes_ &&
+  return form_ == other.form_ && vjp_ == other.vjp_ && input_sizes_ == other.input_sizes_ &&
          output_shapes_ == other.output_shapes_;
 }
 

@@ -77,11 +77,12 @@ class HostPrimitive : public mlx::core::Primitive,
  private:
   bool any_strided() const;
   void* take_over(const mlx::core::array& input, void* from, mlx::core::array& output,
-                  mlx::core::cpu::CommandEncoder& encoder) const;
+                  mlx::core::cpu::CommandEncoder& encoder);
   // The form as a function of the inputs alone; valid while this lives.
   std::function<std::vector<mlx::core::array>(const std::vector<mlx::core::array>&)> form();
 
   const MlxForm* form_;
+  const VjpForm* vjp_;
   size_t input_count_;
   std::array<size_t, kMostArrays> input_sizes_ = {};  // elements
   std::vector<mlx::core::Shape> output_shapes_;

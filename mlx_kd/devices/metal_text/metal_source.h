@@ -1,18 +1,11 @@
-// A candidate in Metal, for the devices that translate it or hand it to Metal: its text, and what
-// each buffer of its kernel holds.
-//
-// The kernel binds arrays by the names of the op's ports. A buffer with another name is one number:
-// the problem size or the scalar of that name (`constant float& eps`, `constant int& rows`).
+// A candidate in Metal as text, for the devices that translate it or hand it to Metal.
 #pragma once
 
-#include <array>
-#include <cstddef>
 #include <string>
 #include <vector>
 
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/msl/text/preprocess.h"
-#include "mlx_kd/msl/translate/translate.h"
 
 namespace mlx_kd::devices {
 
@@ -37,26 +30,8 @@ bool reads_shapes(const spec::Candidate& candidate);
 // As messages name the text: "rmsnorm.metal".
 std::string metal_file(const spec::Candidate& candidate);
 
-// The macros of a candidate: KD_DTYPE (0 float32, 1 float16, 2 bfloat16) and every source knob.
+// The macros of a candidate: KD_DTYPE (0 float32, 1 float16, 2 bfloat16), KD_TYPE_<port> (as
+// spec::Dtype counts) and every source knob.
 msl::PreprocessOptions metal_options(const spec::Candidate& candidate);
-
-struct MetalArgument {
-  enum class Holds { input, output, number } holds;
-  size_t port = 0;   // of an array: its index among the inputs or outputs
-  int index = 0;     // of the buffer
-  std::string name;  // of the buffer
-  std::string type;  // as Metal writes it: "int", "float"
-};
-
-// By index of the buffers. Misuse, with the place in the Metal text, where a port has no buffer, an
-// output is bound as const or a number is of a type that numbers are not passed in.
-std::vector<MetalArgument> metal_arguments(const msl::Kernel& kernel, const msl::SourceSet& sources,
-                                           const spec::Candidate& candidate);
-
-using Number = std::array<std::byte, 8>;
-
-// The numbers of a call, one for each argument of that kind, as their types store them. Fails
-// (exit 1) where the call has too few runtime inputs, or a number does not fit its type.
-std::vector<Number> metal_numbers(const std::vector<MetalArgument>& arguments, const Call& call);
 
 }  // namespace mlx_kd::devices

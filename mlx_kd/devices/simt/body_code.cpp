@@ -37,13 +37,12 @@ std::string bare(const std::string& message) {
 }
 
 Code build(const MetalBody& body) {
-  static const SimtCompiler& compiler =
-      *new SimtCompiler(cpu::find_toolchain(), cpu::ObjectCache::from_environment());
-  const Artifact artifact = compiler.compile(body.text, "metal_kernel", kCompileLimit_s);
+  const Artifact artifact = compile_text(body.text, "metal_kernel", kCompileLimit_s);
   if (!artifact.ok) base::misuse("metal_kernel", "'" + body.kernel + "': " + bare(artifact.error));
-  const Described found = describe(body.text, body.kernel);
-  return std::make_shared<BodyCode>(Module::load(artifact.path.string()), found.kernel,
-                                    found.sources->describe(found.kernel.at));
+  const TranslatedText text = translate_text(body.text, msl::Target::cpp);
+  const msl::Kernel& kernel = text.kernel(body.kernel);
+  return std::make_shared<BodyCode>(Module::load(artifact.path.string()), kernel,
+                                    text.unit.sources->describe(kernel.at));
 }
 
 std::string key_of(const MetalBody& body) {

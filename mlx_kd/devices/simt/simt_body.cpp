@@ -15,7 +15,7 @@ namespace {
 
 namespace mx = mlx::core;
 
-using Holds = msl::BodyBuffer::Holds;
+using BodyHolds = msl::BodyBuffer::Holds;
 
 template <class T>
 void fill_as(void* memory, size_t count, float value) {
@@ -148,16 +148,16 @@ class BodyPrimitive final : public cpu::HostPrimitive {
   std::vector<void*> buffers(const cpu::Pointers& pointers, AlignedInputs& aligned) const {
     std::vector<void*> result;
     for (const msl::BodyBuffer& one : bound_->buffers) {
-      if (one.holds == Holds::output) {
+      if (one.holds == BodyHolds::output) {
         result.push_back(pointers[input_count() + one.array]);
         continue;
       }
       const Layout& in = layouts_[one.array];
-      if (one.holds == Holds::input)
+      if (one.holds == BodyHolds::input)
         result.push_back(aligned.add(pointers[one.array], in.before, in.behind));
-      else if (one.holds == Holds::shape)
+      else if (one.holds == BodyHolds::shape)
         result.push_back(const_cast<mx::ShapeElem*>(in.shape.data()));
-      else if (one.holds == Holds::strides)
+      else if (one.holds == BodyHolds::strides)
         result.push_back(const_cast<int64_t*>(in.strides.data()));
       else
         result.push_back(const_cast<int*>(&in.ndim));

@@ -6,11 +6,12 @@
 #include <vector>
 
 #include "mlx_kd/devices/device.h"
-#include "mlx_kd/devices/simt/simt_compiler.h"
+#include "mlx_kd/devices/metal_text/metal_source.h"
 
 namespace mlx_kd::devices::simt {
 
-// As Device::check: `source` is the candidate's text.
+// As Device::check: `source` is the candidate's text. Stages are watched one by one, up to the
+// first in which something is wrong; what is found names its stage.
 std::vector<std::string> find_faults(const MetalText& source, const spec::Candidate& candidate,
                                      const std::vector<std::span<const std::byte>>& inputs,
                                      const std::vector<size_t>& output_bytes, const Call& call);

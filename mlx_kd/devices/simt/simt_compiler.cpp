@@ -1,139 +1,169 @@
 #include "mlx_kd/devices/simt/simt_compiler.h"
 
 #include <algorithm>
-#include <fstream>
 
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/base/files.h"
 #include "mlx_kd/base/process.h"
 #include "mlx_kd/base/sha256.h"
+#include "mlx_kd/devices/host/compiler.h"
 #include "mlx_kd/devices/host/cpu_info.h"
-#include "mlx_kd/msl/parse/parser.h"
+#include "mlx_kd/devices/host/object_cache.h"
 #include "mlx_kd/msl/prelude.h"
-#include "mlx_kd/msl/rules/rules.h"
 #include "mlx_kd/msl/translate/messages.h"
 
 namespace mlx_kd::devices::simt {
 namespace {
 
-namespace fs = std::filesystem;
+using Words = std::vector<std::string>;
 
-constexpr int kFormat = 2;  // part of every key: another one leaves all older objects behind
+constexpr size_t kMostOutput = 500;  // characters of the compiler's that are shown
 
-std::vector<std::string> object_flags() {
-  std::vector<std::string> flags = common_flags();
-  flags.insert(flags.end(), {"-O3", "-shared"});
-  return flags;
+const cpu::Toolchain& toolchain() {
+  static const cpu::Toolchain found = cpu::find_toolchain();
+  return found;
 }
 
-// Whether barriers cut a kernel into loops.
-bool has_loops(const msl::Translation& translation) {
-  return std::any_of(translation.kernels.begin(), translation.kernels.end(),
-                     [](const msl::Kernel& one) { return one.split; });
+std::string key_of(const std::string& text, const CompileOptions& options) {
+  const spec::DeviceId& machine = cpu::make_cpu_id();
+  return base::sha256_hex(base::canonical_json({{"executor", "simt"},
+                                                {"text", text},
+                                                {"prelude", msl::prelude_hash()},
+                                                {"options", flags_of(options)},
+                                                {"compiler", toolchain().program},
+                                                {"version", toolchain().version},
+                                                {"cpu", machine.name},
+                                                {"isa", machine.traits.isa}}));
 }
 
-// One copy of the headers for all compiles of this process.
-const fs::path& prelude_folder(const cpu::ObjectCache& cache) {
-  static const cpu::Scratch folder(cache.folder());
-  static const bool written = (msl::write_prelude(folder.folder()), true);
-  (void)written;
-  return folder.folder();
-}
+// One run of the compiler over a scratch folder's source, and of the linker where checks are on:
+// the object is linked without the sanitizer's runtime.
+class Run {
+ public:
+  Run(const cpu::Scratch& scratch, const CompileOptions& options)
+      : scratch_(scratch),
+        options_(options),
+        end_(base::steady_ns() + int64_t(1e9 * options.timeout_s)) {}
 
-void write_text(const fs::path& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  file.close();
-  if (!file)
-    base::fail("devices", "cannot write " + path.string() +
-                              ": free some space, or set MLX_KD_CACHE_DIR to another disk");
-}
+  base::ProcessResult compile(bool split) const {
+    Words argv = {toolchain().program};
+    for (std::string& flag : flags_of(options_)) argv.push_back(std::move(flag));
+    if (!split) argv.push_back("-DKD_NO_SPLIT=1");
+    argv.insert(argv.end(), {"-I", scratch_.folder().string(), scratch_.source().string()});
+    if (options_.syntax) return start(argv);
+    const std::string part = (scratch_.folder() / "kernel.o").string();
+    const std::string object = scratch_.object().string();
+    const Words target = options_.check ? Words{"-c", "-o", part} : Words{"-shared", "-o", object};
+    argv.insert(argv.end(), target.begin(), target.end());
+    base::ProcessResult made = start(argv);
+    if (!made.ok() || !options_.check) return made;
+    return start({toolchain().program, "-shared", part, "-o", object, "-lm"});
+  }
 
-Artifact refused(const std::string& error) {
+ private:
+  base::ProcessResult start(const Words& argv) const {
+    const double left_s = 1e-9 * static_cast<double>(end_ - base::steady_ns());
+    base::ProcessResult result = base::run_process(argv, std::max(left_s, 1e-3));
+    if (!result.started)
+      base::fail("devices", argv[0] +
+                                " cannot be started: install a C++ compiler, or name yours in "
+                                "MLX_KD_CXX");
+    return result;
+  }
+
+  const cpu::Scratch& scratch_;
+  const CompileOptions& options_;
+  int64_t end_;  // of the time limit
+};
+
+Artifact refused(const std::string& error, bool timed_out = false) {
   Artifact artifact;
   artifact.error = error;
+  artifact.timed_out = timed_out;
   return artifact;
+}
+
+Artifact made_of(const cpu::CachedObject& object, bool cached) {
+  Artifact artifact;
+  artifact.ok = true;
+  artifact.path = object.path;
+  artifact.cached = cached;
+  artifact.compile_ms = object.compile_ms;
+  return artifact;
+}
+
+// Fibers are always right: a kernel whose loops do not compile is one that was cut wrongly.
+base::ProcessResult compile_into(const cpu::Scratch& scratch, const std::string& text,
+                                 const CompileOptions& options) {
+  msl::write_prelude(scratch.folder());
+  base::write_file_atomically(scratch.source(), text, "devices");
+  const Run run(scratch, options);
+  const bool loops = !options.syntax && !options.check && !options.debug;
+  base::ProcessResult made = run.compile(true);
+  return made.ok() || made.timed_out || !loops ? made : run.compile(false);
 }
 
 }  // namespace
 
-std::string SimtCompiler::key_of(const MetalText& source) const {
-  const auto& machine = cpu::make_cpu_id();
-  const base::Json decides = {{"format", kFormat},
-                              {"executor", "simt"},
-                              {"source", source.text},
-                              {"defines", source.options.defines},
-                              {"texts", source.options.texts},
-                              {"prelude", msl::prelude_hash()},
-                              {"options", object_flags()},
-                              {"compiler", toolchain_.program},
-                              {"version", toolchain_.version},
-                              {"cpu", machine.name},
-                              {"isa", machine.traits.isa}};
-  return base::sha256_hex(base::canonical_json(decides));
+std::vector<std::string> flags_of(const CompileOptions& options) {
+  Words flags = {"-std=c++20",
+                 "-fPIC",
+                 "-w",
+                 "-march=native",
+                 "-fno-strict-aliasing",
+                 "-fno-math-errno",
+                 "-fno-trapping-math",
+                 "-fstack-clash-protection",
+                 "-fsigned-char"};
+  const auto add = [&](std::initializer_list<const char*> more) {
+    flags.insert(flags.end(), more.begin(), more.end());
+  };
+  if (options.syntax)
+    add({"-fsyntax-only"});
+  else if (options.check)
+    add({"-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=thread", "-DKD_CHECK=1"});
+  else if (options.debug)
+    add({"-O0", "-g"});
+  else
+    add({"-O3"});
+  if (options.syntax || options.check || options.debug) add({"-DKD_NO_SPLIT=1"});
+  return flags;
 }
 
-Artifact SimtCompiler::compile(const MetalText& source, const std::string& about,
-                               double timeout_s) const {
-  const std::string key = key_of(source);
-  const auto found = cache_.find(key);
-  if (!found) return compile_fresh(source, about, key, timeout_s);
-  Artifact artifact;
-  artifact.ok = artifact.cached = true;
-  artifact.path = found->path;
-  artifact.compile_ms = found->compile_ms;
-  return artifact;
-}
-
-Artifact SimtCompiler::compile_fresh(const MetalText& source, const std::string& about,
-                                     const std::string& key, double timeout_s) const try {
+Compiled compile(const msl::Unit& unit, const msl::Translation& translation,
+                 const CompileOptions& options, const std::string& about) {
+  const cpu::ObjectCache cache = cpu::ObjectCache::from_environment();
+  const std::string key = options.syntax ? "" : key_of(translation.text, options);
+  if (!options.syntax)
+    if (const auto kept = cache.find(key)) return {made_of(*kept, true), {}};
   const int64_t start = base::steady_ns();
-  const msl::Unit unit = msl::parse(source.file, source.text, source.options);
-  msl::require_rules(unit);
-  const msl::Translation translation = msl::translate(unit, msl::Target::cpp, {});
-  const cpu::Scratch scratch(cache_.folder());
-  write_text(scratch.source(), translation.text);
-  std::vector<std::string> argv = {toolchain_.program};
-  for (std::string& flag : object_flags()) argv.push_back(std::move(flag));
-  argv.insert(argv.end(), {"-I", prelude_folder(cache_).string(), "-o", scratch.object().string(),
-                           scratch.source().string()});
-  base::ProcessResult made = base::run_process(argv, timeout_s);
-  if (made.started && !made.timed_out && !made.ok() && has_loops(translation)) {
-    argv.push_back("-DKD_NO_SPLIT=1");  // fibers are always right
-    made = base::run_process(argv, timeout_s);
-  }
-  if (!made.started)
-    base::fail("devices", toolchain_.program +
-                              " cannot be started: install a C++ compiler, or name yours in "
-                              "MLX_KD_CXX");
-  if (made.timed_out) {
-    Artifact late = refused("the compiler took longer than " + base::seconds_text(timeout_s));
-    late.timed_out = true;
-    return late;
-  }
+  const cpu::Scratch scratch(cache.folder());
+  const base::ProcessResult made = compile_into(scratch, translation.text, options);
+  if (made.timed_out)
+    return {refused("the compiler took longer than " + base::seconds_text(options.timeout_s), true),
+            {}};
   if (!made.ok()) {
-    const auto messages = msl::read_messages(made.output, *unit.sources, translation);
-    return refused(messages.empty() ? "the compiler failed: " + made.output.substr(0, 500)
-                                    : msl::describe(*unit.sources, messages.front()));
+    auto found = msl::read_messages(made.output, *unit.sources, translation);
+    return {refused(found.empty() ? "the compiler failed: " + made.output.substr(0, kMostOutput)
+                                  : msl::describe(*unit.sources, found.front())),
+            std::move(found)};
   }
-  Artifact artifact;
-  artifact.ok = true;
-  artifact.compile_ms = 1e3 * base::seconds_since(start);
-  artifact.path = cache_
-                      .publish(scratch, key, artifact.compile_ms,
-                               {{"op", about}, {"compiler", toolchain_.version}})
-                      .path;
-  return artifact;
+  if (options.syntax) return {made_of({}, false), {}};
+  return {made_of(cache.publish(scratch, key, 1e3 * base::seconds_since(start),
+                                {{"op", about}, {"compiler", toolchain().version}}),
+                  false),
+          {}};
+}
+
+Artifact compile_text(const MetalText& text, const std::string& about, double timeout_s) try {
+  const TranslatedText translated = translate_text(text, msl::Target::cpp);
+  CompileOptions options;
+  options.timeout_s = timeout_s;
+  return compile(translated.unit, translated.made, options, about).artifact;
 } catch (const base::Error& error) {
   if (error.exit_code() != 2) throw;
-  return refused(error.what());  // no valid Metal
-}
-
-Described describe(const MetalText& source, const std::string& kernel) {
-  const msl::Unit unit = msl::parse(source.file, source.text, source.options);
-  for (const msl::Kernel& one : msl::translate(unit, msl::Target::cpp, {}).kernels)
-    if (one.name == kernel) return {one, unit.sources};
-  base::fail("devices", source.file + " has no kernel '" + kernel + "'");
+  return refused(error.what());
 }
 
 }  // namespace mlx_kd::devices::simt

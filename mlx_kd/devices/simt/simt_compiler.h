@@ -1,42 +1,38 @@
-// Metal texts -> objects of this CPU, in the cache that they share with the CPU's own kernels.
+// Translated kernels -> objects of this CPU, in the cache that they share with the CPU's own
+// kernels. Candidates, calls of metal_kernel and kd msl run all come through here.
 #pragma once
 
 #include <string>
 #include <vector>
 
-#include "mlx_kd/devices/host/compiler.h"
-#include "mlx_kd/devices/metal_text/metal_source.h"
-#include "mlx_kd/devices/simt/module.h"
+#include "mlx_kd/devices/device.h"
+#include "mlx_kd/devices/metal_text/translated_text.h"
 
 namespace mlx_kd::devices::simt {
 
-// Thread-safe; compiles run in parallel.
-class SimtCompiler {
- public:
-  SimtCompiler(cpu::Toolchain toolchain, cpu::ObjectCache cache)
-      : toolchain_(std::move(toolchain)), cache_(std::move(cache)) {}
-
-  // As Device::compile; `about` names what it is for in the cache's record. What Metal does not
-  // allow, and what the system's compiler refuses, is an Artifact with the place in the Metal text.
-  Artifact compile(const MetalText& source, const std::string& about, double timeout_s) const;
-
-  const cpu::ObjectCache& cache() const { return cache_; }
-
- private:
-  Artifact compile_fresh(const MetalText& source, const std::string& about, const std::string& key,
-                         double timeout_s) const;
-  std::string key_of(const MetalText& source) const;
-
-  cpu::Toolchain toolchain_;
-  cpu::ObjectCache cache_;
+struct CompileOptions {
+  bool check = false;   // report every access to the runtime; slow
+  bool debug = false;   // no optimisation, debug information: for gdb
+  bool syntax = false;  // only say what is wrong; no object
+  double timeout_s = 60;
 };
 
-// The kernel of that host name as the host binds it, read from the text again: an object does not
-// tell. Fails (exit 1) if the text has none.
-struct Described {
-  msl::Kernel kernel;
-  std::shared_ptr<msl::SourceSet> sources;
+// The compiler's options for one way of compiling, without files.
+std::vector<std::string> flags_of(const CompileOptions& options);
+
+struct Compiled {
+  Artifact artifact;  // its error: the first of `found`, if any has a place
+  std::vector<msl::Diagnostic>
+      found;  // what the compiler refuses, with its place in the Metal text
 };
-Described describe(const MetalText& source, const std::string& kernel);
+
+// An object of the same text, options, prelude, compiler and CPU is taken from the cache, whose
+// record says what it is for (`about`). Fails (exit 1) where there is no compiler. Thread-safe;
+// compiles run in parallel.
+Compiled compile(const msl::Unit& unit, const msl::Translation& translation,
+                 const CompileOptions& options, const std::string& about);
+
+// As Device::compile, from the text: what Metal does not allow is an Artifact with the place in it.
+Artifact compile_text(const MetalText& text, const std::string& about, double timeout_s);
 
 }  // namespace mlx_kd::devices::simt

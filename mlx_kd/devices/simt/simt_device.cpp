@@ -1,10 +1,8 @@
 #include "mlx_kd/devices/simt/simt_device.h"
 
-#include <mutex>
-#include <optional>
-
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/host/cpu_info.h"
+#include "mlx_kd/devices/host/object_cache.h"
 #include "mlx_kd/devices/simt/simt_check.h"
 #include "mlx_kd/devices/simt/simt_compiler.h"
 #include "mlx_kd/devices/simt/simt_program.h"
@@ -34,7 +32,7 @@ class SimtDevice final : public Device {
   std::vector<std::string> languages() const override { return {"metal"}; }
 
   Artifact compile(const spec::Candidate& candidate, double timeout_s) const override {
-    return compiler().compile(text_of(candidate), candidate.op_name, timeout_s);
+    return compile_text(text_of(candidate), candidate.op_name, timeout_s);
   }
 
   std::shared_ptr<Program> load(const Artifact& artifact,
@@ -43,9 +41,9 @@ class SimtDevice final : public Device {
       base::fail("devices", "'" + artifact.path.string() + "' is not what was compiled for '" +
                                 candidate.op_name +
                                 "': it is not loaded; compile the kernel again");
-    const Described found = describe(text_of(candidate), candidate.func_name);
     return std::make_shared<SimtProgram>(std::make_shared<SimtCode>(
-        Module::load(artifact.path.string()), found.kernel, *found.sources, candidate));
+        Module::load(artifact.path.string()), translate_text(text_of(candidate), msl::Target::cpp),
+        candidate));
   }
 
   bool checks() const override { return true; }
@@ -57,15 +55,7 @@ class SimtDevice final : public Device {
   }
 
  private:
-  const SimtCompiler& compiler() const {
-    std::lock_guard lock(mutex_);
-    if (!compiler_) compiler_.emplace(cpu::find_toolchain(), cpu::ObjectCache::from_environment());
-    return *compiler_;
-  }
-
   spec::DeviceId id_;
-  mutable std::mutex mutex_;
-  mutable std::optional<SimtCompiler> compiler_;
 };
 
 }  // namespace

@@ -7,8 +7,8 @@
 
 namespace mlx_kd::devices::simt {
 
-// Quick; the compiler and the cache are looked for when they are first needed. Its arch is "simt",
-// so that a winner measured here is never taken for one of the CPU or of a GPU.
+// Quick; the compiler and the cache are looked for by compile(). Its arch is "simt", so that a
+// winner measured here is never taken for one of the CPU or of a GPU.
 std::shared_ptr<const Device> open_simt_device();
 
 }  // namespace mlx_kd::devices::simt

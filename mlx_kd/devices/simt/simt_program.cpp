@@ -1,5 +1,6 @@
 #include "mlx_kd/devices/simt/simt_program.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "mlx_kd/base/error.h"
@@ -20,21 +21,51 @@ class SimtPrimitive final : public cpu::HostPrimitive {
       : HostPrimitive(graph, inputs, output_shapes),
         code_(std::move(code)),
         call_(std::move(call)) {
-    for (const mx::array& one : inputs) input_bytes_.push_back(one.size() * one.itemsize());
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      input_bytes_.push_back(inputs[i].size() * inputs[i].itemsize());
+      strided_.push_back(call_.is_strided(i) && inputs[i].ndim() == call_.inputs[i].shape.size());
+    }
+    for (const mx::Shape& shape : output_shapes) {
+      size_t count = 1;
+      for (const auto extent : shape) count *= static_cast<size_t>(extent);
+      output_bytes_.push_back(
+          count * static_cast<size_t>(spec::size_of(call_.outputs[output_bytes_.size()].type)));
+    }
   }
 
   const char* name() const override { return code_->op_name().c_str(); }
 
  private:
-  void run(const cpu::Pointers& pointers, const Strides*) const override {
-    code_->run(pointers.data(), pointers.data() + input_count(), input_bytes_, call_);
+  void run(const cpu::Pointers& pointers, const Strides* strides) const override {
+    CallMemory memory = make_memory(call_);
+    for (size_t i = 0; i < input_bytes_.size(); ++i) {
+      memory.inputs.push_back({pointers[i], input_bytes_[i]});
+      if (!strides || !strided_[i]) continue;
+      auto& own = memory.strides[i];
+      std::copy(strides[i].end() - static_cast<std::ptrdiff_t>(own.size()), strides[i].end(),
+                own.begin());
+    }
+    for (size_t i = 0; i < output_bytes_.size(); ++i)
+      memory.outputs.push_back({pointers[input_count() + i], output_bytes_[i]});
+    code_->run(std::move(memory), call_);
   }
+  bool has_work() const override {
+    return std::any_of(call_.stages.begin(), call_.stages.end(), has_threads);
+  }
+  int updated_input(size_t output) const override { return call_.updated_input(output); }
+  bool is_strided(size_t input) const override { return strided_[input]; }
   std::span<const double> params() const override { return call_.scalars; }
 
   std::shared_ptr<const SimtCode> code_;
   Call call_;
-  std::vector<size_t> input_bytes_;
+  std::vector<size_t> input_bytes_, output_bytes_;
+  std::vector<bool> strided_;  // by input
 };
+
+spec::Candidate without_source(spec::Candidate candidate) {
+  candidate.source.clear();
+  return candidate;
+}
 
 }  // namespace
 
@@ -49,44 +80,48 @@ Size3 size3(const std::array<int64_t, 3>& size, const std::string& what) {
   return result;
 }
 
-SimtCode::SimtCode(std::shared_ptr<Module> module, const msl::Kernel& kernel,
-                   const msl::SourceSet& sources, const spec::Candidate& candidate)
+SimtCode::SimtCode(std::shared_ptr<Module> module, const TranslatedText& text,
+                   const spec::Candidate& candidate)
     : module_(std::move(module)),
-      entry_(module_->entry(kernel)),
-      arguments_(metal_arguments(kernel, sources, candidate)),
-      op_name_(candidate.op_name),
-      place_(sources.describe(kernel.at)),
-      is_body_(is_body(candidate)) {}
-
-void SimtCode::run(const void* const* inputs, void* const* outputs,
-                   const std::vector<size_t>& input_bytes, const Call& call) const {
-  AlignedInputs aligned;
-  const auto input = [&](size_t port) {
-    return is_body_ ? aligned.add(inputs[port], 0, input_bytes[port])
-                    : const_cast<void*>(inputs[port]);
-  };
-  std::vector<Number> numbers = metal_numbers(arguments_, call);
-  std::vector<void*> buffers;
-  size_t number = 0;
-  for (const MetalArgument& one : arguments_) {
-    buffers.resize(static_cast<size_t>(one.index) + 1, nullptr);
-    buffers.back() = one.holds == MetalArgument::Holds::input    ? input(one.port)
-                     : one.holds == MetalArgument::Holds::output ? outputs[one.port]
-                                                                 : numbers[number++].data();
+      candidate_(without_source(candidate)),
+      kernels_(stage_kernels(text, candidate)),
+      is_body_(is_body(candidate)) {
+  for (const StageKernel& one : kernels_) {
+    entries_.push_back(module_->entry(one.kernel));
+    places_.push_back(text.unit.sources->describe(one.kernel.at));
   }
-  const LaunchReport report =
-      simt::launch(entry_, buffers, {}, size3(call.launch().grid, "grid"),
-                   size3(call.launch().group, "threadgroup"), LaunchOptions());
+}
+
+void SimtCode::run(CallMemory memory, const Call& call) const {
+  AlignedInputs aligned;
+  for (HostMemory& input : memory.inputs)
+    if (is_body_) input.at = aligned.add(input.at, 0, input.bytes);
+  const auto kernels = kernels_of(kernels_, call, candidate_);
+  for (size_t i = 0; i < kernels.size(); ++i)
+    if (has_threads(call.stages[i])) run_stage(*kernels[i], call, call.stages[i], memory);
+}
+
+void SimtCode::run_stage(const StageKernel& kernel, const Call& call, const spec::Stage& stage,
+                         CallMemory& memory) const {
+  const auto which = static_cast<size_t>(&kernel - kernels_.data());
+  const StageBuffers buffers(kernel, call, stage, memory);
+  const LaunchReport report = simt::launch(
+      entries_[which], by_index(kernel, buffers.of_arguments()), {},
+      size3(stage.launch.grid, "grid"), size3(stage.launch.group, "threadgroup"), LaunchOptions());
   if (!report.fault.empty())
-    base::fail("simt", place_ + ": the kernel of '" + op_name_ + "' ended early: " + report.fault);
+    base::fail("simt",
+               places_[which] + ": the kernel of '" + op_name() + "' ended early: " + report.fault);
 }
 
 void SimtProgram::launch(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
                          const Call& call) const {
-  std::vector<size_t> input_bytes;
-  for (const spec::ArraySpec& input : call.inputs)
-    input_bytes.push_back(static_cast<size_t>(input.bytes()));
-  code_->run(inputs.data(), outputs.data(), input_bytes, call);
+  CallMemory memory = make_memory(call);
+  for (size_t i = 0; i < inputs.size(); ++i)
+    memory.inputs.push_back(
+        {const_cast<void*>(inputs[i]), static_cast<size_t>(call.inputs[i].bytes())});
+  for (size_t i = 0; i < outputs.size(); ++i)
+    memory.outputs.push_back({outputs[i], static_cast<size_t>(call.outputs[i].bytes())});
+  code_->run(std::move(memory), call);
 }
 
 std::vector<mx::array> SimtProgram::call(const std::vector<mx::array>& inputs,

@@ -2,31 +2,35 @@
 #pragma once
 
 #include "mlx_kd/devices/device.h"
-#include "mlx_kd/devices/metal_text/metal_source.h"
+#include "mlx_kd/devices/simt/call_memory.h"
 #include "mlx_kd/devices/simt/module.h"
 
 namespace mlx_kd::devices::simt {
 
-// The machine code of one kernel and what its buffers hold. Immutable: runs from several threads
-// are safe.
+// The machine code of a candidate's kernels and what their buffers hold. Immutable: runs from
+// several threads are safe.
 class SimtCode {
  public:
-  // Fails (exit 1) if the object lacks the kernel; misuse if the kernel binds what the op lacks.
-  SimtCode(std::shared_ptr<Module> module, const msl::Kernel& kernel, const msl::SourceSet& sources,
+  // Fails (exit 1) if the object lacks a kernel of the text, or the text the candidate's; misuse if
+  // a kernel binds what the op lacks.
+  SimtCode(std::shared_ptr<Module> module, const TranslatedText& text,
            const spec::Candidate& candidate);
 
-  // Returns when the kernel is done. Fails (exit 1) if it faults. input_bytes: of each input; a
-  // body gets inputs that lie at no multiple of 16 bytes as copies.
-  void run(const void* const* inputs, void* const* outputs, const std::vector<size_t>& input_bytes,
-           const Call& call) const;
+  // Runs all stages; returns when they are done. Fails (exit 1) if a kernel faults. A body gets
+  // inputs that lie at no multiple of 16 bytes as copies.
+  void run(CallMemory memory, const Call& call) const;
 
-  const std::string& op_name() const { return op_name_; }
+  const std::string& op_name() const { return candidate_.op_name; }
 
  private:
+  void run_stage(const StageKernel& kernel, const Call& call, const spec::Stage& stage,
+                 CallMemory& memory) const;
+
   std::shared_ptr<Module> module_;
-  Entry entry_;
-  std::vector<MetalArgument> arguments_;
-  std::string op_name_, place_;  // place_: of the kernel in the Metal text
+  spec::Candidate candidate_;  // without its source
+  std::vector<StageKernel> kernels_;
+  std::vector<Entry> entries_;       // of each
+  std::vector<std::string> places_;  // of each in the Metal text
   bool is_body_;
 };
 
@@ -38,7 +42,8 @@ class SimtProgram final : public Program {
               const Call& call) const override;
 
   // Runs on the calling thread's default CPU stream. Fails where the number of arrays or a type is
-  // not the kernel's.
+  // not the kernel's. Strided inputs are passed as they lie where they have the port's number of
+  // axes; an output that updates an input takes its memory over where MLX gives it up.
   std::vector<mlx::core::array> call(const std::vector<mlx::core::array>& inputs,
                                      const std::vector<spec::Shape>& output_shapes,
                                      const Call& call) const override;

@@ -31,7 +31,7 @@ std::vector<mx::array> mlx_results(const spec::Op& op, const Case& c, const std:
   spec::Op::Arrays inputs;
   for (size_t i = 0; i < op.inputs.size(); ++i)
     inputs.push_back(to_mlx(memory + c.inputs[i].offset, c.input_arrays[i]));
-  return evaluated(op.mlx(inputs, c.scalars, stream), c, op);
+  return evaluated(op.mlx(inputs, spec::numbers_of(op, c.scalars, c.dims), stream), c, op);
 }
 
 // On the default device, or on the CPU where MLX lacks the op there.

@@ -6,7 +6,7 @@ namespace mlx_kd::evaluate {
 namespace {
 
 constexpr int64_t kMargin = 64 << 10;
-constexpr unsigned char kNan = 0xff, kCanary = 0xc5;
+constexpr unsigned char kNan = 0xff, kUnwritten = 0xc5;
 
 // An array of the device between two margins, which end where it begins and begin where it ends.
 class Staged {
@@ -56,7 +56,7 @@ int launch_staged(const devices::Accelerator& accelerator, const devices::Progra
     arrays.inputs.push_back(in.back()->array());
   }
   for (const HostSpace& one : outputs) {
-    out.push_back(std::make_unique<Staged>(accelerator, one.data, one.bytes, kCanary));
+    out.push_back(std::make_unique<Staged>(accelerator, one.data, one.bytes, kUnwritten));
     arrays.outputs.push_back(out.back()->array());
   }
   for (size_t i = 0; i < out.size(); ++i)

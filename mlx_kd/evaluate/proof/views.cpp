@@ -6,7 +6,7 @@ namespace mlx_kd::evaluate {
 namespace {
 
 constexpr int64_t kGap = 8;  // elements between rows
-constexpr std::byte kNan{0xff};
+constexpr std::byte kBetween{0xff};
 
 std::vector<int64_t> gapped(const spec::Shape& shape) {
   std::vector<int64_t> strides(shape.size(), 1);
@@ -42,7 +42,7 @@ int64_t span_bytes(const spec::ArraySpec& view) {
 }
 
 std::vector<std::byte> laid_out(const void* data, const spec::ArraySpec& view) {
-  std::vector<std::byte> result(static_cast<size_t>(span_bytes(view)), kNan);
+  std::vector<std::byte> result(static_cast<size_t>(span_bytes(view)), kBetween);
   const int64_t size = spec::size_of(view.type), row = view.shape.back();
   std::vector<int64_t> at(view.shape.size(), 0);
   const auto* from = static_cast<const std::byte*>(data);

@@ -26,7 +26,8 @@ Function Session::as_function(const Loaded& what, size_t size) const {
 const Baseline& Session::baseline(size_t size) {
   if (const auto found = baselines_.find(size); found != baselines_.end()) return found->second;
   return baselines_
-      .emplace(size, mlx_at_its_best(op_, setup_.params, graph(size), protocol_, random_))
+      .emplace(size, mlx_at_its_best(op_, spec::numbers_of(op_, setup_.params, setup_.sizes[size]),
+                                     graph(size), protocol_, random_))
       .first->second;
 }
 

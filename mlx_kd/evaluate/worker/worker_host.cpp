@@ -8,7 +8,7 @@
 namespace mlx_kd::evaluate {
 namespace {
 
-constexpr int kMemory = 4;
+constexpr int kMemoryFd = 4;
 constexpr double kForEver = -1;
 
 }  // namespace
@@ -24,7 +24,7 @@ void WorkerHost::spawn() {
   const base::Json bandwidth = bandwidth_ ? to_json(*bandwidth_) : base::Json();
   must({{"do", "setup"},
         {"setup", to_json(setup_)},
-        {"memory_fd", kMemory},
+        {"memory_fd", kMemoryFd},
         {"bandwidth", bandwidth}},
        "setting it up");
 }

@@ -33,10 +33,11 @@ bool check_position(const Unit& unit, const Parameter& one) {
 
 // The constants that stand for the numbers.
 std::string constants_of(const Unit& unit, const Function& kernel,
-                         const std::map<std::string, std::string>& numbers) {
+                         const std::map<std::string, std::string>& numbers,
+                         const std::set<std::string>& inputs) {
   std::string text;
   for (const Parameter& one : kernel.parameters) {
-    if (check_position(unit, one)) continue;
+    if (check_position(unit, one) || inputs.count(one.name)) continue;
     if (one.pointer && one.space == Space::device) continue;
     const auto value = numbers.find(one.name);
     if (!one.reference || one.space != Space::constant || value == numbers.end())
@@ -57,6 +58,11 @@ void check_closed(const Unit& unit, const Function& kernel) {
       refuse(*unit.sources, token.at,
              "'" + std::string(token.text) + "' stands outside the kernel: a body is alone");
   }
+}
+
+std::string text_of(const Token& token) {
+  if (token.kind == Kind::pragma) return "\n#pragma " + std::string(token.text) + "\n";
+  return std::string(token.before) + std::string(token.text);
 }
 
 // Without the indentation of a function and the blank lines that directives leave.
@@ -86,19 +92,27 @@ std::string_view first_version_helpers() {
 }
 
 std::string body_of(const Unit& unit, const std::string& kernel,
-                    const std::map<std::string, std::string>& numbers) {
+                    const std::map<std::string, std::string>& numbers, const BodyOptions& options) {
   const Function& function = kernel_named(unit, kernel);
-  const std::string constants = constants_of(unit, function, numbers);
-  check_closed(unit, function);
+  const std::string constants = constants_of(unit, function, numbers, options.inputs);
+  if (!options.helpers) check_closed(unit, function);
   std::string text;
-  for (uint32_t i = function.body.first + 1; i + 1 < function.body.last; ++i) {
-    const Token& token = unit.tokens[i];
-    if (token.kind == Kind::pragma)
-      text += "\n#pragma " + std::string(token.text) + "\n";
-    else
-      text += std::string(token.before) + std::string(token.text);
-  }
+  for (uint32_t i = function.body.first + 1; i + 1 < function.body.last; ++i)
+    text += text_of(unit.tokens[i]);
   return constants + tidy(text);
+}
+
+std::string helpers_of(const Unit& unit) {
+  std::vector<Range> left_out;
+  for (const Function& one : unit.functions)
+    if (one.kernel) left_out.push_back(one.tokens);
+  for (const Instantiation& one : unit.instantiations) left_out.push_back(one.tokens);
+  std::string text;
+  for (uint32_t i = 0; i < unit.tokens.size(); ++i) {
+    const auto holds = [&](const Range& range) { return range.first <= i && i < range.last; };
+    if (std::none_of(left_out.begin(), left_out.end(), holds)) text += text_of(unit.tokens[i]);
+  }
+  return tidy(text);
 }
 
 }  // namespace mlx_kd::msl

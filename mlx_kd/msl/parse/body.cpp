@@ -7,11 +7,7 @@ namespace {
 
 using Words = std::set<std::string_view>;
 
-constexpr int kMaxDepth = 64;  // of nested if, for, while
-
-bool is_word(const Token& token) {
-  return token.kind == Kind::word;
-}
+constexpr int kMaxNesting = 64;  // of nested if, for, while
 
 class BodyReader {
  public:
@@ -49,7 +45,7 @@ class BodyReader {
 
   // Behind the statement that starts at i; 0 if it has no known end.
   uint32_t behind(uint32_t i, int depth) const {
-    if (depth > kMaxDepth || i >= end_) return 0;
+    if (depth > kMaxNesting || i >= end_) return 0;
     if (token(i).kind == Kind::pragma) return behind(i + 1, depth);
     if (is(i, "{")) return behind_bracket(i, "{");
     if (is(i, "if")) return behind_if(i, depth);

@@ -6,13 +6,7 @@
 namespace mlx_kd::msl {
 namespace {
 
-constexpr int kMaxDepth = 100;
-
-bool is_any(const Token& token, std::initializer_list<std::string_view> words) {
-  for (const std::string_view word : words)
-    if (token.is(word)) return true;
-  return false;
-}
+constexpr int kMaxScopes = 100;
 
 class Parser {
  public:
@@ -65,7 +59,7 @@ class Parser {
 
   // Declarations of one namespace or struct.
   void scope(uint32_t i, uint32_t end, const std::string& name, bool member, int depth) {
-    if (depth > kMaxDepth) refuse_at(i, "scopes nested deeper than 100");
+    if (depth > kMaxScopes) refuse_at(i, "scopes nested deeper than 100");
     while (i < end) i = declaration(i, end, name, member, depth);
   }
 

@@ -1,5 +1,7 @@
 #include "mlx_kd/msl/parse/unit.h"
 
+#include "mlx_kd/msl/parse/attributes.h"
+
 namespace mlx_kd::msl {
 
 Space space_named(std::string_view word) {
@@ -30,6 +32,12 @@ const Attribute* Parameter::attribute(std::string_view wanted) const {
   for (const Attribute& one : attributes)
     if (one.name == wanted) return &one;
   return nullptr;
+}
+
+bool is_place(const Parameter& one) {
+  for (const Attribute& attribute : one.attributes)
+    if (find_thread_attribute(attribute.name)) return true;
+  return false;
 }
 
 uint32_t Unit::behind_angles(uint32_t i, uint32_t end) const {

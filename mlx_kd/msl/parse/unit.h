@@ -46,6 +46,9 @@ struct Parameter {
   const Attribute* attribute(std::string_view wanted) const;
 };
 
+// Whether an attribute makes the parameter a position of the thread, not an argument of the call.
+bool is_place(const Parameter& one);
+
 struct TemplateParameter {
   std::string kind;  // "typename", "int", "bool", ...
   std::string name;

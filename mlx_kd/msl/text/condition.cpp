@@ -6,7 +6,7 @@
 namespace mlx_kd::msl {
 namespace {
 
-constexpr int kMaxDepth = 200;
+constexpr int kMaxNesting = 200;
 
 struct Level {
   std::array<std::string_view, 4> marks;
@@ -47,7 +47,7 @@ class Evaluator {
   }
 
   int64_t ternary() {
-    if (++depth_ > kMaxDepth) broken();
+    if (++depth_ > kMaxNesting) broken();
     int64_t value = binary(0);
     if (take("?")) {
       const int64_t yes = ternary();
@@ -99,7 +99,7 @@ class Evaluator {
   }
 
   int64_t unary() {
-    if (++depth_ > kMaxDepth) broken();
+    if (++depth_ > kMaxNesting) broken();
     int64_t value = 0;
     if (take("!"))
       value = !unary();

@@ -1,6 +1,7 @@
 // Metal text -> tokens with their places.
 #pragma once
 
+#include <initializer_list>
 #include <string_view>
 #include <vector>
 
@@ -22,6 +23,17 @@ struct Token {
 
   bool is(std::string_view spelling) const { return text == spelling; }
 };
+
+inline bool is_word(const Token& token) {
+  return token.kind == Kind::word;
+}
+
+// Whether the token is spelled as one of `words`.
+inline bool is_any(const Token& token, std::initializer_list<std::string_view> words) {
+  for (const std::string_view word : words)
+    if (token.is(word)) return true;
+  return false;
+}
 
 using Tokens = std::vector<Token>;
 

@@ -6,7 +6,7 @@ namespace mlx_kd::msl {
 namespace {
 
 constexpr size_t kMaxMade = size_t{4} << 20;
-constexpr int kMaxDepth = 100;
+constexpr int kMaxExpansions = 100;
 constexpr size_t kMaxFrames = 1000;
 
 int parameter_index(const Macro& macro, const Token& token) {
@@ -33,7 +33,7 @@ void Expander::count(size_t made, Position at) {
 Tokens Expander::expand(const Tokens& in) {
   Tokens out;
   if (in.empty()) return out;
-  if (++depth_ > kMaxDepth) refuse(sources_, in.front().at, "macros nested deeper than 100");
+  if (++depth_ > kMaxExpansions) refuse(sources_, in.front().at, "macros nested deeper than 100");
   Frames frames;
   frames.push_back({in, 0, nullptr});
   while (const Token* next = peek(frames)) {

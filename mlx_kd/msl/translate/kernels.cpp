@@ -34,12 +34,6 @@ std::string resolve(const std::string& type, const Function& function,
   return text;
 }
 
-bool is_place(const Parameter& one) {
-  for (const Attribute& attribute : one.attributes)
-    if (find_thread_attribute(attribute.name)) return true;
-  return false;
-}
-
 int explicit_index(const Parameter& one) {
   const Attribute* attribute = one.attribute("buffer");
   if (!attribute) attribute = one.attribute("threadgroup");

@@ -6,12 +6,6 @@
 namespace mlx_kd::msl {
 namespace {
 
-bool is_any(const Token& token, std::initializer_list<std::string_view> words) {
-  for (const std::string_view word : words)
-    if (token.is(word)) return true;
-  return false;
-}
-
 // Whether the type around "constant" at i is const in words already.
 bool const_nearby(const Unit& unit, uint32_t i) {
   for (uint32_t k = i; k-- > 0 && i - k <= 3 && unit.tokens[k].kind == Kind::word;)

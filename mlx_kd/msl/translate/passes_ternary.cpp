@@ -5,12 +5,6 @@
 namespace mlx_kd::msl {
 namespace {
 
-bool is_any(const Token& token, std::initializer_list<std::string_view> words) {
-  for (const std::string_view word : words)
-    if (token.is(word)) return true;
-  return false;
-}
-
 // Whether a value of a 16-bit type can occur in the source at all.
 bool has_small_floats(const Unit& unit) {
   for (const Token& token : unit.tokens)

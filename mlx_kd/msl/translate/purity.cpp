@@ -8,18 +8,8 @@ namespace {
 
 using Words = std::set<std::string_view>;
 
-bool is_word(const Token& token) {
-  return token.kind == Kind::word;
-}
-
 bool is_operand_end(const Token& token) {
   return is_word(token) || token.kind == Kind::number || token.is(")") || token.is("]");
-}
-
-bool is_place(const Parameter& one) {
-  for (const Attribute& attribute : one.attributes)
-    if (find_thread_attribute(attribute.name)) return true;
-  return false;
 }
 
 }  // namespace

@@ -6,10 +6,6 @@
 namespace mlx_kd::msl {
 namespace {
 
-bool is_word(const Token& token) {
-  return token.kind == Kind::word;
-}
-
 // The threadgroup variables of the function; none if one is not declared at the top level.
 std::optional<std::vector<GroupVariable>> shared_variables(const Unit& unit,
                                                            const Function& function) {

@@ -31,17 +31,18 @@ _check_mlx()
 
 from mlx_kd._core import (  # noqa: E402
     call, configure, disable, enable, explain, flush_shape_log, op_names, prepare, reload, reset_settings, reset_stats,
-    rmsnorm, rmsnorm_residual, rope_concat_qk_decode_pos, settings, stats, swiglu)
+    settings, stats)
+from mlx_kd import _operators  # noqa: E402
+from mlx_kd._operators import *  # noqa: E402, F403
 from mlx_kd.metal import MetalKernels, enable_metal_kernels, metal_kernel  # noqa: E402
 from mlx_kd.discovery import install, pack, report, run, suggest_shapes  # noqa: E402
 
-swiglu2 = swiglu  #: The name that the first version had.
 __version__ = _built_for.VERSION
 __all__ = [
     "MetalKernels", "call", "configure", "disable", "enable", "enable_metal_kernels", "explain", "flush_shape_log",
     "install", "metal_kernel", "op_names", "pack", "prepare", "reload", "report", "reset_settings", "reset_stats",
-    "rmsnorm", "rmsnorm_residual", "rope_concat_qk_decode_pos",
-    "run", "settings", "stats", "suggest_shapes", "swiglu", "swiglu2"]
+    "run", "settings", "stats", "suggest_shapes"]
+__all__ += _operators.__all__
 
 
 if TYPE_CHECKING:

@@ -11,7 +11,9 @@ def main() -> None:
         return
     program = str(_program.path())
     sys.stdout.flush()
-    os.execve(program, [program, *sys.argv[1:]], _program.environment())
+    name = os.path.basename(sys.argv[0])
+    command = "python -m mlx_kd" if name == "__main__.py" else name
+    os.execve(program, [program, *sys.argv[1:]], {"MLX_KD_COMMAND": command, **_program.environment()})
 
 
 if __name__ == "__main__":

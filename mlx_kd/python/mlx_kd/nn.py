@@ -2,9 +2,7 @@
 import mlx.core as mx
 from mlx.nn.layers import normalization
 
-from mlx_kd._core import rmsnorm, rope_concat_qk_decode_pos, swiglu
-
-swiglu2 = swiglu  #: The name that the first version had.
+from mlx_kd._operators import rmsnorm, rope_concat_qk_decode_pos, swiglu, swiglu2
 
 
 class RMSNorm(normalization.RMSNorm):

@@ -7,6 +7,8 @@
 #include "mlx/ops.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/json.h"
+#include "mlx_kd/devices/host/mlx_types.h"
+#include "mlx_kd/runtime/call/graph_forms.h"
 #include "mlx_kd/runtime/call/tracing.h"
 #include "mlx_kd/runtime/state/call_counts.h"
 #include "mlx_kd/runtime/state/never_matched_warning.h"
@@ -20,61 +22,221 @@ namespace mx = mlx::core;
 
 using Arrays = std::vector<mx::array>;
 
-std::optional<spec::Dtype> dtype_of(const mx::array& input) {
-  if (input.dtype() == mx::float32) return spec::Dtype::float32;
-  if (input.dtype() == mx::float16) return spec::Dtype::float16;
-  if (input.dtype() == mx::bfloat16) return spec::Dtype::bfloat16;
-  return std::nullopt;
+// A call on its way: what is known of it before it runs.
+struct Pending {
+  const Operator& op;
+  const Arrays& inputs;
+  const Numbers& numbers;
+  const mx::Stream& stream;
+  std::optional<Query> query;
+};
+
+std::span<const double> scalars_of(const Operator& op, const Numbers& numbers) {
+  return {numbers.scalars.data(), op.op->scalars.size()};
 }
 
-Arrays in_mlx(const Operator& op, const Arrays& inputs, const Params& params,
-              const mx::Stream& stream) {
-  return op.form(inputs, {params.data(), op.op->scalars.size()}, stream);
+bool is_empty(const spec::Op& op, const Arrays& inputs) {
+  for (size_t i = 0; i < inputs.size(); ++i)
+    if (inputs[i].size() == 0 && !is_absent(op.inputs[i], inputs[i])) return true;
+  return false;
 }
 
-// By the pinned kernel; empty where MLX's operator has to run instead.
-Arrays by_pin(const Operator& op, const Arrays& inputs, const Served& served, bool wait,
-              const mx::Stream& stream) {
-  const devices::Program* program = served.kernel->program_if_ready();
-  if (!program) program = served.kernel->program(wait);
-  if (!program || !may_pin(inputs)) return {};
+// Of the first array of type T; float32 where the op has none.
+std::optional<spec::Dtype> own_type(const spec::Op& op, const Arrays& inputs) {
+  for (size_t i = 0; i < inputs.size(); ++i)
+    if (op.inputs[i].type.follows() && !is_absent(op.inputs[i], inputs[i])) {
+      const auto type = element_type(inputs[i]);
+      return type && spec::is_float(*type) ? type : std::nullopt;
+    }
+  return spec::Dtype::float32;
+}
+
+bool have_one_type(const spec::Op& op, const Arrays& inputs) {
+  const mx::array* first = nullptr;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (!op.inputs[i].type.follows() || is_absent(op.inputs[i], inputs[i])) continue;
+    if (first && first->dtype() != inputs[i].dtype()) return false;
+    first = &inputs[i];
+  }
+  return true;
+}
+
+[[noreturn]] void refuse_type(const spec::Op& op, size_t port, const mx::array& input,
+                              const std::string& wanted) {
+  throw std::invalid_argument("[" + op.name + "] " + op.inputs[port].name + " has type " +
+                              type_text(input) + ": give " + wanted);
+}
+
+void check_type(const spec::Op& op, size_t port, const mx::array& input, spec::Dtype wanted) {
+  if (!is_absent(op.inputs[port], input) && element_type(input) != wanted)
+    refuse_type(op, port, input, spec::name_of(wanted));
+}
+
+void check_fixed_types(const spec::Op& op, const Arrays& inputs) {
+  for (size_t i = 0; i < inputs.size(); ++i)
+    if (op.inputs[i].type.is_fixed())
+      check_type(op, i, inputs[i], op.inputs[i].type.at(spec::Dtype::float32, {}));
+}
+
+// Types that follow from the size.
+void check_chosen_types(const Pending& call) {
+  if (!call.op.has_chosen_types || !call.query) return;
+  const spec::Op& op = *call.op.op;
+  const spec::Dims dims = dims_of(op, call.query->dims);
+  const auto own = static_cast<spec::Dtype>(call.query->dtype);
+  for (size_t i = 0; i < call.inputs.size(); ++i)
+    check_type(op, i, call.inputs[i], op.inputs[i].type.at(own, dims));
+}
+
+// By a kernel of ours; empty where it cannot be in this graph, or is not compiled.
+Arrays by_kernel(const Pending& call, Line& line, const std::shared_ptr<const Served>& served,
+                 bool wait) {
+  const devices::Program* program = served->kernel->program_if_ready();
+  if (!program) program = served->kernel->program(wait);
+  if (!program || !may_pin(call.inputs)) return {};
+  const auto shapes = call.op.signature.output_shapes(call.inputs, served->outputs);
   try {
-    return program->add_to_graph(inputs, op.signature.output_shapes(inputs, served.outputs),
-                                 served.call, {stream, &op.form});
+    return program->add_to_graph(call.inputs, shapes, Ledger::call_of(line, served, *call.query),
+                                 graph_call(call.op, call.query->dims, call.stream));
   } catch (const std::exception& error) {  // of ours, or of MLX's custom kernels
-    served.kernel->drop(error.what());
+    served->kernel->drop(error.what());
     return {};
   }
 }
 
-// With its line counted; empty where MLX's operator has to run.
-Arrays by_ledger(const Operator& op, const Arrays& inputs, const Query& query,
-                 const mx::Stream& stream, uint32_t modes) {
+// The op's default setting.
+Arrays by_default_kernel(const Pending& call) {
   Ledger& ledger = Ledger::mine();
-  const auto [line, served] = ledger.find(query);
+  Line& line = ledger.find(*call.query).line;
+  const Served& standby = ledger.standby(line, *call.query);
+  Arrays outputs = by_kernel(call, line, line.standby, true);
+  if (!outputs.empty()) return outputs;
+  const bool dropped = standby.kernel->state() == KernelState::dropped;
+  throw std::runtime_error("[" + call.op.op->name + "] MLX has no form of it here, and " +
+                           (dropped ? "its kernel cannot run: " + standby.kernel->reason()
+                                    : "it cannot be part of an export or of a graph compiled for "
+                                      "any shape"));
+}
+
+// By the pin, with its line counted; empty where there is none, or it cannot run.
+Arrays by_pin(const Pending& call, uint32_t modes) {
+  Ledger& ledger = Ledger::mine();
+  const auto& [line, served] = ledger.find(*call.query);
   line.calls.add();
   Arrays outputs;
   if (served) {
-    outputs = by_pin(op, inputs, *served, modes & kWait, stream);
+    outputs = by_kernel(call, line, served, modes & kWait);
     (outputs.empty() ? line.fallbacks : line.hits).add();
   }
-  if (modes & kPins) served ? note_match() : note_miss(ledger, query);
+  if (modes & kPins) served ? note_match() : note_miss(ledger, *call.query);
   if (modes & kShapeLog) ShapeLog::shared().note(ledger, line);
   return outputs;
 }
 
-// The angles of one position, without axes of 1 before them.
-mx::array one_position(const mx::array& angles, const char* name, const mx::StreamOrDevice& s) {
-  if (angles.ndim() == 1) return angles;
-  if (angles.ndim() == 0 || angles.shape(-1) != static_cast<int>(angles.size()))
-    throw std::invalid_argument("[rope] " + std::string(name) + " has shape " +
-                                shape_text(angles.shape()) +
-                                ": give the angles of one position, D_ROPE/2 of them");
-  return mx::reshape(angles, {-1}, s);
+// An input that was left out may come with any type: it gets the port's, which kernels expect.
+void give_types(const spec::Op& op, Arrays& inputs) {
+  const spec::Dtype own = own_type(op, inputs).value_or(spec::Dtype::float32);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const spec::PortType& type = op.inputs[i].type;
+    if (!is_absent(op.inputs[i], inputs[i]) || !(type.follows() || type.is_fixed())) continue;
+    const spec::Dtype wanted = type.at(own, {});
+    if (element_type(inputs[i]) != wanted)
+      inputs[i] = mx::array(std::initializer_list<float>{}, devices::mlx_dtype(wanted));
+  }
+}
+
+// Of a call without elements that MLX does not take: zeros of the outputs' shapes, most of which
+// have no elements; an updated input as it is.
+Arrays empty_results(const Pending& call, const DimValues& values) {
+  const spec::Op& op = *call.op.op;
+  spec::Dims dims;
+  for (size_t i = 0; i < op.dims.size(); ++i) dims.set(op.dims[i].name, values[i]);
+  if (op.complete) dims = op.complete(dims);
+  std::vector<spec::Shape> ports;
+  for (const spec::Port& port : op.outputs) ports.push_back(port.shape(dims));
+  const auto shapes = call.op.signature.output_shapes(call.inputs, ports);
+  const spec::Dtype own = own_type(op, call.inputs).value_or(spec::Dtype::float32);
+  Arrays outputs;
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    const int updated = spec::updated_input(op, i);
+    outputs.push_back(updated >= 0 ? call.inputs[static_cast<size_t>(updated)]
+                                   : mx::zeros(shapes[i],
+                                               devices::mlx_dtype(op.outputs[i].type.at(own, dims)),
+                                               call.stream));
+  }
+  return outputs;
+}
+
+Arrays without_mlx(const Pending& call) {
+  const spec::Op& op = *call.op.op;
+  if (call.query) {
+    check_chosen_types(call);
+    return by_default_kernel(call);
+  }
+  if (call.op.signature.readable() && is_empty(op, call.inputs)) {
+    DimValues dims = call.numbers.attributes;
+    call.op.signature.read(Inputs(call.inputs), scalars_of(call.op, call.numbers), dims);
+    return empty_results(call, dims);
+  }
+  throw std::invalid_argument("[" + op.name + "] MLX has no form of it, and no kernel of ours " +
+                              "takes the call: " + unfit_reason(call.op, call.inputs));
+}
+
+// Where MLX throws on this device, a kernel of ours runs, from then on without asking MLX. Its
+// error is the caller's where none does.
+Arrays without_pin(const Pending& call) {
+  if (!call.op.mlx_runs_on(call.stream)) return without_mlx(call);
+  std::exception_ptr refused;
+  try {
+    return in_mlx(call.op, call.inputs, scalars_of(call.op, call.numbers),
+                  call.query ? call.query->dims : call.numbers.attributes, call.stream);
+  } catch (const std::exception&) {
+    refused = std::current_exception();
+  }
+  try {
+    Arrays outputs = without_mlx(call);
+    if (call.query)
+      call.op.without_mlx->fetch_or(Operator::bit_of(call.stream), std::memory_order_relaxed);
+    return outputs;
+  } catch (const std::exception&) {
+    std::rethrow_exception(refused);
+  }
 }
 
 std::string number_text(double value) {
   return std::isfinite(value) ? base::canonical_json(base::Json(value)) : std::to_string(value);
+}
+
+[[noreturn]] void refuse_number(const spec::Op& op, const std::string& name, double value,
+                                const std::string& why) {
+  throw std::invalid_argument("[" + op.name + "] " + name + " is " + number_text(value) + ": " +
+                              why);
+}
+
+// Every number that the op takes, by name in its order.
+std::string number_names(const spec::Op& op) {
+  std::vector<std::string> names;
+  for (const spec::Scalar& scalar : op.scalars) names.push_back(scalar.name);
+  for (const spec::Dim& dim : op.dims)
+    if (dim.kind == spec::Dim::Kind::attribute) names.push_back(dim.name);
+  return names.empty() ? "" : ", but " + base::list_of(names);
+}
+
+void set_number(const spec::Op& op, const std::string& name, double value, Numbers& numbers) {
+  for (size_t i = 0; i < op.scalars.size(); ++i)
+    if (op.scalars[i].name == name) {
+      numbers.scalars[i] = value;
+      return;
+    }
+  for (size_t i = 0; i < op.dims.size(); ++i)
+    if (op.dims[i].name == name && op.dims[i].kind == spec::Dim::Kind::attribute) {
+      if (!(value >= 0 && value <= 0x1p47 && value == std::floor(value)))
+        refuse_number(op, name, value, "give a whole number of at least 0");
+      numbers.attributes[i] = static_cast<int64_t>(value);
+      return;
+    }
+  throw std::invalid_argument("[" + op.name + "] it takes no number '" + name + "'" +
+                              number_names(op));
 }
 
 }  // namespace
@@ -85,28 +247,21 @@ bool passes_by() {
   return true;
 }
 
-Arrays run(const Operator& op, const Arrays& inputs, const Params& params,
-           const mx::StreamOrDevice& s) {
+Arrays run(const Operator& op, Arrays inputs, const Numbers& numbers, const mx::StreamOrDevice& s) {
   const mx::Stream stream = mx::to_stream(s);
   const uint32_t modes = Process::shared().modes();
-  const auto query = query_of(op, inputs, params, stream);
-  if (query && (modes & kWatched)) {
-    Arrays outputs = by_ledger(op, inputs, *query, stream, modes);
+  op.signature.check_count(inputs.size());
+  if (op.op->arrange) inputs = op.op->arrange(inputs, stream);
+  if (op.has_optional) give_types(*op.op, inputs);
+  const Pending call{op, inputs, numbers, stream, query_of(op, inputs, numbers, stream)};
+  if (call.query && (modes & kWatched)) {
+    check_chosen_types(call);
+    Arrays outputs = by_pin(call, modes);
     if (!outputs.empty()) return outputs;
   } else {
     Ledger::mine().other().calls.add();
   }
-  return in_mlx(op, inputs, params, stream);
-}
-
-Arrays prepared(const Operator& op, const Arrays& inputs, const mx::StreamOrDevice& s) {
-  if (op.op->name != "rope" || inputs.size() != 6) return inputs;
-  return {inputs[0],
-          inputs[1],
-          inputs[2],
-          inputs[3],
-          one_position(inputs[4], "cos", s),
-          one_position(inputs[5], "sin", s)};
+  return without_pin(call);
 }
 
 const Operator& known_operator(const std::string& name) {
@@ -117,47 +272,59 @@ const Operator& known_operator(const std::string& name) {
                               base::list_of(names));
 }
 
-void check_params(const Operator& op, const Params& params) {
-  const auto& numbers = op.op->scalars;
-  for (size_t i = 0; i < numbers.size(); ++i) {
-    const std::string why = numbers[i].why_not(params[i]);
-    if (!why.empty())
-      throw std::invalid_argument("[" + op.op->name + "] " + numbers[i].name + " is " +
-                                  number_text(params[i]) + ": " + why);
+void check_numbers(const Operator& op, const Numbers& numbers) {
+  for (size_t i = 0; i < op.op->scalars.size(); ++i) {
+    const spec::Scalar& scalar = op.op->scalars[i];
+    const std::string why = scalar.why_not(numbers.scalars[i]);
+    if (!why.empty()) refuse_number(*op.op, scalar.name, numbers.scalars[i], why);
   }
+  for (size_t i = 0; i < op.op->dims.size() && op.has_attributes; ++i)
+    if (numbers.attributes[i] < 0)
+      refuse_number(*op.op, op.op->dims[i].name, static_cast<double>(numbers.attributes[i]),
+                    "give a whole number of at least 0");
 }
 
-Params params_of(const Operator& op, const std::map<std::string, double>& given) {
-  const auto& numbers = op.op->scalars;
-  Params params = {};
-  for (size_t i = 0; i < numbers.size(); ++i) params[i] = numbers[i].default_value;
-  for (const auto& item : given) {
-    const std::string& name = item.first;
-    const auto found = std::find_if(numbers.begin(), numbers.end(),
-                                    [&](const auto& number) { return number.name == name; });
-    if (found == numbers.end())
-      throw std::invalid_argument("[" + op.op->name + "] it takes no number '" + name + "'" +
-                                  (numbers.empty() ? "" : ", but " + numbers.front().name));
-    params[static_cast<size_t>(found - numbers.begin())] = item.second;
-  }
-  check_params(op, params);
-  return params;
+bool are_valid(const Operator& op, const Numbers& numbers) {
+  for (size_t i = 0; i < op.op->scalars.size(); ++i)
+    if (!op.op->scalars[i].why_not(numbers.scalars[i]).empty()) return false;
+  return !op.has_attributes ||
+         *std::min_element(numbers.attributes.begin(), numbers.attributes.end()) >= 0;
 }
 
-std::optional<Query> query_of(const Operator& op, const Arrays& inputs, const Params& params,
+Numbers numbers_of(const Operator& op, const std::map<std::string, double>& given) {
+  Numbers numbers;
+  for (size_t i = 0; i < op.op->scalars.size(); ++i)
+    numbers.scalars[i] = op.op->scalars[i].default_value;
+  for (size_t i = 0; i < op.op->dims.size(); ++i)
+    numbers.attributes[i] = op.op->dims[i].default_value;
+  for (const auto& [name, value] : given) set_number(*op.op, name, value, numbers);
+  check_numbers(op, numbers);
+  return numbers;
+}
+
+std::optional<Query> query_of(const Operator& op, const Arrays& inputs, const Numbers& numbers,
                               const mx::Stream& stream) {
+  op.signature.check_count(inputs.size());
+  check_fixed_types(*op.op, inputs);
   if (!op.signature.readable()) return std::nullopt;
-  Query query;
-  op.signature.read(inputs, query.dims);
-  const auto dtype = dtype_of(inputs.front());
-  if (!dtype) return std::nullopt;
-  for (const mx::array& input : inputs)
-    if (input.dtype() != inputs.front().dtype() || input.size() == 0) return std::nullopt;
-  query.op = op.index;
-  query.dtype = static_cast<uint8_t>(*dtype);
-  query.place = static_cast<uint8_t>(stream.device.type);
-  std::copy_n(params.begin(), op.op->scalars.size(), query.params.begin());
+  const auto own = own_type(*op.op, inputs);
+  if (!own && op.op->signature) return std::nullopt;
+  std::optional<Query> query(std::in_place);
+  query->dims = numbers.attributes;
+  op.signature.read(Inputs(inputs), scalars_of(op, numbers), query->dims);
+  if (!own || !have_one_type(*op.op, inputs) || is_empty(*op.op, inputs)) return std::nullopt;
+  query->op = op.index;
+  query->dtype = static_cast<uint8_t>(*own);
+  query->place = static_cast<uint8_t>(stream.device.type);
+  std::copy_n(numbers.scalars.begin(), op.op->scalars.size(), query->params.begin());
   return query;
+}
+
+std::string unfit_reason(const Operator& op, const Arrays& inputs) {
+  if (!op.signature.readable()) return "the sizes of this op cannot be read off its arrays";
+  if (is_empty(*op.op, inputs)) return "an array is empty";
+  if (!have_one_type(*op.op, inputs)) return "the arrays have different types";
+  return "pins are for float32, float16 and bfloat16";
 }
 
 }  // namespace mlx_kd::runtime

@@ -14,37 +14,42 @@
 
 namespace mlx_kd::runtime {
 
-// An op's numbers in its order, the first Op::runtime_inputs.size() of them.
-using Params = std::array<double, 8>;
+// What a call gives in addition to its arrays.
+struct Numbers {
+  std::array<double, kMostParams> scalars = {};  // in the order of Op::scalars
+  DimValues attributes = {};                     // each at the place of its dim in Op::dims
+};
 
-// What call() of ops.h does, the op and its numbers found.
-std::vector<mlx::core::array> run(const Operator& op, const std::vector<mlx::core::array>& inputs,
-                                  const Params& params, const mlx::core::StreamOrDevice& s);
+// What call() of ops.h does, the op and its numbers found and checked: the pinned kernel, MLX's
+// form, or the op's default setting where MLX has no form of it on the stream's device. Throws
+// std::invalid_argument for arrays that do not go together or have types that nothing here takes,
+// std::runtime_error where no device can run the call.
+std::vector<mlx::core::array> run(const Operator& op, std::vector<mlx::core::array> inputs,
+                                  const Numbers& numbers, const mlx::core::StreamOrDevice& s);
 
 // Whether nobody looks at calls, since pins and the shape log are off: then the call is counted,
 // without its size, and MLX's operator is all that is left to do. Some ns. Throws as
 // Process::modes() does.
 bool passes_by();
 
-// The inputs as the op's ports want them: for rope the angles of one position without axes of 1
-// before them. std::invalid_argument where that is not what they are.
-std::vector<mlx::core::array> prepared(const Operator& op,
-                                       const std::vector<mlx::core::array>& inputs,
-                                       const mlx::core::StreamOrDevice& s);
-
 // std::invalid_argument where there is no such op.
 const Operator& known_operator(const std::string& name);
 
-// Defaults where not given. std::invalid_argument for an unknown name and for what check_params
+// Defaults where not given. std::invalid_argument for an unknown name and for what check_numbers
 // refuses.
-Params params_of(const Operator& op, const std::map<std::string, double>& given);
+Numbers numbers_of(const Operator& op, const std::map<std::string, double>& given);
 
-// std::invalid_argument for NaN and infinities, and for an eps that is not above 0.
-void check_params(const Operator& op, const Params& params);
+// std::invalid_argument for a scalar outside its range and an attribute below 0.
+void check_numbers(const Operator& op, const Numbers& numbers);
+bool are_valid(const Operator& op, const Numbers& numbers);
 
-// The call as lookup sees it; nullopt where no pin can serve it: mixed or other types, no elements,
-// sizes that cannot be read. std::invalid_argument where the arrays do not go together.
+// The call as lookup sees it; nullopt where no kernel of ours can serve it: mixed or other types of
+// T, no elements, sizes that cannot be read. std::invalid_argument where the arrays do not go
+// together, or a port of a fixed type has another.
 std::optional<Query> query_of(const Operator& op, const std::vector<mlx::core::array>& inputs,
-                              const Params& params, const mlx::core::Stream& stream);
+                              const Numbers& numbers, const mlx::core::Stream& stream);
+
+// Why query_of() gives nothing for these arrays.
+std::string unfit_reason(const Operator& op, const std::vector<mlx::core::array>& inputs);
 
 }  // namespace mlx_kd::runtime

@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <sstream>
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/runtime/call/call.h"
@@ -16,23 +15,15 @@ namespace {
 
 namespace mx = mlx::core;
 
-// Why no pin can serve arrays like these.
-std::string unfit_reason(const Operator& op, const std::vector<mx::array>& inputs) {
-  if (!op.signature.readable()) return "the sizes of this op cannot be read off its arrays";
-  const auto is_empty = [](const mx::array& input) { return input.size() == 0; };
-  if (std::any_of(inputs.begin(), inputs.end(), is_empty)) return "an array is empty";
-  for (const mx::array& input : inputs)
-    if (input.dtype() != inputs.front().dtype()) return "the arrays have different types";
-  return "pins are for float32, float16 and bfloat16";
-}
-
-std::string array_dtype(const std::vector<mx::array>& inputs) {
-  for (const mx::array& input : inputs)
-    if (input.dtype() != inputs.front().dtype()) return "mixed";
-  if (inputs.empty()) return "";
-  std::ostringstream text;
-  text << inputs.front().dtype();
-  return text.str();
+// Of the inputs of type T: that of a port of a fixed type says nothing.
+std::string array_dtype(const spec::Op& op, const std::vector<mx::array>& inputs) {
+  const mx::array* first = nullptr;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (!op.inputs[i].type.follows() || is_absent(op.inputs[i], inputs[i])) continue;
+    if (first && inputs[i].dtype() != first->dtype()) return "mixed";
+    if (!first) first = &inputs[i];
+  }
+  return first ? type_text(*first) : "";
 }
 
 std::string found_faster(const spec::Metrics& metrics) {
@@ -84,11 +75,13 @@ void explain_query(const Query& query, const std::vector<mx::array>& inputs, Exp
 Explanation explain(const std::string& op, const std::vector<mx::array>& inputs,
                     const std::map<std::string, double>& params, mx::StreamOrDevice s) {
   const Operator& found = known_operator(op);
-  const std::vector<mx::array> arrays = prepared(found, inputs, s);
+  const mx::Stream stream = mx::to_stream(s);
+  found.signature.check_count(inputs.size());
+  const auto arrays = found.op->arrange ? found.op->arrange(inputs, stream) : inputs;
   Explanation result;
   result.op = op;
-  result.dtype = array_dtype(arrays);
-  const auto query = query_of(found, arrays, params_of(found, params), mx::to_stream(s));
+  result.dtype = array_dtype(*found.op, arrays);
+  const auto query = query_of(found, arrays, numbers_of(found, params), stream);
   if (query) result.shape = shape_of(*query);
   if (!(Process::shared().modes() & kPins))
     result.reason = "pins are off: set MLX_KD_USE_DISCOVERED_KERNELS=1, or switch them on in code";
@@ -98,6 +91,8 @@ Explanation explain(const std::string& op, const std::vector<mx::array>& inputs,
     result.reason = unfit_reason(found, arrays);
   else
     explain_query(*query, arrays, result);
+  if (!result.pinned && !found.mlx_runs_on(stream))
+    result.reason += "; MLX has no form of it here: the op's default setting runs";
   return result;
 }
 

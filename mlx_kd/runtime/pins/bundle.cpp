@@ -19,14 +19,14 @@ std::array<int, 256> values_of_digits() {
   return values;
 }
 
-[[noreturn]] void refuse(const std::string& what) {
+[[noreturn]] void refuse_bundle(const std::string& what) {
   base::misuse("runtime", what + ": the bundle is damaged, make it again with kd bundle");
 }
 
 const std::string& text_of(const base::Json& object, const char* name) {
   const auto found = object.find(name);
   if (found == object.end() || !found->is_string())
-    refuse(std::string("its object has no text '") + name + "'");
+    refuse_bundle(std::string("its object has no text '") + name + "'");
   return found->get_ref<const std::string&>();
 }
 
@@ -47,7 +47,7 @@ std::string to_base64(std::string_view bytes) {
 
 std::string from_base64(std::string_view text) {
   static const std::array<int, 256> values = values_of_digits();
-  if (text.size() % 4 != 0) refuse("its object is not base64");
+  if (text.size() % 4 != 0) refuse_bundle("its object is not base64");
   size_t padding = 0;
   while (padding < 2 && padding < text.size() && text[text.size() - 1 - padding] == '=') ++padding;
   std::string bytes;
@@ -57,7 +57,7 @@ std::string from_base64(std::string_view text) {
     uint32_t group = 0;
     for (size_t i = 0; i < 4; ++i) {
       const int value = i < digits ? values[static_cast<unsigned char>(text[at + i])] : 0;
-      if (value < 0) refuse("its object is not base64");
+      if (value < 0) refuse_bundle("its object is not base64");
       group = group << 6 | static_cast<uint32_t>(value);
     }
     for (size_t i = 0; i + 1 < digits; ++i) bytes += static_cast<char>(group >> (16 - 8 * i) & 255);
@@ -68,10 +68,10 @@ std::string from_base64(std::string_view text) {
 std::string object_of(const packs::Entry& entry) {
   const auto object = entry.other.find("object");
   if (object == entry.other.end()) return "";
-  if (!object->is_object()) refuse("its object is no JSON object");
+  if (!object->is_object()) refuse_bundle("its object is no JSON object");
   std::string bytes = from_base64(text_of(*object, "base64"));
   if (bytes.empty() || base::sha256_hex(bytes) != text_of(*object, "sha256"))
-    refuse("its object is not what its sha256 says");
+    refuse_bundle("its object is not what its sha256 says");
   return bytes;
 }
 

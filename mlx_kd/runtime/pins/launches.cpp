@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t kMostThreads = 1024;  // of a CPU, and of a GPU's threadgroup
 constexpr int64_t kLargest = (int64_t(1) << 31) - 1;
 
-[[noreturn]] void refuse(const std::string& what) {
+[[noreturn]] void refuse_entry(const std::string& what) {
   base::misuse("runtime", what + ": the entry is damaged, or of a newer mlx-kd");
 }
 
@@ -27,14 +27,14 @@ std::optional<int64_t> positive(const packs::Entry& entry, const std::string& na
   for (const base::Json* from : {&entry.launch_params, &entry.knobs})
     if (const auto found = from->find(name); found != from->end()) {
       if (!found->is_number_integer() || *found < 1 || *found > kLargest)
-        refuse("its " + name + " is " + found->dump());
+        refuse_entry("its " + name + " is " + found->dump());
       return found->get<int64_t>();
     }
   return std::nullopt;
 }
 
 [[noreturn]] void refuse_threads() {
-  refuse("its launch has more than " + std::to_string(kMostThreads) + " threads, or none");
+  refuse_entry("its launch has more than " + std::to_string(kMostThreads) + " threads, or none");
 }
 
 // With every setting checked, so that no product overflows.
@@ -52,8 +52,8 @@ const spec::Variant& variant_of(const packs::Entry& entry, const spec::Op& op) {
     if (variant.language == entry.language && variant.launch_kind == kind &&
         variant.func_name == entry.func_name)
       return variant;
-  refuse("this build has no " + entry.language + " kernel of '" + op.name +
-         "' that is launched as '" + kind + "' and called " + entry.func_name);
+  refuse_entry("this build has no " + entry.language + " kernel of '" + op.name +
+               "' that is launched as '" + kind + "' and called " + entry.func_name);
 }
 
 // What a launch may divide by. Settings below 1 are left out, so that one which needs them fails.
@@ -71,7 +71,7 @@ void check(const spec::Launch& launch, const std::string& language) {
   const auto wrong = [](int64_t count) { return count < 1 || count > kLargest; };
   for (const auto& counts : {launch.grid, launch.group})
     if (std::any_of(counts.begin(), counts.end(), wrong))
-      refuse("its launch has counts outside 1 to 2^31 - 1");
+      refuse_entry("its launch has counts outside 1 to 2^31 - 1");
   double threads = launch.threads;
   if (language != "cpp") {
     threads = 1;
@@ -85,7 +85,7 @@ void check(const spec::Launch& launch, const std::string& language) {
 devices::Call call_of(const packs::Entry& entry, const spec::Op& op, spec::Dtype t,
                       const spec::Dims& dims, const std::vector<double>& scalars) {
   devices::Call call =
-      entry.language == "metal"
+      spec::is_metal_body(entry.language, entry.launch_params)
           ? devices::make_call(op, t, dims, scalars,
                                {{entry.func_name, metal_launch(entry, op, dims)}})
           : devices::make_call(op, variant_of(entry, op), t, dims, launch_setting(entry), scalars);
@@ -100,7 +100,7 @@ spec::Setting setting_of(const packs::Entry& entry) {
       return std::isalnum(c) || c == '_';
     });
     if (!macro || std::isdigit(static_cast<unsigned char>(name[0])))
-      refuse("its knob '" + name.substr(0, 40) + "' has a name that no macro has");
+      refuse_entry("its knob '" + name.substr(0, 40) + "' has a name that no macro has");
   }
   return setting;
 }

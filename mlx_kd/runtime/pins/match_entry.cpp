@@ -14,7 +14,6 @@
 namespace mlx_kd::runtime {
 namespace {
 
-constexpr int kContract = 1;  // of every operator
 constexpr double kMostElements = 1LL << 47;
 
 [[noreturn]] void refuse(const std::string& why) {
@@ -26,9 +25,10 @@ bool matches(const packs::Entry& entry, const std::string& field, const std::str
   return field == here || (entry.loose && field == "unknown");
 }
 
-void check_versions(const packs::Entry& entry) {
+void check_versions(const packs::Entry& entry, bool allow_approximate) {
   if (packs::is_null(entry)) refuse("its times were invented by the null device");
-  if (entry.approximate) refuse("it is approximate: only exact kernels are used");
+  if (entry.approximate && !allow_approximate)
+    refuse("it is approximate: MLX_KD_ALLOW_APPROXIMATE=1 uses it too");
   if (!matches(entry, entry.key.mlx_version, mlx::core::version()))
     refuse("for MLX " + entry.key.mlx_version + ", not " + mlx::core::version() +
            ": kd revalidate proves it again");
@@ -75,9 +75,9 @@ Engine engine_of(const packs::Entry& entry) {
 const Operator& operator_of(const packs::Entry& entry) {
   const Operator* found = find_operator(entry.key.op_name);
   if (!found) refuse("this build has no such op");
-  if (entry.contract != kContract)
+  if (entry.contract != found->op->contract)
     refuse("for contract " + std::to_string(entry.contract) + " of the op, which has contract " +
-           std::to_string(kContract) + " in this build: find a new kernel with kd run");
+           std::to_string(found->op->contract) + " in this build: find a new kernel with kd run");
   if (!found->signature.readable()) refuse("the sizes of this op cannot be read off its arrays");
   if (entry.inputs_spec.size() != found->op->inputs.size() ||
       entry.outputs_spec.size() != found->op->outputs.size())
@@ -93,13 +93,27 @@ std::optional<std::array<int64_t, kMostDims>> size_of(const packs::Entry& entry,
   std::array<int64_t, kMostDims> dims = {};
   double elements = 1;
   for (size_t i = 0; i < op.dims.size(); ++i) {
-    dims[i] = signature.value_or(op.dims[i].name, 0);
-    if (dims[i] < 1) refuse("its shape_signature has no " + op.dims[i].name);
-    elements *= static_cast<double>(dims[i]);
+    const bool is_attribute = op.dims[i].kind == spec::Dim::Kind::attribute;
+    dims[i] = signature.value_or(op.dims[i].name, -1);
+    if (dims[i] < (is_attribute ? 0 : 1)) refuse("its shape_signature has no " + op.dims[i].name);
+    if (!is_attribute) elements *= static_cast<double>(dims[i]);
   }
   if (elements > kMostElements) refuse("its shape_signature is larger than any array");
   if (!(dims_of(op, dims) == signature)) refuse("its shape_signature is not one of this op");
   return dims;
+}
+
+// Only of dims that a pin may cover a range of.
+std::vector<Range> ranges_of(const packs::Entry& entry, const spec::Op& op) {
+  std::vector<Range> result;
+  for (const auto& [name, range] : packs::ranges_of(entry, op.batch_dim)) {
+    const auto dim = std::find_if(op.dims.begin(), op.dims.end(),
+                                  [&](const spec::Dim& one) { return one.name == name; });
+    if (dim == op.dims.end() || !(dim->free || name == op.batch_dim))
+      refuse("it covers a range of '" + name + "', which is not a free dim of this op");
+    result.push_back({static_cast<size_t>(dim - op.dims.begin()), range.lo, range.hi});
+  }
+  return result;
 }
 
 // A number that stands in the source: null where the entry names none.
@@ -110,9 +124,9 @@ base::Json fixed_value(const packs::Entry& entry, const std::string& name) {
   return nullptr;
 }
 
-// C++ and CUDA kernels take the model's numbers at run time. Metal bodies have them as constants.
+// Whole files take the model's numbers at run time. Metal bodies have them as constants.
 void fix_params(Pin& pin) {
-  if (pin.entry.language != "metal") return;
+  if (!spec::is_metal_body(pin.entry.language, pin.entry.launch_params)) return;
   pin.fixed_params = true;
   const auto& inputs = pin.op->op->scalars;
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -132,7 +146,8 @@ spec::Candidate candidate_of(const packs::Entry& entry, const spec::Op& op, spec
   spec::Candidate candidate = packs::candidate_as_stored(entry);
   candidate.dtype = dtype;
   name_numbers(candidate, op);
-  if (entry.language != "metal") candidate.knobs = setting_of(entry);
+  if (!spec::is_metal_body(entry.language, entry.launch_params))
+    candidate.knobs = setting_of(entry);
   return candidate;
 }
 
@@ -146,12 +161,7 @@ void take_size(Pin& pin) {
   pin.any_size = !dims;
   if (!dims) return;
   pin.key.dims = *dims;
-  const std::string& batch_dim = pin.op->op->batch_dim;
-  const auto ranges = packs::ranges_of(pin.entry, batch_dim);
-  if (const auto range = ranges.find(batch_dim); range != ranges.end()) {
-    pin.lo = range->second.lo;
-    pin.hi = range->second.hi;
-  }
+  pin.ranges = ranges_of(pin.entry, *pin.op->op);
   Query query = pin.key;
   query.params = pin.params;
   for (size_t i = 0; i < pin.op->op->scalars.size() && !pin.fixed_params; ++i)
@@ -187,9 +197,9 @@ std::string reason_of(const std::string& message) {
 
 }  // namespace
 
-std::variant<std::vector<Pin>, Skipped> pins_of(const packs::Entry& entry) {
+std::variant<std::vector<Pin>, Skipped> pins_of(const packs::Entry& entry, bool allow_approximate) {
   try {
-    check_versions(entry);
+    check_versions(entry, allow_approximate);
     const Operator& op = operator_of(entry);
     const Engine engine = engine_of(entry);
     if (!is_identifier(entry.func_name)) refuse("its func_name is no name of a function");

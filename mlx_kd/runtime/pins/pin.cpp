@@ -1,6 +1,7 @@
 #include "mlx_kd/runtime/pins/pin.h"
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/kernels/metal_form.h"
 #include "mlx_kd/runtime/pins/launches.h"
 
 namespace mlx_kd::runtime {
@@ -14,7 +15,13 @@ std::string where(const std::string& field, const std::string& here, const std::
   return field + ": " + here + " here, " + pin + " in the pin";
 }
 
-// Ports as the first version calls a body: those of swiglu_flat have one axis.
+const Range* range_of(const Pin& pin, size_t dim) {
+  for (const Range& range : pin.ranges)
+    if (range.dim == dim) return &range;
+  return nullptr;
+}
+
+// Ports as zmlx.kd calls a body; where its bodies are flat, they have one axis.
 base::Json ports_at(const base::Json& stored, const std::vector<spec::Port>& ports,
                     spec::Dtype dtype, const spec::Dims& dims, bool flat) {
   base::Json result = spec::ports_spec(ports, dtype, dims);
@@ -30,7 +37,10 @@ std::shared_ptr<Kernel> kernel_at(const Pin& pin, const spec::Dims& dims) {
   const spec::Op& op = *pin.op->op;
   const packs::Entry& entry = pin.entry;
   const auto dtype = static_cast<spec::Dtype>(pin.key.dtype);
-  const bool flat = entry.launch_params.value("launch_kind", base::Json()) == "swiglu_flat";
+  const base::Json kind = entry.launch_params.value("launch_kind", base::Json());
+  const spec::BodyLaunch* body =
+      kind.is_string() ? kernels::body_launch_of(kind.get<std::string>()) : nullptr;
+  const bool flat = body && body->flat_ports;
   return pin.kernel->with_shapes(ports_at(entry.inputs_spec, op.inputs, dtype, dims, flat),
                                  ports_at(entry.outputs_spec, op.outputs, dtype, dims, flat));
 }
@@ -52,15 +62,25 @@ std::shared_ptr<const Served> serve(const Pin& pin, size_t index, const Query& q
   return served;
 }
 
+bool holds(const Pin& pin, const DimValues& dims) {
+  if (pin.any_size || dims == pin.key.dims) return true;
+  DimValues rest = dims;
+  for (const Range& range : pin.ranges) {
+    if (dims[range.dim] < range.lo || dims[range.dim] > range.hi) return false;
+    rest[range.dim] = pin.key.dims[range.dim];
+  }
+  return rest == pin.key.dims;
+}
+
 std::string shape_of(const Pin& pin) {
   if (pin.any_size) return "any size";
   const std::vector<std::string> names = pin.op->op->dim_names();
   std::string text;
   for (size_t i = 0; i < names.size(); ++i) {
-    const bool ranged = i == 0 && pin.hi > 0;
+    const Range* range = range_of(pin, i);
     text += (i ? "," : "") + names[i] + "=" +
-            (ranged ? std::to_string(pin.lo) + ".." + std::to_string(pin.hi)
-                    : std::to_string(pin.key.dims[i]));
+            (range ? std::to_string(range->lo) + ".." + std::to_string(range->hi)
+                   : std::to_string(pin.key.dims[i]));
   }
   return text;
 }
@@ -74,7 +94,8 @@ std::vector<std::string> differences(const Pin& pin, const Query& query) {
     found.push_back(where("dtype", spec::name_of(static_cast<spec::Dtype>(query.dtype)),
                           spec::name_of(static_cast<spec::Dtype>(pin.key.dtype))));
   for (size_t i = 0; i < op.dims.size() && !pin.any_size; ++i) {
-    const bool in_range = i == 0 && query.dims[i] >= pin.lo && query.dims[i] <= pin.hi;
+    const Range* range = range_of(pin, i);
+    const bool in_range = range && query.dims[i] >= range->lo && query.dims[i] <= range->hi;
     if (query.dims[i] != pin.key.dims[i] && !in_range)
       found.push_back(
           where(op.dims[i].name, std::to_string(query.dims[i]), std::to_string(pin.key.dims[i])));

@@ -14,19 +14,27 @@
 
 namespace mlx_kd::runtime {
 
+inline constexpr size_t kNoPin = static_cast<size_t>(-1);
+
 // A pin at one size, with all that a call of it needs. Immutable.
 struct Served {
-  size_t pin;  // index into Table::pins()
+  size_t pin;  // index into Table::pins(); kNoPin: the op's default setting
   std::shared_ptr<Kernel> kernel;
   spec::Dtype dtype;
   devices::Call call;
   std::vector<spec::Shape> outputs;  // shapes of the op's ports
 };
 
+// What a pin serves in addition to its own size.
+struct Range {
+  size_t dim;  // index into Op::dims
+  int64_t lo, hi;
+};
+
 struct Pin {
   Query key;                  // its size; params are not part of it
   bool any_size = false;      // of schema 1 without sizes
-  int64_t lo = 0, hi = 0;     // the first dim's range that it serves beside its size; 0: none
+  std::vector<Range> ranges;  // any combination of them
   bool fixed_params = false;  // they stand in its source: only a call with `params` matches
   std::array<double, kMostParams> params = {};
   const Operator* op;
@@ -43,10 +51,14 @@ struct Skipped {
 
 // The pins of an entry: one, or one a type where an entry of schema 1 names none; or why it is
 // none.
-std::variant<std::vector<Pin>, Skipped> pins_of(const packs::Entry& entry);
+std::variant<std::vector<Pin>, Skipped> pins_of(const packs::Entry& entry,
+                                                bool allow_approximate = false);
 
 // The pin at another size that it serves. Misuse where the kernel cannot be launched there.
 std::shared_ptr<const Served> serve(const Pin& pin, size_t index, const Query& query);
+
+// Whether the size is the pin's, or in its ranges.
+bool holds(const Pin& pin, const DimValues& dims);
 
 // "rows=1,D=2048", "rows=1..512,D=2048", "any size".
 std::string shape_of(const Pin& pin);

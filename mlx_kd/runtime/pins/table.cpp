@@ -15,14 +15,15 @@ bool fits_params(const Pin& pin, const Query& query) {
 bool in_range(const Pin& pin, const Query& query) {
   if (pin.key.op != query.op || pin.key.dtype != query.dtype || pin.key.place != query.place)
     return false;
-  if (pin.any_size) return true;
-  return query.dims[0] >= pin.lo && query.dims[0] <= pin.hi &&
-         std::equal(query.dims.begin() + 1, query.dims.end(), pin.key.dims.begin() + 1);
+  return holds(pin, query.dims);
 }
 
-// Widths order ranges: an entry for any size comes last.
-int64_t width(const Pin& pin) {
-  return pin.any_size ? std::numeric_limits<int64_t>::max() : pin.hi - pin.lo;
+// How many sizes it serves, which orders ranges: an entry for any size comes last.
+double width(const Pin& pin) {
+  if (pin.any_size) return std::numeric_limits<double>::infinity();
+  double sizes = 1;
+  for (const Range& range : pin.ranges) sizes *= static_cast<double>(range.hi - range.lo + 1);
+  return sizes;
 }
 
 bool key_before(const Query& a, const Query& b) {
@@ -31,15 +32,20 @@ bool key_before(const Query& a, const Query& b) {
 
 }  // namespace
 
-Table::Table(const std::vector<packs::Pack>& packs) {
+Table::Table(const std::vector<packs::Pack>& packs, bool allow_approximate) {
   for (const packs::Pack& pack : packs)
-    for (const packs::Entry& entry : pack.entries) add(entry);
+    for (const packs::Entry& entry : pack.entries) add(entry, allow_approximate);
   order();
   fill_slots();
+  for (const Pin& pin : pins_)
+    if (pin.fixed_params) {
+      fixes_params_.resize(std::max<size_t>(fixes_params_.size(), pin.key.op + 1u));
+      fixes_params_[pin.key.op] = true;
+    }
 }
 
-void Table::add(const packs::Entry& entry) {
-  auto found = pins_of(entry);
+void Table::add(const packs::Entry& entry, bool allow_approximate) {
+  auto found = pins_of(entry, allow_approximate);
   if (auto* skipped = std::get_if<Skipped>(&found)) return skipped_.push_back(std::move(*skipped));
   for (Pin& pin : std::get<std::vector<Pin>>(found)) pins_.push_back(std::move(pin));
 }
@@ -68,7 +74,7 @@ void Table::fill_slots() {
   while (count < 2 * pins_.size()) count *= 2;
   slots_.assign(count, Slot{});
   for (size_t i = 0; i < pins_.size(); ++i) {
-    if (pins_[i].hi > 0 || pins_[i].any_size) ranged_.push_back(static_cast<uint32_t>(i));
+    if (!pins_[i].ranges.empty() || pins_[i].any_size) ranged_.push_back(static_cast<uint32_t>(i));
     if (pins_[i].served) {  // its own index was not known before
       auto served = std::make_shared<Served>(*pins_[i].served);
       served->pin = i;

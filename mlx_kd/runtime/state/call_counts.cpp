@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/runtime/pins/default_kernel.h"
 #include "mlx_kd/runtime/state/process.h"
 #include "mlx_kd/runtime/state/shape_log.h"
 
@@ -18,12 +19,6 @@ struct Registry {
 Registry& registry() {
   static Registry& all = *new Registry;
   return all;
-}
-
-bool same_params(const Pin& pin, const Query& query) {
-  const size_t count = pin.op->op->scalars.size();
-  return std::equal(query.params.begin(), query.params.begin() + static_cast<long>(count),
-                    pin.served->call.scalars.begin());
 }
 
 std::shared_ptr<const Served> serve_if_launchable(const Pin& pin, size_t index,
@@ -65,7 +60,9 @@ const Table& Ledger::table() {
 Line* Ledger::seek(const Query& query, uint64_t hash) {
   const size_t mask = slots_.size() - 1;
   for (size_t at = hash & mask; slots_[at]; at = (at + 1) & mask)
-    if (slots_[at]->hash == hash && slots_[at]->query == query) return slots_[at];
+    if (slots_[at]->hash == hash && slots_[at]->query.same_size(query) &&
+        (!slots_[at]->fixed_params || slots_[at]->query.params == query.params))
+      return slots_[at];
   return nullptr;
 }
 
@@ -89,18 +86,20 @@ Line& Ledger::add(const Query& query, uint64_t hash) {
   return line;
 }
 
-// The pin at the call's size with the call's numbers; nullptr where none serves it.
+// nullptr where no pin serves it.
 std::shared_ptr<const Served> Ledger::look_up(const Query& query, uint64_t hash) {
   const Table& pins = table();
   const Pin* pin = pins.find(query, hash);
-  if (pin && same_params(*pin, query)) return pin->served;
-  if (!pin) pin = pins.find_ranged(query);
+  if (pin) return pin->served;
+  pin = pins.find_ranged(query);
   return pin ? serve_if_launchable(*pin, pins.index_of(*pin), query) : nullptr;
 }
 
-void Ledger::refresh(Line& line) {
-  auto served = look_up(line.query, line.hash);
+void Ledger::refresh(Line& line, const Query& query) {
+  auto served = look_up(query, line.hash);
   std::lock_guard lock(mutex_);
+  line.fixed_params = table_->fixes_params(query.op);
+  line.query.params = query.params;
   line.served = std::move(served);
   line.generation = generation_;
   line.hits_before = line.hits.get();
@@ -112,12 +111,29 @@ Ledger::Found Ledger::find(const Query& query) {
   if (!line) {
     if (lines_.size() >= kMostLines) {
       spilled_served_ = look_up(query, hash);
-      return {spilled_, spilled_served_.get()};
+      return {spilled_, spilled_served_};
     }
     line = &add(query, hash);
   }
-  if (line->generation != Process::shared().generation()) refresh(*line);
-  return {*line, line->served.get()};
+  if (line->generation != Process::shared().generation()) refresh(*line, query);
+  return {*line, line->served};
+}
+
+const Served& Ledger::standby(Line& line, const Query& query) {
+  if (!line.standby || &line == &spilled_) line.standby = serve_default(query);
+  return *line.standby;
+}
+
+const devices::Call& Ledger::call_of(Line& line, const std::shared_ptr<const Served>& served,
+                                     const Query& query) {
+  const std::vector<double>& usual = served->call.scalars;
+  if (std::equal(usual.begin(), usual.end(), query.params.begin())) return served->call;
+  if (line.own_call_of != served) {
+    line.own_call = served->call;
+    line.own_call_of = served;
+  }
+  std::copy_n(query.params.begin(), usual.size(), line.own_call.scalars.begin());
+  return line.own_call;
 }
 
 void Ledger::visit(const std::function<void(Line&)>& visit) {

@@ -42,8 +42,15 @@ struct Line {
   std::shared_ptr<const Served> served;  // nullptr: no pin
   uint64_t hits_before = 0;              // hits of pins of older tables
   Counts at_reset;
+  // Whether its numbers decide which pin serves it; else it stands for calls with any numbers.
+  bool fixed_params = false;
   uint64_t logged = 0;   // calls that the shape log has, with the mutex held
   std::string log_body;  // what the shape log says of it beside count and time, likewise
+  // By the owner alone: the op's default setting at this size, once it was asked for; and the call
+  // of what ran last with other numbers than its own.
+  std::shared_ptr<const Served> standby;
+  std::shared_ptr<const Served> own_call_of;
+  devices::Call own_call;
 };
 
 class Ledger {
@@ -56,11 +63,17 @@ class Ledger {
 
   struct Found {
     Line& line;
-    const Served* served;  // good until the thread's next call
+    const std::shared_ptr<const Served>& served;  // good until the thread's next call
   };
   // The line of a call, with its pin by the process's present table. Beyond kMostLines sizes one
   // line stands for all others.
   Found find(const Query& query);
+  // The op's default setting at the size of a line that find() gave. Throws what serve_default()
+  // throws.
+  const Served& standby(Line& line, const Query& query);
+  // How the kernel is called with the call's numbers; good until the thread's next call.
+  static const devices::Call& call_of(Line& line, const std::shared_ptr<const Served>& served,
+                                      const Query& query);
   // The line of calls that no query describes: mixed types, empty arrays.
   Line& other() { return other_; }
   // The table of the process, kept until it changes.
@@ -83,7 +96,7 @@ class Ledger {
  private:
   Line* seek(const Query& query, uint64_t hash);
   Line& add(const Query& query, uint64_t hash);
-  void refresh(Line& line);
+  void refresh(Line& line, const Query& query);
   std::shared_ptr<const Served> look_up(const Query& query, uint64_t hash);
   void take_events(const std::function<void(Line&, uint64_t, const std::string&)>& take);
 

@@ -79,6 +79,11 @@ std::vector<std::string> packs_in(const fs::path& folder) {
   return files;
 }
 
+// What code gave, else the environment's switch, else off.
+bool switched(std::optional<bool> given, const char* name, const char* older_name = nullptr) {
+  return given ? *given : env_switch(name, older_name).value_or(false);
+}
+
 }  // namespace
 
 std::optional<bool> env_switch(const char* name, const char* older_name) {
@@ -126,14 +131,11 @@ std::vector<std::string> shipped_packs() {
 Effective effective(const Settings& given) {
   const auto path = env_value("MLX_KD_DISCOVERED_KERNELS_PATH", "ZMLX_DISCOVERED_KERNELS_PATH");
   Effective result;
-  result.enabled = given.enabled
-                       ? *given.enabled
-                       : env_switch("MLX_KD_USE_DISCOVERED_KERNELS", "ZMLX_USE_DISCOVERED_KERNELS")
-                             .value_or(false);
+  result.enabled =
+      switched(given.enabled, "MLX_KD_USE_DISCOVERED_KERNELS", "ZMLX_USE_DISCOVERED_KERNELS");
   result.path = given.path ? *given.path : path.value_or(kDefaultPath);
-  result.wait_for_compile = given.wait_for_compile
-                                ? *given.wait_for_compile
-                                : env_switch("MLX_KD_WAIT_FOR_COMPILE", nullptr).value_or(false);
+  result.wait_for_compile = switched(given.wait_for_compile, "MLX_KD_WAIT_FOR_COMPILE");
+  result.allow_approximate = switched(given.allow_approximate, "MLX_KD_ALLOW_APPROXIMATE");
   result.trust = given.trust ? *given.trust : env_trust();
   if (result.path != "shipped") result.files = {result.path};
   return result;

@@ -30,7 +30,7 @@ std::shared_ptr<const Table> load_table(Effective& wanted) {
               " is of schema 1: 'unknown' in its keys, and an empty shape_signature, match "
               "anything; kd pack writes it anew");
   }
-  auto table = std::make_shared<const Table>(packs);
+  auto table = std::make_shared<const Table>(packs, wanted.allow_approximate);
   if (!shipped) say_what_is_odd(*table, wanted.path);
   return table;
 }

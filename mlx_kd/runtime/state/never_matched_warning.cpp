@@ -12,7 +12,7 @@ namespace {
 constexpr uint64_t kStep = 100;  // calls of a thread between two looks at the process's sum
 
 std::atomic<bool> settled{false};  // something matched, or it was said
-std::atomic<uint64_t> missed{0};
+std::atomic<uint64_t> never_matched{0};
 
 void warn(const Table& table, const Query& query) {
   std::string text = "WARNING: pins are on and none matched in " +
@@ -37,7 +37,8 @@ void note_match() {
 
 void note_miss(Ledger& ledger, const Query& query) {
   if (++ledger.misses % kStep || settled.load(std::memory_order_relaxed)) return;
-  if (missed.fetch_add(kStep, std::memory_order_relaxed) + kStep < kCallsBeforeWarning) return;
+  if (never_matched.fetch_add(kStep, std::memory_order_relaxed) + kStep < kCallsBeforeWarning)
+    return;
   if (!settled.exchange(true)) warn(ledger.table(), query);
 }
 

@@ -30,6 +30,7 @@ void configure(const Settings& settings) {
   Process::shared().apply([&](Settings given) {
     if (settings.enabled) given.enabled = settings.enabled;
     if (settings.path) given.path = settings.path;
+    if (settings.allow_approximate) given.allow_approximate = settings.allow_approximate;
     if (settings.wait_for_compile) given.wait_for_compile = settings.wait_for_compile;
     if (settings.trust) given.trust = settings.trust;
     return given;

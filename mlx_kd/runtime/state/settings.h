@@ -5,6 +5,8 @@
 //                                    mlx-kd; configs/discovered_kernels.json if not set
 //   MLX_KD_WAIT_FOR_COMPILE          on: a call waits while another thread compiles its kernel; off
 //                                    (the default): it runs MLX's operator meanwhile
+//   MLX_KD_ALLOW_APPROXIMATE         on: pins that trade accuracy for speed serve too; off (the
+//                                    default): exact kernels alone
 //   MLX_KD_TRUST                     `owner` (the default): packs of the user or root that nobody
 //                                    else can write; `anyone`: no such check (docs/security.md)
 //
@@ -38,6 +40,7 @@ struct Settings {
   std::optional<bool> enabled;
   std::optional<std::string> path;  // a file, or "shipped"
   std::optional<bool> wait_for_compile;
+  std::optional<bool> allow_approximate;
   std::optional<Trust> trust;
 };
 
@@ -65,6 +68,7 @@ struct Effective {
   std::string path;                // as given: "shipped", or a path
   std::vector<std::string> files;  // what that stands for
   bool wait_for_compile = false;
+  bool allow_approximate = false;
   Trust trust = Trust::owner;
 };
 MLX_KD_API Effective settings();

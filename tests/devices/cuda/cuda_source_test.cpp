@@ -7,6 +7,7 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/cuda/cuda_compiler.h"
 #include "tests/devices/cuda/cuda_kernels.h"
+#include "tests/devices/cuda/refusals.h"
 #include "tests/support/run_cli.h"
 
 namespace mlx_kd::devices::cuda {
@@ -19,21 +20,6 @@ namespace text {
 }  // namespace text
 
 namespace {
-
-constexpr int kSm = 90;
-
-std::string refusal_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const base::Error& error) {
-    return error.exit_code() == 2 ? error.what() : "";
-  }
-  return "";
-}
-
-bool has(const std::string& all, const std::string& part) {
-  return all.find(part) != std::string::npos;
-}
 
 // kd_arguments as a source of two inputs and one output sees it.
 TEST(PackedArguments, AreLaidOutAsKernelsSeeThem) {
@@ -74,10 +60,10 @@ TEST(CudaSource, RefusesMoreThanTheArgumentsHold) {
   spec::Candidate candidate = totals_candidate();
   candidate.inputs_spec = base::Json::array();
   for (int i = 0; i < 17; ++i) candidate.inputs_spec.push_back(port("x"));
-  EXPECT_TRUE(has(refusal_of([&] { argument_counts(candidate); }), "'totals' has 17 inputs"));
+  EXPECT_TRUE(has(misuse_of([&] { argument_counts(candidate); }), "'totals' has 17 inputs"));
   candidate = totals_candidate();
   candidate.scalar_names.assign(9, "s");
-  EXPECT_TRUE(has(refusal_of([&] { argument_counts(candidate); }), "9 numbers"));
+  EXPECT_TRUE(has(misuse_of([&] { argument_counts(candidate); }), "9 numbers"));
 }
 
 TEST(CudaSource, CompilesForAnArchitectureThatIsNotHere) {
@@ -152,7 +138,7 @@ TEST(CudaCompilerOfSources, KeepsWhatItMadeInTheCache) {
 }
 
 std::string size_refusal(const spec::Stage& one, const FunctionLimits& limits) {
-  return refusal_of([&] { stage_size("op", one, limits); });
+  return misuse_of([&] { stage_size("op", one, limits); });
 }
 
 TEST(StageSize, LaunchesWholeGroupsOfAnyShape) {

@@ -14,27 +14,12 @@
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/msl/parse/parser.h"
 #include "tests/devices/cuda/cuda_kernels.h"
+#include "tests/devices/cuda/refusals.h"
 #include "tests/devices/simt/accuracy.h"
 #include "tests/devices/simt/suite.h"
 
 namespace mlx_kd::devices::cuda {
 namespace {
-
-constexpr int kSm = 90;
-
-std::string refusal_of(const std::function<void()>& work, int* exit_code = nullptr) {
-  try {
-    work();
-  } catch (const base::Error& error) {
-    if (exit_code) *exit_code = error.exit_code();
-    return error.what();
-  }
-  return "";
-}
-
-bool has(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 TEST(CudaDevice, IsListedWithWhatItLacks) {
   for (const DeviceReport& report : list_devices()) {
@@ -149,7 +134,7 @@ TEST(CudaAccuracy, IsMetals) {
   using simt::AccuracyTable;
   for (const auto table : {AccuracyTable::precise, AccuracyTable::fast, AccuracyTable::half}) {
     MslSession session("accuracy.metal", simt::accuracy_source(table), {}, {});
-    simt::check_accuracy(table, [&](simt::Request& request) { session.run(request); });
+    simt::check_accuracy(table, [&](MslRequest& request) { session.run(request); });
   }
 }
 
@@ -182,8 +167,8 @@ TEST(CudaSession, RunsGroupsOf1024ThreadsHoweverMuchAThreadKeeps) {
     one.outputs = {"y=f32:[1024]"};
     one.result = "y";
     one.expected = [](const simt::Given&) { return simt::Values(1024, 384); };
-    const simt::Request given = simt::request_of(one);
-    simt::Request request = given;
+    const MslRequest given = simt::request_of(one);
+    MslRequest request = given;
     session.run(request);
     EXPECT_EQ(simt::difference(one, given, request), "") << threads;
   }
@@ -209,9 +194,9 @@ MslSession& gpu_session_of(const simt::SuiteCase& one) {
 TEST_P(CudaSuite, ComputesWhatFloat64Says) {
   KD_NEEDS_GPU();
   if (GetParam().diverges) GTEST_SKIP() << "lanes of a warp must meet together in CUDA";
-  const simt::Request given = simt::request_of(GetParam());
-  simt::Request request = given;
-  const simt::Outcome outcome = gpu_session_of(GetParam()).run(request);
+  const MslRequest given = simt::request_of(GetParam());
+  MslRequest request = given;
+  const MslOutcome outcome = gpu_session_of(GetParam()).run(request);
   EXPECT_EQ(simt::difference(GetParam(), given, request), "");
   RecordProperty("source", GetParam().file);
   RecordProperty("largest_error", std::to_string(simt::largest_error(GetParam(), given, request)));

@@ -12,7 +12,7 @@ class EmulatedCuda {
 
   bool compiled() const { return module_ != nullptr; }
   // As Session::run, on one core.
-  LaunchReport run(Request& request) const;
+  LaunchReport run(MslRequest& request) const;
 
  private:
   msl::Translation text_;

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "mlx_kd/devices/simt/simt_compiler.h"
+
 namespace mlx_kd::devices::simt {
 namespace {
 
@@ -31,12 +33,14 @@ msl::Translation emulated(const msl::Unit& unit, const msl::TranslateOptions& op
 
 EmulatedCuda::EmulatedCuda(const msl::Unit& unit, const msl::TranslateOptions& options)
     : text_(emulated(unit, options)) {
-  std::vector<msl::Diagnostic> found;
-  module_ = compile(unit, text_, {}, found);
-  if (!module_) ADD_FAILURE() << msl::describe(*unit.sources, found[0]);
+  const Artifact made = compile(unit, text_, {}, "test").artifact;
+  if (made.ok)
+    module_ = Module::load(made.path.string());
+  else
+    ADD_FAILURE() << made.error;
 }
 
-LaunchReport EmulatedCuda::run(Request& request) const {
+LaunchReport EmulatedCuda::run(MslRequest& request) const {
   const auto kernel = std::find_if(text_.kernels.begin(), text_.kernels.end(),
                                    [&](const auto& one) { return one.name == request.kernel; });
   int grid[3];

@@ -11,16 +11,13 @@
 #include "mlx_kd/base/process.h"
 #include "mlx_kd/base/sha256.h"
 #include "mlx_kd/devices/host/compiler.h"
+#include "tests/devices/cuda/refusals.h"
 #include "tests/support/run_cli.h"
 
 namespace mlx_kd::devices::cuda {
 namespace {
 
 namespace fs = std::filesystem;
-
-bool has(const std::string& all, const std::string& part) {
-  return all.find(part) != std::string::npos;
-}
 
 // An MLX whose one header is "int a;".
 class FakeMlx {

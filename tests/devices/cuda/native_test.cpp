@@ -11,24 +11,12 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/metal_text/metal_kernel.h"
 #include "tests/devices/cuda/cuda_kernels.h"
+#include "tests/devices/cuda/refusals.h"
 
 namespace mlx_kd::devices::cuda {
 namespace {
 
 namespace mx = mlx::core;
-
-std::string refusal_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const std::exception& error) {
-    return error.what();
-  }
-  return "";
-}
-
-bool has(const std::string& all, const std::string& part) {
-  return all.find(part) != std::string::npos;
-}
 
 // Arrays in the GPU's memory, given back at the end.
 class GpuArrays {

@@ -17,6 +17,6 @@ std::string accuracy_source(AccuracyTable table);
 
 // Expects the results of every function of the table, as `run` computes them, to lie within its
 // bound of what float64 says.
-void check_accuracy(AccuracyTable table, const std::function<void(Request&)>& run);
+void check_accuracy(AccuracyTable table, const std::function<void(MslRequest&)>& run);
 
 }  // namespace mlx_kd::devices::simt

@@ -298,8 +298,8 @@ Contents contents_of(AccuracyTable table) {
   return {kHalf, half, ""};
 }
 
-Request points(const Function& function, const Format& format, size_t index) {
-  Request request;
+MslRequest points(const Function& function, const Format& format, size_t index) {
+  MslRequest request;
   request.kernel = "f" + std::to_string(index);
   request.grid = {kPoints, 1, 1};
   request.threadgroup = {1000, 1, 1};
@@ -329,7 +329,7 @@ struct Worst {
   std::string where;
 };
 
-Worst worst_of(const Function& function, const Format& format, const Request& done) {
+Worst worst_of(const Function& function, const Format& format, const MslRequest& done) {
   Worst worst;
   const HostArray &xs = done.arrays[0], &ws = done.arrays[1], &ys = done.arrays[2];
   for (size_t i = 0; i < kPoints; ++i) {
@@ -363,11 +363,11 @@ std::string accuracy_source(AccuracyTable table) {
   return text;
 }
 
-void check_accuracy(AccuracyTable table, const std::function<void(Request&)>& run) {
+void check_accuracy(AccuracyTable table, const std::function<void(MslRequest&)>& run) {
   const Contents all = contents_of(table);
   for (size_t i = 0; i < all.functions.size(); ++i) {
     const Function& function = all.functions[i];
-    Request request = points(function, all.format, i);
+    MslRequest request = points(function, all.format, i);
     run(request);
     const Worst worst = worst_of(function, all.format, request);
     EXPECT_LE(worst.times, 1.0) << all.space << " " << function.call << " at " << worst.where;

@@ -14,13 +14,13 @@ class Accuracy : public testing::TestWithParam<AccuracyTable> {
 };
 
 TEST_P(Accuracy, OfTheExecutorIsMetals) {
-  check_accuracy(GetParam(), [&](Request& request) { session_.run(request); });
+  check_accuracy(GetParam(), [&](MslRequest& request) { session_.run(request); });
 }
 
 TEST_P(Accuracy, OfEmulatedCudaIsMetals) {
   const EmulatedCuda cuda(session_.unit(), {});
   ASSERT_TRUE(cuda.compiled());
-  check_accuracy(GetParam(), [&](Request& request) { cuda.run(request); });
+  check_accuracy(GetParam(), [&](MslRequest& request) { cuda.run(request); });
 }
 
 std::string name_of(const testing::TestParamInfo<AccuracyTable>& one) {

@@ -76,8 +76,8 @@ Session& session() {
   return one;
 }
 
-Request request(const std::string& kernel, const std::string& type = "f32") {
-  Request made;
+MslRequest request(const std::string& kernel, const std::string& type = "f32") {
+  MslRequest made;
   made.kernel = kernel;
   made.grid = made.threadgroup = {64, 1, 1};
   made.arrays.push_back(parse_output("y=" + type + ":[64]"));
@@ -85,7 +85,7 @@ Request request(const std::string& kernel, const std::string& type = "f32") {
   return made;
 }
 
-std::string message(Request given) {
+std::string message(MslRequest given) {
   try {
     session().run(given);
   } catch (const base::Error& error) {
@@ -95,10 +95,10 @@ std::string message(Request given) {
 }
 
 std::string finding(const std::string& kernel, std::vector<HostArray> more = {}) {
-  Request given = request(kernel);
+  MslRequest given = request(kernel);
   given.arrays.insert(given.arrays.end(), more.begin(), more.end());
   given.check_races = given.check_memory = true;
-  const Outcome outcome = session().run(given);
+  const MslOutcome outcome = session().run(given);
   return outcome.findings.empty() ? "" : outcome.findings[0];
 }
 
@@ -111,7 +111,7 @@ TEST(Executor, EndsAKernelThatNeverEnds) {
   GTEST_SKIP() << "the thread sanitizer holds back the signal that ends a kernel";
 #endif
   for (const char* kernel : {"never", "never_fibers"}) {
-    Request given = request(kernel);
+    MslRequest given = request(kernel);
     given.launch.timeout_s = 0.2;
     EXPECT_TRUE(
         has(message(given), std::string("kernel '") + kernel + "' did not end within 0.2 s"))
@@ -124,7 +124,7 @@ TEST(Executor, SurvivesAccessesToMemoryThatIsNotThere) {
 }
 
 TEST(Executor, NamesAStackThatIsTooSmall) {
-  Request given = request("deep", "i32");
+  MslRequest given = request("deep", "i32");
   given.launch.fibers = true;
   EXPECT_TRUE(has(message(given), "stack")) << message(given);
 }
@@ -134,19 +134,19 @@ TEST(Executor, RefusesMoreThreadgroupMemoryThanMetal) {
       "kernel void greedy(device float* y, uint t [[thread_position_in_threadgroup]]) {\n"
       "  threadgroup float s[5000];\n  threadgroup float more[4000];\n  s[t] = more[t] = 1;\n}\n";
   try {
-    Request given = request("greedy");
+    MslRequest given = request("greedy");
     Session("k.metal", text, {}, {}).run(given);
     FAIL();
   } catch (const base::Error& error) {
     EXPECT_TRUE(has(error.what(), "k.metal:3:") && has(error.what(), "32 KiB")) << error.what();
   }
-  Request given = request("lent");
+  MslRequest given = request("lent");
   given.group_bytes = {40000};
   EXPECT_TRUE(has(message(given), "32768 bytes of threadgroup memory")) << message(given);
 }
 
 TEST(Executor, RefusesSizesThatMetalDoesNotAllow) {
-  Request given = request("race");
+  MslRequest given = request("race");
   given.grid = {0, 1, 1};
   EXPECT_TRUE(has(message(given), "grid has 0 threads in x"));
   given = request("race");
@@ -159,7 +159,7 @@ TEST(Executor, RefusesSizesThatMetalDoesNotAllow) {
 TEST(Executor, RefusesBuffersThatDoNotFitTheKernel) {
   EXPECT_TRUE(has(message(request("race", "f16")), "k.metal:23:32: buffer 'y' holds float (f32)"))
       << message(request("race", "f16"));
-  Request given = request("race");
+  MslRequest given = request("race");
   given.arrays[0].name = "z";
   EXPECT_TRUE(has(message(given), "has no buffer 'z': it has 'y'"));
   EXPECT_TRUE(has(message(request("past_input")), "buffer 'x' of 'past_input' is not given"));
@@ -168,7 +168,7 @@ TEST(Executor, RefusesBuffersThatDoNotFitTheKernel) {
 
 TEST(Executor, GivesPartialGroupsTheirTrueSizes) {
   for (const bool fibers : {false, true}) {
-    Request given = request("place", "u32");
+    MslRequest given = request("place", "u32");
     given.grid = {6, 5, 2};
     given.threadgroup = {4, 4, 1};
     given.launch.fibers = fibers;
@@ -183,9 +183,9 @@ TEST(Executor, GivesPartialGroupsTheirTrueSizes) {
 TEST(Checker, FindsARaceBetweenTwoLines) {
   const std::string text = finding("race");
   EXPECT_TRUE(has(text, "k.metal:26") && has(text, "before any thread wrote it")) << text;
-  Request given = request("race");
+  MslRequest given = request("race");
   given.check_races = true;
-  const Outcome outcome = session().run(given);
+  const MslOutcome outcome = session().run(given);
   ASSERT_FALSE(outcome.findings.empty());
   EXPECT_TRUE(has(outcome.findings[0], "data race") && has(outcome.findings[0], "k.metal:25") &&
               has(outcome.findings[0], "k.metal:26") && has(outcome.findings[0], "'s'"))
@@ -197,9 +197,9 @@ TEST(Checker, FindsARaceInDeviceMemory) {
 }
 
 TEST(Checker, KnowsThatABarrierOrdersOnlyTheMemoryThatItNames) {
-  Request given = request("weak_barrier");
+  MslRequest given = request("weak_barrier");
   given.check_races = true;
-  const Outcome outcome = session().run(given);
+  const MslOutcome outcome = session().run(given);
   ASSERT_FALSE(outcome.findings.empty());
   EXPECT_TRUE(has(outcome.findings[0], "data race"));
 }

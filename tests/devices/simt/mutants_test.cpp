@@ -139,13 +139,13 @@ class Mutation {
 };
 
 bool changes_a_result(Session& session, const Mutant& mutant) {
-  const Request given = request_of(*mutant.suite_case);
+  const MslRequest given = request_of(*mutant.suite_case);
   for (int order = 0; order < kOrders; ++order) {
-    Request request = given;
+    MslRequest request = given;
     request.kernel = mutant.kernel;
-    request.launch.order = order == 0   ? Order::forward
-                           : order == 1 ? Order::reverse
-                                        : Order::random;
+    request.launch.order = order == 0   ? ThreadOrder::forward
+                           : order == 1 ? ThreadOrder::reverse
+                                        : ThreadOrder::random;
     request.launch.seed = static_cast<uint64_t>(order);
     request.launch.fibers = true;
     request.launch.cores = 1;
@@ -161,7 +161,7 @@ bool changes_a_result(Session& session, const Mutant& mutant) {
 }
 
 bool is_found(Session& session, const Mutant& mutant) {
-  Request request = request_of(*mutant.suite_case);
+  MslRequest request = request_of(*mutant.suite_case);
   request.kernel = mutant.kernel;
   request.check_races = request.check_memory = true;
   request.launch.timeout_s = 20;

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/devices/simt/module.h"
+#include "mlx_kd/devices/simt/simt_compiler.h"
 #include "mlx_kd/msl/parse/parser.h"
 #include "mlx_kd/msl/rules/rules.h"
 
@@ -174,7 +174,7 @@ uint32_t refused_at(const std::string& text, std::string& why) {
     if (found.empty()) {
       CompileOptions options;
       options.syntax = true;
-      compile(unit, msl::translate(unit, msl::Target::cpp, {}), options, found);
+      found = compile(unit, msl::translate(unit, msl::Target::cpp, {}), options, "test").found;
     }
   } catch (const base::Error& error) {
     why = error.what();

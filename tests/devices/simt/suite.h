@@ -68,14 +68,14 @@ Session& session_of(const SuiteCase& one);
 std::string path_of(const SuiteCase& one);
 
 // The arrays, filled; the same at every call.
-Request request_of(const SuiteCase& one);
-Values values_of(const Request& request, const std::string& name);
+MslRequest request_of(const SuiteCase& one);
+Values values_of(const MslRequest& request, const std::string& name);
 
 // Where the result is not what float64 says: "y[3] is 2, not 5"; "" if it is.
-std::string difference(const SuiteCase& one, const Request& given, const Request& done);
+std::string difference(const SuiteCase& one, const MslRequest& given, const MslRequest& done);
 
 // The largest |value - expected| / max(1, |expected|).
-double largest_error(const SuiteCase& one, const Request& given, const Request& done);
+double largest_error(const SuiteCase& one, const MslRequest& given, const MslRequest& done);
 
 inline void PrintTo(const SuiteCase& one, std::ostream* out) {
   *out << one.kernel;

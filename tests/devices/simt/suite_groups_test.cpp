@@ -8,7 +8,7 @@
 namespace mlx_kd::devices::simt {
 namespace {
 
-Values transposed(const Given& g) {
+Values transposed_tiles(const Given& g) {
   const Values x = g("x");
   Values y(x.size());
   for (size_t i = 0; i < x.size(); ++i) y[i % 64 * 96 + i / 64] = x[i];
@@ -149,7 +149,7 @@ Values common(const Given& g) {
 void add_groups(std::vector<SuiteCase>& list) {
   CaseList cases(list, "groups.metal");
   cases.add("transpose_tile", {64, 24, 1}, {32, 8, 1}, "x=rand:f32:[96,64] size=64,96:u32:[2]",
-            "y=f32:[64,96]", transposed);
+            "y=f32:[64,96]", transposed_tiles);
   cases.add("two_groups", {192, 1, 1}, {64, 1, 1}, "x=rand:f32:[192]", "y=f32:[192]", permuted)
       .group_bytes = {256, 256};
   cases.add("reverse_vectors", {128, 1, 1}, {64, 1, 1}, "x=rand:f32:[128,4]", "y=f32:[128,4]",

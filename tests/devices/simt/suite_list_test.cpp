@@ -75,8 +75,8 @@ Session& session_of(const SuiteCase& one) {
   return *session;
 }
 
-Request request_of(const SuiteCase& one) {
-  Request request;
+MslRequest request_of(const SuiteCase& one) {
+  MslRequest request;
   request.kernel = one.kernel;
   request.grid = one.grid;
   request.threadgroup = one.threadgroup;
@@ -87,7 +87,7 @@ Request request_of(const SuiteCase& one) {
   return request;
 }
 
-Values values_of(const Request& request, const std::string& name) {
+Values values_of(const MslRequest& request, const std::string& name) {
   Values values;
   for (const HostArray& one : request.arrays)
     if (one.name == name)
@@ -95,7 +95,7 @@ Values values_of(const Request& request, const std::string& name) {
   return values;
 }
 
-std::string difference(const SuiteCase& one, const Request& given, const Request& done) {
+std::string difference(const SuiteCase& one, const MslRequest& given, const MslRequest& done) {
   const Values expected =
       one.expected([&](const std::string& name) { return values_of(given, name); });
   const Values result = values_of(done, one.result);
@@ -109,7 +109,7 @@ std::string difference(const SuiteCase& one, const Request& given, const Request
   return text.str();
 }
 
-double largest_error(const SuiteCase& one, const Request& given, const Request& done) {
+double largest_error(const SuiteCase& one, const MslRequest& given, const MslRequest& done) {
   const Values expected =
       one.expected([&](const std::string& name) { return values_of(given, name); });
   const Values result = values_of(done, one.result);

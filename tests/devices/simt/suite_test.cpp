@@ -13,10 +13,10 @@ namespace {
 class Suite : public testing::TestWithParam<SuiteCase> {};
 
 TEST_P(Suite, ComputesWhatFloat64SaysInEveryOrderAndBothWays) {
-  for (const Order order : {Order::forward, Order::reverse, Order::random})
+  for (const ThreadOrder order : {ThreadOrder::forward, ThreadOrder::reverse, ThreadOrder::random})
     for (const bool fibers : {false, true}) {
-      const Request given = request_of(GetParam());
-      Request request = given;
+      const MslRequest given = request_of(GetParam());
+      MslRequest request = given;
       request.launch.order = order;
       request.launch.seed = 11;
       request.launch.fibers = fibers;
@@ -26,10 +26,10 @@ TEST_P(Suite, ComputesWhatFloat64SaysInEveryOrderAndBothWays) {
 }
 
 TEST_P(Suite, GivesNoFalseReportUnderTheChecks) {
-  const Request given = request_of(GetParam());
-  Request request = given;
+  const MslRequest given = request_of(GetParam());
+  MslRequest request = given;
   request.check_races = request.check_memory = true;
-  const Outcome outcome = session_of(GetParam()).run(request);
+  const MslOutcome outcome = session_of(GetParam()).run(request);
   EXPECT_EQ(difference(GetParam(), given, request), "");
   if (!GetParam().diverges) {
     EXPECT_EQ(outcome.findings, std::vector<std::string>());
@@ -56,8 +56,8 @@ TEST_P(Suite, ComputesTheSameAsCuda) {
   if (GetParam().diverges) GTEST_SKIP() << "lanes of a warp must meet together in CUDA";
   const EmulatedCuda& made = emulated_of(GetParam());
   ASSERT_TRUE(made.compiled());
-  const Request given = request_of(GetParam());
-  Request request = given;
+  const MslRequest given = request_of(GetParam());
+  MslRequest request = given;
   const LaunchReport report = made.run(request);
   EXPECT_EQ(report.fault, "");
   EXPECT_FALSE(report.timed_out);

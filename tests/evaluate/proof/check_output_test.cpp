@@ -15,8 +15,8 @@ constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 // `count` elements of value 1, one of which a test changes.
-struct Arrays {
-  Arrays(int64_t count, Dtype type)
+struct ComparedArrays {
+  ComparedArrays(int64_t count, Dtype type)
       : dtype(type),
         output(static_cast<size_t>(count * spec::size_of(type))),
         mlx(output.size()),
@@ -43,7 +43,7 @@ class CompareOf : public testing::TestWithParam<Dtype> {};
 INSTANTIATE_TEST_SUITE_P(EachType, CompareOf, testing::ValuesIn(spec::float_dtypes()));
 
 TEST_P(CompareOf, EqualArraysUseNoneOfTheBound) {
-  const Arrays arrays(1000, GetParam());
+  const ComparedArrays arrays(1000, GetParam());
   const Comparison found = compare(arrays.all());
   EXPECT_EQ(found.first_wrong, -1);
   EXPECT_EQ(found.bound_used, 0);
@@ -52,7 +52,7 @@ TEST_P(CompareOf, EqualArraysUseNoneOfTheBound) {
 
 TEST_P(CompareOf, FindsOneWrongElementWhereverItIs) {
   for (int64_t at : {0, 255, 256, 511, 999}) {
-    Arrays arrays(1000, GetParam());
+    ComparedArrays arrays(1000, GetParam());
     arrays.set(at, 1.5, 1, 1, 0.01f);
     const Comparison found = compare(arrays.all());
     EXPECT_EQ(found.first_wrong, at);
@@ -65,7 +65,7 @@ TEST_P(CompareOf, FindsOneWrongElementWhereverItIs) {
 TEST_P(CompareOf, EveryFiniteValueIsReadAsTheTypeSays) {
   const bool narrow = GetParam() != Dtype::float32;
   const int64_t count = narrow ? 65536 : 4096;
-  Arrays arrays(count, GetParam());
+  ComparedArrays arrays(count, GetParam());
   for (int64_t i = 0; i < count && narrow; ++i)
     reinterpret_cast<uint16_t*>(arrays.output.data())[i] = static_cast<uint16_t>(i);
   arrays.mlx = arrays.output;
@@ -99,14 +99,14 @@ INSTANTIATE_TEST_SUITE_P(
 TEST_P(CompareSpecial, FollowsMlxButForRoundingNearTheLargestNumber) {
   const Special& s = GetParam();
   for (int64_t count : {1, 300}) {
-    Arrays arrays(count, Dtype::float16);
+    ComparedArrays arrays(count, Dtype::float16);
     arrays.set(0, s.y, s.mlx, s.y64, s.bound);
     EXPECT_EQ(compare(arrays.all()).first_wrong, s.right ? -1 : 0) << s.what;
   }
 }
 
 TEST(Compare, ExplainsWithAllValues) {
-  Arrays arrays(1, Dtype::float32);
+  ComparedArrays arrays(1, Dtype::float32);
   arrays.set(0, 1.5, 2, 2.25, 0.5f);
   EXPECT_EQ(explain(arrays.all(), 0),
             "element 0 is 1.5, float64 says 2.25 with a bound of 0.5, MLX says 2");

@@ -11,7 +11,7 @@ Tokens tokens_of(SourceSet& sources, const std::string& text) {
   return lex(sources, sources.add("t.metal", text));
 }
 
-std::string error_of(const std::string& text) {
+std::string lex_error(const std::string& text) {
   try {
     SourceSet sources;
     tokens_of(sources, text);
@@ -57,18 +57,18 @@ TEST(Lexer, SplicesLines) {
 }
 
 TEST(Lexer, NamesThePlaceOfWhatItCannotRead) {
-  EXPECT_EQ(error_of("a\n /* b").substr(0, 20), "[msl] t.metal:2:2: t");
-  EXPECT_EQ(error_of("x = \"abc\n\"").substr(0, 20), "[msl] t.metal:1:5: t");
-  EXPECT_EQ(error_of("a\nb $").substr(0, 20), "[msl] t.metal:2:3: a");
-  EXPECT_NE(error_of("\"a\\"), "");
+  EXPECT_EQ(lex_error("a\n /* b").substr(0, 20), "[msl] t.metal:2:2: t");
+  EXPECT_EQ(lex_error("x = \"abc\n\"").substr(0, 20), "[msl] t.metal:1:5: t");
+  EXPECT_EQ(lex_error("a\nb $").substr(0, 20), "[msl] t.metal:2:3: a");
+  EXPECT_NE(lex_error("\"a\\"), "");
 }
 
 TEST(Sources, RefuseBinaryAndHugeTexts) {
-  EXPECT_EQ(error_of(std::string("kernel\n\0\x01", 9)).substr(0, 18), "[msl] t.metal:2:1:");
-  EXPECT_EQ(error_of("a\n \xff\xfe").substr(0, 18), "[msl] t.metal:2:2:");
-  EXPECT_NE(error_of("\xed").find("UTF-8"), std::string::npos);
-  EXPECT_EQ(error_of("// \xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"), "");
-  EXPECT_NE(error_of(std::string(10u << 20, ' ')).find("10485760 bytes"), std::string::npos);
+  EXPECT_EQ(lex_error(std::string("kernel\n\0\x01", 9)).substr(0, 18), "[msl] t.metal:2:1:");
+  EXPECT_EQ(lex_error("a\n \xff\xfe").substr(0, 18), "[msl] t.metal:2:2:");
+  EXPECT_NE(lex_error("\xed").find("UTF-8"), std::string::npos);
+  EXPECT_EQ(lex_error("// \xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"), "");
+  EXPECT_NE(lex_error(std::string(10u << 20, ' ')).find("10485760 bytes"), std::string::npos);
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ std::string run(const std::string& text, const PreprocessOptions& options = {}) 
   return all;
 }
 
-std::string error_of(const std::string& text) {
+std::string preprocess_error(const std::string& text) {
   try {
     run(text);
   } catch (const base::Error& error) {
@@ -57,20 +57,23 @@ TEST(Preprocess, KeepsUnrolling) {
 }
 
 TEST(Preprocess, NamesThePlaceOfWhatIsWrong) {
-  EXPECT_NE(error_of("\n#include \"gone.h\"").find("t.metal:2:10: the include 'gone.h'"),
+  EXPECT_NE(preprocess_error("\n#include \"gone.h\"").find("t.metal:2:10: the include 'gone.h'"),
             std::string::npos);
-  EXPECT_NE(error_of("#if 1\nx").find("t.metal:1:1: this condition has no end"), std::string::npos);
-  EXPECT_NE(error_of("#endif").find("t.metal:1:1: #endif without #if"), std::string::npos);
-  EXPECT_NE(error_of("#else").find("without #if"), std::string::npos);
-  EXPECT_NE(error_of("#if 1 +\n#endif").find("t.metal:1:1: this is no condition"),
+  EXPECT_NE(preprocess_error("#if 1\nx").find("t.metal:1:1: this condition has no end"),
             std::string::npos);
-  EXPECT_NE(error_of("#if 1 / 0\n#endif").find("no condition"), std::string::npos);
-  EXPECT_NE(error_of("#foo").find("'#foo' is no directive"), std::string::npos);
-  EXPECT_NE(error_of("#error no luck").find("no luck"), std::string::npos);
-  EXPECT_NE(error_of("#define F(x) x\n F(1, 2)").find("t.metal:2:2: macro 'F' takes 1 arguments"),
+  EXPECT_NE(preprocess_error("#endif").find("t.metal:1:1: #endif without #if"), std::string::npos);
+  EXPECT_NE(preprocess_error("#else").find("without #if"), std::string::npos);
+  EXPECT_NE(preprocess_error("#if 1 +\n#endif").find("t.metal:1:1: this is no condition"),
             std::string::npos);
-  EXPECT_NE(error_of("#define F(x) x\nF(1").find("have no end"), std::string::npos);
-  EXPECT_NE(error_of("#define C(a,b) a##b\nC(+,1x)").find("is no token"), std::string::npos);
+  EXPECT_NE(preprocess_error("#if 1 / 0\n#endif").find("no condition"), std::string::npos);
+  EXPECT_NE(preprocess_error("#foo").find("'#foo' is no directive"), std::string::npos);
+  EXPECT_NE(preprocess_error("#error no luck").find("no luck"), std::string::npos);
+  EXPECT_NE(
+      preprocess_error("#define F(x) x\n F(1, 2)").find("t.metal:2:2: macro 'F' takes 1 arguments"),
+      std::string::npos);
+  EXPECT_NE(preprocess_error("#define F(x) x\nF(1").find("have no end"), std::string::npos);
+  EXPECT_NE(preprocess_error("#define C(a,b) a##b\nC(+,1x)").find("is no token"),
+            std::string::npos);
 }
 
 TEST(Preprocess, EndsOnTextsThatGrowWithoutBound) {
@@ -80,14 +83,14 @@ TEST(Preprocess, EndsOnTextsThatGrowWithoutBound) {
     for (int k = 0; k < 10; ++k) bomb += " M" + std::to_string(i - 1);
     bomb += "\n";
   }
-  EXPECT_NE(error_of(bomb + "M11").find("4 million tokens"), std::string::npos);
-  EXPECT_NE(error_of("#if " + std::string(100000, '(') + "\n#endif").find("no condition"),
+  EXPECT_NE(preprocess_error(bomb + "M11").find("4 million tokens"), std::string::npos);
+  EXPECT_NE(preprocess_error("#if " + std::string(100000, '(') + "\n#endif").find("no condition"),
             std::string::npos);
-  EXPECT_NE(error_of("#if " + std::string(100000, '!') + "1\n#endif").find("no condition"),
+  EXPECT_NE(preprocess_error("#if " + std::string(100000, '!') + "1\n#endif").find("no condition"),
             std::string::npos);
   std::string nested = "1";
   for (int i = 0; i < 300; ++i) nested = "F(" + nested + ")";
-  EXPECT_NE(error_of("#define F(x) x\n" + nested).find("nested deeper"), std::string::npos);
+  EXPECT_NE(preprocess_error("#define F(x) x\n" + nested).find("nested deeper"), std::string::npos);
 }
 
 }  // namespace

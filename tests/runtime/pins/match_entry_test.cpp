@@ -142,6 +142,17 @@ TEST_F(Pins, EntriesForOthersAreSkippedWithTheFieldThatDiffers) {
   }
 }
 
+TEST_F(Pins, AnApproximateKernelServesOnceItIsAllowed) {
+  auto rough = marking_entry("rmsnorm", {{"rows", 2}, {"D", 8}}, 42);
+  rough.approximate = true;
+  pin({rough});
+  EXPECT_EQ(norm({2, 8}), 1);
+  configure({.allow_approximate = true});
+  EXPECT_EQ(norm({2, 8}), 42);
+  configure({.allow_approximate = false});
+  EXPECT_EQ(norm({2, 8}), 1);
+}
+
 TEST_F(Pins, ARangeServesTheSizesInsideItThatHaveNoPinOfTheirOwn) {
   auto ranged = marking_entry("rmsnorm", {{"rows", 4}, {"D", 8}}, 3);
   ranged.rows_range = {2, 6, {2, 4, 6}};

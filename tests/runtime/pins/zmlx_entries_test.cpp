@@ -16,8 +16,8 @@ class FillProgram final : public devices::Program {
   void launch(const std::vector<const void*>&, const std::vector<void*>&,
               const devices::Call&) const override {}
   std::vector<mx::array> call(const std::vector<mx::array>&, const std::vector<spec::Shape>& shapes,
-                              spec::Dtype, const devices::Call& call) const override {
-    last_launch() = call.launch;
+                              const devices::Call& call) const override {
+    last_launch() = call.launch();
     std::vector<mx::array> outputs;
     for (const auto& shape : shapes)
       outputs.push_back(mx::full(mx::Shape(shape.begin(), shape.end()), value_, mx::float16));

@@ -32,7 +32,7 @@ class Nothing final : public devices::Program {
   void launch(const std::vector<const void*>&, const std::vector<void*>&,
               const devices::Call&) const override {}
   std::vector<mx::array> call(const std::vector<mx::array>&, const std::vector<spec::Shape>& shapes,
-                              spec::Dtype, const devices::Call&) const override {
+                              const devices::Call&) const override {
     return {mx::full(mx::Shape(shapes[0].begin(), shapes[0].end()), 42.0f)};
   }
 };

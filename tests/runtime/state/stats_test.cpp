@@ -4,7 +4,7 @@
 namespace mlx_kd::runtime {
 namespace {
 
-const spec::Dims kSize = {{"rows", 2}, {"D", 8}};
+const spec::Dims kStatsSize = {{"rows", 2}, {"D", 8}};
 
 class Telemetry : public Pinned {
  protected:
@@ -16,7 +16,7 @@ class Telemetry : public Pinned {
 TEST_F(Telemetry, CountsHitsMissesAndFallbacks) {
   auto broken = marking_entry("rmsnorm", {{"rows", 3}, {"D", 8}}, 5);
   broken.source = "#error broken";
-  pin({marking_entry("rmsnorm", kSize, 4), broken});
+  pin({marking_entry("rmsnorm", kStatsSize, 4), broken});
   for (int i = 0; i < 5; ++i) norm({2, 8});
   for (int i = 0; i < 3; ++i) norm({7, 8});
   for (int i = 0; i < 2; ++i) norm({3, 8});
@@ -45,7 +45,7 @@ TEST_F(Telemetry, CountsHitsMissesAndFallbacks) {
 }
 
 TEST_F(Telemetry, CountsOfThreadsThatEndedStay) {
-  pin({marking_entry("rmsnorm", kSize, 6)});
+  pin({marking_entry("rmsnorm", kStatsSize, 6)});
   norm({2, 8});
   std::thread([] {
     for (int i = 0; i < 3; ++i) rmsnorm(all_ones({2, 8}), all_ones({8}));
@@ -57,9 +57,9 @@ TEST_F(Telemetry, CountsOfThreadsThatEndedStay) {
 }
 
 TEST_F(Telemetry, HitsOfPinsThatWereReplacedAreNotThoseOfTheNewOnes) {
-  pin({marking_entry("rmsnorm", kSize, 8)});
+  pin({marking_entry("rmsnorm", kStatsSize, 8)});
   norm({2, 8});
-  pin({marking_entry("rmsnorm", kSize, 9)});
+  pin({marking_entry("rmsnorm", kStatsSize, 9)});
   norm({2, 8});
   norm({2, 8});
   EXPECT_EQ(stats().pins[0].hits, 2u);
@@ -73,7 +73,7 @@ TEST_F(Telemetry, CallsWhilePinsAreOffAreMissesWithoutASize) {
   call("rmsnorm", {all_ones({9, 8}), all_ones({8})});
   EXPECT_EQ(stats().calls, 6u);
   EXPECT_EQ(stats().misses, 6u);
-  pin({marking_entry("rmsnorm", kSize, 4)});
+  pin({marking_entry("rmsnorm", kStatsSize, 4)});
   norm({9, 8});
   ASSERT_EQ(stats().missed.size(), 1u);
   EXPECT_EQ(stats().missed[0].shape, "rows=9,D=8");
@@ -81,7 +81,7 @@ TEST_F(Telemetry, CallsWhilePinsAreOffAreMissesWithoutASize) {
 }
 
 TEST_F(Telemetry, ManySizesAreCountedThoughNotEachRemembered) {
-  pin({marking_entry("rmsnorm_residual", kSize, 3)});
+  pin({marking_entry("rmsnorm_residual", kStatsSize, 3)});
   for (int d = 1; d <= 17000; ++d) rmsnorm(all_ones({1, d}), all_ones({d}));
   EXPECT_EQ(stats().calls, 17000u);
 }
@@ -92,7 +92,7 @@ TEST_F(Telemetry, ExplainNamesWhatDiffers) {
                    {{"eps", eps}});
   };
   expect_part(why({2, 8}).reason, "pins are off");
-  pin({marking_entry("rmsnorm", kSize, 10)});
+  pin({marking_entry("rmsnorm", kStatsSize, 10)});
   const Explanation hit = why({2, 8});
   EXPECT_TRUE(hit.pinned);
   EXPECT_EQ(hit.candidate_id, "rmsnorm_10");
@@ -112,7 +112,7 @@ TEST_F(Telemetry, ExplainNamesWhatDiffers) {
 }
 
 TEST_F(Telemetry, ReportsAreJson) {
-  pin({marking_entry("rmsnorm", kSize, 11)});
+  pin({marking_entry("rmsnorm", kStatsSize, 11)});
   norm({2, 8});
   norm({3, 8});
   const base::Json report = base::Json::parse(to_json(stats()));
@@ -133,7 +133,7 @@ void call_what_never_matches(int calls) {
 
 TEST_F(Telemetry, OneLoudWarningComesAfterAThousandCallsThatNeverMatched) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
-  pin({marking_entry("rmsnorm", kSize, 12)});
+  pin({marking_entry("rmsnorm", kStatsSize, 12)});
   EXPECT_EXIT(call_what_never_matches(999), testing::ExitedWithCode(0), "^end\n$");
   EXPECT_EXIT(call_what_never_matches(5000), testing::ExitedWithCode(0),
               "^\\[runtime\\] WARNING: pins are on and none matched in 1000 calls.*"

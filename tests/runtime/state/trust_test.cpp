@@ -8,14 +8,14 @@ namespace mlx_kd::runtime {
 namespace {
 
 namespace fs = std::filesystem;
-const spec::Dims kSize = {{"rows", 2}, {"D", 8}};
+const spec::Dims kTrustSize = {{"rows", 2}, {"D", 8}};
 
 class Trusted : public Pinned {
  protected:
   void SetUp() override {
     fs::create_directory(folder_ / "packs");
     packs::Pack pack;
-    pack.entries = {marking_entry("rmsnorm", kSize, 42)};
+    pack.entries = {marking_entry("rmsnorm", kTrustSize, 42)};
     packs::write_pack(path(), pack);
     fs::permissions(path(), fs::perms(0644));
   }

@@ -44,19 +44,19 @@ void check_sizes(Size3 grid, Size3 group, const std::vector<size_t>& group_bytes
 class GroupOrder {
  public:
   GroupOrder(uint64_t count, const LaunchOptions& options) : count_(count), order_(options.order) {
-    if (order_ == Order::random) {
+    if (order_ == ThreadOrder::random) {
       base::Random random(options.seed ^ 0x9e3779b97f4a7c15ull);
       start_ = random.below(count);
     }
   }
   uint64_t at(uint64_t i) const {
-    if (order_ == Order::reverse) return count_ - 1 - i;
-    return order_ == Order::random ? (i + start_) % count_ : i;
+    if (order_ == ThreadOrder::reverse) return count_ - 1 - i;
+    return order_ == ThreadOrder::random ? (i + start_) % count_ : i;
   }
 
  private:
   uint64_t count_;
-  Order order_;
+  ThreadOrder order_;
   uint64_t start_ = 0;
 };
 
@@ -135,7 +135,7 @@ LaunchReport launch(const Entry& entry, const std::vector<void*>& buffers,
     count *= job.groups[d];
   }
   const bool wide = grid[0] > kMaxLoopGrid || grid[1] > kMaxLoopGrid || grid[2] > kMaxLoopGrid;
-  if (options.monitor || wide || options.order != Order::forward) job.options.fibers = true;
+  if (options.monitor || wide || options.order != ThreadOrder::forward) job.options.fibers = true;
   int cores =
       options.cores > 0 ? options.cores : static_cast<int>(std::thread::hardware_concurrency());
   if (options.monitor) cores = 1;

@@ -7,11 +7,11 @@
 // first site in the source goes first, with the lanes that are there.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "mlx_kd/devices/metal_text/launch_options.h"
 #include "mlx_kd/msl/prelude/abi.h"
 
 namespace mlx_kd::devices::simt {
@@ -25,29 +25,12 @@ struct Entry {
   void (*group)(void* const* buffers, void* const* groups, const kd_group* place) = nullptr;
 };
 
-enum class Order : uint8_t { forward, reverse, random };
-
-struct LaunchOptions {
-  Order order = Order::forward;  // in which the threads of a group run, and the groups
-  uint64_t seed = 0;             // of the random order
-  bool fibers = false;           // fibers even where a loop would do
-  int cores = 0;                 // 0: all
-  double timeout_s = 0;          // 0: none
-  Monitor* monitor = nullptr;    // sees every access; needs a kernel built for it, and one core
-};
-
-struct LaunchReport {
-  bool timed_out = false;
-  std::string fault;                // what ended the kernel early: a stack that is too small, ...
-  int divergent_barrier_site = -1;  // a barrier that not all threads of the group reached
-  int divergent_simd_site = -1;     // a simd function that not all lanes reached
-  double seconds = 0;
+struct LaunchOptions : RunOptions {
+  Monitor* monitor = nullptr;  // sees every access; needs a kernel built for it, and one core
 };
 
 inline constexpr uint32_t kMaxThreads = 1024;               // of a threadgroup
 inline constexpr size_t kMaxGroupBytes = size_t{32} << 10;  // threadgroup memory
-
-using Size3 = std::array<uint32_t, 3>;
 
 // grid counts threads; the last groups are smaller where it is no multiple of `group`.
 // buffers: by buffer index; group_bytes: of each [[threadgroup(n)]] argument.

@@ -118,20 +118,20 @@ void Worker::start_fibers(const kd_group& place) {
 
 // Simdgroups one after another, each with its lanes together.
 void Worker::order_threads() {
-  const Order order = job_.options.order;
-  if (order != Order::random && static_cast<int>(order_.size()) == threads_) return;
+  const ThreadOrder order = job_.options.order;
+  if (order != ThreadOrder::random && static_cast<int>(order_.size()) == threads_) return;
   std::vector<int> groups((threads_ + 31) / 32);
   for (size_t i = 0; i < groups.size(); ++i) groups[i] = static_cast<int>(i);
-  if (order == Order::reverse) std::reverse(groups.begin(), groups.end());
-  if (order == Order::random) shuffle(groups, 0, groups.size(), random_);
+  if (order == ThreadOrder::reverse) std::reverse(groups.begin(), groups.end());
+  if (order == ThreadOrder::random) shuffle(groups, 0, groups.size(), random_);
   order_.clear();
   simdgroups_.clear();
   for (const int group : groups) {
     const auto first = order_.size();
     for (int i = 32 * group; i < std::min(32 * group + 32, threads_); ++i) order_.push_back(i);
-    if (order == Order::reverse)
+    if (order == ThreadOrder::reverse)
       std::reverse(order_.begin() + static_cast<long>(first), order_.end());
-    if (order == Order::random) shuffle(order_, first, order_.size(), random_);
+    if (order == ThreadOrder::random) shuffle(order_, first, order_.size(), random_);
     simdgroups_.push_back({static_cast<int>(first), static_cast<int>(order_.size())});
   }
 }

@@ -1,8 +1,7 @@
-#include <mlx/ops.h>
-
 #include <cmath>
 #include <limits>
 
+#include "mlx_kd/kernels/activations/swiglu/mlx_form.h"
 #include "mlx_kd/kernels/activations/swiglu/model_sizes.h"
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
@@ -14,6 +13,7 @@ namespace mlx_kd::kernels {
 
 spec::Op make_swiglu();
 
+namespace swiglu {
 namespace {
 
 using spec::Dims;
@@ -49,8 +49,7 @@ std::vector<spec::Reference64> reference(const std::vector<const void*>& inputs,
 
 spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double>,
                           const mlx::core::Stream& s) {
-  namespace mx = mlx::core;
-  return {mx::multiply(mx::multiply(in[0], mx::sigmoid(in[0], s), s), in[1], s)};
+  return {swiglu_in_mlx(in[0], in[1], s)};
 }
 
 spec::Space space(Dtype dtype, const spec::DeviceTraits& traits) {
@@ -120,12 +119,27 @@ void add_special_values(const std::vector<void*>& inputs, Dtype dtype, const Dim
   }
 }
 
+spec::Doc doc() {
+  spec::Doc doc;
+  doc.aliases = {"swiglu2"};
+  doc.brief =
+      "The gate of a Llama-like feed-forward layer. y = gate * sigmoid(gate) * up, element by "
+      "element.";
+  doc.parameters = {{"gate", "[..., D], at least one axis."}, {"up", "Shape as gate."}};
+  doc.returns = "Shape as gate, in MLX's common type of both.";
+  doc.errors = "If the shapes differ; the message shows both.";
+  return doc;
+}
+
 }  // namespace
+}  // namespace swiglu
 
 spec::Op make_swiglu() {
+  using namespace swiglu;
   spec::Op op;
   op.name = "swiglu";
   op.summary = "y = gate * sigmoid(gate) * up";
+  op.doc = doc();
   op.inputs = {{"gate", rows_by_d}, {"up", rows_by_d}};
   op.outputs = {{"out", rows_by_d}};
   op.dims = {rows_dim(), {"D"}};
@@ -155,6 +169,10 @@ spec::Op make_swiglu() {
                   }},
                  {"elements", "metal", kernel_source("activations/swiglu/swiglu.metal"),
                   "mlx_kd_swiglu", "metal_flat", metal_space, launch_metal}};
+  op.variants.back().body = {
+      "swiglu_flat",
+      [](const Dims& dims, int64_t, int64_t each) { return (dims.at("N") + each - 1) / each; },
+      true, true};
   return op;
 }
 

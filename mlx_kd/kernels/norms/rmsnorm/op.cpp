@@ -1,8 +1,7 @@
-#include <mlx/fast.h>
-
 #include "mlx_kd/kernels/common/suites.h"
 #include "mlx_kd/kernels/norms/model_sizes.h"
 #include "mlx_kd/kernels/norms/norm_reference.h"
+#include "mlx_kd/kernels/norms/rmsnorm/mlx_form.h"
 #include "mlx_kd/kernels/norms/rows.h"
 #include "mlx_kd/kernels/op_table.h"
 
@@ -10,6 +9,7 @@ namespace mlx_kd::kernels {
 
 spec::Op make_rmsnorm();
 
+namespace rmsnorm {
 namespace {
 
 using spec::Dims;
@@ -33,7 +33,7 @@ std::vector<spec::Reference64> reference(const std::vector<const void*>& inputs,
 
 spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> params,
                           const mlx::core::Stream& s) {
-  return {mlx::core::fast::rms_norm(in[0], in[1], static_cast<float>(params[0]), s)};
+  return {rmsnorm_in_mlx(in[0], in[1], params[0], s)};
 }
 
 spec::Space space(Dtype dtype, const spec::DeviceTraits& traits) {
@@ -51,12 +51,27 @@ void add_special_values(const std::vector<void*>& inputs, Dtype dtype, const Dim
   spec::store_element(inputs[1], d - 1, dtype, -0.0f);
 }
 
+spec::Doc doc() {
+  spec::Doc doc;
+  doc.brief =
+      "Root-mean-square norm over the last axis, times a weight. y = weight * rounded(x * "
+      "rsqrt(mean(x^2) + eps)), as mx.fast.rms_norm.";
+  doc.parameters = {
+      {"x", "[..., D], at least one axis."}, {"weight", "[D]."}, {"eps", "Positive."}};
+  doc.returns = "Shape as x, in MLX's common type of x and weight.";
+  doc.errors = "If a shape or eps does not fit; the message shows both shapes.";
+  return doc;
+}
+
 }  // namespace
+}  // namespace rmsnorm
 
 spec::Op make_rmsnorm() {
+  using namespace rmsnorm;
   spec::Op op;
   op.name = "rmsnorm";
   op.summary = "y = w * rounded(x * rsqrt(mean(x^2) + eps)) by rows";
+  op.doc = doc();
   op.inputs = {{"inp", rows_by_d}, {"weight", one_row}};
   op.outputs = {{"out", rows_by_d}};
   op.dims = {rows_dim(), {"D"}};
@@ -82,6 +97,9 @@ spec::Op make_rmsnorm() {
                   "cpu_rows", space, launch_cpu_rows},
                  {"rows", "metal", kernel_source("norms/rmsnorm/rmsnorm.metal"), "mlx_kd_rmsnorm",
                   "metal_rows", metal_space, launch_metal_rows}};
+  op.variants.back().body = {"rmsnorm_rows_tg", [](const Dims& dims, int64_t group, int64_t) {
+                               return dims.at("rows") * group;
+                             }};
   return op;
 }
 

@@ -1,12 +1,10 @@
-#include <mlx/fast.h>
-#include <mlx/ops.h>
-
 #include <cmath>
 #include <limits>
 
 #include "mlx_kd/kernels/common/suites.h"
 #include "mlx_kd/kernels/norms/model_sizes.h"
 #include "mlx_kd/kernels/norms/norm_reference.h"
+#include "mlx_kd/kernels/norms/rmsnorm_residual/mlx_form.h"
 #include "mlx_kd/kernels/norms/rows.h"
 #include "mlx_kd/kernels/op_table.h"
 
@@ -14,6 +12,7 @@ namespace mlx_kd::kernels {
 
 spec::Op make_rmsnorm_residual();
 
+namespace rmsnorm_residual {
 namespace {
 
 using spec::Dims;
@@ -55,8 +54,8 @@ std::vector<spec::Reference64> reference(const std::vector<const void*>& inputs,
 
 spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> params,
                           const mlx::core::Stream& s) {
-  const auto updated = mlx::core::add(in[0], in[1], s);
-  return {mlx::core::fast::rms_norm(updated, in[2], static_cast<float>(params[0]), s), updated};
+  auto [y, updated] = rmsnorm_residual_in_mlx(in[0], in[1], in[2], params[0], s);
+  return {std::move(y), std::move(updated)};
 }
 
 spec::Space space(Dtype dtype, const spec::DeviceTraits& traits) {
@@ -85,12 +84,29 @@ void add_special_values(const std::vector<void*>& inputs, Dtype dtype, const Dim
   }
 }
 
+spec::Doc doc() {
+  spec::Doc doc;
+  doc.brief =
+      "A residual sum and its norm, in one pass. updated = x + residual, y = rmsnorm(updated, "
+      "weight, eps).";
+  doc.parameters = {{"x", "[..., D], at least one axis."},
+                    {"residual", "Shape as x."},
+                    {"weight", "[D]."},
+                    {"eps", "Positive."}};
+  doc.returns = "y and updated, shapes as x.";
+  doc.errors = "If shapes or eps do not fit; the message shows both shapes.";
+  return doc;
+}
+
 }  // namespace
+}  // namespace rmsnorm_residual
 
 spec::Op make_rmsnorm_residual() {
+  using namespace rmsnorm_residual;
   spec::Op op;
   op.name = "rmsnorm_residual";
   op.summary = "updated = rounded(x + residual); y = rmsnorm(updated, w, eps) by rows";
+  op.doc = doc();
   op.inputs = {{"inp", rows_by_d}, {"residual", rows_by_d}, {"weight", one_row}};
   op.outputs = {{"out", rows_by_d}, {"updated_res", rows_by_d}};
   op.dims = {rows_dim(), {"D"}};
@@ -116,6 +132,9 @@ spec::Op make_rmsnorm_residual() {
                   "mlx_kd_rmsnorm_residual", "cpu_rows", space, launch_cpu_rows},
                  {"rows", "metal", kernel_source("norms/rmsnorm_residual/rmsnorm_residual.metal"),
                   "mlx_kd_rmsnorm_residual", "metal_rows", metal_space, launch_metal_rows}};
+  op.variants.back().body = {
+      "rmsnorm_residual_rows_tg",
+      [](const Dims& dims, int64_t group, int64_t) { return dims.at("rows") * group; }};
   return op;
 }
 

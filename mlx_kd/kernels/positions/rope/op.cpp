@@ -15,6 +15,7 @@ namespace mlx_kd::kernels {
 
 spec::Op make_rope();
 
+namespace rope {
 namespace {
 
 using spec::Dims;
@@ -213,12 +214,48 @@ spec::Cost cost(const Dims& dims, Dtype dtype) {
   return {elements * static_cast<double>(spec::size_of(dtype)), 3 * heads * rope};
 }
 
+// The angles of one position, without axes of 1 before them.
+mx::array one_position(const mx::array& angles, const std::string& name, const mx::Stream& s) {
+  if (angles.ndim() == 1) return angles;
+  if (angles.ndim() > 0 && angles.shape(-1) == static_cast<int>(angles.size()))
+    return mx::reshape(angles, {-1}, s);
+  std::string shape;
+  for (const auto extent : angles.shape())
+    shape += (shape.empty() ? "" : ", ") + std::to_string(extent);
+  throw std::invalid_argument("[rope] " + name + " has shape (" + shape +
+                              "): give the angles of one position, D_ROPE/2 of them");
+}
+
+spec::Op::Arrays arrange(const spec::Op::Arrays& in, const mx::Stream& s) {
+  return {in[0], in[1], in[2], in[3], one_position(in[4], "cos", s), one_position(in[5], "sin", s)};
+}
+
+spec::Doc doc() {
+  spec::Doc doc;
+  doc.function = "rope_concat_qk_decode_pos";
+  doc.brief =
+      "Query and key of one decoding step of latent attention (MLA). The rope parts are rotated in "
+      "interleaved pairs, (a, b) -> (a c - b s, a s + b c), and appended to the nope parts.";
+  doc.parameters = {{"q_nope", "[B, H, 1, D_nope]."},
+                    {"q_rope", "[B, H, 1, D_rope], D_rope even."},
+                    {"kv_nope", "[B, 1, 1, D_nope]."},
+                    {"k_rope", "[B, 1, 1, D_rope]."},
+                    {"cos", "D_rope / 2 elements, of the one position; axes of 1 may lead."},
+                    {"sin", "As cos."}};
+  doc.returns = "q of shape [B, H, 1, D_nope + D_rope] and k of shape [B, 1, 1, D_nope + D_rope].";
+  doc.errors = "If shapes do not fit, D_rope is odd, or there is more than one position.";
+  return doc;
+}
+
 }  // namespace
+}  // namespace rope
 
 spec::Op make_rope() {
+  using namespace rope;
   spec::Op op;
   op.name = "rope";
   op.summary = "decode pack of latent attention: nope part copied, rope part rotated in pairs";
+  op.doc = doc();
   op.inputs = {{"q_nope", heads_of("D_NOPE")},
                {"q_rope", heads_of("D_ROPE")},
                {"kv_nope", key_of("D_NOPE")},
@@ -235,6 +272,7 @@ spec::Op make_rope() {
   op.complete = complete;
   op.of_model = rope::model_sizes;
   op.cost = cost;
+  op.arrange = arrange;
   op.mlx = mlx_form;
   op.reference = reference;
   op.bound = bound;
@@ -246,6 +284,9 @@ spec::Op make_rope() {
                   }},
                  {"heads", "metal", kernel_source("positions/rope/rope.metal"), "mlx_kd_rope",
                   "metal_heads", metal_space, launch_metal}};
+  op.variants.back().body = {"rope_decode_pos", [](const Dims& dims, int64_t, int64_t) {
+                               return dims.at("B") * (dims.at("H_Q") + 1) * dims.at("D_OUT");
+                             }};
   return op;
 }
 

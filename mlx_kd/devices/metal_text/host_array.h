@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-namespace mlx_kd::devices::simt {
+namespace mlx_kd::devices {
 
 struct HostArray {
   std::string name;
@@ -34,4 +34,4 @@ HostArray parse_output(const std::string& text);
 std::string host_type(const std::string& metal_type);
 size_t type_bytes(const std::string& type);
 
-}  // namespace mlx_kd::devices::simt
+}  // namespace mlx_kd::devices

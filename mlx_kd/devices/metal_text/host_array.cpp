@@ -1,4 +1,4 @@
-#include "mlx_kd/devices/simt/host_array.h"
+#include "mlx_kd/devices/metal_text/host_array.h"
 
 #include <bit>
 #include <cmath>
@@ -9,7 +9,7 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/random.h"
 
-namespace mlx_kd::devices::simt {
+namespace mlx_kd::devices {
 namespace {
 
 const std::map<std::string, size_t>& types() {
@@ -243,4 +243,4 @@ size_t type_bytes(const std::string& type) {
   return types().at(type);
 }
 
-}  // namespace mlx_kd::devices::simt
+}  // namespace mlx_kd::devices

@@ -1,8 +1,8 @@
-#include "mlx_kd/devices/simt/binding.h"
+#include "mlx_kd/devices/metal_text/binding.h"
 
 #include "mlx_kd/base/error.h"
 
-namespace mlx_kd::devices::simt {
+namespace mlx_kd::devices {
 
 const msl::Kernel& find_kernel(const msl::Translation& translation, const std::string& name) {
   std::vector<std::string> names;
@@ -14,13 +14,13 @@ const msl::Kernel& find_kernel(const msl::Translation& translation, const std::s
   base::misuse("msl", "no kernel '" + name + "': the source has " + base::list_of(names));
 }
 
-HostArray* array_named(Request& request, const std::string& name) {
+HostArray* array_named(MslRequest& request, const std::string& name) {
   for (HostArray& one : request.arrays)
     if (one.name == name) return &one;
   return nullptr;
 }
 
-void check_names(const msl::Kernel& kernel, const Request& request) {
+void check_names(const msl::Kernel& kernel, const MslRequest& request) {
   std::vector<std::string> names;
   for (const msl::Binding& one : kernel.buffers) names.push_back(one.name);
   for (const HostArray& one : request.arrays) {
@@ -32,7 +32,7 @@ void check_names(const msl::Kernel& kernel, const Request& request) {
   }
 }
 
-HostArray& array_of(const msl::Kernel& kernel, const msl::Binding& buffer, Request& request,
+HostArray& array_of(const msl::Kernel& kernel, const msl::Binding& buffer, MslRequest& request,
                     const msl::SourceSet& sources) {
   HostArray* array = array_named(request, buffer.name);
   const std::string place = sources.describe(buffer.at) + ": ";
@@ -46,7 +46,7 @@ HostArray& array_of(const msl::Kernel& kernel, const msl::Binding& buffer, Reque
   return *array;
 }
 
-void check_group_bytes(const msl::Kernel& kernel, const Request& request,
+void check_group_bytes(const msl::Kernel& kernel, const MslRequest& request,
                        const msl::SourceSet& sources) {
   if (request.group_bytes.size() < kernel.groups.size())
     base::misuse("msl", sources.describe(kernel.groups.back().at) + ": '" +
@@ -60,4 +60,4 @@ void refuse_at(const msl::SourceSet& sources, msl::Position at, const base::Erro
                sources.describe(at) + ": " + (room == text.npos ? text : text.substr(room + 2)));
 }
 
-}  // namespace mlx_kd::devices::simt
+}  // namespace mlx_kd::devices

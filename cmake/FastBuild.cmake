@@ -1,0 +1,57 @@
+# What keeps a cold build short. Most of a unit's time goes into the headers that it reads (MLX, JSON,
+# CLI11, GoogleTest) and into code that they make it generate again, so the sources of a folder are
+# compiled together, a few at a time; what is not hot is optimised less.
+option(MLX_KD_UNITY "Compile the sources of a folder together, several to a unit" ON)
+
+# The most sources of a unit: an edit compiles one unit again.
+set(MLX_KD_UNITY_SIZE 12)
+
+# mlx_kd_compile_together(<target> <source>...): a unit holds one folder, several small ones, or an even
+# part of a large one. Names in anonymous namespaces must therefore differ within a folder. Operators
+# share units too if they put theirs into a namespace of the operator (docs/add-an-operator.md).
+function(mlx_kd_compile_together target)
+  if(NOT MLX_KD_UNITY)
+    return()
+  endif()
+  set(folders "")
+  foreach(source ${ARGN})
+    cmake_path(GET source PARENT_PATH folder)
+    if(source MATCHES "/kernels/.+/(op|vjp)\\.cpp$")
+      cmake_path(GET folder FILENAME name)
+      file(STRINGS "${source}" own REGEX "^namespace ${name}(_vjp)? {$" LIMIT_COUNT 1)
+      if(NOT own)
+        continue()
+      endif()
+    endif()
+    list(APPEND folders "${folder}")
+    list(APPEND "sources_${folder}" "${source}")
+  endforeach()
+  list(REMOVE_DUPLICATES folders)
+  set(unit 0)
+  set(held ${MLX_KD_UNITY_SIZE})
+  foreach(folder ${folders})
+    list(LENGTH "sources_${folder}" count)
+    math(EXPR parts "(${count} + ${MLX_KD_UNITY_SIZE} - 1) / ${MLX_KD_UNITY_SIZE}")
+    math(EXPR most "(${count} + ${parts} - 1) / ${parts}")
+    math(EXPR together "${held} + ${count}")
+    if(together GREATER MLX_KD_UNITY_SIZE)
+      set(held ${most})  # the folder begins a unit
+    else()
+      set(most ${MLX_KD_UNITY_SIZE})
+    endif()
+    foreach(source ${sources_${folder}})
+      if(NOT held LESS most)
+        math(EXPR unit "${unit} + 1")
+        set(held 0)
+      endif()
+      set_property(SOURCE "${source}" PROPERTY UNITY_GROUP ${unit})
+      math(EXPR held "${held} + 1")
+    endforeach()
+  endforeach()
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+endfunction()
+
+# mlx_kd_not_hot(<target>): in a release, optimised for the time of the build.
+function(mlx_kd_not_hot target)
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+endfunction()

@@ -1,0 +1,256 @@
+#include <mlx/linalg.h>
+#include <mlx/ops.h>
+
+#include <algorithm>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/kernels/common/cpu_space.h"
+#include "mlx_kd/kernels/common/suites.h"
+#include "mlx_kd/kernels/linalg/cholesky/residuals.h"
+#include "mlx_kd/kernels/op_table.h"
+
+namespace mlx_kd::kernels {
+
+spec::Op make_cholesky();
+
+namespace cholesky {
+namespace {
+
+using spec::Dims;
+using spec::Dtype;
+using spec::Shape;
+namespace mx = mlx::core;
+
+constexpr int64_t kMostColumns = 512;
+constexpr int64_t kLine = 16;  // floats of a cache line, as in the source
+
+Dims complete(const Dims& dims) {
+  if (dims.at("n") > kMostColumns)
+    base::misuse("kernels", "n is " + std::to_string(dims.at("n")) +
+                                ": cholesky takes matrices of at most 512 columns");
+  if (dims.at("upper") > 1)
+    base::misuse("kernels", "upper is " + std::to_string(dims.at("upper")) + ": give 0 or 1");
+  return dims;
+}
+
+Shape matrices(const Dims& dims) {
+  return {dims.at("batch"), dims.at("n"), dims.at("n")};
+}
+
+// On a CPU: MLX throws elsewhere. It takes float32, and reports no failure.
+spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> numbers,
+                          const mx::Stream& s) {
+  const mx::Shape& shape = in[0].shape();
+  const mx::array a = mx::astype(in[0], mx::float32, s);
+  const mx::array l = mx::linalg::cholesky(a, numbers[0] != 0, s);
+  return {mx::astype(l, in[0].dtype(), s),
+          mx::zeros({shape.begin(), shape.end() - 2}, mx::int32, s)};
+}
+
+spec::Cost cost(const Dims& dims, Dtype dtype) {
+  const auto n = static_cast<double>(dims.at("n")), batch = static_cast<double>(dims.at("batch"));
+  const double bytes = (n * (n + 1) / 2 + n * n) * static_cast<double>(spec::size_of(dtype)) + 4;
+  return {batch * bytes, batch * n * n * n / 3};
+}
+
+spec::Space space(Dtype, const spec::DeviceTraits& traits) {
+  using enum spec::KnobScale;
+  using enum spec::KnobRole;
+  const bool wide = traits.vector_bytes >= 64;
+  spec::Space space;
+  space.knobs = {vector_knob(traits),
+                 {"ROWS", wide ? std::vector<int64_t>{8, 4, 16} : std::vector<int64_t>{4, 8}, log2,
+                  source, "rows that are updated together"},
+                 {"TILE", wide ? std::vector<int64_t>{2, 1, 4} : std::vector<int64_t>{1, 2}, log2,
+                  source, "sixteens of columns that are updated together"},
+                 {"BLOCK", {64, 32, 128, 256}, log2, source, "rows of a panel"}};
+  add_thread_knobs(space, traits, {4, 1, 2, 8, 16, 64}, "matrices at least");
+  space.knobs.push_back(
+      {"SPLIT", {256, 128, 384, 1024}, linear, launch, "columns from which threads share one"});
+  space.constraints.push_back({"at most 32 vectors are updated together",
+                               {"ROWS", "TILE", "VEC"},
+                               [](const int64_t* v) { return v[0] * v[1] * (64 / v[2]) <= 32; }});
+  space.constraints.push_back({"SPLIT is 256 where THREADS is 1: it has no effect",
+                               {"THREADS", "SPLIT"},
+                               [](const int64_t* v) { return v[0] > 1 || v[1] == 256; }});
+  return space;
+}
+
+int64_t blocks_of(int64_t columns, int64_t width) {
+  return (columns + width - 1) / width;
+}
+
+bool is_shared(const Dims& dims, const spec::Setting& knobs) {
+  return dims.at("batch") < knobs.at("THREADS") && dims.at("n") >= knobs.at("SPLIT");
+}
+
+// Matrices of a task: so many that there are at most four tasks a thread, each with its scratch.
+int64_t grain_of(const Dims& dims, const spec::Setting& knobs) {
+  return std::max(knobs.at("GRAIN"), blocks_of(dims.at("batch"), 4 * knobs.at("THREADS")));
+}
+
+spec::Stage stage(const char* function, int64_t units, int64_t threads, int64_t index) {
+  spec::Stage result{function, {}, index};
+  result.launch.grid[0] = units;
+  result.launch.threads = static_cast<int>(std::clamp<int64_t>(units, 1, threads));
+  return result;
+}
+
+std::vector<spec::Stage> shared_stages(const Dims& dims, const spec::Setting& knobs) {
+  const int64_t batch = dims.at("batch"), threads = knobs.at("THREADS");
+  const int64_t block = knobs.at("BLOCK"), tile = knobs.at("TILE") * kLine;
+  const int64_t sixteens = blocks_of(dims.at("n"), kLine), columns = sixteens * kLine;
+  std::vector<spec::Stage> stages = {stage("mlx_kd_cholesky_load", batch * sixteens, threads, 0)};
+  for (int64_t from = 0; from < columns; from += block) {
+    stages.push_back(stage("mlx_kd_cholesky_panel", batch, threads, from));
+    if (const int64_t right = columns - from - block; right > 0)
+      stages.push_back(
+          stage("mlx_kd_cholesky_columns", batch * blocks_of(right, tile), threads, from));
+  }
+  stages.push_back(stage("mlx_kd_cholesky_store", batch * sixteens, threads, 0));
+  return stages;
+}
+
+std::vector<spec::Stage> stages(const Dims& dims, const spec::Setting& knobs) {
+  if (is_shared(dims, knobs)) return shared_stages(dims, knobs);
+  const int64_t batch = dims.at("batch"), grain = grain_of(dims, knobs);
+  spec::Stage whole{"mlx_kd_cholesky", {}, grain};
+  whole.launch.grid[0] = batch;
+  whole.launch.group[0] = grain;
+  whole.launch.threads =
+      static_cast<int>(std::clamp<int64_t>(blocks_of(batch, grain), 1, knobs.at("THREADS")));
+  return {whole};
+}
+
+// The float copies that are factored, each with room for rows apart and for the inverses.
+std::vector<int64_t> scratch(Dtype, const Dims& dims, const spec::Setting& knobs) {
+  const int64_t columns = blocks_of(dims.at("n"), kLine) * kLine;
+  const int64_t works = is_shared(dims, knobs) ? dims.at("batch")
+                                               : blocks_of(dims.at("batch"), grain_of(dims, knobs));
+  return {works * columns * (columns + 2 * kLine) * 4};
+}
+
+spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
+  using enum spec::KnobScale;
+  using enum spec::KnobRole;
+  spec::Space space;
+  space.knobs = {{"THREADS", {256, 32, 64, 128, 512, 1024}, log2, source, "threads of a matrix"},
+                 {"BLOCK", {16, 8, 32}, log2, source, "columns of a panel"}};
+  return space;
+}
+
+// A threadgroup for each matrix.
+spec::Launch launch_metal(const Dims& dims, const spec::Setting& knobs) {
+  spec::Launch launch;
+  launch.group[0] = knobs.at("THREADS");
+  launch.grid[0] = dims.at("batch") * knobs.at("THREADS");
+  return launch;
+}
+
+// The float copies that are factored.
+std::vector<int64_t> scratch_metal(Dtype, const Dims& dims, const spec::Setting&) {
+  return {dims.at("batch") * dims.at("n") * dims.at("n") * 4};
+}
+
+spec::Space cuda_space(Dtype, const spec::DeviceTraits&) {
+  using enum spec::KnobScale;
+  using enum spec::KnobRole;
+  spec::Space space;
+  space.knobs = {
+      {"GROUP_ROWS", {8, 4, 16, 32}, log2, source, "warps of a group"},
+      {"MANY", {4, 2, 8}, log2, source, "rows that a thread updates together"},
+      {"SHARED", {240, 200, 110}, linear, source, "the most columns of a matrix in shared memory"}};
+  return space;
+}
+
+// The matrix lies in shared memory, with rows of an odd length, or in scratch memory.
+spec::Launch launch_cuda(const Dims& dims, const spec::Setting& knobs) {
+  const int64_t n = dims.at("n");
+  spec::Launch launch;
+  launch.grid = {32, knobs.at("GROUP_ROWS"), dims.at("batch")};
+  launch.group = {32, knobs.at("GROUP_ROWS"), 1};
+  launch.shared_bytes = n <= knobs.at("SHARED") ? n * (n | 1) * 4 : 0;
+  return launch;
+}
+
+std::vector<int64_t> scratch_cuda(Dtype, const Dims& dims, const spec::Setting& knobs) {
+  const int64_t n = dims.at("n");
+  return {n <= knobs.at("SHARED") ? 0 : dims.at("batch") * n * n * 4};
+}
+
+spec::Doc doc() {
+  spec::Doc doc;
+  doc.brief =
+      "The Cholesky factor of each symmetric positive definite matrix of a batch, and which "
+      "matrices have none. The matrix is L L^T, or U^T U with upper; only the lower triangle is "
+      "read, or the upper one. 16-bit types are factored in float32 and rounded once.";
+  doc.parameters = {{"a", "[..., n, n], n at most 512"},
+                    {"upper", "whether U is returned rather than L"}};
+  doc.returns =
+      "The factor, whose other triangle is 0, and info, int32 [...]: 0, or the order of the first "
+      "leading minor that is not positive. A matrix that has no factor gives NaN alone; the others "
+      "of the batch are not affected.";
+  doc.errors = "a is not of a floating-point type, or its last two axes differ.";
+  return doc;
+}
+
+Dims size(int64_t batch, int64_t n, int64_t upper = 0) {
+  return {{"batch", batch}, {"n", n}, {"upper", upper}};
+}
+
+}  // namespace
+}  // namespace cholesky
+
+spec::Op make_cholesky() {
+  using namespace cholesky;
+  using spec::Judge;
+  spec::Op op;
+  op.name = "cholesky";
+  op.summary = "Cholesky factors of a batch of matrices, and which of them have none";
+  op.doc = doc();
+  op.inputs = {{"a", matrices}};
+  op.outputs = {{"l", matrices, {}, Judge::residuals},
+                {"info", [](const Dims& dims) { return Shape{dims.at("batch")}; }, Dtype::int32,
+                 Judge::residuals}};
+  op.dims = {{"batch", spec::Dim::Kind::dim, true, true},
+             {"n"},
+             {.name = "upper", .kind = spec::Dim::Kind::attribute}};
+  op.batch_dim = "batch";
+  op.suites = {{"batches", {size(64, 32), size(64, 64), size(64, 128)}},
+               {"small", {size(1024, 4), size(1024, 8), size(256, 16), size(1024, 32)}},
+               {"single", {size(1, 64), size(1, 128), size(1, 256), size(1, 512)}}};
+  op.edge_sizes = {size(1, 1),     size(5, 3),   size(9, 16, 1), size(4, 17),
+                   size(3, 65, 1), size(2, 100), size(1, 130),   size(1, 257, 1)};
+  op.complete = complete;
+  op.cost = cost;
+  op.mlx = mlx_form;
+  op.fill = cholesky::fill;
+  op.residuals = cholesky::residuals;
+  op.variants = {{.name = "blocks",
+                  .language = "cpp",
+                  .source = kernel_source("linalg/cholesky/cholesky.cpu.cpp"),
+                  .func_name = "mlx_kd_cholesky",
+                  .launch_kind = "cpp_arguments",
+                  .space = space,
+                  .stages = stages,
+                  .scratch = scratch},
+                 {.name = "panels",
+                  .language = "metal",
+                  .source = kernel_source("linalg/cholesky/cholesky.metal"),
+                  .func_name = "mlx_kd_cholesky",
+                  .launch_kind = "metal_groups",
+                  .space = metal_space,
+                  .launch = launch_metal,
+                  .scratch = scratch_metal},
+                 {.name = "matrices",
+                  .language = "cuda",
+                  .source = kernel_source("linalg/cholesky/cholesky.cu"),
+                  .func_name = "mlx_kd_cholesky",
+                  .launch_kind = "cuda_arguments",
+                  .space = cuda_space,
+                  .launch = launch_cuda,
+                  .scratch = scratch_cuda}};
+  return op;
+}
+
+}  // namespace mlx_kd::kernels

@@ -1,0 +1,34 @@
+// What the tests of all operators share: lists, sizes and settings.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "mlx_kd/base/random.h"
+#include "mlx_kd/kernels/op_table.h"
+
+namespace mlx_kd::kernels {
+
+// A random valid setting; its launch knobs vary too.
+spec::Setting random_setting(const spec::Space& space, base::Random& random);
+
+// The valid settings of a space, counted one by one.
+int64_t count_valid(const spec::Space& space);
+
+// The variant of a language; nullptr if the op has none.
+const spec::Variant* variant_in(const spec::Op& op, const std::string& language);
+
+// Names of the operators that have a variant of a language.
+std::vector<std::string> ops_in(const std::string& language);
+
+// Op::edge_sizes, completed.
+std::vector<spec::Dims> edge_sizes(const spec::Op& op);
+
+using Texts = std::vector<std::string>;
+Texts sizes_in(const std::string& op, const std::string& suite);  // empty if there is no such suite
+Texts names_of(const std::vector<spec::Port>& ports);
+
+// Checks that the least traffic of the op is that of its ports, each read or written once.
+void expect_bytes_of_ports(const std::string& op);
+
+}  // namespace mlx_kd::kernels
