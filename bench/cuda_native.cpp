@@ -203,7 +203,7 @@ extern "C" __global__ void step(const __grid_constant__ kd_arguments a) {
 class Operator {
  public:
   Operator(const devices::Device& device, const std::string& name)
-      : op_(kernels::find_op(name)), dims_(op_.complete({{"rows", 1}, {"D", kElements}})) {
+      : op_(kernels::find_op(name)), dims_(spec::complete(op_, {{"rows", 1}, {"D", kElements}})) {
     const auto variant = std::find_if(op_.variants.begin(), op_.variants.end(),
                                       [](const auto& one) { return one.language == "metal"; });
     const spec::Space space = variant->space(spec::Dtype::bfloat16, device.id().traits);

@@ -57,6 +57,7 @@ void OutputPool::give_back(mx::allocator::Buffer buffer) {
   auto* one = static_cast<PoolBuffer*>(static_cast<mx::cu::CudaBuffer*>(buffer.ptr()));
   const std::lock_guard lock(pool_mutex());
   Shelf& shelf = one->home->shelves_[one->size];
+  if (one->own) --shelf.own_in_use;
   (one->device < 0 ? shelf.unified : shelf.own).push_back(one);
   one->home->idle_ += one->size;
 }
@@ -64,10 +65,13 @@ void OutputPool::give_back(mx::allocator::Buffer buffer) {
 PoolBuffer* OutputPool::find(size_t bytes) {
   Shelf& shelf = shelves_[bytes];
   shelf.used = ++takes_;
-  std::vector<PoolBuffer*>& from = shelf.own.empty() ? shelf.unified : shelf.own;
-  if (from.empty()) return nullptr;
+  const bool takes_unified = shelf.own.empty() && shelf.unified.size() > shelf.own_in_use;
+  if (!takes_unified) ++shelf.own_in_use;
+  if (!takes_unified && shelf.own.empty()) return nullptr;
+  std::vector<PoolBuffer*>& from = takes_unified ? shelf.unified : shelf.own;
   PoolBuffer* one = from.back();
   from.pop_back();
+  one->own = !takes_unified;
   idle_ -= bytes;
   return one;
 }
@@ -108,7 +112,7 @@ mx::allocator::Data OutputPool::take(size_t bytes, mx::cu::CommandEncoder& encod
     trim(0, stream);
   }
   if (!memory) memory = host().allocate(size, stream);
-  auto* made = new PoolBuffer{{memory, size, encoder.device().cuda_device()}, this};
+  auto* made = new PoolBuffer{{memory, size, encoder.device().cuda_device()}, this, true};
   return {mx::allocator::Buffer(static_cast<mx::cu::CudaBuffer*>(made)), give_back};
 }
 

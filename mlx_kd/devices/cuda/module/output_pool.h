@@ -26,6 +26,7 @@ class OutputPool;
 
 struct PoolBuffer : mlx::core::cu::CudaBuffer {
   OutputPool* home;
+  bool own;  // when it was taken: MLX may have moved it since
 };
 
 // Sizes are rounded up to steps of an eighth, 512 bytes at least. Thread-safe.
@@ -42,10 +43,11 @@ class OutputPool {
  private:
   struct Shelf {
     std::vector<PoolBuffer*> own, unified;  // the latest given back last
-    size_t used = 0;                        // when it was last taken from
+    size_t own_in_use = 0;
+    size_t used = 0;  // when it was last taken from
   };
   static void give_back(mlx::core::allocator::Buffer buffer);
-  PoolBuffer* find(size_t bytes);
+  PoolBuffer* find(size_t bytes);  // nullptr: allocate one, which counts as in use
   void trim(size_t limit, void* stream);
 
   std::unordered_map<size_t, Shelf> shelves_;
