@@ -18,12 +18,13 @@ std::string read_file(const fs::path& path, const std::string& room,
 // reason of the system.
 void make_parent(const fs::path& path, const std::string& room);
 
-// make_parent, then a temporary file in the same folder, fsync, rename, fsync of the folder: a reader sees the old text
-// or the new one. Fails (exit 1) with the reason of the system, the temporary file removed.
+// make_parent, then a temporary file in the same folder, fsync, rename, fsync of the folder: a
+// reader sees the old text or the new one. Fails (exit 1) with the reason of the system, the
+// temporary file removed.
 void write_file_atomically(const fs::path& path, std::string_view bytes, const std::string& room);
 
-// Exclusive advisory lock on `path` (created if absent, with its folder) for as long as the object lives; released
-// by the system if the process dies. Movable.
+// Exclusive advisory lock on `path` (created if absent, with its folder) for as long as the object
+// lives; released by the system if the process dies. Movable.
 class FileLock {
  public:
   // nullopt if another process holds it.

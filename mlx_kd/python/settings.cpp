@@ -104,9 +104,10 @@ void add_settings(nb::module_& m) {
   m.def("reset_settings", &runtime::reset_settings, Unlocked(),
         "Forgets what :func:`configure` was given: the environment alone counts.");
   m.def("reload", &runtime::reload, Unlocked(), kReload);
-  m.def("settings", &settings, nb::sig("def settings() -> dict[str, typing.Any]"),
-        "What is in effect: ``enabled``, ``path``, ``files``, ``wait_for_compile``,\n"
-        "``allow_approximate``, ``trust``.");
+  m.def(
+      "settings", &settings, nb::sig("def settings() -> dict[str, typing.Any]"),
+      "What is in effect.\n\nThe keys are ``enabled``, ``path``, ``files``, ``wait_for_compile``, "
+      "``allow_approximate`` and ``trust``.");
   m.def("prepare", &runtime::prepare, Unlocked(), kPrepare);
 }
 

@@ -32,9 +32,15 @@ TEST_F(Files, AtomicWriteReplacesAndLeavesNothingElse) {
   EXPECT_EQ(entries(), 1u);
 }
 
-TEST_F(Files, AtomicWriteIntoAMissingFolderFailsWithTheReason) {
-  EXPECT_THROW(write_file_atomically(folder_ / "no" / "a", "one", "base"), Error);
-  EXPECT_EQ(entries(), 0u);
+TEST_F(Files, AtomicWriteMakesTheFolder) {
+  write_file_atomically(folder_ / "new" / "a", "one", "base");
+  EXPECT_EQ(read_file(folder_ / "new" / "a", "base"), "one");
+}
+
+TEST_F(Files, AtomicWriteBelowAFileFailsWithTheReason) {
+  write_file_atomically(folder_ / "file", "one", "base");
+  EXPECT_THROW(write_file_atomically(folder_ / "file" / "a", "two", "base"), Error);
+  EXPECT_EQ(entries(), 1u);
 }
 
 TEST_F(Files, ReadRefusesFoldersMissingAndHugeFiles) {

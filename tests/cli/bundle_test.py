@@ -114,7 +114,7 @@ class Bundle(unittest.TestCase):
         for arguments, part in (((self.pack,), "--output is required"),
                                 (("none.json", "-o", self.path / "x.json"), "none.json"),
                                 ((self.pack, "-o", self.path / "x.json", "--march", "z80"), "no instruction-set level"),
-                                ((self.pack, "-o", self.path / "pack.json/x.json"), "is not a folder")):
+                                ((self.pack, "-o", self.pack / "x.json"), "pins.json")):
             done = self.bundle(*arguments)
             self.assertEqual(done.returncode, 2, arguments)
             self.assertIn(part, done.stderr)

@@ -200,7 +200,8 @@ class Evidence(unittest.TestCase):
         self.refuses("is not there")
 
     def test_a_manifest_that_cannot_be_written(self):
-        self.assertIn("none", self.manifest(output=self.folder / "none" / "x.json", code=1).stderr)
+        (self.folder / "file").write_text("")
+        self.assertIn("file", self.manifest(output=self.folder / "file" / "x.json", code=1).stderr)
 
 
 if __name__ == "__main__":

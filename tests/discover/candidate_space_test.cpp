@@ -27,6 +27,8 @@ spec::Variant variant(const std::string& name, std::vector<spec::Knob> knobs) {
 spec::Op op_with(std::vector<spec::Variant> variants) {
   spec::Op op;
   op.name = "op";
+  op.dims = {{"rows"}};
+  op.suites = {{"one", {{{"rows", 1}}}}};
   op.variants = std::move(variants);
   return op;
 }

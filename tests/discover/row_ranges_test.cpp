@@ -14,6 +14,7 @@ class RowRanges : public testing::Test {
   RowRanges() {
     op_.name = "rows_op";
     op_.dims = {{"rows"}, {"D"}};
+    op_.batch_dim = "rows";
   }
 
   static spec::Dims size(int64_t rows, int64_t d = 64) { return {{"rows", rows}, {"D", d}}; }

@@ -68,7 +68,8 @@ void expect_bytes_of_ports(const std::string& name) {
   for (const auto* ports : {&op.inputs, &op.outputs})
     for (const spec::Port& port : *ports) elements += spec::element_count(port.shape(dims));
   for (spec::Dtype dtype : spec::float_dtypes())
-    EXPECT_EQ(spec::cost_of(op, dims, dtype).bytes, static_cast<double>(elements * spec::size_of(dtype)))
+    EXPECT_EQ(spec::cost_of(op, dims, dtype).bytes,
+              static_cast<double>(elements * spec::size_of(dtype)))
         << name;
 }
 

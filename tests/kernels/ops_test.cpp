@@ -51,7 +51,8 @@ TEST(Sources, AreFilesOfTheFolderOfTheirOperator) {
     for (const spec::Variant& variant : op.variants) {
       int found = 0;
       for (const auto& [path, text] : kernel_sources())
-        found += text == variant.source && path.find("/" + folder_of(op) + "/") != std::string::npos;
+        found +=
+            text == variant.source && path.find("/" + folder_of(op) + "/") != std::string::npos;
       EXPECT_EQ(found, 1) << op.name << " " << variant.language << " " << variant.name;
       EXPECT_NE(variant.source.find(variant.func_name), std::string::npos) << op.name;
     }

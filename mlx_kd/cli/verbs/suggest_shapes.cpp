@@ -71,6 +71,13 @@ Found find(const SizeSource& source, const spec::Op& op, const SuggestShapesOpti
   return found;
 }
 
+// Of an op that models have sizes of, before that of another.
+const std::string& why_none(const Answer& answer) {
+  for (const auto& [op, why] : answer.skipped)
+    if (kernels::find_op(op).of_model) return why;
+  return answer.skipped.front().second;
+}
+
 // Every op that the sources say something of; with --op that one, or its error.
 Answer answer(const SizeSource& source, const SuggestShapesOptions& options) {
   Answer result;
@@ -83,7 +90,7 @@ Answer answer(const SizeSource& source, const SuggestShapesOptions& options) {
     } catch (const base::Error& error) {
       result.skipped.emplace_back(op.name, error.what());
     }
-  if (result.ops.empty()) throw base::Error(result.skipped.front().second, 2);
+  if (result.ops.empty()) throw base::Error(why_none(result), 2);
   return result;
 }
 

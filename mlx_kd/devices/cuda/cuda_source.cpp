@@ -72,7 +72,7 @@ Cubin compile_source(const spec::Candidate& candidate, const std::vector<std::st
 
 std::string source_key(const spec::Candidate& candidate, const std::vector<std::string>& options) {
   const base::Json decides = {
-      {"format", kSourceFormat},          {"executor", "cuda source"}, {"kernel", candidate.func_name},
+      {"format", kSourceFormat},    {"executor", "cuda source"}, {"kernel", candidate.func_name},
       {"source", candidate.source}, {"options", options},        {"version", nvrtc_version()}};
   return base::sha256_hex(base::canonical_json(decides));
 }

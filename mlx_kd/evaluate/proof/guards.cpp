@@ -78,8 +78,9 @@ FencedBuffer::FencedBuffer(int64_t capacity, const std::string& name)
   if (at == MAP_FAILED ||
       mprotect(base_ + page, static_cast<size_t>(capacity_), PROT_READ | PROT_WRITE) != 0)
     base::fail("evaluate", "no memory for output '" + name + "': free some memory");
-  const base::Json line = {{"status", "wrong"},
-                           {"reason", "it touched memory outside the bounds of output '" + name + "'"}};
+  const base::Json line = {
+      {"status", "wrong"},
+      {"reason", "it touched memory outside the bounds of output '" + name + "'"}};
   register_guard(base_, page, line.dump());
   register_guard(base_ + page + capacity_, page, line.dump());
 }

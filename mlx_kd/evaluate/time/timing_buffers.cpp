@@ -17,7 +17,7 @@ constexpr int64_t kAlign = 64;
 constexpr int64_t kGap = 320;
 
 std::vector<int64_t> bytes_each(const std::vector<spec::Port>& ports, spec::Dtype t,
-                              const spec::Dims& dims) {
+                                const spec::Dims& dims) {
   std::vector<int64_t> result;
   for (const spec::Port& port : ports) result.push_back(spec::array_of(port, t, dims).bytes());
   return result;

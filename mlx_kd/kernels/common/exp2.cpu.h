@@ -1,4 +1,4 @@
-// Powers of two of vectors of float, for CPU kernels that include steps.cpu.h before it. Macros:
+// Powers of two of vectors of float, for CPU kernels. Macros:
 //
 //   DEGREE  4, 5: of the polynomial for (2^f - 1) / f, |f| <= 1/2: off by 7.8 or 0.4 times 2^-24
 //   ESTRIN  0: the polynomial is a chain, 1: a tree
@@ -12,6 +12,7 @@
 #define ESTRIN 0
 #endif
 #pragma once
+#include "steps.cpu.h"
 struct Power {
   Floats scale, more;
 };
@@ -23,13 +24,15 @@ struct Power {
 // (2^f - 1) / f for |f| <= 1/2: least relative error, by exchange.
 KD_INLINE Floats slope(Floats f) {
 #if DEGREE == 4 && ESTRIN
-  const Floats low = f * 0x1.ebfa4ep-3f + 0x1.62e42ep-1f, high = f * 0x1.3cbe58p-7f + 0x1.c6b26ep-5f;
+  const Floats low = f * 0x1.ebfa4ep-3f + 0x1.62e42ep-1f,
+               high = f * 0x1.3cbe58p-7f + 0x1.c6b26ep-5f;
   return (f * f * 0x1.5d87dep-10f + high) * (f * f) + low;
 #elif DEGREE == 4
   const Floats tail = (f * 0x1.5d87dep-10f + 0x1.3cbe58p-7f) * f + 0x1.c6b26ep-5f;
   return (tail * f + 0x1.ebfa4ep-3f) * f + 0x1.62e42ep-1f;
 #elif ESTRIN
-  const Floats low = f * 0x1.ebfbdep-3f + 0x1.62e430p-1f, high = f * 0x1.3b2ba0p-7f + 0x1.c6af6ep-5f;
+  const Floats low = f * 0x1.ebfbdep-3f + 0x1.62e430p-1f,
+               high = f * 0x1.3b2ba0p-7f + 0x1.c6af6ep-5f;
   return ((f * 0x1.4308fap-13f + 0x1.5f07b4p-10f) * (f * f) + high) * (f * f) + low;
 #else
   const Floats tail = (f * 0x1.4308fap-13f + 0x1.5f07b4p-10f) * f + 0x1.3b2ba0p-7f;

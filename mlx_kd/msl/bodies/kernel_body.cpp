@@ -110,8 +110,7 @@ std::string helpers_of(const Unit& unit) {
   std::string text;
   for (uint32_t i = 0; i < unit.tokens.size(); ++i) {
     const auto holds = [&](const Range& range) { return range.first <= i && i < range.last; };
-    if (std::none_of(left_out.begin(), left_out.end(), holds))
-      text += text_of(unit.tokens[i]);
+    if (std::none_of(left_out.begin(), left_out.end(), holds)) text += text_of(unit.tokens[i]);
   }
   return tidy(text);
 }

@@ -15,7 +15,7 @@ namespace mlx_kd::msl {
 struct BodyOptions {
   std::set<std::string> inputs = {};  // parameters that it declares: numbers that are inputs
                                       // without axes, the strides of inputs
-  bool helpers = false;  // its header is helpers_of
+  bool helpers = false;               // its header is helpers_of
 };
 
 // The text between the braces of the kernel of that host name, macros expanded and conditions

@@ -7,8 +7,6 @@
 namespace mlx_kd::kernels {
 namespace {
 
-
-
 TEST(Swiglu, HasTheSuitesOfTheFormats) {
   EXPECT_EQ(sizes_in("swiglu", "glm_flash_small"),
             (Texts{"rows=128,D=1536", "rows=256,D=1536", "rows=512,D=1536", "rows=1024,D=1536"}));

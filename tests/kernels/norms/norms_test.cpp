@@ -7,8 +7,6 @@
 namespace mlx_kd::kernels {
 namespace {
 
-
-
 const Texts kSmall = {"rows=128,D=2048", "rows=256,D=2048", "rows=512,D=2048", "rows=1024,D=2048"};
 const Texts kDecode = {"rows=1,D=2048", "rows=2,D=2048", "rows=4,D=2048"};
 

@@ -10,7 +10,6 @@ namespace {
 
 using spec::Dims;
 
-
 TEST(Rope, HasSuitesOfBothFormsOfTheLatentCache) {
   EXPECT_EQ(sizes_in("rope", "glm_flash_small"),
             (Texts{"B=1,H_Q=32,D_NOPE=128,D_ROPE=64", "B=2,H_Q=32,D_NOPE=128,D_ROPE=64",

@@ -56,18 +56,37 @@ TEST_F(MetalPins, ServeCallsOfSeveralSizes) {
 // Every candidate is proved and timed at both sizes, and compared with MLX at both: with the shapes
 // of the suite's first size at every size, as the device once had them, none would be right.
 TEST_F(MetalPins, AreLookedForByARun) {
-  const auto made = tests::run_cli(
-      {"run", "--op", "rmsnorm", "--device", "metal", "--dtype", "float32", "--shapes",
-       "rows=2,D=64", "--shapes", "rows=5,D=160", "--budget", "3", "--batch", "3", "--finalists",
-       "1", "--iters", "20", "--quiet", "--out", (folder_ / "run").string()},
-      {.program = MLX_KD_METAL_STAND_IN});
+  const auto made = tests::run_cli({"run",
+                                    "--op",
+                                    "rmsnorm",
+                                    "--device",
+                                    "metal",
+                                    "--dtype",
+                                    "float32",
+                                    "--shapes",
+                                    "rows=2,D=64",
+                                    "--shapes",
+                                    "rows=5,D=160",
+                                    "--budget",
+                                    "2",
+                                    "--batch",
+                                    "2",
+                                    "--finalists",
+                                    "1",
+                                    "--iters",
+                                    "5",
+                                    "--quiet",
+                                    "--out",
+                                    (folder_ / "run").string()},
+                                   {.program = MLX_KD_METAL_STAND_IN});
   ASSERT_EQ(made.code, 0) << made.err;
   const std::string records = tests::text_of(folder_ / "run/run.ndjson");
   EXPECT_NE(records.find("\"status\":\"benchmarked\""), std::string::npos) << records;
   for (const char* status : {"wrong", "launch_error", "unstable"})
     EXPECT_EQ(records.find("\"status\":\"" + std::string(status) + "\""), std::string::npos)
         << records;
-  EXPECT_NE(records.find(tests::kStandInArch), std::string::npos);
+  const std::string meta = tests::text_of(folder_ / "run/run_meta.json");
+  EXPECT_NE(meta.find(tests::kStandInArch), std::string::npos) << meta;
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
-// What soft_cap and its gradient share: the argument of the exponential, and a quotient. Macros, besides
-// those of steps.cpu.h: DIVIDE (0: division, 1: the processor's estimate of 1/x and a Newton step).
+// What soft_cap and its gradient share: the argument of the exponential, and a quotient. Macros,
+// besides those of steps.cpu.h: DIVIDE (0: division, 1: the processor's estimate of 1/x and a
+// Newton step).
 #ifndef DIVIDE
 #define DIVIDE 0
 #endif

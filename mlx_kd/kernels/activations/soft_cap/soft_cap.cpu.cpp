@@ -3,8 +3,8 @@
 // input x (rows, D); output y (rows, D); dims rows, D, N = rows * D; params: cap; a unit is a block
 // of 1024 elements. Includes no header, so that it compiles in a tenth of a second.
 //
-// With E = exp(2 |x| / cap) - 1 it is sign(x) cap E / (E + 2): nothing cancels, so that the error is
-// relative to y for small x too.
+// With E = exp(2 |x| / cap) - 1 it is sign(x) cap E / (E + 2): nothing cancels, so that the error
+// is relative to y for small x too.
 #ifndef KD_DTYPE
 #define KD_DTYPE 0  // 0 float32, 1 float16, 2 bfloat16
 #endif
@@ -33,8 +33,8 @@
 #define PREFETCH 0  // bytes ahead of the loop
 #endif
 
-#include "../../common/steps.cpu.h"
 #include "../../common/exp2.cpu.h"
+#include "../../common/steps.cpu.h"
 #include "capped.cpu.h"
 
 KD_INLINE Step capped(Step x, Cap by) {

@@ -32,8 +32,8 @@
 #define PREFETCH 0  // bytes ahead of the loop
 #endif
 
-#include "../../common/steps.cpu.h"
 #include "../../common/exp2.cpu.h"
+#include "../../common/steps.cpu.h"
 #include "capped.cpu.h"
 
 KD_INLINE Step slopes(Step x, Step dy, Cap by) {

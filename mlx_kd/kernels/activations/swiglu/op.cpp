@@ -1,13 +1,13 @@
 #include <cmath>
 #include <limits>
 
+#include "mlx_kd/kernels/activations/swiglu/mlx_form.h"
 #include "mlx_kd/kernels/activations/swiglu/model_sizes.h"
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
 #include "mlx_kd/kernels/common/reference64.h"
 #include "mlx_kd/kernels/common/suites.h"
 #include "mlx_kd/kernels/op_table.h"
-#include "mlx_kd/kernels/activations/swiglu/mlx_form.h"
 
 namespace mlx_kd::kernels {
 

@@ -1,8 +1,8 @@
 // kv_append: new rows of keys and values are written into a cache, in place.
 //
-// inputs keys (B, H, S, Dk), values (B, H, S, Dv), new_keys (B, H, M, Dk), new_values (B, H, M, Dv),
-// offset (B) or (1); the outputs are the first two; a unit is one of the B * H * M new rows. The new
-// rows may be strided. Nothing is computed: elements are copied as bytes.
+// inputs keys (B, H, S, Dk), values (B, H, S, Dv), new_keys (B, H, M, Dk), new_values (B, H, M,
+// Dv), offset (B) or (1); the outputs are the first two; a unit is one of the B * H * M new rows.
+// The new rows may be strided. Nothing is computed: elements are copied as bytes.
 #ifndef KD_DTYPE
 #define KD_DTYPE 0  // 0 float32, 1 float16, 2 bfloat16
 #endif

@@ -190,6 +190,25 @@ spec::Space space(Dtype, const spec::DeviceTraits& traits) {
   return space;
 }
 
+spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
+  spec::Space space;
+  space.knobs = {
+      pack_knob(),
+      {"UNROLL", {1, 2, 4, 8}, spec::KnobScale::log2, spec::KnobRole::source, "packs of a thread"},
+      group_knob()};
+  return space;
+}
+
+int64_t divide_up(int64_t value, int64_t by) {
+  return (value + by - 1) / by;
+}
+
+spec::Launch launch_metal(const Dims& dims, const spec::Setting& knobs) {
+  const int64_t rows = dims.at("B") * dims.at("H") * dims.at("M"), vec = knobs.at("VEC");
+  const int64_t packs = divide_up(dims.at("Dk"), vec) + divide_up(dims.at("Dv"), vec);
+  return launch_flat(divide_up(rows * packs, knobs.at("UNROLL")), knobs);
+}
+
 spec::Cost cost(const Dims& dims, Dtype dtype) {
   const int64_t rows = dims.at("B") * dims.at("H") * dims.at("M");
   const int64_t bytes = 2 * rows * (dims.at("Dk") + dims.at("Dv")) * spec::size_of(dtype);
@@ -272,7 +291,9 @@ spec::Op make_kv_append() {
                   "mlx_kd_kv_append", "cpp_arguments", space,
                   [](const Dims& dims, const spec::Setting& knobs) {
                     return share_units(dims.at("B") * dims.at("H") * dims.at("M"), knobs);
-                  }}};
+                  }},
+                 {"packs", "metal", kernel_source("kv_cache/kv_append/kv_append.metal"),
+                  "mlx_kd_kv_append", "metal_flat", metal_space, launch_metal}};
   return op;
 }
 

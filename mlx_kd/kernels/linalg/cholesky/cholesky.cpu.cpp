@@ -56,7 +56,7 @@ typedef _Float16 T;
 #define narrow(x) ((T)(x))
 #endif
 
-constexpr int kLine = 16;       // floats of a cache line
+constexpr int kLine = 16;  // floats of a cache line
 constexpr int kFloats = VEC / 4;
 constexpr int kParts = kLine / kFloats;  // vectors of sixteen columns
 typedef float Floats __attribute__((vector_size(VEC)));
@@ -269,8 +269,7 @@ extern "C" void mlx_kd_cholesky_columns(const kd_arguments* a, long begin, long 
   for (long unit = begin; unit < end; ++unit) {
     const long m = unit / blocks, from = first + unit % blocks * (TILE * kLine);
     const long to = from + TILE * kLine < columns ? from + TILE * kLine : columns;
-    if (!((const int*)a->outputs[1])[m])
-      finish_columns(work_of(a, m), a->stage, first, from, to);
+    if (!((const int*)a->outputs[1])[m]) finish_columns(work_of(a, m), a->stage, first, from, to);
   }
 }
 

@@ -15,7 +15,7 @@ using namespace metal;
 #define KD_ALIGNED 1  // 0: arrays start anywhere, 1: at a multiple of 16 bytes
 #endif
 #ifndef VEC
-#define VEC 1
+#define VEC 1  // elements are read one by one
 #endif
 #ifndef THREADS
 #define THREADS 256  // of a matrix
@@ -37,14 +37,14 @@ using namespace metal;
     uint3 thread_position_in_threadgroup [[thread_position_in_threadgroup]]) {
   threadgroup float block[BLOCK * BLOCK];
   threadgroup int failed[1];
-  const int thread = int(thread_position_in_threadgroup.x);
+  const int index = int(thread_position_in_threadgroup.x);
   const ulong at = ulong(threadgroup_position_in_grid.x) * ulong(n) * ulong(n);
   const device T* from = a + at;
   device T* made = l + at;
   device float* w = scratch0 + at;
 
-  if (thread == 0) failed[0] = 0;
-  for (int e = thread; e < n * n; e += THREADS) {
+  if (index == 0) failed[0] = 0;
+  for (int e = index; e < n * n; e += THREADS) {
     const int i = e / n;
     const int j = e % n;
     if (j <= i) w[e] = float(from[upper != 0 ? j * n + i : e]);
@@ -53,7 +53,7 @@ using namespace metal;
 
   for (int p = 0; p < n; p += BLOCK) {
     const int width = min(BLOCK, n - p);
-    for (int e = thread; e < BLOCK * BLOCK; e += THREADS) {
+    for (int e = index; e < BLOCK * BLOCK; e += THREADS) {
       const int i = e / BLOCK;
       const int j = e % BLOCK;
       if (i < width && j <= i) block[e] = w[(p + i) * n + p + j];
@@ -64,14 +64,14 @@ using namespace metal;
       const bool good = pivot > 0.0f;
       threadgroup_barrier(mem_flags::mem_threadgroup);
       if (!good) {  // all threads read the same pivot
-        if (thread == 0) failed[0] = p + c + 1;
+        if (index == 0) failed[0] = p + c + 1;
         break;
       }
       const float root = precise::sqrt(pivot);
-      for (int i = c + thread; i < width; i += THREADS)
+      for (int i = c + index; i < width; i += THREADS)
         block[i * BLOCK + c] = i == c ? root : block[i * BLOCK + c] / root;
       threadgroup_barrier(mem_flags::mem_threadgroup);
-      for (int e = thread; e < BLOCK * BLOCK; e += THREADS) {
+      for (int e = index; e < BLOCK * BLOCK; e += THREADS) {
         const int i = e / BLOCK;
         const int j = e % BLOCK;
         if (i < width && j <= i && j > c)
@@ -82,13 +82,13 @@ using namespace metal;
     threadgroup_barrier(mem_flags::mem_threadgroup);
     if (failed[0] != 0) break;
 
-    for (int e = thread; e < BLOCK * BLOCK; e += THREADS) {
+    for (int e = index; e < BLOCK * BLOCK; e += THREADS) {
       const int i = e / BLOCK;
       const int j = e % BLOCK;
       if (i < width && j <= i) w[(p + i) * n + p + j] = block[e];
     }
     const int next = p + width;
-    for (int i = next + thread; i < n; i += THREADS) {
+    for (int i = next + index; i < n; i += THREADS) {
       float x[BLOCK];
       for (int c = 0; c < width; ++c) {
         float sum = w[i * n + p + c];
@@ -99,7 +99,7 @@ using namespace metal;
     }
     threadgroup_barrier(mem_flags::mem_device | mem_flags::mem_threadgroup);
     const int right = n - next;
-    for (int e = thread; e < right * right; e += THREADS) {
+    for (int e = index; e < right * right; e += THREADS) {
       const int i = next + e / right;
       const int j = next + e % right;
       if (j <= i) {
@@ -112,8 +112,8 @@ using namespace metal;
   }
 
   const int found = failed[0];
-  if (thread == 0) info[threadgroup_position_in_grid.x] = found;
-  for (int e = thread; e < n * n; e += THREADS) {
+  if (index == 0) info[threadgroup_position_in_grid.x] = found;
+  for (int e = index; e < n * n; e += THREADS) {
     const int i = upper != 0 ? e % n : e / n;
     const int j = upper != 0 ? e / n : e % n;
     made[e] = found != 0 ? T(NAN) : j <= i ? T(w[i * n + j]) : T(0.0f);

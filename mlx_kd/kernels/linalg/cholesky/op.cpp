@@ -130,6 +130,28 @@ std::vector<int64_t> scratch(Dtype, const Dims& dims, const spec::Setting& knobs
   return {works * columns * (columns + 2 * kLine) * 4};
 }
 
+spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
+  using enum spec::KnobScale;
+  using enum spec::KnobRole;
+  spec::Space space;
+  space.knobs = {{"THREADS", {256, 32, 64, 128, 512, 1024}, log2, source, "threads of a matrix"},
+                 {"BLOCK", {16, 8, 32}, log2, source, "columns of a panel"}};
+  return space;
+}
+
+// A threadgroup for each matrix.
+spec::Launch launch_metal(const Dims& dims, const spec::Setting& knobs) {
+  spec::Launch launch;
+  launch.group[0] = knobs.at("THREADS");
+  launch.grid[0] = dims.at("batch") * knobs.at("THREADS");
+  return launch;
+}
+
+// The float copies that are factored.
+std::vector<int64_t> scratch_metal(Dtype, const Dims& dims, const spec::Setting&) {
+  return {dims.at("batch") * dims.at("n") * dims.at("n") * 4};
+}
+
 spec::Space cuda_space(Dtype, const spec::DeviceTraits&) {
   using enum spec::KnobScale;
   using enum spec::KnobRole;
@@ -212,6 +234,14 @@ spec::Op make_cholesky() {
                   .space = space,
                   .stages = stages,
                   .scratch = scratch},
+                 {.name = "panels",
+                  .language = "metal",
+                  .source = kernel_source("linalg/cholesky/cholesky.metal"),
+                  .func_name = "mlx_kd_cholesky",
+                  .launch_kind = "metal_groups",
+                  .space = metal_space,
+                  .launch = launch_metal,
+                  .scratch = scratch_metal},
                  {.name = "matrices",
                   .language = "cuda",
                   .source = kernel_source("linalg/cholesky/cholesky.cu"),

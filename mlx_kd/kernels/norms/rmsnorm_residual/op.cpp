@@ -4,9 +4,9 @@
 #include "mlx_kd/kernels/common/suites.h"
 #include "mlx_kd/kernels/norms/model_sizes.h"
 #include "mlx_kd/kernels/norms/norm_reference.h"
+#include "mlx_kd/kernels/norms/rmsnorm_residual/mlx_form.h"
 #include "mlx_kd/kernels/norms/rows.h"
 #include "mlx_kd/kernels/op_table.h"
-#include "mlx_kd/kernels/norms/rmsnorm_residual/mlx_form.h"
 
 namespace mlx_kd::kernels {
 

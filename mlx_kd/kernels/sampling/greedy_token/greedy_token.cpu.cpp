@@ -1,18 +1,21 @@
 // greedy_token: of each row of logits the token of the largest log probability, and that log
 // probability, both as the chain x - logsumexp(x), argmax computes them in the type T.
 //
-// input logits (B, V); outputs token (B) uint32, logprob (B). Rounding x - L to T, with L the rounded
-// logsumexp, makes equals of logits that differ, and the lowest index among them wins. Two stages:
+// input logits (B, V); outputs token (B) uint32, logprob (B). Rounding x - L to T, with L the
+// rounded logsumexp, makes equals of logits that differ, and the lowest index among them wins. Two
+// stages:
 //
-//   mlx_kd_greedy_token       a unit is a block of BLOCK logits of one row: its largest logit m, and
+//   mlx_kd_greedy_token       a unit is a block of BLOCK logits of one row: its largest logit m,
+//   and
 //                             the sum of exp(x - m), to scratch 0 and 1 (B * blocks floats each)
-//   mlx_kd_greedy_token_rows  a unit is a row: merges its blocks to L. Rounding is monotonic, so the
+//   mlx_kd_greedy_token_rows  a unit is a row: merges its blocks to L. Rounding is monotonic, so
+//   the
 //                             largest log probability is that of the largest logit, and the first
 //                             block whose largest logit has it holds the token: one block is read
 //                             again.
 //
-// As MLX's argmax does, NaN counts as the largest: a row with NaN, or of -inf alone, gives token 0; a
-// row with +inf its first +inf. Their log probability is NaN.
+// As MLX's argmax does, NaN counts as the largest: a row with NaN, or of -inf alone, gives token 0;
+// a row with +inf its first +inf. Their log probability is NaN.
 #ifndef KD_DTYPE
 #define KD_DTYPE 0  // 0 float32, 1 float16, 2 bfloat16
 #endif
@@ -38,9 +41,9 @@
 #define PREFETCH 0  // bytes ahead of the loop that finds the largest
 #endif
 
+#include "../../common/exp2.cpu.h"
 #include "../../common/kd_arguments.h"
 #include "../../common/steps.cpu.h"
-#include "../../common/exp2.cpu.h"
 
 constexpr float kInfinity = __builtin_inff(), kNan = __builtin_nanf("");
 constexpr long kLanes = VEC / long(sizeof(float));
@@ -54,8 +57,8 @@ struct Row {
 
 KD_INLINE Row row_of(const kd_arguments* a, long row) {
   const long count = a->dims[KD_DIM_V], blocks = (count + BLOCK - 1) / BLOCK;
-  return {(const T*)a->inputs[0] + row * count, count, blocks,
-          (float*)a->scratch[0] + row * blocks, (float*)a->scratch[1] + row * blocks};
+  return {(const T*)a->inputs[0] + row * count, count, blocks, (float*)a->scratch[0] + row * blocks,
+          (float*)a->scratch[1] + row * blocks};
 }
 
 // The last logits of a block, and -inf after them.
@@ -174,7 +177,8 @@ extern "C" void mlx_kd_greedy_token(const kd_arguments* a, long begin, long end)
 static double log_of(double x) {
   const unsigned long bits = __builtin_bit_cast(unsigned long, x);
   const long n = long(bits >> 52) - 1023;
-  double m = __builtin_bit_cast(double, (bits & 0xfffffffffffffUL) | 1023UL << 52), exponent = double(n);
+  double m = __builtin_bit_cast(double, (bits & 0xfffffffffffffUL) | 1023UL << 52),
+         exponent = double(n);
   if (m > 1.4142135623730951) m *= 0.5, exponent += 1;
   const double z = (m - 1) / (m + 1), z2 = z * z;
   double series = 0;
