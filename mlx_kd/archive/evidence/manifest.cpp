@@ -17,8 +17,8 @@ constexpr const char* kCandidateIds =
     "op_name + \"_\" + the first 16 hex digits of the SHA-256 of the canonical JSON of the source, "
     "its function, arrays, knobs and launch (docs/formats.md)";
 
-TrackedModel model_of(const Json& json) {
-  const Json& baseline = json.at("baseline");
+TrackedModel model_of(const OrderedJson& json) {
+  const OrderedJson& baseline = json.at("baseline");
   return {json.at("model_id"), json.at("family"),   json.at("ops"),    json.at("suite"),
           json.at("notes"),    baseline.at("name"), baseline.at("op"), baseline.at("suite")};
 }
@@ -125,7 +125,8 @@ std::vector<std::string> packs_in(const fs::path& folder) {
 const std::vector<TrackedModel>& tracked_models() {
   static const std::vector<TrackedModel> models = [] {
     std::vector<TrackedModel> all;
-    for (const Json& json : Json::parse(tracked_model_files().at("tracked_models.json")))
+    for (const OrderedJson& json :
+         OrderedJson::parse(tracked_model_files().at("tracked_models.json")))
       all.push_back(model_of(json));
     return all;
   }();
