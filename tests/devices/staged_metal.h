@@ -89,7 +89,7 @@ inline Call pick_call(int64_t rows, int64_t d, double scale = 1) {
 }
 
 // cache [rows, C], x [rows] -> the cache with x added to the columns offset, offset + 1, ..., one a
-// stage, and to column 0 what stands in the last of them. All else keeps its bits.
+// stage, and to column 0 what is in the last of them. All else keeps its bits.
 inline constexpr const char* kAddText = R"(#include <metal_stdlib>
 using namespace metal;
 typedef float T;

@@ -1,6 +1,6 @@
 // The device metal without a Mac: mx::fast::metal_kernel in its place runs on the executor, on the
-// default CPU stream. For tests alone: no program of ours makes such a device, and none has a GPU
-// of its arch, so that no program takes a pin that was found on it.
+// default CPU stream. For tests alone: no program of the project makes such a device, and none has
+// a GPU of its arch, so that no program takes a pin that was found on it.
 #pragma once
 
 #include "mlx_kd/devices/metal/metal_device.h"

@@ -209,7 +209,7 @@ void StageChain::start(const StageKernel& kernel, const spec::Stage& stage, Stag
     shapes.push_back({1});
     types.push_back(mx::uint8);
   }
-  // MLX compiles anew whenever a name comes with another body.
+  // MLX compiles again whenever a name comes with another body.
   const auto run = host_.metal_kernel(
       kernel.kernel.name + "_" + base::sha256_hex(header + body).substr(0, 8), made.input_names,
       made.output_names, body, header, !as_they_lie_, false, {});

@@ -116,7 +116,7 @@ uint64_t name_hash(const std::string& name) {
   return hash;
 }
 
-// "40,53" -> {40, 53}; none if it is no list of numbers.
+// "40,53" -> {40, 53}; none if it is not a list of numbers.
 std::vector<double> numbers_in(const std::string& text) {
   std::vector<double> numbers;
   for (const std::string& part : split(text, ',')) {

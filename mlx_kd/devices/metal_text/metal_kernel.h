@@ -33,11 +33,11 @@ struct MetalKernelCall {
 
 // Lazy: the outputs are computed when they are evaluated, on the stream's device. On a CPU by the
 // executor (devices/simt), on NVIDIA translated to CUDA, on a Mac by MLX itself. Compiled at the
-// call, once a process for a text, and kept on disk. Calls from several threads are safe.
+// call, once per process and text, and kept on disk. Calls from several threads are safe.
 //
 // std::invalid_argument, in MLX's words, for what MLX refuses; misuse (exit 2) that names file,
 // line and column of the Metal text for what Metal refuses, for a grid or threadgroup of 0, for
-// more than 1,024 threads a group and for outputs that overflow.
+// more than 1,024 threads per group and for outputs that overflow.
 class MetalKernel {
  public:
   explicit MetalKernel(MetalKernelText text);

@@ -18,7 +18,7 @@ struct MetalText {
 
 // What a candidate in Metal is compiled from. Its source is a whole file where its launch_kind
 // begins with "metal_"; else it is a body as packs carry it, of a metal_kernel with the type
-// argument T, compiled behind the helpers that the first version puts there. The shapes of a body's
+// argument T, compiled behind the helpers that zmlx.kd puts there. The shapes of a body's
 // arrays are those of inputs_spec and outputs_spec: fill them in for the size that is called.
 MetalText metal_text(const spec::Candidate& candidate);
 bool is_body(const spec::Candidate& candidate);

@@ -1,4 +1,4 @@
-// Bodies of metal_kernel as machine code: compiled once a process for a text.
+// Bodies of metal_kernel as machine code: compiled once per process and text.
 #pragma once
 
 #include <memory>
@@ -17,7 +17,7 @@ class BodyCode {
       : module_(std::move(module)), entry_(module_->entry(kernel)), place_(std::move(place)) {}
 
   // Returns when the kernel is done. False if it ended early; then the next call of metal_kernel
-  // with it says why: an MLX operation that is under way has nobody to tell.
+  // with it says why: an MLX operation that is already running cannot raise an error.
   bool run(const std::vector<void*>& buffers, Size3 grid, Size3 group) const;
 
   // Fails (exit 1) if a run ended early since it was asked last.
@@ -32,7 +32,7 @@ class BodyCode {
 };
 
 // From memory, disk or the compiler; a text is compiled once, however many threads ask. Misuse with
-// the place in the Metal text for what is no valid Metal. Fails (exit 1) without a compiler.
+// the place in the Metal text for what is not valid Metal. Fails (exit 1) without a compiler.
 std::shared_ptr<const BodyCode> body_code(const MetalBody& body);
 
 }  // namespace mlx_kd::devices::simt

@@ -115,8 +115,8 @@ class BodyPrimitive final : public cpu::HostPrimitive {
     std::make_shared<BodyPrimitive>(stream(), bound_, inputs)->evaluate(inputs, outputs);
   }
 
-  // One call an entry of the axis. (MLX goes through here even where a custom_function has a vmap
-  // of its own; then nothing of it is evaluated.)
+  // One call for each entry of the axis. (MLX goes through here even where a custom_function has a
+  // vmap of its own; then nothing of it is evaluated.)
   std::pair<std::vector<mx::array>, std::vector<int>> vmap(const std::vector<mx::array>& inputs,
                                                            const std::vector<int>& axes) override {
     size_t mapped = 0;

@@ -5,7 +5,7 @@
 
 namespace mlx_kd::devices::simt {
 
-// As RunMetalBody. Compiles, and gives lazy arrays. Misuse for more than 1,024 threads a group.
+// As RunMetalBody. Compiles, and gives lazy arrays. Misuse for more than 1,024 threads per group.
 std::vector<mlx::core::array> run_body(const MetalBodyCall& call);
 
 }  // namespace mlx_kd::devices::simt

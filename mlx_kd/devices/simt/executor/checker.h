@@ -1,5 +1,5 @@
 // Finds what goes wrong only sometimes: data races, accesses beyond the end, reads of threadgroup
-// memory that nobody wrote, barriers and simd functions that not all threads reach.
+// memory that no thread wrote, barriers and simd functions that not all threads reach.
 //
 // One access conflicts with another of the same byte if one of them writes, not both are atomic,
 // different threads make them, and nothing orders them: a barrier of the threadgroup whose flags
@@ -34,7 +34,7 @@ struct Finding {
   uint32_t other_thread = 0;
   bool writes = false;
   bool other_writes = false;
-  const void* code = nullptr;  // where the access stands: Module::line_of
+  const void* code = nullptr;  // where the access is: Module::line_of
   const void* other_code = nullptr;
   int site = -1;       // of what diverges
   uint64_t count = 1;  // how often the same two places met

@@ -32,9 +32,9 @@ struct LaunchOptions : RunOptions {
 inline constexpr uint32_t kMaxThreads = 1024;               // of a threadgroup
 inline constexpr size_t kMaxGroupBytes = size_t{32} << 10;  // threadgroup memory
 
-// grid counts threads; the last groups are smaller where it is no multiple of `group`.
+// grid counts threads; the last groups are smaller where it is not a multiple of `group`.
 // buffers: by buffer index; group_bytes: of each [[threadgroup(n)]] argument.
-// Misuse for a size of 0, more than 1,024 threads a group and more than 32 KiB of threadgroup
+// Misuse for a size of 0, more than 1,024 threads per group and more than 32 KiB of threadgroup
 // memory. Thread-safe; several launches may run at once.
 LaunchReport launch(const Entry& entry, const std::vector<void*>& buffers,
                     const std::vector<size_t>& group_bytes, Size3 grid, Size3 group,
