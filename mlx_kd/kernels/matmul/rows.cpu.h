@@ -14,7 +14,7 @@ struct Stream {
 
 KD_INLINE Matrix row_of(const Shape& shape, const Stream& stream, long row) {
   const Matrix& w = stream.matrix;
-  return {w.codes + row * shape.row_bytes, w.scales + row * shape.scale_bytes,
+  return {w.codes + row * shape.row_bytes, w.end, w.scales + row * shape.scale_bytes,
           w.biases + row * shape.scale_bytes};
 }
 
@@ -24,29 +24,44 @@ KD_INLINE Floats sums_of(Floats* parts) {
   KD_UNROLL
   for (int i = 0; i < 8; ++i) {
     const Floats a = parts[2 * i], b = parts[2 * i + 1];
-    parts[i] = __builtin_shufflevector(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30) +
-               __builtin_shufflevector(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
+    parts[i] =
+        __builtin_shufflevector(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30) +
+        __builtin_shufflevector(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
   }
   KD_UNROLL
   for (int i = 0; i < 4; ++i) {
     const Floats a = parts[2 * i], b = parts[2 * i + 1];
-    parts[i] = __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
-               __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+    parts[i] =
+        __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
+        __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
   }
   KD_UNROLL
   for (int i = 0; i < 2; ++i) {
     const Floats a = parts[2 * i], b = parts[2 * i + 1];
-    parts[i] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27) +
-               __builtin_shufflevector(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+    parts[i] =
+        __builtin_shufflevector(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27) +
+        __builtin_shufflevector(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
   }
   const Floats a = parts[0], b = parts[1];
   return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
-         __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+         __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30,
+                                 31);
 #else
   Floats result;
   for (long i = 0; i < kLanes; ++i) result[i] = lanes_total(parts[i]);
   return result;
 #endif
+}
+
+// What the scales of a block of groups ask for at once: biases times the sums of groups of x.
+template <int kM>
+KD_INLINE void add_biases(const Shape& shape, const Prepared& x, long m, const Matrix& row, long g,
+                          Floats (&sums)[kM]) {
+  if (shape.format != kAffine) return;
+  const Floats bias = values_at(row.biases + g * long(sizeof(T)), shape.groups - g);
+  KD_UNROLL
+  for (int i = 0; i < kM; ++i)
+    sums[i] += bias * take<Floats>(x.sums + g * shape.m + (m + i) * kLanes);
 }
 
 #if KD_DOT
@@ -75,17 +90,17 @@ struct Tables {
   Halves low, high;
 };
 
-template <int kBits, Format kFormat>
-KD_INLINE Tables make_tables() {
+KD_INLINE Tables make_tables(const Shape& shape) {
+  const int mask = shape.bits == 2 ? 3 : 15;
   Tables made;
   for (int i = 0; i < 32; ++i) {
-    made.low[i] = upper_half(kFormat == kAffine ? float(i & (kBits == 2 ? 3 : 15)) : kFloat4[i & 15]);
+    made.low[i] = upper_half(shape.format == kAffine ? float(i & mask) : kFloat4[i & 15]);
     made.high[i] = upper_half(float(16 * (i & 15)));
   }
   return made;
 }
 
-template <int kBits, Format kFormat, int kM>
+template <int kBits, int kM>
 KD_INLINE void add_two_rows(const Shape& shape, const Prepared& x, long m, const Matrix (&rows)[2],
                             const Tables& tables, Floats (&sums)[2][kM]) {
   constexpr long chunk = 512 / kBits;
@@ -95,19 +110,15 @@ KD_INLINE void add_two_rows(const Shape& shape, const Prepared& x, long m, const
   const int shift = __builtin_ctzl((unsigned long)shape.group);
   const long each = kLanes * shape.group / chunk;  // chunks of kLanes groups
   const long chunks = (shape.k + chunk - 1) / chunk;
-  const Uints lane = Uints{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} * unsigned(chunk / 16);
+  const Uints lane =
+      Uints{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} * unsigned(chunk / 16);
   long g = 0;
   for (long first = 0; first < chunks; first += each, g += kLanes) {
     Floats scales[2];
     KD_UNROLL
     for (int s = 0; s < 2; ++s) {
-      scales[s] = scale_lanes<kFormat>(rows[s].scales, g, shape.groups);
-      if constexpr (kFormat == kAffine) {
-        const Floats bias = scale_lanes<kFormat>(rows[s].biases, g, shape.groups);
-        KD_UNROLL
-        for (int i = 0; i < kM; ++i)
-          sums[s][i] += bias * take<Floats>(x.sums + (g * shape.m) + (m + i) * kLanes);
-      }
+      scales[s] = scales_at(shape, rows[s].scales, g);
+      add_biases(shape, x, m, rows[s], g, sums[s]);
     }
     const long last = first + each < chunks ? first + each : chunks;
     for (long c = first; c < last; ++c) {
@@ -118,7 +129,7 @@ KD_INLINE void add_two_rows(const Shape& shape, const Prepared& x, long m, const
       KD_UNROLL
       for (int s = 0; s < 2; ++s) {
         const unsigned char* const from = rows[s].codes + 64 * c;
-        const long left = shape.row_bytes - 64 * c;
+        const long left = rows[s].end - from;
         codes[s] = left >= 64 ? take<Halves>(from) : take_some<Halves>(from, left);
         if (fetches) __builtin_prefetch(from + PREFETCH, 0, 2);
         scale[s] = lanes_at(scales[s], at);
@@ -135,8 +146,8 @@ KD_INLINE void add_two_rows(const Shape& shape, const Prepared& x, long m, const
         for (int i = 0; i < kM; ++i) {
           KD_UNROLL
           for (int p = 0; p < kPlanes; ++p) {
-            const Halves part = take<Halves>(columns + (i * kPlanes + p) * chunk +
-                                             32 * (kBits == 8 ? t / 2 : t));
+            const Halves part =
+                take<Halves>(columns + (i * kPlanes + p) * chunk + 32 * (kBits == 8 ? t / 2 : t));
             KD_UNROLL
             for (int s = 0; s < 2; ++s) products[s][i] = dot(products[s][i], part, w[s]);
           }
@@ -157,30 +168,30 @@ typedef unsigned char HalfLine __attribute__((vector_size(32)));
 // What makes bfloat16 of 32 codes of 3, 5 or 6 bits, or floats of 8, that follow one another.
 struct Unpacker {
   Halves bytes, bits;  // of half word i: the bytes around its code, the code's place in them
-  Halves low, high;    // bfloat16 of the codes below 32, and of the others
+  Halves low, high;    // bfloat16 of its low six bits
 };
 
-template <int kBits, Format kFormat>
-KD_INLINE Unpacker make_unpacker() {
-  Unpacker made;
+KD_INLINE Unpacker make_unpacker(const Shape& shape) {
+  const int width = int(shape.bits), mask = (1 << width) - 1;
   unsigned char from[64], shift[64];
   for (int i = 0; i < 64; ++i) {
-    from[i] = (unsigned char)(4 * kBits * (i / 8) / 8 + i % 8);
-    shift[i] = (unsigned char)(4 * kBits * (i / 8) % 8 + i % 8 / 2 * kBits);
+    from[i] = (unsigned char)(4 * width * (i / 8) / 8 + i % 8);
+    shift[i] = (unsigned char)(4 * width * (i / 8) % 8 + i % 8 / 2 * width);
   }
+  Unpacker made;
   __builtin_memcpy(&made.bytes, from, sizeof from);
   __builtin_memcpy(&made.bits, shift, sizeof shift);
   for (int i = 0; i < 32; ++i) {
-    made.low[i] = upper_half(kFormat == kMxfp8 ? float(i & 7) * 0x1p-9f
-                                               : float(kBits == 3 ? i & 7 : i));
-    made.high[i] = upper_half(float(32 + i));
+    const float small = float(i & 7) * 0x1p-9f;  // a float of 8 bits below the normal ones
+    made.low[i] = upper_half(shape.format == kMxfp8 ? small : float(i & mask));
+    made.high[i] = upper_half(float(32 + i & mask));
   }
   return made;
 }
 
-template <int kBits, Format kFormat>
+template <bool kFloats>
 KD_INLINE Halves unpacked(const Unpacker& with, Halves codes) {
-  if constexpr (kFormat == kMxfp8) {
+  if constexpr (kFloats) {
     const Halves code = __builtin_convertvector(take<HalfLine>(&codes), Halves);
     const Halves magnitude = code & 0x7f;
     const Halves small = (Halves)(magnitude < 8), nan = (Halves)(magnitude == 0x7f);
@@ -190,29 +201,23 @@ KD_INLINE Halves unpacked(const Unpacker& with, Halves codes) {
   Halves index;
   asm("vpermb %2, %1, %0" : "=v"(index) : "v"(with.bytes), "v"(codes));
   asm("vpmultishiftqb %1, %2, %0" : "=v"(index) : "v"(index), "v"(with.bits));
-  if constexpr (kBits < 6) return look_up(with.low, index);
   asm("vpermi2w %2, %1, %0" : "+v"(index) : "v"(with.low), "v"(with.high));
   return index;
 }
 
-template <int kBits, Format kFormat, int kM>
+template <bool kFloats, int kM>
 KD_INLINE void add_two_packed_rows(const Shape& shape, const Prepared& x, long m,
-                                   const Matrix (&rows)[2], Floats (&sums)[2][kM]) {
-  constexpr long bytes = 4 * kBits;  // of a chunk of 32 columns
-  const Unpacker unpacker = make_unpacker<kBits, kFormat>();
+                                   const Matrix (&rows)[2], const Unpacker& unpacker,
+                                   Floats (&sums)[2][kM]) {
+  const long bytes = 4 * shape.bits;  // of a chunk of 32 columns
   const bool fetches = PREFETCH > 0 && 2 * kPlanes * shape.m * shape.k > 8192;
   const long each = shape.group / 32;
   for (long g = 0; g < shape.groups; g += kLanes) {
     Floats scales[2];
     KD_UNROLL
     for (int s = 0; s < 2; ++s) {
-      scales[s] = scale_lanes<kFormat>(rows[s].scales, g, shape.groups);
-      if constexpr (kFormat == kAffine) {
-        const Floats bias = scale_lanes<kFormat>(rows[s].biases, g, shape.groups);
-        KD_UNROLL
-        for (int i = 0; i < kM; ++i)
-          sums[s][i] += bias * take<Floats>(x.sums + g * shape.m + (m + i) * kLanes);
-      }
+      scales[s] = scales_at(shape, rows[s].scales, g);
+      add_biases(shape, x, m, rows[s], g, sums[s]);
     }
     const long count = shape.groups - g < kLanes ? shape.groups - g : kLanes;
     for (long j = 0; j < count; ++j) {
@@ -222,17 +227,16 @@ KD_INLINE void add_two_packed_rows(const Shape& shape, const Prepared& x, long m
         KD_UNROLL
         for (int s = 0; s < 2; ++s) {
           const unsigned char* const from = rows[s].codes + bytes * c;
-          const long left = shape.row_bytes - bytes * c;
-          w[s] = unpacked<kBits, kFormat>(
-              unpacker, left >= 64 ? take<Halves>(from) : take_some<Halves>(from, left));
+          const long left = rows[s].end - from;
+          w[s] = unpacked<kFloats>(unpacker,
+                                   left >= 64 ? take<Halves>(from) : take_some<Halves>(from, left));
           if (fetches) __builtin_prefetch(from + PREFETCH, 0, 2);
         }
         KD_UNROLL
         for (int i = 0; i < kM; ++i) {
           KD_UNROLL
           for (int p = 0; p < kPlanes; ++p) {
-            const Halves part =
-                take<Halves>(x.planes + ((c * shape.m + m + i) * kPlanes + p) * 32);
+            const Halves part = take<Halves>(x.planes + ((c * shape.m + m + i) * kPlanes + p) * 32);
             KD_UNROLL
             for (int s = 0; s < 2; ++s) products[s][i] = dot(products[s][i], part, w[s]);
           }
@@ -289,7 +293,6 @@ KD_INLINE void add_two_dense_rows(const Shape& shape, const Prepared& x, long m,
 #endif
 
 // `count` codes of a row from column `from` on, a multiple of 8, as floats.
-template <Format kFormat>
 KD_INLINE void floats_of(const Shape& shape, const unsigned char* codes, long from, long count,
                          float* to) {
   typedef unsigned long Eight __attribute__((vector_size(64)));
@@ -302,11 +305,11 @@ KD_INLINE void floats_of(const Shape& shape, const unsigned char* codes, long fr
     const long begin = at < last ? at : last;
     const unsigned long word = take<unsigned long>(codes + begin) >> 8 * (at - begin);
     const Eight code = (Eight{} + word) >> shifts & ((1ul << bits) - 1);
-    if constexpr (kFormat == kAffine) {
+    if (shape.format == kAffine) {
       const EightFloats value = __builtin_convertvector(
           __builtin_convertvector(code, int __attribute__((vector_size(32)))), EightFloats);
       __builtin_memcpy(to + i, &value, sizeof value);
-    } else if constexpr (kFormat == kMxfp8) {
+    } else if (shape.format == kMxfp8) {
       for (int j = 0; j < 8; ++j) to[i + j] = float8_lanes(Uints{} + unsigned(code[j]))[0];
     } else {
       for (int j = 0; j < 8; ++j) to[i + j] = kFloat4[code[j]];
@@ -316,21 +319,16 @@ KD_INLINE void floats_of(const Shape& shape, const unsigned char* codes, long fr
 
 constexpr long kMostGroup = 128;
 
-template <Format kFormat, int kM>
+template <int kM>
 KD_INLINE void add_float_row(const Shape& shape, const Prepared& x, long m, const Matrix& row,
                              Floats (&sums)[kM]) {
   for (long first = 0; first < shape.groups; first += kLanes) {
-    const Floats scales = scale_lanes<kFormat>(row.scales, first, shape.groups);
-    if constexpr (kFormat == kAffine) {
-      const Floats bias = scale_lanes<kFormat>(row.biases, first, shape.groups);
-      KD_UNROLL
-      for (int i = 0; i < kM; ++i)
-        sums[i] += bias * take<Floats>(x.sums + first * shape.m + (m + i) * kLanes);
-    }
+    const Floats scales = scales_at(shape, row.scales, first);
+    add_biases(shape, x, m, row, first, sums);
     const long count = shape.groups - first < kLanes ? shape.groups - first : kLanes;
     for (long g = 0; g < count; ++g) {
       float codes[kMostGroup];
-      floats_of<kFormat>(shape, row.codes, (first + g) * shape.group, shape.group, codes);
+      floats_of(shape, row.codes, (first + g) * shape.group, shape.group, codes);
       KD_UNROLL
       for (int i = 0; i < kM; ++i) {
         const float* const columns = x.floats + (m + i) * shape.k + (first + g) * shape.group;
@@ -359,45 +357,77 @@ KD_INLINE void add_dense_row(const Shape& shape, const Prepared& x, long m, cons
     sums[i] += part * take_some<Floats>(x.floats + (m + i) * shape.k + j, shape.k - j);
 }
 
+// The ways of a row, by its format: of dot products of bfloat16, where bits are looked up at once,
+// unpacked, floats of 8 bits, or bfloat16 themselves; and of floats.
+enum Way { kLookUp2, kLookUp4, kLookUp8, kUnpack, kUnpackFloats, kDots, kFloats, kFloatCodes };
+
+static Way way_of(const Shape& shape) {
+  if (!takes_dots(shape)) return shape.format == kDense ? kFloats : kFloatCodes;
+  if (shape.format == kDense) return kDots;
+  if (shape.format == kMxfp8) return kUnpackFloats;
+  return shape.bits == 2   ? kLookUp2
+         : shape.bits == 4 ? kLookUp4
+         : shape.bits == 8 ? kLookUp8
+                           : kUnpack;
+}
+
+// What a way makes once a task.
+struct Made {
+#if KD_DOT
+  Tables tables;
+#if KD_PACKED
+  Unpacker unpacker;
+#endif
+#endif
+};
+
+static Made make_for(const Shape& shape) {
+  Made made;
+#if KD_DOT
+  made.tables = make_tables(shape);
+#if KD_PACKED
+  made.unpacker = make_unpacker(shape);
+#endif
+#endif
+  return made;
+}
+
+template <Way kWay, int kM>
+KD_INLINE void add_rows(const Shape& shape, const Prepared& x, const Made& made, long m,
+                        const Matrix (&rows)[2], Floats (&sums)[2][kM]) {
+  if constexpr (kWay == kFloats || kWay == kFloatCodes) {
+    for (int s = 0; s < 2; ++s) {
+      if constexpr (kWay == kFloats)
+        add_dense_row<kM>(shape, x, m, rows[s], sums[s]);
+      else
+        add_float_row<kM>(shape, x, m, rows[s], sums[s]);
+    }
+  }
+#if KD_DOT
+  if constexpr (kWay == kDots) add_two_dense_rows<kM>(shape, x, m, rows, sums);
+  if constexpr (kWay == kLookUp2) add_two_rows<2, kM>(shape, x, m, rows, made.tables, sums);
+  if constexpr (kWay == kLookUp4) add_two_rows<4, kM>(shape, x, m, rows, made.tables, sums);
+  if constexpr (kWay == kLookUp8) add_two_rows<8, kM>(shape, x, m, rows, made.tables, sums);
+#if KD_PACKED
+  if constexpr (kWay == kUnpack || kWay == kUnpackFloats)
+    add_two_packed_rows<kWay == kUnpackFloats, kM>(shape, x, m, rows, made.unpacker, sums);
+#endif
+#endif
+}
+
 // A batch of both streams, rows m .. m + kM of x. sink(row of x, sums): kBatch lanes of the first
 // stream, then kBatch of the second. Rows past `last` are those of `last`.
-template <int kBits, Format kFormat, int kM, class Sink>
-static void batch_of(const Shape& shape, const Prepared& x, long m, const Stream (&streams)[2],
-                     const long (&last)[2], const Sink& sink) {
+template <Way kWay, int kM, class Sink>
+static void batch_of(const Shape& shape, const Prepared& x, const Made& made, long m,
+                     const Stream (&streams)[2], const long (&last)[2], const Sink& sink) {
   Floats parts[kM][2 * kBatch];
-#if KD_DOT
-  [[maybe_unused]] const Tables tables = make_tables<kBits, kFormat>();
-#endif
   for (long r = 0; r < kBatch; ++r) {
-    Matrix rows[2];
-    KD_UNROLL
-    for (int s = 0; s < 2; ++s) {
-      const long row = streams[s].row + r;
-      rows[s] = row_of(shape, streams[s], row < last[s] ? row : last[s]);
-    }
-    if (r > 0 && streams[0].row + r > last[0] && streams[1].row + r > last[1]) {
-      for (int i = 0; i < kM; ++i) parts[i][r] = parts[i][kBatch + r] = Floats{};
-      continue;
-    }
+    const long row[2] = {streams[0].row + r, streams[1].row + r};
     Floats sums[2][kM] = {};
-    if constexpr (kBits == 0) {
-      for (int s = 0; s < 2; ++s) {
-        if constexpr (kFormat == kDense)
-          add_dense_row<kM>(shape, x, m, rows[s], sums[s]);
-        else
-          add_float_row<kFormat, kM>(shape, x, m, rows[s], sums[s]);
-      }
-    } else {
-#if KD_DOT
-      if constexpr (kFormat == kDense)
-        add_two_dense_rows<kM>(shape, x, m, rows, sums);
-      else if constexpr (kFormat != kMxfp8 && (kBits & (kBits - 1)) == 0)
-        add_two_rows<kBits, kFormat, kM>(shape, x, m, rows, tables, sums);
-#if KD_PACKED
-      else
-        add_two_packed_rows<kBits, kFormat, kM>(shape, x, m, rows, sums);
-#endif
-#endif
+    if (row[0] <= last[0] || row[1] <= last[1]) {
+      const Matrix rows[2] = {row_of(shape, streams[0], row[0] < last[0] ? row[0] : last[0]),
+                              row_of(shape, streams[1], row[1] < last[1] ? row[1] : last[1])};
+      add_rows<kWay, kM>(shape, x, made, m, rows, sums);
     }
     KD_UNROLL
     for (int i = 0; i < kM; ++i) parts[i][r] = sums[0][i], parts[i][kBatch + r] = sums[1][i];
@@ -405,16 +435,17 @@ static void batch_of(const Shape& shape, const Prepared& x, long m, const Stream
   for (int i = 0; i < kM; ++i) sink(m + i, sums_of(parts[i]));
 }
 
-template <int kBits, Format kFormat, class Sink>
+template <Way kWay, class Sink>
 static void rows_in(const Shape& shape, const Prepared& x, Stream (&streams)[2], long count,
                     const long (&last)[2], const Sink& sink) {
+  const Made made = make_for(shape);
   for (long r = 0; r < count; r += kBatch) {
     const auto to = [&](long m, Floats sums) { sink(m, streams[0].row, streams[1].row, sums); };
     long m = 0;
-    for (; m + 8 <= shape.m; m += 8) batch_of<kBits, kFormat, 8>(shape, x, m, streams, last, to);
-    for (; m + 4 <= shape.m; m += 4) batch_of<kBits, kFormat, 4>(shape, x, m, streams, last, to);
-    for (; m + 2 <= shape.m; m += 2) batch_of<kBits, kFormat, 2>(shape, x, m, streams, last, to);
-    if (m < shape.m) batch_of<kBits, kFormat, 1>(shape, x, m, streams, last, to);
+    for (; m + 8 <= shape.m; m += 8) batch_of<kWay, 8>(shape, x, made, m, streams, last, to);
+    for (; m + 4 <= shape.m; m += 4) batch_of<kWay, 4>(shape, x, made, m, streams, last, to);
+    for (; m + 2 <= shape.m; m += 2) batch_of<kWay, 2>(shape, x, made, m, streams, last, to);
+    if (m < shape.m) batch_of<kWay, 1>(shape, x, made, m, streams, last, to);
     streams[0].row += kBatch, streams[1].row += kBatch;
   }
 }
@@ -425,26 +456,26 @@ template <class Sink>
 static void two_streams(const Shape& shape, const Prepared& x, const Stream& a, const Stream& b,
                         long count, const long (&last)[2], const Sink& sink) {
   Stream streams[2] = {a, b};
+  switch (way_of(shape)) {
 #if KD_DOT
-  if (takes_dots(shape)) {
-    if (shape.format == kDense) return rows_in<16, kDense>(shape, x, streams, count, last, sink);
-    if (shape.format == kMxfp4) return rows_in<4, kMxfp4>(shape, x, streams, count, last, sink);
-    if (shape.format == kNvfp4) return rows_in<4, kNvfp4>(shape, x, streams, count, last, sink);
-    if (shape.bits == 4) return rows_in<4, kAffine>(shape, x, streams, count, last, sink);
-    if (shape.bits == 8 && shape.format == kAffine)
-      return rows_in<8, kAffine>(shape, x, streams, count, last, sink);
+    case kDots:
+      return rows_in<kDots>(shape, x, streams, count, last, sink);
+    case kLookUp2:
+      return rows_in<kLookUp2>(shape, x, streams, count, last, sink);
+    case kLookUp4:
+      return rows_in<kLookUp4>(shape, x, streams, count, last, sink);
+    case kLookUp8:
+      return rows_in<kLookUp8>(shape, x, streams, count, last, sink);
 #if KD_PACKED
-    if (shape.format == kMxfp8) return rows_in<8, kMxfp8>(shape, x, streams, count, last, sink);
-    if (shape.bits == 3) return rows_in<3, kAffine>(shape, x, streams, count, last, sink);
-    if (shape.bits == 5) return rows_in<5, kAffine>(shape, x, streams, count, last, sink);
-    if (shape.bits == 6) return rows_in<6, kAffine>(shape, x, streams, count, last, sink);
+    case kUnpack:
+      return rows_in<kUnpack>(shape, x, streams, count, last, sink);
+    case kUnpackFloats:
+      return rows_in<kUnpackFloats>(shape, x, streams, count, last, sink);
 #endif
-    return rows_in<2, kAffine>(shape, x, streams, count, last, sink);
+#endif
+    case kFloats:
+      return rows_in<kFloats>(shape, x, streams, count, last, sink);
+    default:
+      return rows_in<kFloatCodes>(shape, x, streams, count, last, sink);
   }
-#endif
-  if (shape.format == kDense) return rows_in<0, kDense>(shape, x, streams, count, last, sink);
-  if (shape.format == kMxfp4) return rows_in<0, kMxfp4>(shape, x, streams, count, last, sink);
-  if (shape.format == kMxfp8) return rows_in<0, kMxfp8>(shape, x, streams, count, last, sink);
-  if (shape.format == kNvfp4) return rows_in<0, kNvfp4>(shape, x, streams, count, last, sink);
-  rows_in<0, kAffine>(shape, x, streams, count, last, sink);
 }

@@ -34,6 +34,7 @@ enum Format { kAffine, kMxfp4, kMxfp8, kNvfp4, kDense };
 
 struct Matrix {
   const unsigned char* codes;   // rows of Shape::row_bytes
+  const unsigned char* end;     // of the codes: vectors may reach into the next row
   const unsigned char* scales;  // rows of Shape::scale_bytes
   const unsigned char* biases;  // likewise, of an affine format
 };
@@ -120,17 +121,17 @@ KD_INLINE Floats power_lanes(Uints code) {
   return choose((Uints)(code == 255), Floats{} + __builtin_nanf(""), value);
 }
 
-// kLanes scales of a row from group g on, as floats; zeros behind the last one.
-template <Format kFormat>
-KD_INLINE Floats scale_lanes(const unsigned char* scales, long g, long groups) {
-  const long left = groups - g;
-  if constexpr (kFormat == kAffine) {
-    const T* const from = (const T*)scales + g;
-    return float_lanes(left >= kLanes ? take<Elements>(from) : take_some<Elements>(from, left));
-  } else {
-    const unsigned char* const from = scales + g;
-    const Bytes bytes = left >= kLanes ? take<Bytes>(from) : take_some<Bytes>(from, left);
-    const Uints code = __builtin_convertvector(bytes, Uints);
-    return kFormat == kNvfp4 ? float8_lanes(code) : power_lanes(code);
-  }
+// kLanes values of type T from one on, of `left`, as floats; zeros behind the last.
+KD_INLINE Floats values_at(const unsigned char* from, long left) {
+  return float_lanes(left >= kLanes ? take<Elements>((const T*)from)
+                                    : take_some<Elements>((const T*)from, left));
+}
+
+// kLanes scales of a row from group g on, as floats; zeros behind the last.
+KD_INLINE Floats scales_at(const Shape& shape, const unsigned char* scales, long g) {
+  const long left = shape.groups - g;
+  if (shape.format == kAffine) return values_at(scales + g * long(sizeof(T)), left);
+  const Bytes bytes = left >= kLanes ? take<Bytes>(scales + g) : take_some<Bytes>(scales + g, left);
+  const Uints code = __builtin_convertvector(bytes, Uints);
+  return shape.format == kNvfp4 ? float8_lanes(code) : power_lanes(code);
 }
