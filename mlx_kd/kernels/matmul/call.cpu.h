@@ -1,10 +1,13 @@
 // What the kernels of products have in common: the call's sizes, x prepared in scratch, and rows of
-// results. Inputs: x, then the arrays of each matrix (w, scales, biases; or w alone), then norm.
+// results. Inputs: x, then the arrays of each matrix, then norm. Macros: those of weights.cpu.h,
+// and
+//
+//   QUANTISED  1: a matrix is w, scales, biases; 0: w alone
 #pragma once
 #include "../common/kd_arguments.h"
 #include "rows.cpu.h"
 
-#ifdef KD_DIM_bits
+#if QUANTISED
 constexpr int kPerMatrix = 3;
 static Shape shape_of(const kd_arguments* a) {
   return shape_of(a->dims[KD_DIM_M], a->dims[KD_DIM_K], a->dims[KD_DIM_bits], a->dims[KD_DIM_group],
@@ -64,8 +67,8 @@ KD_INLINE Floats upper_lanes(Floats x) {
 }
 
 // Rows [begin, end) of a matrix: its two halves are the two streams.
-static void put_rows(const kd_arguments* a, const Matrix& w, long begin, long end,
-                     const Results& to) {
+[[maybe_unused]] static void put_rows(const kd_arguments* a, const Matrix& w, long begin, long end,
+                                      const Results& to) {
   const long half = (end - begin + 1) / 2;
   const long last[2] = {begin + half - 1, end - 1};
   const auto sink = [&](long m, long first, long second, Floats sums) {

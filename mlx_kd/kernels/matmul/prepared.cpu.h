@@ -4,7 +4,7 @@
 #include "weights.cpu.h"
 
 // Which order: that of dot products of bfloat16 for these formats, else floats.
-KD_INLINE bool takes_dots(const Shape& shape) {
+KD_INLINE bool takes_dots([[maybe_unused]] const Shape& shape) {
 #if KD_DOT
   if (shape.format == kDense) return KD_DTYPE == 2;
   return KD_PACKED || (shape.bits & (shape.bits - 1)) == 0;
@@ -14,7 +14,7 @@ KD_INLINE bool takes_dots(const Shape& shape) {
 }
 
 // Whether the codes of a half word are columns that follow one another: one code a half word.
-KD_INLINE bool is_in_order(const Shape& shape) {
+[[maybe_unused]] KD_INLINE bool is_in_order(const Shape& shape) {
   return shape.format == kDense || shape.format == kMxfp8 || (shape.bits & (shape.bits - 1)) != 0;
 }
 
@@ -83,7 +83,7 @@ KD_INLINE void planes_of(const T* x, Halves (&planes)[kPlanes]) {
     KD_UNROLL
     for (int p = 0; p < kPlanes; ++p) {
       const Uints bits = (Uints)rest;
-      const Uints upper = bits + 0x7fff + (bits >> 16 & 1) & 0xffff0000u;
+      const Uints upper = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
       for (int i = 0; i < kLanes; ++i)
         planes[p][half * kLanes + i] = (unsigned short)(upper[i] >> 16);
       rest -= (Floats)upper;

@@ -184,7 +184,7 @@ KD_INLINE Unpacker make_unpacker(const Shape& shape) {
   for (int i = 0; i < 32; ++i) {
     const float small = float(i & 7) * 0x1p-9f;  // a float of 8 bits below the normal ones
     made.low[i] = upper_half(shape.format == kMxfp8 ? small : float(i & mask));
-    made.high[i] = upper_half(float(32 + i & mask));
+    made.high[i] = upper_half(float((32 + i) & mask));
   }
   return made;
 }
@@ -381,7 +381,7 @@ struct Made {
 #endif
 };
 
-static Made make_for(const Shape& shape) {
+static Made make_for([[maybe_unused]] const Shape& shape) {
   Made made;
 #if KD_DOT
   made.tables = make_tables(shape);
@@ -393,8 +393,8 @@ static Made make_for(const Shape& shape) {
 }
 
 template <Way kWay, int kM>
-KD_INLINE void add_rows(const Shape& shape, const Prepared& x, const Made& made, long m,
-                        const Matrix (&rows)[2], Floats (&sums)[2][kM]) {
+KD_INLINE void add_rows(const Shape& shape, const Prepared& x, [[maybe_unused]] const Made& made,
+                        long m, const Matrix (&rows)[2], Floats (&sums)[2][kM]) {
   if constexpr (kWay == kFloats || kWay == kFloatCodes) {
     for (int s = 0; s < 2; ++s) {
       if constexpr (kWay == kFloats)

@@ -19,8 +19,17 @@
 #ifndef PREFETCH
 #define PREFETCH 0  // bytes ahead, where x does not stay in the first cache
 #endif
-#define BF16 0
-#define STREAM 0
+#ifndef KD_DIM_M
+#define KD_DIM_M 0
+#define KD_DIM_Nq 1
+#define KD_DIM_Nk 2
+#define KD_DIM_Nv 3
+#define KD_DIM_K 4
+#define KD_DIM_has_norm 5
+#define KD_DIM_has_bias 6
+#define KD_SCALAR_eps 0
+#endif
+#define QUANTISED 0
 
 #include "../call.cpu.h"
 

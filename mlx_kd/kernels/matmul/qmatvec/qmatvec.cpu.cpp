@@ -19,8 +19,19 @@
 #ifndef PREFETCH
 #define PREFETCH 0  // bytes ahead, where x does not stay in the first cache
 #endif
-#define BF16 0
-#define STREAM 0
+#ifndef KD_DIM_M
+#define KD_DIM_M 0
+#define KD_DIM_N 1
+#define KD_DIM_K 2
+#define KD_DIM_bits 3
+#define KD_DIM_group 4
+#define KD_DIM_mode 5
+#define KD_DIM_has_norm 6
+#define KD_DIM_has_bias 7
+#define KD_DIM_has_residual 8
+#define KD_SCALAR_eps 0
+#endif
+#define QUANTISED 1
 
 #include "../call.cpu.h"
 

@@ -19,8 +19,18 @@
 #ifndef PREFETCH
 #define PREFETCH 0  // bytes ahead, where x does not stay in the first cache
 #endif
-#define BF16 0
-#define STREAM 0
+#ifndef KD_DIM_M
+#define KD_DIM_M 0
+#define KD_DIM_N 1
+#define KD_DIM_K 2
+#define KD_DIM_activation 3
+#define KD_DIM_bits 4
+#define KD_DIM_group 5
+#define KD_DIM_mode 6
+#define KD_DIM_has_norm 7
+#define KD_SCALAR_eps 0
+#endif
+#define QUANTISED 1
 
 #include "../../common/exp2.cpu.h"
 #include "../call.cpu.h"
