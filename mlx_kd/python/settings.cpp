@@ -11,8 +11,11 @@ runtime::Trust parse_trust(const std::string& name) {
 
 void configure(std::optional<bool> enabled, std::optional<std::string> path,
                std::optional<bool> wait_for_compile, std::optional<bool> allow_approximate,
-               std::optional<std::string> trust) {
-  runtime::Settings settings{enabled, std::move(path), wait_for_compile, allow_approximate, {}};
+               std::optional<std::string> trust,
+               std::optional<std::vector<std::string>> default_kernels) {
+  runtime::Settings settings{
+      enabled, std::move(path),           wait_for_compile, allow_approximate,
+      {},      std::move(default_kernels)};
   if (trust) settings.trust = parse_trust(*trust);
   runtime::configure(settings);
 }
@@ -26,6 +29,7 @@ nb::dict settings() {
   result["wait_for_compile"] = effective.wait_for_compile;
   result["allow_approximate"] = effective.allow_approximate;
   result["trust"] = effective.trust == runtime::Trust::owner ? "owner" : "anyone";
+  result["default_kernels"] = effective.default_kernels;
   return result;
 }
 
@@ -50,11 +54,15 @@ allow_approximate : bool, optional
     Whether pins that trade accuracy for speed, within their stated bound, serve too.
 trust : {"owner", "anyone"}, optional
     Whether a pack must belong to the user or root and be writable by nobody else. A pack is code.
+default_kernels : sequence of str, optional
+    Operators (:func:`op_names`) whose default kernel runs where no pin serves a call, in place of
+    MLX's form. Where that kernel cannot run, MLX's form does, and :func:`explain` says why.
 
 Raises
 ------
 ValueError
-    If the pack is missing, damaged or not to be trusted; then nothing has changed.)";
+    If the pack is missing, damaged or not to be trusted, or there is no such operator; then nothing
+    has changed.)";
 
 constexpr const char* kReload =
     R"(Reads the environment and the pack again, and swaps the pins at once for all threads.
@@ -79,16 +87,20 @@ void add_settings(nb::module_& m) {
   m.def(
       "configure",
       [](std::optional<bool> enabled, const nb::object& path, std::optional<bool> wait,
-         std::optional<bool> allow_approximate, std::optional<std::string> trust) {
+         std::optional<bool> allow_approximate, std::optional<std::string> trust,
+         std::optional<std::vector<std::string>> default_kernels) {
         std::optional<std::string> text = path_text(path);
         nb::gil_scoped_release unlocked;
-        configure(enabled, std::move(text), wait, allow_approximate, std::move(trust));
+        configure(enabled, std::move(text), wait, allow_approximate, std::move(trust),
+                  std::move(default_kernels));
       },
       nb::kw_only(), "enabled"_a = nb::none(), "path"_a = nb::none(),
       "wait_for_compile"_a = nb::none(), "allow_approximate"_a = nb::none(), "trust"_a = nb::none(),
+      "default_kernels"_a = nb::none(),
       nb::sig("def configure(*, enabled: bool | None = None, path: str | os.PathLike[str] | None = "
               "None, wait_for_compile: bool | None = None, "
-              "allow_approximate: bool | None = None, trust: str | None = None) -> None"),
+              "allow_approximate: bool | None = None, trust: str | None = None, "
+              "default_kernels: collections.abc.Sequence[str] | None = None) -> None"),
       kConfigure);
   m.def(
       "enable",
@@ -107,7 +119,7 @@ void add_settings(nb::module_& m) {
   m.def(
       "settings", &settings, nb::sig("def settings() -> dict[str, typing.Any]"),
       "What is in effect.\n\nThe keys are ``enabled``, ``path``, ``files``, ``wait_for_compile``, "
-      "``allow_approximate`` and ``trust``.");
+      "``allow_approximate``, ``trust`` and ``default_kernels``.");
   m.def("prepare", &runtime::prepare, Unlocked(), kPrepare);
 }
 

@@ -9,10 +9,12 @@ Returns
 -------
 dict
     ``enabled``, ``files``, ``error``; the counts ``calls`` (= ``hits`` + ``misses`` +
-    ``fallbacks``), ``compiled``, ``loaded``, ``dropped`` and ``compile_ms``; ``pins``, one dict a
+    ``fallbacks`` + ``defaults``, calls of default kernels that :func:`configure` asked for),
+    ``compiled``, ``loaded``, ``dropped`` and ``compile_ms``; ``pins``, one dict a
     pin with its ``hits``, ``state`` and ``reason``; ``missed``, one dict for each op, type and size
-    without a pin, with the ``nearest`` pin and the fields in which it ``differs``; ``skipped``, the
-    entries that do not fit this process and why.)";
+    without a pin, with the ``nearest`` pin and the fields in which it ``differs``; ``by_default``,
+    the ``calls`` of default kernels by op, type and size; ``skipped``, the entries that do not fit
+    this process and why.)";
 
 constexpr const char* kExplain =
     R"(Why a call would run what it would run; runs and compiles nothing.
@@ -25,8 +27,9 @@ op, inputs, params, stream
 Returns
 -------
 dict
-    ``op``, ``dtype``, ``shape`` of the call; ``pinned``; ``candidate_id`` and ``state`` of the pin;
-    ``reason``, one sentence; ``nearest`` and ``differs`` where no pin is there.
+    ``op``, ``dtype``, ``shape`` of the call; ``pinned``; ``by_default``, whether the op's default
+    kernel runs as :func:`configure` asked; ``candidate_id`` and ``state`` of the pin; ``reason``,
+    one sentence; ``nearest`` and ``differs`` where no pin is there.
 
 Raises
 ------

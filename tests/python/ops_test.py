@@ -92,6 +92,35 @@ class Results(PackageTest):
         self.assertEqual(wrong, [])
 
 
+class DefaultKernels(PackageTest):
+    def setUp(self):
+        self.addCleanup(mlx_kd.reset_settings)
+        mlx_kd.reset_stats()
+
+    def test_they_run_without_a_pin_and_are_counted(self):
+        mlx_kd.configure(default_kernels=["rmsnorm"])
+        x, w = random(3, 96), random(96)
+        self.assertTrue(mx.allclose(mlx_kd.rmsnorm(x, w), mx.fast.rms_norm(x, w, 1e-6), atol=1e-5).item())
+        stats = mlx_kd.stats()
+        self.assertEqual((stats["defaults"], stats["misses"], stats["calls"]), (1, 0, 1))
+        self.assertEqual(stats["by_default"], [{"op": "rmsnorm", "dtype": "float32", "shape": "rows=3,D=96", "calls": 1}])
+        self.assertTrue(mlx_kd.explain("rmsnorm", [x, w])["by_default"])
+        self.assertEqual(mlx_kd.settings()["default_kernels"], ["rmsnorm"])
+
+    def test_without_a_compiler_mlx_runs_and_explain_says_why(self):
+        code = ("import mlx.core as mx, mlx_kd\nmlx_kd.configure(default_kernels=['rmsnorm'])\n"
+                "x, w = mx.ones((2, 8)), mx.ones(8)\nprint(mlx_kd.rmsnorm(x, w).sum().item())\n"
+                "print(mlx_kd.stats()['defaults'], mlx_kd.explain('rmsnorm', [x, w])['reason'])")
+        printed = self.assert_succeeds(python(code, PATH="/nowhere", CXX="", MLX_KD_CACHE_DIR=self.folder()))
+        value, why = printed.splitlines()
+        self.assertAlmostEqual(float(value), 16, places=3)
+        self.assertRegex(why, "^0 .*MLX's form runs: its kernel cannot be used: ")
+
+    def test_unknown_operator_is_refused(self):
+        with self.assertRaisesRegex(ValueError, "default_kernels names 'no_such_op'"):
+            mlx_kd.configure(default_kernels=["no_such_op"])
+
+
 class Misuse(PackageTest):
     def assert_refused(self, pattern, function, *arguments, **options):
         with self.assertRaisesRegex(ValueError, pattern):

@@ -5,7 +5,8 @@
 >>> mlx_kd.enable("pins.json")                              # doctest: +SKIP
 
 Three parts: the operators, which pins they use (:func:`enable`, :func:`stats`, :func:`explain`), and the
-search for new ones (:func:`run`, :func:`install`). Modules for models are in :mod:`mlx_kd.nn`.
+search for new ones (:func:`run`, :func:`install`). Modules for models are in :mod:`mlx_kd.nn`; :func:`patch`
+has a whole model use the operators.
 """
 from mlx_kd import _built_for
 
@@ -47,10 +48,13 @@ __all__ += _operators.__all__
 
 if TYPE_CHECKING:
     from mlx_kd import nn as nn
+    from mlx_kd.patching import PatchReport as PatchReport, patch as patch, patched as patched, unpatch as unpatch
 else:
     def __getattr__(name):
-        """mlx_kd.nn on first use: mlx.nn alone takes longer to import than the rest together."""
+        """What needs mlx.nn, on first use: mlx.nn alone takes longer to import than the rest together."""
+        from importlib import import_module
         if name == "nn":
-            from importlib import import_module
             return import_module("mlx_kd.nn")
+        if name in ("PatchReport", "patch", "patched", "unpatch"):
+            return getattr(import_module("mlx_kd.patching"), name)
         raise AttributeError(f"module 'mlx_kd' has no attribute {name!r}")

@@ -118,7 +118,14 @@ Arrays by_default_kernel(const Pending& call) {
                                       "any shape"));
 }
 
-// By the pin, with its line counted; empty where there is none, or it cannot run.
+// The default kernel of an op that the setting names; empty where it cannot run now.
+Arrays by_wanted_default(const Pending& call, Ledger& ledger, Line& line, bool wait) {
+  const auto served = ledger.wanted_default(line, *call.query, wait);
+  return served ? by_kernel(call, line, served, wait) : Arrays();
+}
+
+// By the pin, or the default kernel where that is asked for, with the line counted; empty where
+// there is none, or it cannot run.
 Arrays by_pin(const Pending& call, uint32_t modes) {
   Ledger& ledger = Ledger::mine();
   const auto& [line, served] = ledger.find(*call.query);
@@ -126,7 +133,14 @@ Arrays by_pin(const Pending& call, uint32_t modes) {
   Arrays outputs;
   if (served) {
     outputs = by_kernel(call, line, served, modes & kWait);
-    (outputs.empty() ? line.fallbacks : line.hits).add();
+    if (!outputs.empty()) line.hits.add();
+  }
+  if (outputs.empty()) {
+    if (line.wants_default) outputs = by_wanted_default(call, ledger, line, modes & kWait);
+    if (!outputs.empty())
+      line.defaults.add();
+    else if (served)
+      line.fallbacks.add();
   }
   if (modes & kPins) served ? note_match() : note_miss(ledger, *call.query);
   if (modes & kShapeLog) ShapeLog::shared().note(ledger, line);

@@ -5,6 +5,7 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/runtime/call/call.h"
 #include "mlx_kd/runtime/call/tracing.h"
+#include "mlx_kd/runtime/pins/default_kernel.h"
 #include "mlx_kd/runtime/pins/describe.h"
 #include "mlx_kd/runtime/state/call_counts.h"
 #include "mlx_kd/runtime/state/process.h"
@@ -70,6 +71,21 @@ void explain_query(const Query& query, const std::vector<mx::array>& inputs, Exp
   pin ? explain_pin(*pin, query, inputs, result) : explain_miss(*table, query, result);
 }
 
+// Of a call without a pin whose op the setting default_kernels names.
+void explain_default(const Query& query, const std::vector<mx::array>& inputs,
+                     Explanation& result) {
+  std::string why;
+  const auto kernel = default_kernel_of(query, why);
+  if (kernel && may_pin(inputs)) {
+    result.by_default = true;
+    result.reason += "; the op's default kernel runs, as the settings ask";
+    result.state = name_of(kernel->state());
+    return;
+  }
+  if (kernel) why = "the call is traced for an export, or for any shape";
+  result.reason += "; the settings ask for the op's default kernel, but MLX's form runs: " + why;
+}
+
 }  // namespace
 
 Explanation explain(const std::string& op, const std::vector<mx::array>& inputs,
@@ -91,7 +107,9 @@ Explanation explain(const std::string& op, const std::vector<mx::array>& inputs,
     result.reason = unfit_reason(found, arrays);
   else
     explain_query(*query, arrays, result);
-  if (!result.pinned && !found.mlx_runs_on(stream))
+  if (!result.pinned && query && Process::shared().runs_default(found.index))
+    explain_default(*query, arrays, result);
+  else if (!result.pinned && !found.mlx_runs_on(stream))
     result.reason += "; MLX has no form of it here: the op's default setting runs";
   return result;
 }

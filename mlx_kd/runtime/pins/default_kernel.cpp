@@ -55,18 +55,49 @@ spec::Dims size_of(const spec::Op& op, const Query& query) {
   }
 }
 
+constexpr const char* kNoKernel = "this build has no kernel of it for a device of this machine";
+
+std::string unusable(const Kernel& kernel) {
+  return "its kernel cannot be used: " + kernel.reason();
+}
+
+std::shared_ptr<const Served> first_that_runs(const Query& query, bool wait) {
+  const spec::Op& op = *all_operators()[query.op].op;
+  const spec::Dims dims = size_of(op, query);
+  std::string why = kNoKernel;
+  for (const Choice& choice : choices_for(op, query)) {
+    auto served = serve(choice, op, query, dims);
+    if (served->kernel->program(wait)) return served;
+    if (!wait && served->kernel->state() == KernelState::compiling) return nullptr;
+    why = unusable(*served->kernel);
+  }
+  throw std::runtime_error("[" + op.name + "] MLX cannot run " + title_of(query) + ", and " + why);
+}
+
 }  // namespace
 
 std::shared_ptr<const Served> serve_default(const Query& query) {
+  return first_that_runs(query, true);
+}
+
+std::shared_ptr<const Served> serve_default_if_ready(const Query& query) {
+  return first_that_runs(query, false);
+}
+
+std::shared_ptr<Kernel> default_kernel_of(const Query& query, std::string& why_not) {
   const spec::Op& op = *all_operators()[query.op].op;
-  const spec::Dims dims = size_of(op, query);
-  std::string why = "this build has no kernel of it for a device of this machine";
-  for (const Choice& choice : choices_for(op, query)) {
-    auto served = serve(choice, op, query, dims);
-    if (served->kernel->program(true)) return served;
-    why = "its kernel cannot be used: " + served->kernel->reason();
+  why_not = kNoKernel;
+  try {
+    const spec::Dims dims = size_of(op, query);
+    for (const Choice& choice : choices_for(op, query)) {
+      auto kernel = serve(choice, op, query, dims)->kernel;
+      if (kernel->state() != KernelState::dropped) return kernel;
+      why_not = unusable(*kernel);
+    }
+  } catch (const std::exception& error) {  // a size that it does not take
+    why_not = error.what();
   }
-  throw std::runtime_error("[" + op.name + "] MLX cannot run " + title_of(query) + ", and " + why);
+  return nullptr;
 }
 
 }  // namespace mlx_kd::runtime

@@ -130,7 +130,7 @@ void Kernel::drop(const std::string& why) {
     reason_ = why;
     state_.store(KernelState::dropped, std::memory_order_release);
   }
-  base::log_once("runtime", "the pinned kernel " + id_in_pack() + " of " +
+  base::log_once("runtime", "the kernel " + id_in_pack() + " of " +
                                 spec::name_of(candidate_.dtype) + " " + candidate_.op_name +
                                 " is not used, MLX's operator runs: " + why);
 }

@@ -97,6 +97,7 @@ std::shared_ptr<const Served> Ledger::look_up(const Query& query, uint64_t hash)
 
 void Ledger::refresh(Line& line, const Query& query) {
   auto served = look_up(query, line.hash);
+  line.wants_default = Process::shared().runs_default(query.op);
   std::lock_guard lock(mutex_);
   line.fixed_params = table_->fixes_params(query.op);
   line.query.params = query.params;
@@ -111,6 +112,7 @@ Ledger::Found Ledger::find(const Query& query) {
   if (!line) {
     if (lines_.size() >= kMostLines) {
       spilled_served_ = look_up(query, hash);
+      spilled_.wants_default = Process::shared().runs_default(query.op);
       return {spilled_, spilled_served_};
     }
     line = &add(query, hash);
@@ -122,6 +124,17 @@ Ledger::Found Ledger::find(const Query& query) {
 const Served& Ledger::standby(Line& line, const Query& query) {
   if (!line.standby || &line == &spilled_) line.standby = serve_default(query);
   return *line.standby;
+}
+
+std::shared_ptr<const Served> Ledger::wanted_default(Line& line, const Query& query, bool wait) {
+  if (line.standby && &line != &spilled_) return line.standby;
+  try {
+    line.standby = wait ? serve_default(query) : serve_default_if_ready(query);
+  } catch (const std::exception&) {  // explain() says why
+    line.wants_default = false;
+    return nullptr;
+  }
+  return line.standby;
 }
 
 const devices::Call& Ledger::call_of(Line& line, const std::shared_ptr<const Served>& served,
@@ -175,10 +188,12 @@ void Ledger::absorb(Ledger& ended) {
     to->calls.add(from.calls.get());
     to->hits.add(from.hits.get());
     to->fallbacks.add(from.fallbacks.get());
+    to->defaults.add(from.defaults.get());
     to->logged += from.logged;
     to->at_reset.calls += from.at_reset.calls;
     to->at_reset.hits += from.at_reset.hits;
     to->at_reset.fallbacks += from.at_reset.fallbacks;
+    to->at_reset.defaults += from.at_reset.defaults;
     // Hits of the pins in use stay theirs where the line's pins are the same.
     if (to->generation < from.generation) {
       to->served = from.served;
@@ -213,8 +228,9 @@ Counts counts_of(const Line& line) {
   // Hits first: a call that is under way counts as a miss, never as less than nothing.
   const uint64_t hits = line.hits.get() - line.at_reset.hits;
   const uint64_t fallbacks = line.fallbacks.get() - line.at_reset.fallbacks;
+  const uint64_t defaults = line.defaults.get() - line.at_reset.defaults;
   const uint64_t calls = line.calls.get() - line.at_reset.calls;
-  return {std::max(calls, hits + fallbacks), hits, fallbacks};
+  return {std::max(calls, hits + fallbacks + defaults), hits, fallbacks, defaults};
 }
 
 }  // namespace mlx_kd::runtime

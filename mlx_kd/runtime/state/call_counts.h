@@ -18,8 +18,8 @@
 namespace mlx_kd::runtime {
 
 struct Counts {
-  uint64_t calls = 0, hits = 0, fallbacks = 0;
-  uint64_t misses() const { return calls - hits - fallbacks; }
+  uint64_t calls = 0, hits = 0, fallbacks = 0, defaults = 0;
+  uint64_t misses() const { return calls - hits - fallbacks - defaults; }
 };
 
 // Written by the ledger's thread alone, read by any.
@@ -38,12 +38,15 @@ struct Line {
   Query query;
   uint64_t hash = 0;
   Counter calls, hits, fallbacks;
-  uint64_t generation = 0;               // of the table that `served` comes from
+  Counter defaults;         // ran the op's default kernel because the setting names the op
+  uint64_t generation = 0;  // of the table that `served` comes from
   std::shared_ptr<const Served> served;  // nullptr: no pin
   uint64_t hits_before = 0;              // hits of pins of older tables
   Counts at_reset;
   // Whether its numbers decide which pin serves it; else it stands for calls with any numbers.
   bool fixed_params = false;
+  // Where no pin serves it, the op's default kernel is asked for; false once it could not run.
+  bool wants_default = false;
   uint64_t logged = 0;   // calls that the shape log has, with the mutex held
   std::string log_body;  // what the shape log says of it beside count and time, likewise
   // By the owner alone: the op's default setting at this size, once it was asked for; and the call
@@ -71,6 +74,9 @@ class Ledger {
   // The op's default setting at the size of a line that find() gave. Throws what serve_default()
   // throws.
   const Served& standby(Line& line, const Query& query);
+  // The same for a line that wants it: nullptr where it cannot run, then the line no longer wants
+  // it, or while another thread compiles it and `wait` is false.
+  std::shared_ptr<const Served> wanted_default(Line& line, const Query& query, bool wait);
   // How the kernel is called with the call's numbers; good until the thread's next call.
   static const devices::Call& call_of(Line& line, const std::shared_ptr<const Served>& served,
                                       const Query& query);

@@ -66,6 +66,12 @@ std::vector<std::string> packs_in(const fs::path& folder) {
   return files;
 }
 
+std::vector<std::string> sorted_names(std::vector<std::string> names) {
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  return names;
+}
+
 // What code gave, else the environment's switch, else off.
 bool switched(std::optional<bool> given, const char* name, const char* older_name = nullptr) {
   return given ? *given : env_switch(name, older_name).value_or(false);
@@ -124,6 +130,7 @@ Effective effective(const Settings& given) {
   result.wait_for_compile = switched(given.wait_for_compile, "MLX_KD_WAIT_FOR_COMPILE");
   result.allow_approximate = switched(given.allow_approximate, "MLX_KD_ALLOW_APPROXIMATE");
   result.trust = given.trust ? *given.trust : env_trust();
+  if (given.default_kernels) result.default_kernels = sorted_names(*given.default_kernels);
   if (result.path != "shipped") result.files = {result.path};
   return result;
 }

@@ -18,7 +18,8 @@ enum Mode : uint32_t {
   kPins = 2,
   kWait = 4,
   kShapeLog = 8,
-  kWatched = kPins | kShapeLog,  // somebody looks at the sizes of calls
+  kDefaults = 16,  // of some operator the default kernel runs without a pin
+  kWatched = kPins | kShapeLog | kDefaults,  // somebody looks at the sizes of calls
 };
 
 class Process {
@@ -37,6 +38,10 @@ class Process {
   uint64_t generation() const { return generation_.load(std::memory_order_acquire); }
   // With its generation. Takes a lock: once a thread and change.
   std::shared_ptr<const Table> table(uint64_t& generation) const;
+
+  // Whether the setting default_kernels names the op, by its index in all_operators(). Takes a
+  // lock: once a size, thread and change.
+  bool runs_default(uint16_t op) const;
 
   // Loads what `change` of the settings given by code, and the environment, ask for, and swaps it
   // in. Throws; then nothing changed.
@@ -59,6 +64,7 @@ class Process {
   std::shared_ptr<const Table> table_ = std::make_shared<Table>();
   std::string error_;
   std::vector<std::string> files_;
+  std::vector<bool> defaults_;  // by op; those after the last: no
 };
 
 }  // namespace mlx_kd::runtime

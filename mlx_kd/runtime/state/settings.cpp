@@ -33,6 +33,7 @@ void configure(const Settings& settings) {
     if (settings.allow_approximate) given.allow_approximate = settings.allow_approximate;
     if (settings.wait_for_compile) given.wait_for_compile = settings.wait_for_compile;
     if (settings.trust) given.trust = settings.trust;
+    if (settings.default_kernels) given.default_kernels = settings.default_kernels;
     return given;
   });
 }

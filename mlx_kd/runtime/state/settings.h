@@ -42,11 +42,15 @@ struct Settings {
   std::optional<bool> wait_for_compile;
   std::optional<bool> allow_approximate;
   std::optional<Trust> trust;
+  // Operators whose default kernel runs where no pin serves a call, in place of MLX's form; set in
+  // code alone. Where that kernel cannot run, MLX's form does, and explain() says why.
+  std::optional<std::vector<std::string>> default_kernels;
 };
 
 // Takes the settings, those given earlier and not named here kept, and loads the pack if pins are
-// on. Throws base::Error (exit code 2) where the pack is missing, damaged or not to be trusted, or
-// an environment variable has a value that it cannot have; then nothing has changed.
+// on. Throws base::Error (exit code 2) where the pack is missing, damaged or not to be trusted, an
+// environment variable has a value that it cannot have, or there is no operator of a name in
+// default_kernels; then nothing has changed.
 MLX_KD_API void configure(const Settings& settings);
 
 // Forgets what configure() was given: the environment alone counts. Loads as reload() does.
@@ -70,6 +74,7 @@ struct Effective {
   bool wait_for_compile = false;
   bool allow_approximate = false;
   Trust trust = Trust::owner;
+  std::vector<std::string> default_kernels;  // by name in order
 };
 MLX_KD_API Effective settings();
 

@@ -16,20 +16,23 @@ struct QueryLess {
   }
 };
 
-using Missed = std::map<Query, uint64_t, QueryLess>;
+using CallsBySize = std::map<Query, uint64_t, QueryLess>;
 
 // Hits of the pin that the line has now, since it has it and since the reset.
 uint64_t hits_of_pin(const Line& line) {
   return line.hits.get() - std::max(line.hits_before, line.at_reset.hits);
 }
 
-void count(const Line& line, uint64_t generation, Stats& stats, Missed& missed) {
+void count(const Line& line, uint64_t generation, Stats& stats, CallsBySize& missed,
+           CallsBySize& by_default) {
   const Counts counts = counts_of(line);
   stats.calls += counts.calls;
   stats.hits += counts.hits;
   stats.fallbacks += counts.fallbacks;
   stats.misses += counts.misses();
+  stats.defaults += counts.defaults;
   if (line.query.op == Ledger::kNoOp) return;
+  if (counts.defaults > 0) by_default[line.query] += counts.defaults;
   if (line.generation == generation && line.served)
     stats.pins[line.served->pin].hits += hits_of_pin(line);
   else if (counts.misses() > 0)
@@ -58,7 +61,15 @@ MissStats stats_of(const Table& table, const Query& query, uint64_t calls) {
   return miss;
 }
 
-void list_missed(const Table& table, const Missed& missed, Stats& stats) {
+void list_defaults(const CallsBySize& by_default, Stats& stats) {
+  for (const auto& [query, calls] : by_default)
+    stats.by_default.push_back(
+        {all_operators()[query.op].op->name, dtype_of(query), shape_of(query), calls});
+  std::stable_sort(stats.by_default.begin(), stats.by_default.end(),
+                   [](const DefaultStats& a, const DefaultStats& b) { return a.calls > b.calls; });
+}
+
+void list_missed(const Table& table, const CallsBySize& missed, Stats& stats) {
   for (const auto& [query, calls] : missed)
     if (!find_servable(table, query)) stats.missed.push_back(stats_of(table, query, calls));
   std::stable_sort(stats.missed.begin(), stats.missed.end(),
@@ -86,8 +97,9 @@ Stats stats() {
   for (const Pin& pin : table->pins()) stats.pins.push_back(stats_of(pin));
   for (const Skipped& skipped : table->skipped())
     stats.skipped.push_back({skipped.title, skipped.reason});
-  Missed missed;
-  visit_all_lines([&](Line& line) { count(line, generation, stats, missed); });
+  CallsBySize missed, by_default;
+  visit_all_lines([&](Line& line) { count(line, generation, stats, missed, by_default); });
+  list_defaults(by_default, stats);
   if (stats.enabled) list_missed(*table, missed, stats);
   count_kernels(stats);
   return stats;
@@ -95,7 +107,7 @@ Stats stats() {
 
 void reset_stats() {
   visit_all_lines([](Line& line) {
-    line.at_reset = {line.calls.get(), line.hits.get(), line.fallbacks.get()};
+    line.at_reset = {line.calls.get(), line.hits.get(), line.fallbacks.get(), line.defaults.get()};
   });
 }
 

@@ -34,6 +34,12 @@ struct MissStats {
   std::string differs;  // the fields that differ: "rows: 3 here, 4 in the pin"
 };
 
+// Calls of one op, type and size that ran the op's default kernel (Settings::default_kernels).
+struct DefaultStats {
+  std::string op, dtype, shape;
+  uint64_t calls = 0;
+};
+
 // An entry of the pack that this process cannot use.
 struct SkippedPin {
   std::string title;   // "rmsnorm float16 rows=1,D=2048 on Apple M4 (applegpu_g16s)"
@@ -44,15 +50,17 @@ struct Stats {
   bool enabled = false;
   std::vector<std::string> files;  // of the pins in use
   std::string error;               // why the pack that was asked for is not loaded, or ""
-  uint64_t calls = 0;              // = hits + misses + fallbacks
+  uint64_t calls = 0;              // = hits + misses + fallbacks + defaults
   uint64_t hits = 0;               // ran a pinned kernel
   uint64_t misses = 0;             // no pin, or pins are off
   uint64_t fallbacks = 0;  // a pin is there and MLX ran: it was dropped, was being compiled by
                            // another thread, or the call was traced for an export or without shapes
+  uint64_t defaults = 0;   // no pin, or it could not run; the op's default kernel ran, as asked
   double compile_ms = 0;   // in all
   uint64_t compiled = 0, loaded = 0, dropped = 0;  // kernels: built, found on disk, given up
   std::vector<PinStats> pins;                      // in the order of the pack
   std::vector<MissStats> missed;                   // most calls first; while pins are on
+  std::vector<DefaultStats> by_default;            // most calls first
   std::vector<SkippedPin> skipped;                 // in the order of the pack
 };
 
@@ -63,6 +71,7 @@ MLX_KD_API void reset_stats();  // all counts to 0; pins and settings stay
 struct Explanation {
   std::string op, dtype, shape;  // of the call; dtype "mixed" where inputs differ
   bool pinned = false;           // the next such call runs the pin, compiled first if need be
+  bool by_default = false;       // it runs the op's default kernel, which was asked for
   std::string candidate_id;      // of the pin
   std::string state;             // of the pin, as PinStats
   std::string reason;            // one sentence

@@ -19,6 +19,10 @@ Json json_of(const MissStats& miss) {
           {"calls", miss.calls}, {"nearest", miss.nearest}, {"differs", miss.differs}};
 }
 
+Json json_of(const DefaultStats& one) {
+  return {{"op", one.op}, {"dtype", one.dtype}, {"shape", one.shape}, {"calls", one.calls}};
+}
+
 Json json_of(const SkippedPin& skipped) {
   return {{"title", skipped.title}, {"reason", skipped.reason}};
 }
@@ -45,12 +49,14 @@ std::string to_json(const Stats& stats) {
                   {"hits", stats.hits},
                   {"misses", stats.misses},
                   {"fallbacks", stats.fallbacks},
+                  {"defaults", stats.defaults},
                   {"compile_ms", stats.compile_ms},
                   {"compiled", stats.compiled},
                   {"loaded", stats.loaded},
                   {"dropped", stats.dropped},
                   {"pins", list_of(stats.pins)},
                   {"missed", list_of(stats.missed)},
+                  {"by_default", list_of(stats.by_default)},
                   {"skipped", list_of(stats.skipped)}});
 }
 
@@ -59,6 +65,7 @@ std::string to_json(const Explanation& explanation) {
                   {"dtype", explanation.dtype},
                   {"shape", explanation.shape},
                   {"pinned", explanation.pinned},
+                  {"by_default", explanation.by_default},
                   {"candidate_id", explanation.candidate_id},
                   {"state", explanation.state},
                   {"reason", explanation.reason},
