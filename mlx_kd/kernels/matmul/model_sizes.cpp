@@ -112,6 +112,11 @@ std::vector<spec::Suite> suites_of(const Kind& kind) {
                   counts),
             suite("llama_8b_decode" + bits,
                   size_of(kind, {4096, 1024, 1024}, 4096, kFourBits, norm), {1})};
+  if (kind.many_rows)
+    return {suite("llama_1b_prompt" + bits, size_of(kind, {2048}, 2048, kFourBits, residual), {32}),
+            suite("llama_1b_prompt_up" + bits, size_of(kind, {5632}, 2048, kFourBits, {}), {32}),
+            suite("llama_1b_prompt_down" + bits, size_of(kind, {2048}, 5632, kFourBits, residual),
+                  {32})};
   std::vector<spec::Suite> suites = {
       suite("llama_1b_decode" + bits, size_of(kind, {2048}, 2048, kFourBits, residual), counts),
       suite("llama_1b_down" + bits, size_of(kind, {2048}, 5632, kFourBits, residual), {1}),
@@ -137,7 +142,7 @@ std::vector<Dims> edges_of(const Kind& kind) {
                         {1, {35, 70, 1}, 96, {4, 16, kNvfp4}, {false, false, true, true}}};
   std::vector<Dims> sizes;
   for (const Edge& edge : edges) {
-    Dims dims = {{"M", edge.m}};
+    Dims dims = {{"M", kind.many_rows ? 5 * edge.m : edge.m}};
     // Dense rows may have any length.
     const int64_t k = kind.quantised ? edge.k : edge.k - edge.m % 3;
     const Dims others = size_of(kind, edge.rows, k, edge.format, edge.extras);

@@ -7,6 +7,7 @@
 KD_INLINE bool takes_dots([[maybe_unused]] const Shape& shape) {
 #if KD_DOT
   if (shape.format == kDense) return KD_DTYPE == 2;
+  if (shape.format == kMxfp8) return KD_PACKED;
   return KD_PACKED || (shape.bits & (shape.bits - 1)) == 0;
 #else
   return false;
@@ -148,25 +149,8 @@ static void order_for_dots(const Shape& shape, const T* x, long row, unsigned sh
 }
 #endif
 
-// One row of x, normalised where there is a `norm`.
-static void prepare_row(const Shape& shape, const T* x, const T* norm, float eps, long row,
-                        const Prepared& to) {
-  x += row * shape.k;
-  if (norm) {
-    normalise(x, norm, shape.k, eps, to.x + row * shape.k);
-    x = to.x + row * shape.k;
-  }
-#if KD_DOT
-  if (takes_dots(shape)) order_for_dots(shape, x, row, to.planes);
-#endif
-  if (!takes_dots(shape)) {
-    float* const floats = to.floats + row * shape.k;
-    for (long i = 0; i < shape.k; i += kLanes) {
-      const long left = shape.k - i < kLanes ? shape.k - i : kLanes;
-      const Floats part = float_lanes(take_some<Elements>(x + i, left));
-      __builtin_memcpy(floats + i, &part, left * sizeof(float));
-    }
-  }
+// Sums of the groups of one row of x, by which biases are multiplied.
+static void sum_groups(const Shape& shape, const T* x, long row, const Prepared& to) {
   if (shape.format != kAffine) return;
   const long blocks = (shape.groups + kLanes - 1) / kLanes;
   for (long b = 0; b < blocks; ++b) {
@@ -174,5 +158,35 @@ static void prepare_row(const Shape& shape, const T* x, const T* norm, float eps
     for (long i = 0; i < kLanes && b * kLanes + i < shape.groups; ++i)
       sums[i] = lanes_total(sum_lanes_of(x + (b * kLanes + i) * shape.group, shape.group));
     __builtin_memcpy(to.sums + (b * shape.m + row) * kLanes, &sums, sizeof sums);
+  }
+}
+
+// One row of x, normalised where there is a `norm`, with the sums of its groups.
+static const T* finished_row(const Shape& shape, const T* x, const T* norm, float eps, long row,
+                             const Prepared& to) {
+  x += row * shape.k;
+  if (norm) {
+    normalise(x, norm, shape.k, eps, to.x + row * shape.k);
+    x = to.x + row * shape.k;
+  }
+  sum_groups(shape, x, row, to);
+  return x;
+}
+
+// The same in the order in which rows of W are read.
+[[maybe_unused]] static void prepare_row(const Shape& shape, const T* x, const T* norm, float eps,
+                                         long row, const Prepared& to) {
+  x = finished_row(shape, x, norm, eps, row, to);
+  if (takes_dots(shape)) {
+#if KD_DOT
+    order_for_dots(shape, x, row, to.planes);
+#endif
+    return;
+  }
+  float* const floats = to.floats + row * shape.k;
+  for (long i = 0; i < shape.k; i += kLanes) {
+    const long left = shape.k - i < kLanes ? shape.k - i : kLanes;
+    const Floats part = float_lanes(take_some<Elements>(x + i, left));
+    __builtin_memcpy(floats + i, &part, left * sizeof(float));
   }
 }

@@ -365,6 +365,8 @@ spec::Space cpu_space(const Kind& kind, Dtype t, const spec::DeviceTraits& trait
     space.constraints.push_back({"dot products have vectors of 64 bytes",
                                  {"VEC", "DOT"},
                                  [](const int64_t* v) { return v[0] == 64 || v[1] == 0; }});
+  }
+  if (has_dot && !kind.many_rows) {
     space.knobs.push_back({"PREFETCH",
                            {4096, 0, 1024, 2048, 8192},
                            linear,
@@ -378,10 +380,13 @@ spec::Space cpu_space(const Kind& kind, Dtype t, const spec::DeviceTraits& trait
   std::vector<int64_t> threads = {cores};
   for (int64_t count = 1; count < cores; count *= 2) threads.push_back(count);
   space.knobs.push_back({"THREADS", threads, log2, launch, "threads at most"});
-  space.knobs.push_back({"TASKS", {1, 2, 4}, log2, launch, "tasks a thread"});
-  space.constraints.push_back({"TASKS is 1 where THREADS is 1",
+  const std::vector<int64_t> tasks = {1, 2, 4}, more_tasks = {4, 1, 2, 8};
+  space.knobs.push_back(
+      {"TASKS", kind.many_rows ? more_tasks : tasks, log2, launch, "tasks a thread"});
+  const int64_t first = kind.many_rows ? 4 : 1;
+  space.constraints.push_back({"TASKS is " + std::to_string(first) + " where THREADS is 1",
                                {"THREADS", "TASKS"},
-                               [](const int64_t* v) { return v[0] > 1 || v[1] == 1; }});
+                               [first](const int64_t* v) { return v[0] > 1 || v[1] == first; }});
   return space;
 }
 
@@ -413,10 +418,32 @@ std::vector<spec::Stage> cpu_stages(const Kind& kind, const Dims& dims,
   return {{"mlx_kd_" + kind.name, prepare}, {"mlx_kd_" + kind.name + "_rows", products}};
 }
 
+// A block of x of as many rows as a tile has; a panel of as many rows of W as two vectors hold.
+// (tiles.cpu.h)
+int64_t tile_rows(int64_t vector_bytes) {
+  return vector_bytes == 64 ? 12 : vector_bytes == 32 ? 6 : 4;
+}
+
+std::vector<spec::Stage> cpu_stages_of_tiles(const Kind& kind, const Dims& dims,
+                                             const spec::Setting& knobs) {
+  const int64_t threads = knobs.at("THREADS"), vector_bytes = knobs.at("VEC");
+  spec::Launch prepare, panels;
+  prepare.grid[0] = divide_up(dims.at("M"), tile_rows(vector_bytes));
+  prepare.group[0] = 1;
+  prepare.threads = static_cast<int>(std::min(threads, prepare.grid[0]));
+  panels.grid[0] = divide_up(dims.at("N"), vector_bytes / 2);
+  panels.group[0] = divide_up(panels.grid[0], threads * knobs.at("TASKS"));
+  panels.threads =
+      static_cast<int>(std::clamp<int64_t>(divide_up(panels.grid[0], panels.group[0]), 1, threads));
+  return {{"mlx_kd_" + kind.name, prepare}, {"mlx_kd_" + kind.name + "_panels", panels}};
+}
+
 // x in the order of the codes, in up to three planes of bfloat16, or as floats; sums of its groups;
 // x after the norm.
 std::vector<int64_t> cpu_scratch(Dtype t, const Dims& dims) {
-  const int64_t m = dims.at("M"), k = dims.at("K"), planes = divide_up(k, 256) * 256;
+  // Whole blocks of 12, 6 and 4 rows.
+  const int64_t m = divide_up(dims.at("M"), 12) * 12, k = dims.at("K");
+  const int64_t planes = divide_up(k, 256) * 256;
   const Format format = format_of(dims);
   const int64_t groups = format.mode == kAffine ? k / format.group : 0;
   return {m * planes * 6 + 64, m * divide_up(groups, 16) * 16 * 4 + 64,
@@ -435,7 +462,7 @@ spec::Cost cost_of(const Kind& kind, const spec::Op& op, const Dims& dims, Dtype
 
 spec::Variant cpu_variant(const Kind& kind) {
   spec::Variant variant;
-  variant.name = "streams";
+  variant.name = kind.many_rows ? "tiles" : "streams";
   variant.language = "cpp";
   variant.source = kernel_source("matmul/" + kind.name + "/" + kind.name + ".cpu.cpp");
   variant.func_name = "mlx_kd_" + kind.name;
@@ -444,7 +471,7 @@ spec::Variant cpu_variant(const Kind& kind) {
     return cpu_space(kind, t, traits);
   };
   variant.stages = [kind](const Dims& dims, const spec::Setting& knobs) {
-    return cpu_stages(kind, dims, knobs);
+    return kind.many_rows ? cpu_stages_of_tiles(kind, dims, knobs) : cpu_stages(kind, dims, knobs);
   };
   variant.scratch = [](Dtype t, const Dims& dims, const spec::Setting&) {
     return cpu_scratch(t, dims);
@@ -480,8 +507,7 @@ spec::Op product_op(const Kind& kind) {
   op.dims = matmul::dims_of(kind);
   op.batch_dim = "M";
   op.proof_dims = rows_of(kind.form);
-  op.proof_dims.erase(std::unique(op.proof_dims.begin(), op.proof_dims.end()),
-                      op.proof_dims.end());
+  op.proof_dims.erase(std::unique(op.proof_dims.begin(), op.proof_dims.end()), op.proof_dims.end());
   op.scalars = {eps_scalar()};
   op.suites = suites_of(kind);
   op.edge_sizes = edges_of(kind);

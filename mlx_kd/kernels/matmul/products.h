@@ -1,5 +1,5 @@
-// Products of few rows of x with weights as MLX stores them: what the operators matvec, qmatvec and
-// their forms with two or three matrices have in common. Everything but their words is here.
+// Products of x with weights as MLX stores them: what the operators matvec, qmatvec, their forms
+// with two or three matrices, gemm and qgemm have in common. Everything but their words is here.
 #pragma once
 
 #include <string>
@@ -19,6 +19,7 @@ struct Kind {
   std::string summary;
   Form form = Form::single;
   bool quantised = false;
+  bool many_rows = false;  // of x: W is decoded once for all of them (a single form alone)
 };
 
 // Dims: M rows of x, N (or Nq, Nk, Nv) rows of W, K columns of both; M is leading and free.

@@ -75,6 +75,16 @@ KD_INLINE Elements element_lanes(Floats x) {
 #endif
 }
 
+KD_INLINE float element(const T* from) {
+#if KD_DTYPE == 0
+  return *from;
+#elif KD_DTYPE == 1
+  return load_some(from, 1).part[0][0];
+#else
+  return __builtin_bit_cast(float, unsigned(*from) << 16);
+#endif
+}
+
 KD_INLINE Floats rounded_lanes(Floats x) {
   return float_lanes(element_lanes(x));
 }
