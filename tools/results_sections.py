@@ -71,6 +71,60 @@ def peers(data):
             others take, with the 95% CI ({others}).""", peer_table(data["rows"])]
 
 
+def rate(found):
+    return f"{number(found['median'])} ({number(found['lo'])} to {number(found['hi'])})" if found else ""
+
+
+def model_table(data, rows):
+    sides = data["sides"]
+    cells = [[row["format"], f"{row['what']}, {row['tokens']} tokens" + (" of context" if row["what"] == "decode" else ""),
+              *(rate(row["tokens_per_s"].get(side)) for side in sides),
+              *(rate(row["ours_over"].get(side)) for side in sides if side != "ours")] for row in rows]
+    return table(["weights", "what", *sides.values(), *(f"times {title}" for side, title in sides.items() if side != "ours")],
+                 cells)
+
+
+def readme_model(data):
+    context = min(row["tokens"] for row in data["rows"] if row["what"] == "decode")
+    rows = [row for row in data["rows"] if row["what"] == "decode" and row["tokens"] == context]
+    sides = data["sides"]
+    versions = ", ".join(f"{name} {version}" for name, version in data["versions"].items())
+    return [table(["weights", *sides.values()],
+                  [[row["format"], *(rate(row["tokens_per_s"].get(side)) for side in sides)] for row in rows]),
+            f"""Tokens per second after {context} tokens of context, with the 95% CI, on {where(data)} ({versions}):
+            {data['model']['layers']} layers of {data['model']['hidden']} with random weights
+            ([results.md](docs/results.md#a-language-model-on-a-cpu) has prompts, other contexts and memory)."""]
+
+
+def step_rows(profile):
+    """Operators of a decode step, those that take longest first, then what is left of the step."""
+    for title, sides in profile.items():
+        for side, found in sides.items():
+            rest = found["step"] - sum(op["seconds"] for op in found["operators"].values())
+            for name, op in sorted(found["operators"].items(), key=lambda item: -item[1]["seconds"]):
+                yield [title, side, name, op["calls"], number(1e3 * op["seconds"])]
+            yield [title, side, "everything else", "", number(1e3 * rest)]
+
+
+@section("decode_cpu", "A language model on a CPU")
+def decode_cpu(data):
+    sides, model = data["sides"], data["model"]
+    versions = ", ".join(f"{name} {version}" for name, version in data["versions"].items())
+    parts = [f"""Tokens per second of a Llama-like model with random weights ({model['layers']} layers, {model['hidden']} wide,
+             {model['mlp']} in the MLP, {model['heads']}/{model['kv_heads']} heads of {model['head_dim']}), one sequence, each side
+             in a process of its own, sample by sample in random order: median with its 95% CI (least and greatest of fewer
+             than 6 samples), and mlx_kd's median paired ratio to each other side. {versions}.""",
+             "![tokens per second of each side](decode-cpu.svg)", model_table(data, data["rows"]), "Peak memory, MiB:",
+             table(["weights", *sides.values()],
+                   [[title, *(found.get(side, "") for side in sides)] for title, found in data["memory_mib"].items()])]
+    if data.get("profile"):
+        parts += ["Where a token's time goes: all calls of an operator in a decode step, in a graph of their own.",
+                  table(["weights", "side", "operator", "calls", "ms"], list(step_rows(data["profile"])))]
+    if data.get("replaced"):
+        parts += ["What the patch replaced, as it reports it:", "```\n" + "\n".join(data["replaced"]) + "\n```"]
+    return parts
+
+
 @section("pinned_claims", "Claims in a user's process")
 def pinned_claims(data):
     def spread(values):

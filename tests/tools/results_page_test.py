@@ -6,11 +6,27 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 SOURCE = Path(os.environ["MLX_KD_SOURCE_DIR"])
 SCRIPT = SOURCE / "tools" / "results_page.py"
 README = "# Small\n\n<!-- speed-ups begin -->\nold\n<!-- speed-ups end -->\n\nThe rest.\n"
+
+
+def rate(median):
+    return {"median": median, "lo": 0.9 * median, "hi": 1.1 * median, "samples": 12}
+
+
+def model_result():
+    rows = [{"format": "4 bits", "what": what, "tokens": tokens, "ours_over": {"mlx": rate(300.0)},
+             "tokens_per_s": {"mlx": rate(0.5), "ours": rate(150.0)}}
+            for what, tokens in (("decode", 512), ("decode", 4096), ("prompt", 32))]
+    return {"what": "tokens", "date": "2026-01-02", "machine": {"cpu": "a CPU", "cores": 2}, "versions": {"MLX": "9.9"},
+            "model": {"layers": 8, "hidden": 2048, "mlp": 5632, "heads": 32, "kv_heads": 4, "head_dim": 64},
+            "sides": {"mlx": "MLX", "ours": "mlx_kd"}, "rows": rows, "memory_mib": {"4 bits": {"mlx": 300, "ours": 310}},
+            "profile": {"4 bits": {"ours": {"step": 0.01, "operators": {"qmatvec": {"calls": 57, "seconds": 0.008}}}}},
+            "replaced": ["8 x Block"]}
 
 
 class ResultsPage(unittest.TestCase):
@@ -68,6 +84,22 @@ class ResultsPage(unittest.TestCase):
         for text in ("## new_thing", "How new it is.", "| newness | 0.5 |", "| size | us |", "| 1 | 2.25 |", "The load was high.",
                      "a CPU, 4 cores, 2026-01-02. Data: [new_thing.json]"):
             self.assertIn(text, page)
+
+    def test_a_measured_model_has_a_section_a_figure_and_a_table_in_the_readme(self):
+        self.write("decode_cpu", model_result())
+        self.assertIn("README.md lacks the lines <!-- decode begin -->", self.call().stderr)
+        (self.root / "README.md").write_text(README + "<!-- decode begin -->\n<!-- decode end -->\n")
+        page = self.page()
+        for text in ("## A language model on a CPU", "| 4 bits | decode, 512 tokens of context | 0.5 (0.45 to 0.55) |",
+                     "| 4 bits | ours | qmatvec | 57 | 8 |", "| 4 bits | ours | everything else |  | 2 |", "8 x Block"):
+            self.assertIn(text, page)
+        figure = ET.fromstring((self.root / "docs" / "decode-cpu.svg").read_text())
+        texts = [one.text for one in figure.iter("{http://www.w3.org/2000/svg}text")]
+        self.assertEqual(texts, ["4 bits: decode, tokens per second, 512 tokens of context", "MLX", "0.50", "mlx_kd", "150"])
+        self.assertIn("| 4 bits | 0.5 (0.45 to 0.55) | 150 (135 to 165) |", (self.root / "README.md").read_text())
+        self.assertEqual(self.call("--check").returncode, 0)
+        (self.root / "docs" / "decode-cpu.svg").unlink()
+        self.assertIn("decode-cpu.svg: out of date", self.call("--check").stdout)
 
     def test_a_file_that_does_not_fit_its_section_is_named(self):
         self.write("drift", {"what": "something else"})

@@ -333,8 +333,9 @@ class AttentionCall(Shared):
         scale = getattr(m, self.what.scale)
         sinks = m["sinks"] if self.what.sinks else None
         result: mx.array
-        if self.attention is not None and not isinstance(mask, mx.array):
-            result = self.attention(q, k, v, None, sinks, scale=scale, causal=int(mask == "causal"), window=0)
+        if self.attention is not None:
+            causal = isinstance(mask, str)
+            result = self.attention(q, k, v, None if causal else mask, sinks, scale=scale, causal=int(causal), window=0)
         else:
             result = mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask, sinks=sinks)
         return result

@@ -76,6 +76,10 @@ def product_of(module: Any) -> Union[Product, Unknown]:
     return Unknown(f"{name} is not a linear layer of mlx.nn")
 
 
+def format_of(linear: Any) -> tuple[Any, ...]:
+    return (*(getattr(linear, name, None) for name in ("bits", "group_size", "mode")), "bias" in linear)
+
+
 def products_of(module: Any, names: tuple[str, ...]) -> Union[Product, Unknown]:
     """Of several children: all quantised or none."""
     found = []
@@ -86,6 +90,8 @@ def products_of(module: Any, names: tuple[str, ...]) -> Union[Product, Unknown]:
         found.append(product)
     if len({product.quantized for product in found}) > 1:
         return Unknown(f"of {', '.join(names)} some are quantised and some are not")
+    if len({format_of(module[name]) for name in names[:-1]}) > 1:  # one call takes all but the last
+        return Unknown(f"{', '.join(names[:-1])} differ in bits, group, mode or in whether they have a bias")
     return Product(found[0].quantized, frozenset().union(*(product.classes for product in found)))
 
 

@@ -1,0 +1,172 @@
+"""One side of the comparison in a process of its own: worker.py SIDE BITS_OR_FILE SHAPE_AS_JSON THREADS.
+
+SIDE is mlx, ours or llama. Reads one request per line from stdin, and answers each with one line of JSON:
+
+    prompt N            seconds of a prompt of N tokens, from an empty cache
+    decode N COUNT      seconds of COUNT tokens, one at a time, after N tokens of context
+    profile N           seconds per operator of one decode step after N tokens (mlx and ours)
+    about               versions; what was replaced
+    memory              peak of the process, MiB
+"""
+import collections
+import json
+import resource
+import sys
+import time
+
+import model as models
+
+
+class Mlx:
+    """mlx-lm, as installed or patched."""
+
+    def __init__(self, bits, shape, patched):
+        import mlx.core as mx
+        from mlx_lm.models.cache import make_prompt_cache
+        self.mx, self.shape, self.make_cache = mx, shape, make_prompt_cache
+        self.model = models.mlx_model(bits, shape)
+        self.contexts, self.report, self.recorded = {}, None, None
+        if patched:
+            import mlx_kd
+            self.report = mlx_kd.patch(self.model)
+
+    def about(self):
+        import mlx_lm
+        return {"versions": {"MLX": self.mx.__version__, "mlx-lm": mlx_lm.__version__},
+                "replaced": str(self.report).splitlines() if self.report else []}
+
+    def prompt(self, count):
+        tokens = self.mx.array([[300 + i % 1000 for i in range(count)]])
+        cache = self.make_cache(self.model)
+        start = time.perf_counter()
+        self.mx.eval(self.model(tokens, cache=cache)[:, -1])
+        return time.perf_counter() - start
+
+    def context(self, count):
+        """A cache that is filled with random keys and values instead of a prompt, which takes MLX too long."""
+        if count not in self.contexts:
+            mx, shape = self.mx, self.shape
+            cache = self.make_cache(self.model)
+            for layer in cache:
+                size = (1, shape["kv_heads"], count + 256, shape["head_dim"])
+                layer.keys, layer.values = (mx.random.normal(size).astype(mx.bfloat16) for _ in range(2))
+                layer.offset = count
+                mx.eval(layer.keys, layer.values)
+            self.contexts[count] = cache
+        return self.contexts[count]
+
+    def decode(self, context, count):
+        mx, cache = self.mx, self.context(context)
+        token = mx.array([300])
+        start = time.perf_counter()
+        for _ in range(count):
+            token = mx.argmax(self.model(token[:, None], cache=cache)[:, -1], -1)
+            mx.eval(token)
+        seconds = time.perf_counter() - start
+        for layer in cache:
+            layer.trim(count)
+        return seconds
+
+    def profile(self, context):
+        """Seconds of all calls of an operator in a step, each operator's calls in a graph of their own."""
+        calls = record_step(self, context)
+        step = sorted(self.decode(context, 1) for _ in range(5))[2]
+        result = {"step": step, "operators": {}}
+        for name, made in calls.items():
+            times = sorted(self.time_of(made) for _ in range(5))
+            result["operators"][name] = {"calls": len(made), "seconds": times[2]}
+        return result
+
+    def time_of(self, made):
+        start = time.perf_counter()
+        self.mx.eval([function(*arguments, **named) for function, arguments, named in made])
+        return time.perf_counter() - start
+
+
+def record_step(side, context):
+    """The calls of one step by operator, with evaluated arguments."""
+    import mlx.core as mx
+    places = [(mx, "quantized_matmul"), (mx.fast, "rms_norm"), (mx.fast, "rope"), (mx.fast, "scaled_dot_product_attention")]
+    if side.report is not None:
+        import mlx_kd
+        from mlx_kd import _operators
+        places = [(_operators, name) for name in _operators.__all__] + places
+        mlx_kd.unpatch(side.model)
+    calls, before = collections.defaultdict(list), []
+
+    def recording(name, function):
+        def call(*arguments, **named):
+            mx.eval([value for value in (*arguments, *named.values()) if isinstance(value, mx.array)])
+            calls[name].append((function, arguments, named))
+            return function(*arguments, **named)
+        return call
+
+    for place, name in places:
+        function = getattr(place, name)
+        before.append((place, name, function))
+        setattr(place, name, recording(name, function))
+    try:
+        if side.report is not None:
+            mlx_kd.patch(side.model, verify=False)
+        calls.clear()
+        side.decode(context, 1)
+    finally:
+        for place, name, function in before:
+            setattr(place, name, function)
+    if side.report is not None:
+        mlx_kd.unpatch(side.model)
+        side.report = mlx_kd.patch(side.model)
+    return calls
+
+
+class Llama:
+    """llama.cpp through xllamacpp. Its context is a real prompt, kept between calls."""
+
+    def __init__(self, file, threads):
+        import xllamacpp
+        params = xllamacpp.CommonParams()
+        params.model.path = file
+        params.n_ctx, params.n_parallel, params.warmup = 8192, 1, True
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+        self.server, self.shift = xllamacpp.Server(params), 0
+
+    def about(self):
+        from importlib.metadata import version
+        return {"versions": {"xllamacpp": version("xllamacpp")}, "replaced": []}
+
+    def ask(self, tokens, count, keep):
+        request = {"prompt": tokens, "n_predict": count, "ignore_eos": True, "temperature": 0.0, "cache_prompt": keep}
+        answer = self.server.handle_completions(request)
+        answer = json.loads(answer) if isinstance(answer, (str, bytes)) else answer
+        return answer["timings"]
+
+    def prompt(self, count):
+        self.shift += 1
+        tokens = [1] + [300 + (i + self.shift) % 1000 for i in range(count - 1)]
+        return self.ask(tokens, 1, False)["prompt_ms"] / 1000
+
+    def decode(self, context, count):
+        tokens = [1] + [300 + i % 1000 for i in range(context - 1)]
+        timings = self.ask(tokens, count, True)
+        return timings["predicted_ms"] / 1000 * count / timings["predicted_n"]
+
+
+def memory_mib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main():
+    side, what, shape, threads = sys.argv[1:5]
+    shape = json.loads(shape)
+    run = Llama(what, int(threads)) if side == "llama" else Mlx(int(what), shape, side == "ours")
+    answers = sys.stdout
+    sys.stdout = sys.stderr  # what libraries print is not an answer
+    print(json.dumps("ready"), file=answers, flush=True)
+    for line in sys.stdin:
+        verb, *numbers = line.split()
+        value = memory_mib() if verb == "memory" else getattr(run, verb)(*map(int, numbers))
+        print(json.dumps(value), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
