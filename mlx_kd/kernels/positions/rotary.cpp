@@ -21,6 +21,8 @@ namespace {
 namespace mx = mlx::core;
 using spec::Dims;
 using spec::Dtype;
+using enum spec::KnobScale;
+using enum spec::KnobRole;
 
 constexpr int64_t kWidest = 16384;  // kernels keep the tables of a row on the stack
 
@@ -102,17 +104,19 @@ void read_rotary(const std::string& op, const RotaryShapes& shapes, const Rotary
     refuse("dims is " + std::to_string(turned) + ": give an even number that is not above D, " +
            std::to_string(shapes.width));
   if (shapes.offset.size() != 1 || (shapes.offset[0] != 1 && shapes.offset[0] != shapes.batch))
-    refuse("offset must have one element, or " + std::to_string(shapes.batch) +
-           ", one for each batch row");
+    refuse("offset has shape " + shape_of(shapes.offset) + ": it must be (1) or (" +
+           std::to_string(shapes.batch) + ")");
   dims.ragged = shapes.offset[0] != 1;
   dims.has_freqs = shapes.freqs.size() != 1 || shapes.freqs[0] > 0;
   if (dims.has_freqs && (shapes.freqs.size() != 1 || shapes.freqs[0] != turned / 2))
-    refuse("freqs must have dims / 2 = " + std::to_string(turned / 2) + " elements");
+    refuse("freqs has shape " + shape_of(shapes.freqs) + ": it must be (" +
+           std::to_string(turned / 2) + "), half of dims");
 }
 
-mx::array arranged_offset(const mx::array& offset, const mx::Stream& s) {
-  const mx::array flat = offset.ndim() == 1 ? offset : mx::reshape(offset, {-1}, s);
-  return flat.dtype() == mx::int32 ? flat : mx::astype(flat, mx::int32, s);
+std::string shape_of(std::span<const int32_t> extents) {
+  std::string text;
+  for (const int32_t extent : extents) text += (text.empty() ? "" : ", ") + std::to_string(extent);
+  return "(" + text + ")";
 }
 
 bool is_left_out(const mx::array& array) {
@@ -211,9 +215,13 @@ spec::Reference64 rotated_in_float64(const RotaryRows& rows, const RotaryNumbers
 
 spec::Space cpu_rotary_space(Dtype dtype, const spec::DeviceTraits& traits) {
   spec::Space space;
-  space.knobs = {vector_knob(traits)};
+  space.knobs = {vector_knob(traits),
+                 {"HEADS", {2, 1, 4}, log2, source, "rows turned together"},
+                 {"UNROLL", {1, 2}, log2, source, "steps a turn of the loop"},
+                 {"EXACT", {0, 1}, choice, source, "each product is", {"fused", "rounded"}},
+                 {"PREFETCH", {0, 1}, choice, source, "the next rows are", {"read", "fetched"}}};
   add_rounding_knob(space, dtype, traits);
-  add_thread_knobs(space, traits, {4, 1, 2, 8, 16, 64}, "positions");
+  add_thread_knobs(space, traits, {4, 1, 2, 8, 16, 32, 64, 128}, "positions");
   return space;
 }
 
@@ -223,11 +231,7 @@ spec::Launch launch_cpu_rotary(const Dims& dims, const spec::Setting& knobs) {
 
 spec::Space metal_rotary_space(Dtype, const spec::DeviceTraits&) {
   spec::Space space;
-  space.knobs = {{"THREADS",
-                  {128, 32, 64, 256, 512},
-                  spec::KnobScale::log2,
-                  spec::KnobRole::launch,
-                  "threads of a threadgroup, 32 a row"}};
+  space.knobs = {group_knob()};
   return space;
 }
 

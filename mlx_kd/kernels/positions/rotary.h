@@ -38,10 +38,8 @@ struct RotaryDims {
 };
 void read_rotary(const std::string& op, const RotaryShapes& shapes, const RotaryDims& dims);
 
-// The offset as an int32 array of one axis.
-mlx::core::array arranged_offset(const mlx::core::array& offset, const mlx::core::Stream& s);
-
-bool is_left_out(const mlx::core::array& array);  // an optional input that was not given
+std::string shape_of(std::span<const int32_t> extents);  // "(2, 8)"
+bool is_left_out(const mlx::core::array& array);         // an optional input that was not given
 
 struct MlxRotation {
   int dims;

@@ -7,6 +7,18 @@
 #ifndef VEC
 #define VEC 16
 #endif
+#ifndef HEADS
+#define HEADS 1
+#endif
+#ifndef UNROLL
+#define UNROLL 1
+#endif
+#ifndef EXACT
+#define EXACT 0
+#endif
+#ifndef PREFETCH
+#define PREFETCH 0
+#endif
 #pragma once
 #include "../common/steps.cpu.h"
 constexpr long kLanes = VEC / 4;
@@ -142,45 +154,64 @@ KD_INLINE float square_sum(const T* x, long width) {
   return sums[0][0];
 }
 
-// Elements [from, width) as they are.
-KD_INLINE void pass_on(const Source& from, T* y, long at, long width) {
-  for (; at < width; at += kStep) store_up_to(y + at, read(from, at, width - at), width - at);
+// R rows that are turned together.
+template <int R>
+struct Rows {
+  Source from[R];
+  T* to[R];
+};
+
+KD_INLINE Floats term(Floats a, Floats b) {
+  return EXACT ? product(a, b) : a * b;
 }
 
-static void turn_halves(const Rotation& by, const Source& from, T* y, const float* cosines,
-                        const float* sines) {
-  const long half = by.dims / 2;
-  for (long i = 0; i < half; i += kStep) {
-    Step a = read(from, i, half - i), b = read(from, half + i, half - i);
+template <int R>
+KD_INLINE void turn_halves(const Rows<R>& rows, long half, const float* cosines, const float* sines,
+                           long i, long count) {
+  KD_UNROLL
+  for (int r = 0; r < R; ++r) {
+    Step a = read(rows.from[r], i, count), b = read(rows.from[r], half + i, count);
     KD_UNROLL
     for (int p = 0; p < kParts; ++p) {
       const Floats c = floats(cosines + i + p * kLanes), s = floats(sines + i + p * kLanes);
-      const Floats first = a.part[p] * c - b.part[p] * s;
-      b.part[p] = a.part[p] * s + b.part[p] * c;
+      const Floats first = term(a.part[p], c) - term(b.part[p], s);
+      b.part[p] = term(a.part[p], s) + term(b.part[p], c);
       a.part[p] = first;
     }
-    store_up_to(y + i, a, half - i);
-    store_up_to(y + half + i, b, half - i);
+    store_up_to(rows.to[r] + i, a, count);
+    store_up_to(rows.to[r] + half + i, b, count);
   }
-  pass_on(from, y, by.dims, by.width);
 }
 
-static void turn_pairs(const Rotation& by, const Source& from, T* y, const float* cosines,
-                       const float* sines) {
-  for (long i = 0; i < by.dims; i += kStep) {
-    Step x = read(from, i, by.dims - i);
+template <int R>
+KD_INLINE void turn_pairs(const Rows<R>& rows, const float* cosines, const float* sines, long i,
+                          long count) {
+  KD_UNROLL
+  for (int r = 0; r < R; ++r) {
+    Step x = read(rows.from[r], i, count);
 #if KD_DTYPE == 2
     const Floats c = floats(cosines + i / 2), s = floats(sines + i / 2);
-    const Floats first = x.part[0] * c - x.part[1] * s;
-    x.part[1] = x.part[0] * s + x.part[1] * c;
+    const Floats first = term(x.part[0], c) - term(x.part[1], s);
+    x.part[1] = term(x.part[0], s) + term(x.part[1], c);
     x.part[0] = first;
 #else
     const Floats swapped = __builtin_shufflevector(x.part[0], x.part[0], KD_SWAP);
-    x.part[0] = x.part[0] * floats(cosines + i) + swapped * floats(sines + i);
+    x.part[0] = term(x.part[0], floats(cosines + i)) + term(swapped, floats(sines + i));
 #endif
-    store_up_to(y + i, x, by.dims - i);
+    store_up_to(rows.to[r] + i, x, count);
   }
-  pass_on(from, y, by.dims, by.width);
+}
+
+// `turn(i, count)` for the steps of `count` elements, UNROLL at once.
+template <class Turn>
+KD_INLINE void each_step(long count, const Turn& turn) {
+  long i = 0;
+  for (; i + UNROLL * kStep <= count; i += UNROLL * kStep) {
+    KD_UNROLL
+    for (int k = 0; k < UNROLL; ++k) turn(i + k * kStep, kStep);
+  }
+  for (; i + kStep <= count; i += kStep) turn(i, kStep);
+  if (i < count) turn(i, count - i);
 }
 
 struct Tables {
@@ -188,15 +219,49 @@ struct Tables {
   const float *cosines, *sines;
 };
 
-// One row; `weight` may be null.
-KD_INLINE void turn_row(const Tables& tables, const T* x, const T* weight, float eps, T* y) {
-  Source from = {x, weight, 1.0f};
-  if (weight) {
-    const float mean = square_sum(x, tables.by.width) / float(tables.by.width);
-    from.scale = 1.0f / __builtin_sqrtf(mean + eps);
+// Heads of one position; `weight` may be null.
+struct Heads {
+  const T* x;
+  long stride;  // from head to head
+  T* y;
+  long out_stride;
+  const T* weight;
+  float eps;
+};
+
+template <int R>
+static void turn_rows(const Tables& tables, const Heads& heads, long first) {
+  const Rotation& by = tables.by;
+  Rows<R> rows;
+  for (int r = 0; r < R; ++r) {
+    const T* const x = heads.x + (first + r) * heads.stride;
+    rows.from[r] = {x, heads.weight, 1.0f};
+    rows.to[r] = heads.y + (first + r) * heads.out_stride;
+    if (heads.weight) {
+      const float mean = square_sum(x, by.width) / float(by.width);
+      rows.from[r].scale = 1.0f / __builtin_sqrtf(mean + heads.eps);
+    }
+    if constexpr (PREFETCH > 0)
+      for (long at = 0; at < by.width * long(sizeof(T)); at += 64)
+        __builtin_prefetch((const char*)(x + R * heads.stride) + at);
   }
-  if (tables.by.interleaved)
-    turn_pairs(tables.by, from, y, tables.cosines, tables.sines);
+  if (by.interleaved)
+    each_step(
+        by.dims, [&](long i, long count) __attribute__((always_inline)) {
+          turn_pairs<R>(rows, tables.cosines, tables.sines, i, count);
+        });
   else
-    turn_halves(tables.by, from, y, tables.cosines, tables.sines);
+    each_step(
+        by.dims / 2, [&](long i, long count) __attribute__((always_inline)) {
+          turn_halves<R>(rows, by.dims / 2, tables.cosines, tables.sines, i, count);
+        });
+  for (long i = by.dims; i < by.width; i += kStep)
+    for (int r = 0; r < R; ++r)
+      store_up_to(rows.to[r] + i, read(rows.from[r], i, by.width - i), by.width - i);
+}
+
+static void turn_heads(const Tables& tables, const Heads& heads, long count) {
+  long first = 0;
+  for (; first + HEADS <= count; first += HEADS) turn_rows<HEADS>(tables, heads, first);
+  for (; first < count; ++first) turn_rows<1>(tables, heads, first);
 }

@@ -41,10 +41,22 @@ bool is_left_out(const mx::array& array) {
   return array.ndim() == 1 && array.shape(0) == 0;
 }
 
-// The shape of the scores, without a copy.
-mx::array over_scores(const mx::array& array, const spec::Op::Arrays& in, const mx::Stream& s) {
-  return mx::broadcast_to(array,
-                          {in[kQ].shape(0), in[kQ].shape(1), in[kQ].shape(2), in[kK].shape(2)}, s);
+// The shape of the scores, without a copy; a bias in the type of q.
+mx::array over_scores(const mx::array& array, PortIndex port, const spec::Op::Arrays& in,
+                      const mx::Stream& s) {
+  const mx::Shape scores = {in[kQ].shape(0), in[kQ].shape(1), in[kQ].shape(2), in[kK].shape(2)};
+  const auto axes = static_cast<size_t>(array.ndim());
+  bool fits = axes >= 1 && axes <= scores.size();
+  for (size_t i = 0; i < axes && fits; ++i) {
+    const auto extent = array.shape(static_cast<int>(i));
+    fits = extent == 1 || extent == scores[scores.size() - axes + i];
+  }
+  if (!fits)
+    throw std::invalid_argument("[attention] " + std::string(kPorts[port]) + " has shape " +
+                                text_of(array.shape()) + ": it must broadcast to " +
+                                text_of(scores));
+  const bool converts = port == kBias && array.dtype() != in[kQ].dtype();
+  return mx::broadcast_to(converts ? mx::astype(array, in[kQ].dtype(), s) : array, scores, s);
 }
 
 // Of the scores (M, S): what the limits leave; none where there are no limits.
@@ -94,9 +106,8 @@ spec::Op::Arrays arrange(const spec::Op::Arrays& in, const mx::Stream& s) {
   }
   for (const PortIndex port : {kQ, kK})
     if (in[port].ndim() != 4) return out;  // refused by its shape
-  if (!is_left_out(out[kMask])) out[kMask] = over_scores(out[kMask], in, s);
-  if (!is_left_out(out[kBias]))
-    out[kBias] = over_scores(mx::astype(out[kBias], in[kQ].dtype(), s), in, s);
+  for (const PortIndex port : {kMask, kBias})
+    if (!is_left_out(out[port])) out[port] = over_scores(out[port], port, in, s);
   return out;
 }
 

@@ -25,7 +25,7 @@ constexpr int64_t kFloatBytes = 4;
 constexpr int64_t kWidest = 4096;  // kernels keep rows of Dk and Dv on the stack
 
 Dims complete(const Dims& dims) {
-  if (dims.at("Hq") % dims.at("Hk") != 0)
+  if (dims.at("Hk") > 0 && dims.at("Hq") % dims.at("Hk") != 0)
     base::misuse("kernels", "Hq is " + std::to_string(dims.at("Hq")) + " and Hk " +
                                 std::to_string(dims.at("Hk")) +
                                 ": give a number of key heads that divides that of query heads");
@@ -197,9 +197,7 @@ std::vector<spec::Suite> suites() {
   return {{"decode", {size(small, 1, 64), size(small, 1, 512), size(small, 1, 4096)}},
           {"llama_decode", {size(llama, 1, 512), size(llama, 1, 4096), size(llama, 1, 1024, 4)}},
           {"latent_decode", {size(latent, 1, 512), size(latent, 1, 4096)}},
-          {"window_decode",
-           {with(size(gemma, 1, 4096), {{"window", 1024}}),
-            with(size(oss, 1, 4096), {{"window", 128}, {"has_sinks", 1}})}},
+          {"sliding_decode", {size(gemma, 1, 1024), with(size(oss, 1, 128), {{"has_sinks", 1}})}},
           {"prompt", {size(small, 32, 32), size(small, 512, 512), size(llama, 128, 1024)}}};
 }
 
@@ -209,7 +207,7 @@ std::vector<Dims> edge_sizes() {
   const Heads group = {9, 1, 16, 40};
   return {size(tiny, 1, 1),
           with(size(odd, 3, 70), {{"causal", 0}}),
-          with(size(wide, 5, 9, 2), {{"window", 4}}),
+          with(size(wide, 5, 9, 2), {{"window", 5}}),
           with(size(odd, 7, 5), {{"has_sinks", 1}}),
           with(size(group, 1, 131, 2), {{"has_mask", 1}, {"has_sinks", 1}}),
           with(size(odd, 8, 13), {{"has_bias", 1}, {"causal", 0}}),
@@ -218,17 +216,19 @@ std::vector<Dims> edge_sizes() {
 }
 
 spec::Cost cost(const Dims& dims, Dtype dtype) {
-  const auto b = static_cast<double>(dims.at("B")), s = static_cast<double>(dims.at("S"));
-  const auto hq = static_cast<double>(dims.at("Hq") * dims.at("M"));
-  const auto hk = static_cast<double>(dims.at("Hk"));
-  const auto width = static_cast<double>(dims.at("Dk") + dims.at("Dv"));
-  double seen = s;
-  if (dims.at("causal")) seen = std::max(1.0, s - static_cast<double>(dims.at("M")) / 2);
-  if (dims.at("window") > 0) seen = std::min(seen, static_cast<double>(dims.at("window")));
-  const double read = dims.at("M") == 1 ? seen : s;  // keys that some row sees
+  const auto of = [&](const char* name) { return static_cast<double>(dims.at(name)); };
+  const double rows = of("B") * of("Hq") * of("M"), width = of("Dk") + of("Dv");
+  double seen = of("S"), read = of("S");  // keys of a row, and of all rows
+  if (dims.at("causal")) seen = std::max(1.0, seen - (of("M") - 1) / 2);
+  if (dims.at("window") > 0) {
+    seen = std::min(seen, of("window"));
+    if (!dims.at("has_mask")) read = std::min(read, of("window") + of("M") - 1);
+  }
   const auto element = static_cast<double>(spec::size_of(dtype));
   const double extra = (dims.at("has_mask") ? 1 : 0) + (dims.at("has_bias") ? element : 0);
-  return {b * (element * width * (hq + hk * read) + extra * hq * s), 2 * b * hq * seen * width};
+  const double sinks = dims.at("has_sinks") ? of("Hq") * element : 0;
+  return {element * width * (rows + of("B") * of("Hk") * read) + extra * rows * of("S") + sinks,
+          2 * rows * seen * width};
 }
 
 spec::Doc doc() {

@@ -16,6 +16,9 @@
 #ifndef ACC
 #define ACC 4  // steps summed independently
 #endif
+#ifndef UNROLL
+#define UNROLL 4  // steps a turn of the scaling loop
+#endif
 #ifndef RSQRT
 #define RSQRT 0  // 0: 1 / sqrt; 1: the processor's estimate and a Newton step
 #endif
@@ -84,6 +87,13 @@ static void norm_row(const T* __restrict x, T* __restrict y, long d, float eps, 
   by.mean = sum_row<false>(x, d, 0.0f) * float(1.0 / double(d));
   by.scale = scale_of(sum_row<true>(x, d, by.mean), d, eps);
   long j = 0;
+  for (; j + UNROLL * kStep <= d; j += UNROLL * kStep) {
+    KD_UNROLL
+    for (int k = 0; k < UNROLL; ++k) {
+      const long at = j + k * kStep;
+      store(y + at, scaled(load(x + at), by, at, kStep));
+    }
+  }
   for (; j + kStep <= d; j += kStep) store(y + j, scaled(load(x + j), by, j, kStep));
   if (j < d) store_some(y + j, scaled(load_some(x + j, d - j), by, j, d - j), d - j);
 }

@@ -48,7 +48,8 @@ bool is_given(const char* name, std::span<const int32_t> row, std::span<const in
 void signature(std::span<const spec::ArrayView> in, std::span<const double>,
                std::span<int64_t> dims) {
   const auto x = in[0].shape;
-  if (x.empty()) throw std::invalid_argument("[layernorm] x has no axis: give at least one");
+  if (x.empty())
+    throw std::invalid_argument("[layernorm] inp has shape (): it must have at least 1 axis");
   dims[kRows] = 1;
   for (size_t i = 0; i + 1 < x.size(); ++i) dims[kRows] *= x[i];
   dims[kD] = x.back();
@@ -116,7 +117,8 @@ spec::Space cpu_space(Dtype dtype, const spec::DeviceTraits& traits) {
   using enum spec::KnobRole;
   spec::Space space;
   space.knobs = {vector_knob(traits),
-                 {"ACC", {4, 1, 2, 8}, log2, source, "steps summed independently"}};
+                 {"ACC", {4, 1, 2, 8}, log2, source, "steps summed independently"},
+                 {"UNROLL", {4, 1, 2, 8}, log2, source, "steps a turn of the scaling loop"}};
   if (is_x86(traits))
     space.knobs.push_back(
         {"RSQRT", {0, 1}, choice, source, "how the scale is found", {"divide", "estimate"}});

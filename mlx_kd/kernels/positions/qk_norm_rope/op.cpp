@@ -41,12 +41,6 @@ Dims complete(const Dims& dims) {
   return result;
 }
 
-std::string text_of(std::span<const int32_t> shape) {
-  std::string text;
-  for (const int32_t extent : shape) text += (text.empty() ? "" : ", ") + std::to_string(extent);
-  return "(" + text + ")";
-}
-
 [[noreturn]] void refuse(const std::string& what) {
   throw std::invalid_argument("[qk_norm_rope] " + what);
 }
@@ -54,7 +48,7 @@ std::string text_of(std::span<const int32_t> shape) {
 bool has_weight(const char* name, std::span<const int32_t> weight, int64_t width) {
   if (weight.size() == 1 && weight[0] == 0) return false;
   if (weight.size() != 1 || weight[0] != width)
-    refuse(std::string(name) + " has shape " + text_of(weight) + ": it must be (" +
+    refuse(std::string(name) + " has shape " + shape_of(weight) + ": it must be (" +
            std::to_string(width) + "), as q says");
   return true;
 }
@@ -62,20 +56,15 @@ bool has_weight(const char* name, std::span<const int32_t> weight, int64_t width
 void signature(std::span<const spec::ArrayView> in, std::span<const double>,
                std::span<int64_t> dims) {
   const auto q = in[kQ].shape, k = in[kK].shape;
-  if (q.size() != 4 || k.size() != 4 || q[0] != k[0] || q[2] != k[2] || q[3] != k[3])
-    refuse("q has shape " + text_of(q) + " and k " + text_of(k) +
-           ": they must be (B, Hq, M, D) and (B, Hk, M, D)");
+  if (q.size() != 4) refuse("q has shape " + shape_of(q) + ": give 4 axes, (B, Hq, M, D)");
+  if (k.size() != 4 || q[0] != k[0] || q[2] != k[2] || q[3] != k[3])
+    refuse("k has shape " + shape_of(k) + ": it must be (B, Hk, M, D), as q has shape " +
+           shape_of(q));
   dims[kB] = q[0], dims[kHq] = q[1], dims[kHk] = k[1], dims[kM] = q[2], dims[kD] = q[3];
   dims[kHasWq] = has_weight("wq", in[kWq].shape, dims[kD]);
   dims[kHasWk] = has_weight("wk", in[kWk].shape, dims[kD]);
   read_rotary("qk_norm_rope", {q[0], q[3], in[kOffset].shape, in[kFreqs].shape},
               {dims[kDims], dims[kRagged], dims[kHasFreqs]});
-}
-
-spec::Op::Arrays arrange(const spec::Op::Arrays& in, const mlx::core::Stream& s) {
-  spec::Op::Arrays out = in;
-  out[kOffset] = arranged_offset(in[kOffset], s);
-  return out;
 }
 
 spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> numbers,
@@ -192,7 +181,7 @@ spec::Doc doc() {
   doc.parameters = {
       {"q", "[B, Hq, M, D], of any strides whose last is 1"},
       {"k", "[B, Hk, M, D], likewise"},
-      {"offset", "int32: one position for all batch rows, or [B]"},
+      {"offset", "int32 [1] for all batch rows, or [B]"},
       {"wq", "[D]: the weight of the norm of each query head"},
       {"wk", "[D]: the weight of the norm of each key head"},
       {"freqs", "float32 [dims / 2]: pair i is turned by position * scale / freqs[i]"},
@@ -237,7 +226,6 @@ spec::Op make_qk_norm_rope() {
   op.edge_sizes = edge_sizes();
   op.complete = complete;
   op.signature = signature;
-  op.arrange = arrange;
   op.of_model = qk_norm_rope::model_sizes;
   op.mlx = mlx_form;
   op.fill = fill;

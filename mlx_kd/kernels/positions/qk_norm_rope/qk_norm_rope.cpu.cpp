@@ -13,6 +13,18 @@
 #ifndef BF16
 #define BF16 0  // bfloat16 is rounded by integer arithmetic (0) or by AVX512_BF16 (1)
 #endif
+#ifndef HEADS
+#define HEADS 1  // rows turned together
+#endif
+#ifndef UNROLL
+#define UNROLL 1  // steps a turn of the loop
+#endif
+#ifndef EXACT
+#define EXACT 0  // 1: each product is rounded
+#endif
+#ifndef PREFETCH
+#define PREFETCH 0  // 1: the next rows are fetched
+#endif
 
 #include "../../common/kd_arguments.h"
 #include "../rotate.cpu.h"
@@ -34,22 +46,19 @@
 #define KD_SCALAR_scale 2
 #endif
 
-// Row t of all heads of batch row b.
-struct Heads {
-  int port;
-  long count;
-  const T* weight;
-};
-
-static void turn_heads(const kd_arguments* a, const Tables& tables, const Heads& heads, long b,
-                       long t) {
-  const long* const strides = a->strides[heads.port];
-  const long width = a->dims[KD_DIM_D], count = a->dims[KD_DIM_M];
-  const float eps = float(a->scalars[KD_SCALAR_eps]);
-  const T* x = (const T*)a->inputs[heads.port] + b * strides[0] + t * strides[2];
-  T* y = (T*)a->outputs[heads.port] + (b * heads.count * count + t) * width;
-  for (long h = 0; h < heads.count; ++h, x += strides[1], y += count * width)
-    turn_row(tables, x, heads.weight, eps, y);
+// Row t of the heads of batch row b, of q (port 0) or k (port 1).
+static void turn_port(const kd_arguments* a, const Tables& tables, int port, long b, long t) {
+  const long* const strides = a->strides[port];
+  const long width = a->dims[KD_DIM_D], rows = a->dims[KD_DIM_M];
+  const long count = a->dims[port ? KD_DIM_Hk : KD_DIM_Hq];
+  const bool normed = a->dims[port ? KD_DIM_has_wk : KD_DIM_has_wq] != 0;
+  const Heads heads = {(const T*)a->inputs[port] + b * strides[0] + t * strides[2],
+                       strides[1],
+                       (T*)a->outputs[port] + (b * count * rows + t) * width,
+                       rows * width,
+                       normed ? (const T*)a->inputs[3 + port] : nullptr,
+                       float(a->scalars[KD_SCALAR_eps])};
+  turn_heads(tables, heads, count);
 }
 
 extern "C" void mlx_kd_qk_norm_rope(const kd_arguments* a, long begin, long end) {
@@ -61,8 +70,6 @@ extern "C" void mlx_kd_qk_norm_rope(const kd_arguments* a, long begin, long end)
                        dims[KD_DIM_dims],
                        dims[KD_DIM_D],
                        dims[KD_DIM_traditional] != 0};
-  const Heads q = {0, dims[KD_DIM_Hq], dims[KD_DIM_has_wq] ? (const T*)a->inputs[3] : nullptr};
-  const Heads k = {1, dims[KD_DIM_Hk], dims[KD_DIM_has_wk] ? (const T*)a->inputs[4] : nullptr};
   float* const cosines =
       (float*)__builtin_alloca(2 * (unsigned long)table_size(by) * sizeof(float));
   float* const sines = cosines + table_size(by);
@@ -70,7 +77,7 @@ extern "C" void mlx_kd_qk_norm_rope(const kd_arguments* a, long begin, long end)
   for (long unit = begin; unit < end; ++unit) {
     const long b = unit / count, t = unit - b * count;
     fill_tables(by, ((const int*)a->inputs[2])[dims[KD_DIM_ragged] ? b : 0] + t, cosines, sines);
-    turn_heads(a, tables, q, b, t);
-    turn_heads(a, tables, k, b, t);
+    turn_port(a, tables, 0, b, t);
+    turn_port(a, tables, 1, b, t);
   }
 }

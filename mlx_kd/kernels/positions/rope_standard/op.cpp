@@ -27,15 +27,11 @@ void signature(std::span<const spec::ArrayView> in, std::span<const double>,
                std::span<int64_t> dims) {
   const auto x = in[0].shape;
   if (x.size() != 4)
-    throw std::invalid_argument("[rope_standard] x has " + std::to_string(x.size()) +
-                                " axes: give 4, (B, H, M, D)");
+    throw std::invalid_argument("[rope_standard] x has shape " + shape_of(x) +
+                                ": give 4 axes, (B, H, M, D)");
   dims[kB] = x[0], dims[kH] = x[1], dims[kM] = x[2], dims[kD] = x[3];
   read_rotary("rope_standard", {x[0], x[3], in[1].shape, in[2].shape},
               {dims[kDims], dims[kRagged], dims[kHasFreqs]});
-}
-
-spec::Op::Arrays arrange(const spec::Op::Arrays& in, const mlx::core::Stream& s) {
-  return {in[0], arranged_offset(in[1], s), in[2]};
 }
 
 spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> numbers,
@@ -122,7 +118,7 @@ spec::Doc doc() {
       "than MLX's, and the result is rounded once.";
   doc.parameters = {
       {"x", "[B, H, M, D], of any strides whose last is 1"},
-      {"offset", "int32: one position for all batch rows, or [B]"},
+      {"offset", "int32 [1] for all batch rows, or [B]"},
       {"freqs", "float32 [dims / 2]: pair i is turned by position * scale / freqs[i]"},
       {"base", "Of the frequencies, above 1; not used with freqs"},
       {"scale", "Of the positions"},
@@ -156,7 +152,6 @@ spec::Op make_rope_standard() {
   op.edge_sizes = edge_sizes();
   op.complete = complete_rotary;
   op.signature = signature;
-  op.arrange = arrange;
   op.of_model = rope_standard::model_sizes;
   op.mlx = mlx_form;
   op.fill = fill;

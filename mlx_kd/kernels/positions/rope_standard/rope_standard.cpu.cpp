@@ -11,6 +11,18 @@
 #ifndef BF16
 #define BF16 0  // bfloat16 is rounded by integer arithmetic (0) or by AVX512_BF16 (1)
 #endif
+#ifndef HEADS
+#define HEADS 1  // rows turned together
+#endif
+#ifndef UNROLL
+#define UNROLL 1  // steps a turn of the loop
+#endif
+#ifndef EXACT
+#define EXACT 0  // 1: each product is rounded
+#endif
+#ifndef PREFETCH
+#define PREFETCH 0  // 1: the next rows are fetched
+#endif
 
 #include "../../common/kd_arguments.h"
 #include "../rotate.cpu.h"
@@ -44,10 +56,13 @@ extern "C" void mlx_kd_rope_standard(const kd_arguments* a, long begin, long end
   for (long unit = begin; unit < end; ++unit) {
     const long b = unit / count, t = unit - b * count;
     fill_tables(by, ((const int*)a->inputs[1])[dims[KD_DIM_ragged] ? b : 0] + t, cosines, sines);
-    for (long h = 0; h < heads; ++h)
-      turn_row(tables,
-               (const T*)a->inputs[0] + b * a->strides[0][0] + h * a->strides[0][1] +
-                   t * a->strides[0][2],
-               nullptr, 0.0f, (T*)a->outputs[0] + ((b * heads + h) * count + t) * width);
+    const long* const strides = a->strides[0];
+    const Heads all = {(const T*)a->inputs[0] + b * strides[0] + t * strides[2],
+                       strides[1],
+                       (T*)a->outputs[0] + (b * heads * count + t) * width,
+                       count * width,
+                       nullptr,
+                       0.0f};
+    turn_heads(tables, all, heads);
   }
 }
