@@ -1,0 +1,78 @@
+#include <mlx/ops.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/kernels/activations/elements.h"
+#include "mlx_kd/kernels/op_table.h"
+
+namespace mlx_kd::kernels {
+
+spec::Op make_geglu();
+
+namespace geglu {
+namespace {
+
+namespace mx = mlx::core;
+using spec::Dims;
+using spec::Dtype;
+
+spec::ErrorBound bound(const Dims&) {
+  return {kGateRoundings, kGateDerivation};
+}
+
+std::vector<spec::Reference64> reference(const std::vector<const void*>& inputs, Dtype dtype,
+                                         const Dims& dims, const std::vector<double>&) {
+  return {each_element(inputs, 2, dtype, dims, bound(dims).accumulated, [&](const double* x) {
+    // sqrt(2 / pi) twice, because (1 + tanh(u)) / 2 = sigmoid(2 u).
+    const double z = 1.5957691216057308 * (x[0] + 0.044715 * x[0] * x[0] * x[0]);
+    return charged_gate({x[0], z, x[1], 6}, dtype);
+  })};
+}
+
+// As mlx.nn.gelu_approx(gate) * up.
+spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double>,
+                          const mx::Stream& s) {
+  const auto number = [&](double x) { return mx::array(static_cast<float>(x), in[0].dtype()); };
+  const mx::array cube = mx::power(in[0], number(3), s);
+  const mx::array inner =
+      mx::multiply(number(std::sqrt(2 / 3.14159265358979323846)),
+                   mx::add(in[0], mx::multiply(number(0.044715), cube, s), s), s);
+  const mx::array gelu = mx::multiply(mx::multiply(number(0.5), in[0], s),
+                                      mx::add(number(1), mx::tanh(inner, s), s), s);
+  return {mx::multiply(gelu, in[1], s)};
+}
+
+std::vector<spec::ModelSizes> model_sizes(const spec::ModelConfig& config) {
+  return mlp_sizes(config, "geglu", {"gelu_pytorch_tanh", "gelu_new", "gelu_approx", "gelu_tanh"});
+}
+
+spec::Doc doc() {
+  spec::Doc doc;
+  doc.brief =
+      "The gate of a Gemma-like feed-forward layer. y = gate * (1 + tanh(u)) / 2 * up with u = "
+      "sqrt(2 / pi) (gate + 0.044715 gate^3), in float32 with one rounding.";
+  doc.parameters = {{"gate", "[..., D], at least one axis."}, {"up", "Shape as gate."}};
+  doc.returns = "Shape and type as gate.";
+  doc.errors = "If the shapes differ; the message shows both.";
+  return doc;
+}
+
+}  // namespace
+}  // namespace geglu
+
+spec::Op make_geglu() {
+  using namespace geglu;
+  spec::Op op;
+  make_elementwise(op, "geglu", {"gate", "up"}, 14336);
+  op.summary = "y = gelu(gate) * up, by the hyperbolic tangent";
+  op.doc = doc();
+  op.of_model = geglu::model_sizes;
+  op.mlx = mlx_form;
+  op.reference = reference;
+  op.bound = bound;
+  return op;
+}
+
+}  // namespace mlx_kd::kernels

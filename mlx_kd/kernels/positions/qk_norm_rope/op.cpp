@@ -1,0 +1,244 @@
+#include <mlx/fast.h>
+
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/kernels/common/model_sizes.h"
+#include "mlx_kd/kernels/common/reference64.h"
+#include "mlx_kd/kernels/common/suites.h"
+#include "mlx_kd/kernels/op_table.h"
+#include "mlx_kd/kernels/positions/rotary.h"
+
+namespace mlx_kd::kernels {
+
+spec::Op make_qk_norm_rope();
+
+namespace qk_norm_rope {
+namespace {
+
+using spec::Dims;
+using spec::Dtype;
+using spec::Shape;
+
+enum DimIndex { kM, kB, kHq, kHk, kD, kDims, kTraditional, kRagged, kHasFreqs, kHasWq, kHasWk };
+enum PortIndex { kQ, kK, kOffset, kWq, kWk, kFreqs };
+
+std::function<Shape(const Dims&)> rows_of(const char* heads) {
+  return [heads](const Dims& dims) {
+    return Shape{dims.at("B"), dims.at(heads), dims.at("M"), dims.at("D")};
+  };
+}
+
+std::function<Shape(const Dims&)> weight_if(const char* attribute) {
+  return [attribute](const Dims& dims) { return Shape{dims.at(attribute) ? dims.at("D") : 0}; };
+}
+
+Dims complete(const Dims& dims) {
+  Dims result = complete_rotary(dims);
+  for (const char* weight : {"has_wq", "has_wk"}) result.set(weight, dims.at(weight) > 0);
+  return result;
+}
+
+[[noreturn]] void refuse(const std::string& what) {
+  throw std::invalid_argument("[qk_norm_rope] " + what);
+}
+
+bool has_weight(const char* name, std::span<const int32_t> weight, int64_t width) {
+  if (weight.size() == 1 && weight[0] == 0) return false;
+  if (weight.size() != 1 || weight[0] != width)
+    refuse(std::string(name) + " has shape " + shape_of(weight) + ": it must be (" +
+           std::to_string(width) + "), as q says");
+  return true;
+}
+
+void signature(std::span<const spec::ArrayView> in, std::span<const double>,
+               std::span<int64_t> dims) {
+  const auto q = in[kQ].shape, k = in[kK].shape;
+  if (q.size() != 4) refuse("q has shape " + shape_of(q) + ": give 4 axes, (B, Hq, M, D)");
+  if (k.size() != 4 || q[0] != k[0] || q[2] != k[2] || q[3] != k[3])
+    refuse("k has shape " + shape_of(k) + ": it must be (B, Hk, M, D), as q has shape " +
+           shape_of(q));
+  dims[kB] = q[0], dims[kHq] = q[1], dims[kHk] = k[1], dims[kM] = q[2], dims[kD] = q[3];
+  dims[kHasWq] = has_weight("wq", in[kWq].shape, dims[kD]);
+  dims[kHasWk] = has_weight("wk", in[kWk].shape, dims[kD]);
+  read_rotary("qk_norm_rope", {q[0], q[3], in[kOffset].shape, in[kFreqs].shape},
+              {dims[kDims], dims[kRagged], dims[kHasFreqs]});
+}
+
+spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> numbers,
+                          const mlx::core::Stream& s) {
+  MlxRotation by = {
+      static_cast<int>(numbers[3]), numbers[4] > 0, numbers[1], numbers[2], in[kOffset], {}};
+  if (!is_left_out(in[kFreqs])) by.freqs = in[kFreqs];
+  spec::Op::Arrays out;
+  for (const PortIndex port : {kQ, kK}) {
+    const mlx::core::array& weight = in[port == kQ ? kWq : kWk];
+    const auto eps = static_cast<float>(numbers[0]);
+    out.push_back(rotated_in_mlx(
+        is_left_out(weight) ? in[port] : mlx::core::fast::rms_norm(in[port], weight, eps, s), by,
+        s));
+  }
+  return out;
+}
+
+spec::ErrorBound bound(const Dims& dims) {
+  if (!dims.at("has_wq") && !dims.at("has_wk")) return {kRotaryRoundings, kRotaryDerivation};
+  return {
+      kRotaryRoundings + 3 * std::sqrt(static_cast<double>(dims.at("D"))) + 9,
+      std::string(kRotaryDerivation) +
+          " The scale of a norm: half of 6 sqrt(D) for a sum of D squares (Higham and Mary 2019, "
+          "theorem 2.4) and 7 for the other steps; 2 for the products with it and the weight."};
+}
+
+void fill(const spec::FillRequest& request) {
+  const Dims& dims = request.dims;
+  for (const PortIndex port : {kQ, kK})
+    fill_rows(request, request.inputs[port],
+              spec::element_count(rows_of(port == kQ ? "Hq" : "Hk")(dims)), port);
+  fill_offsets(request, request.inputs[kOffset]);
+  if (dims.at("has_wq")) fill_rows(request, request.inputs[kWq], dims.at("D"), kWq);
+  if (dims.at("has_wk")) fill_rows(request, request.inputs[kWk], dims.at("D"), kWk);
+  fill_freqs(request, request.inputs[kFreqs]);
+}
+
+std::vector<spec::Reference64> reference(const std::vector<const void*>& in, Dtype dtype,
+                                         const Dims& dims, const std::vector<double>& scalars) {
+  const RotaryNumbers numbers = {scalars[0],
+                                 scalars[1],
+                                 scalars[2],
+                                 in[kOffset],
+                                 dims.at("has_freqs") ? in[kFreqs] : nullptr,
+                                 bound(dims).accumulated};
+  const auto weight_of = [&](PortIndex port, const char* attribute) {
+    return dims.at(attribute) ? load_all(in[port], dims.at("D"), dtype) : std::vector<double>();
+  };
+  const auto rows = [&](PortIndex port, const char* heads, std::vector<double> weight) {
+    const int64_t count = spec::element_count(rows_of(heads)(dims));
+    return rotated_in_float64({load_all(in[port], count, dtype), std::move(weight), dims.at(heads)},
+                              numbers, dtype, dims);
+  };
+  return {rows(kQ, "Hq", weight_of(kWq, "has_wq")), rows(kK, "Hk", weight_of(kWk, "has_wk"))};
+}
+
+Dims size(int64_t b, int64_t hq, int64_t hk, int64_t m, int64_t d) {
+  return {{"M", m},         {"B", b},      {"Hq", hq},         {"Hk", hk},
+          {"D", d},         {"dims", 0},   {"traditional", 0}, {"ragged", 0},
+          {"has_freqs", 0}, {"has_wq", 0}, {"has_wk", 0}};
+}
+
+Dims with(Dims dims, std::initializer_list<Dims::Item> changes) {
+  for (const auto& [name, value] : changes) dims.set(name, value);
+  return dims;
+}
+
+const std::initializer_list<Dims::Item> kNormed = {{"has_wq", 1}, {"has_wk", 1}};
+
+// Models that norm queries and keys by head.
+bool norms_heads(const spec::ModelConfig& config) {
+  return config.is_type("qwen3") || config.is_type("gemma3") || config.is_type("lfm2");
+}
+
+std::vector<spec::ModelSizes> model_sizes(const spec::ModelConfig& config) {
+  const int64_t heads = attention_heads(config, "the heads that are rotated");
+  if (config.has("kv_lora_rank"))
+    base::misuse("kernels", "the config of " + config.origin() +
+                                " has latent attention (kv_lora_rank), whose keys rope packs: give "
+                                "--shapes");
+  const int64_t norms = norms_heads(config);
+  return {{"model",
+           "num_attention_heads queries and num_key_value_heads keys of head_dim, a position each "
+           "token",
+           {{"B", 1},
+            {"Hq", heads},
+            {"Hk", key_heads(config, heads)},
+            {"D", head_width(config, heads)},
+            {"dims", config.count("rotary_dim")},
+            {"traditional", 0},
+            {"ragged", 0},
+            {"has_freqs", 0},
+            {"has_wq", norms},
+            {"has_wk", norms}}}};
+}
+
+std::vector<Dims> edge_sizes() {
+  return {size(1, 1, 1, 1, 2),
+          with(with(size(3, 2, 1, 5, 22), kNormed), {{"ragged", 1}, {"dims", 14}}),
+          with(size(2, 3, 2, 4, 75), {{"traditional", 1}, {"dims", 70}, {"has_wk", 1}}),
+          with(with(size(1, 5, 2, 3, 128), kNormed), {{"has_freqs", 1}}),
+          with(with(size(2, 1, 1, 7, 96), kNormed), {{"traditional", 1}, {"ragged", 1}}),
+          with(size(2, 4, 4, 2, 40), {{"has_freqs", 1}, {"has_wq", 1}})};
+}
+
+spec::Doc doc() {
+  spec::Doc doc;
+  doc.brief =
+      "Queries and keys of a step of attention: an rmsnorm of each head where there is a weight, "
+      "then rotary position embedding, as mx.fast.rms_norm and mx.fast.rope, in one call. Row t of "
+      "batch row b has position offset[b] + t, and pair i of it is turned by position * scale * "
+      "base^(-2i / dims). Nothing is rounded but the results.";
+  doc.parameters = {
+      {"q", "[B, Hq, M, D], of any strides whose last is 1"},
+      {"k", "[B, Hk, M, D], likewise"},
+      {"offset", "int32 [1] for all batch rows, or [B]"},
+      {"wq", "[D]: the weight of the norm of each query head"},
+      {"wk", "[D]: the weight of the norm of each key head"},
+      {"freqs", "float32 [dims / 2]: pair i is turned by position * scale / freqs[i]"},
+      {"eps", "Of the norms, positive"},
+      {"base", "Of the frequencies, above 1; not used with freqs"},
+      {"scale", "Of the positions"},
+      {"dims", "The first elements of a row that are turned, an even number; 0: all"},
+      {"traditional", "1: pairs are (2i, 2i + 1), 0: (i, i + dims / 2)"}};
+  doc.returns = "q and k, of their shapes and type.";
+  doc.errors = "Shapes that do not go together; dims that is odd or above D.";
+  return doc;
+}
+
+}  // namespace
+}  // namespace qk_norm_rope
+
+spec::Op make_qk_norm_rope() {
+  using namespace qk_norm_rope;
+  spec::Op op;
+  op.name = "qk_norm_rope";
+  op.summary =
+      "rmsnorm of each head, if there are weights, and rotary embedding of queries and keys";
+  op.doc = doc();
+  op.inputs = {
+      {.name = "q", .shape = rows_of("Hq"), .strided = true},
+      {.name = "k", .shape = rows_of("Hk"), .strided = true},
+      {"offset", offset_shape_of, Dtype::int32},
+      {.name = "wq", .shape = weight_if("has_wq"), .optional = true},
+      {.name = "wk", .shape = weight_if("has_wk"), .optional = true},
+      {.name = "freqs", .shape = freqs_shape_of, .type = Dtype::float32, .optional = true}};
+  op.outputs = {{"q_out", rows_of("Hq")}, {"k_out", rows_of("Hk")}};
+  op.dims = {{.name = "M", .free = true}, {"B"}, {"Hq"}, {"Hk"}, {"D"}};
+  for (const spec::Dim& attribute : rotary_attributes()) op.dims.push_back(attribute);
+  for (const char* weight : {"has_wq", "has_wk"})
+    op.dims.push_back({.name = weight, .kind = spec::Dim::Kind::attribute});
+  op.batch_dim = "M";
+  op.scalars = {eps_scalar(), rotary_base(), rotary_scale()};
+  op.suites = {
+      {"decode",
+       {size(1, 32, 4, 1, 64), with(size(1, 32, 8, 1, 128), kNormed), size(4, 32, 8, 1, 128)}},
+      {"prompt", {size(1, 32, 4, 128, 64), with(size(1, 32, 8, 512, 128), kNormed)}}};
+  op.edge_sizes = edge_sizes();
+  op.complete = complete;
+  op.signature = signature;
+  op.of_model = qk_norm_rope::model_sizes;
+  op.mlx = mlx_form;
+  op.fill = fill;
+  op.reference = reference;
+  op.bound = bound;
+  op.variants = {{"positions", "cpp", kernel_source("positions/qk_norm_rope/qk_norm_rope.cpu.cpp"),
+                  "mlx_kd_qk_norm_rope", "cpp_arguments", cpu_rotary_space, launch_cpu_rotary},
+                 {"rows", "metal", kernel_source("positions/qk_norm_rope/qk_norm_rope.metal"),
+                  "mlx_kd_qk_norm_rope", "metal_flat", metal_rotary_space,
+                  [](const Dims& dims, const spec::Setting& knobs) {
+                    return launch_metal_rotary(dims, dims.at("Hq") + dims.at("Hk"), knobs);
+                  }}};
+  return op;
+}
+
+}  // namespace mlx_kd::kernels

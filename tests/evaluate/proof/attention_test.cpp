@@ -1,0 +1,77 @@
+// attention: wrong kernels that its proof must reject.
+#include "mlx_kd/kernels/op_table.h"
+#include "tests/evaluate/proof_rig.h"
+
+namespace mlx_kd::evaluate::attention_test {
+namespace {
+
+using spec::Dims;
+using spec::Dtype;
+
+Dims size(std::initializer_list<Dims::Item> changes) {
+  Dims dims = {{"S", 70},     {"B", 2},        {"Hq", 6},        {"Hk", 2},
+               {"M", 3},      {"Dk", 40},      {"Dv", 24},       {"causal", 1},
+               {"window", 0}, {"has_mask", 0}, {"has_sinks", 0}, {"has_bias", 0}};
+  for (const auto& [name, value] : changes) dims.set(name, value);
+  return dims;
+}
+
+Proof prove_attention_with(ProofRig& rig, const std::string& right, const std::string& wrong,
+                           int64_t keys) {
+  const spec::Variant& variant = kernels::find_op("attention").variants.front();
+  spec::Setting knobs = spec::default_setting(rig.space(variant));
+  knobs.set("KEYS", keys);
+  spec::Candidate candidate = rig.candidate(variant, knobs);
+  const size_t at = candidate.source.find(right);
+  EXPECT_NE(at, std::string::npos) << right;
+  if (at != std::string::npos) candidate.source.replace(at, right.size(), wrong);
+  return rig.prove(candidate);
+}
+
+struct Mutant {
+  const char *right, *wrong;
+};
+
+void expect_rejected(const Dims& dims, const std::vector<Mutant>& mutants, int64_t keys = 512) {
+  ProofRig rig(kernels::find_op("attention"), Dtype::float32, {dims});
+  const Proof right = prove_attention_with(rig, "", "", keys);
+  EXPECT_EQ(right.status, spec::Status::benchmarked) << right.reason;
+  for (const Mutant& mutant : mutants) {
+    const Proof proof = prove_attention_with(rig, mutant.right, mutant.wrong, keys);
+    EXPECT_TRUE(proof.status == spec::Status::wrong || proof.status == spec::Status::unstable)
+        << mutant.wrong << ": " << name_of(proof.status) << " " << proof.reason;
+  }
+}
+
+// None of them reaches beyond the arrays, where the process would end.
+TEST(Attention, RejectsWrongKernels) {
+  expect_rejected(size({}), {{"position + 1 : s", "position : s"},
+                             {"* kLog2E;\n  const bool whole", "* 1.4427f;\n  const bool whole"},
+                             {"shrink / powers", "shrink / (powers + 0.001f)"},
+                             {"sum += scores[i];", "if (i > 0) sum += scores[i];"},
+                             {"key_head * group + row", "key_head + row"},
+                             {"block.v + begin * block.v_stride", "block.v + begin * width"}});
+}
+
+TEST(Attention, RejectsWrongPartsOfKeys) {
+  expect_rejected(
+      size({{"S", 1100}, {"M", 1}, {"causal", 0}, {"B", 1}, {"Hk", 1}}),
+      {{"weight * part.numbers[2 * r + 1]", "part.numbers[2 * r + 1]"},
+       {"most = largest > most ? largest : most;", "most = largest;\n    powers += 1e-3f;"},
+       {"block.begin + part * each", "block.begin + part * (each - 4)"}},
+      64);
+}
+
+TEST(Attention, RejectsWrongLimits) {
+  expect_rejected(size({{"window", 9}}), {{"position - window + 1", "position - window"}});
+  expect_rejected(size({{"has_mask", 1}}),
+                  {{"gather(block, 3, vector, j, mask)", "gather(block, 3, 0, j, mask)"},
+                   {"any_key ? 0 :", "any_key ? 4 :"}});
+  expect_rejected(size({{"has_bias", 1}}), {{"* kLog2E;\n#endif\n  }", ";\n#endif\n  }"}});
+  expect_rejected(size({{"has_sinks", 1}}),
+                  {{"inputs[4] + at.head) * kLog2E", "inputs[4] + at.head)"},
+                   {"powers * shrink + power_of", "powers + power_of"}});
+}
+
+}  // namespace
+}  // namespace mlx_kd::evaluate::attention_test
