@@ -201,8 +201,9 @@ TEST(RunWriter, RefusesToGoOnWithARunOfAnotherProof) {
   write_run(folder / "a", old);
   RunMeta meta = synthetic_meta(0, 3);
   meta.protocol_settings = {{"proof", {{"version", 2}}}};
-  EXPECT_NE(message_of([&] { RunWriter::resume(folder / "a", meta); })
-                .find("proof version (there '1', asked '2')"),
+  EXPECT_NE(message_of([&] {
+              RunWriter::resume(folder / "a", meta);
+            }).find("proof version (there '1', asked '2')"),
             std::string::npos);
   meta.protocol_settings = {{"proof", {{"version", 1}}}};
   EXPECT_EQ(message_of([&] { RunWriter::resume(folder / "a", meta); }), "");
