@@ -11,6 +11,8 @@ std::string cpp_type(const Parameter& parameter) {
       return "const mx::array& ";
     case Kind::optional_array:
       return "const std::optional<mx::array>& ";
+    case Kind::int_or_array:
+      return "const IntOrArray& ";
     case Kind::real:
       return "double ";
     default:
@@ -39,17 +41,30 @@ std::string words_of(const Function& function) {
 std::vector<std::string> arguments_of(const Function& function, const std::string& before) {
   std::vector<std::string> names;
   for (const Parameter& parameter : function.parameters)
-    if (parameter.is_array())
-      names.push_back(parameter.kind == Kind::optional_array ? "given(" + parameter.name + ")"
-                                                             : before + parameter.name);
+    if (parameter.kind == Kind::optional_array)
+      names.push_back("given(" + parameter.name + ")");
+    else if (parameter.kind == Kind::int_or_array)
+      names.push_back("given(op, " + std::to_string(parameter.index) + ", " + parameter.name + ")");
+    else if (parameter.is_array())
+      names.push_back(before + parameter.name);
   return names;
+}
+
+// What is wrong with an int is said before anything runs: it needs the sizes of the arrays.
+std::string int_checks(const Function& function) {
+  std::string text;
+  for (const Parameter& parameter : function.parameters)
+    if (parameter.kind == Kind::int_or_array)
+      text += "  check_int(op, " + std::to_string(parameter.index) + ", " + parameter.name +
+              ", inputs, numbers, s);\n";
+  return text;
 }
 
 // The fast path takes arrays of one type, all given.
 bool has_fast_path(const Function& function) {
   if (function.form.empty() || function.op->arrange || function.op->signature) return false;
   for (const spec::Port& port : function.op->inputs)
-    if (port.optional || !port.type.follows()) return false;
+    if (port.optional || port.int_range || !port.type.follows()) return false;
   return true;
 }
 
@@ -77,8 +92,12 @@ std::string definition(const Function& function) {
               ";\n";
   if (has_fast_path(function)) text += fast_path(function);
   const size_t outputs = function.op->outputs.size();
-  const std::string run =
-      "run_checked(op, list_of(" + joined(arguments_of(function, ""), ", ") + "), numbers, s)";
+  std::string list = "list_of(" + joined(arguments_of(function, ""), ", ") + ")";
+  if (const std::string checks = int_checks(function); !checks.empty()) {
+    text += "  std::vector<mx::array> inputs = " + list + ";\n" + checks;
+    list = "std::move(inputs)";
+  }
+  const std::string run = "run_checked(op, " + list + ", numbers, s)";
   text += "  return " + (outputs == 1   ? "only(" + run
                          : outputs == 2 ? "pair_of(" + run
                                         : "tuple_of(" + run + ", std::make_index_sequence<" +

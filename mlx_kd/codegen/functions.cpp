@@ -18,9 +18,13 @@ std::string number_text(double value, bool integer) {
 
 std::vector<Parameter> parameters_of(const spec::Op& op) {
   std::vector<Parameter> result;
-  for (size_t i = 0; i < op.inputs.size(); ++i)
-    result.push_back(
-        {op.inputs[i].optional ? Kind::optional_array : Kind::array, op.inputs[i].name, "", "", i});
+  for (size_t i = 0; i < op.inputs.size(); ++i) {
+    const spec::Port& port = op.inputs[i];
+    const Kind kind = port.optional    ? Kind::optional_array
+                      : port.int_range ? Kind::int_or_array
+                                       : Kind::array;
+    result.push_back({kind, port.name, "", "", i});
+  }
   for (size_t i = op.inputs.size(); i-- > 0 && op.inputs[i].optional;)
     result[i].may_be_left_out = true;
   for (size_t i = 0; i < op.scalars.size(); ++i) {

@@ -10,14 +10,14 @@
 namespace mlx_kd::codegen {
 
 struct Parameter {
-  enum class Kind { array, optional_array, real, integer } kind;
+  enum class Kind { array, optional_array, int_or_array, real, integer } kind;
   std::string name, text;  // text: "" where the op says nothing of it
   std::string value;       // the default, as C++ and Python both write it; "" where there is none
   size_t index;            // into Op::inputs, Op::scalars or Op::dims (an attribute)
   bool is_attribute = false;
   bool may_be_left_out = false;  // of an optional array: no array that must be given follows it
 
-  bool is_array() const { return kind == Kind::array || kind == Kind::optional_array; }
+  bool is_array() const { return kind != Kind::real && kind != Kind::integer; }
 };
 
 struct Function {

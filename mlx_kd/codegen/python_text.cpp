@@ -13,10 +13,24 @@ std::string python_type(const Parameter& parameter) {
       return kArray;
     case Kind::optional_array:
       return std::string(kArray) + " | None";
+    case Kind::int_or_array:
+      return std::string("int | ") + kArray;
     case Kind::real:
       return "float";
     default:
       return "int";
+  }
+}
+
+// As docstrings say it.
+std::string type_words(const Parameter& parameter) {
+  switch (parameter.kind) {
+    case Kind::optional_array:
+      return std::string(kArray) + ", optional";
+    case Kind::int_or_array:
+      return std::string("int or ") + kArray;
+    default:
+      return python_type(parameter);
   }
 }
 
@@ -76,10 +90,7 @@ std::string python_docstring(const Function& function) {
     text += "\n" + wrapped(rest, "", kColumns);
   text += "\nParameters\n----------\n";
   for (const Parameter& parameter : function.parameters) {
-    const bool optional = parameter.kind == Kind::optional_array;
-    text += described(parameter.name + " : " + (optional ? kArray : python_type(parameter)) +
-                          (optional ? ", optional" : ""),
-                      parameter.text);
+    text += described(parameter.name + " : " + type_words(parameter), parameter.text);
   }
   text += described("stream : mlx.core.Stream or mlx.core.Device, optional",
                     "Where to compute; MLX's default if left out.");

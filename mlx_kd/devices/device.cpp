@@ -118,6 +118,12 @@ std::shared_ptr<const Device> open_device(const std::string& kind) {
   base::misuse("devices", "device '" + kind + "' is not known: choose " + base::list_of(known));
 }
 
+bool copies_updates(const std::string& kind) {
+  for (const DeviceKind& entry : all_kinds())
+    if (entry.kind == kind) return entry.copies_updates;
+  return false;
+}
+
 std::vector<DeviceReport> list_devices() {
   std::vector<DeviceReport> reports;
   for (const DeviceKind& entry : all_kinds()) reports.push_back(entry.probe());

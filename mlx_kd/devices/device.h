@@ -36,14 +36,20 @@ struct Call {
   std::vector<spec::Stage> stages = {};
   std::vector<spec::ArraySpec> inputs = {}, outputs = {};  // the op's ports at this size
   std::vector<int64_t> scratch = {};                       // bytes of each scratch array
-  std::vector<int> updates = {};   // per output: the input whose memory it takes over, or -1
-  std::vector<bool> strided = {};  // per input: strides are passed on, nothing is copied
+  std::vector<int> updates = {};  // per output: the input whose memory it takes over, or -1
+  // Per input: an array with as many axes as the port, the last contiguous, is not copied; its
+  // strides are passed on.
+  std::vector<bool> strided = {};
   std::vector<std::string> scalar_names = {};
 
   const spec::Launch& launch() const { return stages.front().launch; }
   // Of an output that takes over an input's memory; empty `updates` means none does.
   int updated_input(size_t output) const { return output < updates.size() ? updates[output] : -1; }
   bool is_strided(size_t input) const { return input < strided.size() && strided[input]; }
+  // Axes of a strided port; 0 of others.
+  size_t strided_axes(size_t input) const {
+    return is_strided(input) ? inputs[input].shape.size() : 0;
+  }
 };
 
 // A call of a variant at a size; one of one stage where the launch is given.
@@ -141,6 +147,10 @@ class Device {
 // machine lacks, what it would take. `null` compiles and runs nothing (devices/null/null_device.h
 // has its times).
 std::shared_ptr<const Device> open_device(const std::string& kind);
+
+// Whether an array that an output updates is copied before each call on such a device, even if
+// nothing else holds it. False for an unknown kind.
+bool copies_updates(const std::string& kind);
 
 struct DeviceReport {
   std::string kind;

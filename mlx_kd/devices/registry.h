@@ -20,6 +20,8 @@ struct DeviceKind {
   std::vector<std::string> languages = {};  // as Device::languages says, for devices not here
   std::vector<mlx::core::array> (*run_body)(const MetalBodyCall&) =
       nullptr;  // a call of metal_kernel on MLX arrays
+  // MLX copies an array that an output updates before each call, even if nothing else holds it.
+  bool copies_updates = false;
 };
 
 // By name in order.

@@ -57,24 +57,13 @@ base::Json isa_of(const std::string& march, const spec::DeviceId& device) {
                "'" + march + "' is no instruction-set level here: give " + base::list_of(known));
 }
 
-std::vector<spec::Dims> sizes_of(const packs::Entry& entry, const spec::Op& op) {
-  std::vector<spec::Dims> sizes = {spec::complete(op, entry.key.shape_signature)};
-  if (!entry.rows_range) return sizes;
-  for (const int64_t rows : entry.rows_range->sampled) {
-    spec::Dims dims = entry.key.shape_signature;
-    dims.set(op.batch_dim, rows);
-    sizes.push_back(spec::complete(op, dims));
-  }
-  return sizes;
-}
-
 // "" where the candidate is correct at all sizes.
 std::string disproof(const spec::Candidate& candidate, const packs::Entry& entry,
                      const spec::Op& op) {
   evaluate::EvaluateOptions how;
   how.prove_only = true;
   std::string why = "it was not proved";
-  evaluate::make_evaluator({&op, "cpu", candidate.dtype, sizes_of(entry, op)}, how)
+  evaluate::make_evaluator({&op, "cpu", candidate.dtype, proved_sizes(entry, op)}, how)
       ->evaluate({candidate}, [&](size_t, const spec::Verdict& verdict) {
         const bool proved = verdict.status == spec::Status::benchmarked;
         why = proved ? "" : name_of(verdict.status) + ": " + verdict.reason;
@@ -105,7 +94,7 @@ class Bundler {
   std::string unfit(const packs::Entry& entry) const {
     if (entry.language != "cpp") return "its kernel is in " + entry.language + ", not C++";
     if (entry.source.empty()) return "it has no source";
-    const auto fit = runtime::pins_of(entry);
+    const auto fit = runtime::pins_of(entry, /*allow_approximate=*/true);
     const auto* skipped = std::get_if<runtime::Skipped>(&fit);
     return skipped ? skipped->reason : "";
   }

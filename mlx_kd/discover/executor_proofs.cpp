@@ -10,14 +10,16 @@ namespace mlx_kd::discover {
 void ExecutorProofs::add(const packs::Entry& entry, size_t index) {
   const spec::Op& op = kernels::find_op(entry.key.op_name);
   const spec::Dtype dtype = spec::parse_float_dtype(entry.key.dtype);
-  const spec::Dims size = size_of(entry, op);
+  const auto sizes = proved_sizes(entry, op);
   const spec::Candidate candidate = candidate_of(entry, op);
-  auto group = std::find_if(groups_.begin(), groups_.end(), [&](const Group& one) {
-    return one.op == &op && one.dtype == dtype && one.size == size;
-  });
-  if (group == groups_.end()) group = groups_.insert(group, {&op, dtype, size, {}, {}});
-  group->indices.push_back(index);
-  group->candidates.push_back(candidate);
+  for (const spec::Dims& size : sizes) {
+    auto group = std::find_if(groups_.begin(), groups_.end(), [&](const Group& one) {
+      return one.op == &op && one.dtype == dtype && one.size == size;
+    });
+    if (group == groups_.end()) group = groups_.insert(group, {&op, dtype, size, {}, {}});
+    group->indices.push_back(index);
+    group->candidates.push_back(candidate);
+  }
 }
 
 std::map<size_t, spec::Verdict> ExecutorProofs::run(uint64_t seed, Listener& listener,
@@ -34,7 +36,8 @@ std::map<size_t, spec::Verdict> ExecutorProofs::run(uint64_t seed, Listener& lis
         evaluate::make_evaluator({group.op, "simt", group.dtype, {group.size}}, options);
     const Interrupt::Attached attached(interrupt, *evaluator);
     evaluator->evaluate(group.candidates, [&](size_t i, const spec::Verdict& verdict) {
-      verdicts.emplace(group.indices[i], verdict);
+      spec::Verdict& known = verdicts.emplace(group.indices[i], verdict).first->second;
+      if (known.status == spec::Status::benchmarked) known = verdict;
     });
   }
   return verdicts;

@@ -17,7 +17,8 @@ class ExecutorProofs {
   // Misuse where the entry cannot be proved: damaged, or of a text that this program does not make.
   void add(const packs::Entry& entry, size_t index);
 
-  // By the places of the entries, all that were looked at before an interruption.
+  // By the places of the entries, all that were looked at before an interruption: of several sizes
+  // the first at which the kernel failed, or the last.
   std::map<size_t, spec::Verdict> run(uint64_t seed, Listener& listener,
                                       Interrupt& interrupt) const;
 

@@ -7,9 +7,10 @@
 #include "mlx_kd/archive/run/run_reader.h"
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/discover/choice.h"
+#include "mlx_kd/discover/dim_ranges.h"
 #include "mlx_kd/discover/make_entry.h"
-#include "mlx_kd/discover/row_ranges.h"
 #include "mlx_kd/packs/pack.h"
+#include "mlx_kd/packs/ranges.h"
 
 namespace mlx_kd::discover {
 namespace {
@@ -35,8 +36,8 @@ size_t count_distinct(const std::vector<std::vector<spec::Candidate>>& finalists
 // The kernels of ranges take their sizes' places among the winners.
 Ranges take_ranges(const Finals& finals, const Claims& claims, const std::vector<spec::Dims>& sizes,
                    Winners& winners) {
-  if (!finals.row_range) return {};
-  Ranges ranges = choose_ranges(*finals.op, *finals.row_range, claims, sizes, winners);
+  if (finals.ranges.empty()) return {};
+  Ranges ranges = choose_ranges(*finals.op, finals.ranges, claims, sizes, winners);
   for (const RangeClaim& range : ranges) winners[range.size] = range.claim;
   return ranges;
 }
@@ -52,19 +53,13 @@ packs::Pack make_pack(const Finals& finals, const Winners& winners, const Ranges
         pin_of(where, candidate_of(records, winners[s]->candidate_id), *winners[s]));
     for (const RangeClaim& range : ranges)
       if (range.size == s && !spec::is_metal_body(pin.language, pin.launch_params))
-        pack.entries.back().rows_range = range.rows;
+        packs::set_ranges(pin, range.ranges, finals.op->batch_dim);
   }
   return pack;
 }
 
-base::Json ranges_json(const Ranges& ranges) {
-  base::Json result = base::Json::array();
-  for (const RangeClaim& range : ranges)
-    result.push_back({{"shape", range.claim->dims.json()},
-                      {"candidate_id", range.claim->candidate_id},
-                      {"rows_range", {range.rows.lo, range.rows.hi}},
-                      {"rows_sampled", range.rows.sampled}});
-  return result;
+RangeResult range_result(const RangeClaim& range) {
+  return {range.claim->dims, range.ranges, range.claim->candidate_id};
 }
 
 archive::Finish make_finish(const Finals& finals, const Claims& claims, const Winners& winners,
@@ -75,7 +70,10 @@ archive::Finish make_finish(const Finals& finals, const Claims& claims, const Wi
   finish.claims = claims;
   finish.aa = finals.evaluator->aa();
   finish.tours = finals.tours;
-  if (finals.row_range) finish.notes["row_ranges"] = ranges_json(ranges);
+  if (!finals.ranges.empty()) finish.notes["row_ranges"] = base::Json::array();
+  if (!finals.remarks.empty()) finish.notes["remarks"] = finals.remarks;
+  for (const RangeClaim& range : ranges)
+    finish.notes["row_ranges"].push_back(to_json(range_result(range), *finals.op));
   finish.seconds = finals.evaluator->seconds();
   finish.seconds["wall"] = base::seconds_since(finals.start_ns);
   return finish;
@@ -100,11 +98,19 @@ void conclude(const Finals& finals, const std::vector<spec::Dims>& sizes, const 
   finals.writer->write_winners(packs::write_text(make_pack(finals, winners, ranges, records)));
   for (size_t s = 0; s < sizes.size(); ++s)
     outcome.sizes.push_back(size_result(sizes[s], winners[s], claims, records));
-  for (const RangeClaim& range : ranges)
-    outcome.ranges.push_back({range.claim->dims, range.rows, range.claim->candidate_id});
+  for (const RangeClaim& range : ranges) outcome.ranges.push_back(range_result(range));
+  outcome.remarks = finals.remarks;
 }
 
 }  // namespace
+
+base::Json to_json(const RangeResult& range, const spec::Op& op) {
+  packs::Entry entry;
+  packs::set_ranges(entry, range.ranges, op.batch_dim);
+  base::Json result = {{"shape", range.dims.json()}, {"candidate_id", range.candidate_id}};
+  packs::write_ranges(entry, result);
+  return result;
+}
 
 RunOutcome finish_run(const Finals& finals, const std::vector<spec::Dims>& sizes,
                       const std::vector<archive::Record>& records) {
@@ -117,8 +123,8 @@ RunOutcome finish_run(const Finals& finals, const std::vector<spec::Dims>& sizes
   Claims claims;
   if (!finals.interrupt->raised()) {
     auto finalists = choose_finalists(records, sizes.size(), finals.count);
-    if (finals.row_range)
-      add_range_finalists(*finals.op, *finals.row_range, records, sizes, finals.count, finalists);
+    if (!finals.ranges.empty())
+      add_range_finalists(*finals.op, finals.ranges, records, sizes, finals.count, finalists);
     finals.listener->stage("re-measuring " + std::to_string(count_distinct(finalists)) +
                            " finalists against MLX");
     claims = finals.evaluator->claims(finalists);

@@ -15,7 +15,8 @@ struct Finals {
   Listener* listener;
   const Interrupt* interrupt;
   uint64_t count;  // finalists a size
-  std::optional<shapes::RowRange> row_range;
+  shapes::DimRanges ranges;
+  std::vector<std::string> remarks;
   int64_t start_ns;                          // of the run
   std::vector<std::vector<uint64_t>> tours;  // Finish::tours
 };

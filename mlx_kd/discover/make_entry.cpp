@@ -36,6 +36,15 @@ std::vector<double> numbers_of(const packs::Entry& entry, const spec::Op& op) {
   return result;
 }
 
+// The proof takes the bound of the variant, whatever the entry says.
+void check_approximate(const packs::Entry& entry, const spec::Variant& variant) {
+  if (entry.approximate == variant.approximate.empty())
+    base::misuse("discover",
+                 std::string("it is marked as ") + (entry.approximate ? "" : "not ") +
+                     "approximate, which the kernels of '" + variant.name.substr(0, 80) + "' are" +
+                     (entry.approximate ? " not" : "") + ": find a new kernel with kd run");
+}
+
 // A body does not name its kernel: it is the one that this program makes the same body of.
 spec::Candidate metal_candidate_of(const packs::Entry& entry, const spec::Op& op) {
   const spec::Setting knobs = knobs_of(entry);
@@ -47,24 +56,19 @@ spec::Candidate metal_candidate_of(const packs::Entry& entry, const spec::Op& op
     if (!spec::is_valid(space, knobs)) continue;
     const auto candidate = spec::make_candidate(op, variant, dtype, knobs, space, dims);
     const auto body = kernels::body_form(op, candidate, dims, numbers_of(entry, op));
-    if (body && body->source == entry.source) return candidate;
+    if (!body || body->source != entry.source) continue;
+    check_approximate(entry, variant);
+    return candidate;
   }
   base::misuse("discover", "its text is none that this program makes of its Metal kernels of '" +
                                op.name + "': find a new one with kd run");
 }
 
-// What is proved and timed again is that an exact kernel of this contract is faster than MLX, over
-// a range of the batch dim at most.
-void check_claims(const packs::Entry& entry, const spec::Op& op) {
+void check_contract(const packs::Entry& entry, const spec::Op& op) {
   if (entry.contract != op.contract)
     base::misuse("discover", "it is for contract " + std::to_string(entry.contract) + " of '" +
                                  op.name + "', which has contract " + std::to_string(op.contract) +
                                  " in this build: find a new kernel with kd run");
-  if (!entry.ranges.empty() || entry.approximate ||
-      entry.claim_kind != packs::ClaimKind::faster_than_mlx)
-    base::misuse("discover",
-                 "it states ranges by name, is approximate or claims what MLX cannot do, which is "
-                 "not measured again: find a new kernel with kd run");
 }
 
 }  // namespace
@@ -105,8 +109,37 @@ spec::Dims size_of(const packs::Entry& entry, const spec::Op& op) {
   return complete;
 }
 
+shapes::DimRanges stated_ranges(const packs::Entry& entry, const spec::Op& op) {
+  const auto ranges = packs::ranges_of(entry, op.batch_dim);
+  shapes::DimRanges result;
+  for (const std::string& dim : shapes::ranged_dims(op))
+    if (const auto range = ranges.find(dim); range != ranges.end())
+      result.push_back({dim, range->second.lo, range->second.hi});
+  for (const auto& [dim, range] : ranges)
+    if (std::none_of(result.begin(), result.end(), [&](const auto& r) { return r.dim == dim; }))
+      base::misuse("discover", "it states a range of '" + dim.substr(0, 40) +
+                                   "', which may not vary in '" + op.name + "'");
+  return result;
+}
+
+std::vector<spec::Dims> proved_sizes(const packs::Entry& entry, const spec::Op& op) {
+  const spec::Dims size = size_of(entry, op);
+  const auto stated = packs::ranges_of(entry, op.batch_dim);
+  const shapes::DimRanges ranges = stated_ranges(entry, op);
+  shapes::Axes axes;
+  for (const auto& range : ranges) {
+    axes.push_back({range.lo, range.hi});
+    for (const int64_t value : stated.at(range.dim).sampled)
+      if (range.holds(value)) axes.back().insert(value);
+  }
+  std::vector<spec::Dims> result = {size};
+  for (const spec::Dims& point : shapes::sizes_of_grid(op, size, ranges, axes))
+    if (point != size) result.push_back(point);
+  return result;
+}
+
 spec::Candidate candidate_of(const packs::Entry& entry, const spec::Op& op) {
-  check_claims(entry, op);
+  check_contract(entry, op);
   if (spec::is_metal_body(entry.language, entry.launch_params))
     return metal_candidate_of(entry, op);
   const base::Json kind = entry.launch_params.value("launch_kind", base::Json());
@@ -117,6 +150,7 @@ spec::Candidate candidate_of(const packs::Entry& entry, const spec::Op& op) {
     base::misuse("discover", "this program has no " + entry.language.substr(0, 20) +
                                  " kernel of '" + op.name + "' that is called " +
                                  entry.func_name.substr(0, 80) + ": find a new one with kd run");
+  check_approximate(entry, *variant);
   spec::Candidate result = packs::candidate_as_stored(entry);
   result.op_name = op.name;
   result.variant = variant->name;

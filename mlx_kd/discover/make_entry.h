@@ -6,6 +6,7 @@
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/evaluate/evaluator.h"
 #include "mlx_kd/packs/entry.h"
+#include "mlx_kd/shapes/dim_ranges.h"
 
 namespace mlx_kd::discover {
 
@@ -25,9 +26,17 @@ packs::Entry pin_of(const Measuring& where, const spec::Candidate& candidate,
 // The size of an entry's key. Misuse (room discover) if it is none that the op makes.
 spec::Dims size_of(const packs::Entry& entry, const spec::Op& op);
 
+// The ranges that it states, in the op's order. Misuse (room discover) for one of another dim than
+// those that may vary.
+shapes::DimRanges stated_ranges(const packs::Entry& entry, const spec::Op& op);
+
+// The size of its key, then those at which its ranges were sampled: all combinations of the values
+// that it names, the ends of the ranges among them. Misuse (room discover or shapes) as above.
+std::vector<spec::Dims> proved_sizes(const packs::Entry& entry, const spec::Op& op);
+
 // The candidate that an entry was made from, for the op as it is now; of a Metal entry, whose size
 // must be one of the op's, the whole file. Misuse (room discover) if the op has no such kernel any
-// more, or the entry is damaged.
+// more, has another contract, or the entry is damaged.
 spec::Candidate candidate_of(const packs::Entry& entry, const spec::Op& op);
 
 }  // namespace mlx_kd::discover

@@ -33,11 +33,9 @@ void check_numbers(const packs::Entry& entry, const spec::Op& op) {
                                    ", with which kernels are timed");
 }
 
-spec::Dims with_rows(const spec::Op& op, const spec::Dims& size, int64_t rows) {
-  spec::Dims own;
-  for (const std::string& name : op.dim_names()) own.set(name, size.at(name));
-  own.set(op.batch_dim, rows);
-  return shapes::checked_size(op, own);
+bool same_dims(const shapes::DimRanges& a, const shapes::DimRanges& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const auto& one, const auto& other) { return one.dim == other.dim; });
 }
 
 }  // namespace
@@ -47,15 +45,10 @@ PinnedGroup::PinnedGroup(const spec::Op& op, std::shared_ptr<const devices::Devi
     : op_(&op), device_(std::move(device)), dtype_(spec::parse_float_dtype(dtype)) {}
 
 void PinnedGroup::add(const packs::Entry& entry, size_t index) {
-  const spec::Dims size = size_of(entry, *op_);
+  const auto sizes = proved_sizes(entry, *op_);
   check_numbers(entry, *op_);
-  const Member member{entry, candidate_of(entry, *op_)};
-  if (entry.rows_range)
-    for (int64_t rows : entry.rows_range->sampled) with_rows(*op_, size, rows);
-  add_finalist(size_index(size), member.candidate);
-  if (entry.rows_range)
-    for (int64_t rows : entry.rows_range->sampled)
-      add_finalist(size_index(with_rows(*op_, size, rows)), member.candidate);
+  const Member member{entry, candidate_of(entry, *op_), stated_ranges(entry, *op_)};
+  for (const spec::Dims& size : sizes) add_finalist(size_index(size), member.candidate);
   members_.emplace(index, member);
 }
 
@@ -74,31 +67,52 @@ void PinnedGroup::add_finalist(size_t size, const spec::Candidate& candidate) {
     of_size.push_back(candidate);
 }
 
-// A range needs its kernel claimed at every size of the group that lies within it.
-void PinnedGroup::add_range(const Member& member) {
-  const auto& range = *member.entry.rows_range;
-  const std::string rest = shapes::rest_of(*op_, member.entry.key.shape_signature);
-  for (size_t s = 0; s < sizes_.size(); ++s) {
-    const int64_t rows = sizes_[s].at(op_->batch_dim);
-    if (rows >= range.lo && rows <= range.hi && shapes::rest_of(*op_, sizes_[s]) == rest)
-      add_finalist(s, member.candidate);
-  }
+bool PinnedGroup::covers(const Member& member, const spec::Dims& size) const {
+  return shapes::holds(member.ranges, size) &&
+         shapes::rest_of(*op_, member.ranges, size) ==
+             shapes::rest_of(*op_, member.ranges, member.entry.key.shape_signature);
 }
 
-// All ranges of the group in one; disjoint ones stay apart, as their kernels do.
-std::optional<shapes::RowRange> PinnedGroup::hull() const {
-  std::optional<shapes::RowRange> result;
-  for (const auto& [index, member] : members_)
-    if (const auto& range = member.entry.rows_range)
-      result = result ? shapes::RowRange{std::min(result->lo, range->lo),
-                                         std::max(result->hi, range->hi)}
-                      : shapes::RowRange{range->lo, range->hi};
+// A range needs its kernel claimed at every size of the group that lies within it.
+void PinnedGroup::add_range(const Member& member) {
+  for (size_t s = 0; s < sizes_.size(); ++s)
+    if (covers(member, sizes_[s])) add_finalist(s, member.candidate);
+}
+
+// All ranges of the same dims in one; disjoint ones stay apart, as their kernels do.
+std::vector<shapes::DimRanges> PinnedGroup::hulls() const {
+  std::vector<shapes::DimRanges> result;
+  for (const auto& [index, member] : members_) {
+    if (member.ranges.empty()) continue;
+    const auto known = std::find_if(result.begin(), result.end(), [&](const auto& hull) {
+      return same_dims(hull, member.ranges);
+    });
+    if (known == result.end()) {
+      result.push_back(member.ranges);
+      continue;
+    }
+    for (size_t i = 0; i < known->size(); ++i)
+      (*known)[i] = {(*known)[i].dim, std::min((*known)[i].lo, member.ranges[i].lo),
+                     std::max((*known)[i].hi, member.ranges[i].hi)};
+  }
   return result;
 }
 
+// Kernels whose ranges overlap and were sampled at different values meet at all combinations.
+void PinnedGroup::complete(const shapes::DimRanges& hull) {
+  std::vector<spec::Dims> sizes = sizes_;
+  shapes::complete_grids(*op_, hull, sizes);
+  for (const spec::Dims& size : sizes)
+    if (std::any_of(members_.begin(), members_.end(), [&](const auto& member) {
+          return same_dims(member.second.ranges, hull) && covers(member.second, size);
+        }))
+      size_index(size);
+}
+
 void PinnedGroup::measure(uint64_t seed, Listener& listener, Interrupt& interrupt) {
+  for (const shapes::DimRanges& hull : hulls()) complete(hull);
   for (const auto& [index, member] : members_)
-    if (member.entry.rows_range) add_range(member);
+    if (!member.ranges.empty()) add_range(member);
   listener.stage("proving and timing " + op_->name + " " + spec::name_of(dtype_) + " at " +
                  std::to_string(sizes_.size()) + (sizes_.size() == 1 ? " size" : " sizes"));
   evaluate::EvaluateOptions options;
@@ -110,20 +124,34 @@ void PinnedGroup::measure(uint64_t seed, Listener& listener, Interrupt& interrup
   if (!interrupt.raised()) take(*evaluator);
 }
 
+// Those of other dims in turn: an entry states one box.
+std::vector<RangeClaim> PinnedGroup::choose(
+    const std::vector<const evaluate::Claim*>& winners) const {
+  std::vector<RangeClaim> result;
+  std::set<size_t> taken;
+  for (const shapes::DimRanges& hull : hulls())
+    for (RangeClaim& range : choose_ranges(*op_, hull, claims_, sizes_, winners, taken)) {
+      taken.insert(range.size);
+      result.push_back(std::move(range));
+    }
+  return result;
+}
+
 void PinnedGroup::take(const evaluate::Evaluator& evaluator) {
   runtime_ = evaluator.runtime();
   auto winners = choose_winners(claims_, sizes_);
-  std::vector<RangeClaim> ranges;
-  if (const auto range = hull()) ranges = choose_ranges(*op_, *range, claims_, sizes_, winners);
+  const std::vector<RangeClaim> ranges = choose(winners);
   for (const RangeClaim& range : ranges) winners[range.size] = range.claim;
   for (size_t s = 0; s < winners.size(); ++s) {
     if (!winners[s]) continue;
     const auto candidate =
         std::find_if(finalists_[s].begin(), finalists_[s].end(),
                      [&](const auto& c) { return c.id() == winners[s]->candidate_id; });
-    entries_.push_back(pin_of({op_, device_.get(), &evaluator}, *candidate, *winners[s]));
+    packs::Entry& pin =
+        entries_.emplace_back(pin_of({op_, device_.get(), &evaluator}, *candidate, *winners[s]));
     for (const RangeClaim& range : ranges)
-      if (range.size == s) entries_.back().rows_range = range.rows;
+      if (range.size == s && !spec::is_metal_body(pin.language, pin.launch_params))
+        packs::set_ranges(pin, range.ranges, op_->batch_dim);
     for (const auto& [index, member] : members_)
       if (member.entry.key.shape_signature == sizes_[s] &&
           member.candidate.id() == found_as(entries_.back()))

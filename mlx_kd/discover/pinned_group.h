@@ -4,9 +4,9 @@
 #include <map>
 #include <memory>
 
+#include "mlx_kd/discover/dim_ranges.h"
 #include "mlx_kd/discover/make_entry.h"
 #include "mlx_kd/discover/revalidate.h"
-#include "mlx_kd/discover/row_ranges.h"
 
 namespace mlx_kd::discover {
 
@@ -35,11 +35,15 @@ class PinnedGroup {
   struct Member {
     packs::Entry entry;
     spec::Candidate candidate;
+    shapes::DimRanges ranges;
   };
   size_t size_index(const spec::Dims& dims);
   void add_finalist(size_t size, const spec::Candidate& candidate);
+  bool covers(const Member& member, const spec::Dims& size) const;
   void add_range(const Member& member);
-  std::optional<shapes::RowRange> hull() const;
+  std::vector<shapes::DimRanges> hulls() const;
+  void complete(const shapes::DimRanges& hull);
+  std::vector<RangeClaim> choose(const std::vector<const evaluate::Claim*>& winners) const;
   void take(const evaluate::Evaluator& evaluator);
 
   const spec::Op* op_;

@@ -54,8 +54,8 @@ class Devices {
   std::map<std::string, std::shared_ptr<const devices::Device>> known_;
 };
 
-// Entries of one op, type and device are measured together.
-using Groups = std::map<std::tuple<std::string, std::string, std::string>, PinnedGroup>;
+// Entries of one op, type and device are measured together, approximate ones apart.
+using Groups = std::map<std::tuple<std::string, std::string, std::string, bool>, PinnedGroup>;
 
 void sort_in(const packs::Entry& entry, size_t index, Devices& devices, Groups& groups) {
   const auto device = devices.find(entry.language);
@@ -63,7 +63,7 @@ void sort_in(const packs::Entry& entry, size_t index, Devices& devices, Groups& 
     base::misuse("discover",
                  "no device here runs kernels in '" + entry.language.substr(0, 20) + "'");
   const spec::Op& op = kernels::find_op(entry.key.op_name);
-  const auto key = std::make_tuple(device->id().kind, op.name, entry.key.dtype);
+  const auto key = std::make_tuple(device->id().kind, op.name, entry.key.dtype, entry.approximate);
   const auto [at, is_new] = groups.try_emplace(key, op, device, entry.key.dtype);
   try {
     at->second.add(entry, index);

@@ -35,11 +35,11 @@ struct Revalidation {
 
 // Proves each entry of `pack` again and re-times it against MLX (the claims of a run: a fresh
 // process, a fixed sample). What another device or language made is tried here too and kept as
-// well; an entry of this device and target is taken over or dropped. Ranges of rows are claimed
-// again at their sampled points, and narrowed (or given to another kernel of the pack) where
-// they no longer hold. Where no device takes Metal kernels, those are proved on the device simt:
-// one that is wrong there is dropped, the others are kept with the times they have. Misuse if the
-// pack has no entries, or holds times of the null device.
+// well; an entry of this device and target is taken over or dropped. Ranges are claimed again at
+// their sampled points, and narrowed (or given to another kernel of the pack) where they no longer
+// hold; approximate entries compete with one another alone. Where no device takes Metal kernels,
+// those are proved on the device simt: one that is wrong there is dropped, the others are kept with
+// the times they have. Misuse if the pack has no entries, or holds times of the null device.
 Revalidation revalidate(const packs::Pack& pack, uint64_t seed, Listener& listener,
                         Interrupt& interrupt);
 

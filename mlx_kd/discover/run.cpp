@@ -19,7 +19,7 @@ namespace mlx_kd::discover {
 namespace {
 
 // Only what the user gave: an option left out is the strategy's own affair.
-base::Json walk_options(const RunRequest& request) {
+base::Json walk_options(const RunRequest& request, const spec::Op& op) {
   base::Json result = {{"strategy", request.strategy}, {"batch", request.batch}};
   const search::StrategyOptions& options = request.strategy_options;
   const auto put = [&](const char* name, const auto& value) {
@@ -35,12 +35,15 @@ base::Json walk_options(const RunRequest& request) {
   if (request.allow_approximate) result["allow_approximate"] = true;
   if (request.null_times) result["times"] = "null";
   if (!request.prove_on.empty()) result["prove_on"] = request.prove_on;
-  if (request.row_range) result["row_range"] = {request.row_range->lo, request.row_range->hi};
+  for (const shapes::DimRange& range : request.ranges)
+    (range.dim == op.batch_dim ? result["row_range"] : result["ranges"][range.dim]) = {range.lo,
+                                                                                       range.hi};
   return result;
 }
 
-archive::RunMeta make_meta(const RunRequest& request, const shapes::Sizes& sizes,
-                           const spec::DeviceId& device, const evaluate::Evaluator& evaluator) {
+archive::RunMeta make_meta(const RunRequest& request, const spec::Op& op,
+                           const shapes::Sizes& sizes, const spec::DeviceId& device,
+                           const evaluate::Evaluator& evaluator) {
   archive::RunMeta meta;
   meta.op_name = request.op_name;
   meta.seed = request.seed;
@@ -53,7 +56,7 @@ archive::RunMeta make_meta(const RunRequest& request, const shapes::Sizes& sizes
   meta.target = device.target;
   meta.protocol = evaluator.protocol_name();
   meta.protocol_settings = evaluator.protocol();
-  meta.options = walk_options(request);
+  meta.options = walk_options(request, op);
   return meta;
 }
 
@@ -92,7 +95,7 @@ shapes::Sizes sizes_of(const RunRequest& request, const spec::Op& op) {
   const shapes::Sizes sizes =
       request.sizes ? *request.sizes
                     : shapes::sizes_from(op, request.suite, request.shapes, kernels::all_ops());
-  return request.row_range ? shapes::with_row_range(op, sizes, *request.row_range) : sizes;
+  return shapes::with_ranges(op, sizes, request.ranges);
 }
 
 archive::RunWriter open_writer(const RunRequest& request, archive::RunMeta meta) {
@@ -128,6 +131,16 @@ void tell_if_cut(const archive::RunWriter& writer, Listener& listener) {
       "[archive] the last record was cut and has been taken off: the run goes on before it");
 }
 
+// What a reader of the times has to know.
+std::vector<std::string> remarks_on(const spec::Op& op, const std::string& device) {
+  std::string updated;
+  for (const spec::Port& port : op.outputs)
+    if (!port.updates.empty()) updated += (updated.empty() ? "" : ", ") + port.updates;
+  if (updated.empty() || !devices::copies_updates(device)) return {};
+  return {"On the device " + device + " MLX copies what this operator updates (" + updated +
+          ") before every call; on other devices it is updated in place."};
+}
+
 std::unique_ptr<search::Strategy> open_strategy(const RunRequest& request,
                                                 const search::Points& points) {
   auto options = request.strategy_options;
@@ -155,7 +168,7 @@ RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interru
                  std::to_string(points.size()) + " kernels to choose from");
   const auto evaluator = open_evaluator(request, op, sizes);
   const Interrupt::Attached attached(interrupt, *evaluator);
-  auto writer = open_writer(request, make_meta(request, sizes, device->id(), *evaluator));
+  auto writer = open_writer(request, make_meta(request, op, sizes, device->id(), *evaluator));
   tell_if_cut(writer, listener);
   const search::Features features(points);
   Walk walk(
@@ -169,7 +182,8 @@ RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interru
                       &listener,
                       &interrupt,
                       request.finalists,
-                      request.row_range,
+                      request.ranges,
+                      remarks_on(op, request.device),
                       start,
                       tour_steps(*strategy, space, points, walk.records())};
   RunOutcome outcome = finish_run(finals, sizes.sizes, walk.records());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -10,7 +11,7 @@
 #include "mlx_kd/discover/listener.h"
 #include "mlx_kd/packs/entry.h"
 #include "mlx_kd/search/strategy.h"
-#include "mlx_kd/shapes/row_range.h"
+#include "mlx_kd/shapes/dim_ranges.h"
 
 namespace mlx_kd::discover {
 
@@ -21,8 +22,8 @@ struct RunRequest {
   std::string suite;                   // empty: the op's first, unless shapes are given
   std::vector<std::string> shapes;     // "rows=1,D=4096" or a JSON file
   std::optional<shapes::Sizes> sizes;  // found already (a model's, a log's): in place of both
-  std::optional<shapes::RowRange> row_range;  // sampled beside the sizes; entries may state it
-  uint64_t budget = 50;                       // evaluations; one is one candidate on all sizes
+  shapes::DimRanges ranges;            // sampled beside the sizes; entries may state them
+  uint64_t budget = 50;                // evaluations; one is one candidate on all sizes
   double min_gain = 0;  // stop when going on promises less gain (0.01: 1 %); 0: no such limit
   std::vector<std::filesystem::path> warm_start;  // earlier runs of the op, or packs
   double time_budget_s = 0;                       // stop proposing after that; 0: no such limit
@@ -49,12 +50,15 @@ struct SizeResult {
   std::string knobs;  // of that candidate, "VEC=64,UNROLL=4"
 };
 
-// Row counts that one kernel serves, other sizes as in dims.
+// Sizes that one kernel serves, other dims as in dims.
 struct RangeResult {
-  spec::Dims dims;  // the size whose entry states the range
-  packs::DimRange rows;
+  spec::Dims dims;  // the size whose entry states the ranges
+  std::map<std::string, packs::DimRange> ranges;
   std::string candidate_id;
 };
+
+// {shape, candidate_id} and what the entry states: rows_range and rows_sampled, ranges and sampled.
+base::Json to_json(const RangeResult& range, const spec::Op& op);
 
 struct RunOutcome {
   bool interrupted = false;  // then there are no sizes; the directory can be resumed
@@ -62,6 +66,7 @@ struct RunOutcome {
   double seconds = 0;  // wall time of this process
   std::vector<SizeResult> sizes;
   std::vector<RangeResult> ranges;
+  std::vector<std::string> remarks;  // sentences on the operator on this device
 };
 
 // Misuse before anything is written, where the request makes no sense. Fails (exit 1) where the

@@ -91,6 +91,16 @@ std::map<std::string, DimRange> ranges_of(const Entry& entry, const std::string&
   return result;
 }
 
+void set_ranges(Entry& entry, const std::map<std::string, DimRange>& ranges,
+                const std::string& batch_dim) {
+  entry.ranges = ranges;
+  const auto rows = entry.ranges.find(batch_dim);
+  entry.rows_range.reset();
+  if (rows == entry.ranges.end()) return;
+  entry.rows_range = rows->second;
+  entry.ranges.erase(rows);
+}
+
 std::string ranges_text(const Entry& entry) {
   std::string text;
   for (const auto& [dim, range] : ranges_of(entry, "rows"))

@@ -91,6 +91,10 @@ std::string title(const Entry& entry);
 // The ranges of all dims by name, where the op calls its batch dim `batch_dim`.
 std::map<std::string, DimRange> ranges_of(const Entry& entry, const std::string& batch_dim);
 
+// States them: of the batch dim as rows_range, of the others by name.
+void set_ranges(Entry& entry, const std::map<std::string, DimRange>& ranges,
+                const std::string& batch_dim);
+
 // "1 to 512 rows, 1 to 4096 S": its ranges, as messages call them; "" if it has none.
 std::string ranges_text(const Entry& entry);
 

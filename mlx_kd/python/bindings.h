@@ -20,6 +20,31 @@
 #include "mlx_kd/runtime/state/settings.h"
 #include "mlx_kd/runtime/state/stats.h"
 
+namespace nanobind::detail {
+
+// An array is never read as an int, which would evaluate it.
+template <>
+struct type_caster<mlx_kd::runtime::IntOrArray> {
+  NB_TYPE_CASTER(mlx_kd::runtime::IntOrArray, const_name("int | mlx.core.array"))
+
+  bool from_python(handle source, uint8_t flags, cleanup_list* cleanup) noexcept {
+    make_caster<mlx::core::array> array;
+    if (!PyLong_Check(source.ptr()) && array.from_python(source, flags, cleanup)) {
+      value = static_cast<mlx::core::array&>(array);
+      return true;
+    }
+    PyObject* const whole = PyIndex_Check(source.ptr()) ? PyNumber_Index(source.ptr()) : nullptr;
+    if (!whole) return PyErr_Clear(), false;
+    make_caster<int64_t> number;
+    const bool fits = number.from_python(whole, flags, cleanup);
+    Py_DECREF(whole);
+    if (fits) value = number.value;
+    return fits;
+  }
+};
+
+}  // namespace nanobind::detail
+
 namespace mlx_kd::python {
 
 namespace nb = nanobind;

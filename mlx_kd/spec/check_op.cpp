@@ -68,18 +68,29 @@ void check_judges(const Op& op, Faults& faults) {
     faults.add("exact", "an output is judged exactly: give `exact`, or `mlx` to compare with");
 }
 
+bool is_always_integer(const Port& port) {
+  if (!port.type.is_fixed()) return false;
+  const Dtype type = port.type.at(Dtype::float32, {});
+  return !is_float(type) && type != Dtype::boolean;
+}
+
 void check_ports(const Op& op, Faults& faults) {
   bool only_t = true;
   for (const Port& port : op.inputs) {
     only_t = only_t && port.type.follows();
     if (!port.updates.empty()) faults.add("inputs." + port.name, "only an output updates an input");
+    if (port.int_range && (port.optional || !is_always_integer(port)))
+      faults.add("inputs." + port.name,
+                 "it has an int_range: an int may stand for an input that is there and has a fixed "
+                 "integer type alone");
   }
   if (!only_t && !op.fill)
     faults.add("fill", "an input has a type of its own, which the default fill does not write");
   for (size_t i = 0; i < op.outputs.size(); ++i) {
     const Port& port = op.outputs[i];
     const std::string field = "outputs." + port.name;
-    if (port.strided || port.optional) faults.add(field, "only an input is strided or optional");
+    if (port.strided || port.optional || port.int_range)
+      faults.add(field, "only an input is strided, optional or given as an int");
     if (!port.updates.empty() && updated_input(op, i) < 0)
       faults.add(field, "it updates '" + port.updates + "', which is not an input");
     if (port.judge == Judge::bound && port.type.is_fixed() &&

@@ -5,6 +5,7 @@
 #include <functional>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "mlx_kd/spec/dtype.h"
@@ -75,6 +76,10 @@ struct Port {
   // Of an input: it may be absent. Then its shape is {0} at that size (an attribute of the op says
   // so) and the kernel gets no elements.
   bool optional = false;
+  // Of an input of a fixed integer type: a call may give an int in its place, which stands for an
+  // array of shape {1}; an int outside the least and the most that this gives for a size is an
+  // error at the call. Left out: only an array will do.
+  std::function<std::pair<int64_t, int64_t>(const Dims&)> int_range = {};
 };
 
 ArraySpec array_of(const Port& port, Dtype t, const Dims& dims);

@@ -117,8 +117,8 @@ class Revalidate(unittest.TestCase):
             (key(shape_signature={"rows": 1, "D": 64, "Z": 3}), "kept", "shape_signature"),
             (lambda entry: entry.update(func_name="../x"), "kept", "../x"),
             (lambda entry: entry.update(contract=2), "kept", "contract 2"),
-            (lambda entry: (plain(entry), entry.update(ranges={"rows": [1, 64]})), "kept", "ranges by name"),
-            (lambda entry: entry.update(claim_kind="mlx_cannot"), "kept", "MLX cannot"),
+            (lambda entry: (plain(entry), entry.update(ranges={"D": [1, 64]})), "kept", "a range of 'D'"),
+            (lambda entry: entry.update(claim_kind="mlx_cannot"), "proved", ""),
             (lambda entry: entry["launch_params"].update(launch_kind=3), "kept", "kernel")]
         self.write(_1=plain)
         pack = json.loads(self.pins.read_text())

@@ -55,6 +55,33 @@ TEST(RunForMetal, ProvesOnTheExecutorAndPinsWhatZmlxKdLoadsAndRuns) {
   EXPECT_EQ(install.code, 2) << install.err;
 }
 
+// Where a cache is updated in place on other devices, the reader of the times has to know.
+TEST(RunForMetal, SaysInItsReportsThatMlxCopiesWhatIsUpdated) {
+  const std::string remark =
+      "On the device metal MLX copies what this operator updates (keys, "
+      "values) before every call";
+  for (const bool on_metal : {true, false}) {
+    const tests::TempDir folder;
+    std::vector<std::string> command = {"run",         "--op",
+                                        "kv_append",   "--quiet",
+                                        "--budget",    "1",
+                                        "--finalists", "1",
+                                        "--times",     "null",
+                                        "--out",       (folder / "run").string(),
+                                        "--shapes",    "S=8,B=1,H=1,M=1,Dk=8,Dv=8,ragged=0"};
+    for (const char* more :
+         on_metal ? std::vector<const char*>{"--device", "metal", "--prove-on", "simt"}
+                  : std::vector<const char*>{"--device", "cpu"})
+      command.push_back(more);
+    const auto run = tests::run_cli(command);
+    ASSERT_EQ(run.code, 0) << run.err;
+    EXPECT_EQ(run.out.find(remark) != std::string::npos, on_metal) << run.out;
+    for (const char* name : {"report.md", "report.html"})
+      EXPECT_EQ(tests::text_of(folder / "run" / name).find(remark) != std::string::npos, on_metal)
+          << name;
+  }
+}
+
 TEST(RunForMetal, SaysWhatItTakesWhereThereIsNoAppleGpu) {
   const tests::TempDir folder;
   const auto run = tests::run_cli(arguments(folder / "run", {}));

@@ -23,6 +23,13 @@ TEST(Protocol, DefaultSettingsAreNamedByTheVersionAlone) {
   EXPECT_EQ(name_of(protocol_for({}, true)), spec::protocol_name("c537d62d1eff1363"));
 }
 
+// The name says how times were taken, and so that old and new ones are compared; `proof` says by
+// which rules a kernel is right.
+TEST(Protocol, TheProofHasAVersionOfItsOwn) {
+  EXPECT_EQ(to_json(protocol_for({})).at("proof").at("version"), 2);
+  EXPECT_EQ(to_json(protocol_for({})).at("version"), 2);
+}
+
 // SHA-256 of {"claims":{"most_pairs":500,"pairs":500},"kernel":{"base_pairs":500,
 // "better_pairs":500}}, computed with Python's hashlib.
 TEST(Protocol, OtherSettingsAreNamedByAHashOfWhatDiffers) {

@@ -1,6 +1,7 @@
 // What the tests of all operators share: lists, sizes and settings.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -12,7 +13,8 @@ namespace mlx_kd::kernels {
 // A random valid setting; its launch knobs vary too.
 spec::Setting random_setting(const spec::Space& space, base::Random& random);
 
-// The valid settings of a space, counted one by one.
+// The valid settings of a space, one by one; how many they are.
+void each_valid(const spec::Space& space, const std::function<void(const spec::Setting&)>& visit);
 int64_t count_valid(const spec::Space& space);
 
 // The variant of a language; nullptr if the op has none.
@@ -27,8 +29,5 @@ std::vector<spec::Dims> edge_sizes(const spec::Op& op);
 using Texts = std::vector<std::string>;
 Texts sizes_in(const std::string& op, const std::string& suite);  // empty if there is no such suite
 Texts names_of(const std::vector<spec::Port>& ports);
-
-// Checks that the least traffic of the op is that of its ports, each read or written once.
-void expect_bytes_of_ports(const std::string& op);
 
 }  // namespace mlx_kd::kernels

@@ -1,7 +1,5 @@
 #include "tests/kernels/every_op.h"
 
-#include <gtest/gtest.h>
-
 #include <functional>
 
 namespace mlx_kd::kernels {
@@ -14,18 +12,25 @@ spec::Setting random_setting(const spec::Space& space, base::Random& random) {
   }
 }
 
-int64_t count_valid(const spec::Space& space) {
+void each_valid(const spec::Space& space, const std::function<void(const spec::Setting&)>& visit) {
   spec::Setting setting;
-  const std::function<int64_t(size_t)> from = [&](size_t knob) -> int64_t {
-    if (knob == space.knobs.size()) return spec::is_valid(space, setting);
-    int64_t count = 0;
+  const std::function<void(size_t)> from = [&](size_t knob) {
+    if (knob == space.knobs.size()) {
+      if (spec::is_valid(space, setting)) visit(setting);
+      return;
+    }
     for (const int64_t value : space.knobs[knob].values) {
       setting.set(space.knobs[knob].name, value);
-      count += from(knob + 1);
+      from(knob + 1);
     }
-    return count;
   };
-  return from(0);
+  from(0);
+}
+
+int64_t count_valid(const spec::Space& space) {
+  int64_t count = 0;
+  each_valid(space, [&](const spec::Setting&) { ++count; });
+  return count;
 }
 
 const spec::Variant* variant_in(const spec::Op& op, const std::string& language) {
@@ -59,18 +64,6 @@ Texts names_of(const std::vector<spec::Port>& ports) {
   Texts names;
   for (const spec::Port& port : ports) names.push_back(port.name);
   return names;
-}
-
-void expect_bytes_of_ports(const std::string& name) {
-  const spec::Op& op = find_op(name);
-  const spec::Dims dims = spec::complete(op, op.suites.front().sizes.front());
-  int64_t elements = 0;
-  for (const auto* ports : {&op.inputs, &op.outputs})
-    for (const spec::Port& port : *ports) elements += spec::element_count(port.shape(dims));
-  for (spec::Dtype dtype : spec::float_dtypes())
-    EXPECT_EQ(spec::cost_of(op, dims, dtype).bytes,
-              static_cast<double>(elements * spec::size_of(dtype)))
-        << name;
 }
 
 }  // namespace mlx_kd::kernels

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <map>
 #include <set>
 
 #include "mlx_kd/base/clock.h"
@@ -48,6 +49,43 @@ TEST(Spaces, HaveAValidDefaultOnEveryCpu) {
             EXPECT_FALSE(knob.help.empty()) << knob.name;
           }
         }
+}
+
+struct Offer {
+  int64_t settings = 0;                              // valid ones
+  std::map<std::string, std::set<int64_t>> by_knob;  // values that occur in one of them
+};
+Offer offer_of(const spec::Space& space) {
+  Offer result;
+  each_valid(space, [&](const spec::Setting& setting) {
+    ++result.settings;
+    for (const auto& [name, value] : setting.items()) result.by_knob[name].insert(value);
+  });
+  return result;
+}
+
+// A search needs something to choose from: the least that an op may offer on a device that takes
+// its language.
+constexpr int64_t kLeastOnACpu = 64, kLeastInMetal = 8, kLeastInCuda = 4;
+
+TEST(Spaces, OfferEnoughAndNoValueThatIsNeverValid) {
+  for (const spec::Op& op : all_ops())
+    for (Dtype dtype : spec::float_dtypes()) {
+      std::map<std::string, int64_t> counts;
+      for (const spec::Variant& variant : op.variants) {
+        const spec::Space space = variant.space(dtype, avx512_traits());
+        const Offer offer = offer_of(space);
+        counts[variant.language] += offer.settings;
+        for (const spec::Knob& knob : space.knobs)
+          EXPECT_EQ(offer.by_knob.at(knob.name).size(), knob.values.size())
+              << op.name << " " << variant.language << " " << variant.name << " " << knob.name;
+      }
+      for (const auto& [language, count] : counts)
+        EXPECT_GE(count, language == "cpp"     ? kLeastOnACpu
+                         : language == "metal" ? kLeastInMetal
+                                               : kLeastInCuda)
+            << op.name << " in " << language << ", " << name_of(dtype);
+    }
 }
 
 TEST(Spaces, OfferOnlyWhatTheCpuHas) {

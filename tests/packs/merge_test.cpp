@@ -57,6 +57,18 @@ TEST(Merge, RanksByKernelThenLatencyThenId) {
   EXPECT_EQ(tie.dropped[0].why, "as fast as a, which comes first");
 }
 
+// Times are comparable whatever was proved, and each entry goes on saying what was.
+TEST(Merge, EntriesOfOlderProofsAreRankedAsTheOthers) {
+  Entry older = entry_of(1, 4, 7, "a"), newer = entry_of(1, 5, 6, "b");
+  older.proof = {{"version", 1}};
+  newer.proof = {{"version", 2}};
+  EXPECT_EQ(merge_entries({older, newer}).pack.entries[0].proof, older.proof);
+  newer.metrics.kernel_us = 3;
+  EXPECT_EQ(merge_entries({older, newer}).pack.entries[0].proof, newer.proof);
+  const Pack both = pack_of({entry_of(2, 4, 7, "c"), older});
+  EXPECT_EQ(parse_pack(write_text(both), "x").entries[0].proof, older.proof);
+}
+
 TEST(Merge, SaysWhichRangeOfRowsIsLostWithAnEntry) {
   Entry ranged = entry_of(1, 5, 6, "b");
   ranged.rows_range = DimRange{1, 512, {1, 512}};

@@ -46,6 +46,23 @@ class Results(PackageTest):
             turned = mx.stack([a * cos - b * sin, a * sin + b * cos], -1).reshape(rope.shape)
             self.assertTrue(mx.allclose(out, mx.concatenate([nope, turned], -1), atol=1e-6).item())
 
+    def test_an_int_may_stand_for_an_array_of_one(self):
+        cache, new = mx.zeros((1, 2, 8, 16)), random(1, 2, 3, 16)
+        wanted = mlx_kd.kv_append(cache, cache, new, new, mx.array([5], mx.int32))
+        for offset in (5, mx.array([5], mx.int32), type("Five", (), {"__index__": lambda self: 5})()):
+            for got, want in zip(mlx_kd.kv_append(cache, cache, new, new, offset), wanted):
+                self.assert_same(got, want)
+        self.assertTrue(mx.array_equal(wanted[0][:, :, 5:], new).item())
+        for offset in (-1, 6, 2 ** 40):
+            with self.assertRaisesRegex(ValueError, rf"\[kv_append\] offset is {offset}: give 0 to 5"):
+                mlx_kd.kv_append(cache, cache, new, new, offset)
+        for offset in (1.0, None, "1", 2 ** 70):
+            with self.assertRaises(TypeError):
+                mlx_kd.kv_append(cache, cache, new, new, offset)
+        with self.assertRaisesRegex(ValueError, "offset has type float32"):
+            mlx_kd.kv_append(cache, cache, new, new, mx.array([1.0]))
+        self.assertIn("int | mlx.core.array", mlx_kd.kv_append.__nb_signature__[0][0])
+
     def test_call_runs_each_operator_by_its_name(self):
         x, w = random(1, 64), random(64)
         self.assertLessEqual({"rmsnorm", "rmsnorm_residual", "rope", "swiglu"}, set(mlx_kd.op_names()))

@@ -23,7 +23,7 @@ std::vector<Finding> examine() {
 DeviceKind kind_metal();
 
 DeviceKind kind_metal() {
-  return {"metal", probe, open, examine, {"metal"}};
+  return {"metal", probe, open, examine, {"metal"}, nullptr, /*copies_updates=*/true};
 }
 
 }  // namespace mlx_kd::devices

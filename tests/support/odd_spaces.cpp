@@ -1,5 +1,9 @@
-// Operators whose search spaces no kernel has: nothing valid, one point, 10^12 of them. In the
-// program kd_odd_spaces they stand in the place of the generated table.
+// Operators that no operator of the table is like, in whose place they stand in the program
+// kd_odd_spaces. Search spaces that no kernel has: nothing valid, one point, 10^12 of them. Two
+// free dims, no form in MLX, and a variant that is approximate.
+#include <cmath>
+
+#include "mlx_kd/kernels/common/reference64.h"
 #include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::kernels {
@@ -58,14 +62,57 @@ spec::Space huge() {
   return space;
 }
 
+// y = 3 x over (M, S), both of which may vary.
+spec::Op boxes(const std::string& name, const std::string& product,
+               const std::string& approximate) {
+  const auto matrix = [](const Dims& dims) { return spec::Shape{dims.at("M"), dims.at("S")}; };
+  spec::Op op = op_over(name, cube(1, 2));
+  op.inputs = {{"inp", matrix}};
+  op.outputs = {{"out", matrix}};
+  op.residuals = nullptr;
+  op.dims = {{.name = "M", .free = true}, {.name = "S", .free = true}};
+  op.batch_dim = "M";
+  op.suites = {{"small", {{{"M", 2}, {"S", 16}}}}};
+  op.cost = nullptr;
+  op.reference = [](const std::vector<const void*>& inputs, spec::Dtype dtype, const Dims& dims,
+                    const std::vector<double>&) {
+    spec::Reference64 out;
+    for (int64_t i = 0; i < dims.at("M") * dims.at("S"); ++i) {
+      const double y = 3 * spec::load_element(inputs[0], i, dtype);
+      append(out, {y, std::abs(y), std::abs(y), 0});
+    }
+    return std::vector<spec::Reference64>{out};
+  };
+  op.bound = [](const Dims&) { return spec::ErrorBound{1, "one product in float32"}; };
+  spec::Variant& variant = op.variants.front();
+  variant.source = R"(
+extern "C" void kd_boxes(const void* const* inputs, void* const* outputs, const long* dims,
+                         const double*, long begin, long end) {
+  const float* x = (const float*)inputs[0];
+  float* y = (float*)outputs[0];
+  for (long i = begin * dims[1]; i < end * dims[1]; ++i) y[i] = )" +
+                   product + ";\n}\n";
+  variant.func_name = "kd_boxes";
+  variant.launch = [](const Dims& dims, const spec::Setting&) {
+    spec::Launch launch;
+    launch.grid[0] = launch.group[0] = dims.at("M");
+    return launch;
+  };
+  variant.approximate = approximate;
+  variant.approximate_terms = approximate.empty() ? 0 : 0.02;
+  return op;
+}
+
 }  // namespace
 
 const std::vector<MakeOp*>& op_makers() {
   static const std::vector<MakeOp*> makers = {
+      [] { return boxes("boxes", "3 * x[i]", ""); },
       [] { return op_over("contradiction", contradiction()); },
       [] { return op_over("huge", huge()); },
       [] { return op_over("huge_contradiction", huge_contradiction()); },
-      [] { return op_over("one_point", cube(3, 1)); }};
+      [] { return op_over("one_point", cube(3, 1)); },
+      [] { return boxes("rough_boxes", "3.03f * x[i]", "one per cent too large"); }};
   return makers;
 }
 

@@ -128,9 +128,16 @@ void write_matrix(const fs::path& folder, const std::vector<Evidence>& rows) {
   base::write_file_atomically(folder / kMatrix, text, "archive");
 }
 
-// "--row-range 1:512", "--neighbors 4": what shapes the walk beside op, sizes and budget.
+// "--row-range 1:512", "--range S=1:64", "--neighbors 4": what shapes the walk beside op, sizes and
+// budget.
 std::string option_text(const std::string& name, const Json& value) {
   if (name == "row_range") return " --row-range " + value.at(0).dump() + ":" + value.at(1).dump();
+  if (name == "ranges") {
+    std::string ranges;
+    for (const auto& [dim, range] : value.items())
+      ranges += " --range " + dim + "=" + range.at(0).dump() + ":" + range.at(1).dump();
+    return ranges;
+  }
   std::string option = " --" + name;
   std::replace(option.begin(), option.end(), '_', '-');
   if (!value.is_array())

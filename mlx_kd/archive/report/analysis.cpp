@@ -202,21 +202,51 @@ std::vector<std::pair<std::string, double>> time_spent(const RunData& run) {
   return result;
 }
 
+std::vector<std::string> remarks(const RunData& run) {
+  std::vector<std::string> result;
+  if (!run.finish || !run.finish->notes.is_object()) return result;
+  for (const auto& remark : run.finish->notes.value("remarks", base::Json::array()))
+    if (remark.is_string()) result.push_back(remark);
+  return result;
+}
+
+namespace {
+
+// "1 to 512".
+std::string ends_text(const base::Json& ends) {
+  std::string text = joined(ends);
+  if (const size_t comma = text.find(", "); comma != text.npos) text.replace(comma, 2, " to ");
+  return text;
+}
+
+}  // namespace
+
 std::vector<std::string> range_lines(const RunData& run) {
   std::vector<std::string> result;
   if (!run.finish || !run.finish->notes.is_object()) return result;
   for (const auto& range : run.finish->notes.value("row_ranges", base::Json::array())) {
     if (!range.is_object()) continue;
-    const auto text = [&](const char* name) {
-      return joined(range.value(name, base::Json::array()));
+    const auto object = [&](const char* name) {
+      const base::Json value = range.value(name, base::Json::object());
+      return value.is_object() ? value : base::Json::object();
     };
-    std::string rows = text("rows_range"), size;
-    if (const size_t comma = rows.find(", "); comma != rows.npos) rows.replace(comma, 2, " to ");
-    const base::Json shape = range.value("shape", base::Json::object());
+    base::Json ranges = object("ranges"), sampled = object("sampled");
+    if (range.contains("rows_range")) {
+      ranges["rows"] = range.at("rows_range");
+      sampled["rows"] = range.value("rows_sampled", base::Json::array());
+    }
+    std::string dims, size, samples;
+    for (const auto& [dim, ends] : ranges.items()) {
+      dims += (dims.empty() ? "" : ", ") + dim + " " + ends_text(ends);
+      if (ranges.size() > 1) samples += (samples.empty() ? "" : "; ") + dim + " ";
+      samples += joined(sampled.value(dim, base::Json::array()));
+    }
+    const base::Json shape = object("shape");
     for (const auto& [name, value] : shape.items())
       size += (size.empty() ? "" : ",") + name + "=" + value.dump();
-    result.push_back(rows + " (" + size + "): " + text("candidate_id") + ", faster than MLX at " +
-                     text("rows_sampled"));
+    result.push_back(dims + " (" + size +
+                     "): " + joined(range.value("candidate_id", base::Json::array())) +
+                     ", faster than MLX at " + samples);
   }
   return result;
 }

@@ -60,9 +60,12 @@ struct FailureKind {
 };
 std::vector<FailureKind> failures(const RunData& run);  // the most frequent first
 
-// What the run says of ranges of rows, a line each: "1 to 512 (D=2048,rows=12): rmsnorm_..., faster
+// What the run says of ranges, a line each: "rows 1 to 512 (D=2048,rows=12): rmsnorm_..., faster
 // than MLX at 1, 3, 12, ..."; the size in brackets is that of the entry. Empty unless asked for.
 std::vector<std::string> range_lines(const RunData& run);
+
+// Sentences that the run has for a reader of its times.
+std::vector<std::string> remarks(const RunData& run);
 
 // What a run ran on. Reports tell the target's parts beside it, from RunMeta::target.
 base::Json runtime_without_target(const RunMeta& meta);

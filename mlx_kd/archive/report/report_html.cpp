@@ -86,7 +86,7 @@ std::string header(const RunData& run, const std::vector<SizeResult>& results) {
   return text + fact("started", meta.created_at) + "</dl></header>\n";
 }
 
-std::string winners(const std::vector<SizeResult>& results, const RunMeta& meta) {
+std::string winners(const std::vector<SizeResult>& results, const RunData& run) {
   std::vector<Cells> rows;
   for (const SizeResult& size : results) {
     const spec::Metrics& m = size.metrics;
@@ -99,8 +99,10 @@ std::string winners(const std::vector<SizeResult>& results, const RunMeta& meta)
                     {size.won ? "pinned" : "no pin: " + size.why_not, size.won ? "win" : "wrap"},
                     {size.best ? size.best->candidate_id : "-"}});
   }
+  std::string remarked;
+  for (const std::string& line : remarks(run)) remarked += note(line);
   return section("Winners",
-                 note(times_are_invented(meta)
+                 note(times_are_invented(run.meta)
                           ? kInventedTimes
                           : "Speed-ups are over MLX at its best, in a graph, re-measured in a "
                             "fresh process, with a 95 % interval.") +
@@ -112,14 +114,15 @@ std::string winners(const std::vector<SizeResult>& results, const RunMeta& meta)
                             {"MLX µs", "n"},
                             {""},
                             {"candidate"}},
-                           rows),
+                           rows) +
+                     remarked,
                  true);
 }
 
-std::string row_ranges(const RunData& run) {
+std::string ranges_section(const RunData& run) {
   std::string body;
-  for (const std::string& line : range_lines(run)) body += note("rows " + line);
-  return body.empty() ? "" : section("Row ranges", body, true);
+  for (const std::string& line : range_lines(run)) body += note(line);
+  return body.empty() ? "" : section("Ranges", body, true);
 }
 
 std::string charts(const RunData& run, const std::vector<SizeResult>& results,
@@ -280,7 +283,7 @@ std::string report_html(const RunData& run) {
          "initial-scale=1\">\n<title>" +
          escape_html(run.meta.op_name + ", " + run.meta.dtype) + "</title>\n<style>" +
          kReportStyle + "</style></head>\n<body><main>\n" + header(run, results) +
-         "<div class=\"grid\">\n" + winners(results, run.meta) + row_ranges(run) +
+         "<div class=\"grid\">\n" + winners(results, run) + ranges_section(run) +
          charts(run, results, notes) + knob_table(notes) + noise(run) + failure_section(run) +
          top_ten(results) + sources(results) + "</div>\n" + footer(run.meta) +
          "</main></body></html>\n";

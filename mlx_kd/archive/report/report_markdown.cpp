@@ -79,10 +79,16 @@ std::string winners_table(const std::vector<SizeResult>& results, const RunMeta&
                rows);
 }
 
-std::string row_ranges_table(const RunData& run) {
+std::string remark_lines(const RunData& run) {
   std::string text;
-  for (const std::string& line : range_lines(run)) text += "- rows " + markdown_code(line) + "\n";
-  return text.empty() ? "" : "## Row ranges\n\n" + text + "\n";
+  for (const std::string& line : remarks(run)) text += markdown_code(line) + "\n\n";
+  return text;
+}
+
+std::string ranges_table(const RunData& run) {
+  std::string text;
+  for (const std::string& line : range_lines(run)) text += "- " + markdown_code(line) + "\n";
+  return text.empty() ? "" : "## Ranges\n\n" + text + "\n";
 }
 
 Row top_row(size_t place, const Record& record, const spec::Metrics& m) {
@@ -190,7 +196,7 @@ std::string time_table(const RunData& run) {
 
 std::string report_markdown(const RunData& run) {
   const std::vector<SizeResult> results = size_results(run);
-  return header(run) + winners_table(results, run.meta) + row_ranges_table(run) +
+  return header(run) + winners_table(results, run.meta) + remark_lines(run) + ranges_table(run) +
          top_ten_table(results) + frontier(run) + knobs(run) + failed(run) + noise_lines(run) +
          time_table(run);
 }

@@ -93,6 +93,12 @@ std::string runtime_text(const RunMeta& meta, const char* key) {
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
+// Which rules of proof the run's records passed. Before it was a number there was one set of rules.
+std::string proof_version(const RunMeta& meta) {
+  const base::Json proof = meta.protocol_settings.value("proof", base::Json::object());
+  return proof.value("version", base::Json(1)).dump();
+}
+
 struct Field {
   const char* name;
   std::string there, asked;
@@ -113,6 +119,7 @@ std::vector<Field> identity(const RunMeta& there, const RunMeta& asked) {
           {"MLX version", runtime_text(there, "mlx_version"), runtime_text(asked, "mlx_version")},
           {"mlx-kd version", there.mlx_kd_version, asked.mlx_kd_version},
           {"protocol", there.protocol, asked.protocol},
+          {"proof version", proof_version(there), proof_version(asked)},
           {"options", there.options.dump(), asked.options.dump()}};
 }
 

@@ -65,6 +65,7 @@ Json ports_json(const std::vector<spec::Port>& ports, bool outputs) {
     if (!port.updates.empty()) one["updates"] = port.updates;
     if (port.strided) one["strided"] = true;
     if (port.optional) one["optional"] = true;
+    if (port.int_range) one["int"] = true;
   }
   return result;
 }

@@ -20,7 +20,7 @@ struct RunOptions {
   discover::RunRequest request;
   std::string dtype = "float16", out, bench_mode, time_budget;
   std::string row_range;
-  std::vector<std::string> shapes, warm_start;
+  std::vector<std::string> shapes, warm_start, ranges;
   SizeOptions sizes;
   bool json = false, quiet = false;
 };
@@ -98,27 +98,36 @@ std::string outcome_table(const discover::RunOutcome& outcome) {
   return table_text(rows);
 }
 
-// "rows 1 to 512 with D=2048: rmsnorm_0123456789abcdef, faster than MLX at 1, 3, 12, ..."
+// "rows 1 to 512 with D=2048: rmsnorm_0123456789abcdef, faster than MLX at 1, 3, 12, ..."; of
+// several dims "rows 1 to 512, S 1 to 64 with ...: ..., faster than MLX at rows 1, 3, ..; S 1, ..".
 std::string range_text(const discover::RangeResult& range, const spec::Op& op) {
-  std::string text = op.batch_dim + " " + std::to_string(range.rows.lo) + " to " +
-                     std::to_string(range.rows.hi) + " with " + shapes::rest_of(op, range.dims) +
-                     ": " + range.candidate_id + ", faster than MLX at";
-  for (size_t i = 0; i < range.rows.sampled.size(); ++i)
-    text += (i ? ", " : " ") + std::to_string(range.rows.sampled[i]);
-  return text + "\n";
+  std::string dims, samples;
+  shapes::DimRanges ranges;
+  for (const auto& [dim, values] : range.ranges) {
+    ranges.push_back({dim, values.lo, values.hi});
+    dims += (dims.empty() ? "" : ", ") + dim + " " + std::to_string(values.lo) + " to " +
+            std::to_string(values.hi);
+    if (range.ranges.size() > 1) samples += (samples.empty() ? " " : "; ") + dim;
+    for (size_t i = 0; i < values.sampled.size(); ++i)
+      samples += (i ? ", " : " ") + std::to_string(values.sampled[i]);
+  }
+  const std::string rest = shapes::rest_of(op, ranges, range.dims);
+  return dims + (rest.empty() ? "" : " with " + rest) + ": " + range.candidate_id +
+         ", faster than MLX at" + samples + "\n";
 }
 
 std::string ranges_text(const RunOptions& options, const discover::RunOutcome& outcome) {
-  if (!options.request.row_range) return "";
+  if (options.request.ranges.empty()) return "";
   if (outcome.ranges.empty())
-    return "no kernel was surely faster than MLX at two sampled row counts in a row: no range\n";
+    return "no kernel was surely faster than MLX at two neighbouring sampled sizes: no range\n";
   std::string text;
   for (const auto& range : outcome.ranges)
     text += range_text(range, kernels::find_op(options.request.op_name));
   return text;
 }
 
-base::Json outcome_json(const discover::RunOutcome& outcome, const std::string& out) {
+base::Json outcome_json(const discover::RunOutcome& outcome, const spec::Op& op,
+                        const std::string& out) {
   base::Json result = {{"out", out},
                        {"evaluated", outcome.evaluated},
                        {"benchmarked", outcome.benchmarked},
@@ -133,17 +142,18 @@ base::Json outcome_json(const discover::RunOutcome& outcome, const std::string& 
                   {"metrics", spec::to_json(size.claim->metrics)}});
     result["sizes"].push_back(row);
   }
-  for (const auto& range : outcome.ranges)
-    result["ranges"].push_back({{"shape", range.dims.json()},
-                                {"candidate_id", range.candidate_id},
-                                {"rows_range", {range.rows.lo, range.rows.hi}},
-                                {"rows_sampled", range.rows.sampled}});
+  for (const auto& range : outcome.ranges) result["ranges"].push_back(to_json(range, op));
+  if (!outcome.remarks.empty()) result["remarks"] = outcome.remarks;
   return result;
 }
 
 void print_outcome(const RunOptions& options, const discover::RunOutcome& outcome) {
-  if (options.json) return print(outcome_json(outcome, options.out).dump(2) + "\n");
+  if (options.json)
+    return print(
+        outcome_json(outcome, kernels::find_op(options.request.op_name), options.out).dump(2) +
+        "\n");
   print(outcome_table(outcome) + ranges_text(options, outcome));
+  for (const std::string& remark : outcome.remarks) print(remark + "\n");
   std::fprintf(stderr,
                "%llu kernels tried, %llu correct and timed, in %s. Report: %s/report.html\n",
                static_cast<unsigned long long>(outcome.evaluated),
@@ -163,8 +173,9 @@ void execute(RunOptions& options) {
   options.request.dtype = spec::parse_float_dtype(options.dtype);
   options.request.out = options.out;
   options.request.warm_start.assign(options.warm_start.begin(), options.warm_start.end());
-  if (!options.row_range.empty())
-    options.request.row_range = shapes::parse_row_range(options.row_range);
+  if (!options.row_range.empty() || !options.ranges.empty())
+    options.request.ranges = shapes::parse_ranges(kernels::find_op(options.request.op_name),
+                                                  options.ranges, options.row_range);
   if (!options.time_budget.empty())
     options.request.time_budget_s = parse_duration(options.time_budget);
   if (!options.bench_mode.empty())
@@ -284,8 +295,11 @@ void add_run(CLI::App& app) {
                    "model's); left out: the model's, else the op's first suite");
   verb->add_flag("--allow-approximate", options->request.allow_approximate,
                  "Also try kernels that trade accuracy on purpose; their pins say so");
+  verb->add_option("--range", options->ranges,
+                   "Sizes of a free dim that one kernel shall serve, as S=1:4096: samples the ends "
+                   "and between (repeatable; kd ops --json says which are free)");
   verb->add_option("--row-range", options->row_range,
-                   "Rows that one kernel shall serve, as 1:512: samples the ends and between");
+                   "The same of the batch dim (rows; B for rope), as 1:512");
   verb->add_flag("--resume", request.resume,
                  "Go on with the run in --out, or start it if there is none");
   verb->add_flag("--json", options->json, "The outcome as JSON on stdout");

@@ -63,7 +63,7 @@ class ScratchMemory {
 
 bool StagedCall::operator==(const StagedCall& other) const {
   return std::memcmp(&arguments, &other.arguments, sizeof arguments) == 0 && steps == other.steps &&
-         scratch == other.scratch && updates == other.updates && strided == other.strided;
+         scratch == other.scratch && updates == other.updates && strided_axes == other.strided_axes;
 }
 
 bool operator==(const FlatCall& a, const FlatCall& b) {
@@ -127,7 +127,8 @@ FlatCall KernelCode::flatten(const Call& call) const {
                                stage.launch.group[0], stage.launch.threads, stage.index});
   staged->scratch = call.scratch;
   staged->updates = call.updates;
-  staged->strided = call.strided;
+  for (size_t i = 0; i < call.inputs.size(); ++i)
+    staged->strided_axes.push_back(call.strided_axes(i));
   flat.staged = std::move(staged);
   return flat;
 }

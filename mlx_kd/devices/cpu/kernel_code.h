@@ -32,9 +32,9 @@ struct StagedCall {
   };
   KernelArguments arguments = {};  // without pointers
   std::vector<Step> steps;
-  std::vector<int64_t> scratch;  // bytes
-  std::vector<int> updates;      // as Call has them
-  std::vector<bool> strided;
+  std::vector<int64_t> scratch;      // bytes
+  std::vector<int> updates;          // as Call has them
+  std::vector<size_t> strided_axes;  // per input
 
   bool operator==(const StagedCall& other) const;
 };

@@ -24,8 +24,11 @@ class KernelPrimitive final : public HostPrimitive {
   int updated_input(size_t output) const override {
     return call_.staged ? call_.staged->updates[output] : -1;
   }
-  bool is_strided(size_t input) const override {
-    return call_.staged && call_.staged->strided[input];
+  size_t strided_axes(size_t input) const override {
+    return call_.staged ? call_.staged->strided_axes[input] : 0;
+  }
+  Strides port_strides(size_t input) const override {
+    return call_.staged->arguments.strides[input];
   }
   std::span<const double> params() const override { return call_.params; }
 

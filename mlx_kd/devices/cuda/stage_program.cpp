@@ -249,7 +249,11 @@ std::vector<mx::array> StageProgram::add_to_graph(const std::vector<mx::array>& 
                               why + "): docs/cuda.md says how it is built");
   std::call_once(kept_, [this] { keep_loaded(kernels_.code()); });
   auto work = std::make_shared<StageWork>(nodes_of(call), call.scalars);
-  return native_call(*api, graph, std::move(work), inputs, output_shapes, output_types(call));
+  std::vector<mx::array> arrays = inputs;
+  for (size_t i = 0; i < arrays.size(); ++i)
+    if (call.is_strided(i) && arrays[i].ndim() != call.strided_axes(i))
+      arrays[i] = mx::contiguous(arrays[i], false, graph.stream);  // has no stride an axis
+  return native_call(*api, graph, std::move(work), arrays, output_shapes, output_types(call));
 }
 
 }  // namespace mlx_kd::devices::cuda

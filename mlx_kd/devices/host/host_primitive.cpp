@@ -71,17 +71,17 @@ bool can_take_over(const mx::array& input, const mx::Stream& stream) {
 
 using InputStrides = std::array<Strides, kMostArrays>;
 
-// Whether a kernel of a strided port takes the array as it lies: its last axis is contiguous.
-bool can_stride(const mx::array& input) {
-  return input.ndim() <= kStrideAxes &&
-         (input.ndim() == 0 || input.shape(-1) <= 1 || input.strides().back() == 1);
+// Whether a kernel of a strided port of so many axes takes the array as it lies. What has other
+// axes (rows of several, say) has no stride per axis of the port.
+bool can_stride(const mx::array& input, size_t axes) {
+  return axes > 0 && axes <= kStrideAxes && input.ndim() == axes &&
+         (input.shape(-1) <= 1 || input.strides().back() == 1);
 }
 
-// Of the array, or of a row-major copy of it.
-Strides strides_of_array(const mx::array& input, bool as_it_lies) {
-  spec::ArraySpec array{{input.shape().begin(), input.shape().end()}};
-  if (as_it_lies) array.strides.assign(input.strides().begin(), input.strides().end());
-  return strides_of(array);
+Strides strides_of_array(const mx::array& input) {
+  return strides_of({{input.shape().begin(), input.shape().end()},
+                     spec::Dtype::float32,
+                     {input.strides().begin(), input.strides().end()}});
 }
 
 }  // namespace
@@ -111,7 +111,7 @@ void HostPrimitive::check_sizes(const std::vector<mx::array>& inputs) const {
 
 bool HostPrimitive::any_strided() const {
   for (size_t i = 0; i < input_count_; ++i)
-    if (is_strided(i)) return true;
+    if (strided_axes(i) > 0) return true;
   return false;
 }
 
@@ -136,9 +136,9 @@ void HostPrimitive::eval_cpu(const std::vector<mx::array>& inputs,
   Pointers pointers{};
   auto strides = any_strided() ? std::make_shared<InputStrides>() : nullptr;
   for (size_t i = 0; i < inputs.size(); ++i) {
-    const bool as_it_lies = !wants_contiguous() || (is_strided(i) && can_stride(inputs[i]));
-    pointers[i] = memory_of(inputs[i], !as_it_lies, stream(), encoder);
-    if (strides) (*strides)[i] = strides_of_array(inputs[i], as_it_lies);
+    const bool is_view = can_stride(inputs[i], strided_axes(i));
+    pointers[i] = memory_of(inputs[i], wants_contiguous() && !is_view, stream(), encoder);
+    if (strides) (*strides)[i] = is_view ? strides_of_array(inputs[i]) : port_strides(i);
     encoder.set_input_array(inputs[i]);
   }
   bool any = false;

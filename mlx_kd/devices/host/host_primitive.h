@@ -52,9 +52,9 @@ class HostPrimitive : public mlx::core::Primitive,
   std::vector<mlx::core::Shape> output_shapes(const std::vector<mlx::core::array>& inputs) override;
 
  protected:
-  // Computes the outputs; on the stream's thread. `strides`: of each input, where some input is
-  // strided; else null. An output that updates an input has the input's pointer, and holds its
-  // elements.
+  // Computes the outputs; on the stream's thread. `strides`: of each input as its port has axes,
+  // where some port is strided; else null. An output that updates an input has the input's pointer,
+  // and holds its elements.
   virtual void run(const Pointers& pointers, const Strides* strides) const = 0;
   // Whether run() would do anything, given that some output has elements.
   virtual bool has_work() const { return true; }
@@ -62,7 +62,9 @@ class HostPrimitive : public mlx::core::Primitive,
   virtual bool wants_contiguous() const { return true; }
   // As Call has them.
   virtual int updated_input(size_t /*output*/) const { return -1; }
-  virtual bool is_strided(size_t /*input*/) const { return false; }
+  virtual size_t strided_axes(size_t /*input*/) const { return 0; }
+  // Of an input that is row-major, by the axes of its port.
+  virtual Strides port_strides(size_t /*input*/) const { return {}; }
 
   // The call's runtime inputs, for the graph's form.
   virtual std::span<const double> params() const = 0;

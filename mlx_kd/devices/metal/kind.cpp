@@ -21,7 +21,8 @@ std::vector<Finding> examine() {
 DeviceKind kind_metal();
 
 DeviceKind kind_metal() {
-  return {"metal", probe, metal::open_metal_device, examine, {"metal"}};
+  return {"metal",   probe,   metal::open_metal_device, examine,
+          {"metal"}, nullptr, /*copies_updates=*/true};
 }
 
 }  // namespace mlx_kd::devices

@@ -84,7 +84,7 @@ MetalProgram::MetalProgram(std::shared_ptr<const MetalHost> host, const spec::Ca
 Arrays MetalProgram::call(const Arrays& inputs, const std::vector<spec::Shape>& output_shapes,
                           const Call& call) const {
   check_arrays(candidate().op_name, inputs, output_shapes.size(), call);
-  StageChain chain(host(), text_.unit, candidate(), inputs, mlx_shapes(output_shapes), call);
+  StageChain chain(host(), text_.unit, candidate(), inputs, mlx_shapes(output_shapes), call, made_);
   const auto kernels = kernels_of(kernels_, call, candidate());
   chain.note_writers(kernels);
   for (size_t i = 0; i < kernels.size(); ++i) chain.run(*kernels[i], call.stages[i]);

@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "mlx_kd/devices/metal/metal_device.h"
+#include "mlx_kd/devices/metal/stage_chain.h"
 #include "mlx_kd/devices/metal_text/metal_arguments.h"
 
 namespace mlx_kd::devices::metal {
@@ -53,6 +54,7 @@ class MetalProgram final : public HostedProgram {
  private:
   TranslatedText text_;
   std::vector<StageKernel> kernels_;
+  mutable MadeKernels made_;
 };
 
 }  // namespace mlx_kd::devices::metal

@@ -20,6 +20,7 @@ using Holds = MetalArgument::Holds;
 
 constexpr int kLeastDeviceElements = 8;  // metal_kernel passes fewer in `constant` memory
 constexpr int kCopyThreads = 256;
+constexpr size_t kMostMade = 64;
 
 size_t count_of(const mx::Shape& shape) {
   size_t count = 1;
@@ -92,6 +93,7 @@ struct StageChain::StageCall {
     return std::find(input_names.begin(), input_names.end(), name) != input_names.end() ||
            std::find(output_names.begin(), output_names.end(), name) != output_names.end();
   }
+  std::string key(const std::string& kernel) const;
   void take(const std::string& name, const mx::array& array) {
     input_names.push_back(name);
     inputs.push_back(array);
@@ -110,8 +112,14 @@ mx::Shape StageChain::Memory::allocated() const {
 
 StageChain::StageChain(const MetalHost& host, const msl::Unit& unit,
                        const spec::Candidate& candidate, const Arrays& inputs,
-                       const std::vector<mx::Shape>& output_shapes, const Call& call)
-    : host_(host), unit_(unit), candidate_(candidate), call_(call), stream_(host.stream()) {
+                       const std::vector<mx::Shape>& output_shapes, const Call& call,
+                       MadeKernels& made)
+    : host_(host),
+      unit_(unit),
+      candidate_(candidate),
+      call_(call),
+      made_(made),
+      stream_(host.stream()) {
   for (size_t i = 0; i < inputs.size(); ++i) {
     const bool lies = call.is_strided(i) && may_lie(inputs[i], call.inputs[i]);
     as_they_lie_ = as_they_lie_ || lies;
@@ -194,10 +202,41 @@ void StageChain::run(const StageKernel& kernel, const spec::Stage& stage) {
   start(kernel, stage, made);
 }
 
+MadeKernels::Function MadeKernels::find_or_make(const std::string& key,
+                                                const std::function<Function()>& make) {
+  const std::lock_guard lock(mutex_);
+  if (made_.size() >= kMostMade && !made_.count(key)) made_.clear();
+  Function& function = made_[key];
+  if (!function) function = make();
+  return function;
+}
+
+// What the text of the stage is written from, in one text.
+std::string StageChain::StageCall::key(const std::string& kernel) const {
+  std::string text = kernel + "\n" + casts;
+  for (const auto* names : {&input_names, &output_names}) {
+    for (const std::string& name : *names) text += name + ",";
+    text += ";";
+  }
+  for (const auto& [name, value] : numbers) text += name + "=" + value + ",";
+  for (const std::string& name : declared) text += ";" + name;
+  return text;
+}
+
+MadeKernels::Function StageChain::function_of(const StageKernel& kernel, const StageCall& made) {
+  const std::string& name = kernel.kernel.name;
+  return made_.find_or_make(made.key(name) + (as_they_lie_ ? "|" : ""), [&] {
+    const std::string header = msl::helpers_of(unit_);
+    const std::string body =
+        made.casts + msl::body_of(unit_, name, made.numbers, {made.declared, true});
+    // MLX compiles again whenever a name comes with another body.
+    return host_.metal_kernel(name + "_" + base::sha256_hex(header + body).substr(0, 8),
+                              made.input_names, made.output_names, body, header, !as_they_lie_,
+                              false, {});
+  });
+}
+
 void StageChain::start(const StageKernel& kernel, const spec::Stage& stage, StageCall& made) {
-  const std::string header = msl::helpers_of(unit_);
-  const std::string body =
-      made.casts + msl::body_of(unit_, kernel.kernel.name, made.numbers, {made.declared, true});
   std::vector<mx::Shape> shapes;
   std::vector<mx::Dtype> types;
   for (const Memory* one : made.made) {
@@ -209,10 +248,7 @@ void StageChain::start(const StageKernel& kernel, const spec::Stage& stage, Stag
     shapes.push_back({1});
     types.push_back(mx::uint8);
   }
-  // MLX compiles again whenever a name comes with another body.
-  const auto run = host_.metal_kernel(
-      kernel.kernel.name + "_" + base::sha256_hex(header + body).substr(0, 8), made.input_names,
-      made.output_names, body, header, !as_they_lie_, false, {});
+  const auto run = function_of(kernel, made);
   const Arrays results =
       run(made.inputs, shapes, types, threads3(stage.launch.grid), threads3(stage.launch.group),
           {{"T", mlx_dtype(candidate_.dtype)}}, std::nullopt, false, stream_);
@@ -230,9 +266,12 @@ mx::array StageChain::copy(const mx::array& from, size_t elements, const mx::Sha
     names.push_back("kd_after");
     inputs.push_back(*last_);
   }
-  const auto run = host_.metal_kernel(
-      "kd_copy_" + dtype_name(from.dtype()) + (last_ ? "_after" : ""), names, {"to"},
-      "to[thread_position_in_grid.x] = from[thread_position_in_grid.x];", "", true, false, {});
+  const std::string name = "kd_copy_" + dtype_name(from.dtype()) + (last_ ? "_after" : "");
+  const auto run = made_.find_or_make(name, [&] {
+    return host_.metal_kernel(name, names, {"to"},
+                              "to[thread_position_in_grid.x] = from[thread_position_in_grid.x];",
+                              "", true, false, {});
+  });
   return run(inputs, {shape}, {from.dtype()}, threads3({static_cast<int64_t>(elements), 1, 1}),
              {kCopyThreads, 1, 1}, {}, std::nullopt, false, stream_)
       .front();

@@ -8,6 +8,8 @@
 // an updated input before the first stage: an updated port costs two copies.
 #pragma once
 
+#include <map>
+#include <mutex>
 #include <optional>
 #include <set>
 
@@ -16,15 +18,28 @@
 
 namespace mlx_kd::devices::metal {
 
+// Functions of metal_kernel by what their text depends on: calls of one size differ in their arrays
+// alone, and writing the text of a stage takes longer than all else of a call. Thread-safe.
+class MadeKernels {
+ public:
+  using Function = mlx::core::fast::CustomKernelFunction;
+
+  Function find_or_make(const std::string& key, const std::function<Function()>& make);
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, Function> made_;
+};
+
 class StageChain {
  public:
   using Arrays = std::vector<mlx::core::array>;
 
   // Strided inputs that are computed already and contiguous in their last axis are passed as they
-  // lie; all others row-major.
+  // lie; all others row-major. `made`: of the candidate.
   StageChain(const MetalHost& host, const msl::Unit& unit, const spec::Candidate& candidate,
              const Arrays& inputs, const std::vector<mlx::core::Shape>& output_shapes,
-             const Call& call);
+             const Call& call, MadeKernels& made);
 
   // Before the first stage, with the kernels of all: which arrays are memory of the chain.
   void note_writers(const std::vector<const StageKernel*>& kernels);
@@ -56,6 +71,7 @@ class StageChain {
   void add_arguments(const StageKernel& kernel, const spec::Stage& stage, StageCall& to);
   void add_memory(Memory& memory, const MetalArgument& argument, StageCall& to);
   Memory* memory_of(const MetalArgument& argument);
+  MadeKernels::Function function_of(const StageKernel& kernel, const StageCall& made);
   void start(const StageKernel& kernel, const spec::Stage& stage, StageCall& made);
   mlx::core::array copy(const mlx::core::array& from, size_t elements,
                         const mlx::core::Shape& shape);
@@ -64,6 +80,7 @@ class StageChain {
   const msl::Unit& unit_;
   const spec::Candidate& candidate_;
   const Call& call_;
+  MadeKernels& made_;
   mlx::core::Stream stream_;
   Arrays inputs_;
   bool as_they_lie_ = false;  // some input is not row-major

@@ -21,10 +21,7 @@ class SimtPrimitive final : public cpu::HostPrimitive {
       : HostPrimitive(graph, inputs, output_shapes),
         code_(std::move(code)),
         call_(std::move(call)) {
-    for (size_t i = 0; i < inputs.size(); ++i) {
-      input_bytes_.push_back(inputs[i].size() * inputs[i].itemsize());
-      strided_.push_back(call_.is_strided(i) && inputs[i].ndim() == call_.inputs[i].shape.size());
-    }
+    for (const mx::array& input : inputs) input_bytes_.push_back(input.size() * input.itemsize());
     for (const mx::Shape& shape : output_shapes) {
       size_t count = 1;
       for (const auto extent : shape) count *= static_cast<size_t>(extent);
@@ -40,7 +37,7 @@ class SimtPrimitive final : public cpu::HostPrimitive {
     CallMemory memory = make_memory(call_);
     for (size_t i = 0; i < input_bytes_.size(); ++i) {
       memory.inputs.push_back({pointers[i], input_bytes_[i]});
-      if (!strides || !strided_[i]) continue;
+      if (!strides || call_.strided_axes(i) == 0) continue;
       auto& own = memory.strides[i];
       std::copy(strides[i].end() - static_cast<std::ptrdiff_t>(own.size()), strides[i].end(),
                 own.begin());
@@ -53,13 +50,13 @@ class SimtPrimitive final : public cpu::HostPrimitive {
     return std::any_of(call_.stages.begin(), call_.stages.end(), has_threads);
   }
   int updated_input(size_t output) const override { return call_.updated_input(output); }
-  bool is_strided(size_t input) const override { return strided_[input]; }
+  size_t strided_axes(size_t input) const override { return call_.strided_axes(input); }
+  Strides port_strides(size_t input) const override { return strides_of(call_.inputs[input]); }
   std::span<const double> params() const override { return call_.scalars; }
 
   std::shared_ptr<const SimtCode> code_;
   Call call_;
   std::vector<size_t> input_bytes_, output_bytes_;
-  std::vector<bool> strided_;  // by input
 };
 
 spec::Candidate without_source(spec::Candidate candidate) {

@@ -298,6 +298,27 @@ void check_numbers(const Operator& op, const Numbers& numbers) {
                     "give a whole number of at least 0");
 }
 
+mx::array array_of_int(const Operator& op, size_t port, int64_t value) {
+  return mx::array(std::initializer_list<int64_t>{value},
+                   devices::mlx_dtype(op.op->inputs[port].type.at(spec::Dtype::float32, {})));
+}
+
+void check_int(const Operator& op, size_t port, int64_t value, const Arrays& inputs,
+               const Numbers& numbers, const mx::StreamOrDevice& s) {
+  const Arrays arranged = op.op->arrange ? op.op->arrange(inputs, mx::to_stream(s)) : inputs;
+  op.signature.check_count(arranged.size());
+  DimValues values = numbers.attributes;
+  op.signature.read(Inputs(arranged), scalars_of(op, numbers), values);
+  spec::Dims dims;
+  for (size_t i = 0; i < op.op->dims.size(); ++i) dims.set(op.op->dims[i].name, values[i]);
+  const auto [least, most] = op.op->inputs[port].int_range(dims);
+  if (value >= least && value <= most) return;
+  throw std::invalid_argument(
+      "[" + op.op->name + "] " + op.op->inputs[port].name + " is " + std::to_string(value) + ": " +
+      (least > most ? "no value fits arrays of these shapes"
+                    : "give " + std::to_string(least) + " to " + std::to_string(most)));
+}
+
 bool are_valid(const Operator& op, const Numbers& numbers) {
   for (size_t i = 0; i < op.op->scalars.size(); ++i)
     if (!op.op->scalars[i].why_not(numbers.scalars[i]).empty()) return false;

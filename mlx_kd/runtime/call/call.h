@@ -43,6 +43,15 @@ Numbers numbers_of(const Operator& op, const std::map<std::string, double>& give
 void check_numbers(const Operator& op, const Numbers& numbers);
 bool are_valid(const Operator& op, const Numbers& numbers);
 
+// The int as an array of shape {1}, of the type of a port that has an int_range.
+mlx::core::array array_of_int(const Operator& op, size_t port, int64_t value);
+
+// std::invalid_argument, naming the value, for an int outside the port's range at the size of the
+// call, and for arrays that do not go together. `inputs` have the int as an array.
+void check_int(const Operator& op, size_t port, int64_t value,
+               const std::vector<mlx::core::array>& inputs, const Numbers& numbers,
+               const mlx::core::StreamOrDevice& s);
+
 // The call as lookup sees it; nullopt where no kernel of ours can serve it: mixed or other types of
 // T, no elements, sizes that cannot be read. std::invalid_argument where the arrays do not go
 // together, or a port of a fixed type has another.

@@ -4,6 +4,7 @@
 #include <optional>
 #include <tuple>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "mlx_kd/runtime/call/call.h"
@@ -22,6 +23,21 @@ std::vector<mlx::core::array> list_of(const More&... arrays) {
 
 inline mlx::core::array given(const std::optional<mlx::core::array>& array) {
   return array ? *array : mlx::core::array(std::initializer_list<float>{}, mlx::core::float32);
+}
+
+// An int as an array of the port's type; check_int() says if it is outside its range.
+inline mlx::core::array given(const Operator& op, size_t port,
+                              const std::variant<int64_t, mlx::core::array>& value) {
+  const auto* number = std::get_if<int64_t>(&value);
+  return number ? array_of_int(op, port, *number) : std::get<mlx::core::array>(value);
+}
+
+inline void check_int(const Operator& op, size_t port,
+                      const std::variant<int64_t, mlx::core::array>& value,
+                      const std::vector<mlx::core::array>& inputs, const Numbers& numbers,
+                      const mlx::core::StreamOrDevice& s) {
+  if (const auto* number = std::get_if<int64_t>(&value))
+    check_int(op, port, *number, inputs, numbers, s);
 }
 
 inline mlx::core::array only(std::vector<mlx::core::array> arrays) {

@@ -197,7 +197,8 @@ void Signature::read_sources(const Inputs& inputs, DimValues& dims) const {
     const mx::Shape& shape = inputs[source.port].shape();
     if (source.leads) {
       int64_t product = 1;
-      for (size_t i = 0; i + source.behind < shape.size(); ++i) product *= shape[i];
+      for (size_t i = 0; i + source.behind < shape.size(); ++i)
+        if (__builtin_mul_overflow(product, shape[i], &product)) refuse_size(source.port, shape);
       dims[source.dim] = product;
     } else {
       dims[source.dim] = shape[shape.size() - 1 - source.behind];
@@ -287,6 +288,12 @@ void Signature::refuse(const Inputs& inputs, DimValues& dims) const {
   for (size_t port = 0; port < inputs.size(); ++port)
     if (!fits(port, inputs, dims)) refuse_fit(port, inputs, dims);
   throw std::invalid_argument("[" + op_->name + "] its arrays do not go together");
+}
+
+void Signature::refuse_size(size_t port, const mx::Shape& shape) const {
+  throw std::invalid_argument("[" + op_->name + "] " + op_->inputs[port].name + " has shape " +
+                              shape_text(shape) +
+                              ": these are more elements than an array can have");
 }
 
 void Signature::refuse_axes(size_t port, const mx::array& input) const {

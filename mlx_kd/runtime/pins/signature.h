@@ -91,6 +91,7 @@ class Signature {
   void read_sources(const Inputs& inputs, DimValues& dims) const;
   void read_by_own(const Inputs& inputs, std::span<const double> scalars, DimValues& dims) const;
   [[noreturn]] void refuse(const Inputs& inputs, DimValues& dims) const;
+  [[noreturn]] void refuse_size(size_t port, const mlx::core::Shape& shape) const;
   [[noreturn]] void refuse_axes(size_t port, const mlx::core::array& input) const;
   [[noreturn]] void refuse_parts(size_t dim, int64_t parts, const Inputs& inputs) const;
   [[noreturn]] void refuse_fit(size_t port, const Inputs& inputs, const DimValues& dims) const;

@@ -193,6 +193,22 @@ TEST(RunWriter, GoesOnWithARunThatStatesItsProtocolAsAHash) {
   EXPECT_EQ(read_run(folder / "a").meta.protocol, "2");
 }
 
+// What passed other rules is not among the entries that this program says it proved by its own.
+TEST(RunWriter, RefusesToGoOnWithARunOfAnotherProof) {
+  TemporaryFolder folder;
+  RunData old = synthetic_run(0, 3);
+  old.meta.protocol_settings = {{"proof", {{"cases", "all at the smallest size"}}}};  // version 1
+  write_run(folder / "a", old);
+  RunMeta meta = synthetic_meta(0, 3);
+  meta.protocol_settings = {{"proof", {{"version", 2}}}};
+  EXPECT_NE(message_of([&] {
+              RunWriter::resume(folder / "a", meta);
+            }).find("proof version (there '1', asked '2')"),
+            std::string::npos);
+  meta.protocol_settings = {{"proof", {{"version", 1}}}};
+  EXPECT_EQ(message_of([&] { RunWriter::resume(folder / "a", meta); }), "");
+}
+
 // Killed after any byte of the log: what is whole is kept, and the run goes on to the same end.
 TEST(RunWriter, GoesOnAfterACutAtAnyByte) {
   TemporaryFolder folder;

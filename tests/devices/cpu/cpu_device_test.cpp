@@ -97,6 +97,85 @@ TEST_F(CpuDeviceTest, OutputsStartAtACacheLine) {
   }
 }
 
+// out[row] = x[row] + 10 w: x (rows, D) and w (D) may be strided; each unit is a row. The strides
+// that the kernel was told are in `told`: of x's rows, and of w's axis in front of its only one.
+const char* const kRowsSource = R"(
+struct kd_arguments {
+  const void* inputs[16];
+  void* outputs[8];
+  void* scratch[4];
+  long dims[16];
+  double scalars[8];
+  long strides[24][4];
+  long stage;
+};
+extern "C" void mlx_kd_rows(const kd_arguments* a, long begin, long end) {
+  const long d = a->dims[KD_DIM_D];
+  const float *x = (const float*)a->inputs[0], *w = (const float*)a->inputs[1];
+  for (long row = begin; row < end; ++row)
+    for (long i = 0; i < d; ++i)
+      ((float*)a->outputs[0])[row * d + i] = x[row * a->strides[0][2] + i] + 10 * w[i];
+  ((int*)a->outputs[1])[0] = (int)a->strides[0][2];
+  ((int*)a->outputs[1])[1] = (int)a->strides[1][2];
+}
+)";
+
+spec::Candidate rows_candidate() {
+  spec::Candidate candidate = add_candidate();
+  candidate.op_name = "rows";
+  candidate.source = kRowsSource;
+  candidate.func_name = "mlx_kd_rows";
+  candidate.knobs = {{"THREADS", 1}};
+  candidate.template_params = candidate.knobs.json();
+  candidate.inputs_spec = {{{"name", "x"}, {"dtype", "float32"}},
+                           {{"name", "w"}, {"dtype", "float32"}}};
+  candidate.outputs_spec = {{{"name", "out"}, {"dtype", "float32"}},
+                            {{"name", "told"}, {"dtype", "int32"}}};
+  candidate.launch_params = {{"launch_kind", "cpp_arguments"}, {"THREADS", 1}};
+  candidate.dim_names = {"rows", "D"};
+  return candidate;
+}
+
+Call rows_call(int64_t rows, int64_t d) {
+  Call call;
+  call.dims = {{"rows", rows}, {"D", d}};
+  call.stages = {units_stage("mlx_kd_rows", rows)};
+  call.inputs = {{{rows, d}}, {{d}}};
+  call.outputs = {{{rows, d}}, {{2}, spec::Dtype::int32}};
+  call.updates = {-1, -1};
+  call.strided = {true, true};
+  return call;
+}
+
+// The rows of a view are those of MLX whatever axes it has, and what has a stride for each axis of
+// the port is not copied.
+TEST_F(CpuDeviceTest, StridedPortsTakeViewsByTheirOwnAxes) {
+  const auto kernel = program(rows_candidate());
+  const mx::array w = mx::slice(ramp(8), {0}, {4}), wide = mx::reshape(ramp(48), {6, 8}),
+                  cube = mx::reshape(ramp(48), {2, 3, 8});
+  const struct {
+    mx::array x, w;
+    std::vector<int> told;
+  } cases[] = {
+      {mx::slice(wide, {0, 2}, {6, 6}), w, {8, 0}},        // a view of the port's axes
+      {mx::slice(cube, {0, 0, 0}, {2, 3, 4}), w, {4, 0}},  // of three axes: copied
+      {mx::transpose(mx::slice(cube, {0, 0, 0}, {2, 3, 4}), {1, 0, 2}), w, {4, 0}},
+      {mx::slice(wide, {0, 0}, {6, 8}, {1, 2}), w, {4, 0}},  // its last axis has gaps: copied
+      {mx::slice(ramp(8), {2}, {6}), w, {4, 0}},             // one row as a vector
+      {mx::slice(wide, {0, 2}, {6, 6}), mx::reshape(w, {1, 4}), {8, 0}},  // w of one axis more
+      {mx::slice(wide, {0, 2}, {6, 6}), mx::slice(ramp(8), {0}, {8}, {2}), {8, 0}}};
+  for (const auto& one : cases) {
+    const auto rows = static_cast<int64_t>(one.x.size() / 4);
+    const Call call = rows_call(rows, 4);
+    const auto out = kernel->call({one.x, one.w}, {{rows, 4}, {2}}, call);
+    const mx::array wanted = mx::add(mx::reshape(one.x, {static_cast<int>(rows), 4}),
+                                     mx::multiply(mx::reshape(one.w, {4}), mx::array(10.0f)));
+    EXPECT_TRUE(same(out[0], wanted)) << one.x.ndim() << " axes";
+    EXPECT_EQ(out[1].data<int>()[0], one.told[0]) << one.x.ndim() << " axes";
+    EXPECT_EQ(out[1].data<int>()[1], one.told[1]) << one.x.ndim() << " axes";
+  }
+}
+
 TEST_F(CpuDeviceTest, InputsOfAnyLayoutAreRead) {
   const auto kernel = program();
   const mx::array wide = mx::reshape(ramp(12), {3, 4});

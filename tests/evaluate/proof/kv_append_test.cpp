@@ -1,11 +1,8 @@
-// kv_append: wrong kernels that its proof must reject, MLX's form against the expected bits, an
-// empty batch, and memory that is taken over rather than copied.
+// kv_append: wrong kernels that its proof must reject, an empty batch, and memory that is taken
+// over rather than copied.
 #include <mlx/mlx.h>
 
-#include <cstring>
-
 #include "mlx_kd/devices/host/mlx_types.h"
-#include "mlx_kd/evaluate/proof/mlx_arrays.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "tests/evaluate/proof_rig.h"
 
@@ -53,29 +50,6 @@ TEST(KvAppend, RejectsWrongKernels) {
     const Proof proof = prove_append_with(append_rig, right, wrong);
     EXPECT_TRUE(proof.status == spec::Status::wrong || proof.status == spec::Status::unstable)
         << wrong << ": " << name_of(proof.status) << " " << proof.reason;
-  }
-}
-
-TEST(KvAppend, MlxGivesTheExpectedBits) {
-  const spec::Op& op = kv_append();
-  for (const Dtype t : spec::float_dtypes()) {
-    const ProofRig append_rig(op, t, op.edge_sizes);
-    for (const Case& c : append_rig.plan().cases) {
-      spec::Op::Arrays inputs;
-      for (size_t i = 0; i < op.inputs.size(); ++i)
-        inputs.push_back(to_mlx(append_rig.memory() + c.inputs[i].offset, c.input_arrays[i]));
-      auto outputs =
-          op.mlx(inputs, spec::numbers_of(op, {}, c.dims), mx::default_stream(mx::Device::cpu));
-      for (size_t i = 0; i < outputs.size(); ++i) {
-        mx::array row_major = mx::contiguous(outputs[i]);
-        row_major.eval();
-        EXPECT_EQ(
-            std::memcmp(row_major.data<char>(), append_rig.memory() + c.outputs[i].expected.offset,
-                        row_major.nbytes()),
-            0)
-            << c.text() << ", output " << i;
-      }
-    }
   }
 }
 

@@ -28,9 +28,5 @@ TEST(Swiglu, CompletesSizesToTheSignatureOfAPin) {
   EXPECT_EQ(spec::complete(find_op("swiglu"), {{"D", 5}, {"rows", 3}}).text(), "rows=3,D=5,N=15");
 }
 
-TEST(Swiglu, CostsTheBytesOfItsPorts) {
-  expect_bytes_of_ports("swiglu");
-}
-
 }  // namespace
 }  // namespace mlx_kd::kernels

@@ -35,10 +35,5 @@ TEST(Norms, CompleteSizesToTheSignatureOfAPin) {
   EXPECT_EQ(spec::complete(find_op("rmsnorm"), {{"rows", 3}, {"D", 5}}).text(), "rows=3,D=5");
 }
 
-TEST(Norms, CostTheBytesOfTheirPorts) {
-  expect_bytes_of_ports("rmsnorm");
-  expect_bytes_of_ports("rmsnorm_residual");
-}
-
 }  // namespace
 }  // namespace mlx_kd::kernels

@@ -45,9 +45,5 @@ TEST(Rope, RefusesAnOddRopePart) {
   }
 }
 
-TEST(Rope, CostsTheBytesOfItsPorts) {
-  expect_bytes_of_ports("rope");
-}
-
 }  // namespace
 }  // namespace mlx_kd::kernels

@@ -15,7 +15,7 @@
 namespace mlx_kd::runtime {
 namespace {
 
-const spec::Dims kSize = {{"rows", 2}, {"D", 8}};
+const spec::Dims kCalledSize = {{"rows", 2}, {"D", 8}};
 
 class Threads : public Pinned {
  protected:
@@ -91,7 +91,7 @@ const SlowDevice& slow_device() {
 
 // A Metal entry for the slow device; each body is a kernel of its own.
 packs::Entry slow_entry(const std::string& body) {
-  packs::Entry entry = marking_entry("rmsnorm", kSize, 42);
+  packs::Entry entry = marking_entry("rmsnorm", kCalledSize, 42);
   entry.language = "metal";
   entry.source = body;
   entry.key.device_arch = "slow";
@@ -133,7 +133,7 @@ TEST_F(Threads, OthersWaitWhereThatIsAskedFor) {
 }
 
 TEST_F(Threads, EveryThreadSeesTheNewPinsAfterAReload) {
-  pin({marking_entry("rmsnorm", kSize, 100)});
+  pin({marking_entry("rmsnorm", kCalledSize, 100)});
   prepare();
   std::atomic<int> phase{0};
   std::thread other([&] {
@@ -143,7 +143,7 @@ TEST_F(Threads, EveryThreadSeesTheNewPinsAfterAReload) {
     EXPECT_EQ(norm(), 101);
   });
   while (phase != 1) std::this_thread::yield();
-  pin({marking_entry("rmsnorm", kSize, 101)});
+  pin({marking_entry("rmsnorm", kCalledSize, 101)});
   prepare();
   phase = 2;
   other.join();

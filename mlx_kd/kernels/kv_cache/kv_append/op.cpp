@@ -264,7 +264,12 @@ spec::Op make_kv_append() {
                {"values", rows_of("S", "Dv")},
                {.name = "new_keys", .shape = rows_of("M", "Dk"), .strided = true},
                {.name = "new_values", .shape = rows_of("M", "Dv"), .strided = true},
-               {"offset", offset_shape, Dtype::int32}};
+               {.name = "offset",
+                .shape = offset_shape,
+                .type = Dtype::int32,
+                .int_range = [](const Dims& dims) {
+                  return std::pair(int64_t(0), dims.at("S") - dims.at("M"));
+                }}};
   op.outputs = {{"keys_out", rows_of("S", "Dk"), {}, Judge::exact, "keys"},
                 {"values_out", rows_of("S", "Dv"), {}, Judge::exact, "values"}};
   op.dims = {{.name = "S", .free = true},

@@ -1,4 +1,4 @@
-"""kd run --row-range on the null device: what it samples, states and refuses."""
+"""kd run --range and --row-range on the null device: what they sample, state and refuse."""
 import json
 import os
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 KD = os.environ["MLX_KD_PROGRAM"]
 
 
-class RowRange(unittest.TestCase):
+class Range(unittest.TestCase):
     def setUp(self):
         temp = tempfile.TemporaryDirectory(prefix="kd_range_")
         self.addCleanup(temp.cleanup)
@@ -30,6 +30,12 @@ class RowRange(unittest.TestCase):
         ranged = [entry for entry in self.entries() if "rows_range" in entry]
         self.assertEqual([(e["rows_range"], e["rows_sampled"]) for e in ranged], [([1, 64], [1, 3, 5, 12, 47, 64])])
         self.assertEqual(len(self.entries()), 6)
+
+    def test_the_batch_dim_by_its_name_is_the_same_range(self):
+        self.kd("--shapes", "rows=5,D=2048", "--range", "rows=1:64")
+        ranged = [entry for entry in self.entries() if "rows_range" in entry]
+        self.assertEqual([(e["rows_range"], e["rows_sampled"]) for e in ranged], [([1, 64], [1, 3, 5, 12, 47, 64])])
+        self.kd("--shapes", "rows=5,D=2048", "--row-range", "1:64", "--resume")
 
     def test_every_width_has_a_range_of_its_own(self):
         result = self.kd("--shapes", "rows=1,D=2048", "--shapes", "rows=1,D=4096", "--row-range", "1:4", "--json")
@@ -53,13 +59,23 @@ class RowRange(unittest.TestCase):
     def test_the_reports_tell_the_range(self):
         self.kd("--shapes", "rows=1,D=2048", "--row-range", "1:8")
         for name in ("report.md", "report.html"):
-            self.assertIn("rows", (self.run / name).read_text().split("Row ranges")[1])
+            self.assertIn("rows", (self.run / name).read_text().split("Ranges")[1])
             self.assertRegex((self.run / name).read_text(), r"1 to 8 \(D=2048,rows=[138]\): rmsnorm_\w+, faster than MLX at 1, 3, 8")
 
     def test_without_the_option_no_entry_has_a_range(self):
         self.kd("--shapes", "rows=1,D=2048", "--shapes", "rows=2,D=2048")
         self.assertFalse([entry for entry in self.entries() if "rows_range" in entry])
-        self.assertNotIn("Row ranges", (self.run / "report.md").read_text())
+        self.assertNotIn("Ranges", (self.run / "report.md").read_text())
+
+    def test_a_range_of_another_dim_is_refused_with_those_that_may_vary(self):
+        for text, words in (("D=1:8", ("'D'", "rows")), ("Z=1:8", ("'Z'", "rows")), ("1:8", ("'1:8'", "rows")),
+                            ("rows=8:1", ("'rows'", "'8:1'")), ("rows=", ("'rows'", "least"))):
+            refused = self.kd("--range", text, code=2).stderr
+            for word in ("--range", *words):
+                self.assertIn(word, refused)
+        self.assertIn("two ranges of 'rows'", self.kd("--range", "rows=1:8", "--row-range", "1:8", code=2).stderr)
+        self.assertIn("'S' of op 'kv_append'", self.kd("--range", "B=1:8", op="kv_append", code=2).stderr)
+        self.assertFalse(self.run.exists())
 
     def test_what_is_no_range_is_refused_before_anything_is_written(self):
         for text in ("512", "0:4", "4:1", "x:y", "1:99999999999"):

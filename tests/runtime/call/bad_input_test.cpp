@@ -1,0 +1,156 @@
+// Arrays that no operator should be given: each operator of the table, each of its inputs.
+#include "mlx_kd/devices/host/mlx_types.h"
+#include "mlx_kd/runtime/call/call.h"
+#include "mlx_kd/runtime/pins/operators.h"
+#include "tests/runtime/pinned.h"
+
+namespace mlx_kd::runtime {
+namespace {
+
+using Arrays = std::vector<mx::array>;
+
+std::vector<std::string> table_names() {
+  std::vector<std::string> names;
+  for (const Operator& op : all_operators())
+    if (!op.op->name.starts_with("test_")) names.push_back(op.op->name);
+  return names;
+}
+
+class BadInput : public Pinned, public testing::WithParamInterface<std::string> {
+ protected:
+  const spec::Op& op = *known_operator(GetParam()).op;
+  const std::string room = "[" + op.name + "] ";
+  const spec::Dims size = spec::complete(op, op.suites.front().sizes.front());
+
+  Arrays inputs_at(const spec::Dims& dims) const {
+    Arrays result;
+    for (const spec::ArraySpec& array : spec::arrays_of(op.inputs, spec::Dtype::float32, dims))
+      result.push_back(mx::zeros(devices::mlx_shape(array.shape), devices::mlx_dtype(array.type)));
+    return result;
+  }
+
+  // The message, or "" if the call gave results.
+  std::string said(const Arrays& inputs) const {
+    try {
+      mx::eval(call(op.name, inputs));
+      return "";
+    } catch (const std::exception& error) {
+      return error.what();
+    }
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Table, BadInput, testing::ValuesIn(table_names()),
+                         [](const auto& test) { return test.param; });
+
+TEST_P(BadInput, OfAnotherRankIsNamedWithItsShape) {
+  for (size_t i = 0; i < op.inputs.size(); ++i) {
+    Arrays inputs = inputs_at(size);
+    const mx::array sound = inputs[i];
+    inputs[i] = mx::zeros({}, sound.dtype());
+    EXPECT_EQ(said(inputs).find(room), 0u) << op.inputs[i].name << ": " << said(inputs);
+    EXPECT_NE(said(inputs).find(op.inputs[i].name + " has shape ()"), std::string::npos)
+        << said(inputs);
+    mx::Shape longer(5, 2);
+    longer.insert(longer.end(), sound.shape().begin(), sound.shape().end());
+    inputs[i] = mx::broadcast_to(sound, longer);
+    const std::string message = said(inputs);
+    if (!op.dims.front().leading || !message.empty()) {  // else they are a larger batch
+      EXPECT_EQ(message.find(room), 0u) << op.inputs[i].name << ": " << message;
+      EXPECT_NE(message.find(" has shape ("), std::string::npos) << message;
+    }
+  }
+}
+
+TEST_P(BadInput, OfAnotherTypeIsNamedWhereThePortHasOneType) {
+  for (size_t i = 0; i < op.inputs.size(); ++i) {
+    if (!op.inputs[i].type.is_fixed()) continue;
+    const std::string wanted = spec::name_of(op.inputs[i].type.at(spec::Dtype::float32, {}));
+    for (const mx::Dtype type : {mx::float32, mx::int64, mx::uint8, mx::bool_, mx::complex64}) {
+      Arrays inputs = inputs_at(size);
+      inputs[i] = mx::astype(inputs[i], type);
+      if (inputs[i].dtype() == devices::mlx_dtype(op.inputs[i].type.at(spec::Dtype::float32, {})))
+        continue;
+      EXPECT_EQ(said(inputs), room + op.inputs[i].name + " has type " + type_text(inputs[i]) +
+                                  ": give " + wanted);
+    }
+  }
+}
+
+// Of its own type a port may have what MLX takes: then the results are MLX's.
+TEST_P(BadInput, OfTypesThatNoKernelHasGivesMlxsResultOrItsWords) {
+  for (const mx::Dtype type : {mx::int32, mx::bool_, mx::uint8, mx::complex64, mx::float64}) {
+    Arrays inputs = inputs_at(size);
+    for (size_t i = 0; i < inputs.size(); ++i)
+      if (op.inputs[i].type.follows()) inputs[i] = mx::astype(inputs[i], type, mx::Device::cpu);
+    const std::string message = said(inputs);
+    EXPECT_TRUE(message.empty() || message[0] == '[') << message;
+    EXPECT_EQ(stats().hits, 0u);
+  }
+}
+
+TEST_P(BadInput, WithoutElementsGivesResultsOfTheRightShapes) {
+  for (const spec::Dim& dim : op.dims) {
+    if (dim.kind != spec::Dim::Kind::dim) continue;
+    spec::Dims empty = size;
+    empty.set(dim.name, 0);
+    if (op.complete) empty = op.complete(empty);
+    const Arrays inputs = inputs_at(empty);
+    const bool any = std::any_of(inputs.begin(), inputs.end(),
+                                 [](const mx::array& array) { return array.size() == 0; });
+    ASSERT_TRUE(any) << dim.name;
+    try {
+      const Arrays outputs = call(op.name, inputs);
+      mx::eval(outputs);
+      for (size_t i = 0; i < outputs.size(); ++i)
+        EXPECT_EQ(outputs[i].shape(), devices::mlx_shape(op.outputs[i].shape(empty)))
+            << dim.name << ", " << op.outputs[i].name;
+    } catch (const std::exception& error) {
+      // A batch may be empty; a row without elements may have no result.
+      EXPECT_NE(dim.name, op.batch_dim) << error.what();
+      EXPECT_FALSE(dim.leading) << error.what();
+      EXPECT_EQ(error.what()[0], '[') << error.what();
+    }
+  }
+}
+
+// Arrays of one element in memory, and of more than 2^31 in their shapes.
+TEST_P(BadInput, OfMoreThanTwoToThe31ElementsHasItsSizeAndShapes) {
+  if (op.batch_dim.empty()) GTEST_SKIP() << "it has no batch";
+  const auto most = int64_t(1) << 30;
+  spec::Dims large = size;
+  large.set(op.batch_dim, most);
+  if (op.complete) large = op.complete(large);
+  Arrays inputs;
+  int64_t elements = 0;
+  for (const spec::ArraySpec& array : spec::arrays_of(op.inputs, spec::Dtype::float32, large)) {
+    elements = std::max(elements, array.elements());
+    inputs.push_back(mx::broadcast_to(mx::zeros({}, devices::mlx_dtype(array.type)),
+                                      devices::mlx_shape(array.shape)));
+  }
+  ASSERT_GT(elements, int64_t(1) << 31);
+  const Operator& known = known_operator(op.name);
+  Numbers numbers = numbers_of(known, {});
+  const auto query = query_of(known, inputs, numbers, mx::default_stream(mx::Device::cpu));
+  ASSERT_TRUE(query);
+  EXPECT_EQ(dims_of(op, query->dims), large);
+  const Arrays outputs = call(op.name, inputs, {}, mx::Device::cpu);  // not evaluated
+  for (size_t i = 0; i < outputs.size(); ++i)
+    EXPECT_EQ(outputs[i].shape(), devices::mlx_shape(op.outputs[i].shape(large)));
+}
+
+TEST_P(BadInput, OfMoreElementsThanCanBeCountedIsRefused) {
+  if (!op.dims.front().leading || op.signature) GTEST_SKIP() << "it has no leading axes";
+  Arrays inputs = inputs_at(size);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (inputs[i].ndim() < 2) continue;
+    mx::Shape shape = {1 << 30, 1 << 30, 1 << 30};
+    shape.insert(shape.end(), inputs[i].shape().begin() + 1, inputs[i].shape().end());
+    inputs[i] = mx::broadcast_to(mx::zeros({}), shape);
+  }
+  EXPECT_NE(said(inputs).find("more elements than an array can have"), std::string::npos)
+      << said(inputs);
+}
+
+}  // namespace
+}  // namespace mlx_kd::runtime
