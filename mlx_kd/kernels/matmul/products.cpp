@@ -146,8 +146,9 @@ Format read_format(const spec::Op& op, size_t first, std::span<const ArrayView> 
   Format format = {int64_t{w[1]} * 32 / k, k / scales[1], kAffine};
   if (in[first + 1].type == Dtype::uint8)
     format.mode = format.group == 16 ? kNvfp4 : format.bits == 8 ? kMxfp8 : kMxfp4;
-  if (const std::string why = why_not(format, k); !why.empty())
-    throw std::invalid_argument("[" + op.name + "] " + op.inputs[first].name + " has " + why);
+  if (!is_format(format, k))
+    throw std::invalid_argument("[" + op.name + "] " + op.inputs[first].name + " has " +
+                                why_not(format, k));
   const ArrayView& biases = in[first + 2];
   const bool fits = format.mode == kAffine ? std::equal(scales.begin(), scales.end(),
                                                         biases.shape.begin(), biases.shape.end())
@@ -159,86 +160,96 @@ Format read_format(const spec::Op& op, size_t first, std::span<const ArrayView> 
   return format;
 }
 
+// Reads a call's size. Everything that needs memory is found when the op is made: it runs at every
+// call.
 class Reader {
  public:
-  Reader(const spec::Op& op, const Kind& kind) : op_(op), kind_(kind) {
-    for (size_t i = 0; i < op.dims.size(); ++i) names_.push_back(op.dims[i].name);
+  Reader(const spec::Op& op, const Kind& kind)
+      : op_(op),
+        quantised_(kind.quantised),
+        gated_(kind.form == Form::gated),
+        m_(place("M")),
+        k_(place("K")),
+        bits_(place("bits")),
+        group_(place("group")),
+        mode_(place("mode")),
+        norm_(place("has_norm")),
+        bias_(place("has_bias")),
+        residual_(place("has_residual")) {
+    for (const std::string& rows : rows_of(kind.form)) rows_.push_back(place(rows));
   }
 
   void read(std::span<const ArrayView> in, std::span<int64_t> dims) const {
     if (in[0].shape.empty()) refuse(op_, 0, in[0], "it must have at least one axis");
-    const int64_t k = in[0].shape.back();
     int64_t m = 1;
     for (size_t i = 0; i + 1 < in[0].shape.size(); ++i) m *= in[0].shape[i];
-    set(dims, "M", m), set(dims, "K", k);
-    const std::vector<std::string> rows = rows_of(kind_.form);
-    for (size_t i = 0; i < rows.size(); ++i) read_matrix(in, i, rows[i], dims);
+    dims[m_] = m;
+    dims[k_] = in[0].shape.back();
+    for (size_t i = 0; i < rows_.size(); ++i) read_matrix(in, i, dims);
     read_optional(in, dims);
   }
 
  private:
-  size_t place(const char* name) const {
-    return static_cast<size_t>(std::find(names_.begin(), names_.end(), name) - names_.begin());
+  size_t place(const std::string& name) const {
+    const auto named = [&](const spec::Dim& dim) { return dim.name == name; };
+    return static_cast<size_t>(std::find_if(op_.dims.begin(), op_.dims.end(), named) -
+                               op_.dims.begin());
   }
-  void set(std::span<int64_t> dims, const char* name, int64_t value) const {
-    dims[place(name)] = value;
-  }
+  size_t arrays_each() const { return quantised_ ? 3 : 1; }
 
-  void read_matrix(std::span<const ArrayView> in, size_t matrix, const std::string& rows,
-                   std::span<int64_t> dims) const {
-    const size_t first = 1 + matrix * (kind_.quantised ? 3 : 1);
-    const int64_t k = dims[place("K")];
+  void read_matrix(std::span<const ArrayView> in, size_t matrix, std::span<int64_t> dims) const {
+    const size_t first = 1 + matrix * arrays_each();
+    const int64_t k = dims[k_];
     if (in[first].shape.size() != 2) refuse(op_, first, in[first], "it must have two axes");
-    if (matrix > 0 && kind_.form == Form::gated && in[first].shape[0] != dims[place("N")])
+    if (matrix > 0 && gated_ && in[first].shape[0] != dims[rows_[0]])
       refuse(op_, first, in[first], "it must have as many rows as w_gate");
-    set(dims, rows.c_str(), in[first].shape[0]);
-    if (!kind_.quantised) {
+    dims[rows_[matrix]] = in[first].shape[0];
+    if (!quantised_) {
       if (in[first].shape[1] != k)
         refuse(op_, first, in[first], "it must be (N, " + std::to_string(k) + "), as x says");
       return;
     }
     const Format format = read_format(op_, first, in, k);
-    if (matrix > 0 && (format.bits != dims[place("bits")] || format.group != dims[place("group")] ||
-                       format.mode != dims[place("mode")]))
+    if (matrix > 0 &&
+        (format.bits != dims[bits_] || format.group != dims[group_] || format.mode != dims[mode_]))
       refuse(op_, first, in[first], "all matrices of a call must have one format");
-    set(dims, "bits", format.bits), set(dims, "group", format.group);
-    set(dims, "mode", format.mode);
+    dims[bits_] = format.bits, dims[group_] = format.group, dims[mode_] = format.mode;
   }
 
+  // `last` takes the place of the last axis of `shape`.
   void check_optional(std::span<const ArrayView> in, size_t port, std::span<const int32_t> shape,
                       int64_t last) const {
     const auto have = in[port].shape;
-    const bool fits = have.size() == shape.size() && have.back() == last &&
-                      std::equal(have.begin(), have.end() - 1, shape.begin());
-    if (!fits) {
-      std::string text = text_of(shape.first(shape.size() - 1));
-      text.insert(text.size() - 1, (shape.size() > 1 ? ", " : "") + std::to_string(last));
-      refuse(op_, port, in[port], "it must be " + text + ", or left out");
-    }
+    if (have.size() == shape.size() && have.back() == last &&
+        std::equal(have.begin(), have.end() - 1, shape.begin()))
+      return;
+    std::string text = text_of(shape.first(shape.size() - 1));
+    text.insert(text.size() - 1, (shape.size() > 1 ? ", " : "") + std::to_string(last));
+    refuse(op_, port, in[port], "it must be " + text + ", or left out");
   }
 
   // Norm, biases and residual: the last inputs.
   void read_optional(std::span<const ArrayView> in, std::span<int64_t> dims) const {
-    const std::vector<std::string> rows = rows_of(kind_.form);
-    const int32_t one[] = {0};
-    size_t port = 1 + rows.size() * (kind_.quantised ? 3 : 1);
-    set(dims, "has_norm", !is_absent(in[port]));
-    if (!is_absent(in[port])) check_optional(in, port, one, dims[place("K")]);
-    if (kind_.form == Form::gated) return;
-    set(dims, "has_bias", !is_absent(in[++port]));
-    for (size_t i = 0; i < rows.size(); ++i) {
-      if (is_absent(in[port + i]) == (dims[place("has_bias")] != 0))
+    constexpr int32_t kOneAxis[] = {0};
+    size_t port = 1 + rows_.size() * arrays_each();
+    dims[norm_] = !is_absent(in[port]);
+    if (dims[norm_]) check_optional(in, port, kOneAxis, dims[k_]);
+    if (gated_) return;
+    dims[bias_] = !is_absent(in[++port]);
+    for (size_t i = 0; i < rows_.size(); ++i) {
+      if (is_absent(in[port + i]) == (dims[bias_] != 0))
         refuse(op_, port + i, in[port + i], "give all three biases or none");
-      if (dims[place("has_bias")]) check_optional(in, port + i, one, dims[place(rows[i].c_str())]);
+      if (dims[bias_]) check_optional(in, port + i, kOneAxis, dims[rows_[i]]);
     }
-    if (kind_.form != Form::single) return;
-    set(dims, "has_residual", !is_absent(in[++port]));
-    if (!is_absent(in[port])) check_optional(in, port, in[0].shape, dims[place("N")]);
+    if (rows_.size() > 1) return;
+    dims[residual_] = !is_absent(in[++port]);
+    if (dims[residual_]) check_optional(in, port, in[0].shape, dims[rows_[0]]);
   }
 
   const spec::Op& op_;
-  Kind kind_;
-  std::vector<std::string> names_;
+  bool quantised_, gated_;
+  std::vector<size_t> rows_;  // places among the dims, one a matrix
+  size_t m_, k_, bits_, group_, mode_, norm_, bias_, residual_;
 };
 
 Dims complete(const Kind& kind, const Dims& dims) {

@@ -7,6 +7,9 @@
 namespace mlx_kd::kernels::matmul {
 namespace {
 
+// By mode; an affine format may have several.
+constexpr Format kFloatFormats[] = {{}, {4, 32}, {8, 32}, {4, 16}};
+
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 double float4(uint32_t code) {
@@ -94,9 +97,19 @@ std::string mlx_mode(const Format& format) {
   return kNames[format.mode];
 }
 
-std::string why_not(const Format& format, int64_t k) {
+bool is_format(const Format& format, int64_t k) {
   const auto [bits, group, mode] = format;
-  if (mode == kDense) return "";
+  if (mode == kDense) return true;
+  if (group < 1 || k % group != 0) return false;
+  if (mode == kAffine)
+    return ((bits >= 2 && bits <= 6) || bits == 8) && (group == 32 || group == 64 || group == 128);
+  return mode > kAffine && mode < kDense && bits == kFloatFormats[mode].bits &&
+         group == kFloatFormats[mode].group;
+}
+
+std::string why_not(const Format& format, int64_t k) {
+  if (is_format(format, k)) return "";
+  const auto [bits, group, mode] = format;
   const std::string sizes = std::to_string(bits) + " bits in groups of " + std::to_string(group);
   if (mode < kAffine || mode > kNvfp4)
     return "mode is " + std::to_string(mode) +
@@ -105,14 +118,12 @@ std::string why_not(const Format& format, int64_t k) {
     return sizes + ": an affine format has 2, 3, 4, 5, 6 or 8 bits";
   if (mode == kAffine && group != 32 && group != 64 && group != 128)
     return sizes + ": an affine format has groups of 32, 64 or 128";
-  const Format wanted[] = {{}, {4, 32}, {8, 32}, {4, 16}};
-  if (mode != kAffine && (bits != wanted[mode].bits || group != wanted[mode].group))
-    return sizes + ": " + mlx_mode(format) + " has " + std::to_string(wanted[mode].bits) +
-           " bits in groups of " + std::to_string(wanted[mode].group);
-  if (k % group != 0)
-    return "K is " + std::to_string(k) + ": it must be a multiple of the group, " +
-           std::to_string(group);
-  return "";
+  const Format& wanted = kFloatFormats[mode];
+  if (mode != kAffine && (bits != wanted.bits || group != wanted.group))
+    return sizes + ": " + mlx_mode(format) + " has " + std::to_string(wanted.bits) +
+           " bits in groups of " + std::to_string(wanted.group);
+  return "K is " + std::to_string(k) + ": it must be a multiple of the group, " +
+         std::to_string(group);
 }
 
 void fill_weights(const Format& format, spec::Dtype t, int64_t n, int64_t k,

@@ -21,6 +21,8 @@ struct Format {
 Format format_of(const spec::Dims& dims);
 std::string mlx_mode(const Format& format);  // "affine", "mxfp4", "mxfp8", "nvfp4"
 
+// Whether MLX has the format, for rows of k columns.
+bool is_format(const Format& format, int64_t k);
 // What is wrong with the format for rows of k columns, with what to do; empty: nothing.
 std::string why_not(const Format& format, int64_t k);
 

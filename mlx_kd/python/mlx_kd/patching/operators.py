@@ -38,6 +38,7 @@ class Recorded(Operators):
         def call(*arguments: Any, **numbers: Any) -> Any:
             self.calls.setdefault(name, (arguments, numbers))
             return function(*arguments, **numbers)
+        call.__wrapped__ = function  # type: ignore[attr-defined]
         return call
 
     def without_kernel(self) -> str:
@@ -46,13 +47,20 @@ class Recorded(Operators):
         for name, (arguments, numbers) in self.calls.items():
             if name not in known:
                 continue
-            arrays = [a if a is not None else mx.array([], mx.float32) for a in arguments]
+            given = list(arguments) + [None] * (array_count(self.functions[name]) - len(arguments))
+            arrays = [a if a is not None else mx.array([], mx.float32) for a in given]
             if not all(isinstance(a, mx.array) for a in arrays):
                 continue
             why = _core.explain(name, arrays, {key: float(value) for key, value in numbers.items()})
             if not why["pinned"] and not why["by_default"] and "default setting runs" not in why["reason"]:
                 return f"no kernel runs {name}: {why['reason']}"
         return ""
+
+
+def array_count(function: Any) -> int:
+    """How many arrays an operator's function takes; 0 if that is not known."""
+    signatures = getattr(getattr(function, "__wrapped__", function), "__nb_signature__", None)
+    return str(signatures[0][0]).split("*", 1)[0].count(": mlx.core.array") if signatures else 0
 
 
 def chosen(ops: Optional[Iterable[str]]) -> Operators:
