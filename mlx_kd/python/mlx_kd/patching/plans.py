@@ -115,8 +115,8 @@ class RopeCall(Shared):
     def run(self, m: Any, x: mx.array, offset: Any = 0) -> Optional[mx.array]:
         if x.ndim != 4:
             return None
-        at, freqs = offsets(offset, x.shape[0]), freqs_of(self.rope, m)
-        result: mx.array = self.rope_standard(x, at, freqs, **rope_numbers(self.rope, m))
+        at, freqs = offsets(offset), freqs_of(self.rope, m)
+        result: mx.array = self.rope_standard(x, at, freqs, **rope_numbers(self.rope, m, x.shape[-1]))
         return result
 
 
@@ -238,7 +238,8 @@ class Positions:
             q, k = m[self.norms[0]](q), m[self.norms[1]](k)
         if self.rope is None or not (self.fused or self.rope_standard):
             return rope(q, offset=offset), rope(k, offset=offset)
-        at, numbers, freqs = offsets(offset, q.shape[0]), rope_numbers(self.rope, rope), freqs_of(self.rope, rope)
+        at, freqs = offsets(offset), freqs_of(self.rope, rope)
+        numbers = rope_numbers(self.rope, rope, q.shape[-1])
         if self.fused is None:
             return (self.rope_standard(q, at, freqs, **numbers), self.rope_standard(k, at, freqs, **numbers))
         wq = wk = None
@@ -250,29 +251,38 @@ class Positions:
         return result
 
 
-def rope_numbers(rope: Rope, m: Any) -> dict[str, Any]:
+def rope_numbers(rope: Rope, m: Any, width: int) -> dict[str, Any]:
+    numbers = {"dims": 0 if m.dims == width else m.dims, "traditional": int(m.traditional)}  # 0: all, as pins have it
     if rope.has_freqs:
-        return {"base": 10000.0, "scale": 1.0, "dims": m.dims, "traditional": int(m.traditional)}
-    return {"base": m.base, "scale": m.scale, "dims": m.dims, "traditional": int(m.traditional)}
+        return {"base": 10000.0, "scale": 1.0, **numbers}
+    return {"base": m.base, "scale": m.scale, **numbers}
 
 
 def freqs_of(rope: Rope, m: Any) -> Optional[mx.array]:
     return m["_freqs"] if rope.has_freqs else None
 
 
-_last: tuple[Any, int, Any] = (None, 0, None)  # offset, batch and array: one array for all layers of a token
+_last: tuple[Any, Any] = (None, None)  # an offset as number and as array: one array for all layers of a token
 
 
-def offsets(offset: Any, batch: int) -> mx.array:
-    """An offset of a cache, a number or one per sequence, as int32 per sequence."""
+def offsets(offset: Any) -> mx.array:
+    """An offset of a cache, a number or one per sequence, as int32."""
     if isinstance(offset, mx.array):
-        return offset.astype(mx.int32) if offset.ndim else mx.broadcast_to(offset.astype(mx.int32), (batch,))
+        return offset
     global _last
     last = _last
-    if last[0] != offset or last[1] != batch:
-        _last = last = (offset, batch, mx.array([offset] * batch, mx.int32))
-    result: mx.array = last[2]
+    if last[0] != offset:
+        _last = last = (offset, mx.array([offset], mx.int32))
+    result: mx.array = last[1]
     return result
+
+
+def by_head(x: mx.array, heads: int) -> mx.array:
+    """[B, T, heads D] as [B, heads, T, D]; one row needs no transposition."""
+    batch, length, _ = x.shape
+    if length == 1:
+        return x.reshape(batch, heads, 1, -1)
+    return x.reshape(batch, length, heads, -1).transpose(0, 2, 1, 3)
 
 
 class AttentionCall(Shared):
@@ -320,14 +330,14 @@ class AttentionCall(Shared):
                 x = mx.fast.rms_norm(x, norm, eps)
             q, k, v = m["q_proj"](x), m["k_proj"](x), m["v_proj"](x)
         heads, kv_heads = getattr(m, self.what.heads or ""), getattr(m, self.what.kv_heads or "")
-        q = q.reshape(batch, length, heads, -1).transpose(0, 2, 1, 3)
-        k = k.reshape(batch, length, kv_heads, -1).transpose(0, 2, 1, 3)
-        v = v.reshape(batch, length, kv_heads, -1).transpose(0, 2, 1, 3)
+        q, k, v = (by_head(x, n) for x, n in ((q, heads), (k, kv_heads), (v, kv_heads)))
         q, k = self.positions(m, q, k, 0 if cache is None else cache.offset)
         if cache is not None:
             k, v = cache.update_and_fetch(k, v)
-        y = self.attend(m, q, k, v, mask).transpose(0, 2, 1, 3).reshape(batch, length, -1)
-        return product(self.projections, m[self.what.out], y, residual)
+        y = self.attend(m, q, k, v, mask)
+        if length > 1:
+            y = y.transpose(0, 2, 1, 3)
+        return product(self.projections, m[self.what.out], y.reshape(batch, length, -1), residual)
 
     def attend(self, m: Any, q: mx.array, k: mx.array, v: mx.array, mask: Any) -> mx.array:
         scale = getattr(m, self.what.scale)
