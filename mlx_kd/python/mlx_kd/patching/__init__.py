@@ -25,7 +25,8 @@ from mlx_kd.patching.operators import Operators, chosen
 from mlx_kd.patching.plans import TiedHead, plan_of
 from mlx_kd.patching.proof import Proof
 from mlx_kd.patching.report import Left, PatchReport, Replaced
-from mlx_kd.patching.structure import Unknown, code_of, nn, original_class
+from mlx_kd.patching.structure import (
+    Product, Unknown, code_of, is_embedding, nn, original_class, output_size, product_of)
 
 __all__ = ["PatchReport", "patch", "patched", "unpatch"]
 
@@ -174,11 +175,11 @@ def plans(model: Any, operators: Operators, dtype: mx.Dtype, verify: bool,
     """What is to be installed where, parts first; the report gets what is and what is not, parents first."""
     proof, found = Proof(operators, dtype), []
     modules = list(classes.walk(model))
-    tied = any("as_linear" in code.names for _, module in modules if (code := code_of(module)))
+    heads = head_sizes(modules)
     for path, module in reversed(modules):
         cls = original_class(module).__name__
         plan = plan_of(module, operators, dtype)
-        if plan is None or isinstance(plan, TiedHead) and not tied:
+        if plan is None or isinstance(plan, TiedHead) and output_size(module) not in heads:
             why = "no replacement for modules of its structure" if has_arrays(module) and plan is None else ""
         elif isinstance(plan, Unknown):
             why = plan.why
@@ -193,6 +194,14 @@ def plans(model: Any, operators: Operators, dtype: mx.Dtype, verify: bool,
         if why:
             report.left.insert(0, Left(path, cls, why))
     return found
+
+
+def head_sizes(modules: list[tuple[str, Any]]) -> set[int]:
+    """Rows of embeddings that are also the head: some code calls as_linear, and no linear layer is as large."""
+    if not any("as_linear" in code.names for _, module in modules if (code := code_of(module))):
+        return set()
+    rows = {output_size(module) for _, module in modules if isinstance(product_of(module), Product)}
+    return {output_size(module) for _, module in modules if is_embedding(module)} - rows
 
 
 def has_arrays(module: Any) -> bool:
