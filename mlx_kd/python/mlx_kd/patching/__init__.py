@@ -4,8 +4,8 @@
 >>> model, tokenizer = mlx_lm.load("PATH")                 # doctest: +SKIP
 >>> report = mlx_kd.patch(model)                           # doctest: +SKIP
 
-Modules are found by their structure (structure.py); what runs in their place is in plans.py; each replacement is proved
-before it is made (proof.py).
+Modules are found by their structure (structure.py); what runs in their place is in products.py, positions.py and
+layers.py; each replacement is proved before it is made (proof.py).
 """
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ import mlx.core as mx
 from mlx_kd import _core
 from mlx_kd.patching import classes
 from mlx_kd.patching.operators import Operators, chosen
-from mlx_kd.patching.plans import TiedHead, plan_of
+from mlx_kd.patching.plans import plan_of
+from mlx_kd.patching.products import TiedHead
 from mlx_kd.patching.proof import Proof
 from mlx_kd.patching.report import Left, PatchReport, Replaced
 from mlx_kd.patching.structure import (
