@@ -113,8 +113,21 @@ class Kinds(PackageTest):
                         dict(rope_scaling=scaling)):
             new, old, calls = self.decoded(models.make("llama", **changes))
             self.assertEqual(calls["qmatvec_qkv"], 2 * DECODE, changes)
-            self.assertEqual(calls["qk_norm_rope"], 2 * DECODE, changes)
+            self.assertEqual(calls["qk_norm_rope"], 2 * (1 + DECODE), changes)
             self.assertLess(new, 2 * old, changes)
+
+    def test_prompts_run_positions_and_attention_of_a_layer(self):
+        for family in ("llama", "gemma3_text"):
+            model = models.make(family)
+            wanted = models.decode(model, prompt=40, tokens=())
+            with stand_ins() as calls:
+                report = patched(model)
+                self.addCleanup(mlx_kd.unpatch, model)
+                self.assertTrue([one for one in report.replaced if "in prompts qk_norm_rope, attention" in one.runs])
+                calls.clear()
+                after = models.decode(model, prompt=40, tokens=())
+            self.assertEqual((calls["attention"], calls["qk_norm_rope"], calls["qmatvec_qkv"]), (2, 2, 0))
+            self.assertLess(mx.mean(mx.abs(after - wanted)).item(), 0.2)
 
     def test_a_head_of_its_own_is_a_product(self):
         new, old, calls = self.decoded(models.make("llama", tie_word_embeddings=False))

@@ -21,6 +21,7 @@ import mlx.core as mx
 
 from mlx_kd import _core
 from mlx_kd.patching import classes
+from mlx_kd.patching.layers import Layer
 from mlx_kd.patching.operators import Operators, chosen
 from mlx_kd.patching.plans import plan_of
 from mlx_kd.patching.products import TiedHead
@@ -191,10 +192,19 @@ def plans(model: Any, operators: Operators, dtype: mx.Dtype, verify: bool,
             why = proof.why_not(plan, module) if verify else ""
             if not why:
                 found.append((module, plan))
-                report.replaced.insert(0, Replaced(path, cls, plan.kind, plan.runs()))
+                report.replaced.insert(0, Replaced(path, cls, plan.kind, in_words(plan, verify)))
         if why:
             report.left.insert(0, Left(path, cls, why))
     return found
+
+
+def in_words(plan: Any, verify: bool) -> str:
+    """The operators of a plan; a layer's plan serves prompts too where that was proved, or needs no proof."""
+    if isinstance(plan, Layer):
+        plan.prompts = plan.prompts or (not verify and bool(plan.many_rows()))
+        if plan.prompts:
+            return f"{plan.runs()}; in prompts {plan.many_rows()}"
+    return str(plan.runs())
 
 
 def head_sizes(modules: list[tuple[str, Any]]) -> set[int]:

@@ -11,18 +11,33 @@ from mlx_kd.patching.products import Projections, Shared, is_of, product, rows_o
 from mlx_kd.patching.structure import QKV, ROWS, Attention, Block, Mlp, nn
 
 
-class MlpCall(Shared):
+class Layer(Shared):
+    """Serves few rows, and more where `prompts` is set: then products are the calls of the module's own children."""
+
+    prompts = False
+
+    def runs(self) -> str:
+        raise NotImplementedError
+
+    def many_rows(self) -> str:
+        """What runs in a prompt."""
+        raise NotImplementedError
+
+
+class MlpCall(Layer):
     kind, method = "feed-forward", "__call__"
 
     def __init__(self, ops: Operators, mlp: Mlp, dtype: mx.Dtype) -> None:
-        self.mlp, self.dtype = mlp, dtype
+        self.what, self.dtype = mlp, dtype
         self.names = (mlp.gate, mlp.up, mlp.down)
         self.projections = Projections(ops, mlp.product)
-        self.swiglu = ops.swiglu if mlp.activation == 0 else None
+        self.glu = ops.geglu if mlp.activation else ops.swiglu
+
+    def again(self, ops: Operators) -> MlpCall:
+        return MlpCall(ops, self.what, self.dtype)
 
     def missing(self) -> str:
-        here = self.projections.gate_up or self.swiglu
-        return "" if here else self.projections.prefix + "matvec_gate_up"
+        return "" if self.projections.gate_up or self.glu else self.projections.prefix + "matvec_gate_up"
 
     @property
     def takes_norm(self) -> bool:
@@ -34,19 +49,27 @@ class MlpCall(Shared):
 
     def runs(self) -> str:
         prefix = self.projections.prefix
-        first = prefix + "matvec_gate_up" if self.projections.gate_up else "swiglu"
+        first = prefix + "matvec_gate_up" if self.projections.gate_up else self.many_rows()
         return first + (f", {prefix}matvec" if self.projections.matvec else "")
 
+    def many_rows(self) -> str:
+        return "" if self.glu is None else "geglu" if self.what.activation else "swiglu"
+
     def serves(self, m: Any, x: mx.array) -> bool:
-        return 0 < rows_of(x) <= ROWS and x.dtype == self.dtype and self.projections.holds(m, self.names)
+        rows = rows_of(x)
+        return (0 < rows and (rows <= ROWS or self.prompts) and x.dtype == self.dtype
+                and self.projections.holds(m, self.names))
 
     def run(self, m: Any, x: mx.array) -> Optional[mx.array]:
         return self.step(m, x, None, 1e-5, None) if self.serves(m, x) else None
 
     def step(self, m: Any, x: mx.array, norm: Optional[mx.array], eps: float, residual: Optional[mx.array]) -> mx.array:
-        gate, up, down = m[self.mlp.gate], m[self.mlp.up], m[self.mlp.down]
+        gate, up, down = m[self.what.gate], m[self.what.up], m[self.what.down]
+        if rows_of(x) > ROWS:
+            result: mx.array = down(self.activated(gate(x), up(x)))
+            return result
         if self.projections.gate_up is not None and "bias" not in gate and "bias" not in up:
-            h = self.projections.call_gate_up(gate, up, x, norm, eps, self.mlp.activation)
+            h = self.projections.call_gate_up(gate, up, x, norm, eps, self.what.activation)
         else:
             if norm is not None:
                 x = mx.fast.rms_norm(x, norm, eps)
@@ -54,11 +77,12 @@ class MlpCall(Shared):
         return product(self.projections, down, h, residual)
 
     def activated(self, gate: mx.array, up: mx.array) -> mx.array:
-        if self.swiglu is not None:
-            result: mx.array = self.swiglu(gate, up)
-            return result
-        h: mx.array = nn.gelu_approx(gate) if self.mlp.activation else nn.silu(gate)
-        return h * up
+        result: mx.array
+        if self.glu is not None:
+            result = self.glu(gate, up)
+        else:
+            result = (nn.gelu_approx(gate) if self.what.activation else nn.silu(gate)) * up
+        return result
 
 
 def by_head(x: mx.array, heads: int) -> mx.array:
@@ -69,7 +93,7 @@ def by_head(x: mx.array, heads: int) -> mx.array:
     return x.reshape(batch, length, heads, -1).transpose(0, 2, 1, 3)
 
 
-class AttentionCall(Shared):
+class AttentionCall(Layer):
     kind, method = "attention", "__call__"
 
     def __init__(self, ops: Operators, attention: Attention, dtype: mx.Dtype) -> None:
@@ -78,6 +102,9 @@ class AttentionCall(Shared):
         self.projections = Projections(ops, attention.product)
         self.positions = Positions(ops, attention)
         self.attention = ops.attention
+
+    def again(self, ops: Operators) -> AttentionCall:
+        return AttentionCall(ops, self.what, self.dtype)
 
     def missing(self) -> str:
         here = self.projections.qkv or self.positions.runs() or self.attention
@@ -97,8 +124,12 @@ class AttentionCall(Shared):
                  "attention" if self.attention else "", prefix + "matvec" if self.projections.matvec else ""]
         return ", ".join(part for part in parts if part)
 
+    def many_rows(self) -> str:
+        return ", ".join(part for part in (self.positions.runs(), "attention" if self.attention else "") if part)
+
     def serves(self, m: Any, x: mx.array, cache: Any) -> bool:
-        return (x.ndim == 3 and 0 < rows_of(x) <= ROWS and x.dtype == self.dtype and not hasattr(cache, "bits")
+        rows = rows_of(x)
+        return (x.ndim == 3 and 0 < rows and (rows <= ROWS or self.prompts) and x.dtype == self.dtype and not hasattr(cache, "bits")
                 and self.projections.holds(m, self.names) and self.positions.holds(m))
 
     def run(self, m: Any, x: mx.array, mask: Any = None, cache: Any = None) -> Optional[mx.array]:
@@ -107,7 +138,8 @@ class AttentionCall(Shared):
     def step(self, m: Any, x: mx.array, mask: Any, cache: Any, norm: Optional[mx.array], eps: float,
              residual: Optional[mx.array]) -> mx.array:
         batch, length, _ = x.shape
-        if self.projections.qkv is not None:
+        few = batch * length <= ROWS
+        if few and self.projections.qkv is not None:
             q, k, v = self.projections.call_qkv(m, x, norm, eps)
         else:
             if norm is not None:
@@ -121,7 +153,9 @@ class AttentionCall(Shared):
         y = self.attend(m, q, k, v, mask)
         if length > 1:
             y = y.transpose(0, 2, 1, 3)
-        return product(self.projections, m[self.what.out], y.reshape(batch, length, -1), residual)
+        y = y.reshape(batch, length, -1)
+        result: mx.array = product(self.projections, m[self.what.out], y, residual) if few else m[self.what.out](y)
+        return result
 
     def attend(self, m: Any, q: mx.array, k: mx.array, v: mx.array, mask: Any) -> mx.array:
         scale = getattr(m, self.what.scale)

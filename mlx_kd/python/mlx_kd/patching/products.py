@@ -55,11 +55,15 @@ class Linear(Shared):
         if function is None:
             return self.in_parts(m, x, rows) if self.matvec and residual is None and norm is None else None
         result: mx.array
-        if self.quantized:
-            result = function(x, m["weight"], m["scales"], m.get("biases"), norm, m.get("bias"), residual, eps=eps)
-        else:
-            result = function(x, m["weight"], norm, m.get("bias"), residual, eps=eps)
+        weights = (m["weight"], m["scales"], m.get("biases")) if self.quantized else (m["weight"],)
+        if function is not self.matvec:
+            return self.finished(function(x, *weights), m, residual) if norm is None else None
+        result = function(x, *weights, norm, m.get("bias"), residual, eps=eps)
         return result
+
+    def finished(self, y: mx.array, m: Any, residual: Optional[mx.array]) -> mx.array:
+        y = y if "bias" not in m else y + m["bias"]
+        return y if residual is None else residual + y
 
     def in_parts(self, m: Any, x: mx.array, rows: int) -> Optional[mx.array]:
         """A prompt without a product for many rows: 16 rows at a time, each reads the weights once."""

@@ -16,14 +16,15 @@ from typing import Any
 import mlx.core as mx
 
 from mlx_kd.patching.classes import install, walk
-from mlx_kd.patching.layers import BlockCall
+from mlx_kd.patching.layers import BlockCall, Layer
 from mlx_kd.patching.operators import Operators
 from mlx_kd.patching.plans import Plan, plan_of
 from mlx_kd.patching.products import Linear
-from mlx_kd.patching.samples import Case, clone, signature, to_float32, with_rows
+from mlx_kd.patching.samples import Case, Stand, clone, signature, to_float32, with_rows, without_products
 from mlx_kd.patching.structure import ROWS, Unknown, output_size
 
-SAMPLE = 64  # output rows of a product
+SAMPLE = 64       # output rows of a product
+PROMPT_ROWS = 64  # of a layer whose products are stand-ins
 RATIO = 1.25
 FLOAT32_SHARE = 2e-6
 SLOW_S = 0.05  # MLX's side is not run again above it
@@ -89,6 +90,7 @@ class Proof:
         self.ops, self.dtype = ops, dtype
         self.known: dict[Any, str] = {}  # "" or why not
         self.damaged: set[int] = set()   # ids of modules
+        self.prompts: set[Any] = set()   # keys of those whose plan serves many rows too
 
     def why_not(self, plan: Plan, module: Any) -> str:
         """"" if the replacement may be made."""
@@ -103,13 +105,35 @@ class Proof:
     def _why_not(self, plan: Plan, module: Any) -> str:
         key = (plan.kind, plan.runs(), signature(module))
         if key in self.known:
-            return self.known[key] or self._part_damaged(module) or \
+            why = self.known[key] or self._part_damaged(module) or \
                 (self._sampled(plan, module) if isinstance(plan, Linear) else "")
-        why = self._whole(plan, module)
-        mx.clear_cache()
-        if why != DAMAGED:  # that is of this module alone
-            self.known[key] = why
+        else:
+            why = self._whole(plan, module)
+            mx.clear_cache()
+            if why != DAMAGED:  # that is of this module alone
+                self.known[key] = why
+            if not why and isinstance(plan, Layer) and not self._why_not_prompts(plan, module):
+                self.prompts.add(key)
+        if isinstance(plan, Layer):
+            plan.prompts = key in self.prompts
         return why
+
+    def _why_not_prompts(self, plan: Any, module: Any) -> str:
+        """Of many rows, with stand-ins for the products: what they cost would hide all else."""
+        if not plan.many_rows():
+            return "nothing of it is replaced in a prompt"
+        recorded = self.ops.recorded()
+        old = without_products(module, plan.names, self.dtype)
+        new, many = clone(old), plan.again(recorded)
+        many.prompts, many.projections.classes = True, many.projections.classes | {Stand}
+        install(new, many)
+        case = Case(plan, module, self.dtype, PROMPT_ROWS)
+        if case.served(new) is None:
+            return "it does not serve a prompt"
+        if why := recorded.without_kernel() or why_wrong(case(new), case(old), judged(case, old)):
+            return why
+        ratio = speed_up(lambda: case(old), lambda: case(new), seconds_of(lambda: case(old), 1))
+        return "" if ratio > 1 else f"it is not faster in a prompt: {ratio:.2f} times MLX's speed"
 
     def _part_damaged(self, module: Any) -> str:
         return DAMAGED if any(id(part) in self.damaged for _, part in walk(module)) else ""
