@@ -30,6 +30,15 @@ class AfterThePatch(Patching):
         self.patch(model)
         self.assert_runs(model)
 
+    def test_a_layer_of_another_quantisation_is_not_put_into_a_call_with_others(self):
+        model = models.make("llama")
+        self.patch(model)
+        for layer in model.model.layers:
+            layer.self_attn.k_proj = nn.QuantizedLinear(128, 64, bias=False, group_size=32, bits=8)
+            layer.self_attn.k_proj.set_dtype(mx.bfloat16)
+        self.assert_runs(model, False)
+        self.assertTrue(self.calls["qmatvec_gate_up"])
+
     def test_weights_are_loaded_and_saved_as_before(self):
         model, other = models.make("qwen3", seed=1), models.make("qwen3", seed=2)
         wanted = models.decode(other)

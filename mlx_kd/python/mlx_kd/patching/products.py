@@ -92,11 +92,17 @@ class Projections:
         self.prefix = "q" if product.quantized else ""
 
     def holds(self, m: Any, names: tuple[str, ...]) -> bool:
+        """Whether the children are still layers that one call can take: no LoRA, no shard, one quantisation."""
+        formats = set()
         for name in names:
-            cls = m[name].__class__
+            child = m[name]
+            cls = child.__class__
             if cls not in self.classes and getattr(cls, "_kd_original", None) not in self.classes:
-                return False  # LoRA, a shard, another quantisation
-        return True
+                return False
+            if self.quantized and name is not names[-1]:
+                own = child.__dict__
+                formats.add((own.get("bits"), own.get("group_size"), own.get("mode")))
+        return len(formats) < 2
 
     def call_gate_up(self, gate: Any, up: Any, x: mx.array, norm: Optional[mx.array], eps: float,
                      activation: int) -> mx.array:
