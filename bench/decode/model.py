@@ -23,7 +23,10 @@ def mlx_model(bits, shape):
     if bits < 16:
         nn.quantize(model, group_size=GROUP, bits=bits)
     model.eval()
+    for module in model.modules():  # weights are made one module at a time: all at once, in float32, take much memory
+        mx.eval(list(module.values()) if not module.children() else [])
     mx.eval(model.parameters())
+    mx.clear_cache()
     return model
 
 

@@ -6,13 +6,14 @@ SIDE is mlx, ours or llama. Reads one request per line from stdin, and answers e
     decode N COUNT      seconds of COUNT tokens, one at a time, after N tokens of context
     profile N           seconds per operator of one decode step after N tokens (mlx and ours)
     about               versions; what was replaced
-    memory              peak of the process, MiB
+    memory              peak of the process since its model was made, MiB
 """
 import collections
 import json
-import resource
+import re
 import sys
 import time
+from pathlib import Path
 
 import model as models
 
@@ -25,7 +26,8 @@ class Mlx:
         from mlx_lm.models.cache import make_prompt_cache
         self.mx, self.shape, self.make_cache = mx, shape, make_prompt_cache
         self.model = models.mlx_model(bits, shape)
-        self.contexts, self.report, self.recorded = {}, None, None
+        self.contexts, self.report = {}, None
+        forget_peak()
         if patched:
             import mlx_kd
             self.report = mlx_kd.patch(self.model)
@@ -86,13 +88,7 @@ class Mlx:
 def record_step(side, context):
     """The calls of one step by operator, with evaluated arguments."""
     import mlx.core as mx
-    places = [(mx, "quantized_matmul"), (mx.fast, "rms_norm"), (mx.fast, "rope"), (mx.fast, "scaled_dot_product_attention")]
-    if side.report is not None:
-        import mlx_kd
-        from mlx_kd import _operators
-        places = [(_operators, name) for name in _operators.__all__] + places
-        mlx_kd.unpatch(side.model)
-    calls, before = collections.defaultdict(list), []
+    calls, undo = collections.defaultdict(list), []
 
     def recording(name, function):
         def call(*arguments, **named):
@@ -101,22 +97,33 @@ def record_step(side, context):
             return function(*arguments, **named)
         return call
 
-    for place, name in places:
-        function = getattr(place, name)
-        before.append((place, name, function))
-        setattr(place, name, recording(name, function))
+    def replace(place, name, function):
+        undo.append((place, name, getattr(place, name)))
+        setattr(place, name, function)
+
+    for place, name in ((mx, "quantized_matmul"), (mx.fast, "rms_norm"), (mx.fast, "rope"),
+                        (mx.fast, "scaled_dot_product_attention")):
+        replace(place, name, recording(name, getattr(place, name)))
+    if side.report is not None:
+        from mlx_kd import _operators
+        ours = {id(getattr(_operators, name)): name for name in _operators.__all__}
+        for module in side.model.modules():
+            replace_in_plan(module.__dict__.get("_kd_plan"), ours, recording, replace)
     try:
-        if side.report is not None:
-            mlx_kd.patch(side.model, verify=False)
-        calls.clear()
         side.decode(context, 1)
     finally:
-        for place, name, function in before:
+        for place, name, function in reversed(undo):
             setattr(place, name, function)
-    if side.report is not None:
-        mlx_kd.unpatch(side.model)
-        side.report = mlx_kd.patch(side.model)
     return calls
+
+
+def replace_in_plan(plan, ours, recording, replace):
+    """The operators that a plan and its parts hold."""
+    for name, value in list(getattr(plan, "__dict__", {}).items()):
+        if id(value) in ours:
+            replace(plan, name, recording(ours[id(value)], value))
+        elif type(value).__module__.startswith("mlx_kd.patching."):
+            replace_in_plan(value, ours, recording, replace)
 
 
 class Llama:
@@ -151,8 +158,14 @@ class Llama:
         return timings["predicted_ms"] / 1000 * count / timings["predicted_n"]
 
 
+def forget_peak():
+    """The peak starts again (Linux): making random weights is not part of it."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
 def memory_mib():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE).group(1)) / 1024
 
 
 def main():

@@ -21,6 +21,6 @@ endforeach()
 set(functions "${out}/operators.cpp" "${out}/include/mlx_kd/runtime/call/ops.h")
 add_custom_command(OUTPUT ${functions} "${out}/python_operators.cpp" "${out}/_operators.py"
     "${out}/docs/operators-cpp.md" "${out}/docs/operators-python.md"
-  COMMAND mlx_kd_write_functions "${out}" "${template}" ${forms} DEPENDS "${template}" VERBATIM)
+  COMMAND mlx_kd_write_functions "${out}" "${template}" ${forms} DEPENDS "${template}" mlx_kd_write_functions VERBATIM)
 target_sources(mlx_kd_runtime PRIVATE ${functions})
 target_include_directories(mlx_kd_runtime PUBLIC "${out}/include")

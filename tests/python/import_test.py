@@ -40,6 +40,7 @@ class Import(PackageTest):
 
     def test_modules_for_models_are_imported_when_asked_for(self):
         self.assert_succeeds(python("import sys, mlx_kd; assert 'mlx.nn' not in sys.modules; mlx_kd.nn.RMSNorm(8)"))
+        self.assert_succeeds(python("import sys, mlx_kd; assert 'mlx_kd.patching' not in sys.modules; mlx_kd.unpatch({})"))
 
     def test_unknown_name_is_an_attribute_error(self):
         with self.assertRaisesRegex(AttributeError, "no attribute 'nothing'"):

@@ -71,6 +71,7 @@ def qmatvec_qkv(x, wq, sq, bq, wk, sk, bk, wv, sv, bv, norm=None, bias_q=None, b
 
 
 def rope_standard(x, offset, freqs=None, base=10000.0, scale=1.0, dims=0, traditional=0):
+    offset = offset.reshape(()) if offset.size == 1 else offset
     return mx.fast.rope(x, dims or x.shape[-1], traditional=bool(traditional), base=None if freqs is not None else base,
                         scale=scale, offset=offset, freqs=freqs)
 

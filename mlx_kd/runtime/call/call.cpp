@@ -142,7 +142,12 @@ Arrays by_pin(const Pending& call, uint32_t modes) {
     else if (served)
       line.fallbacks.add();
   }
-  if (modes & kPins) served ? note_match() : note_miss(ledger, *call.query);
+  if (modes & kPins) {
+    if (served || !outputs.empty())
+      note_match();
+    else
+      note_miss(ledger, *call.query);
+  }
   if (modes & kShapeLog) ShapeLog::shared().note(ledger, line);
   return outputs;
 }

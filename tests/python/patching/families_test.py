@@ -9,11 +9,11 @@ from tests.support.package import PackageTest
 import mlx.core as mx
 
 import mlx_kd
-from mlx_kd.patching import proof
+from mlx_kd.patching import proof, samples
 from tests.support import mlx_lm_models as models
-from tests.support.stand_ins import ALL, stand_ins
+from tests.support.patched import NAMES
+from tests.support.stand_ins import stand_ins
 
-NAMES = [function.__name__ for function in ALL]
 DECODE = 3  # tokens
 
 # Per family: calls of operators in the decode steps, per token and model; what stays as it is.
@@ -49,7 +49,7 @@ class Families(PackageTest):
     def check(self, family, **changes):
         model = models.make(family, **changes)
         before = models.decode(model)
-        judge = models.decode(proof.clone(model, proof.to_float32))
+        judge = models.decode(samples.clone(model, samples.to_float32))
         with stand_ins() as calls:
             report = patched(model)
             self.addCleanup(mlx_kd.unpatch, model)
@@ -84,7 +84,7 @@ for _family in EXPECTED:
 
 class Kinds(PackageTest):
     def decoded(self, model):
-        before, judge = models.decode(model), models.decode(proof.clone(model, proof.to_float32))
+        before, judge = models.decode(model), models.decode(samples.clone(model, samples.to_float32))
         with stand_ins() as calls:
             patched(model)
             self.addCleanup(mlx_kd.unpatch, model)
@@ -113,8 +113,21 @@ class Kinds(PackageTest):
                         dict(rope_scaling=scaling)):
             new, old, calls = self.decoded(models.make("llama", **changes))
             self.assertEqual(calls["qmatvec_qkv"], 2 * DECODE, changes)
-            self.assertEqual(calls["qk_norm_rope"], 2 * DECODE, changes)
+            self.assertEqual(calls["qk_norm_rope"], 2 * (1 + DECODE), changes)
             self.assertLess(new, 2 * old, changes)
+
+    def test_prompts_run_positions_and_attention_of_a_layer(self):
+        for family in ("llama", "gemma3_text"):
+            model = models.make(family)
+            wanted = models.decode(model, prompt=40, tokens=())
+            with stand_ins() as calls:
+                report = patched(model)
+                self.addCleanup(mlx_kd.unpatch, model)
+                self.assertTrue([one for one in report.replaced if "in prompts qk_norm_rope, attention" in one.runs])
+                calls.clear()
+                after = models.decode(model, prompt=40, tokens=())
+            self.assertEqual((calls["attention"], calls["qk_norm_rope"], calls["qmatvec_qkv"]), (2, 2, 0))
+            self.assertLess(mx.mean(mx.abs(after - wanted)).item(), 0.2)
 
     def test_a_head_of_its_own_is_a_product(self):
         new, old, calls = self.decoded(models.make("llama", tie_word_embeddings=False))

@@ -4,8 +4,8 @@
 >>> model, tokenizer = mlx_lm.load("PATH")                 # doctest: +SKIP
 >>> report = mlx_kd.patch(model)                           # doctest: +SKIP
 
-Modules are found by their structure (structure.py); what runs in their place is in plans.py; each replacement is proved
-before it is made (proof.py).
+Modules are found by their structure (structure.py); what runs in their place is in products.py, positions.py and
+layers.py; each replacement is proved before it is made (proof.py).
 """
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ import mlx.core as mx
 
 from mlx_kd import _core
 from mlx_kd.patching import classes
+from mlx_kd.patching.layers import Layer
 from mlx_kd.patching.operators import Operators, chosen
-from mlx_kd.patching.plans import TiedHead, plan_of
+from mlx_kd.patching.plans import plan_of
+from mlx_kd.patching.products import TiedHead
 from mlx_kd.patching.proof import Proof
 from mlx_kd.patching.report import Left, PatchReport, Replaced
-from mlx_kd.patching.structure import Unknown, code_of, nn, original_class
+from mlx_kd.patching.structure import (
+    Product, Unknown, code_of, is_embedding, nn, original_class, output_size, product_of)
 
 __all__ = ["PatchReport", "patch", "patched", "unpatch"]
 
@@ -174,11 +177,11 @@ def plans(model: Any, operators: Operators, dtype: mx.Dtype, verify: bool,
     """What is to be installed where, parts first; the report gets what is and what is not, parents first."""
     proof, found = Proof(operators, dtype), []
     modules = list(classes.walk(model))
-    tied = any("as_linear" in code.names for _, module in modules if (code := code_of(module)))
+    heads = head_sizes(modules)
     for path, module in reversed(modules):
         cls = original_class(module).__name__
         plan = plan_of(module, operators, dtype)
-        if plan is None or isinstance(plan, TiedHead) and not tied:
+        if plan is None or isinstance(plan, TiedHead) and output_size(module) not in heads:
             why = "no replacement for modules of its structure" if has_arrays(module) and plan is None else ""
         elif isinstance(plan, Unknown):
             why = plan.why
@@ -189,10 +192,27 @@ def plans(model: Any, operators: Operators, dtype: mx.Dtype, verify: bool,
             why = proof.why_not(plan, module) if verify else ""
             if not why:
                 found.append((module, plan))
-                report.replaced.insert(0, Replaced(path, cls, plan.kind, plan.runs()))
+                report.replaced.insert(0, Replaced(path, cls, plan.kind, in_words(plan, verify)))
         if why:
             report.left.insert(0, Left(path, cls, why))
     return found
+
+
+def in_words(plan: Any, verify: bool) -> str:
+    """The operators of a plan; a layer's plan serves prompts too where that was proved, or needs no proof."""
+    if isinstance(plan, Layer):
+        plan.prompts = plan.prompts or (not verify and bool(plan.many_rows()))
+        if plan.prompts:
+            return f"{plan.runs()}; in prompts {plan.many_rows()}"
+    return str(plan.runs())
+
+
+def head_sizes(modules: list[tuple[str, Any]]) -> set[int]:
+    """Rows of embeddings that are also the head: some code calls as_linear, and no linear layer is as large."""
+    if not any("as_linear" in code.names for _, module in modules if (code := code_of(module))):
+        return set()
+    rows = {output_size(module) for _, module in modules if isinstance(product_of(module), Product)}
+    return {output_size(module) for _, module in modules if is_embedding(module)} - rows
 
 
 def has_arrays(module: Any) -> bool:

@@ -8,7 +8,7 @@ import mlx.core as mx
 
 from mlx_kd import _core, _operators
 
-KNOWN = ("attention", "gemm", "matvec", "matvec_gate_up", "matvec_qkv", "qgemm", "qk_norm_rope", "qmatvec",
+KNOWN = ("attention", "geglu", "gemm", "matvec", "matvec_gate_up", "matvec_qkv", "qgemm", "qk_norm_rope", "qmatvec",
          "qmatvec_gate_up", "qmatvec_qkv", "rmsnorm", "rmsnorm_residual", "rope_standard", "swiglu")
 
 

@@ -11,134 +11,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Any
 
 import mlx.core as mx
 
 from mlx_kd.patching.classes import install, walk
+from mlx_kd.patching.layers import BlockCall, Layer
 from mlx_kd.patching.operators import Operators
-from mlx_kd.patching.plans import AttentionCall, BlockCall, Linear, MlpCall, NormCall, Plan, RopeCall, plan_of
-from mlx_kd.patching.structure import QKV, ROWS, Unknown, attention_of, input_size, nn, original_class, output_size
+from mlx_kd.patching.plans import Plan, plan_of
+from mlx_kd.patching.products import Linear
+from mlx_kd.patching.samples import Case, Stand, clone, signature, to_float32, with_rows, without_products
+from mlx_kd.patching.structure import ROWS, Unknown, output_size
 
-SAMPLE = 64      # output rows of a product
-CONTEXT = 37     # keys in the cache of the proof
+SAMPLE = 64       # output rows of a product
+PROMPT_ROWS = 64  # of a layer whose products are stand-ins
 RATIO = 1.25
 FLOAT32_SHARE = 2e-6
-SLOW_S = 0.05    # MLX's side is not run again above it
+SLOW_S = 0.05  # MLX's side is not run again above it
 JUDGE_ROWS = 4096
-
 DAMAGED = "MLX's own result has NaN or infinity: its weights may be damaged"
-
-Change = Callable[[mx.array], mx.array]
-
-
-def unchanged(array: mx.array) -> mx.array:
-    return array
-
-
-def to_float32(array: mx.array) -> mx.array:
-    return array.astype(mx.float32) if array.dtype in (mx.bfloat16, mx.float16) else array
-
-
-def clone(module: Any, change: Change = unchanged) -> Any:
-    """A module with the same code and arrays, in the classes that it had before a patch."""
-    if isinstance(module, nn.Module):
-        cls = original_class(module)
-        twin = cls.__new__(cls)
-        twin.__dict__.update({name: value for name, value in module.__dict__.items() if name != "_kd_plan"})
-        for key, value in module.items():
-            dict.__setitem__(twin, key, clone(value, change))
-        return twin
-    if isinstance(module, mx.array):
-        return change(module)
-    if isinstance(module, dict):
-        return {key: clone(value, change) for key, value in module.items()}
-    if isinstance(module, (list, tuple)):
-        return type(module)(clone(value, change) for value in module)
-    return module
-
-
-def with_rows(linear: Any, begin: int, end: int) -> Any:
-    """A linear layer or an embedding with a part of its output rows."""
-    twin = clone(linear)
-    for name in ("weight", "scales", "biases", "bias"):
-        if isinstance(twin.get(name), mx.array):
-            dict.__setitem__(twin, name, twin[name][begin:end])
-    return twin
-
-
-class FilledCache:
-    """What an attention layer needs of a cache that holds keys already."""
-
-    def __init__(self, keys: mx.array, values: mx.array) -> None:
-        self.keys, self.values, self.offset = keys, values, keys.shape[2]
-
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        self.offset += keys.shape[2]
-        return mx.concatenate([self.keys, keys], 2), mx.concatenate([self.values, values], 2)
-
-
-class Case:
-    """Input of one proof; called with a module and a cast it runs the module on that input."""
-
-    def __init__(self, plan: Plan, module: Any, dtype: mx.Dtype, rows: int) -> None:
-        self.method = plan.method
-        self.cache: Optional[tuple[mx.array, mx.array]] = None
-        self.named: dict[str, Any] = {}
-        if isinstance(plan, RopeCall):
-            self.x = random((1, 2, rows, module.dims), dtype)
-            self.named = {"offset": CONTEXT}
-        elif isinstance(plan, (AttentionCall, BlockCall)):
-            attention = module[plan.block.attention] if isinstance(plan, BlockCall) else module
-            width = module[plan.block.attention_norm].weight.shape[0] if isinstance(plan, BlockCall) else \
-                input_size(attention["q_proj"])
-            self.x = random((1, rows, width), dtype)
-            self.named = {"mask": "causal" if rows > 1 else None}
-            if all(name in attention for name in QKV):
-                self.cache = random_cache(attention, dtype)
-        else:
-            width = module.weight.shape[0] if isinstance(plan, NormCall) else \
-                input_size(module[plan.mlp.gate] if isinstance(plan, MlpCall) else module)
-            self.x = random((1, rows, width), dtype)
-
-    def __call__(self, module: Any, change: Change = unchanged) -> mx.array:
-        result: mx.array = getattr(module, self.method)(change(self.x), **self._named(change))
-        return result
-
-    def served(self, module: Any) -> Optional[mx.array]:
-        """By the plan of a module alone."""
-        result: Optional[mx.array] = module.__dict__["_kd_plan"].run(module, self.x, **self._named(unchanged))
-        if result is not None:
-            mx.eval(result)  # compiles
-        return result
-
-    def _named(self, change: Change) -> dict[str, Any]:
-        named = dict(self.named)
-        if self.cache is not None:
-            named["cache"] = FilledCache(change(self.cache[0]), change(self.cache[1]))
-        return named
-
-
-_key: list[mx.array] = []
-
-
-def random(shape: tuple[int, ...], dtype: mx.Dtype) -> mx.array:
-    """Normal numbers by a key of our own: the program's random state stays as it is."""
-    if not _key:
-        _key.append(mx.random.key(12))
-    _key[0], now = mx.random.split(_key[0])
-    array = mx.random.normal(shape, key=now).astype(dtype)
-    mx.eval(array, _key[0])
-    return array
-
-
-def random_cache(attention: Any, dtype: mx.Dtype) -> Optional[tuple[mx.array, mx.array]]:
-    found = attention_of(attention)
-    if found is None or isinstance(found, Unknown):
-        return None
-    heads = getattr(attention, found.kv_heads or "")
-    shapes = [(1, heads, CONTEXT, output_size(attention[name]) // heads) for name in ("k_proj", "v_proj")]
-    return random(shapes[0], dtype), random(shapes[1], dtype)
 
 
 def rms(x: mx.array) -> float:
@@ -169,12 +60,13 @@ def seconds_of(run: Callable[[], mx.array], count: int) -> float:
 
 
 def speed_up(old: Callable[[], mx.array], new: Callable[[], mx.array], first_s: float) -> float:
-    """Median of paired ratios; of one pair where MLX's side takes long."""
+    """Ratio of the least times of pairs: what else runs on the machine can only lengthen a time. One run of MLX's
+    side where that takes long."""
     if first_s > SLOW_S:
-        return first_s / min(seconds_of(new, 1) for _ in range(2))
+        return first_s / min(seconds_of(new, 1) for _ in range(3))
     count = max(1, min(20, int(0.002 / first_s)))
-    ratios = sorted(seconds_of(old, count) / seconds_of(new, count) for _ in range(7))
-    return ratios[3]
+    pairs = [(seconds_of(old, count), seconds_of(new, count)) for _ in range(7)]
+    return min(old_s for old_s, _ in pairs) / min(new_s for _, new_s in pairs)
 
 
 def judged(case: Case, module: Any) -> mx.array:
@@ -198,6 +90,7 @@ class Proof:
         self.ops, self.dtype = ops, dtype
         self.known: dict[Any, str] = {}  # "" or why not
         self.damaged: set[int] = set()   # ids of modules
+        self.prompts: set[Any] = set()   # keys of those whose plan serves many rows too
 
     def why_not(self, plan: Plan, module: Any) -> str:
         """"" if the replacement may be made."""
@@ -212,13 +105,35 @@ class Proof:
     def _why_not(self, plan: Plan, module: Any) -> str:
         key = (plan.kind, plan.runs(), signature(module))
         if key in self.known:
-            return self.known[key] or self._part_damaged(module) or \
+            why = self.known[key] or self._part_damaged(module) or \
                 (self._sampled(plan, module) if isinstance(plan, Linear) else "")
-        why = self._whole(plan, module)
-        mx.clear_cache()
-        if why != DAMAGED:  # that is of this module alone
-            self.known[key] = why
+        else:
+            why = self._whole(plan, module)
+            mx.clear_cache()
+            if why != DAMAGED:  # that is of this module alone
+                self.known[key] = why
+            if not why and isinstance(plan, Layer) and not self._why_not_prompts(plan, module):
+                self.prompts.add(key)
+        if isinstance(plan, Layer):
+            plan.prompts = key in self.prompts
         return why
+
+    def _why_not_prompts(self, plan: Any, module: Any) -> str:
+        """Of many rows, with stand-ins for the products: what they cost would hide all else."""
+        if not plan.many_rows():
+            return "nothing of it is replaced in a prompt"
+        recorded = self.ops.recorded()
+        old = without_products(module, plan.names, self.dtype)
+        new, many = clone(old), plan.again(recorded)
+        many.prompts, many.projections.classes = True, many.projections.classes | {Stand}
+        install(new, many)
+        case = Case(plan, module, self.dtype, PROMPT_ROWS)
+        if case.served(new) is None:
+            return "it does not serve a prompt"
+        if why := recorded.without_kernel() or why_wrong(case(new), case(old), judged(case, old)):
+            return why
+        ratio = speed_up(lambda: case(old), lambda: case(new), seconds_of(lambda: case(old), 1))
+        return "" if ratio > 1 else f"it is not faster in a prompt: {ratio:.2f} times MLX's speed"
 
     def _part_damaged(self, module: Any) -> str:
         return DAMAGED if any(id(part) in self.damaged for _, part in walk(module)) else ""
@@ -271,21 +186,3 @@ def install_alone(module: Any, ops: Operators, dtype: mx.Dtype) -> None:
     plan = plan_of(module, ops, dtype)
     if plan is not None and not isinstance(plan, Unknown) and not plan.missing():
         install(module, plan)
-
-
-def signature(module: Any) -> tuple[Any, ...]:
-    """What decides how a module runs: classes, shapes, types, numbers of the module and its parts."""
-    arrays: list[Any] = []
-
-    def visit(value: Any, at: str) -> None:
-        if isinstance(value, mx.array):
-            arrays.append((at, value.shape, str(value.dtype)))
-        elif isinstance(value, nn.Module):
-            numbers = sorted((k, v) for k, v in value.__dict__.items() if isinstance(v, (bool, int, float, str)))
-            arrays.append((at, original_class(value), tuple(numbers)))
-        items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
-        for key, child in items:
-            visit(child, f"{at}.{key}")
-
-    visit(module, "")
-    return tuple(arrays)

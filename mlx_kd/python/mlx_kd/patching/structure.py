@@ -76,6 +76,10 @@ def product_of(module: Any) -> Union[Product, Unknown]:
     return Unknown(f"{name} is not a linear layer of mlx.nn")
 
 
+def is_embedding(module: Any) -> bool:
+    return has_call_of(module, nn.QuantizedEmbedding) or has_call_of(module, nn.Embedding)
+
+
 def format_of(linear: Any) -> tuple[Any, ...]:
     return (*(getattr(linear, name, None) for name in ("bits", "group_size", "mode")), "bias" in linear)
 
