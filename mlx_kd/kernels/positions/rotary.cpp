@@ -73,7 +73,8 @@ spec::Scalar rotary_scale() {
 
 Dims complete_rotary(const Dims& dims) {
   Dims result = dims;
-  const int64_t width = dims.at("D"), turned = dims.at("dims") ? dims.at("dims") : width;
+  const int64_t width = dims.at("D");
+  const int64_t turned = dims.at("dims") > 0 && width > 0 ? dims.at("dims") : width;
   if (turned % 2 != 0 || turned > width)
     base::misuse("kernels", "rotary dims are " + std::to_string(turned) + " of a width of " +
                                 std::to_string(width) +

@@ -46,10 +46,10 @@ void expect_rejected(const Dims& dims, const std::vector<Mutant>& mutants, int64
 // None of them reaches beyond the arrays, where the process would end.
 TEST(Attention, RejectsWrongKernels) {
   expect_rejected(size({}), {{"position + 1 : s", "position : s"},
-                             {"* kLog2E;\n  const bool whole", "* 1.4427f;\n  const bool whole"},
+                             {"* kLog2E;\n  const bool whole", "* 1.442f;\n  const bool whole"},
                              {"shrink / powers", "shrink / (powers + 0.001f)"},
                              {"sum += scores[i];", "if (i > 0) sum += scores[i];"},
-                             {"key_head * group + row", "key_head + row"},
+                             {"at.head * strides[1]", "(at.head ^ 1) * strides[1]"},
                              {"block.v + begin * block.v_stride", "block.v + begin * width"}});
 }
 

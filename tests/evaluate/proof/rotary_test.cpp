@@ -36,32 +36,34 @@ void expect_rejected(const std::string& op, const Dims& dims, const std::vector<
 TEST(RopeStandard, RejectsWrongKernels) {
   const Dims halves = {{"M", 5},    {"B", 3},           {"H", 2},      {"D", 40},
                        {"dims", 0}, {"traditional", 0}, {"ragged", 1}, {"has_freqs", 0}};
-  expect_rejected("rope_standard", halves,
-                  {{"a.part[p] * c - b.part[p] * s", "a.part[p] * c + b.part[p] * s"},
-                   {"ragged] ? b : 0] + t", "ragged] ? 0 : b] + t"},
-                   {"ragged] ? b : 0] + t", "ragged] ? b : 0]"},
-                   {"* by.scale * rate", "* rate"},
-                   {"- n * 6.123233995736766e-17", "+ n * 6.123233995736766e-9"},
-                   {"h * a->strides[0][1]", "h * count * width"}});
+  expect_rejected(
+      "rope_standard", halves,
+      {{"term(a.part[p], c) - term(b.part[p], s)", "term(a.part[p], c) + term(b.part[p], s)"},
+       {"ragged] ? b : 0] + t", "ragged] ? 0 : b] + t"},
+       {"ragged] ? b : 0] + t", "ragged] ? b : 0]"},
+       {"* by.scale * rate", "* rate"},
+       {"n * 1.5707963267948966", "n * 1.57079"},
+       {"                       strides[1],", "                       count * width,"}});
   Dims pairs = halves;
   pairs.set("traditional", 1);
   pairs.set("dims", 30);
-  expect_rejected("rope_standard", pairs,
-                  {{"sines[2 * i] = -turn.s", "sines[2 * i] = turn.s"},
-                   {"pass_on(from, y, by.dims, by.width);\n}\n\nstruct Tables",
-                    "pass_on(from, y, by.dims + 1, by.width);\n}\n\nstruct Tables"}});
+  expect_rejected(
+      "rope_standard", pairs,
+      {{"sines[2 * i] = -turn.s", "sines[2 * i] = turn.s"},
+       {"for (long i = by.dims; i < by.width", "for (long i = by.dims + 1; i < by.width"}});
 }
 
 TEST(QkNormRope, RejectsWrongKernels) {
   const Dims normed = {{"M", 3},         {"B", 2},      {"Hq", 4},          {"Hk", 2},
                        {"D", 40},        {"dims", 0},   {"traditional", 0}, {"ragged", 0},
                        {"has_freqs", 1}, {"has_wq", 1}, {"has_wk", 1}};
-  expect_rejected("qk_norm_rope", normed,
-                  {{"from.scale * w.part[p]", "w.part[p]"},
-                   {"(mean + eps)", "(mean)"},
-                   {"(const T*)a->inputs[4]", "(const T*)a->inputs[3]"},
-                   {"double(by.frequencies[i])", "double(by.frequencies[0])"},
-                   {"x += strides[1]", "x += count * width"}});
+  expect_rejected(
+      "qk_norm_rope", normed,
+      {{"from.scale * w.part[p]", "w.part[p]"},
+       {"(mean + heads.eps)", "(mean)"},
+       {"a->inputs[3 + port]", "a->inputs[3]"},
+       {"double(by.frequencies[i])", "double(by.frequencies[0])"},
+       {"                        strides[1],", "                        rows * width,"}});
 }
 
 }  // namespace

@@ -12,6 +12,18 @@
 #ifndef BF16
 #define BF16 0  // bfloat16 is rounded by integer arithmetic (0) or by AVX512_BF16 (1)
 #endif
+#ifndef UNROLL
+#define UNROLL 4  // steps a turn of the loop
+#endif
+#ifndef PREFETCH
+#define PREFETCH 0  // bytes ahead of the loop
+#endif
+#ifndef DEGREE
+#define DEGREE 5  // of the polynomial for (2^f - 1) / f
+#endif
+#ifndef DIVIDE
+#define DIVIDE 0  // division (0), or the processor's estimate of 1/x and a Newton step (1)
+#endif
 #ifndef STREAM
 #define STREAM 0  // 1: the output bypasses the caches
 #endif
