@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <vector>
 
 #include "mlx/array.h"
@@ -16,7 +17,7 @@
 
 namespace mlx_kd::devices::cuda {
 
-inline constexpr int kNativeInterface = 1;
+inline constexpr int kNativeInterface = 2;
 
 // What the module was built against.
 struct NativeAbout {
@@ -63,7 +64,7 @@ struct NativeApi {
   // A node that runs after all that wrote `inputs` and `outputs`. parameters: as cuLaunchKernel's,
   // copied before it returns.
   void (*add)(void* encoder, const NativeNode& node, void** parameters,
-              const std::vector<const mlx::core::array*>& inputs,
+              std::span<const mlx::core::array* const> inputs,
               const std::vector<mlx::core::array>& outputs);
   // Bytes of outputs that no array uses now; of all streams.
   size_t (*idle_bytes)();

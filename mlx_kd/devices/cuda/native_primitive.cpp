@@ -6,7 +6,6 @@
 #include "mlx/ops.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/cuda/cubin.h"
-#include "mlx_kd/devices/cuda/gpu.h"
 
 namespace mlx_kd::devices::cuda {
 namespace {
@@ -15,6 +14,7 @@ namespace mx = mlx::core;
 using Layout = NativeKernel::Layout;
 
 constexpr size_t kAlignment = 16;
+constexpr size_t kLargeBytes = size_t{1} << 20;
 constexpr unsigned kCopyThreads = 256, kMostCopyBlocks = 4096;
 
 constexpr const char* kCopyText = R"(extern "C" __global__ void kd_copy_bytes(
@@ -42,22 +42,33 @@ Function copy_function() {
 }
 
 bool has_contiguous_last_axis(const mx::array& array) {
-  if (array.ndim() > kStrideAxes) return false;
   for (const int64_t stride : array.strides())
     if (stride < 0) return false;
   return array.ndim() == 0 || array.shape().back() <= 1 || array.strides().back() == 1;
 }
 
-bool fits(const mx::array& array, Layout layout) {
+bool fits(const mx::array& array, const NativeKernel& kernel, size_t input) {
+  const Layout layout = kernel.layouts[input];
   if (layout == Layout::as_it_lies || array.size() == 0) return true;
-  if (layout == Layout::last_axis) return has_contiguous_last_axis(array);
+  if (layout == Layout::last_axis && array.ndim() == kernel.axes[input])
+    return has_contiguous_last_axis(array);
   return array.flags().row_contiguous;
 }
 
-// Whether `output` may take the memory of `input` over: nobody else can see it.
-bool can_take_over(const mx::array& input, const mx::array& output) {
-  return input.is_donatable() && input.flags().row_contiguous &&
-         input.nbytes() == output.nbytes() && input.data_size() == input.size();
+// Whether `output` may take the memory of `input` over: nobody else can see it. Until a graph is
+// done, MLX holds what its operations read and all outputs but the first of each; of a large array
+// a copy costs more than to wait for that. (What the graph in the making holds is let go after the
+// first wait has returned, so there may be a second.)
+bool can_take_over(const mx::array& input, const mx::array& output, const mx::Stream& stream) {
+  if (!input.flags().row_contiguous || input.nbytes() != output.nbytes() ||
+      input.data_size() != input.size())
+    return false;
+  for (int waits = 0; waits < 2; ++waits) {
+    if (input.is_donatable()) return true;
+    if (input.nbytes() < kLargeBytes || input.data_shared_ptr().use_count() == 1) return false;
+    mx::synchronize(stream);
+  }
+  return input.is_donatable();
 }
 
 // One evaluation: memory first, then the nodes in order.
@@ -71,7 +82,6 @@ class Evaluation {
         stream_(stream),
         outputs_(outputs),
         encoder_(api.encoder(stream)) {
-    used_.reserve(inputs.size());
     for (size_t i = 0; i < outputs.size(); ++i) place_output(i, inputs);
     for (size_t i = 0; i < inputs.size(); ++i) place_input(i, inputs[i]);
     for (size_t i = 0; i < kernel_.scratch_bytes.size(); ++i)
@@ -94,7 +104,7 @@ class Evaluation {
   void place_output(size_t i, const std::vector<mx::array>& inputs) {
     mx::array& output = outputs_[i];
     const int updated = i < kernel_.updates.size() ? kernel_.updates[i] : -1;
-    if (updated >= 0 && can_take_over(inputs[static_cast<size_t>(updated)], output))
+    if (updated >= 0 && can_take_over(inputs[static_cast<size_t>(updated)], output, stream_))
       output.copy_shared_buffer(inputs[static_cast<size_t>(updated)]);
     else
       api_.give_memory(encoder_, stream_, output);
@@ -112,11 +122,11 @@ class Evaluation {
   void place_input(size_t i, const mx::array& given) {
     const Layout layout = kernel_.layouts[i];
     const mx::array* input = &given;
-    if (!fits(given, layout)) {
+    if (!fits(given, kernel_, i)) {
       copies_.reserve(kernel_.layouts.size());  // their addresses are kept
       input = &copies_.emplace_back(contiguous(given));
     }
-    used_.push_back(input);
+    used_[used_count_++] = input;
     memory_.in[i] = input;
     const void* address = api_.address(*input);
     void* const updated = updated_memory(i);
@@ -162,8 +172,8 @@ class Evaluation {
 
   // Later nodes follow the first through the outputs, which all of them may write.
   void add(const NativeNode& node, void** parameters) {
-    api_.add(encoder_, node, parameters, used_, outputs_);
-    used_.clear();
+    api_.add(encoder_, node, parameters, {used_.data(), used_count_}, outputs_);
+    used_count_ = 0;
   }
 
   const NativeApi& api_;
@@ -173,12 +183,32 @@ class Evaluation {
   std::vector<mx::array>& outputs_;
   void* const encoder_;
   NativeMemory memory_;
-  std::vector<const mx::array*> used_;
+  std::array<const mx::array*, cpu::kMostArrays> used_;
+  size_t used_count_ = 0;
   std::vector<mx::array> copies_;
   std::vector<Copy> pending_;
 };
 
 }  // namespace
+
+NativeKernel native_kernel(const std::string& op_name, const Call& call) {
+  NativeKernel kernel;
+  kernel.op_name = op_name;
+  for (size_t i = 0; i < call.inputs.size(); ++i) {
+    kernel.layouts.push_back(call.is_strided(i) ? Layout::last_axis : Layout::row_major);
+    kernel.axes.push_back(call.inputs[i].shape.size());
+  }
+  for (size_t i = 0; i < call.outputs.size(); ++i) kernel.updates.push_back(call.updated_input(i));
+  kernel.scratch_bytes.assign(call.scratch.begin(), call.scratch.end());
+  return kernel;
+}
+
+NativeNode native_node(Function function, const LaunchSize& size) {
+  NativeNode node = {function, {}, {}, {1, 1, 1}, 0};
+  std::copy(size.blocks.begin(), size.blocks.end(), node.blocks);
+  std::copy(size.threads.begin(), size.threads.end(), node.threads);
+  return node;
+}
 
 void NativePrimitive::eval_cpu(const std::vector<mx::array>&, std::vector<mx::array>&) {
   throw std::runtime_error("[" + std::string(name()) +
@@ -188,6 +218,7 @@ void NativePrimitive::eval_cpu(const std::vector<mx::array>&, std::vector<mx::ar
 void NativePrimitive::eval_gpu(const std::vector<mx::array>& inputs,
                                std::vector<mx::array>& outputs) {
   check_sizes(inputs);
+  hold_inputs_once(inputs, outputs);
   Evaluation evaluation(api_, *work_, stream(), inputs, outputs);
   for (const mx::array& output : outputs)
     if (output.size() > 0) return evaluation.run();

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "mlx_kd/devices/cuda/gpu.h"
 #include "mlx_kd/devices/cuda/native_module.h"
 #include "mlx_kd/devices/host/host_primitive.h"
 
@@ -29,7 +30,13 @@ struct NativeKernel {
   std::vector<Layout> layouts;        // per input
   std::vector<int> updates;           // per output: the input whose memory it takes over, or -1
   std::vector<size_t> scratch_bytes;  // at most spec::kMostScratch
+  // Per input: the axes of its port. An array with others is row-major, whatever its layout says.
+  std::vector<size_t> axes;
 };
+NativeKernel native_kernel(const std::string& op_name, const Call& call);
+
+// Without clusters and dynamic shared memory.
+NativeNode native_node(Function function, const LaunchSize& size);
 
 // What a primitive launches. Immutable, and cheap to make for each call.
 class NativeWork {

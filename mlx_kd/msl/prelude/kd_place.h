@@ -124,6 +124,10 @@ KD_FN T kd_as(vec<uint, 3> a) {
 }
 
 #if KD_CUDA
+// A list of numbers that a kernel takes by value.
+struct kd_List {
+  long at[4];
+};
 #if !defined(KD_EMULATE_CUDA)
 extern "C" __shared__ unsigned char kd_dynamic_bytes[];
 #endif

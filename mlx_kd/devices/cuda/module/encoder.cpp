@@ -45,7 +45,7 @@ dim3 three(const unsigned (&size)[3]) {
 }
 
 void add(void* encoder, const NativeNode& node, void** parameters,
-         const std::vector<const mx::array*>& inputs, const std::vector<mx::array>& outputs) {
+         std::span<const mx::array* const> inputs, const std::vector<mx::array>& outputs) {
   mx::cu::CommandEncoder& to = at(encoder);
   for (const mx::array* input : inputs) to.set_input_array(*input);
   for (const mx::array& output : outputs) to.set_output_array(output);

@@ -40,10 +40,14 @@ const NativeHost& host() {
 }
 
 OutputPool& OutputPool::of(const mx::Stream& stream) {
+  static thread_local int last_stream = -1;
+  static thread_local OutputPool* last = nullptr;
+  if (last && stream.index == last_stream) return *last;
   const std::lock_guard lock(pool_mutex());
   OutputPool*& pool = pools()[stream.index];
   if (!pool) pool = new OutputPool;
-  return *pool;
+  last_stream = stream.index;
+  return *(last = pool);
 }
 
 size_t OutputPool::idle_bytes() {
