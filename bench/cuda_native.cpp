@@ -15,9 +15,11 @@
 #include <mlx/version.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <future>
 #include <iostream>
+#include <thread>
 
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
@@ -27,6 +29,7 @@
 #include "mlx_kd/devices/cuda/native_module.h"
 #include "mlx_kd/devices/cuda/stage_program.h"
 #include "mlx_kd/devices/device.h"
+#include "mlx_kd/devices/host/cpu_info.h"
 #include "mlx_kd/kernels/op_table.h"
 
 namespace {
@@ -96,17 +99,23 @@ void measure(std::vector<Chain>& chains, const mx::array& x, int rounds) {
       }
 }
 
+double rounded(double us) {
+  return std::round(1000 * us) / 1000;
+}
+
 base::OrderedJson rows_of(const std::vector<Chain>& chains) {
   base::OrderedJson rows = base::OrderedJson::array();
-  for (const Chain& chain : chains)
-    rows.push_back({{"chain", chain.name},
-                    {"operations", chain.operations},
-                    {"us_per_operation", median(chain.us) / chain.operations},
-                    {"least_us_per_operation",
-                     *std::min_element(chain.us.begin(), chain.us.end()) / chain.operations},
-                    {"first_us_per_operation", median(chain.first_us) / chain.operations},
-                    {"build_us_per_operation", median(chain.build_us) / chain.operations},
-                    {"us_per_kernel", median(chain.us) / chain.kernels}});
+  for (const Chain& chain : chains) {
+    const auto each = [&](double us) { return rounded(us / chain.operations); };
+    rows.push_back(
+        {{"chain", chain.name},
+         {"operations", chain.operations},
+         {"us_per_operation", each(median(chain.us))},
+         {"least_us_per_operation", each(*std::min_element(chain.us.begin(), chain.us.end()))},
+         {"first_us_per_operation", each(median(chain.first_us))},
+         {"build_us_per_operation", each(median(chain.build_us))},
+         {"us_per_kernel", rounded(median(chain.us) / chain.kernels)}});
+  }
   return rows;
 }
 
@@ -232,8 +241,8 @@ class Operator {
   base::OrderedJson row() const {
     return {{"operator", op_.name},
             {"setting", best_.knobs.text()},
-            {"kernel_us", best_.kernel_us},
-            {"default_kernel_us", default_us_}};
+            {"kernel_us", rounded(best_.kernel_us)},
+            {"default_kernel_us", rounded(default_us_)}};
   }
   mx::array mlxs(const mx::array& x) const {
     return op_.mlx(inputs(x), call_.scalars, mx::default_stream(mx::Device::gpu))[0];
@@ -420,18 +429,28 @@ int main(int argc, char** argv) try {
     std::cout << all["rows"].dump() << "\n";
     return 0;
   }
-  std::cout << base::OrderedJson{{"what", "host cost in graphs of MLX, 4,096 elements an array"},
-                                 {"date", base::iso_time_now()},
-                                 {"machine",
-                                  {{"gpu", cuda::gpu().name},
-                                   {"mlx", mx::version()},
-                                   {"compiler", cuda::nvrtc_version()}}},
-                                 {"rounds", rounds},
-                                 {"operators", all["operators"]},
-                                 {"native", all["rows"]},
-                                 {"without", measure_without(rounds)}}
-                   .dump(1)
-            << "\n";
+  const base::OrderedJson result = {
+      {"what",
+       "what an operation costs the host inside a graph of MLX, 4,096 elements an array: "
+       "bench_cuda_native " +
+           std::to_string(rounds)},
+      {"date", base::iso_time_now()},
+      {"machine",
+       {{"gpu", cuda::gpu().name},
+        {"processor", devices::cpu::make_cpu_id().name},
+        {"cores", std::thread::hardware_concurrency()},
+        {"mlx", mx::version()},
+        {"compiler", cuda::nvrtc_version()}}},
+      {"rounds", rounds},
+      {"reading",
+       "Chains of a group take turns in one graph of MLX and the host has slow and fast moments: "
+       "compare rows of a group, medians with medians. first_us: the first of four evaluations, "
+       "which replaces all kernels of the graph; build_us: without the evaluation. Operators run "
+       "the fastest of 48 settings."},
+      {"operators", all["operators"]},
+      {"native", all["rows"]},
+      {"without", measure_without(rounds)}};
+  std::cout << result.dump(1) << "\n";
   return 0;
 } catch (const base::Error& error) {
   std::cerr << error.what() << "\n";

@@ -39,6 +39,7 @@ msl::TranslateOptions candidate_options(const spec::Candidate& candidate) {
   msl::TranslateOptions options;
   options.numbers_by_value = true;
   options.buffers_apart = true;
+  options.whole_lines = !is_body(candidate);
   for (const base::Json& port : candidate.inputs_spec)
     if (port.contains("name"))
       options.lists_by_value.insert(port["name"].get<std::string>() + "_strides");
@@ -54,7 +55,7 @@ CandidateText candidate_text(const spec::Candidate& candidate, int sm) {
   CandidateText result{
       translate_text(metal_text(candidate), msl::Target::cuda, candidate_options(candidate)), {}};
   result.text.kernel(candidate.func_name);
-  result.cuda = cuda_text(result.text, sm, kMostGroupThreads, !is_body(candidate));
+  result.cuda = cuda_text(result.text, sm, kMostGroupThreads);
   return result;
 }
 

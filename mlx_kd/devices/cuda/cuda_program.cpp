@@ -51,12 +51,6 @@ void check_whole_lines(const spec::Launch& launch, const std::string& op_name) {
                               "the kernel leave out what is too many");
 }
 
-// Calls that launch the same. Their sizes are those of their dims.
-bool same_call(const Call& a, const Call& b) {
-  return a.dims == b.dims && a.scalars == b.scalars && a.stages == b.stages &&
-         a.scratch == b.scratch;
-}
-
 Kind kind_of(Holds holds) {
   switch (holds) {
     case Holds::input:
@@ -229,8 +223,7 @@ std::vector<mx::array> CudaProgram::add_to_graph(const std::vector<mx::array>& i
     return precompiled(inputs, output_shapes, {call, graph.stream});
   }
   if (!api) require_native("'" + op_name() + "' at this size");
-  keep_code();
-  return native_call(*api, graph, work_of(call), inputs, output_shapes, output_types(call));
+  return in_graph(*api, graph, inputs, output_shapes, call);
 }
 
 }  // namespace mlx_kd::devices::cuda

@@ -44,6 +44,9 @@ class CudaProgram final : public StagedProgram {
     bool operator==(const Size& other) const;
   };
   void make_ready(const Call& call) const override { work_of(call); }
+  std::shared_ptr<const NativeWork> work_for(const Call& call) const override {
+    return work_of(call);
+  }
   void run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
            const Call& call, const CallScratch& scratch, Stream stream) const override;
   std::shared_ptr<const TextWork> work_of(const Call& call) const;

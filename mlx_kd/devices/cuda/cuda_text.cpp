@@ -36,14 +36,13 @@ std::string CudaText::symbol(const msl::Kernel& kernel) const {
   return kernel.symbol + "_" + key.substr(0, kSymbolDigits);
 }
 
-CudaText cuda_text(const TranslatedText& text, int sm, int64_t group_threads, bool whole_lines) {
+CudaText cuda_text(const TranslatedText& text, int sm, int64_t group_threads) {
   CudaText result;
   result.file = text.unit.sources->name(text.unit.file);
   result.options = options_of(text.made, sm, group_threads);
-  if (whole_lines) result.code = "#define KD_WHOLE_LINES 1\n";
   result.key = base::sha256_hex(base::canonical_json({{"format", kTextFormat},
                                                       {"executor", "cuda"},
-                                                      {"text", result.code + text.made.text},
+                                                      {"text", text.made.text},
                                                       {"prelude", msl::prelude_hash()},
                                                       {"options", result.options},
                                                       {"version", nvrtc_version()}}));

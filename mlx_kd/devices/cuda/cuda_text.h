@@ -25,10 +25,8 @@ struct CudaText {
 };
 
 // `text` is translated to CUDA. group_threads: of the largest threadgroup that its kernels are
-// launched in (nvrtc_options). whole_lines: every launch is of whole threadgroups of one dimension
-// (KD_WHOLE_LINES in kd_place.h).
-CudaText cuda_text(const TranslatedText& text, int sm, int64_t group_threads,
-                   bool whole_lines = false);
+// launched in (nvrtc_options).
+CudaText cuda_text(const TranslatedText& text, int sm, int64_t group_threads);
 
 // The object of that key: from the cache, or what `compile` makes, which then is in it. A refusal
 // of the compiler is a value. `about`: what the cache's list calls it.

@@ -231,6 +231,15 @@ bool NativePrimitive::is_equivalent(const Primitive& other) const {
   return same && work_->same(*same->work_) && same_graph(*same);
 }
 
+std::vector<mx::array> arrays_of(std::shared_ptr<NativePrimitive> primitive,
+                                 const std::vector<mx::array>& inputs,
+                                 const std::vector<mx::Shape>& output_shapes,
+                                 const std::vector<mx::Dtype>& output_types) {
+  if (output_shapes.size() == 1)
+    return {mx::array(output_shapes[0], output_types[0], std::move(primitive), inputs)};
+  return mx::array::make_arrays(output_shapes, output_types, std::move(primitive), inputs);
+}
+
 std::vector<mx::array> native_call(const NativeApi& api, const GraphCall& graph,
                                    std::shared_ptr<const NativeWork> work,
                                    const std::vector<mx::array>& inputs,
@@ -238,9 +247,7 @@ std::vector<mx::array> native_call(const NativeApi& api, const GraphCall& graph,
                                    const std::vector<mx::Dtype>& output_types) {
   auto primitive =
       std::make_shared<NativePrimitive>(api, graph, std::move(work), inputs, output_shapes);
-  if (output_shapes.size() == 1)
-    return {mx::array(output_shapes[0], output_types[0], std::move(primitive), inputs)};
-  return mx::array::make_arrays(output_shapes, output_types, primitive, inputs);
+  return arrays_of(std::move(primitive), inputs, output_shapes, output_types);
 }
 
 }  // namespace mlx_kd::devices::cuda

@@ -79,6 +79,12 @@ class NativePrimitive final : public cpu::HostPrimitive {
   std::shared_ptr<const NativeWork> work_;
 };
 
+// The outputs of a primitive, which may be that of several calls.
+std::vector<mlx::core::array> arrays_of(std::shared_ptr<NativePrimitive> primitive,
+                                        const std::vector<mlx::core::array>& inputs,
+                                        const std::vector<mlx::core::Shape>& output_shapes,
+                                        const std::vector<mlx::core::Dtype>& output_types);
+
 // The arrays of a call, by `work`.
 std::vector<mlx::core::array> native_call(const NativeApi& api, const GraphCall& graph,
                                           std::shared_ptr<const NativeWork> work,

@@ -34,11 +34,12 @@ void check_counts(const std::string& op_name, const ArgumentCounts& counts, cons
   check_one(call.outputs.size(), counts.outputs, "outputs");
 }
 
-void put_strides(const mx::array& array, Strides& strides) {
+Strides strides_in(const mx::array& array) {
   const auto& all = array.strides();
-  strides = {};
+  Strides strides = {};
   for (size_t d = 0; d < std::min(all.size(), kStrideAxes); ++d)
     strides[kStrideAxes - 1 - d] = all[all.size() - 1 - d];
+  return strides;
 }
 
 // One call as a primitive launches it.
@@ -53,22 +54,21 @@ class StageWork final : public NativeWork {
   std::span<const double> params() const override { return {scalars_.data(), scalar_count_}; }
 
   void launch(const NativeMemory& memory, const Add& add) const override {
-    KernelArguments arguments = nodes_->arguments;
-    std::copy(scalars_.begin(), scalars_.end(), arguments.scalars);
+    PackedArguments arguments(nodes_->arguments);
     const NativeKernel& made_for = kernel();
+    for (size_t i = 0; i < scalar_count_; ++i) arguments.set_scalar(i, scalars_[i]);
     for (size_t i = 0; i < made_for.layouts.size(); ++i) {
-      arguments.inputs[i] = memory.inputs[i];
+      arguments.set_input(i, memory.inputs[i]);
       if (made_for.layouts[i] == NativeKernel::Layout::last_axis &&
           memory.in[i]->ndim() == made_for.axes[i])
-        put_strides(*memory.in[i], arguments.strides[i]);
+        arguments.set_strides(i, strides_in(*memory.in[i]));
     }
-    for (size_t i = 0; i < made_for.updates.size(); ++i) arguments.outputs[i] = memory.outputs[i];
+    for (size_t i = 0; i < made_for.updates.size(); ++i) arguments.set_output(i, memory.outputs[i]);
     for (size_t i = 0; i < made_for.scratch_bytes.size(); ++i)
-      arguments.scratch[i] = memory.scratch[i];
-    PackedArguments packed(nodes_->counts, arguments);
-    void* parameters[] = {packed.data()};
+      arguments.set_scratch(i, memory.scratch[i]);
+    void* parameters[] = {arguments.data()};
     for (const StageNodes::Node& node : nodes_->nodes) {
-      packed.set_stage(node.index);
+      arguments.set_stage(node.index);
       add(node.launch, parameters);
     }
   }
@@ -128,10 +128,8 @@ std::shared_ptr<const StageNodes> StageProgram::nodes_of(const Call& call) const
 
 std::shared_ptr<const StageNodes> StageProgram::make_nodes(const Call& call) const {
   use_gpu();
-  auto made = std::make_shared<StageNodes>();
-  made->kernel = native_kernel(op_name(), call);
-  made->counts = counts_;
-  made->arguments = arguments_of(call);
+  auto made =
+      std::make_shared<StageNodes>(native_kernel(op_name(), call), counts_, arguments_of(call));
   for (const spec::Stage& stage : call.stages) {
     if (!has_threads(stage)) continue;
     const StageKernels::Entry& kernel = kernels_.at(stage.func_name);
@@ -149,15 +147,17 @@ std::shared_ptr<const StageNodes> StageProgram::make_nodes(const Call& call) con
 void StageProgram::run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
                        const Call& call, const CallScratch& scratch, Stream stream) const {
   const auto nodes = nodes_of(call);
-  KernelArguments arguments = nodes->arguments;
-  std::copy(call.scalars.begin(), call.scalars.end(), arguments.scalars);
-  std::copy(inputs.begin(), inputs.end(), arguments.inputs);
-  std::copy(outputs.begin(), outputs.end(), arguments.outputs);
-  std::copy(scratch.memory().begin(), scratch.memory().end(), arguments.scratch);
-  PackedArguments packed(counts_, arguments);
-  void* parameters[] = {packed.data()};
+  PackedArguments arguments(nodes->arguments);
+  for (size_t i = 0; i < call.scalars.size(); ++i) arguments.set_scalar(i, call.scalars[i]);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    arguments.set_input(i, inputs[i]);
+    arguments.set_strides(i, strides_of(call.inputs[i]));
+  }
+  for (size_t i = 0; i < outputs.size(); ++i) arguments.set_output(i, outputs[i]);
+  for (size_t i = 0; i < call.scratch.size(); ++i) arguments.set_scratch(i, scratch.memory()[i]);
+  void* parameters[] = {arguments.data()};
   for (const StageNodes::Node& node : nodes->nodes) {
-    packed.set_stage(node.index);
+    arguments.set_stage(node.index);
     launch_node(node.launch, parameters, stream);
   }
 }
@@ -167,9 +167,11 @@ std::vector<mx::array> StageProgram::add_to_graph(const std::vector<mx::array>& 
                                                   const Call& call, const GraphCall& graph) const {
   check_arrays(op_name(), inputs, output_shapes.size(), call);
   const NativeApi& api = require_native("'" + op_name() + "' in CUDA C++");
-  keep_code();
-  auto work = std::make_shared<StageWork>(nodes_of(call), call.scalars);
-  return native_call(api, graph, std::move(work), inputs, output_shapes, output_types(call));
+  return in_graph(api, graph, inputs, output_shapes, call);
+}
+
+std::shared_ptr<const NativeWork> StageProgram::work_for(const Call& call) const {
+  return std::make_shared<StageWork>(nodes_of(call), call.scalars);
 }
 
 }  // namespace mlx_kd::devices::cuda

@@ -33,14 +33,15 @@ class StageKernels {
 
 // The stages of one size, found and checked.
 struct StageNodes {
+  StageNodes(NativeKernel one, const ArgumentCounts& counts, const KernelArguments& all)
+      : kernel(std::move(one)), arguments(counts, all) {}
   struct Node {
     NativeNode launch;
     int64_t index;
   };
   std::vector<Node> nodes;
   NativeKernel kernel;
-  ArgumentCounts counts;
-  KernelArguments arguments;  // without pointers; the scalars are those of the first call
+  PackedArguments arguments;  // without pointers; the scalars are those of the first call
 };
 
 // Calls from several threads are safe.
@@ -68,6 +69,7 @@ class StageProgram final : public StagedProgram {
   std::shared_ptr<const StageNodes> nodes_of(const Call& call) const;
   std::shared_ptr<const StageNodes> make_nodes(const Call& call) const;
   void make_ready(const Call& call) const override { nodes_of(call); }
+  std::shared_ptr<const NativeWork> work_for(const Call& call) const override;
   void run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
            const Call& call, const CallScratch& scratch, Stream stream) const override;
 

@@ -1,6 +1,7 @@
 #include "mlx_kd/devices/cuda/staged_program.h"
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/devices/host/check_arrays.h"
 #include "mlx_kd/devices/host/mlx_types.h"
 
 namespace mlx_kd::devices::cuda {
@@ -46,6 +47,11 @@ const NativeApi& require_native(const std::string& what) {
                             why + "): docs/cuda.md says how it is built");
 }
 
+bool same_call(const Call& a, const Call& b) {
+  return a.dims == b.dims && a.scalars == b.scalars && a.stages == b.stages &&
+         a.scratch == b.scratch;
+}
+
 void StagedProgram::launch(const std::vector<const void*>& inputs,
                            const std::vector<void*>& outputs, const Call& call) const {
   use_gpu();
@@ -75,8 +81,22 @@ std::vector<mx::array> StagedProgram::call(const std::vector<mx::array>& inputs,
                       {mx::default_stream(mx::Device::gpu)});
 }
 
-void StagedProgram::keep_code() const {
-  std::call_once(kept_, [this] { keep_loaded(code_); });
+std::vector<mx::array> StagedProgram::in_graph(const NativeApi& api, const GraphCall& graph,
+                                               const std::vector<mx::array>& inputs,
+                                               const std::vector<mx::Shape>& output_shapes,
+                                               const Call& call) const {
+  auto primitive = primitives_.find_if([&](const InGraph& known) {
+    return known.graph.stream == graph.stream && known.graph.form == graph.form &&
+           known.graph.vjp == graph.vjp && known.output_shapes == output_shapes &&
+           same_call(known.call, call);
+  });
+  if (!primitive) {
+    std::call_once(kept_, [this] { keep_loaded(code_); });
+    primitive =
+        std::make_shared<NativePrimitive>(api, graph, work_for(call), inputs, output_shapes);
+    primitives_.keep({call, graph, output_shapes}, primitive);
+  }
+  return arrays_of(std::move(primitive), inputs, output_shapes, output_types(call));
 }
 
 }  // namespace mlx_kd::devices::cuda

@@ -96,13 +96,15 @@ std::string head_of(const Kernel& kernel, const TranslateOptions& options) {
 }
 
 // Threads outside the grid return at once, before any barrier, which CUDA allows.
-constexpr const char* kGuard =
-    "\n  const kd_Place kd_place(grid_x, grid_y, grid_z);\n  if (!kd_place.inside()) return;";
+std::string guard(const TranslateOptions& options) {
+  if (options.whole_lines) return "\n  const kd_Place kd_place;";
+  return "\n  const kd_Place kd_place(grid_x, grid_y, grid_z);\n  if (!kd_place.inside()) return;";
+}
 
 // Declares what Metal gives a kernel beside its buffers.
 std::string prologue(const Function& function, const Kernel& kernel,
                      const TranslateOptions& options) {
-  std::string text = kGuard;
+  std::string text = guard(options);
   for (const Parameter& one : function.parameters)
     for (const Attribute& attribute : one.attributes)
       if (find_thread_attribute(attribute.name) && !one.name.empty())
@@ -161,7 +163,8 @@ Layout cuda_layout(const Kernel& kernel, const TranslateOptions& options) {
     std::stable_sort(layout.begin(), layout.end(),
                      [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
   for (size_t i = 0; i < kernel.groups.size(); ++i) layout.push_back({By::group_offset, i});
-  for (size_t axis = 0; axis < 3; ++axis) layout.push_back({By::grid, axis});
+  for (size_t axis = 0; axis < 3 && !options.whole_lines; ++axis)
+    layout.push_back({By::grid, axis});
   return layout;
 }
 
@@ -177,7 +180,7 @@ void edit_functions(const Unit& unit, const TranslateOptions& options, Edits& ed
 std::string cuda_entry_text(const Unit&, const Function& function, const std::string& arguments,
                             const Kernel& kernel, const TranslateOptions& options) {
   std::string text =
-      head_of(kernel, options) + " {" + kGuard + "\n  " + kernel.function + arguments + "(";
+      head_of(kernel, options) + " {" + guard(options) + "\n  " + kernel.function + arguments + "(";
   for (const Parameter& one : function.parameters)
     text += (&one == &function.parameters[0] ? "" : ", ") + argument(one, kernel, options);
   return text + ");\n}\n";

@@ -25,6 +25,9 @@ struct TranslateOptions {
   std::vector<std::pair<std::string, std::string>> same_memory = {};
   // CUDA: buffers of these names, const constant long*, hold kListLength numbers, passed by value.
   std::set<std::string> lists_by_value = {};
+  // CUDA: all launches are of whole threadgroups of one dimension, so the grid is no parameter
+  // (KD_WHOLE_LINES in kd_place.h).
+  bool whole_lines = false;
 };
 constexpr int kListLength = 4;
 
@@ -64,8 +67,8 @@ struct Translation {
 //   S_group    runs all threads of a group in loops; only if the kernel does not meet or is split.
 //              For split kernels it is left out where KD_NO_SPLIT is defined.
 // CUDA: S is an extern "C" __global__ function; its parameters are the buffers in order of index
-// (but see cuda_layout), one byte offset into dynamic shared memory for each of `groups`, and the
-// grid's threads in x, y, z.
+// (but see cuda_layout), one byte offset into dynamic shared memory for each of `groups`, and,
+// unless whole_lines are promised, the grid's threads in x, y, z.
 //
 // Misuse for what breaks a rule of Metal and for overloads that differ in address space and body.
 Translation translate(const Unit& unit, Target target, const TranslateOptions& options);

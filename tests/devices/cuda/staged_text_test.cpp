@@ -28,7 +28,7 @@ spec::Candidate updating_candidate() {
   return made;
 }
 
-TEST(StagedText, TakesStridesByValueAndNamesWhatOverlaps) {
+TEST(StagedText, TakesStridesByValueAndKnowsWhatOverlaps) {
   const auto code_of = [](const spec::Candidate& candidate) {
     return candidate_text(candidate, kSm).text.made.text;
   };
@@ -38,6 +38,7 @@ TEST(StagedText, TakesStridesByValueAndNamesWhatOverlaps) {
   const std::string text = code_of(updating_candidate());
   EXPECT_TRUE(has(text, "add_column(const T* __restrict__ x, T* __restrict__ added")) << text;
   EXPECT_TRUE(has(text, "sum_up(const T* cache, T* added")) << text;
+  EXPECT_FALSE(has(text, "int grid_x")) << text;  // it is as many threads as are launched
 }
 
 TEST(StagedText, KeysAndSymbolsDifferWithTheText) {
