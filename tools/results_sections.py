@@ -343,9 +343,9 @@ def cuda_runs_all(data):
 @section("cuda_native_h200", "An operation in MLX's CUDA graphs, H200")
 def cuda_native(data):
     def chains(rows):
-        return table(["chain", "us", "least", "first of four", "without evaluation"],
-                     [[row["chain"], *(number(row[f"{key}us_per_operation"]) for key in ("", "least_", "first_", "build_"))]
-                      for row in rows])
+        return table(["chain", "us", "of the group's first", "least", "first of four", "without evaluation"],
+                     [[row["chain"], number(row["us_per_operation"]), f"{row['of_first_in_group']:.2f}x",
+                       *(number(row[f"{key}_us_per_operation"]) for key in ("least", "first", "build"))] for row in rows])
     return [sentence(data["what"] + ", us per operation"), sentence(data["reading"]),
             table(["operator", "setting", "kernel us", "default's kernel us"],
                   [[row["operator"], row["setting"], number(row["kernel_us"]), number(row["default_kernel_us"])]

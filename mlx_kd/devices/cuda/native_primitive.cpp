@@ -55,31 +55,37 @@ bool fits(const mx::array& array, const NativeKernel& kernel, size_t input) {
   return array.flags().row_contiguous;
 }
 
-// Whether `output` may take the memory of `input` over: nobody else can see it. Until a graph is
-// done, MLX holds what its operations read and all outputs but the first of each; of a large array
-// a copy costs more than to wait for that. (What the graph in the making holds is let go after the
-// first wait has returned, so there may be a second.)
-bool can_take_over(const mx::array& input, const mx::array& output, const mx::Stream& stream) {
-  if (!input.flags().row_contiguous || input.nbytes() != output.nbytes() ||
-      input.data_size() != input.size())
-    return false;
-  for (int waits = 0; waits < 2; ++waits) {
-    if (input.is_donatable()) return true;
-    if (input.nbytes() < kLargeBytes || input.data_shared_ptr().use_count() == 1) return false;
-    mx::synchronize(stream);
-  }
+// Whether the array can be given up. Until a graph is done, MLX holds what its operations read and
+// all outputs but the first of each; of a large array a copy costs more than to wait for that.
+// (What the graph in the making holds is let go after the first wait has returned, so there may be
+// a second.)
+bool is_given_up(const mx::array& input, const mx::Stream& stream, Patience& patience) {
+  if (input.is_donatable()) return true;
+  if (input.nbytes() < kLargeBytes || input.data_shared_ptr().use_count() == 1) return false;
+  if (!patience.allows()) return false;
+  for (int waits = 0; waits < 2 && !input.is_donatable(); ++waits) mx::synchronize(stream);
+  if (!input.is_donatable()) patience.was_in_vain();
   return input.is_donatable();
+}
+
+// Whether `output` may take the memory of `input` over: nobody else can see it.
+bool can_take_over(const mx::array& input, const mx::array& output, const mx::Stream& stream,
+                   Patience& patience) {
+  return input.flags().row_contiguous && input.nbytes() == output.nbytes() &&
+         input.data_size() == input.size() && is_given_up(input, stream, patience);
 }
 
 // One evaluation: memory first, then the nodes in order.
 class Evaluation {
  public:
   Evaluation(const NativeApi& api, const NativeWork& work, const mx::Stream& stream,
-             const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs)
+             Patience& patience, const std::vector<mx::array>& inputs,
+             std::vector<mx::array>& outputs)
       : api_(api),
         work_(work),
         kernel_(work.kernel()),
         stream_(stream),
+        patience_(patience),
         outputs_(outputs),
         encoder_(api.encoder(stream)) {
     for (size_t i = 0; i < outputs.size(); ++i) place_output(i, inputs);
@@ -104,7 +110,8 @@ class Evaluation {
   void place_output(size_t i, const std::vector<mx::array>& inputs) {
     mx::array& output = outputs_[i];
     const int updated = i < kernel_.updates.size() ? kernel_.updates[i] : -1;
-    if (updated >= 0 && can_take_over(inputs[static_cast<size_t>(updated)], output, stream_))
+    if (updated >= 0 &&
+        can_take_over(inputs[static_cast<size_t>(updated)], output, stream_, patience_))
       output.copy_shared_buffer(inputs[static_cast<size_t>(updated)]);
     else
       api_.give_memory(encoder_, stream_, output);
@@ -180,6 +187,7 @@ class Evaluation {
   const NativeWork& work_;
   const NativeKernel& kernel_;
   const mx::Stream stream_;
+  Patience& patience_;
   std::vector<mx::array>& outputs_;
   void* const encoder_;
   NativeMemory memory_;
@@ -219,7 +227,7 @@ void NativePrimitive::eval_gpu(const std::vector<mx::array>& inputs,
                                std::vector<mx::array>& outputs) {
   check_sizes(inputs);
   hold_inputs_once(inputs, outputs);
-  Evaluation evaluation(api_, *work_, stream(), inputs, outputs);
+  Evaluation evaluation(api_, *work_, stream(), patience_, inputs, outputs);
   for (const mx::array& output : outputs)
     if (output.size() > 0) return evaluation.run();
 }

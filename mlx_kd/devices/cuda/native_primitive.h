@@ -1,6 +1,7 @@
 // A kernel of ours as an operation in MLX's CUDA graphs: all its stages are nodes of one primitive.
 #pragma once
 
+#include <atomic>
 #include <memory>
 
 #include "mlx_kd/devices/cuda/gpu.h"
@@ -53,6 +54,18 @@ class NativeWork {
   virtual std::span<const double> params() const = 0;
 };
 
+// Whether calls wait for memory that they could take over. After a wait in vain, because a program
+// holds the array, the next ones copy at once.
+class Patience {
+ public:
+  bool allows() { return left_.load() <= 0 || left_.fetch_sub(1) <= 0; }
+  void was_in_vain() { left_ = kCalls; }
+
+ private:
+  static constexpr int kCalls = 15;
+  std::atomic<int> left_{0};
+};
+
 // On the GPU stream of `graph`. An output that updates an input takes over its memory where nothing
 // else holds it, and starts as a copy otherwise. Kernels of one primitive run one after the other;
 // with other operations they keep the order that MLX's graph gives.
@@ -77,6 +90,7 @@ class NativePrimitive final : public cpu::HostPrimitive {
 
   const NativeApi& api_;
   std::shared_ptr<const NativeWork> work_;
+  Patience patience_;
 };
 
 // The outputs of a primitive, which may be that of several calls.
