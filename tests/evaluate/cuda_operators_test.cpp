@@ -138,14 +138,23 @@ TEST_F(AppendOnGpu, KeepsTheCachesMemoryWithinOneGraph) {
   expect_rows(cache, 8);
 }
 
-TEST_F(AppendOnGpu, CopiesACacheThatIsStillSeen) {
+TEST_F(AppendOnGpu, CopiesACacheThatIsStillSeenAndThenKeepsTheCopy) {
   const Cache before = empty();
-  const Cache after = append(before, 0);
+  Cache after = append(before, 0);
   mx::eval(after.keys, after.values);
   EXPECT_NE(after.keys.buffer().ptr(), before.keys.buffer().ptr());
   EXPECT_NE(after.values.buffer().ptr(), before.values.buffer().ptr());
   expect_rows(after, 1);
   expect_rows(before, 0);
+  const void* const keys = after.keys.buffer().ptr();
+  const void* const values = after.values.buffer().ptr();
+  for (int at = 1; at < 4; ++at) {
+    after = append(std::move(after), at);
+    mx::eval(after.keys, after.values);
+    EXPECT_EQ(after.keys.buffer().ptr(), keys) << at;
+    EXPECT_EQ(after.values.buffer().ptr(), values) << at;
+  }
+  expect_rows(after, 4);
 }
 
 }  // namespace

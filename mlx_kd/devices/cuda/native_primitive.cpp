@@ -75,6 +75,24 @@ bool can_take_over(const mx::array& input, const mx::array& output, const mx::St
          input.data_size() == input.size() && is_given_up(input, stream, patience);
 }
 
+// Memory of MLX's own for an array of a primitive, on the stream of that: counted, kept for later
+// and taken over like any other. MLX exports no function for it (allocator::malloc gives managed
+// memory), but its operations on one array get the memory of their output so, and return if their
+// input is empty.
+void give_memory(mx::array& output) {
+  static const auto* const empty = [] {
+    mx::array none({0}, mx::float32, nullptr, {});
+    // Of one that is contiguous the output would have the size.
+    none.set_data(mx::allocator::Data(mx::allocator::Buffer(nullptr), [](mx::allocator::Buffer) {}),
+                  0, {1}, {false, false, false});
+    return new std::vector<mx::array>{none};
+  }();
+  static const auto* const negative =
+      new mx::array(mx::negative(empty->front(), mx::Device(mx::Device::gpu)));
+  static_cast<mx::UnaryPrimitive&>(negative->primitive()).eval_gpu(*empty, output);
+  if (!output.data_shared_ptr()) output.set_data(mx::allocator::malloc(output.nbytes()));
+}
+
 // One evaluation: memory first, then the nodes in order.
 class Evaluation {
  public:
@@ -91,7 +109,7 @@ class Evaluation {
     for (size_t i = 0; i < outputs.size(); ++i) place_output(i, inputs);
     for (size_t i = 0; i < inputs.size(); ++i) place_input(i, inputs[i]);
     for (size_t i = 0; i < kernel_.scratch_bytes.size(); ++i)
-      memory_.scratch[i] = api.scratch(encoder_, stream, kernel_.scratch_bytes[i]);
+      memory_.scratch[i] = scratch(kernel_.scratch_bytes[i]);
   }
 
   void run() {
@@ -114,7 +132,7 @@ class Evaluation {
         can_take_over(inputs[static_cast<size_t>(updated)], output, stream_, patience_))
       output.copy_shared_buffer(inputs[static_cast<size_t>(updated)]);
     else
-      api_.give_memory(encoder_, stream_, output);
+      give_memory(output);
     memory_.outputs[i] = api_.address(output);
     memory_.out[i] = &output;
   }
@@ -154,13 +172,24 @@ class Evaluation {
     return copy;
   }
 
+  // Uninitialised, and kept until the graph is done.
+  void* scratch(size_t bytes) {
+    const auto words =
+        static_cast<mx::ShapeElem>((bytes + sizeof(uint64_t) - 1) / sizeof(uint64_t));
+    mx::array memory({words}, mx::uint64, outputs_.front().primitive_ptr(), {});
+    give_memory(memory);
+    memory.detach();
+    api_.keep(encoder_, memory);
+    return api_.address(memory);
+  }
+
   // An array with gaps keeps its strides: all that its memory spans is copied.
   const void* aligned_copy(const mx::array& input, const void* from) {
     size_t last = 0;
     for (size_t d = 0; d < input.ndim(); ++d)
       last += static_cast<size_t>(input.shape()[d] - 1) * static_cast<size_t>(input.strides()[d]);
     const size_t bytes = (last + 1) * input.itemsize();
-    void* const to = api_.scratch(encoder_, stream_, bytes);
+    void* const to = scratch(bytes);
     pending_.push_back({to, from, bytes});
     return to;
   }
