@@ -21,6 +21,8 @@ std::vector<Parameter> parameters_of(const spec::Op& op) {
   for (size_t i = 0; i < op.inputs.size(); ++i)
     result.push_back(
         {op.inputs[i].optional ? Kind::optional_array : Kind::array, op.inputs[i].name, "", "", i});
+  for (size_t i = op.inputs.size(); i-- > 0 && op.inputs[i].optional;)
+    result[i].may_be_left_out = true;
   for (size_t i = 0; i < op.scalars.size(); ++i) {
     const spec::Scalar& scalar = op.scalars[i];
     result.push_back({scalar.integer ? Kind::integer : Kind::real, scalar.name, "",
