@@ -15,16 +15,21 @@
 #include <mlx/version.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
+#include <future>
 #include <iostream>
+#include <thread>
 
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/base/process.h"
+#include "mlx_kd/base/random.h"
 #include "mlx_kd/devices/cuda/native_module.h"
 #include "mlx_kd/devices/cuda/stage_program.h"
 #include "mlx_kd/devices/device.h"
+#include "mlx_kd/devices/host/cpu_info.h"
 #include "mlx_kd/kernels/op_table.h"
 
 namespace {
@@ -94,17 +99,32 @@ void measure(std::vector<Chain>& chains, const mx::array& x, int rounds) {
       }
 }
 
+double rounded(double us) {
+  return std::round(1000 * us) / 1000;
+}
+
+// How many times as long as the first chain of its group, evaluation by evaluation.
+double ratio_to(const Chain& first, const Chain& chain) {
+  std::vector<double> ratios;
+  for (size_t i = 0; i < chain.us.size(); ++i)
+    ratios.push_back(chain.us[i] / chain.operations / (first.us[i] / first.operations));
+  return median(ratios);
+}
+
 base::OrderedJson rows_of(const std::vector<Chain>& chains) {
   base::OrderedJson rows = base::OrderedJson::array();
-  for (const Chain& chain : chains)
-    rows.push_back({{"chain", chain.name},
-                    {"operations", chain.operations},
-                    {"us_per_operation", median(chain.us) / chain.operations},
-                    {"least_us_per_operation",
-                     *std::min_element(chain.us.begin(), chain.us.end()) / chain.operations},
-                    {"first_us_per_operation", median(chain.first_us) / chain.operations},
-                    {"build_us_per_operation", median(chain.build_us) / chain.operations},
-                    {"us_per_kernel", median(chain.us) / chain.kernels}});
+  for (const Chain& chain : chains) {
+    const auto each = [&](double us) { return rounded(us / chain.operations); };
+    rows.push_back(
+        {{"chain", chain.name},
+         {"operations", chain.operations},
+         {"us_per_operation", each(median(chain.us))},
+         {"of_first_in_group", rounded(ratio_to(chains.front(), chain))},
+         {"least_us_per_operation", each(*std::min_element(chain.us.begin(), chain.us.end()))},
+         {"first_us_per_operation", each(median(chain.first_us))},
+         {"build_us_per_operation", each(median(chain.build_us))},
+         {"us_per_kernel", rounded(median(chain.us) / chain.kernels)}});
+  }
   return rows;
 }
 
@@ -199,30 +219,39 @@ extern "C" __global__ void step(const __grid_constant__ kd_arguments a) {
   devices::Call call_;
 };
 
-// An operator of the table in bfloat16 on one row, ours or MLX's.
+// Of one setting, in the place of the winner of a search.
+struct Tried {
+  spec::Setting knobs;
+  std::shared_ptr<devices::Program> program;
+  double kernel_us = 0;
+};
+
+// An operator of the table in bfloat16 on one row, MLX's or ours: the fastest of its default and of
+// random settings, by the GPU's clock, as a search would pin it.
 class Operator {
  public:
   Operator(const devices::Device& device, const std::string& name)
-      : op_(kernels::find_op(name)), dims_(spec::complete(op_, {{"rows", 1}, {"D", kElements}})) {
-    const auto variant = std::find_if(op_.variants.begin(), op_.variants.end(),
-                                      [](const auto& one) { return one.language == "metal"; });
-    const spec::Space space = variant->space(spec::Dtype::bfloat16, device.id().traits);
-    const spec::Setting knobs = spec::default_setting(space);
-    const spec::Candidate candidate =
-        spec::make_candidate(op_, *variant, spec::Dtype::bfloat16, knobs, space, dims_);
-    const devices::Artifact artifact = device.compile(candidate, 60);
-    if (!artifact.ok) base::fail("bench", artifact.error);
-    program_ = device.load(artifact, candidate);
-    call_ = devices::make_call(op_, *variant, spec::Dtype::bfloat16, dims_, knobs,
-                               spec::default_scalars(op_));
+      : device_(device),
+        op_(kernels::find_op(name)),
+        variant_(*std::find_if(op_.variants.begin(), op_.variants.end(),
+                               [](const auto& one) { return one.language == "metal"; })),
+        dims_(spec::complete(op_, {{"rows", 1}, {"D", kElements}})),
+        space_(variant_.space(kType, device.id().traits)) {
     for (const spec::Port& port : op_.outputs) shapes_.push_back(shape_of(port));
     for (size_t i = 1; i < op_.inputs.size(); ++i)
       others_.push_back(mx::random::normal(shape_of(op_.inputs[i]), mx::bfloat16));
     mx::eval(others_);
+    choose();
   }
   mx::array ours(const mx::array& x) const {
-    return program_->add_to_graph(inputs(x), shapes_, call_,
-                                  {mx::default_stream(mx::Device::gpu)})[0];
+    return best_.program->add_to_graph(inputs(x), shapes_, call_,
+                                       {mx::default_stream(mx::Device::gpu)})[0];
+  }
+  base::OrderedJson row() const {
+    return {{"operator", op_.name},
+            {"setting", best_.knobs.text()},
+            {"kernel_us", rounded(best_.kernel_us)},
+            {"default_kernel_us", rounded(default_us_)}};
   }
   mx::array mlxs(const mx::array& x) const {
     return op_.mlx(inputs(x), call_.scalars, mx::default_stream(mx::Device::gpu))[0];
@@ -239,9 +268,75 @@ class Operator {
     return all;
   }
 
+  devices::Call call_of(const spec::Setting& knobs) const {
+    return devices::make_call(op_, variant_, kType, dims_, knobs, spec::default_scalars(op_));
+  }
+  std::vector<spec::Setting> settings() const {
+    std::vector<spec::Setting> result = {spec::default_setting(space_)};
+    base::Random random(7);
+    while (result.size() < kSettings) {
+      spec::Setting one;
+      for (const spec::Knob& knob : space_.knobs)
+        one.set(knob.name, knob.values[random.below(knob.values.size())]);
+      if (spec::is_valid(space_, one)) result.push_back(one);
+    }
+    return result;
+  }
+  Tried load(const spec::Setting& knobs) const {
+    const spec::Candidate candidate =
+        spec::make_candidate(op_, variant_, kType, knobs, space_, dims_);
+    const devices::Artifact artifact = device_.compile(candidate, 60);
+    if (!artifact.ok) base::fail("bench", artifact.error);
+    return {knobs, device_.load(artifact, candidate)};
+  }
+  double time(const Tried& tried) const {
+    const devices::Accelerator& gpu = *device_.accelerator();
+    const devices::Call call = call_of(tried.knobs);
+    devices::DeviceArrays arrays;
+    std::vector<void*> memory;
+    const auto array_of = [&](const spec::ArraySpec& array) {
+      memory.push_back(gpu.allocate(array.bytes()));
+      gpu.fill(memory.back(), 0x3c, array.bytes());
+      return memory.back();
+    };
+    for (const auto& one : call.inputs) arrays.inputs.push_back(array_of(one));
+    for (const auto& one : call.outputs) arrays.outputs.push_back(array_of(one));
+    constexpr size_t kCalls = 50;
+    double best = 1e30;
+    {
+      const auto sample = gpu.sample(*tried.program, call,
+                                     std::vector<devices::DeviceArrays>(kCalls, arrays), false);
+      for (int i = 0; i < 5; ++i) best = std::min(best, sample->run() / kCalls);
+    }
+    for (void* one : memory) gpu.release(one);
+    return best;
+  }
+  void choose() {
+    const std::vector<spec::Setting> all = settings();
+    for (size_t from = 0; from < all.size(); from += kAtOnce) {
+      std::vector<std::future<Tried>> loading;
+      for (size_t i = from; i < std::min(from + kAtOnce, all.size()); ++i)
+        loading.push_back(std::async(std::launch::async, [this, &all, i] { return load(all[i]); }));
+      for (auto& one : loading) {
+        Tried tried = one.get();
+        tried.kernel_us = time(tried);
+        if (tried.knobs == all.front()) default_us_ = tried.kernel_us;
+        if (!best_.program || tried.kernel_us < best_.kernel_us) best_ = std::move(tried);
+      }
+    }
+    call_ = call_of(best_.knobs);
+  }
+
+  static constexpr spec::Dtype kType = spec::Dtype::bfloat16;
+  static constexpr size_t kSettings = 192, kAtOnce = 16;
+
+  const devices::Device& device_;
   const spec::Op& op_;
+  const spec::Variant& variant_;
   spec::Dims dims_;
-  std::shared_ptr<devices::Program> program_;
+  spec::Space space_;
+  Tried best_;
+  double default_us_ = 0;
   devices::Call call_;
   std::vector<mx::Shape> shapes_;
   std::vector<mx::array> others_;
@@ -267,6 +362,7 @@ class Groups {
     for (const auto& row : rows_of(chains)) rows_.push_back(row);
   }
   const base::OrderedJson& rows() const { return rows_; }
+  base::OrderedJson operators = base::OrderedJson::array();
 
  private:
   int rounds_;
@@ -306,6 +402,7 @@ void measure_operators(Groups& groups) {
   const auto device = devices::open_device("cuda");
   for (const std::string name : {"rmsnorm", "rmsnorm_residual", "swiglu"}) {
     const auto op = std::make_shared<Operator>(*device, name);
+    groups.operators.push_back(op->row());
     const Step ours = [op](const mx::array& y) { return op->ours(y); };
     const Step mlxs = [op](const mx::array& y) { return op->mlxs(y); };
     groups.measure_on(row, {chain_of(name + ", MLX", kChain, 1, mlxs),
@@ -322,7 +419,7 @@ base::OrderedJson measure_all(int rounds) {
   Groups groups(rounds);
   measure_stages(groups);
   measure_operators(groups);
-  return groups.rows();
+  return {{"rows", groups.rows()}, {"operators", groups.operators}};
 }
 
 base::OrderedJson measure_without(int rounds) {
@@ -338,22 +435,34 @@ base::OrderedJson measure_without(int rounds) {
 int main(int argc, char** argv) try {
   const int rounds = argc > 1 ? std::max(1, std::atoi(argv[1])) : 60;
   mx::set_default_device(mx::Device::gpu);
-  base::OrderedJson rows = measure_all(rounds);
+  const base::OrderedJson all = measure_all(rounds);
   if (argc > 2) {
-    std::cout << rows.dump() << "\n";
+    std::cout << all["rows"].dump() << "\n";
     return 0;
   }
-  std::cout << base::OrderedJson{{"what", "host cost in graphs of MLX, 4,096 elements an array"},
-                                 {"date", base::iso_time_now()},
-                                 {"machine",
-                                  {{"gpu", cuda::gpu().name},
-                                   {"mlx", mx::version()},
-                                   {"compiler", cuda::nvrtc_version()}}},
-                                 {"rounds", rounds},
-                                 {"native", rows},
-                                 {"without", measure_without(rounds)}}
-                   .dump(1)
-            << "\n";
+  const base::OrderedJson result = {
+      {"what",
+       "what an operation costs the host inside a graph of MLX, 4,096 elements an array: "
+       "bench_cuda_native " +
+           std::to_string(rounds)},
+      {"date", base::iso_time_now()},
+      {"machine",
+       {{"gpu", cuda::gpu().name},
+        {"processor", devices::cpu::make_cpu_id().name},
+        {"cores", std::thread::hardware_concurrency()},
+        {"mlx", mx::version()},
+        {"compiler", cuda::nvrtc_version()}}},
+      {"rounds", rounds},
+      {"reading",
+       "Chains of a group take turns in one graph of MLX and the host has slow and fast moments: "
+       "compare rows of a group. of_first_in_group: the median ratio to its first chain, "
+       "evaluation by evaluation. first_us: the first of four evaluations, which replaces all "
+       "kernels of the graph; build_us: without the evaluation. Operators run the fastest of 192 "
+       "settings, by the GPU's clock."},
+      {"operators", all["operators"]},
+      {"native", all["rows"]},
+      {"without", measure_without(rounds)}};
+  std::cout << result.dump(1) << "\n";
   return 0;
 } catch (const base::Error& error) {
   std::cerr << error.what() << "\n";

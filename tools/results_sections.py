@@ -374,10 +374,34 @@ def metal_kernel(data):
         ["metal_kernel from Python", f"{sum(check['right'] for check in checks)} of {len(checks)}"]])]
 
 
+def run_rows(rows, *more):
+    """A table of winners; `more`: keys of a row that are shown after its operator."""
+    return table(["operator", *more, "size", "kernel us", "in a graph us", "MLX us", "speed-up", "95% CI", "claimed"],
+                 [[row["op"], *(row[key] for key in more), size_text(row["shape"]),
+                   *(number(row[key]) for key in ("kernel_us", "graph_us", "mlx_us")), f"{row['speedup']:.2f}x",
+                   interval(*row["interval"]), "yes" if row["claimed"] else "no"] for row in rows])
+
+
 @section("cuda_runs_h100", "Runs on a GPU")
 def cuda_runs(data):
     return [sentence(data["what"]), f"{data['proved']} of {data['candidates_an_op']} candidates per operator were proved.",
-            table(["operator", "size", "kernel us", "in a graph us", "MLX us", "speed-up", "95% CI", "claimed"],
-                  [[row["op"], size_text(row["shape"]), *(number(row[key]) for key in ("kernel_us", "graph_us", "mlx_us")),
-                    f"{row['speedup']:.2f}x", interval(*row["interval"]), "yes" if row["claimed"] else "no"]
-                   for row in data["rows"]])]
+            run_rows(data["rows"])]
+
+
+@section("cuda_runs_h200", "Runs on an H200")
+def cuda_runs_all(data):
+    return [sentence(data["what"]), f"{data['proved']} of {data['candidates']} candidates were proved.",
+            run_rows([row for row in data["rows"] if "speedup" in row], "dtype", "language")]
+
+
+@section("cuda_native_h200", "An operation in MLX's CUDA graphs, H200")
+def cuda_native(data):
+    def chains(rows):
+        return table(["chain", "us", "of the group's first", "least", "first of four", "without evaluation"],
+                     [[row["chain"], number(row["us_per_operation"]), f"{row['of_first_in_group']:.2f}x",
+                       *(number(row[f"{key}_us_per_operation"]) for key in ("least", "first", "build"))] for row in rows])
+    return [sentence(data["what"] + ", us per operation"), sentence(data["reading"]),
+            table(["operator", "setting", "kernel us", "default's kernel us"],
+                  [[row["operator"], row["setting"], number(row["kernel_us"]), number(row["default_kernel_us"])]
+                   for row in data["operators"]]),
+            "With the native module:", chains(data["native"]), "Without it:", chains(data["without"])]

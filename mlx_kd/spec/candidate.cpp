@@ -52,6 +52,8 @@ void name_numbers(Candidate& candidate, const Op& op) {
   const Dims complete = spec::complete(op, op.suites.front().sizes.front());
   for (const auto& [name, value] : complete.items()) candidate.dim_names.push_back(name);
   for (const Scalar& scalar : op.scalars) candidate.scalar_names.push_back(scalar.name);
+  candidate.updates.clear();
+  for (size_t i = 0; i < op.outputs.size(); ++i) candidate.updates.push_back(updated_input(op, i));
 }
 
 base::Json ports_spec(const std::vector<Port>& ports, Dtype dtype, const Dims& dims) {

@@ -23,6 +23,7 @@ struct Candidate {
 
   // Of the op, in order; not part of the id.
   std::vector<std::string> dim_names, scalar_names;
+  std::vector<int> updates;  // per output: the input whose memory it takes over, or -1
 
   // op_name + "_" + 16 hex digits over the canonical JSON of {op_name, metal_source | source +
   // language, func_name, inputs_spec, outputs_spec, template_params, launch_params}.
@@ -43,7 +44,7 @@ bool is_metal_body(const std::string& language, const base::Json& launch_params)
 // Its launch_params' launch_kind; empty where there is none (packs may hold anything).
 std::string launch_kind_of(const Candidate& candidate);
 
-// Fills in dim_names and scalar_names, which packs and records do not carry.
+// Fills in dim_names, scalar_names and updates, which packs and records do not carry.
 void name_numbers(Candidate& candidate, const Op& op);
 
 base::Json ports_spec(const std::vector<Port>& ports, Dtype dtype, const Dims& dims);

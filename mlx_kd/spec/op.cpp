@@ -40,6 +40,11 @@ Abi abi_of(const std::string& language, const std::string& launch_kind) {
   return launch_kind.ends_with("_arguments") ? Abi::arguments : Abi::lists;
 }
 
+bool has_threads(const Stage& stage) {
+  const auto& grid = stage.launch.grid;
+  return std::all_of(grid.begin(), grid.end(), [](int64_t threads) { return threads > 0; });
+}
+
 std::vector<Stage> stages_of(const Variant& variant, const Dims& dims, const Setting& knobs) {
   if (variant.stages) return variant.stages(dims, knobs);
   return {{variant.func_name, variant.launch(dims, knobs)}};

@@ -37,6 +37,9 @@ struct Stage {
   friend bool operator==(const Stage&, const Stage&) = default;
 };
 
+// Whether its grid has any; a stage without threads is left out.
+bool has_threads(const Stage& stage);
+
 // How the functions of a source take their arguments; its launch_kind says so, which packs carry.
 enum class Abi {
   // (inputs, outputs, dims, params, begin, end): C++ of any other launch_kind.

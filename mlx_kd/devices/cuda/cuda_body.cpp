@@ -3,19 +3,12 @@
 #include <algorithm>
 
 #include "mlx/ops.h"
-#include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
-#include "mlx_kd/base/sha256.h"
-#include "mlx_kd/devices/cuda/cubin.h"
-#include "mlx_kd/devices/cuda/cuda_program.h"
+#include "mlx_kd/devices/cuda/cuda_text.h"
+#include "mlx_kd/devices/cuda/precompiled.h"
 #include "mlx_kd/devices/cuda/primitive_cache.h"
-#include "mlx_kd/devices/cuda/text_work.h"
-#include "mlx_kd/devices/host/object_cache.h"
 #include "mlx_kd/devices/host/once.h"
-#include "mlx_kd/msl/parse/parser.h"
-#include "mlx_kd/msl/prelude.h"
-#include "mlx_kd/msl/rules/rules.h"
 
 namespace mlx_kd::devices::cuda {
 namespace {
@@ -43,54 +36,20 @@ struct BodyCubin {
   mutable Function function = nullptr;  // where the native module is
 };
 
-// All that tells one cubin from another in this process.
-std::string text_of(const MetalBody& body, int64_t group_threads) {
-  std::string all = body.text.text + '\0' + std::to_string(register_limit(group_threads));
-  for (const auto& [name, text] : body.text.options.texts) all += '\0' + name + '\0' + text;
-  return all;
-}
-
-std::string key_of(const MetalBody& body, const std::vector<std::string>& options) {
-  const base::Json decides = {{"executor", "cuda body"},
-                              {"source", body.text.text},
-                              {"texts", body.text.options.texts},
-                              {"prelude", msl::prelude_hash()},
-                              {"options", options},
-                              {"version", nvrtc_version()}};
-  return base::sha256_hex(base::canonical_json(decides));
-}
-
-// The CUDA text, whose kernel is called `symbol`: MLX knows kernels by their symbols.
-std::string translate(const MetalBody& body, const std::string& symbol) {
-  const msl::Unit unit = msl::parse(body.text.file, body.text.text, body.text.options);
-  msl::require_rules(unit);
-  msl::TranslateOptions options;
-  options.buffers_apart = true;  // outputs are new memory
-  const msl::Translation made = msl::translate(unit, msl::Target::cuda, options);
-  for (const msl::Kernel& one : made.kernels)
-    if (one.name == body.kernel) return "#define " + one.symbol + " " + symbol + "\n" + made.text;
-  base::fail("metal_kernel", "'" + body.kernel + "' is not in its own translation");
-}
-
-void keep(const cpu::ObjectCache& cache, const std::string& key, const std::string& bytes,
-          double compile_ms) {
-  const cpu::Scratch scratch(cache.folder());
-  base::write_file_atomically(scratch.object(), bytes, "devices");
-  cache.publish(scratch, key, compile_ms, {{"op", "metal_kernel"}, {"compiler", nvrtc_version()}});
+std::string known_as(const MetalBody& body, int64_t group_threads) {
+  return std::to_string(register_limit(group_threads)) + '\0' + all_of(body.text);
 }
 
 std::shared_ptr<const BodyCubin> build(const MetalBody& body, int64_t group_threads) {
-  const auto options = nvrtc_options(gpu().sm, group_threads);
-  const std::string key = key_of(body, options);
-  const std::string symbol = body.kernel + "_" + key.substr(0, 16);
+  msl::TranslateOptions options;
+  options.buffers_apart = true;  // outputs are new memory
+  const TranslatedText translated = translate_text(body.text, msl::Target::cuda, options);
+  const CudaText text = cuda_text(translated, gpu().sm, group_threads);
   const auto cache = cpu::ObjectCache::from_environment();
-  if (const auto found = cache.find(key))
-    return std::make_shared<BodyCubin>(base::read_file(found->path, "devices"), symbol);
-  const int64_t start = base::steady_ns();
-  const Cubin made = compile_cuda(body.text.file, translate(body, symbol), options);
-  if (made.bytes.empty()) base::misuse("metal_kernel", "'" + body.kernel + "': " + made.error);
-  keep(cache, key, made.bytes, 1e3 * base::seconds_since(start));
-  return std::make_shared<BodyCubin>(made.bytes, symbol);
+  const Artifact made = compile_text(text, cache, "metal_kernel");
+  if (!made.ok) base::misuse("metal_kernel", "'" + body.kernel + "': " + made.error);
+  return std::make_shared<BodyCubin>(base::read_file(made.path, "devices"),
+                                     text.symbol(translated.kernel(body.kernel)));
 }
 
 template <class T>
@@ -147,13 +106,16 @@ std::shared_ptr<const NativeWork> work_of(const BodyCubin& cubin, const Sizes& s
     keep_loaded(code);
   });
   using Layout = NativeKernel::Layout;
-  NativeKernel kernel{"metal_kernel", {}, {}, {}};
+  using Kind = TextParameter::Kind;
+  NativeKernel kernel{"metal_kernel", {}, {}, {}, {}};
   kernel.layouts.assign(arguments, sizes.as_they_lie ? Layout::as_it_lies : Layout::row_major);
-  auto work = std::make_shared<TextWork>(cubin.function, launch_size(sizes.grid, sizes.group),
-                                         std::move(kernel), std::vector<double>());
-  for (size_t i = 0; i < arguments; ++i) work->add_input(i);
-  for (size_t i = 0; i < outputs; ++i) work->add_output(i);
-  for (const int64_t threads : sizes.grid) work->add_number(static_cast<int>(threads));
+  TextStage stage{native_node(cubin.function, launch_size(sizes.grid, sizes.group))};
+  for (size_t i = 0; i < arguments; ++i) stage.parameters.push_back({Kind::input, i});
+  for (size_t i = 0; i < outputs; ++i) stage.parameters.push_back({Kind::output, i});
+  for (const int64_t threads : sizes.grid)
+    stage.parameters.push_back(number_parameter(static_cast<uint32_t>(threads)));
+  const auto work = std::make_shared<const TextWork>(
+      std::move(kernel), std::vector<TextStage>{std::move(stage)}, std::vector<double>());
   cubin.works.keep(sizes, work);
   return work;
 }
@@ -172,7 +134,7 @@ std::vector<mx::array> run_body(const MetalBodyCall& call) {
   use_gpu();
   static auto& known = *new OncePerKey<BodyCubin>;
   const auto cubin =
-      known.get(text_of(call.body, threads), [&] { return build(call.body, threads); });
+      known.get(known_as(call.body, threads), [&] { return build(call.body, threads); });
   const MetalKernelCall& given = *call.call;
   const bool as_they_lie =
       !call.kernel->ensure_row_contiguous && are_known_and_aligned(given.inputs);

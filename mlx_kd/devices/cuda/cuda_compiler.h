@@ -4,25 +4,24 @@
 
 #include <string>
 
+#include "mlx_kd/devices/cuda/cuda_text.h"
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/devices/host/object_cache.h"
-#include "mlx_kd/devices/metal_text/translated_text.h"
 
 namespace mlx_kd::devices::cuda {
 
-// How every candidate is translated: arrays of an op do not overlap, and numbers need no memory.
-msl::TranslateOptions candidate_options();
+// How a candidate is translated: arrays of an op do not overlap unless one updates another, and
+// numbers and strides need no memory.
+msl::TranslateOptions candidate_options(const spec::Candidate& candidate);
 
-// The kernel of a candidate as the host binds it. `symbol` is its name in the cubin that `key`
-// names: MLX knows kernels by their symbols, so no two candidates share one.
-struct CudaKernel {
-  msl::Kernel kernel;
-  std::shared_ptr<msl::SourceSet> sources;
-  std::string text;  // in CUDA, for whole threadgroups of one dimension (KD_WHOLE_LINES)
-  std::string symbol;
+// A candidate in Metal on its way to the GPU. Launches of a whole file are of whole threadgroups of
+// one dimension; those of a body are as its pack says. Misuse for what Metal does not allow; fails
+// (exit 1) if the text has no func_name.
+struct CandidateText {
+  TranslatedText text;
+  CudaText cuda;
 };
-// Misuse for what Metal does not allow; fails (exit 1) if the text has no such kernel.
-CudaKernel translate_candidate(const spec::Candidate& candidate, const std::string& key);
+CandidateText candidate_text(const spec::Candidate& candidate, int sm);
 
 // Thread-safe; compiles run in parallel and no lock is held meanwhile.
 class CudaCompiler {
@@ -33,9 +32,6 @@ class CudaCompiler {
   // stopped: past its time limit it is left to end by itself, and what it makes goes into the
   // cache.
   Artifact compile(const spec::Candidate& candidate, double timeout_s) const;
-
-  // 64 hex digits, of all that decides the cubin.
-  std::string key_of(const spec::Candidate& candidate) const;
 
   const cpu::ObjectCache& cache() const { return cache_; }
 

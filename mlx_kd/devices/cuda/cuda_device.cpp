@@ -8,6 +8,7 @@
 #include "mlx_kd/devices/cuda/cuda_accelerator.h"
 #include "mlx_kd/devices/cuda/cuda_compiler.h"
 #include "mlx_kd/devices/cuda/cuda_program.h"
+#include "mlx_kd/devices/cuda/cuda_source.h"
 #include "mlx_kd/devices/cuda/gpu.h"
 #include "mlx_kd/devices/cuda/stage_program.h"
 
@@ -28,20 +29,27 @@ class CudaDevice final : public Device {
 
   std::shared_ptr<devices::Program> load(const Artifact& artifact,
                                          const spec::Candidate& candidate) const override {
-    const std::string key = compiler().key_of(candidate);
+    use_gpu();
+    if (candidate.language == "cuda") {
+      const auto options = source_options(candidate, gpu().sm);
+      check_object(artifact, source_key(candidate, options), candidate);
+      return std::make_shared<StageProgram>(base::read_file(artifact.path, "devices"), candidate);
+    }
+    const CandidateText text = candidate_text(candidate, gpu().sm);
+    check_object(artifact, text.cuda.key, candidate);
+    return std::make_shared<CudaProgram>(base::read_file(artifact.path, "devices"), text,
+                                         candidate);
+  }
+
+ private:
+  void check_object(const Artifact& artifact, const std::string& key,
+                    const spec::Candidate& candidate) const {
     if (!artifact.ok || artifact.path.parent_path().filename() != key ||
         !compiler().cache().holds(artifact.path))
       base::fail("devices", "'" + artifact.path.string() + "' is not what was compiled for '" +
                                 candidate.op_name +
                                 "': it is not loaded; compile the kernel again");
-    use_gpu();
-    if (candidate.language == "cuda")
-      return std::make_shared<StageProgram>(base::read_file(artifact.path, "devices"), candidate);
-    return std::make_shared<CudaProgram>(base::read_file(artifact.path, "devices"),
-                                         translate_candidate(candidate, key), candidate);
   }
-
- private:
   const CudaCompiler& compiler() const {
     const std::lock_guard lock(mutex_);
     if (!compiler_) compiler_.emplace(gpu().sm, cpu::ObjectCache::from_environment());

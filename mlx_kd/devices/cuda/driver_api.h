@@ -61,10 +61,6 @@ struct KernelNode {
   X(context_set, Result(Context), "cuCtxSetCurrent")                                               \
   X(allocate, Result(Address*, size_t), "cuMemAlloc_v2")                                           \
   X(release, Result(Address), "cuMemFree_v2")                                                      \
-  X(allocate_async, Result(Address*, size_t, Stream), "cuMemAllocAsync")                           \
-  X(release_async, Result(Address, Stream), "cuMemFreeAsync")                                      \
-  X(release_pinned, Result(void*), "cuMemFreeHost")                                                \
-  X(pointer_attribute, Result(void*, int, Address), "cuPointerGetAttribute")                       \
   X(write, Result(Address, const void*, size_t), "cuMemcpyHtoD_v2")                                \
   X(read, Result(void*, Address, size_t), "cuMemcpyDtoH_v2")                                       \
   X(copy_async, Result(Address, Address, size_t, Stream), "cuMemcpyDtoDAsync_v2")                  \

@@ -10,8 +10,7 @@ namespace mlx_kd::devices::cuda {
 namespace {
 
 // Attributes of devices and functions, by their numbers in the driver's interface.
-constexpr int kProcessors = 16, kL2Bytes = 38, kMajor = 75, kMinor = 76, kOptInGroupBytes = 97,
-              kHasPools = 115;
+constexpr int kProcessors = 16, kL2Bytes = 38, kMajor = 75, kMinor = 76, kOptInGroupBytes = 97;
 constexpr int kFunctionDynamicBytes = 8;
 constexpr unsigned kNonBlocking = 1;
 constexpr int64_t kMostThreads = 1024, kMostBlocksX = 2147483647, kMostBlocksYZ = 65535;
@@ -34,7 +33,6 @@ GpuInfo read_info() {
   info.l2_bytes = attribute(device, kL2Bytes);
   info.processors = attribute(device, kProcessors);
   info.group_bytes = attribute(device, kOptInGroupBytes);
-  info.has_pools = attribute(device, kHasPools) != 0;
   return info;
 }
 

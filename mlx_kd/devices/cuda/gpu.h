@@ -26,7 +26,6 @@ struct GpuInfo {
   int64_t l2_bytes = 0;
   int processors = 0;
   int64_t group_bytes = 0;  // shared memory that a block may ask for
-  bool has_pools = false;   // memory can be allocated in the order of a stream
 };
 // nullptr, with the reason in `why`, where there is none. Once a process.
 const GpuInfo* find_gpu(std::string* why = nullptr);

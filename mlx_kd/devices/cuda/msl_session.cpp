@@ -7,7 +7,7 @@
 
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/devices/cuda/cubin.h"
+#include "mlx_kd/base/files.h"
 #include "mlx_kd/devices/metal_text/binding.h"
 
 namespace mlx_kd::devices::cuda {
@@ -93,20 +93,22 @@ std::string seconds_text(double seconds) {
 MslSession::MslSession(const std::string& name, const std::string& text,
                        const msl::PreprocessOptions& options,
                        const msl::TranslateOptions& translate)
-    : name_(name), text_(translate_text({name, text, options}, msl::Target::cuda, translate)) {
+    : text_(translate_text({name, text, options}, msl::Target::cuda, translate)) {
   code_for(1);
 }
 
 MslSession::~MslSession() = default;
 
-const Code& MslSession::code_for(int64_t group_threads) {
-  std::unique_ptr<Code>& code = codes_[register_limit(group_threads)];
-  if (code) return *code;
-  const Cubin cubin = compile_cuda(name_, text_.made.text, nvrtc_options(gpu().sm, group_threads));
-  if (cubin.bytes.empty()) base::misuse("msl", cubin.error);
+const MslSession::Compiled& MslSession::code_for(int64_t group_threads) {
+  std::unique_ptr<Compiled>& known = codes_[register_limit(group_threads)];
+  if (known) return *known;
+  CudaText text = cuda_text(text_, gpu().sm, group_threads);
+  const Artifact made =
+      compile_text(text, cpu::ObjectCache::from_environment(), "kd msl run " + text.file);
+  if (!made.ok) base::misuse("msl", made.error);
   use_gpu();
-  code = std::make_unique<Code>(cubin.bytes);
-  return *code;
+  known = std::make_unique<Compiled>(std::move(text), base::read_file(made.path, "devices"));
+  return *known;
 }
 
 MslOutcome MslSession::run(MslRequest& request) {
@@ -126,8 +128,8 @@ MslOutcome MslSession::run(MslRequest& request) {
   for (const uint32_t threads : request.grid) parameters.add(static_cast<int>(threads));
   const std::string place =
       text_.unit.sources->describe(kernel.at) + ": kernel '" + kernel.name + "' ";
-  const Function function = code_for(kernel.most_threads.empty() ? size.block_threads() : 1)
-                                .function(kernel.symbol, groups.bytes);
+  const Compiled& compiled = code_for(kernel.most_threads.empty() ? size.block_threads() : 1);
+  const Function function = compiled.code.function(compiled.text.symbol(kernel), groups.bytes);
   check(driver().event_record(work->start, work->stream, 0), "recording a time");
   launch(function, size, groups.bytes, work->stream, parameters);
   check(driver().event_record(work->end, work->stream, 0), "recording a time");

@@ -4,13 +4,14 @@
 #include <map>
 #include <memory>
 
+#include "mlx_kd/devices/cuda/cuda_text.h"
 #include "mlx_kd/devices/cuda/gpu.h"
 #include "mlx_kd/devices/metal_text/msl_request.h"
 #include "mlx_kd/devices/metal_text/translated_text.h"
 
 namespace mlx_kd::devices::cuda {
 
-// A parsed, translated and compiled source.
+// A parsed, translated and compiled source; cubins are those of the cache.
 class MslSession {
  public:
   // Misuse, with the place in the Metal text, for what is no valid Metal; fails (exit 1) where
@@ -28,11 +29,15 @@ class MslSession {
   MslOutcome run(MslRequest& request);
 
  private:
-  std::string name_;
-  TranslatedText text_;
-  const Code& code_for(int64_t group_threads);
+  struct Compiled {
+    Compiled(CudaText one, const std::string& cubin) : text(std::move(one)), code(cubin) {}
+    CudaText text;
+    Code code;
+  };
+  const Compiled& code_for(int64_t group_threads);
 
-  std::map<int, std::unique_ptr<Code>> codes_;  // by register_limit
+  TranslatedText text_;
+  std::map<int, std::unique_ptr<Compiled>> codes_;  // by register_limit
 };
 
 }  // namespace mlx_kd::devices::cuda

@@ -1,6 +1,6 @@
 // What the program and the loadable module mlx_kd_cuda_native say to one another. The module alone
 // is compiled against MLX's CUDA headers and CUDA's; it calls MLX's command encoder. The program
-// gives it memory, and decides what is launched.
+// decides what is launched, on which memory.
 //
 // The module exports two C functions:
 //   const NativeAbout* mlx_kd_cuda_native_about();           callable before anything is checked
@@ -8,7 +8,7 @@
 // Both sides are of one build: kNativeInterface differs otherwise.
 #pragma once
 
-#include <cstddef>
+#include <span>
 #include <vector>
 
 #include "mlx/array.h"
@@ -16,7 +16,7 @@
 
 namespace mlx_kd::devices::cuda {
 
-inline constexpr int kNativeInterface = 1;
+inline constexpr int kNativeInterface = 2;
 
 // What the module was built against.
 struct NativeAbout {
@@ -36,37 +36,25 @@ struct NativeNode {
 
 // What the program does for the module, by the CUDA driver. Failures are errors (exit 1).
 struct NativeHost {
-  size_t most_idle_bytes;  // per stream; beyond it memory that no array uses is released
-  // In the order of the stream, and usable on it at once.
-  void* (*allocate)(size_t bytes, void* stream);
-  void (*release)(void* memory, void* stream);
-  // Memory that MLX moved to where the host reads it.
-  void (*release_unified)(void* memory);
   // A graph of one kernel with clusters, which MLX's nodes do not tell apart.
   void* (*make_cluster_graph)(const NativeNode& node, void** parameters);
   void (*destroy_graph)(void* graph);
 };
 
-// One evaluation of a primitive: encoder(), memory, then add() per node. On the thread that
-// evaluates; `encoder` belongs to the stream.
+// One evaluation of a primitive: encoder(), then add() per node. On the thread that evaluates;
+// `encoder` belongs to the stream.
 struct NativeApi {
   // Throws as MLX does where the thread has no such stream.
   void* (*encoder)(const mlx::core::Stream& stream);
-  // Uninitialised memory for an output, from the stream's pool.
-  void (*give_memory)(void* encoder, const mlx::core::Stream& stream, mlx::core::array& output);
-  // Memory that is kept until the kernels added so far and later ones of this graph are done.
-  void* (*scratch)(void* encoder, const mlx::core::Stream& stream, size_t bytes);
-  // Keeps an array of MLX's as long.
+  // Keeps an array until the kernels added so far and later ones of this graph are done.
   void (*keep)(void* encoder, const mlx::core::array& array);
   // The address on the GPU of the first element.
   void* (*address)(const mlx::core::array& array);
   // A node that runs after all that wrote `inputs` and `outputs`. parameters: as cuLaunchKernel's,
   // copied before it returns.
   void (*add)(void* encoder, const NativeNode& node, void** parameters,
-              const std::vector<const mlx::core::array*>& inputs,
+              std::span<const mlx::core::array* const> inputs,
               const std::vector<mlx::core::array>& outputs);
-  // Bytes of outputs that no array uses now; of all streams.
-  size_t (*idle_bytes)();
 };
 
 }  // namespace mlx_kd::devices::cuda

@@ -19,36 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kFile = "libmlx_kd_cuda_native.so";
-constexpr int kIsManaged = 8;  // CU_POINTER_ATTRIBUTE_IS_MANAGED
 constexpr size_t kLargestHeader = size_t{8} << 20;
-
-void* allocate(size_t bytes, void* stream) {
-  use_gpu();
-  Address memory = 0;
-  const auto result = gpu().has_pools
-                          ? driver().allocate_async(&memory, bytes, static_cast<Stream>(stream))
-                          : driver().allocate(&memory, bytes);
-  check(result, ("allocating " + std::to_string(bytes) + " bytes for an output").c_str());
-  return reinterpret_cast<void*>(memory);
-}
-
-void release(void* memory, void* stream) {
-  const auto address = reinterpret_cast<Address>(memory);
-  if (gpu().has_pools)
-    driver().release_async(address, static_cast<Stream>(stream));
-  else
-    driver().release(address);
-}
-
-void release_unified(void* memory) {
-  use_gpu();
-  unsigned managed = 0;
-  driver().pointer_attribute(&managed, kIsManaged, reinterpret_cast<Address>(memory));
-  if (managed)
-    driver().release(reinterpret_cast<Address>(memory));
-  else
-    driver().release_pinned(memory);
-}
 
 void* make_cluster_graph(const NativeNode& node, void** parameters) {
   Graph graph = nullptr;
@@ -75,12 +46,7 @@ void destroy_graph(void* graph) {
 }
 
 const NativeHost& native_host() {
-  static const NativeHost host = {static_cast<size_t>(env_mib("MLX_KD_GPU_POOL_MB", 1024)),
-                                  allocate,
-                                  release,
-                                  release_unified,
-                                  make_cluster_graph,
-                                  destroy_graph};
+  static const NativeHost host = {make_cluster_graph, destroy_graph};
   return host;
 }
 

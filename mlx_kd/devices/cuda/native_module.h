@@ -31,8 +31,7 @@ const NativeApi* load_native(const std::filesystem::path& path, const NativeTarg
                              std::string& why);
 
 // The module of this process, loaded by the first call. Thread-safe. nullptr, with the reason in
-// `why`: calls then go through MLX's precompiled_cuda_kernel. Misuse if MLX_KD_GPU_POOL_MB is no
-// number.
+// `why`: calls then go through MLX's precompiled_cuda_kernel.
 const NativeApi* find_native(std::string* why = nullptr);
 
 // The file that find_native() loaded.

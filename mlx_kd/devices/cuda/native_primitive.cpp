@@ -6,7 +6,6 @@
 #include "mlx/ops.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/cuda/cubin.h"
-#include "mlx_kd/devices/cuda/gpu.h"
 
 namespace mlx_kd::devices::cuda {
 namespace {
@@ -15,6 +14,7 @@ namespace mx = mlx::core;
 using Layout = NativeKernel::Layout;
 
 constexpr size_t kAlignment = 16;
+constexpr size_t kLargeBytes = size_t{1} << 20;
 constexpr unsigned kCopyThreads = 256, kMostCopyBlocks = 4096;
 
 constexpr const char* kCopyText = R"(extern "C" __global__ void kd_copy_bytes(
@@ -42,40 +42,74 @@ Function copy_function() {
 }
 
 bool has_contiguous_last_axis(const mx::array& array) {
-  if (array.ndim() > kStrideAxes) return false;
   for (const int64_t stride : array.strides())
     if (stride < 0) return false;
   return array.ndim() == 0 || array.shape().back() <= 1 || array.strides().back() == 1;
 }
 
-bool fits(const mx::array& array, Layout layout) {
+bool fits(const mx::array& array, const NativeKernel& kernel, size_t input) {
+  const Layout layout = kernel.layouts[input];
   if (layout == Layout::as_it_lies || array.size() == 0) return true;
-  if (layout == Layout::last_axis) return has_contiguous_last_axis(array);
+  if (layout == Layout::last_axis && array.ndim() == kernel.axes[input])
+    return has_contiguous_last_axis(array);
   return array.flags().row_contiguous;
 }
 
+// Whether the array can be given up. Until a graph is done, MLX holds what its operations read and
+// all outputs but the first of each; of a large array a copy costs more than to wait for that.
+// (What the graph in the making holds is let go after the first wait has returned, so there may be
+// a second.)
+bool is_given_up(const mx::array& input, const mx::Stream& stream, Patience& patience) {
+  if (input.is_donatable()) return true;
+  if (input.nbytes() < kLargeBytes || input.data_shared_ptr().use_count() == 1) return false;
+  if (!patience.allows()) return false;
+  for (int waits = 0; waits < 2 && !input.is_donatable(); ++waits) mx::synchronize(stream);
+  if (!input.is_donatable()) patience.was_in_vain();
+  return input.is_donatable();
+}
+
 // Whether `output` may take the memory of `input` over: nobody else can see it.
-bool can_take_over(const mx::array& input, const mx::array& output) {
-  return input.is_donatable() && input.flags().row_contiguous &&
-         input.nbytes() == output.nbytes() && input.data_size() == input.size();
+bool can_take_over(const mx::array& input, const mx::array& output, const mx::Stream& stream,
+                   Patience& patience) {
+  return input.flags().row_contiguous && input.nbytes() == output.nbytes() &&
+         input.data_size() == input.size() && is_given_up(input, stream, patience);
+}
+
+// Memory of MLX's own for an array of a primitive, on the stream of that: counted, kept for later
+// and taken over like any other. MLX exports no function for it (allocator::malloc gives managed
+// memory), but its operations on one array get the memory of their output so, and return if their
+// input is empty.
+void give_memory(mx::array& output) {
+  static const auto* const empty = [] {
+    mx::array none({0}, mx::float32, nullptr, {});
+    // Of one that is contiguous the output would have the size.
+    none.set_data(mx::allocator::Data(mx::allocator::Buffer(nullptr), [](mx::allocator::Buffer) {}),
+                  0, {1}, {false, false, false});
+    return new std::vector<mx::array>{none};
+  }();
+  static const auto* const negative =
+      new mx::array(mx::negative(empty->front(), mx::Device(mx::Device::gpu)));
+  static_cast<mx::UnaryPrimitive&>(negative->primitive()).eval_gpu(*empty, output);
+  if (!output.data_shared_ptr()) output.set_data(mx::allocator::malloc(output.nbytes()));
 }
 
 // One evaluation: memory first, then the nodes in order.
 class Evaluation {
  public:
   Evaluation(const NativeApi& api, const NativeWork& work, const mx::Stream& stream,
-             const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs)
+             Patience& patience, const std::vector<mx::array>& inputs,
+             std::vector<mx::array>& outputs)
       : api_(api),
         work_(work),
         kernel_(work.kernel()),
         stream_(stream),
+        patience_(patience),
         outputs_(outputs),
         encoder_(api.encoder(stream)) {
-    used_.reserve(inputs.size());
     for (size_t i = 0; i < outputs.size(); ++i) place_output(i, inputs);
     for (size_t i = 0; i < inputs.size(); ++i) place_input(i, inputs[i]);
     for (size_t i = 0; i < kernel_.scratch_bytes.size(); ++i)
-      memory_.scratch[i] = api.scratch(encoder_, stream, kernel_.scratch_bytes[i]);
+      memory_.scratch[i] = scratch(kernel_.scratch_bytes[i]);
   }
 
   void run() {
@@ -94,10 +128,11 @@ class Evaluation {
   void place_output(size_t i, const std::vector<mx::array>& inputs) {
     mx::array& output = outputs_[i];
     const int updated = i < kernel_.updates.size() ? kernel_.updates[i] : -1;
-    if (updated >= 0 && can_take_over(inputs[static_cast<size_t>(updated)], output))
+    if (updated >= 0 &&
+        can_take_over(inputs[static_cast<size_t>(updated)], output, stream_, patience_))
       output.copy_shared_buffer(inputs[static_cast<size_t>(updated)]);
     else
-      api_.give_memory(encoder_, stream_, output);
+      give_memory(output);
     memory_.outputs[i] = api_.address(output);
     memory_.out[i] = &output;
   }
@@ -112,11 +147,11 @@ class Evaluation {
   void place_input(size_t i, const mx::array& given) {
     const Layout layout = kernel_.layouts[i];
     const mx::array* input = &given;
-    if (!fits(given, layout)) {
+    if (!fits(given, kernel_, i)) {
       copies_.reserve(kernel_.layouts.size());  // their addresses are kept
       input = &copies_.emplace_back(contiguous(given));
     }
-    used_.push_back(input);
+    used_[used_count_++] = input;
     memory_.in[i] = input;
     const void* address = api_.address(*input);
     void* const updated = updated_memory(i);
@@ -137,13 +172,24 @@ class Evaluation {
     return copy;
   }
 
+  // Uninitialised, and kept until the graph is done.
+  void* scratch(size_t bytes) {
+    const auto words =
+        static_cast<mx::ShapeElem>((bytes + sizeof(uint64_t) - 1) / sizeof(uint64_t));
+    mx::array memory({words}, mx::uint64, outputs_.front().primitive_ptr(), {});
+    give_memory(memory);
+    memory.detach();
+    api_.keep(encoder_, memory);
+    return api_.address(memory);
+  }
+
   // An array with gaps keeps its strides: all that its memory spans is copied.
   const void* aligned_copy(const mx::array& input, const void* from) {
     size_t last = 0;
     for (size_t d = 0; d < input.ndim(); ++d)
       last += static_cast<size_t>(input.shape()[d] - 1) * static_cast<size_t>(input.strides()[d]);
     const size_t bytes = (last + 1) * input.itemsize();
-    void* const to = api_.scratch(encoder_, stream_, bytes);
+    void* const to = scratch(bytes);
     pending_.push_back({to, from, bytes});
     return to;
   }
@@ -162,23 +208,44 @@ class Evaluation {
 
   // Later nodes follow the first through the outputs, which all of them may write.
   void add(const NativeNode& node, void** parameters) {
-    api_.add(encoder_, node, parameters, used_, outputs_);
-    used_.clear();
+    api_.add(encoder_, node, parameters, {used_.data(), used_count_}, outputs_);
+    used_count_ = 0;
   }
 
   const NativeApi& api_;
   const NativeWork& work_;
   const NativeKernel& kernel_;
   const mx::Stream stream_;
+  Patience& patience_;
   std::vector<mx::array>& outputs_;
   void* const encoder_;
   NativeMemory memory_;
-  std::vector<const mx::array*> used_;
+  std::array<const mx::array*, cpu::kMostArrays> used_;
+  size_t used_count_ = 0;
   std::vector<mx::array> copies_;
   std::vector<Copy> pending_;
 };
 
 }  // namespace
+
+NativeKernel native_kernel(const std::string& op_name, const Call& call) {
+  NativeKernel kernel;
+  kernel.op_name = op_name;
+  for (size_t i = 0; i < call.inputs.size(); ++i) {
+    kernel.layouts.push_back(call.is_strided(i) ? Layout::last_axis : Layout::row_major);
+    kernel.axes.push_back(call.inputs[i].shape.size());
+  }
+  for (size_t i = 0; i < call.outputs.size(); ++i) kernel.updates.push_back(call.updated_input(i));
+  kernel.scratch_bytes.assign(call.scratch.begin(), call.scratch.end());
+  return kernel;
+}
+
+NativeNode native_node(Function function, const LaunchSize& size) {
+  NativeNode node = {function, {}, {}, {1, 1, 1}, 0};
+  std::copy(size.blocks.begin(), size.blocks.end(), node.blocks);
+  std::copy(size.threads.begin(), size.threads.end(), node.threads);
+  return node;
+}
 
 void NativePrimitive::eval_cpu(const std::vector<mx::array>&, std::vector<mx::array>&) {
   throw std::runtime_error("[" + std::string(name()) +
@@ -188,7 +255,8 @@ void NativePrimitive::eval_cpu(const std::vector<mx::array>&, std::vector<mx::ar
 void NativePrimitive::eval_gpu(const std::vector<mx::array>& inputs,
                                std::vector<mx::array>& outputs) {
   check_sizes(inputs);
-  Evaluation evaluation(api_, *work_, stream(), inputs, outputs);
+  hold_inputs_once(inputs, outputs);
+  Evaluation evaluation(api_, *work_, stream(), patience_, inputs, outputs);
   for (const mx::array& output : outputs)
     if (output.size() > 0) return evaluation.run();
 }
@@ -200,6 +268,15 @@ bool NativePrimitive::is_equivalent(const Primitive& other) const {
   return same && work_->same(*same->work_) && same_graph(*same);
 }
 
+std::vector<mx::array> arrays_of(std::shared_ptr<NativePrimitive> primitive,
+                                 const std::vector<mx::array>& inputs,
+                                 const std::vector<mx::Shape>& output_shapes,
+                                 const std::vector<mx::Dtype>& output_types) {
+  if (output_shapes.size() == 1)
+    return {mx::array(output_shapes[0], output_types[0], std::move(primitive), inputs)};
+  return mx::array::make_arrays(output_shapes, output_types, std::move(primitive), inputs);
+}
+
 std::vector<mx::array> native_call(const NativeApi& api, const GraphCall& graph,
                                    std::shared_ptr<const NativeWork> work,
                                    const std::vector<mx::array>& inputs,
@@ -207,9 +284,7 @@ std::vector<mx::array> native_call(const NativeApi& api, const GraphCall& graph,
                                    const std::vector<mx::Dtype>& output_types) {
   auto primitive =
       std::make_shared<NativePrimitive>(api, graph, std::move(work), inputs, output_shapes);
-  if (output_shapes.size() == 1)
-    return {mx::array(output_shapes[0], output_types[0], std::move(primitive), inputs)};
-  return mx::array::make_arrays(output_shapes, output_types, primitive, inputs);
+  return arrays_of(std::move(primitive), inputs, output_shapes, output_types);
 }
 
 }  // namespace mlx_kd::devices::cuda

@@ -1,8 +1,10 @@
 // A kernel of ours as an operation in MLX's CUDA graphs: all its stages are nodes of one primitive.
 #pragma once
 
+#include <atomic>
 #include <memory>
 
+#include "mlx_kd/devices/cuda/gpu.h"
 #include "mlx_kd/devices/cuda/native_module.h"
 #include "mlx_kd/devices/host/host_primitive.h"
 
@@ -29,7 +31,13 @@ struct NativeKernel {
   std::vector<Layout> layouts;        // per input
   std::vector<int> updates;           // per output: the input whose memory it takes over, or -1
   std::vector<size_t> scratch_bytes;  // at most spec::kMostScratch
+  // Per input: the axes of its port. An array with others is row-major, whatever its layout says.
+  std::vector<size_t> axes;
 };
+NativeKernel native_kernel(const std::string& op_name, const Call& call);
+
+// Without clusters and dynamic shared memory.
+NativeNode native_node(Function function, const LaunchSize& size);
 
 // What a primitive launches. Immutable, and cheap to make for each call.
 class NativeWork {
@@ -44,6 +52,18 @@ class NativeWork {
   virtual bool same(const NativeWork& other) const = 0;
   // For the form that transformations go through.
   virtual std::span<const double> params() const = 0;
+};
+
+// Whether calls wait for memory that they could take over. After a wait in vain, because a program
+// holds the array, the next ones copy at once.
+class Patience {
+ public:
+  bool allows() { return left_.load() <= 0 || left_.fetch_sub(1) <= 0; }
+  void was_in_vain() { left_ = kCalls; }
+
+ private:
+  static constexpr int kCalls = 15;
+  std::atomic<int> left_{0};
 };
 
 // On the GPU stream of `graph`. An output that updates an input takes over its memory where nothing
@@ -70,7 +90,14 @@ class NativePrimitive final : public cpu::HostPrimitive {
 
   const NativeApi& api_;
   std::shared_ptr<const NativeWork> work_;
+  Patience patience_;
 };
+
+// The outputs of a primitive, which may be that of several calls.
+std::vector<mlx::core::array> arrays_of(std::shared_ptr<NativePrimitive> primitive,
+                                        const std::vector<mlx::core::array>& inputs,
+                                        const std::vector<mlx::core::Shape>& output_shapes,
+                                        const std::vector<mlx::core::Dtype>& output_types);
 
 // The arrays of a call, by `work`.
 std::vector<mlx::core::array> native_call(const NativeApi& api, const GraphCall& graph,

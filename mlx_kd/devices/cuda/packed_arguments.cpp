@@ -1,7 +1,6 @@
 #include "mlx_kd/devices/cuda/packed_arguments.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "mlx_kd/base/error.h"
 
@@ -26,7 +25,8 @@ std::vector<std::string> count_macros(const ArgumentCounts& counts) {
           "KD_SCALARS=" + std::to_string(counts.scalars)};
 }
 
-PackedArguments::PackedArguments(const ArgumentCounts& counts, const KernelArguments& arguments) {
+PackedArguments::PackedArguments(const ArgumentCounts& counts, const KernelArguments& arguments)
+    : counts_(counts) {
   size_t at = 0;
   const auto put = [&](const void* values, size_t count) {
     std::memcpy(&slots_[at], values, 8 * count);
@@ -36,6 +36,7 @@ PackedArguments::PackedArguments(const ArgumentCounts& counts, const KernelArgum
   put(arguments.outputs, counts.outputs);
   put(arguments.scratch, spec::kMostScratch);
   put(arguments.dims, counts.dims);
+  scalars_ = at;
   put(arguments.scalars, counts.scalars);
   put(arguments.strides, (counts.inputs + counts.outputs) * kStrideAxes);
   stage_ = at;

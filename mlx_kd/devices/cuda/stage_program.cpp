@@ -4,7 +4,6 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/host/check_arrays.h"
-#include "mlx_kd/devices/host/mlx_types.h"
 
 namespace mlx_kd::devices::cuda {
 namespace {
@@ -35,22 +34,12 @@ void check_counts(const std::string& op_name, const ArgumentCounts& counts, cons
   check_one(call.outputs.size(), counts.outputs, "outputs");
 }
 
-NativeKernel kernel_of(const std::string& op_name, const Call& call) {
-  NativeKernel kernel;
-  kernel.op_name = op_name;
-  for (size_t i = 0; i < call.inputs.size(); ++i)
-    kernel.layouts.push_back(call.is_strided(i) ? NativeKernel::Layout::last_axis
-                                                : NativeKernel::Layout::row_major);
-  for (size_t i = 0; i < call.outputs.size(); ++i) kernel.updates.push_back(call.updated_input(i));
-  kernel.scratch_bytes.assign(call.scratch.begin(), call.scratch.end());
-  return kernel;
-}
-
-void put_strides(const mx::array& array, Strides& strides) {
+Strides strides_in(const mx::array& array) {
   const auto& all = array.strides();
-  strides = {};
+  Strides strides = {};
   for (size_t d = 0; d < std::min(all.size(), kStrideAxes); ++d)
     strides[kStrideAxes - 1 - d] = all[all.size() - 1 - d];
+  return strides;
 }
 
 // One call as a primitive launches it.
@@ -65,21 +54,21 @@ class StageWork final : public NativeWork {
   std::span<const double> params() const override { return {scalars_.data(), scalar_count_}; }
 
   void launch(const NativeMemory& memory, const Add& add) const override {
-    KernelArguments arguments = nodes_->arguments;
-    std::copy(scalars_.begin(), scalars_.end(), arguments.scalars);
+    PackedArguments arguments(nodes_->arguments);
     const NativeKernel& made_for = kernel();
+    for (size_t i = 0; i < scalar_count_; ++i) arguments.set_scalar(i, scalars_[i]);
     for (size_t i = 0; i < made_for.layouts.size(); ++i) {
-      arguments.inputs[i] = memory.inputs[i];
-      if (made_for.layouts[i] != NativeKernel::Layout::row_major)
-        put_strides(*memory.in[i], arguments.strides[i]);
+      arguments.set_input(i, memory.inputs[i]);
+      if (made_for.layouts[i] == NativeKernel::Layout::last_axis &&
+          memory.in[i]->ndim() == made_for.axes[i])
+        arguments.set_strides(i, strides_in(*memory.in[i]));
     }
-    for (size_t i = 0; i < made_for.updates.size(); ++i) arguments.outputs[i] = memory.outputs[i];
+    for (size_t i = 0; i < made_for.updates.size(); ++i) arguments.set_output(i, memory.outputs[i]);
     for (size_t i = 0; i < made_for.scratch_bytes.size(); ++i)
-      arguments.scratch[i] = memory.scratch[i];
-    PackedArguments packed(nodes_->counts, arguments);
-    void* parameters[] = {packed.data()};
+      arguments.set_scratch(i, memory.scratch[i]);
+    void* parameters[] = {arguments.data()};
     for (const StageNodes::Node& node : nodes_->nodes) {
-      packed.set_stage(node.index);
+      arguments.set_stage(node.index);
       add(node.launch, parameters);
     }
   }
@@ -95,29 +84,10 @@ class StageWork final : public NativeWork {
   size_t scalar_count_;
 };
 
-void launch_node(const NativeNode& node, void** parameters, Stream stream) {
-  LaunchConfig config = {};
-  LaunchAttribute attribute = {};
-  attribute.id = kClusterAttribute;
-  int64_t cluster = 1;
-  for (size_t d = 0; d < 3; ++d) {
-    config.blocks[d] = node.blocks[d];
-    config.threads[d] = node.threads[d];
-    attribute.cluster[d] = node.cluster[d];
-    cluster *= node.cluster[d];
-  }
-  config.dynamic_bytes = node.shared_bytes;
-  config.stream = stream;
-  config.attributes = &attribute;
-  config.attribute_count = cluster > 1 ? 1 : 0;
-  check(driver().launch_config(&config, static_cast<Function>(node.function), parameters, nullptr),
-        "launching a kernel");
-}
-
 }  // namespace
 
-StageKernels::StageKernels(const std::string& cubin, std::string file)
-    : file_(std::move(file)), code_(std::make_shared<Code>(cubin)) {}
+StageKernels::StageKernels(std::shared_ptr<const Code> code, std::string file)
+    : file_(std::move(file)), code_(std::move(code)) {}
 
 const StageKernels::Entry& StageKernels::at(const std::string& func_name) const {
   const std::lock_guard lock(mutex_);
@@ -138,14 +108,14 @@ const StageKernels::Entry& StageKernels::at(const std::string& func_name) const 
 }
 
 StageProgram::StageProgram(const std::string& cubin, const spec::Candidate& candidate)
-    : op_name_(candidate.op_name),
+    : StagedProgram(candidate.op_name, std::make_shared<Code>(cubin)),
       counts_(argument_counts(candidate)),
-      kernels_(cubin, source_file(candidate)) {
+      kernels_(code(), source_file(candidate)) {
   kernels_.at(candidate.func_name);
 }
 
 std::shared_ptr<const StageNodes> StageProgram::nodes_of(const Call& call) const {
-  check_counts(op_name_, counts_, call);
+  check_counts(op_name(), counts_, call);
   const auto fits = [&call](const Size& size) {
     return size.dims == call.dims && size.stages == call.stages && size.scratch == call.scratch &&
            size.inputs == call.inputs && size.outputs == call.outputs;
@@ -158,21 +128,14 @@ std::shared_ptr<const StageNodes> StageProgram::nodes_of(const Call& call) const
 
 std::shared_ptr<const StageNodes> StageProgram::make_nodes(const Call& call) const {
   use_gpu();
-  auto made = std::make_shared<StageNodes>();
-  made->kernel = kernel_of(op_name_, call);
-  made->counts = counts_;
-  made->arguments = arguments_of(call);
+  auto made =
+      std::make_shared<StageNodes>(native_kernel(op_name(), call), counts_, arguments_of(call));
   for (const spec::Stage& stage : call.stages) {
+    if (!has_threads(stage)) continue;
     const StageKernels::Entry& kernel = kernels_.at(stage.func_name);
-    const LaunchSize launch = stage_size(op_name_, stage, kernel.limits);
+    NativeNode node = native_node(kernel.function, stage_size(op_name(), stage, kernel.limits));
     const auto& cluster = stage.launch.cluster;
-    NativeNode node = {};
-    node.function = kernel.function;
-    for (size_t d = 0; d < 3; ++d) {
-      node.blocks[d] = launch.blocks[d];
-      node.threads[d] = launch.threads[d];
-      node.cluster[d] = static_cast<unsigned>(cluster[d]);
-    }
+    for (size_t d = 0; d < 3; ++d) node.cluster[d] = static_cast<unsigned>(cluster[d]);
     node.shared_bytes = static_cast<unsigned>(stage.launch.shared_bytes);
     if (cluster[0] * cluster[1] * cluster[2] > kPortableCluster)
       check(driver().function_set(kernel.function, kLargeClusters, 1), "asking for large clusters");
@@ -181,63 +144,28 @@ std::shared_ptr<const StageNodes> StageProgram::make_nodes(const Call& call) con
   return made;
 }
 
-void StageProgram::Scratch::reserve(const std::vector<int64_t>& wanted) {
-  for (size_t i = 0; i < wanted.size(); ++i) {
-    const auto needed = static_cast<size_t>(wanted[i]);
-    if (needed <= bytes[i]) continue;
-    kept.emplace_back(wanted[i]);
-    bytes[i] = needed;
-    memory[i] = reinterpret_cast<void*>(kept.back().at());
-  }
-}
-
 void StageProgram::run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
-                       const Call& call, const Scratch& scratch, Stream stream) const {
+                       const Call& call, const CallScratch& scratch, Stream stream) const {
   const auto nodes = nodes_of(call);
-  KernelArguments arguments = nodes->arguments;
-  std::copy(call.scalars.begin(), call.scalars.end(), arguments.scalars);
-  std::copy(inputs.begin(), inputs.end(), arguments.inputs);
-  std::copy(outputs.begin(), outputs.end(), arguments.outputs);
-  std::copy(scratch.memory.begin(), scratch.memory.end(), arguments.scratch);
-  PackedArguments packed(counts_, arguments);
-  void* parameters[] = {packed.data()};
+  PackedArguments arguments(nodes->arguments);
+  for (size_t i = 0; i < call.scalars.size(); ++i) arguments.set_scalar(i, call.scalars[i]);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    arguments.set_input(i, inputs[i]);
+    arguments.set_strides(i, strides_of(call.inputs[i]));
+  }
+  for (size_t i = 0; i < outputs.size(); ++i) arguments.set_output(i, outputs[i]);
+  for (size_t i = 0; i < call.scratch.size(); ++i) arguments.set_scratch(i, scratch.memory()[i]);
+  void* parameters[] = {arguments.data()};
   for (const StageNodes::Node& node : nodes->nodes) {
-    packed.set_stage(node.index);
+    arguments.set_stage(node.index);
     launch_node(node.launch, parameters, stream);
   }
-}
-
-void StageProgram::launch(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
-                          const Call& call) const {
-  use_gpu();
-  const std::lock_guard lock(mutex_);
-  launched_.reserve(call.scratch);
-  run(inputs, outputs, call, launched_, stream_);
-  check(driver().stream_wait(stream_), ("running the kernel of '" + op_name_ + "'").c_str());
-}
-
-void StageProgram::prepare(const Call& call) const {
-  use_gpu();
-  nodes_of(call);
-  const std::lock_guard lock(mutex_);
-  queued_.reserve(call.scratch);
-}
-
-void StageProgram::queue(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
-                         const Call& call, Stream stream) const {
-  run(inputs, outputs, call, queued_, stream);
-}
-
-std::vector<mx::array> StageProgram::call(const std::vector<mx::array>& inputs,
-                                          const std::vector<spec::Shape>& output_shapes,
-                                          const Call& call) const {
-  return add_to_graph(inputs, mlx_shapes(output_shapes), call,
-                      {mx::default_stream(mx::Device::gpu)});
 }
 
 std::vector<mx::array> StageProgram::add_to_graph(const std::vector<mx::array>& inputs,
                                                   const std::vector<mx::Shape>& output_shapes,
                                                   const Call& call, const GraphCall& graph) const {
+<<<<<<< HEAD
   check_arrays(op_name_, inputs, output_shapes.size(), call);
   const NativeApi* api = find_native();
   std::string why;
@@ -254,6 +182,15 @@ std::vector<mx::array> StageProgram::add_to_graph(const std::vector<mx::array>& 
     if (call.is_strided(i) && arrays[i].ndim() != call.strided_axes(i))
       arrays[i] = mx::contiguous(arrays[i], false, graph.stream);  // has no stride an axis
   return native_call(*api, graph, std::move(work), arrays, output_shapes, output_types(call));
+=======
+  check_arrays(op_name(), inputs, output_shapes.size(), call);
+  const NativeApi& api = require_native("'" + op_name() + "' in CUDA C++");
+  return in_graph(api, graph, inputs, output_shapes, call);
+}
+
+std::shared_ptr<const NativeWork> StageProgram::work_for(const Call& call) const {
+  return std::make_shared<StageWork>(nodes_of(call), call.scalars);
+>>>>>>> w/cuda
 }
 
 }  // namespace mlx_kd::devices::cuda

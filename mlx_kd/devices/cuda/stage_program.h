@@ -5,10 +5,9 @@
 #include <mutex>
 
 #include "mlx_kd/devices/cuda/cuda_source.h"
-#include "mlx_kd/devices/cuda/native_primitive.h"
 #include "mlx_kd/devices/cuda/primitive_cache.h"
-#include "mlx_kd/devices/cuda/queued_program.h"
 #include "mlx_kd/devices/cuda/stage_size.h"
+#include "mlx_kd/devices/cuda/staged_program.h"
 
 namespace mlx_kd::devices::cuda {
 
@@ -16,7 +15,7 @@ namespace mlx_kd::devices::cuda {
 class StageKernels {
  public:
   // `file` is what messages call the source.
-  StageKernels(const std::string& cubin, std::string file);
+  StageKernels(std::shared_ptr<const Code> code, std::string file);
 
   struct Entry {
     Function function = nullptr;
@@ -24,7 +23,6 @@ class StageKernels {
   };
   // Misuse where the cubin has no such function.
   const Entry& at(const std::string& func_name) const;
-  const std::shared_ptr<const Code>& code() const { return code_; }
 
  private:
   std::string file_;
@@ -35,32 +33,24 @@ class StageKernels {
 
 // The stages of one size, found and checked.
 struct StageNodes {
+  StageNodes(NativeKernel one, const ArgumentCounts& counts, const KernelArguments& all)
+      : kernel(std::move(one)), arguments(counts, all) {}
   struct Node {
     NativeNode launch;
     int64_t index;
   };
   std::vector<Node> nodes;
   NativeKernel kernel;
-  ArgumentCounts counts;
-  KernelArguments arguments;  // without pointers; the scalars are those of the first call
+  PackedArguments arguments;  // without pointers; the scalars are those of the first call
 };
 
 // Calls from several threads are safe.
-class StageProgram final : public QueuedProgram {
+class StageProgram final : public StagedProgram {
  public:
   // Fails (exit 1) if the GPU does not take the cubin; misuse if it lacks candidate.func_name.
   StageProgram(const std::string& cubin, const spec::Candidate& candidate);
 
-  // Misuse for stages that the chip or a function does not take (stage_size.h).
-  void launch(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
-              const Call& call) const override;
-  void prepare(const Call& call) const override;
-  void queue(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
-             const Call& call, Stream stream) const override;
   // Through the native module alone: fails (exit 1), with the reason, where it is absent.
-  std::vector<mlx::core::array> call(const std::vector<mlx::core::array>& inputs,
-                                     const std::vector<spec::Shape>& output_shapes,
-                                     const Call& call) const override;
   std::vector<mlx::core::array> add_to_graph(const std::vector<mlx::core::array>& inputs,
                                              const std::vector<mlx::core::Shape>& output_shapes,
                                              const Call& call,
@@ -74,28 +64,18 @@ class StageProgram final : public QueuedProgram {
     std::vector<int64_t> scratch;
     std::vector<spec::ArraySpec> inputs, outputs;
   };
-  // Uninitialised memory for launches outside of MLX. Outgrown memory stays: a recorded graph may
-  // hold it.
-  struct Scratch {
-    std::vector<Memory> kept;
-    std::array<size_t, spec::kMostScratch> bytes = {};
-    std::array<void*, spec::kMostScratch> memory = {};
-    void reserve(const std::vector<int64_t>& wanted);
-  };
 
+  // Misuse for stages that the chip or a function does not take (stage_size.h).
   std::shared_ptr<const StageNodes> nodes_of(const Call& call) const;
   std::shared_ptr<const StageNodes> make_nodes(const Call& call) const;
+  void make_ready(const Call& call) const override { nodes_of(call); }
+  std::shared_ptr<const NativeWork> work_for(const Call& call) const override;
   void run(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
-           const Call& call, const Scratch& scratch, Stream stream) const;
+           const Call& call, const CallScratch& scratch, Stream stream) const override;
 
-  std::string op_name_;
   ArgumentCounts counts_;
   StageKernels kernels_;
-  OwnStream stream_;
   mutable Prepared<Size, std::shared_ptr<const StageNodes>> nodes_;
-  mutable std::mutex mutex_;
-  mutable Scratch launched_, queued_;
-  mutable std::once_flag kept_;
 };
 
 }  // namespace mlx_kd::devices::cuda

@@ -1,63 +1,91 @@
-// A translated kernel as a native primitive launches it: pointers, then numbers by value.
+// A translated kernel as it is launched: pointers, lists of strides and numbers by value.
 #pragma once
 
+#include <array>
 #include <cstring>
+#include <vector>
 
-#include "mlx_kd/devices/cuda/gpu.h"
 #include "mlx_kd/devices/cuda/native_primitive.h"
 
 namespace mlx_kd::devices::cuda {
 
-// Made once for a size. Parameters are added in their order, before the first launch.
+inline constexpr size_t kMostParameters = 128;
+
+struct TextParameter {
+  enum class Kind : uint8_t { input, output, scratch, strides, number } kind;
+  uint64_t value;  // the index of the array, of strides that of the input; or the number's bytes
+};
+
+template <class T>
+TextParameter number_parameter(T number) {
+  TextParameter result{TextParameter::Kind::number, 0};
+  static_assert(sizeof number <= sizeof result.value);
+  std::memcpy(&result.value, &number, sizeof number);
+  return result;
+}
+
+// One launch, with its parameters in order: at most kMostParameters.
+struct TextStage {
+  NativeNode node = {};
+  std::vector<TextParameter> parameters = {};
+};
+
+using AxisStrides = std::array<int64_t, kStrideAxes>;  // the outermost axis first
+
+// What the parameters of a launch are taken from, by index.
+struct TextMemory {
+  const void* const* inputs;
+  void* const* outputs;
+  void* const* scratch;
+  const AxisStrides* strides;
+};
+
+// Where the value of each parameter lies, as the driver wants it; good as long as `stage` and what
+// `memory` names are.
+class ParameterList {
+ public:
+  ParameterList(const TextStage& stage, const TextMemory& memory) {
+    using Kind = TextParameter::Kind;
+    size_t next = 0;
+    for (const TextParameter& one : stage.parameters) {
+      const void* at =
+          one.kind == Kind::number    ? static_cast<const void*>(&one.value)
+          : one.kind == Kind::input   ? static_cast<const void*>(memory.inputs + one.value)
+          : one.kind == Kind::output  ? static_cast<const void*>(memory.outputs + one.value)
+          : one.kind == Kind::scratch ? static_cast<const void*>(memory.scratch + one.value)
+                                      : memory.strides[one.value].data();
+      values_[next++] = const_cast<void*>(at);
+    }
+  }
+  void** data() { return values_.data(); }
+
+ private:
+  std::array<void*, kMostParameters> values_;
+};
+
+// All stages of a call. Made once for a size and its numbers.
 class TextWork final : public NativeWork {
  public:
-  TextWork(Function function, const LaunchSize& size, NativeKernel kernel,
-           std::vector<double> params)
-      : kernel_(std::move(kernel)), params_(std::move(params)) {
-    node_.function = function;
-    for (size_t d = 0; d < 3; ++d) {
-      node_.blocks[d] = size.blocks[d];
-      node_.threads[d] = size.threads[d];
-      node_.cluster[d] = 1;
-    }
-  }
-
-  void add_input(size_t index) { parameters_.push_back({Kind::input, index}); }
-  void add_output(size_t index) { parameters_.push_back({Kind::output, index}); }
-  template <class T>
-  void add_number(T value) {
-    Parameter& one = parameters_.emplace_back(Parameter{Kind::number, 0});
-    std::memcpy(&one.value, &value, sizeof value);
-  }
+  // `strides`: of each input, for arrays that have not the axes of the port.
+  TextWork(NativeKernel kernel, std::vector<TextStage> stages, std::vector<double> params,
+           std::vector<AxisStrides> strides = {})
+      : kernel_(std::move(kernel)),
+        stages_(std::move(stages)),
+        params_(std::move(params)),
+        strides_(std::move(strides)) {}
 
   const NativeKernel& kernel() const override { return kernel_; }
+  const std::vector<TextStage>& stages() const { return stages_; }
+  const std::vector<AxisStrides>& strides() const { return strides_; }
   std::span<const double> params() const override { return params_; }
-  void launch(const NativeMemory& memory, const Add& add) const override {
-    std::vector<Slot> slots(parameters_.size());
-    std::vector<void*> pointers(parameters_.size());
-    for (size_t i = 0; i < slots.size(); ++i) {
-      const Parameter& one = parameters_[i];
-      slots[i] = one.kind == Kind::input    ? reinterpret_cast<Slot>(memory.inputs[one.value])
-                 : one.kind == Kind::output ? reinterpret_cast<Slot>(memory.outputs[one.value])
-                                            : one.value;
-      pointers[i] = &slots[i];
-    }
-    add(node_, pointers.data());
-  }
+  void launch(const NativeMemory& memory, const Add& add) const override;
   bool same(const NativeWork& other) const override { return this == &other; }
 
  private:
-  using Slot = uint64_t;
-  enum class Kind { input, output, number };
-  struct Parameter {
-    Kind kind;
-    Slot value;  // the index of an array, or the number's bytes
-  };
-
   NativeKernel kernel_;
+  std::vector<TextStage> stages_;
   std::vector<double> params_;
-  NativeNode node_ = {};
-  std::vector<Parameter> parameters_;
+  std::vector<AxisStrides> strides_;
 };
 
 }  // namespace mlx_kd::devices::cuda

@@ -49,15 +49,6 @@ void* memory_of(const mx::array& input, bool contiguous, const mx::Stream& strea
   return copy.data<void>();
 }
 
-// Each output of an operation holds all of its inputs. All but those that MLX passes are let go, as
-// MLX does itself after the evaluation: an input that two outputs hold could not be taken over.
-void hold_inputs_once(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) {
-  for (const mx::array& output : outputs)
-    if (output.is_tracer()) return;  // its graph is still needed
-  for (mx::array& output : outputs)
-    if (&output.inputs() != &inputs) output.inputs().clear();
-}
-
 // Whether nobody else sees the input's memory. MLX's task of an operation with several outputs
 // holds their memory until the stream's thread is done with it: waiting for it costs less than a
 // copy.
@@ -98,6 +89,14 @@ HostPrimitive::HostPrimitive(const GraphCall& graph, const std::vector<mx::array
                                 " inputs and outputs: a kernel takes at most " +
                                 std::to_string(kMostArrays));
   for (size_t i = 0; i < inputs.size(); ++i) input_sizes_[i] = inputs[i].size();
+}
+
+void HostPrimitive::hold_inputs_once(const std::vector<mx::array>& inputs,
+                                     std::vector<mx::array>& outputs) {
+  for (const mx::array& output : outputs)
+    if (output.is_tracer()) return;  // its graph is still needed
+  for (mx::array& output : outputs)
+    if (&output.inputs() != &inputs) output.inputs().clear();
 }
 
 void HostPrimitive::check_sizes(const std::vector<mx::array>& inputs) const {

@@ -56,6 +56,11 @@ class HostPrimitive : public mlx::core::Primitive,
   // where some port is strided; else null. An output that updates an input has the input's pointer,
   // and holds its elements.
   virtual void run(const Pointers& pointers, const Strides* strides) const = 0;
+  // Each output of an operation holds all of its inputs. All but those that MLX passes are let go,
+  // as MLX does itself after the evaluation: an input that two outputs hold could not be taken
+  // over.
+  static void hold_inputs_once(const std::vector<mlx::core::array>& inputs,
+                               std::vector<mlx::core::array>& outputs);
   // Whether run() would do anything, given that some output has elements.
   virtual bool has_work() const { return true; }
   // Whether inputs that are not row-contiguous are copied first; else they are passed as they lie.

@@ -35,6 +35,13 @@ bool reads_shapes(const spec::Candidate& candidate) {
   return false;
 }
 
+std::string all_of(const MetalText& text) {
+  std::string all = text.text;
+  for (const auto* part : {&text.options.texts, &text.options.defines})
+    for (const auto& [name, value] : *part) all += '\0' + name + '\0' + value;
+  return all;
+}
+
 MetalText metal_text(const spec::Candidate& candidate) {
   if (!is_body(candidate))
     return {metal_file(candidate), candidate.source, metal_options(candidate)};

@@ -16,6 +16,9 @@ struct MetalText {
   msl::PreprocessOptions options;
 };
 
+// All of it in one string, which tells it from every other: what a process keeps its kernels by.
+std::string all_of(const MetalText& text);
+
 // What a candidate in Metal is compiled from. Its source is a whole file where its launch_kind
 // begins with "metal_"; else it is a body as packs carry it, of a metal_kernel with the type
 // argument T, compiled behind the helpers that zmlx.kd puts there. The shapes of a body's

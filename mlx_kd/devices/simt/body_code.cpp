@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/base/sha256.h"
 #include "mlx_kd/devices/host/environment.h"
 #include "mlx_kd/devices/host/once.h"
 #include "mlx_kd/devices/simt/simt_compiler.h"
@@ -45,17 +44,12 @@ Code build(const MetalBody& body) {
                                     text.unit.sources->describe(kernel.at));
 }
 
-std::string key_of(const MetalBody& body) {
-  const base::Json text = {body.text.text, body.text.options.texts, body.text.options.defines};
-  return base::sha256_hex(base::canonical_json(text));
-}
-
 }  // namespace
 
 Code body_code(const MetalBody& body) {
   // Arrays may run a kernel after every static object is gone.
   static auto& known = *new OncePerKey<BodyCode>;
-  return known.get(key_of(body), [&] { return build(body); });
+  return known.get(all_of(body.text), [&] { return build(body); });
 }
 
 bool BodyCode::run(const std::vector<void*>& buffers, Size3 grid, Size3 group) const {

@@ -50,9 +50,4 @@ std::vector<void*> by_index(const StageKernel& kernel, const std::vector<HostMem
   return result;
 }
 
-bool has_threads(const spec::Stage& stage) {
-  const auto& grid = stage.launch.grid;
-  return std::all_of(grid.begin(), grid.end(), [](int64_t threads) { return threads > 0; });
-}
-
 }  // namespace mlx_kd::devices::simt

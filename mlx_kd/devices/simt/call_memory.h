@@ -40,7 +40,4 @@ class StageBuffers {
 // As launch() takes them: by index of the buffers, given in order of the arguments.
 std::vector<void*> by_index(const StageKernel& kernel, const std::vector<HostMemory>& buffers);
 
-// Whether a stage has threads. One without is left out.
-bool has_threads(const spec::Stage& stage);
-
 }  // namespace mlx_kd::devices::simt

@@ -47,7 +47,7 @@ class SimtPrimitive final : public cpu::HostPrimitive {
     code_->run(std::move(memory), call_);
   }
   bool has_work() const override {
-    return std::any_of(call_.stages.begin(), call_.stages.end(), has_threads);
+    return std::any_of(call_.stages.begin(), call_.stages.end(), spec::has_threads);
   }
   int updated_input(size_t output) const override { return call_.updated_input(output); }
   size_t strided_axes(size_t input) const override { return call_.strided_axes(input); }

@@ -108,7 +108,8 @@ base::Json to_json(const spec::Candidate& c) {
           {"template_params", c.template_params},
           {"launch_params", c.launch_params},
           {"dim_names", c.dim_names},
-          {"scalar_names", c.scalar_names}};
+          {"scalar_names", c.scalar_names},
+          {"updates", c.updates}};
 }
 
 spec::Candidate candidate_from_json(const base::Json& value) {
@@ -126,6 +127,7 @@ spec::Candidate candidate_from_json(const base::Json& value) {
   result.launch_params = value.at("launch_params");
   result.dim_names = value.at("dim_names").get<std::vector<std::string>>();
   result.scalar_names = value.at("scalar_names").get<std::vector<std::string>>();
+  result.updates = value.at("updates").get<std::vector<int>>();
   return result;
 }
 

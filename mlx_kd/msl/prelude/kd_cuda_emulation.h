@@ -13,6 +13,7 @@ const kd_runtime* kd_bound;
 #define __forceinline__ inline
 #define __shared__ static
 #define __launch_bounds__(n)
+#define __grid_constant__
 
 static unsigned char kd_dynamic_bytes[32768];
 

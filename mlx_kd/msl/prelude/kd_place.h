@@ -14,17 +14,18 @@ struct kd_Place {
   // Threads are numbered as in Metal: by the true size of this threadgroup, so that a partial one
   // at the end of the grid has its threads in the first warps. In a group of one dimension that is
   // how CUDA numbers them. KD_WHOLE_LINES promises that all groups are such and none is partial:
-  // then no thread waits for the size of the grid before its first load.
-  KD_DEVICE kd_Place(int grid_x, int grid_y, int grid_z) {
+  // then the grid is as many groups as were launched, and no thread waits for its size before its
+  // first load.
 #if defined(KD_WHOLE_LINES)
-    in_a_line(uint(grid_x), uint(grid_y), uint(grid_z));
+  KD_DEVICE kd_Place() { in_a_line(gridDim.x * blockDim.x, gridDim.y, gridDim.z); }
 #else
+  KD_DEVICE kd_Place(int grid_x, int grid_y, int grid_z) {
     if (blockDim.y * blockDim.z == 1u)
       in_a_line(uint(grid_x), uint(grid_y), uint(grid_z));
     else
       in_a_block(grid_x, grid_y, grid_z);
-#endif
   }
+#endif
   KD_DEVICE void in_a_line(uint grid_x, uint grid_y, uint grid_z) {
     t.grid[0] = grid_x, t.grid[1] = grid_y, t.grid[2] = grid_z;
     t.dispatch[0] = blockDim.x, t.dispatch[1] = t.dispatch[2] = 1;
@@ -124,6 +125,10 @@ KD_FN T kd_as(vec<uint, 3> a) {
 }
 
 #if KD_CUDA
+// A list of numbers that a kernel takes by value.
+struct kd_List {
+  long at[4];
+};
 #if !defined(KD_EMULATE_CUDA)
 extern "C" __shared__ unsigned char kd_dynamic_bytes[];
 #endif

@@ -24,8 +24,20 @@ By kind_of_number(const std::string& type) {
 }
 
 By kind_of(const Binding& one, const TranslateOptions& options) {
+  if (!one.reference && one.is_const && options.lists_by_value.count(one.name)) return By::list;
   const bool number = options.numbers_by_value && one.reference && one.is_const;
   return number ? kind_of_number(one.type) : By::pointer;
+}
+
+// Whether no other buffer of the kernel overlaps it.
+bool lies_apart(const Binding& one, const Kernel& kernel, const TranslateOptions& options) {
+  const auto binds = [&](const std::string& name) {
+    return std::any_of(kernel.buffers.begin(), kernel.buffers.end(),
+                       [&](const Binding& buffer) { return buffer.name == name; });
+  };
+  for (const auto& [a, b] : options.same_memory)
+    if ((one.name == a && binds(b)) || (one.name == b && binds(a))) return false;
+  return options.buffers_apart;
 }
 
 std::string declaration(const CudaParameter& parameter, const Kernel& kernel,
@@ -45,9 +57,11 @@ std::string declaration(const CudaParameter& parameter, const Kernel& kernel,
       return "int " + one.name + "_low";
     case By::high:
       return "int " + one.name + "_high";
+    case By::list:
+      return "const __grid_constant__ kd_List " + one.name + "_list";
     default:
       return std::string(one.is_const ? "const " : "") + one.type + "* " +
-             (options.buffers_apart ? "__restrict__ " : "") + one.name +
+             (lies_apart(one, kernel, options) ? "__restrict__ " : "") + one.name +
              (one.reference ? "_pointer" : "");
   }
 }
@@ -64,6 +78,8 @@ std::string referred(const Binding& one, const TranslateOptions& options) {
   switch (kind_of(one, options)) {
     case By::pointer:
       return "*" + one.name + "_pointer";
+    case By::list:
+      return one.name + "_list.at";
     case By::low:
       return "(" + one.type + ")((ulong(uint(" + one.name + "_high)) << 32) | uint(" + one.name +
              "_low))";
@@ -80,13 +96,15 @@ std::string head_of(const Kernel& kernel, const TranslateOptions& options) {
 }
 
 // Threads outside the grid return at once, before any barrier, which CUDA allows.
-constexpr const char* kGuard =
-    "\n  const kd_Place kd_place(grid_x, grid_y, grid_z);\n  if (!kd_place.inside()) return;";
+std::string guard(const TranslateOptions& options) {
+  if (options.whole_lines) return "\n  const kd_Place kd_place;";
+  return "\n  const kd_Place kd_place(grid_x, grid_y, grid_z);\n  if (!kd_place.inside()) return;";
+}
 
 // Declares what Metal gives a kernel beside its buffers.
 std::string prologue(const Function& function, const Kernel& kernel,
                      const TranslateOptions& options) {
-  std::string text = kGuard;
+  std::string text = guard(options);
   for (const Parameter& one : function.parameters)
     for (const Attribute& attribute : one.attributes)
       if (find_thread_attribute(attribute.name) && !one.name.empty())
@@ -97,6 +115,9 @@ std::string prologue(const Function& function, const Kernel& kernel,
       text += std::string(one.is_const ? "\n  const " : "\n  ") + one.type +
               (kind_of(one, options) == By::pointer ? "& " : " ") + one.name + " = " +
               referred(one, options) + ";";
+  for (const Binding& one : kernel.buffers)
+    if (kind_of(one, options) == By::list)
+      text += "\n  const " + one.type + "* " + one.name + " = " + one.name + "_list.at;";
   for (const Binding& one : kernel.groups)
     text += std::string("\n  ") + (one.is_const ? "const " : "") + one.type + "* " + one.name +
             " = kd_dynamic<" + one.type + ">(" + one.name + "_offset);";
@@ -121,7 +142,8 @@ std::string argument(const Parameter& one, const Kernel& kernel, const Translate
   for (const Binding& group : kernel.groups)
     if (group.name == one.name) return "kd_dynamic<" + group.type + ">(" + one.name + "_offset)";
   for (const Binding& buffer : kernel.buffers)
-    if (buffer.name == one.name && one.reference) return referred(buffer, options);
+    if (buffer.name == one.name && (one.reference || kind_of(buffer, options) == By::list))
+      return referred(buffer, options);
   return one.name;
 }
 
@@ -141,7 +163,8 @@ Layout cuda_layout(const Kernel& kernel, const TranslateOptions& options) {
     std::stable_sort(layout.begin(), layout.end(),
                      [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
   for (size_t i = 0; i < kernel.groups.size(); ++i) layout.push_back({By::group_offset, i});
-  for (size_t axis = 0; axis < 3; ++axis) layout.push_back({By::grid, axis});
+  for (size_t axis = 0; axis < 3 && !options.whole_lines; ++axis)
+    layout.push_back({By::grid, axis});
   return layout;
 }
 
@@ -157,7 +180,7 @@ void edit_functions(const Unit& unit, const TranslateOptions& options, Edits& ed
 std::string cuda_entry_text(const Unit&, const Function& function, const std::string& arguments,
                             const Kernel& kernel, const TranslateOptions& options) {
   std::string text =
-      head_of(kernel, options) + " {" + kGuard + "\n  " + kernel.function + arguments + "(";
+      head_of(kernel, options) + " {" + guard(options) + "\n  " + kernel.function + arguments + "(";
   for (const Parameter& one : function.parameters)
     text += (&one == &function.parameters[0] ? "" : ", ") + argument(one, kernel, options);
   return text + ");\n}\n";

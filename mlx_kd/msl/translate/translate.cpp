@@ -103,6 +103,8 @@ Translation translate(const Unit& unit, Target target, const TranslateOptions& o
   else
     edit_functions(unit, options, edits);
   result.text = target == Target::cpp ? kCppHead : kCudaHead + shared_names(unit);
+  if (target == Target::cuda && options.whole_lines)
+    result.text = "#define KD_WHOLE_LINES 1\n" + result.text;
   if (target == Target::cpp)
     for (const Function& one : unit.functions)
       if (one.kernel) edits.before(one.head, "KD_KERNEL ");

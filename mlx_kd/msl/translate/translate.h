@@ -7,7 +7,9 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "mlx_kd/msl/parse/edits.h"
@@ -19,7 +21,15 @@ struct TranslateOptions {
   std::map<int, std::string> function_constants;  // index -> value as Metal writes it: "8", "true"
   bool numbers_by_value = false;                  // CUDA: see cuda_layout below
   bool buffers_apart = false;                     // CUDA: no two buffers overlap (__restrict__)
+  // But these: pairs of names that are one array, in a kernel that has buffers of both.
+  std::vector<std::pair<std::string, std::string>> same_memory = {};
+  // CUDA: buffers of these names, const constant long*, hold kListLength numbers, passed by value.
+  std::set<std::string> lists_by_value = {};
+  // CUDA: all launches are of whole threadgroups of one dimension, so the grid is no parameter
+  // (KD_WHOLE_LINES in kd_place.h).
+  bool whole_lines = false;
 };
+constexpr int kListLength = 4;
 
 // A parameter of a kernel that the host binds.
 struct Binding {
@@ -57,8 +67,8 @@ struct Translation {
 //   S_group    runs all threads of a group in loops; only if the kernel does not meet or is split.
 //              For split kernels it is left out where KD_NO_SPLIT is defined.
 // CUDA: S is an extern "C" __global__ function; its parameters are the buffers in order of index
-// (but see cuda_layout), one byte offset into dynamic shared memory for each of `groups`, and the
-// grid's threads in x, y, z.
+// (but see cuda_layout), one byte offset into dynamic shared memory for each of `groups`, and,
+// unless whole_lines are promised, the grid's threads in x, y, z.
 //
 // Misuse for what breaks a rule of Metal and for overloads that differ in address space and body.
 Translation translate(const Unit& unit, Target target, const TranslateOptions& options);
@@ -72,6 +82,7 @@ struct CudaParameter {
     flag,          // a bool by value
     low,           // the lower half of a 64-bit integer, as an int
     high,          // and its upper half, which follows
+    list,          // kListLength int64_t by value
     group_offset,  // of threadgroup memory, in bytes
     grid,          // threads in x, y or z
   } kind;
@@ -80,7 +91,8 @@ struct CudaParameter {
 
 // The parameters of a CUDA kernel in order. With numbers_by_value the pointers to what is only read
 // come first, then the other pointers, then each constant reference to one number, by value: no
-// memory is needed for it, and MLX's custom kernels take their arguments in this order.
+// memory is needed for it, and MLX's custom kernels take their arguments in this order. Lists by
+// value are among the numbers.
 std::vector<CudaParameter> cuda_layout(const Kernel& kernel, const TranslateOptions& options);
 
 }  // namespace mlx_kd::msl

@@ -15,7 +15,8 @@ msl::Translation emulated(const msl::Unit& unit, const msl::TranslateOptions& op
   msl::Translation made = msl::translate(unit, msl::Target::cuda, options);
   made.text = "#define KD_EMULATE_CUDA 1\n" + made.text +
               "struct kd_any { void* at; template <class T> operator T*() const { return "
-              "static_cast<T*>(at); } };\n";
+              "static_cast<T*>(at); } operator metal::kd_List() const { return "
+              "*static_cast<metal::kd_List*>(at); } };\n";
   for (const msl::Kernel& kernel : made.kernels) {
     made.text += "extern \"C\" void " + kernel.symbol +
                  "_thread(void* const* b, void* const*, const kd_thread*) {\n  const int* g = "

@@ -2,10 +2,12 @@
 // All but what is said otherwise needs a GPU and the native module.
 #include <mlx/compile.h>
 #include <mlx/fast.h>
+#include <mlx/memory.h>
 #include <mlx/ops.h>
 #include <mlx/random.h>
 #include <mlx/transforms.h>
 
+#include <optional>
 #include <thread>
 
 #include "mlx_kd/base/error.h"
@@ -231,24 +233,39 @@ TEST_F(Native, SurvivesOutputsThatNobodyKept) {
   EXPECT_TRUE(same(steps(*program, x, 3), mx::full({1 << 20}, 3.0f)));
 }
 
-TEST_F(Native, UsesItsMemoryAgain) {
-  const auto program = load(steps_candidate());
-  const mx::array x = mx::zeros({50000});
-  for (int round = 0; round < 3; ++round) mx::eval(steps(*program, x, 1));
-  mx::synchronize();
-  const size_t before = find_native()->idle_bytes();
-  for (int round = 0; round < 50; ++round) {
-    mx::eval(steps(*program, x, 1));
+// Outputs and scratch memory are MLX's own: counted by it, kept for later, given up.
+TEST_F(Native, UsesTheMemoryOfMlx) {
+  const auto program = load(totals_candidate());
+  const mx::array x = mx::ones({500, 64});
+  mx::eval(x);
+  const auto totals = [&] {
+    mx::array made = program->add_to_graph({x}, {{500}, {500}}, totals_call(500, 64, 2), here())[0];
+    mx::eval(made);
     mx::synchronize();  // what is in flight is still held
-  }
-  EXPECT_EQ(find_native()->idle_bytes(), before);
-  // Read by the host, so moved by MLX, and used again all the same.
-  for (int round = 0; round < 5; ++round) {
-    const mx::array y = steps(*program, x, 2);
-    mx::eval(y);
-    EXPECT_EQ(y.data<float>()[49999], 2.0f);
-  }
-  EXPECT_TRUE(same(steps(*program, x, 2), mx::full({50000}, 2.0f)));
+    return made;
+  };
+  for (int round = 0; round < 3; ++round) totals();
+  const size_t active = mx::get_active_memory(), cached = mx::get_cache_memory();
+  for (int round = 0; round < 50; ++round) totals();
+  EXPECT_EQ(mx::get_active_memory(), active);
+  EXPECT_EQ(mx::get_cache_memory(), cached);
+  const mx::array kept = totals();
+  EXPECT_GT(mx::get_active_memory(), active);
+  EXPECT_EQ(kept.data<float>()[499], 128.0f);  // moved to where the host reads it
+  EXPECT_TRUE(same(totals(), mx::full({500}, 128.0f)));
+}
+
+TEST_F(Native, GivesItsOutputsUpToOperationsOfMlx) {
+  const auto program = load(steps_candidate());
+  const mx::array x = mx::zeros({4096});
+  std::optional<mx::array> y = steps(*program, x, 2);
+  mx::eval(*y);
+  mx::synchronize();
+  const void* const memory = y->buffer().ptr();
+  mx::array z = mx::exp(*y);
+  y.reset();
+  mx::eval(z);
+  EXPECT_EQ(z.buffer().ptr(), memory);
 }
 
 TEST_F(Native, RunsInsideCompile) {

@@ -22,6 +22,7 @@ TEST(Messages, CarryAllOfACandidate) {
       EXPECT_EQ(got.knobs, sent.knobs);
       EXPECT_EQ(got.dim_names, sent.dim_names);
       EXPECT_EQ(got.scalar_names, sent.scalar_names);
+      EXPECT_EQ(got.updates, sent.updates);
       EXPECT_FALSE(got.dim_names.empty());
     }
 }

@@ -46,6 +46,11 @@ spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
                  {"STAGED", {0, 1}, choice, source, "packs are read", {"one by one", "at once"}},
                  fast_knob("hyperbolic tangent and quotient"),
                  group_knob()};
+  // The knob stays: it is part of what names a candidate.
+  space.constraints.push_back(
+      {"FAST is 0: Metal's clamp, in front of its fast tanh, makes NaN a number",
+       {"FAST"},
+       [](const int64_t* v) { return v[0] == 0; }});
   for (const char* knob : {"SPREAD", "STAGED"})
     space.constraints.push_back({std::string(knob) + " matters only where UNROLL > 1",
                                  {knob, "UNROLL"},
