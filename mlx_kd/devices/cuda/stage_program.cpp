@@ -165,24 +165,6 @@ void StageProgram::run(const std::vector<const void*>& inputs, const std::vector
 std::vector<mx::array> StageProgram::add_to_graph(const std::vector<mx::array>& inputs,
                                                   const std::vector<mx::Shape>& output_shapes,
                                                   const Call& call, const GraphCall& graph) const {
-<<<<<<< HEAD
-  check_arrays(op_name_, inputs, output_shapes.size(), call);
-  const NativeApi* api = find_native();
-  std::string why;
-  if (!api) find_native(&why);
-  if (!api)
-    base::fail("devices", "'" + op_name_ +
-                              "' in CUDA C++ runs on MLX's arrays through libmlx_kd_cuda_native "
-                              "alone, which cannot be used (" +
-                              why + "): docs/cuda.md says how it is built");
-  std::call_once(kept_, [this] { keep_loaded(kernels_.code()); });
-  auto work = std::make_shared<StageWork>(nodes_of(call), call.scalars);
-  std::vector<mx::array> arrays = inputs;
-  for (size_t i = 0; i < arrays.size(); ++i)
-    if (call.is_strided(i) && arrays[i].ndim() != call.strided_axes(i))
-      arrays[i] = mx::contiguous(arrays[i], false, graph.stream);  // has no stride an axis
-  return native_call(*api, graph, std::move(work), arrays, output_shapes, output_types(call));
-=======
   check_arrays(op_name(), inputs, output_shapes.size(), call);
   const NativeApi& api = require_native("'" + op_name() + "' in CUDA C++");
   return in_graph(api, graph, inputs, output_shapes, call);
@@ -190,7 +172,6 @@ std::vector<mx::array> StageProgram::add_to_graph(const std::vector<mx::array>& 
 
 std::shared_ptr<const NativeWork> StageProgram::work_for(const Call& call) const {
   return std::make_shared<StageWork>(nodes_of(call), call.scalars);
->>>>>>> w/cuda
 }
 
 }  // namespace mlx_kd::devices::cuda

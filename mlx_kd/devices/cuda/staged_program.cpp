@@ -96,7 +96,11 @@ std::vector<mx::array> StagedProgram::in_graph(const NativeApi& api, const Graph
         std::make_shared<NativePrimitive>(api, graph, work_for(call), inputs, output_shapes);
     primitives_.keep({call, graph, output_shapes}, primitive);
   }
-  return arrays_of(std::move(primitive), inputs, output_shapes, output_types(call));
+  std::vector<mx::array> arrays = inputs;
+  for (size_t i = 0; i < arrays.size(); ++i)
+    if (call.is_strided(i) && arrays[i].ndim() != call.strided_axes(i))
+      arrays[i] = mx::contiguous(arrays[i], false, graph.stream);  // has no stride an axis
+  return arrays_of(std::move(primitive), arrays, output_shapes, output_types(call));
 }
 
 }  // namespace mlx_kd::devices::cuda
