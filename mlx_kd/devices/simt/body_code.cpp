@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/base/sha256.h"
 #include "mlx_kd/devices/host/environment.h"
 #include "mlx_kd/devices/host/once.h"
 #include "mlx_kd/devices/simt/simt_compiler.h"
@@ -45,9 +44,19 @@ Code build(const MetalBody& body) {
                                     text.unit.sources->describe(kernel.at));
 }
 
+// All that decides, each part behind its length. It is made at every call, and a hash would take
+// longer than the comparison that it saves.
 std::string key_of(const MetalBody& body) {
-  const base::Json text = {body.text.text, body.text.options.texts, body.text.options.defines};
-  return base::sha256_hex(base::canonical_json(text));
+  std::string key;
+  const auto add = [&key](const std::string& part) {
+    key += std::to_string(part.size()) + ":" + part;
+  };
+  add(body.text.text);
+  for (const auto* all : {&body.text.options.texts, &body.text.options.defines}) {
+    key += std::to_string(all->size()) + ";";
+    for (const auto& [name, text] : *all) add(name), add(text);
+  }
+  return key;
 }
 
 }  // namespace
