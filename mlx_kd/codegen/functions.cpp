@@ -25,6 +25,8 @@ std::vector<Parameter> parameters_of(const spec::Op& op) {
                                        : Kind::array;
     result.push_back({kind, port.name, "", "", i});
   }
+  for (size_t i = op.inputs.size(); i-- > 0 && op.inputs[i].optional;)
+    result[i].may_be_left_out = true;
   for (size_t i = 0; i < op.scalars.size(); ++i) {
     const spec::Scalar& scalar = op.scalars[i];
     result.push_back({scalar.integer ? Kind::integer : Kind::real, scalar.name, "",

@@ -15,6 +15,7 @@ struct Parameter {
   std::string value;       // the default, as C++ and Python both write it; "" where there is none
   size_t index;            // into Op::inputs, Op::scalars or Op::dims (an attribute)
   bool is_attribute = false;
+  bool may_be_left_out = false;  // of an optional array: no array that must be given follows it
 
   bool is_array() const { return kind != Kind::real && kind != Kind::integer; }
 };

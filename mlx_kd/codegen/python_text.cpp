@@ -35,7 +35,7 @@ std::string type_words(const Parameter& parameter) {
 }
 
 std::string default_of(const Parameter& parameter) {
-  return parameter.kind == Kind::optional_array ? "None" : parameter.value;
+  return parameter.may_be_left_out ? "None" : parameter.value;
 }
 
 std::string result_of(const Function& function) {
@@ -59,7 +59,7 @@ std::string binding(const Function& function) {
   for (const Parameter& parameter : function.parameters) {
     text += ", \"" + parameter.name + "\"_a";
     if (parameter.kind == Kind::optional_array)
-      text += " = nb::none()";
+      text += parameter.may_be_left_out ? " = nb::none()" : ".none()";
     else if (!parameter.value.empty())
       text += " = " + parameter.value;
   }

@@ -103,6 +103,9 @@ void check_ports(const Op& op, Faults& faults) {
   const auto names = op.dim_names();
   if (!op.batch_dim.empty() && std::find(names.begin(), names.end(), op.batch_dim) == names.end())
     faults.add("batch_dim", "'" + op.batch_dim + "' is not a dim");
+  for (const std::string& name : op.proof_dims)
+    if (std::find(names.begin(), names.end(), name) == names.end())
+      faults.add("proof_dims", "'" + name + "' is not a dim");
 }
 
 // The lists of Abi::lists carry pointers of one type and no strides.

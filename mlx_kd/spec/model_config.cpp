@@ -101,6 +101,12 @@ bool ModelConfig::flag(const std::string& field) const {
   return value && value->is_boolean() && value->get<bool>();
 }
 
+std::optional<ModelConfig> ModelConfig::part(const std::string& field) const {
+  const Json* value = find(field);
+  if (!value || !value->is_object()) return std::nullopt;
+  return ModelConfig(*value, origin_ + ": " + field);
+}
+
 std::string ModelConfig::text(const std::string& field) const {
   const Json* value = find(field);
   return value && value->is_string() ? value->get<std::string>() : "";

@@ -43,6 +43,8 @@ class ModelConfig {
   int64_t first_of(const std::vector<std::string>& fields, const std::string& what) const;
   bool flag(const std::string& field) const;         // there and true
   std::string text(const std::string& field) const;  // empty if it is no text
+  // A field that is an object ("quantization"); nullopt if it is none.
+  std::optional<ModelConfig> part(const std::string& field) const;
   // model_type, of the language part if it says one.
   std::string model_type() const { return text("model_type"); }
   // Whether the model_type of the language part or of the whole contains `part`.

@@ -78,6 +78,11 @@ struct Op {
   // is short, and pins may cover a range of it. Empty: there is none.
   std::string batch_dim;
 
+  // Dims that count other parts of a problem that do not depend on each other (rows of a weight):
+  // proofs take fewer of them where memory is short even with one of the batch dim. The size that
+  // is timed has half of the memory to itself.
+  std::vector<std::string> proof_dims;
+
   // Checks given dims and adds derived ones (N, D_OUT). Misuse (room kernels) where a size makes no
   // sense for the op (odd D_ROPE). That each name is there once and in range is checked before. The
   // result is what a pin's shape_signature holds. Default: the dims as given, in the op's order.

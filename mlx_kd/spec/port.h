@@ -32,10 +32,10 @@ struct ArraySpec {
 std::vector<int64_t> row_major_strides(const Shape& shape);
 
 // The element type of a port: the candidate's own type T (the default), a fixed type, or one that
-// follows from the size (an attribute says which).
+// follows from T and the size (an attribute says which).
 class PortType {
  public:
-  using Chosen = std::function<Dtype(const Dims&)>;
+  using Chosen = std::function<Dtype(Dtype t, const Dims&)>;
 
   PortType() = default;
   PortType(Dtype fixed) : fixed_(fixed), follows_(false) {}
@@ -45,7 +45,7 @@ class PortType {
   // The fixed type; nullopt-like: meaningless unless is_fixed().
   bool is_fixed() const { return !follows_ && !chosen_; }
   Dtype at(Dtype t, const Dims& dims) const {
-    return follows_ ? t : chosen_ ? chosen_(dims) : fixed_;
+    return follows_ ? t : chosen_ ? chosen_(t, dims) : fixed_;
   }
 
  private:

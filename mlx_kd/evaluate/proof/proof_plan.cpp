@@ -66,6 +66,20 @@ int64_t case_bytes(const spec::Op& op, spec::Dtype t, Case c) {
                                " MiB of references: choose smaller sizes, or fewer of them");
 }
 
+// One of the batch dim, and each of Op::proof_dims halved until the case needs at most `share`
+// bytes.
+spec::Dims fit_parts(const spec::Op& op, spec::Dtype t, Case c, int64_t share) {
+  const Case whole = c;
+  if (!op.batch_dim.empty()) c.dims = spec::with_batch(op, c.dims, 1);
+  while (case_bytes(op, t, c) > share) {
+    const spec::Dims before = c.dims;
+    for (const std::string& name : op.proof_dims)
+      c.dims.set(name, std::max<int64_t>(1, c.dims.at(name) / 2));
+    if (c.dims == before) refuse_memory("one part of size " + whole.dims.text(), share);
+  }
+  return c.dims;
+}
+
 // The largest batch whose case needs at most `share` bytes.
 spec::Dims fit(const spec::Op& op, spec::Dtype t, const Case& whole, int64_t share) {
   if (op.batch_dim.empty()) refuse_memory("size " + whole.dims.text(), share);
@@ -76,6 +90,7 @@ spec::Dims fit(const spec::Op& op, spec::Dtype t, const Case& whole, int64_t sha
     c.dims = spec::with_batch(op, whole.dims, batch);
     (case_bytes(op, t, c) <= share ? fits : too_many) = batch;
   }
+  if (fits == 0 && !op.proof_dims.empty()) return fit_parts(op, t, whole, share);
   if (fits == 0) refuse_memory(op.batch_dim + " = 1 of size " + whole.dims.text(), share);
   return spec::with_batch(op, whole.dims, fits);
 }
@@ -92,12 +107,25 @@ int64_t fair_share(std::vector<int64_t> needs, int64_t budget) {
   return needs.back();
 }
 
-void shrink_to_memory(const spec::Op& op, spec::Dtype t, std::vector<Case>& cases, int64_t budget) {
+void shrink_to_memory(const spec::Op& op, spec::Dtype t, const std::vector<Case*>& cases,
+                      int64_t budget) {
   std::vector<int64_t> needs;
-  for (const Case& c : cases) needs.push_back(case_bytes(op, t, c));
+  for (const Case* c : cases) needs.push_back(case_bytes(op, t, *c));
   const int64_t share = fair_share(needs, budget);
   for (size_t i = 0; i < cases.size(); ++i)
-    if (needs[i] > share) cases[i].dims = fit(op, t, cases[i], share);
+    if (needs[i] > share) cases[i]->dims = fit(op, t, *cases[i], share);
+}
+
+// Where memory is mostly weights, whose every copy is large, the timed cases have half of it.
+void shrink_to_memory(const spec::Op& op, spec::Dtype t, CasePlan& plan, int64_t budget) {
+  std::vector<Case*> timed, others;
+  for (size_t i = 0; i < plan.cases.size(); ++i) {
+    const bool is_timed = std::find(plan.timed.begin(), plan.timed.end(), i) != plan.timed.end();
+    (is_timed && !op.proof_dims.empty() ? timed : others).push_back(&plan.cases[i]);
+  }
+  if (timed.empty()) return shrink_to_memory(op, t, others, budget);
+  shrink_to_memory(op, t, timed, budget / 2);
+  shrink_to_memory(op, t, others, budget / 2);
 }
 
 // Case k is proved with the k-th value of each scalar, the timed value among them.
@@ -160,7 +188,7 @@ CasePlan plan_cases(const spec::Op& op, spec::Dtype t, const std::vector<spec::D
     plan.timed[size] = plan.cases.size();
     add(size, 0, Distribution::normal);
   }
-  shrink_to_memory(op, t, plan.cases, protocol.reference_bytes);
+  shrink_to_memory(op, t, plan, protocol.reference_bytes);
   for (Case& c : plan.cases) place(op, t, c, plan.bytes);
   plan.watched = plan.cases.front();
   plan.watched.dims = spec::with_batch(op, plan.watched.dims, kWatchedBatch);

@@ -1,0 +1,502 @@
+#include "mlx_kd/kernels/matmul/products.h"
+
+#include <mlx/fast.h>
+#include <mlx/ops.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <stdexcept>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/kernels/common/cpu_space.h"
+#include "mlx_kd/kernels/common/reference64.h"
+#include "mlx_kd/kernels/common/suites.h"
+#include "mlx_kd/kernels/matmul/model_sizes.h"
+#include "mlx_kd/kernels/matmul/reference.h"
+#include "mlx_kd/kernels/matmul/weights64.h"
+#include "mlx_kd/kernels/op_table.h"
+
+namespace mlx_kd::kernels::matmul {
+namespace {
+
+namespace mx = mlx::core;
+using spec::ArrayView;
+using spec::Dims;
+using spec::Dtype;
+using spec::Shape;
+
+std::vector<spec::Dim> dims_of(const Kind& kind) {
+  using enum spec::Dim::Kind;
+  std::vector<spec::Dim> dims = {{"M", dim, true, true}};
+  for (const std::string& rows : rows_of(kind.form))
+    if (rows != dims.back().name) dims.push_back({rows});
+  dims.push_back({"K"});
+  std::vector<std::string> attributes;
+  if (kind.form == Form::gated) attributes.push_back("activation");
+  if (kind.quantised) attributes.insert(attributes.end(), {"bits", "group", "mode"});
+  attributes.push_back("has_norm");
+  if (kind.form != Form::gated) attributes.push_back("has_bias");
+  if (kind.form == Form::single) attributes.push_back("has_residual");
+  for (const std::string& name : attributes) dims.push_back({.name = name, .kind = attribute});
+  return dims;
+}
+
+// "w", or of several matrices "w_gate", "wq".
+std::string named(const Kind& kind, const std::string& array, size_t matrix) {
+  constexpr const char* kGated[] = {"_gate", "_up"};
+  constexpr const char* kQueries[] = {"q", "k", "v"};
+  if (kind.form == Form::single) return array;
+  if (kind.form == Form::gated) return array + kGated[matrix];
+  return (array == "w" ? "w" : array + "_") + kQueries[matrix];
+}
+
+std::function<Shape(const Dims&)> rows_by(const std::string& rows, const std::string& columns) {
+  return [rows, columns](const Dims& dims) { return Shape{dims.at(rows), dims.at(columns)}; };
+}
+
+// Of an input that is there where the attribute says so.
+std::function<Shape(const Dims&)> if_there(const std::string& attribute,
+                                           std::function<Shape(const Dims&)> shape) {
+  return
+      [attribute, shape](const Dims& dims) { return dims.at(attribute) ? shape(dims) : Shape{0}; };
+}
+
+Shape groups_of(const std::string& rows, const Dims& dims) {
+  return {dims.at(rows), dims.at("K") / dims.at("group")};
+}
+
+void add_matrix(const Kind& kind, size_t matrix, std::vector<spec::Port>& ports) {
+  const std::string rows = rows_of(kind.form)[matrix];
+  if (!kind.quantised) {
+    ports.push_back({named(kind, "w", matrix), rows_by(rows, "K")});
+    return;
+  }
+  ports.push_back({named(kind, "w", matrix),
+                   [rows](const Dims& dims) {
+                     return Shape{dims.at(rows), dims.at("K") * dims.at("bits") / 32};
+                   },
+                   Dtype::uint32});
+  ports.push_back({named(kind, "scales", matrix),
+                   [rows](const Dims& dims) { return groups_of(rows, dims); },
+                   spec::PortType([](Dtype t, const Dims& dims) {
+                     return dims.at("mode") == kAffine ? t : Dtype::uint8;
+                   })});
+  ports.push_back({.name = named(kind, "biases", matrix),
+                   .shape =
+                       [rows](const Dims& dims) {
+                         return dims.at("mode") == kAffine ? groups_of(rows, dims) : Shape{0};
+                       },
+                   .optional = true});
+}
+
+spec::Port optional_port(const std::string& name, const std::string& attribute,
+                         std::function<Shape(const Dims&)> shape) {
+  return {.name = name, .shape = if_there(attribute, std::move(shape)), .optional = true};
+}
+
+std::vector<spec::Port> inputs_of(const Kind& kind) {
+  std::vector<spec::Port> ports = {{"x", rows_by("M", "K")}};
+  const std::vector<std::string> rows = rows_of(kind.form);
+  for (size_t i = 0; i < rows.size(); ++i) add_matrix(kind, i, ports);
+  ports.push_back(
+      optional_port("norm", "has_norm", [](const Dims& dims) { return Shape{dims.at("K")}; }));
+  for (size_t i = 0; i < rows.size() && kind.form != Form::gated; ++i)
+    ports.push_back(
+        optional_port(kind.form == Form::single ? "bias" : named(kind, "bias", i), "has_bias",
+                      [name = rows[i]](const Dims& dims) { return Shape{dims.at(name)}; }));
+  if (kind.form == Form::single)
+    ports.push_back(optional_port("residual", "has_residual", rows_by("M", "N")));
+  return ports;
+}
+
+std::vector<spec::Port> outputs_of(const Kind& kind) {
+  if (kind.form != Form::queries) return {{"y", rows_by("M", "N")}};
+  return {{"q", rows_by("M", "Nq")}, {"k", rows_by("M", "Nk")}, {"v", rows_by("M", "Nv")}};
+}
+
+// --- a call's sizes -------------------------------------------------------------------------
+
+std::string text_of(std::span<const int32_t> shape) {
+  std::string text;
+  for (const int32_t extent : shape) text += (text.empty() ? "" : ", ") + std::to_string(extent);
+  return "(" + text + ")";
+}
+
+[[noreturn]] void refuse(const spec::Op& op, size_t port, const ArrayView& array,
+                         const std::string& wanted) {
+  throw std::invalid_argument("[" + op.name + "] " + op.inputs[port].name + " has shape " +
+                              text_of(array.shape) + ": " + wanted);
+}
+
+bool is_absent(const ArrayView& array) {
+  return array.shape.size() == 1 && array.shape[0] == 0;
+}
+
+// The format that the arrays of a quantised matrix have; what it cannot be is refused.
+Format read_format(const spec::Op& op, size_t first, std::span<const ArrayView> in, int64_t k) {
+  const auto w = in[first].shape, scales = in[first + 1].shape;
+  if (scales.size() != 2 || scales[0] != w[0] || scales[1] < 1 || k % scales[1] != 0)
+    refuse(op, first + 1, in[first + 1],
+           "it must be (N, K / group), as w has " + std::to_string(w[0]) + " rows and x " +
+               std::to_string(k) + " columns");
+  if (k < 1 || int64_t{w[1]} * 32 % k != 0)
+    refuse(op, first, in[first], "it must be (N, K bits / 32) with K = " + std::to_string(k));
+  Format format = {int64_t{w[1]} * 32 / k, k / scales[1], kAffine};
+  if (in[first + 1].type == Dtype::uint8)
+    format.mode = format.group == 16 ? kNvfp4 : format.bits == 8 ? kMxfp8 : kMxfp4;
+  if (const std::string why = why_not(format, k); !why.empty())
+    throw std::invalid_argument("[" + op.name + "] " + op.inputs[first].name + " has " + why);
+  const ArrayView& biases = in[first + 2];
+  const bool fits = format.mode == kAffine ? std::equal(scales.begin(), scales.end(),
+                                                        biases.shape.begin(), biases.shape.end())
+                                           : is_absent(biases);
+  if (!fits)
+    refuse(op, first + 2, biases,
+           format.mode == kAffine ? "it must be " + text_of(scales) + ", as the scales are"
+                                  : mlx_mode(format) + " has no biases: leave it out");
+  return format;
+}
+
+class Reader {
+ public:
+  Reader(const spec::Op& op, const Kind& kind) : op_(op), kind_(kind) {
+    for (size_t i = 0; i < op.dims.size(); ++i) names_.push_back(op.dims[i].name);
+  }
+
+  void read(std::span<const ArrayView> in, std::span<int64_t> dims) const {
+    if (in[0].shape.empty()) refuse(op_, 0, in[0], "it must have at least one axis");
+    const int64_t k = in[0].shape.back();
+    int64_t m = 1;
+    for (size_t i = 0; i + 1 < in[0].shape.size(); ++i) m *= in[0].shape[i];
+    set(dims, "M", m), set(dims, "K", k);
+    const std::vector<std::string> rows = rows_of(kind_.form);
+    for (size_t i = 0; i < rows.size(); ++i) read_matrix(in, i, rows[i], dims);
+    read_optional(in, dims);
+  }
+
+ private:
+  size_t place(const char* name) const {
+    return static_cast<size_t>(std::find(names_.begin(), names_.end(), name) - names_.begin());
+  }
+  void set(std::span<int64_t> dims, const char* name, int64_t value) const {
+    dims[place(name)] = value;
+  }
+
+  void read_matrix(std::span<const ArrayView> in, size_t matrix, const std::string& rows,
+                   std::span<int64_t> dims) const {
+    const size_t first = 1 + matrix * (kind_.quantised ? 3 : 1);
+    const int64_t k = dims[place("K")];
+    if (in[first].shape.size() != 2) refuse(op_, first, in[first], "it must have two axes");
+    if (matrix > 0 && kind_.form == Form::gated && in[first].shape[0] != dims[place("N")])
+      refuse(op_, first, in[first], "it must have as many rows as w_gate");
+    set(dims, rows.c_str(), in[first].shape[0]);
+    if (!kind_.quantised) {
+      if (in[first].shape[1] != k)
+        refuse(op_, first, in[first], "it must be (N, " + std::to_string(k) + "), as x says");
+      return;
+    }
+    const Format format = read_format(op_, first, in, k);
+    if (matrix > 0 && (format.bits != dims[place("bits")] || format.group != dims[place("group")] ||
+                       format.mode != dims[place("mode")]))
+      refuse(op_, first, in[first], "all matrices of a call must have one format");
+    set(dims, "bits", format.bits), set(dims, "group", format.group);
+    set(dims, "mode", format.mode);
+  }
+
+  void check_optional(std::span<const ArrayView> in, size_t port, std::span<const int32_t> shape,
+                      int64_t last) const {
+    const auto have = in[port].shape;
+    const bool fits = have.size() == shape.size() && have.back() == last &&
+                      std::equal(have.begin(), have.end() - 1, shape.begin());
+    if (!fits) {
+      std::string text = text_of(shape.first(shape.size() - 1));
+      text.insert(text.size() - 1, (shape.size() > 1 ? ", " : "") + std::to_string(last));
+      refuse(op_, port, in[port], "it must be " + text + ", or left out");
+    }
+  }
+
+  // Norm, biases and residual: the last inputs.
+  void read_optional(std::span<const ArrayView> in, std::span<int64_t> dims) const {
+    const std::vector<std::string> rows = rows_of(kind_.form);
+    const int32_t one[] = {0};
+    size_t port = 1 + rows.size() * (kind_.quantised ? 3 : 1);
+    set(dims, "has_norm", !is_absent(in[port]));
+    if (!is_absent(in[port])) check_optional(in, port, one, dims[place("K")]);
+    if (kind_.form == Form::gated) return;
+    set(dims, "has_bias", !is_absent(in[++port]));
+    for (size_t i = 0; i < rows.size(); ++i) {
+      if (is_absent(in[port + i]) == (dims[place("has_bias")] != 0))
+        refuse(op_, port + i, in[port + i], "give all three biases or none");
+      if (dims[place("has_bias")]) check_optional(in, port + i, one, dims[place(rows[i].c_str())]);
+    }
+    if (kind_.form != Form::single) return;
+    set(dims, "has_residual", !is_absent(in[++port]));
+    if (!is_absent(in[port])) check_optional(in, port, in[0].shape, dims[place("N")]);
+  }
+
+  const spec::Op& op_;
+  Kind kind_;
+  std::vector<std::string> names_;
+};
+
+Dims complete(const Kind& kind, const Dims& dims) {
+  const auto at_most = [&](const char* name, int64_t most, const std::string& what) {
+    if (dims.has(name) && dims.at(name) > most)
+      base::misuse("kernels", kind.name + ": " + name + " is " + std::to_string(dims.at(name)) +
+                                  ": give " + what);
+  };
+  for (const char* name : {"has_norm", "has_bias", "has_residual"})
+    at_most(name, 1, "0 (it is left out) or 1 (it is there)");
+  at_most("activation", 1, "0 (silu) or 1 (the tanh form of GELU)");
+  if (const std::string why = why_not(format_of(dims), dims.at("K")); !why.empty())
+    base::misuse("kernels", kind.name + ": " + why);
+  return dims;
+}
+
+// --- MLX's form -------------------------------------------------------------------------------
+
+mx::array product_in_mlx(const spec::Op::Arrays& in, size_t first, const mx::array& x,
+                         const Format& format, const mx::Stream& s) {
+  if (format.mode == kDense) return mx::matmul(x, mx::transpose(in[first], s), s);
+  std::optional<mx::array> biases;
+  if (format.mode == kAffine) biases = in[first + 2];
+  return mx::quantized_matmul(x, in[first], in[first + 1], biases, true,
+                              static_cast<int>(format.group), static_cast<int>(format.bits),
+                              mlx_mode(format), s);
+}
+
+mx::array activated_in_mlx(const mx::array& g, bool is_gelu, const mx::Stream& s) {
+  if (!is_gelu) return mx::multiply(g, mx::sigmoid(g, s), s);
+  const auto number = [&](double value) { return mx::array(static_cast<float>(value), g.dtype()); };
+  const mx::array cube =
+      mx::multiply(number(0.044715), mx::power(g, mx::array(3, g.dtype()), s), s);
+  const mx::array inner =
+      mx::multiply(number(std::sqrt(2 / 3.14159265358979)), mx::add(g, cube, s), s);
+  return mx::multiply(mx::multiply(number(0.5), g, s), mx::add(number(1), mx::tanh(inner, s), s),
+                      s);
+}
+
+// `numbers`: eps, then the attributes in order.
+spec::Op::Arrays mlx_form(const Kind& kind, const spec::Op::Arrays& in,
+                          std::span<const double> numbers, const mx::Stream& s) {
+  size_t next = 1;
+  const auto number = [&] { return static_cast<int64_t>(numbers[next++]); };
+  const bool is_gelu = kind.form == Form::gated && number() == 1;
+  Format format;
+  if (kind.quantised) {
+    format.bits = number();
+    format.group = number();
+    format.mode = number();
+  }
+  const bool has_norm = number(), has_bias = kind.form != Form::gated && number();
+  const bool has_residual = kind.form == Form::single && number();
+  const size_t matrices = rows_of(kind.form).size(), each = kind.quantised ? 3 : 1;
+  const size_t norm = 1 + matrices * each;
+  const mx::array x =
+      has_norm ? mx::fast::rms_norm(in[0], in[norm], static_cast<float>(numbers[0]), s) : in[0];
+  spec::Op::Arrays products;
+  for (size_t i = 0; i < matrices; ++i) {
+    products.push_back(product_in_mlx(in, 1 + i * each, x, format, s));
+    if (has_bias) products[i] = mx::add(products[i], in[norm + 1 + i], s);
+  }
+  if (kind.form == Form::gated)
+    return {mx::multiply(activated_in_mlx(products[0], is_gelu, s), products[1], s)};
+  if (has_residual) products[0] = mx::add(products[0], in[norm + 2], s);
+  return products;
+}
+
+// --- inputs of proofs -------------------------------------------------------------------------
+
+void fill_values(void* to, int64_t count, const spec::FillRequest& request, base::Random& random) {
+  const bool is_half = request.t == Dtype::float16;
+  const double lowest = is_half ? -12 : -30, highest = is_half ? 3 : 20;
+  const double from = request.seed % 3 == 1 ? highest - 3 : lowest;
+  const double until = request.seed % 3 == 2 ? lowest + 3 : highest;
+  for (int64_t i = 0; i < count; ++i) {
+    double value = std::sqrt(-2 * std::log(1 - random.uniform())) *
+                   std::cos(2 * 3.14159265358979 * random.uniform());
+    if (request.distribution == spec::Distribution::magnitudes)
+      value = std::copysign(std::exp2(from + (until - from) * random.uniform()), value);
+    spec::store_element(to, i, request.t, static_cast<float>(value));
+  }
+}
+
+void fill(const Kind& kind, const spec::Op& op, const spec::FillRequest& request) {
+  base::Random random(request.seed * 31 + static_cast<uint64_t>(request.distribution));
+  const std::vector<std::string> rows = rows_of(kind.form);
+  const size_t each = kind.quantised ? 3 : 1, norm = 1 + rows.size() * each;
+  const int64_t m = request.dims.at("M"), k = request.dims.at("K");
+  fill_values(request.inputs[0], m * k, request, random);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const auto first = request.inputs.begin() + static_cast<std::ptrdiff_t>(1 + i * each);
+    fill_weights(format_of(request.dims), request.t, request.dims.at(rows[i]), k,
+                 {first, first + static_cast<std::ptrdiff_t>(each)}, random);
+  }
+  for (size_t i = norm; i < request.inputs.size(); ++i) {
+    const int64_t count = spec::element_count(op.inputs[i].shape(request.dims));
+    for (int64_t j = 0; j < count; ++j)
+      spec::store_element(request.inputs[i], j, request.t,
+                          static_cast<float>((i == norm ? 0.75 : -0.5) + random.uniform() / 2));
+  }
+  if (request.distribution != spec::Distribution::special) return;
+  // Row 0 has a NaN; then zeros of both signs, and subnormals.
+  if (m > 1) spec::store_element(request.inputs[0], k / 3, request.t, std::nanf(""));
+  for (int64_t j = 0; j < k && m > 2; ++j) {
+    const double tiny = spec::smallest_subnormal(request.t) * static_cast<double>(j % 9);
+    spec::store_element(request.inputs[0], k + j, request.t, j % 2 ? -0.0f : 0.0f);
+    spec::store_element(request.inputs[0], 2 * k + j, request.t, static_cast<float>(tiny));
+  }
+}
+
+// --- the CPU variant --------------------------------------------------------------------------
+
+spec::Space cpu_space(const Kind& kind, Dtype t, const spec::DeviceTraits& traits) {
+  using enum spec::KnobScale;
+  using enum spec::KnobRole;
+  spec::Space space;
+  space.knobs = {vector_knob(traits)};
+  const bool has_dot = has_isa(traits, {"avx512bf16", "avx512bw", "avx512dq", "avx512vl"}) &&
+                       (kind.quantised || t == Dtype::bfloat16);
+  if (has_dot) {
+    space.knobs.push_back(
+        {"DOT", {1, 0}, choice, source, "products are", {"dot products of bfloat16", "float32"}});
+    space.constraints.push_back({"dot products have vectors of 64 bytes",
+                                 {"VEC", "DOT"},
+                                 [](const int64_t* v) { return v[0] == 64 || v[1] == 0; }});
+    space.knobs.push_back({"PREFETCH",
+                           {4096, 0, 1024, 2048, 8192},
+                           linear,
+                           source,
+                           "bytes ahead, where x takes more than 8 KB"});
+    space.constraints.push_back({"only dot products prefetch",
+                                 {"DOT", "PREFETCH"},
+                                 [](const int64_t* v) { return v[0] == 1 || v[1] == 4096; }});
+  }
+  const int64_t cores = std::max(traits.cores, 1);
+  std::vector<int64_t> threads = {cores};
+  for (int64_t count = 1; count < cores; count *= 2) threads.push_back(count);
+  space.knobs.push_back({"THREADS", threads, log2, launch, "threads at most"});
+  space.knobs.push_back({"TASKS", {1, 2, 4}, log2, launch, "tasks a thread"});
+  space.constraints.push_back({"TASKS is 1 where THREADS is 1",
+                               {"THREADS", "TASKS"},
+                               [](const int64_t* v) { return v[0] > 1 || v[1] == 1; }});
+  return space;
+}
+
+int64_t divide_up(int64_t value, int64_t by) {
+  return (value + by - 1) / by;
+}
+
+int64_t all_rows(const Kind& kind, const Dims& dims) {
+  const std::vector<std::string> rows = rows_of(kind.form);
+  int64_t count = dims.at(rows[0]);
+  if (kind.form == Form::queries) count += dims.at(rows[1]) + dims.at(rows[2]);
+  return count;
+}
+
+// A task has at least 32 rows, two batches of the kernel, and whole batches.
+std::vector<spec::Stage> cpu_stages(const Kind& kind, const Dims& dims,
+                                    const spec::Setting& knobs) {
+  const int64_t m = dims.at("M"), rows = all_rows(kind, dims), threads = knobs.at("THREADS");
+  spec::Launch prepare, products;
+  prepare.grid[0] = m;
+  prepare.group[0] = divide_up(m, threads);
+  prepare.threads = m < 4 ? 1 : static_cast<int>(std::min(threads, m));
+  if (prepare.threads == 1) prepare.group[0] = m;
+  products.grid[0] = rows;
+  products.group[0] =
+      std::max<int64_t>(32, divide_up(divide_up(rows, threads * knobs.at("TASKS")), 16) * 16);
+  products.threads =
+      static_cast<int>(std::clamp<int64_t>(divide_up(rows, products.group[0]), 1, threads));
+  return {{"mlx_kd_" + kind.name, prepare}, {"mlx_kd_" + kind.name + "_rows", products}};
+}
+
+// x in the order of the codes, in up to three planes of bfloat16, or as floats; sums of its groups;
+// x after the norm.
+std::vector<int64_t> cpu_scratch(Dtype t, const Dims& dims) {
+  const int64_t m = dims.at("M"), k = dims.at("K"), planes = divide_up(k, 256) * 256;
+  const Format format = format_of(dims);
+  const int64_t groups = format.mode == kAffine ? k / format.group : 0;
+  return {m * planes * 6 + 64, m * divide_up(groups, 16) * 16 * 4 + 64,
+          dims.at("has_norm") ? m * k * spec::size_of(t) + 64 : 64};
+}
+
+spec::Cost cost_of(const Kind& kind, const spec::Op& op, const Dims& dims, Dtype t) {
+  double flops = 0;
+  for (const std::string& rows : rows_of(kind.form))
+    flops += 2.0 * static_cast<double>(dims.at("M")) * static_cast<double>(dims.at(rows)) *
+             static_cast<double>(dims.at("K"));
+  return {
+      static_cast<double>(spec::bytes_of(op.inputs, t, dims) + spec::bytes_of(op.outputs, t, dims)),
+      flops};
+}
+
+spec::Variant cpu_variant(const Kind& kind) {
+  spec::Variant variant;
+  variant.name = "streams";
+  variant.language = "cpp";
+  variant.source = kernel_source("matmul/" + kind.name + "/" + kind.name + ".cpu.cpp");
+  variant.func_name = "mlx_kd_" + kind.name;
+  variant.launch_kind = "cpp_arguments";
+  variant.space = [kind](Dtype t, const spec::DeviceTraits& traits) {
+    return cpu_space(kind, t, traits);
+  };
+  variant.stages = [kind](const Dims& dims, const spec::Setting& knobs) {
+    return cpu_stages(kind, dims, knobs);
+  };
+  variant.scratch = [](Dtype t, const Dims& dims, const spec::Setting&) {
+    return cpu_scratch(t, dims);
+  };
+  return variant;
+}
+
+// What needs the ports of the op: a copy of them, which outlives the op that is built here.
+void add_functions(const Kind& kind, spec::Op& op) {
+  spec::Op ports;
+  ports.name = op.name;
+  ports.inputs = op.inputs;
+  ports.outputs = op.outputs;
+  ports.dims = op.dims;
+  const auto shared = std::make_shared<const spec::Op>(std::move(ports));
+  const auto reader = std::make_shared<const Reader>(*shared, kind);
+  op.signature = [shared, reader](std::span<const ArrayView> in, std::span<const double>,
+                                  std::span<int64_t> dims) { reader->read(in, dims); };
+  op.fill = [shared, kind](const spec::FillRequest& request) { fill(kind, *shared, request); };
+  op.cost = [shared, kind](const Dims& dims, Dtype t) {
+    return matmul::cost_of(kind, *shared, dims, t);
+  };
+}
+
+}  // namespace
+
+spec::Op product_op(const Kind& kind) {
+  spec::Op op;
+  op.name = kind.name;
+  op.summary = kind.summary;
+  op.inputs = inputs_of(kind);
+  op.outputs = outputs_of(kind);
+  op.dims = matmul::dims_of(kind);
+  op.batch_dim = "M";
+  op.proof_dims = rows_of(kind.form);
+  op.proof_dims.erase(std::unique(op.proof_dims.begin(), op.proof_dims.end()),
+                      op.proof_dims.end());
+  op.scalars = {eps_scalar()};
+  op.suites = suites_of(kind);
+  op.edge_sizes = edges_of(kind);
+  op.complete = [kind](const Dims& dims) { return complete(kind, dims); };
+  op.of_model = [kind](const spec::ModelConfig& config) { return sizes_of_model(kind, config); };
+  op.mlx = [kind](const spec::Op::Arrays& in, std::span<const double> numbers,
+                  const mx::Stream& s) { return mlx_form(kind, in, numbers, s); };
+  op.reference = [kind](const std::vector<const void*>& inputs, Dtype t, const Dims& dims,
+                        const std::vector<double>& scalars) {
+    return reference_of(kind, inputs, t, dims, scalars);
+  };
+  op.bound = [kind](const Dims&) { return bound_of(kind); };
+  add_functions(kind, op);
+  op.variants = {cpu_variant(kind)};
+  return op;
+}
+
+}  // namespace mlx_kd::kernels::matmul

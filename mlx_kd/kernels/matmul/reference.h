@@ -1,0 +1,22 @@
+// Products in float64, with what their bounds charge.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "mlx_kd/kernels/matmul/products.h"
+
+namespace mlx_kd::kernels::matmul {
+
+// The dims that count the rows of each matrix: "N" twice where two have as many.
+std::vector<std::string> rows_of(Form form);
+
+// x goes through the norm as MLX rounds it, so that only products and sums are charged, and the
+// elements of x that float32 rounds another way.
+std::vector<spec::Reference64> reference_of(const Kind& kind,
+                                            const std::vector<const void*>& inputs, spec::Dtype t,
+                                            const spec::Dims& dims,
+                                            const std::vector<double>& scalars);
+spec::ErrorBound bound_of(const Kind& kind);
+
+}  // namespace mlx_kd::kernels::matmul
