@@ -63,7 +63,7 @@ TEST(QkNormRope, RejectsWrongKernels) {
        {"(mean + heads.eps)", "(mean)"},
        {"a->inputs[3 + port]", "a->inputs[3]"},
        {"double(by.frequencies[i])", "double(by.frequencies[0])"},
-       {"                        strides[1],", "                        rows * width,"}});
+       {"                       strides[1],", "                       rows * width,"}});
 }
 
 }  // namespace
