@@ -480,7 +480,8 @@ spec::Op product_op(const Kind& kind) {
   op.dims = matmul::dims_of(kind);
   op.batch_dim = "M";
   op.proof_dims = rows_of(kind.form);
-  op.proof_dims.erase(std::unique(op.proof_dims.begin(), op.proof_dims.end()), op.proof_dims.end());
+  op.proof_dims.erase(std::unique(op.proof_dims.begin(), op.proof_dims.end()),
+                      op.proof_dims.end());
   op.scalars = {eps_scalar()};
   op.suites = suites_of(kind);
   op.edge_sizes = edges_of(kind);
