@@ -68,6 +68,7 @@ TEST_P(BadInput, OfAnotherTypeIsNamedWhereThePortHasOneType) {
     const std::string wanted = spec::name_of(op.inputs[i].type.at(spec::Dtype::float32, {}));
     for (const mx::Dtype type : {mx::float32, mx::int64, mx::uint8, mx::bool_, mx::complex64}) {
       Arrays inputs = inputs_at(size);
+      if (is_absent(op.inputs[i], inputs[i])) continue;  // an array that is left out has any type
       inputs[i] = mx::astype(inputs[i], type);
       if (inputs[i].dtype() == devices::mlx_dtype(op.inputs[i].type.at(spec::Dtype::float32, {})))
         continue;
