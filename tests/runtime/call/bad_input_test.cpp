@@ -108,11 +108,12 @@ TEST_P(BadInput, OfTypesThatNoKernelHasGivesMlxsResultOrItsWords) {
   }
 }
 
-TEST_P(BadInput, WithoutElementsGivesResultsOfTheRightShapes) {
+// Of the other dims it is MLX's matter: its quantised product divides by an inner size of 0.
+TEST_P(BadInput, OfAnEmptyBatchGivesResultsOfTheRightShapes) {
   for (const spec::Dim& dim : op.dims) {
     if (dim.kind != spec::Dim::Kind::dim) continue;
     const auto known = size_with(dim.name, 0);
-    if (!known) continue;
+    if (!known || (dim.name != op.batch_dim && !dim.leading)) continue;
     const spec::Dims& empty = *known;
     const Arrays inputs = inputs_at(empty);
     const bool any = std::any_of(inputs.begin(), inputs.end(),
@@ -125,10 +126,7 @@ TEST_P(BadInput, WithoutElementsGivesResultsOfTheRightShapes) {
         EXPECT_EQ(outputs[i].shape(), devices::mlx_shape(op.outputs[i].shape(empty)))
             << dim.name << ", " << op.outputs[i].name;
     } catch (const std::exception& error) {
-      // A batch may be empty; a row without elements may have no result.
-      EXPECT_NE(dim.name, op.batch_dim) << error.what();
-      EXPECT_FALSE(dim.leading) << error.what();
-      EXPECT_EQ(error.what()[0], '[') << error.what();
+      ADD_FAILURE() << dim.name << ": " << error.what();
     }
   }
 }
