@@ -66,7 +66,7 @@ Offer offer_of(const spec::Space& space) {
 
 // A search needs something to choose from: the least that an op may offer on a device that takes
 // its language.
-constexpr int64_t kLeastOnACpu = 12, kLeastInMetal = 8, kLeastInCuda = 4;
+constexpr int64_t kLeastOnACpu = 64, kLeastInMetal = 8, kLeastInCuda = 4;
 
 TEST(Spaces, OfferEnoughAndNoValueThatIsNeverValid) {
   for (const spec::Op& op : all_ops())
