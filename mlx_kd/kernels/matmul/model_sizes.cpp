@@ -87,7 +87,7 @@ std::vector<ModelSizes> single_sizes(const Kind& kind, const ModelConfig& config
   std::vector<ModelSizes> sizes = {
       {"model", "hidden_size and intermediate_size: the MLP's product back, and its residual",
        size_of(kind, {hidden}, mlp_width(config), format, residual)},
-      {"attention",
+      {"output",
        "hidden_size and num_attention_heads x head_dim: attention's product back, and "
        "its residual",
        size_of(kind, {hidden}, heads * width, format, residual)}};
