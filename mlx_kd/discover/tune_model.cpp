@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "mlx_kd/archive/run/run_reader.h"
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/discover/tune_report.h"
@@ -41,6 +42,15 @@ class OfUse : public Listener {
   Listener& inner_;
 };
 
+// Of a run in which no kernel passed, the last verdict.
+std::string why_none(const fs::path& folder) {
+  const archive::RunData run = archive::read_run(folder);
+  if (run.records.empty()) return "no kernel was tried";
+  const spec::Verdict& verdict = run.records.back().verdict;
+  return "no kernel passed: " + spec::name_of(verdict.status) +
+         (verdict.reason.empty() ? "" : ", " + verdict.reason);
+}
+
 class Tuning {
  public:
   Tuning(const TuneRequest& request, Listener& listener, Interrupt& interrupt)
@@ -76,7 +86,9 @@ class Tuning {
     try {
       const RunOutcome outcome = discover::run(request, listener, interrupt_);
       if (outcome.interrupted) return std::nullopt;
-      return use_run(outcome, base::seconds_since(start));
+      UseRun found = use_run(outcome, base::seconds_since(start));
+      if (outcome.benchmarked == 0) found.left = why_none(request.out);
+      return found;
     } catch (const base::Error& error) {
       const std::string why = error.what();
       if (error.exit_code() != 2 || why.rfind("[archive]", 0) == 0) throw;
