@@ -157,9 +157,12 @@ std::vector<spec::ModelSizes> model_sizes(const spec::ModelConfig& config) {
             {"dims", config.count("rotary_dim")},
             {"traditional", 0},
             {"ragged", 0},
-            {"has_freqs", 0},
+            {"has_freqs", has_own_frequencies(config)},
             {"has_wq", norms},
-            {"has_wk", norms}}}};
+            {"has_wk", norms}},
+           1,
+           false,
+           {attention_layers(config), 0}}};
 }
 
 std::vector<Dims> edge_sizes() {
