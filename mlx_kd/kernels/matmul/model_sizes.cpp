@@ -246,7 +246,7 @@ std::vector<ModelSizes> single_sizes(const Kind& kind, const ModelConfig& config
              dense_layers(config)},
             sizes);
   add_place(kind, config,
-            {"attention",
+            {"output",
              "hidden_size and num_attention_heads x head_dim: attention's product back" + after,
              {out_name(config)},
              {hidden},

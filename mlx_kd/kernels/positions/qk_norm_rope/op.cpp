@@ -174,6 +174,13 @@ std::vector<Dims> edge_sizes() {
           with(size(2, 4, 4, 2, 40), {{"has_freqs", 1}, {"has_wq", 1}})};
 }
 
+spec::Cost cost(const Dims& dims, Dtype dtype) {
+  const int64_t weights = (dims.at("has_wq") + dims.at("has_wk")) * dims.at("D");
+  return rotary_cost(
+      dims, spec::element_count(rows_of("Hq")(dims)) + spec::element_count(rows_of("Hk")(dims)),
+      weights, dtype);
+}
+
 spec::Doc doc() {
   spec::Doc doc;
   doc.brief =
@@ -230,6 +237,7 @@ spec::Op make_qk_norm_rope() {
   op.complete = complete;
   op.signature = signature;
   op.of_model = qk_norm_rope::model_sizes;
+  op.cost = cost;
   op.mlx = mlx_form;
   op.fill = fill;
   op.reference = reference;

@@ -112,6 +112,10 @@ std::vector<Dims> edge_sizes() {
           with(size(2, 1, 7, 96, 32), {{"traditional", 1}, {"has_freqs", 1}})};
 }
 
+spec::Cost cost(const Dims& dims, Dtype dtype) {
+  return rotary_cost(dims, spec::element_count(rows(dims)), 0, dtype);
+}
+
 spec::Doc doc() {
   spec::Doc doc;
   doc.brief =
@@ -156,6 +160,7 @@ spec::Op make_rope_standard() {
   op.complete = complete_rotary;
   op.signature = signature;
   op.of_model = rope_standard::model_sizes;
+  op.cost = cost;
   op.mlx = mlx_form;
   op.fill = fill;
   op.reference = reference;
