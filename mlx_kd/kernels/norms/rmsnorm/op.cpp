@@ -85,7 +85,6 @@ spec::Op make_rmsnorm() {
     std::vector<spec::ModelSizes> result = attention_norms(config);
     // The other norms of a step are part of products, but for those before experts.
     const int64_t layers = layer_count(config);
-    for (spec::ModelSizes& norm : result) norm.calls.prompt = attention_layers(config);
     result.insert(result.begin(), hidden_norm(config));
     result.front().calls = {layers ? 1 + layers - dense_layers(config) : 0, 2 * layers + 1};
     return result;

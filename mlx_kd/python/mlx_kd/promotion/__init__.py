@@ -4,8 +4,11 @@ The program starts it as ``python -c "... promotion.main(REQUEST)"``, a JSON obj
 """
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -39,6 +42,11 @@ class Request(NamedTuple):
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def quietly() -> contextlib.redirect_stderr[io.StringIO]:
+    """A patch prints its report, which the evidence has."""
+    return contextlib.redirect_stderr(io.StringIO())
 
 
 def main(text: str) -> int:
@@ -98,7 +106,8 @@ class Promotion:
         from mlx_kd.promotion import sides
         per_token = sides.seconds_a_token(self.model)
         say(f"MLX: {1 / per_token:.2f} tokens/s; patching and proving")
-        report = mlx_kd.patch(self.model, self.pack)
+        with quietly():
+            report = mlx_kd.patch(self.model, self.pack)
         self.evidence["patch"] = str(report).splitlines()
         if not mlx_kd.stats()["pins"]:
             raise Misuse(f"no entry of {self.pack} matches this machine, MLX and the type of the model ({report.pins}): "
@@ -151,7 +160,7 @@ class Promotion:
         say(f"{count} tokens with MLX and with pins")
         prompt = self.text[:sides.PROMPT]
         theirs, gaps = sides.greedy(self.model, prompt, count)
-        with mlx_kd.patched(self.model, self.pack):
+        with quietly(), mlx_kd.patched(self.model, self.pack):
             ours, _ = sides.greedy(self.model, prompt, count)
         first = next((i for i, (a, b) in enumerate(zip(theirs, ours)) if a != b), None)
         self.evidence["tokens"] = {"count": count, "identical": first is None}
@@ -175,7 +184,7 @@ class Promotion:
                 if side == "mlx":
                     sides_of_pair[side] = sides.timed(self.model, prompt, count)
                     continue
-                with mlx_kd.patched(self.model, self.pack, verify=False):
+                with quietly(), mlx_kd.patched(self.model, self.pack):
                     before = pin_hits()
                     sides_of_pair[side] = sides.timed(self.model, prompt, count)
                     for pin, hits in pin_hits().items():
@@ -260,9 +269,13 @@ def why_not(entry: dict[str, Any], pins: dict[int, dict[str, Any]], hits: dict[i
     if entry.get("claim", "faster_than_mlx") != "mlx_cannot" and not metrics.get("speedup_lo", 0) > 1:
         return "the interval of its speed-up holds 1"
     for index, pin in pins.items():
-        if pin["candidate_id"] == entry["candidate_id"] and pin["shape"] == entry["key"]["shape_signature"]:
+        if pin["candidate_id"] == entry["candidate_id"] and size_of(pin["shape"]) == entry["key"]["shape_signature"]:
             return "" if hits.get(index, 0) > 0 else "no step of this model called it"
     return "it does not match this machine, MLX or the type of the model"
+
+
+def size_of(text: str) -> dict[str, int]:
+    return {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", text)}
 
 
 def write_whole(path: Path, text: str) -> None:
