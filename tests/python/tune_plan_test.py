@@ -114,6 +114,8 @@ def canonical(calls):
     result = collections.Counter()
     for (name, size), count in calls.items():
         size = dict(size)
+        if "rows" in size:
+            size.pop("N", None)  # rows x D, which no call states
         if "S" in size:
             size["S"] = 0
             if size["M"] > 1:  # a prompt's attention takes its default kernel
