@@ -54,8 +54,9 @@ class TuneModel(unittest.TestCase):
                                                    "has_residual=0"))
         self.assertEqual(plan["rmsnorm.model"], (1, "rows=1,D=128"))
         self.assertEqual(plan["rmsnorm.model.prompt"], (7, "rows=512,D=128"))
+        self.assertEqual(plan["swiglu.model.prompt"], (3, "rows=512,D=256,N=131072"))
         self.assertEqual(plan["qgemm.gate_proj.prompt"][0], 6)  # gate and up have one size
-        self.assertFalse([name for name in plan if name.startswith(("matvec", "gemm", "swiglu"))])
+        self.assertFalse([name for name in plan if name.startswith(("matvec", "gemm"))])
 
     def test_a_model_that_is_not_quantised_calls_the_others(self):
         plan = self.plan(quantization=None)
@@ -87,7 +88,7 @@ class TuneModel(unittest.TestCase):
         self.assertEqual(report["dtype"], "float16")
         for use in report["uses"]:
             self.assertGreater(use["evaluated"], 0, use)
-            self.assertGreater(use["mlx_us"], 0, use)
+            self.assertTrue(use.get("mlx_us", 0) > 0 or use["left"].startswith("no kernel passed: "), use)
         self.assertGreater(report["token"]["before_us"], report["token"]["after_us"])
         self.assertTrue(any(use["searched"] for use in report["uses"]))
         self.assertTrue(all(use["evaluated"] > 1 for use in report["uses"] if use["searched"]))

@@ -5,6 +5,7 @@ The program starts it as ``python -c "... promotion.main(REQUEST)"``, a JSON obj
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -52,7 +53,7 @@ def quietly() -> contextlib.redirect_stderr[io.StringIO]:
 def main(text: str) -> int:
     request = Request(**json.loads(text))
     try:
-        import mlx_lm.models.cache  # noqa: F401
+        importlib.import_module("mlx_lm.models.cache")
     except ImportError as error:
         say(f"[promote] mlx-lm cannot be imported by {sys.executable} ({error}): {sys.executable} -m pip install mlx-lm")
         return 1
@@ -71,19 +72,17 @@ def main(text: str) -> int:
 
 def load(path: str) -> Any:
     """The model of a folder, or of an id that the hub's cache holds."""
-    from mlx_lm.utils import load_model
     folder = Path(path).expanduser()
     if not folder.exists():
         try:
-            from huggingface_hub import snapshot_download
-            folder = Path(snapshot_download(path, local_files_only=True))
+            folder = Path(importlib.import_module("huggingface_hub").snapshot_download(path, local_files_only=True))
         except Exception:
             raise Misuse(f"there is no model {path!r}, neither a folder nor in the hub's cache: download it with 'hf "
                          f"download {path}' (after 'hf auth login' where it is gated), or give a folder") from None
     if not (folder / "config.json").exists():
         raise Misuse(f"there is no config.json in {folder}: give the folder of a model in Hugging Face's form")
     try:
-        return load_model(folder)[0]
+        return importlib.import_module("mlx_lm.utils").load_model(folder)[0]
     except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
         raise Misuse(f"the model in {folder} cannot be loaded ({error}): its weights and its config must fit") from None
 
@@ -129,7 +128,7 @@ class Promotion:
         import mlx.core as mx
         import mlx_kd
         from mlx_kd.promotion import sides
-        from mlx_kd.promotion.judge import Distance, judge_of, logits_of_text
+        from mlx_kd.promotion.judge import Distance, judge_of, logits_of_text, number
         count = self.share(per_token, POSITIONS, LEAST_POSITIONS)
         say(f"logits of {count} positions: with pins, in float32, with MLX")
         self.text = sides.own_text(self.model, count, self.request.seed)
@@ -138,7 +137,7 @@ class Promotion:
         exact = logits_of_text(judge_of(self.model), mx.array(self.text))
         theirs = sides.forced_logits(self.model, self.text)
         mine, mlx = Distance(ours, exact), Distance(theirs, exact)
-        size = float(mx.sqrt(mx.mean(mx.square(exact))).item())
+        size = number(mx.sqrt(mx.mean(mx.square(exact))))
         self.evidence["logits"] = {"positions": count, "judge_rms": size, "pins": mine.json(), "mlx": mlx.json(),
                                    "rms_factor": RMS_FACTOR, "max_factor": MAX_FACTOR}
         same = bool(mx.array_equal(ours, theirs).item())
@@ -147,8 +146,8 @@ class Promotion:
         if not mine.finite or not (same or near):
             self.fail(f"its logits are {mine.rms:.3g} (at most {mine.maximum:.3g}) from float32, MLX's {mlx.rms:.3g} "
                       f"(at most {mlx.maximum:.3g}): {RMS_FACTOR} and {MAX_FACTOR} times that are allowed")
-        best = mx.argmax(theirs, -1) != mx.argmax(ours, -1)
-        differ = [index for index, other in enumerate(best.tolist()) if other]
+        best: Any = (mx.argmax(theirs, -1) != mx.argmax(ours, -1)).tolist()
+        differ = [index for index, other in enumerate(best) if other]
         self.evidence["forced_tokens"] = {
             "positions": count, "different": len(differ),
             "listed": [{"position": index, "gap": sides.gap(theirs[index])} for index in differ[:MOST_LISTED]]}
