@@ -30,8 +30,8 @@ class TuneProgress : public Progress {
  public:
   using Progress::Progress;
   void evaluated(const discover::Step& step) override {
-    show_step(std::to_string(step.number) + " kernels tried, best " + times(step.best_vs_first) +
-              " of the default");
+    show_step(counted(step.number, "kernel", "kernels") + " tried, best " +
+              times(step.best_vs_first) + " of the default");
   }
   void trying(const spec::Candidate&, uint64_t) override {}
 };
