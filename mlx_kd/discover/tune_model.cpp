@@ -102,6 +102,7 @@ class Tuning {
   void try_default(const ModelUse& use) {
     RunRequest request = run_request(use, kDefaultRun);
     request.sizes = shapes::Sizes{"model:" + use.name, {use.sizes.front()}};
+    if (use.grows) request.ranges = use.ranges;
     request.budget = request.batch = request.finalists = 1;
     if (const auto found = run_use(use, request)) state_.of(use).by_default = *found;
     state_.save();
@@ -140,6 +141,13 @@ class Tuning {
     }
   }
 
+  // Seconds of the default's run, for a size of it.
+  double default_s(const ModelUse& use) const {
+    const shapes::DimRanges ranges = use.grows ? use.ranges : shapes::DimRanges();
+    const auto sizes = shapes::with_ranges(*use.op, {use.name, {use.sizes.front()}}, ranges).sizes;
+    return state_.find(use)->by_default->seconds / static_cast<double>(sizes.size());
+  }
+
   bool is_slow(const ModelUse& use) const {
     return 1e-6 * state_.find(use)->by_default->mlx_us > kSlowCall;
   }
@@ -152,7 +160,7 @@ class Tuning {
                          static_cast<double>(use.sizes.front().at(first));
     const auto count = static_cast<double>(finalists);
     if (mlx_s > kSlowCall) return mlx_s * (kProofCalls + kClaimPairs * count);
-    return std::min(kLongestClaim, found.seconds) * count;
+    return std::min(kLongestClaim, default_s(use)) * count;
   }
 
   double claims_s(const ModelUse& use, const std::vector<spec::Dims>& sizes,
@@ -193,7 +201,7 @@ class Tuning {
   void search(const ModelUse& use, double seconds) {
     std::optional<SearchPlan>& search = state_.of(use).search;
     const bool is_open = search && !search->found;
-    const double least = kLeastSearch * state_.find(use)->by_default->seconds;
+    const double least = kLeastSearch * default_s(use);
     if (!is_open && seconds < least) return;
     if (!search)
       search = plan(use, seconds);

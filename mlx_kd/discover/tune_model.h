@@ -55,7 +55,8 @@ struct TuneOutcome {
   bool has_pack = false;  // the null device's times make none
 };
 
-// First the default kernel of each use, proved, timed and claimed, whatever the limit; then
+// First the default kernel of each use, proved, timed and claimed at its first size, or over the
+// range of one that grows, whatever the limit; then
 // searches, each with a part of what is left that is the share of its use in the time of a prompt
 // and as many decoded tokens. A size whose claim would take too long for its part is left out.
 // Goes on where an earlier call stopped; a larger time_budget_s searches further. Misuse where the

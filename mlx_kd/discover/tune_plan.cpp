@@ -41,6 +41,7 @@ ModelUse decode_use(const spec::Op& op, const spec::ModelSizes& place, const Pas
     for (auto at = place.lengths.rbegin(); at != place.lengths.rend(); ++at)
       use.sizes.push_back(size_with(op, place, *at));
     add_range(op, place.lengths.front(), place.lengths.back(), use);
+    use.grows = !use.ranges.empty();
     return use;
   }
   for (const int64_t rows : sizes.rows)

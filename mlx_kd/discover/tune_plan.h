@@ -20,6 +20,7 @@ struct ModelUse {
                        // measured with fewer tokens than it has
   std::vector<spec::Dims> sizes;  // complete; the first is the one whose time counts
   shapes::DimRanges ranges;       // that its kernel may serve, those sizes inside; one at most
+  bool grows = false;             // every length of that range is called, as a cache fills
 };
 
 struct PassSizes {

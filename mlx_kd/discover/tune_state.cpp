@@ -72,8 +72,11 @@ SearchPlan plan_from(const Json& json, const spec::Op& op) {
   plan.budget = json.at("budget").get<uint64_t>();
   plan.finalists = json.at("finalists").get<uint64_t>();
   plan.of_budget_s = json.at("of_budget_s").get<double>();
-  for (const Json& size : json.at("sizes"))
-    plan.sizes.push_back(shapes::checked_size(op, spec::Dims::from_json(size)));
+  for (const Json& size : json.at("sizes")) {
+    spec::Dims given;  // without what follows from it
+    for (const std::string& name : op.dim_names()) given.set(name, size.at(name).get<int64_t>());
+    plan.sizes.push_back(shapes::checked_size(op, given));
+  }
   for (const auto& [dim, ends] : json.at("ranges").items())
     plan.ranges.push_back({dim, ends.at(0).get<int64_t>(), ends.at(1).get<int64_t>()});
   if (json.contains("found")) plan.found = run_from(json.at("found"));

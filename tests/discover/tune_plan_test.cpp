@@ -61,6 +61,8 @@ TEST(TunePlan, ACacheHasItsOwnLengthsWhateverTheRows) {
   EXPECT_EQ(cached->calls, 8);
   EXPECT_EQ(cached->sizes.front().at("S"), 4096);
   EXPECT_EQ(cached->ranges, (shapes::DimRanges{{"S", 64, 4096}}));
+  EXPECT_TRUE(cached->grows);
+  EXPECT_FALSE(find(found, "rmsnorm.model")->grows);
 }
 
 TEST(TunePlan, LayersOfOtherKindsAreNotCounted) {
