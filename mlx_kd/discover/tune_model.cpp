@@ -6,6 +6,7 @@
 #include "mlx_kd/archive/run/run_reader.h"
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/devices/device.h"
 #include "mlx_kd/discover/tune_report.h"
 #include "mlx_kd/discover/tune_state.h"
 #include "mlx_kd/packs/install.h"
@@ -292,6 +293,7 @@ double UseResult::after_s() const {
 TuneOutcome tune_model(const TuneRequest& request, Listener& listener, Interrupt& interrupt) {
   if (!(request.time_budget_s > 0))
     base::misuse("discover", "a time budget of 0 tunes nothing: give --time-budget 10m, say");
+  devices::open_device(request.device);  // misuse before anything is written
   return Tuning(request, listener, interrupt).run();
 }
 

@@ -138,6 +138,8 @@ class TuneModel(unittest.TestCase):
                                  ((self.folder / "empty",), "there is no config.json in"),
                                  ((self.folder / "none.json",), "there is no")):
             self.assertIn(message, self.tune(*options, code=2).stderr)
+        self.assertIn("device 'nope' is not known", self.tune(model, code=2, device="nope").stderr)
+        self.assertFalse(self.out.exists())
         self.out = self.folder / "full"
         self.assertIn("holds other files", self.tune(model, code=2).stderr)
 

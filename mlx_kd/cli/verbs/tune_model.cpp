@@ -80,7 +80,7 @@ void print_tuning(const TuneOptions& options, const discover::TuneOutcome& outco
   print(result_table(outcome));
   std::fprintf(stderr, "%s in all. Report: %s/report.html\n", duration(outcome.seconds).c_str(),
                options.out.c_str());
-  if (outcome.has_pack)
+  if (outcome.pins > 0)
     std::fprintf(stderr, "%s in %s/pack.json. Next: %s promote --pack %s/pack.json --model PATH\n",
                  counted(outcome.pins, "pin", "pins").c_str(), options.out.c_str(),
                  command().c_str(), options.out.c_str());
