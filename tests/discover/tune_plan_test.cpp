@@ -20,7 +20,7 @@ base::Json tiny_config() {
           {"quantization", {{"bits", 4}}}};
 }
 
-spec::ModelConfig model(const base::Json& changes) {
+spec::ModelConfig model(const base::Json& changes = base::Json::object()) {
   base::Json config = tiny_config();
   config.merge_patch(changes);
   return {config, "the config"};
@@ -33,7 +33,7 @@ const ModelUse* find(const ModelUses& found, const std::string& name) {
 }
 
 TEST(TunePlan, AProductOfAPromptIsMeasuredWithFewTokensAndCountsAsOften) {
-  const ModelUses found = uses_of(model({}), {{1}, 512});
+  const ModelUses found = uses_of(model(), {{1}, 512});
   const ModelUse* down = find(found, "qgemm.model.prompt");
   ASSERT_TRUE(down);
   EXPECT_EQ(down->sizes.front().at("M"), kPromptTokens);
@@ -46,14 +46,14 @@ TEST(TunePlan, AProductOfAPromptIsMeasuredWithFewTokensAndCountsAsOften) {
 }
 
 TEST(TunePlan, WithoutAPromptNothingOfOneIsTuned) {
-  for (const ModelUse& use : uses_of(model({}), {{1, 4}, 0}).uses) {
+  for (const ModelUse& use : uses_of(model(), {{1, 4}, 0}).uses) {
     EXPECT_FALSE(use.prompt) << use.name;
     EXPECT_GT(use.calls, 0) << use.name;
   }
 }
 
 TEST(TunePlan, ACacheHasItsOwnLengthsWhateverTheRows) {
-  const ModelUses found = uses_of(model({}), {{1, 2, 4, 8}, 0});
+  const ModelUses found = uses_of(model(), {{1, 2, 4, 8}, 0});
   const ModelUse* cached = nullptr;
   for (const ModelUse& use : found.uses)
     if (use.op->batch_dim == "S") cached = &use;
@@ -86,7 +86,7 @@ TEST(TunePlan, AMissingFieldIsNamed) {
 }
 
 TEST(TunePlan, TheTypeIsTheOneThatTheConfigStates) {
-  EXPECT_EQ(float_type_of(model({})), spec::Dtype::float16);
+  EXPECT_EQ(float_type_of(model()), spec::Dtype::float16);
   EXPECT_EQ(float_type_of(model({{"dtype", "float32"}})), spec::Dtype::float32);
   EXPECT_EQ(float_type_of(model({{"torch_dtype", nullptr}})), spec::Dtype::bfloat16);
   EXPECT_EQ(float_type_of(model({{"torch_dtype", "int8"}})), spec::Dtype::bfloat16);
