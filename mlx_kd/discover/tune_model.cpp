@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "mlx_kd/archive/run/run_reader.h"
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/discover/tune_report.h"
@@ -23,7 +24,8 @@ constexpr double kLongestClaim = 3;        // s of a claim that is not slow
 constexpr double kShareOfClaims = 0.5;     // of a search's time, at most
 constexpr double kSecondsPerKernel = 0.4;  // how many can be tried, at most
 constexpr uint64_t kMostKernels = 400;
-constexpr double kLeastSearch = 2;  // times the seconds of the default's run
+constexpr double kBytesPerUs = 5e3;  // of a use whose default kernel did not pass
+constexpr double kLeastSearch = 2;   // times the seconds of the default's run
 
 // The stages of a run, with the use that it is of.
 class OfUse : public Listener {
@@ -40,6 +42,15 @@ class OfUse : public Listener {
   std::string name_;
   Listener& inner_;
 };
+
+// Of a run in which no kernel passed, the last verdict.
+std::string why_none(const fs::path& folder) {
+  const archive::RunData run = archive::read_run(folder);
+  if (run.records.empty()) return "no kernel was tried";
+  const spec::Verdict& verdict = run.records.back().verdict;
+  return "no kernel passed: " + spec::name_of(verdict.status) +
+         (verdict.reason.empty() ? "" : ", " + verdict.reason);
+}
 
 class Tuning {
  public:
@@ -76,7 +87,9 @@ class Tuning {
     try {
       const RunOutcome outcome = discover::run(request, listener, interrupt_);
       if (outcome.interrupted) return std::nullopt;
-      return use_run(outcome, base::seconds_since(start));
+      UseRun found = use_run(outcome, base::seconds_since(start));
+      if (outcome.benchmarked == 0) found.left = why_none(request.out);
+      return found;
     } catch (const base::Error& error) {
       const std::string why = error.what();
       if (error.exit_code() != 2 || why.rfind("[archive]", 0) == 0) throw;
@@ -98,10 +111,14 @@ class Tuning {
   // shorten.
   double weight(const ModelUse& use) const {
     const UseRun& found = *state_.find(use)->by_default;
-    if (!std::isfinite(found.us)) return 0;
+    if (found.evaluated == 0) return 0;  // there is no kernel to search among
+    const double us =
+        std::isfinite(found.us)
+            ? found.us
+            : spec::cost_of(*use.op, use.sizes.front(), request_.dtype).bytes / kBytesPerUs;
     const double tokens =
         use.prompt ? 1 : static_cast<double>(std::max<int64_t>(1, request_.sizes.prompt));
-    return 1e-6 * found.us * use.passes * static_cast<double>(use.calls) * tokens;
+    return 1e-6 * us * use.passes * static_cast<double>(use.calls) * tokens;
   }
 
   void search_all() {

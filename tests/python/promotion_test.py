@@ -17,8 +17,8 @@ from mlx_kd.promotion import judge, sides
 from tests.support import mlx_lm_models as models
 from tests.support.stand_ins import stand_ins
 
-PIN = {"candidate_id": "rmsnorm_0123456789abcdef", "shape": {"rows": 1, "D": 128}, "hits": 0}
-ENTRY = {"candidate_id": PIN["candidate_id"], "key": {"op_name": "rmsnorm", "shape_signature": PIN["shape"]},
+PIN = {"candidate_id": "rmsnorm_0123456789abcdef", "shape": "rows=1,D=128", "hits": 0}
+ENTRY = {"candidate_id": PIN["candidate_id"], "key": {"op_name": "rmsnorm", "shape_signature": {"rows": 1, "D": 128}},
          "metrics": {"speedup_lo": 1.5}}
 
 

@@ -218,8 +218,12 @@ int64_t projected_layers(const ModelConfig& config) {
   return has_latent_attention(config) ? 0 : attention_layers(config);
 }
 
+bool has_output_bias(const ModelConfig& config) {
+  return config.flag("attention_bias") || config.is_type("gpt_oss");
+}
+
 bool has_query_bias(const ModelConfig& config) {
-  return config.flag("attention_bias") || config.is_type("qwen2");
+  return has_output_bias(config) || config.is_type("qwen2");
 }
 
 std::vector<ModelSizes> single_sizes(const Kind& kind, const ModelConfig& config) {
@@ -228,6 +232,8 @@ std::vector<ModelSizes> single_sizes(const Kind& kind, const ModelConfig& config
   const int64_t width = head_width(config, heads);
   Extras residual;
   residual.residual = !kind.many_rows;
+  Extras back = residual;
+  back.bias = has_output_bias(config);
   const std::string after = kind.many_rows ? "" : ", and its residual";
   std::vector<ModelSizes> sizes;
   add_place(kind, config,
@@ -245,7 +251,7 @@ std::vector<ModelSizes> single_sizes(const Kind& kind, const ModelConfig& config
              {out_name(config)},
              {hidden},
              heads * width,
-             residual,
+             back,
              projected_layers(config)},
             sizes);
   add_head(kind, config, sizes);

@@ -162,7 +162,7 @@ std::vector<spec::ModelSizes> model_sizes(const spec::ModelConfig& config) {
             {"has_wk", norms}},
            1,
            false,
-           {attention_layers(config), 0}}};
+           {attention_layers(config), attention_layers(config)}}};
 }
 
 std::vector<Dims> edge_sizes() {

@@ -82,10 +82,7 @@ std::vector<spec::ModelSizes> model_sizes(const spec::ModelConfig& config) {
                              {"dims", config.count("rotary_dim")},
                              {"traditional", 0},
                              {"ragged", 0},
-                             {"has_freqs", has_own_frequencies(config)}},
-                            1,
-                            false,
-                            {0, (keys == heads ? 2 : 1) * attention_layers(config)}};
+                             {"has_freqs", has_own_frequencies(config)}}};
   };
   std::vector<spec::ModelSizes> result = {
       size("model", "num_attention_heads queries of head_dim", heads)};

@@ -4,8 +4,12 @@ The program starts it as ``python -c "... promotion.main(REQUEST)"``, a JSON obj
 """
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -41,10 +45,15 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def quietly() -> contextlib.redirect_stderr[io.StringIO]:
+    """A patch prints its report, which the evidence has."""
+    return contextlib.redirect_stderr(io.StringIO())
+
+
 def main(text: str) -> int:
     request = Request(**json.loads(text))
     try:
-        import mlx_lm.models.cache  # noqa: F401
+        importlib.import_module("mlx_lm.models.cache")
     except ImportError as error:
         say(f"[promote] mlx-lm cannot be imported by {sys.executable} ({error}): {sys.executable} -m pip install mlx-lm")
         return 1
@@ -63,19 +72,17 @@ def main(text: str) -> int:
 
 def load(path: str) -> Any:
     """The model of a folder, or of an id that the hub's cache holds."""
-    from mlx_lm.utils import load_model
     folder = Path(path).expanduser()
     if not folder.exists():
         try:
-            from huggingface_hub import snapshot_download
-            folder = Path(snapshot_download(path, local_files_only=True))
+            folder = Path(importlib.import_module("huggingface_hub").snapshot_download(path, local_files_only=True))
         except Exception:
             raise Misuse(f"there is no model {path!r}, neither a folder nor in the hub's cache: download it with 'hf "
                          f"download {path}' (after 'hf auth login' where it is gated), or give a folder") from None
     if not (folder / "config.json").exists():
         raise Misuse(f"there is no config.json in {folder}: give the folder of a model in Hugging Face's form")
     try:
-        return load_model(folder)[0]
+        return importlib.import_module("mlx_lm.utils").load_model(folder)[0]
     except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
         raise Misuse(f"the model in {folder} cannot be loaded ({error}): its weights and its config must fit") from None
 
@@ -98,7 +105,8 @@ class Promotion:
         from mlx_kd.promotion import sides
         per_token = sides.seconds_a_token(self.model)
         say(f"MLX: {1 / per_token:.2f} tokens/s; patching and proving")
-        report = mlx_kd.patch(self.model, self.pack)
+        with quietly():
+            report = mlx_kd.patch(self.model, self.pack)
         self.evidence["patch"] = str(report).splitlines()
         if not mlx_kd.stats()["pins"]:
             raise Misuse(f"no entry of {self.pack} matches this machine, MLX and the type of the model ({report.pins}): "
@@ -120,7 +128,7 @@ class Promotion:
         import mlx.core as mx
         import mlx_kd
         from mlx_kd.promotion import sides
-        from mlx_kd.promotion.judge import Distance, judge_of, logits_of_text
+        from mlx_kd.promotion.judge import Distance, judge_of, logits_of_text, number
         count = self.share(per_token, POSITIONS, LEAST_POSITIONS)
         say(f"logits of {count} positions: with pins, in float32, with MLX")
         self.text = sides.own_text(self.model, count, self.request.seed)
@@ -129,7 +137,7 @@ class Promotion:
         exact = logits_of_text(judge_of(self.model), mx.array(self.text))
         theirs = sides.forced_logits(self.model, self.text)
         mine, mlx = Distance(ours, exact), Distance(theirs, exact)
-        size = float(mx.sqrt(mx.mean(mx.square(exact))).item())
+        size = number(mx.sqrt(mx.mean(mx.square(exact))))
         self.evidence["logits"] = {"positions": count, "judge_rms": size, "pins": mine.json(), "mlx": mlx.json(),
                                    "rms_factor": RMS_FACTOR, "max_factor": MAX_FACTOR}
         same = bool(mx.array_equal(ours, theirs).item())
@@ -138,8 +146,8 @@ class Promotion:
         if not mine.finite or not (same or near):
             self.fail(f"its logits are {mine.rms:.3g} (at most {mine.maximum:.3g}) from float32, MLX's {mlx.rms:.3g} "
                       f"(at most {mlx.maximum:.3g}): {RMS_FACTOR} and {MAX_FACTOR} times that are allowed")
-        best = mx.argmax(theirs, -1) != mx.argmax(ours, -1)
-        differ = [index for index, other in enumerate(best.tolist()) if other]
+        best: Any = (mx.argmax(theirs, -1) != mx.argmax(ours, -1)).tolist()
+        differ = [index for index, other in enumerate(best) if other]
         self.evidence["forced_tokens"] = {
             "positions": count, "different": len(differ),
             "listed": [{"position": index, "gap": sides.gap(theirs[index])} for index in differ[:MOST_LISTED]]}
@@ -151,7 +159,7 @@ class Promotion:
         say(f"{count} tokens with MLX and with pins")
         prompt = self.text[:sides.PROMPT]
         theirs, gaps = sides.greedy(self.model, prompt, count)
-        with mlx_kd.patched(self.model, self.pack):
+        with quietly(), mlx_kd.patched(self.model, self.pack):
             ours, _ = sides.greedy(self.model, prompt, count)
         first = next((i for i, (a, b) in enumerate(zip(theirs, ours)) if a != b), None)
         self.evidence["tokens"] = {"count": count, "identical": first is None}
@@ -175,7 +183,7 @@ class Promotion:
                 if side == "mlx":
                     sides_of_pair[side] = sides.timed(self.model, prompt, count)
                     continue
-                with mlx_kd.patched(self.model, self.pack, verify=False):
+                with quietly(), mlx_kd.patched(self.model, self.pack):
                     before = pin_hits()
                     sides_of_pair[side] = sides.timed(self.model, prompt, count)
                     for pin, hits in pin_hits().items():
@@ -260,9 +268,13 @@ def why_not(entry: dict[str, Any], pins: dict[int, dict[str, Any]], hits: dict[i
     if entry.get("claim", "faster_than_mlx") != "mlx_cannot" and not metrics.get("speedup_lo", 0) > 1:
         return "the interval of its speed-up holds 1"
     for index, pin in pins.items():
-        if pin["candidate_id"] == entry["candidate_id"] and pin["shape"] == entry["key"]["shape_signature"]:
+        if pin["candidate_id"] == entry["candidate_id"] and size_of(pin["shape"]) == entry["key"]["shape_signature"]:
             return "" if hits.get(index, 0) > 0 else "no step of this model called it"
     return "it does not match this machine, MLX or the type of the model"
+
+
+def size_of(text: str) -> dict[str, int]:
+    return {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", text)}
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 
-from mlx_kd.patching.proof import clone, to_float32
+from mlx_kd.patching.samples import clone, to_float32
+from mlx_kd.patching.structure import nn
+
+
+def number(value: mx.array) -> float:
+    result: Any = value.item()
+    return float(result)
 
 
 def weight_of(module: Any) -> mx.array:
@@ -15,15 +20,15 @@ def weight_of(module: Any) -> mx.array:
                          bits=module.bits, mode=module.mode).astype(mx.float32)
 
 
-class ExactLinear(nn.Module):
+class ExactLinear(nn.Module):  # type: ignore[misc]
     """A quantised layer whose product is that of float32 weights: MLX's quantised one takes long for a whole text."""
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = x @ weight_of(self).T
+        y: mx.array = x @ weight_of(self).T
         return y + self["bias"] if "bias" in self else y
 
 
-class ExactEmbedding(nn.QuantizedEmbedding):
+class ExactEmbedding(nn.QuantizedEmbedding):  # type: ignore[misc]
     def as_linear(self, x: mx.array) -> mx.array:
         return x @ weight_of(self).T
 
@@ -52,8 +57,8 @@ class Distance:
 
     def __init__(self, logits: mx.array, judge: mx.array) -> None:
         error = logits - judge
-        self.rms = float(mx.sqrt(mx.mean(mx.square(error))).item())
-        self.maximum = float(mx.max(mx.abs(error)).item())
+        self.rms = number(mx.sqrt(mx.mean(mx.square(error))))
+        self.maximum = number(mx.max(mx.abs(error)))
         self.finite = bool(mx.all(mx.isfinite(logits)).item())
 
     def json(self) -> dict[str, Any]:

@@ -1,17 +1,19 @@
 """A model with MLX alone and with pins: what it says, how fast, in how much memory."""
 from __future__ import annotations
 
+import importlib
 import time
 from typing import Any, NamedTuple
 
 import mlx.core as mx
 
+from mlx_kd.promotion.judge import number
+
 PROMPT = 8  # tokens before those that are timed
 
 
 def new_cache(model: Any) -> Any:
-    from mlx_lm.models.cache import make_prompt_cache
-    return make_prompt_cache(model)
+    return importlib.import_module("mlx_lm.models.cache").make_prompt_cache(model)
 
 
 def step(model: Any, token: int, cache: Any) -> mx.array:
@@ -35,7 +37,7 @@ def own_text(model: Any, count: int, seed: int) -> list[int]:
     key, cache, tokens = mx.random.key(seed), new_cache(model), [1]
     while len(tokens) < count:
         key, now = mx.random.split(key)
-        tokens.append(int(mx.random.categorical(step(model, tokens[-1], cache), key=now).item()))
+        tokens.append(int(number(mx.random.categorical(step(model, tokens[-1], cache), key=now))))
     return tokens
 
 
@@ -50,7 +52,7 @@ def forced_logits(model: Any, tokens: list[int]) -> mx.array:
 def gap(logits: mx.array) -> float:
     """Between the two largest."""
     two = mx.topk(logits, 2)
-    return float(mx.abs(two[0] - two[1]).item())
+    return number(mx.abs(two[0] - two[1]))
 
 
 def greedy(model: Any, prompt: list[int], count: int) -> tuple[list[int], list[float]]:
@@ -61,7 +63,7 @@ def greedy(model: Any, prompt: list[int], count: int) -> tuple[list[int], list[f
     last = prompt[-1]
     for _ in range(count):
         logits = step(model, last, cache)
-        last = int(mx.argmax(logits).item())
+        last = int(number(mx.argmax(logits)))
         tokens.append(last)
         gaps.append(gap(logits))
     return tokens, gaps
@@ -78,9 +80,9 @@ def timed(model: Any, prompt: list[int], count: int) -> Run:
         step(model, token, cache)
     mx.clear_cache()
     mx.reset_peak_memory()
-    token, start = mx.array([[prompt[-1]]]), time.perf_counter()
+    last, start = mx.array([[prompt[-1]]]), time.perf_counter()
     for _ in range(count):
-        token = mx.argmax(model(token, cache=cache)[:, -1], -1, keepdims=True)
-        mx.eval(token)
+        last = mx.argmax(model(last, cache=cache)[:, -1], -1, keepdims=True)
+        mx.eval(last)
     seconds = time.perf_counter() - start
     return Run(count / seconds, int(mx.get_peak_memory()))
