@@ -55,23 +55,6 @@ struct Edge {
   Extras extras;
 };
 
-// The quantisation that the config states, or what models are converted to by default.
-Format stated_format(const ModelConfig& config) {
-  const auto part = config.part("quantization");
-  if (!part) return kFourBits;
-  Format format = {part->integer_or("bits", 4), part->integer_or("group_size", 64), kAffine};
-  const std::string mode = part->text("mode");
-  for (int64_t i = kMxfp4; i <= kNvfp4; ++i)
-    if (mode == mlx_mode({0, 0, i})) format.mode = i;
-  return format;
-}
-
-bool is_gelu(const ModelConfig& config) {
-  for (const char* field : {"hidden_activation", "hidden_act"})
-    if (config.text(field).starts_with("gelu")) return true;
-  return false;
-}
-
 int64_t mlp_width(const ModelConfig& config) {
   return config.first_of({"intermediate_size", "ffn_hidden_size", "block_ff_dim"},
                          "the width of the MLP");
@@ -98,6 +81,22 @@ std::vector<ModelSizes> single_sizes(const Kind& kind, const ModelConfig& config
 }
 
 }  // namespace
+
+Format stated_format(const ModelConfig& config) {
+  const auto part = config.part("quantization");
+  if (!part) return kFourBits;
+  Format format = {part->integer_or("bits", 4), part->integer_or("group_size", 64), kAffine};
+  const std::string mode = part->text("mode");
+  for (int64_t i = kMxfp4; i <= kNvfp4; ++i)
+    if (mode == mlx_mode({0, 0, i})) format.mode = i;
+  return format;
+}
+
+bool uses_gelu(const ModelConfig& config) {
+  for (const char* field : {"hidden_activation", "hidden_act"})
+    if (config.text(field).starts_with("gelu")) return true;
+  return false;
+}
 
 std::vector<spec::Suite> suites_of(const Kind& kind) {
   Extras norm, residual;
@@ -155,7 +154,7 @@ std::vector<Dims> edges_of(const Kind& kind) {
 std::vector<ModelSizes> sizes_of_model(const Kind& kind, const ModelConfig& config) {
   Extras norm;
   norm.norm = true;
-  norm.gelu = is_gelu(config);
+  norm.gelu = uses_gelu(config);
   const int64_t hidden = hidden_width(config, "the width between layers");
   if (kind.form == Form::single) return single_sizes(kind, config);
   if (kind.form == Form::gated)
