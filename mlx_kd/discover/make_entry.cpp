@@ -116,7 +116,8 @@ shapes::DimRanges stated_ranges(const packs::Entry& entry, const spec::Op& op) {
     if (const auto range = ranges.find(dim); range != ranges.end())
       result.push_back({dim, range->second.lo, range->second.hi});
   for (const auto& [dim, range] : ranges)
-    if (std::none_of(result.begin(), result.end(), [&](const auto& r) { return r.dim == dim; }))
+    if (std::none_of(result.begin(), result.end(),
+                     [&dim = dim](const auto& r) { return r.dim == dim; }))
       base::misuse("discover", "it states a range of '" + dim.substr(0, 40) +
                                    "', which may not vary in '" + op.name + "'");
   return result;

@@ -84,9 +84,9 @@ std::vector<shapes::DimRanges> PinnedGroup::hulls() const {
   std::vector<shapes::DimRanges> result;
   for (const auto& [index, member] : members_) {
     if (member.ranges.empty()) continue;
-    const auto known = std::find_if(result.begin(), result.end(), [&](const auto& hull) {
-      return same_dims(hull, member.ranges);
-    });
+    const auto known =
+        std::find_if(result.begin(), result.end(),
+                     [&mine = member.ranges](const auto& hull) { return same_dims(hull, mine); });
     if (known == result.end()) {
       result.push_back(member.ranges);
       continue;

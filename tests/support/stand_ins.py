@@ -83,8 +83,8 @@ def qk_norm_rope(q, k, offset, wq=None, wk=None, freqs=None, eps=1e-6, base=1000
     return one(q, wq), one(k, wk)
 
 
-def attention(q, k, v, mask=None, sinks=None, scale=1.0, causal=0, window=0):
-    assert not window
+def attention(q, k, v, mask=None, sinks=None, bias=None, scale=1.0, causal=0, window=0):
+    assert not window and bias is None
     return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask="causal" if causal else mask, sinks=sinks)
 
 

@@ -45,4 +45,11 @@ Interval bootstrap_ratio(const std::vector<double>& log_ratios, int resamples, u
   return {std::exp(logs.middle), std::exp(logs.lo), std::exp(logs.hi)};
 }
 
+std::optional<Interval> few_ratios(const std::vector<double>& log_ratios, double least) {
+  if (log_ratios.empty()) return std::nullopt;
+  const auto [lo, hi] = std::minmax_element(log_ratios.begin(), log_ratios.end());
+  if (!(*lo > std::log(least))) return std::nullopt;
+  return Interval{std::exp(median(log_ratios)), std::exp(*lo), std::exp(*hi)};
+}
+
 }  // namespace mlx_kd::evaluate

@@ -369,12 +369,12 @@ std::vector<spec::ModelSizes> experts_of_model(const Kind& kind, const ModelConf
                     stated_format(config));
   size.bias = is_oss;
   size.activation = is_oss ? 2 : uses_gelu(config) ? 1 : 0;
-  return {{"model",
-           kind.form == Form::gated
-               ? "hidden_size, the width of the experts, and how many a token chooses: gate and up"
-               : "hidden_size, the width of the experts, and how many a token chooses: the product "
-                 "back",
-           dims_of_experts(kind, size)}};
+  const std::string what = kind.form == Form::gated ? "gate and up" : "the product back";
+  spec::ModelSizes sizes = {
+      "model", "hidden_size, the width of the experts, and how many a token chooses: " + what,
+      dims_of_experts(kind, size)};
+  if (config.part("quantization")) sizes.calls.decode = layer_count(config) - dense_layers(config);
+  return {sizes};
 }
 
 // Each chosen expert's weights are read once.

@@ -1,9 +1,12 @@
 #include "mlx_kd/kernels/routing/experts.h"
 
+#include "mlx_kd/kernels/common/model_sizes.h"
+
 namespace mlx_kd::kernels::routing {
 
 Experts experts_of(const spec::ModelConfig& config) {
   Experts experts = {};
+  experts.layers = layer_count(config) - dense_layers(config);
   experts.count =
       config.first_of({"num_experts", "num_local_experts", "n_routed_experts"}, "the experts");
   experts.chosen = config.first_of({"num_experts_per_tok", "experts_per_token", "moe_topk"},

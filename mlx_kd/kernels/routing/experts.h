@@ -6,6 +6,7 @@
 namespace mlx_kd::kernels::routing {
 
 struct Experts {
+  int64_t layers;  // that have experts
   int64_t count, chosen;
   bool is_sigmoid;    // scores are sigmoids with a correction, not a softmax
   bool is_of_chosen;  // the softmax is of the chosen logits alone

@@ -43,9 +43,9 @@ bool is_place(const Parameter& one) {
 uint32_t Unit::behind_angles(uint32_t i, uint32_t end) const {
   // No list of template arguments is longer; a "<" that compares must not cost a look at all the
   // rest.
-  constexpr uint32_t kLongest = 2000;
+  constexpr uint32_t kLongestType = 2000;
   int depth = 0;
-  for (uint32_t k = i; k < end && k - i < kLongest; ++k) {
+  for (uint32_t k = i; k < end && k - i < kLongestType; ++k) {
     const std::string_view text = tokens[k].text;
     if (text == "<") ++depth;
     if (text == ">") --depth;

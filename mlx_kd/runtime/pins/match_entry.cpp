@@ -107,8 +107,9 @@ std::optional<std::array<int64_t, kMostDims>> size_of(const packs::Entry& entry,
 std::vector<Range> ranges_of(const packs::Entry& entry, const spec::Op& op) {
   std::vector<Range> result;
   for (const auto& [name, range] : packs::ranges_of(entry, op.batch_dim)) {
-    const auto dim = std::find_if(op.dims.begin(), op.dims.end(),
-                                  [&](const spec::Dim& one) { return one.name == name; });
+    const auto dim =
+        std::find_if(op.dims.begin(), op.dims.end(),
+                     [&name = name](const spec::Dim& one) { return one.name == name; });
     if (dim == op.dims.end() || !(dim->free || name == op.batch_dim))
       refuse("it covers a range of '" + name + "', which is not a free dim of this op");
     result.push_back({static_cast<size_t>(dim - op.dims.begin()), range.lo, range.hi});

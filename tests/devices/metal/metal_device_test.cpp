@@ -99,7 +99,7 @@ TEST(MetalDevice, HandsOverABodyForTheSizeThatTakesTheNumbersAsInputs) {
   EXPECT_EQ(first_of_scale(*program, 16, 0.5), 2 * 3 + 0.5 * 16);
   EXPECT_EQ(first_of_scale(*program, 16, 0.25), 2 * 3 + 0.25 * 16);
   EXPECT_EQ(first_of_scale(*program, 32, 0.25), 2 * 3 + 0.25 * 32);
-  ASSERT_EQ(noted.calls().size(), 3u);
+  ASSERT_EQ(noted.calls().size(), 2u);  // one a size: MLX compiles nothing for another number
   const Handed& call = noted.calls()[0];
   EXPECT_EQ(call.body,
             "constexpr int D = 16;\n"
@@ -107,8 +107,7 @@ TEST(MetalDevice, HandsOverABodyForTheSizeThatTakesTheNumbersAsInputs) {
   EXPECT_EQ(call.inputs, (Names{"x", "eps"}));
   EXPECT_EQ(call.outputs, Names{"y"});
   EXPECT_EQ(call.name.rfind("scale_", 0), 0u);
-  EXPECT_EQ(noted.calls()[1].name, call.name);  // MLX compiles nothing for another number
-  EXPECT_NE(noted.calls()[2].name, call.name);
+  EXPECT_NE(noted.calls()[1].name, call.name);
 }
 
 TEST(MetalDevice, TakesBodiesOfPacksAsTheyAre) {

@@ -43,7 +43,7 @@ TEST(RopeStandard, RejectsWrongKernels) {
        {"ragged] ? b : 0] + t", "ragged] ? b : 0]"},
        {"* by.scale * rate", "* rate"},
        {"n * 1.5707963267948966", "n * 1.57079"},
-       {"                       strides[1],", "                       count * width,"}});
+       {"strides[1],", "count * width,"}});
   Dims pairs = halves;
   pairs.set("traditional", 1);
   pairs.set("dims", 30);
@@ -57,13 +57,12 @@ TEST(QkNormRope, RejectsWrongKernels) {
   const Dims normed = {{"M", 3},         {"B", 2},      {"Hq", 4},          {"Hk", 2},
                        {"D", 40},        {"dims", 0},   {"traditional", 0}, {"ragged", 0},
                        {"has_freqs", 1}, {"has_wq", 1}, {"has_wk", 1}};
-  expect_rejected(
-      "qk_norm_rope", normed,
-      {{"from.scale * w.part[p]", "w.part[p]"},
-       {"(mean + heads.eps)", "(mean)"},
-       {"a->inputs[3 + port]", "a->inputs[3]"},
-       {"double(by.frequencies[i])", "double(by.frequencies[0])"},
-       {"                        strides[1],", "                        rows * width,"}});
+  expect_rejected("qk_norm_rope", normed,
+                  {{"from.scale * w.part[p]", "w.part[p]"},
+                   {"(mean + heads.eps)", "(mean)"},
+                   {"a->inputs[3 + port]", "a->inputs[3]"},
+                   {"double(by.frequencies[i])", "double(by.frequencies[0])"},
+                   {"strides[1],", "rows * width,"}});
 }
 
 }  // namespace

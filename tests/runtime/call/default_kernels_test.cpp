@@ -104,6 +104,19 @@ TEST_F(DefaultKernels, TransformationsGoThroughMlx) {
   EXPECT_EQ(first(mx::grad(sum)(all_ones({8}))), 1);
 }
 
+void call_without_pins(int calls) {
+  for (int i = 0; i < calls; ++i) call("test_seven", {all_ones({8})});
+  std::fputs("end\n", stderr);
+  std::_Exit(0);
+}
+
+TEST_F(DefaultKernels, CountAsMatchesForTheWarningThatNoPinEverMatched) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  pin({marking_entry("rmsnorm", {{"rows", 2}, {"D", 8}}, 12)});
+  configure({.default_kernels = Names{"test_seven"}});
+  EXPECT_EXIT(call_without_pins(3000), testing::ExitedWithCode(0), "^end\n$");
+}
+
 TEST_F(DefaultKernels, UnknownNamesAreRefusedAndChangeNothing) {
   configure({.default_kernels = Names{"test_seven"}});
   expect_part(refusal<base::Error>([] { configure({.default_kernels = Names{"no_such_op"}}); }),

@@ -54,7 +54,8 @@ TEST_F(MetalPins, ServeCallsOfSeveralSizes) {
 }
 
 // Every candidate is proved and timed at both sizes, and compared with MLX at both: with the shapes
-// of the suite's first size at every size, as the device once had them, none would be right.
+// of the suite's first size at every size, as the device once had them, none would be right. What
+// is pinned, which depends on the machine, is pinned for the stand-in.
 TEST_F(MetalPins, AreLookedForByARun) {
   const auto made = tests::run_cli({"run",
                                     "--op",
@@ -87,6 +88,11 @@ TEST_F(MetalPins, AreLookedForByARun) {
         << records;
   const std::string meta = tests::text_of(folder_ / "run/run_meta.json");
   EXPECT_NE(meta.find(tests::kStandInArch), std::string::npos) << meta;
+  const packs::Pack pack = packs::read_pack(folder_ / "run/best_kernels.json");
+  for (const packs::Entry& entry : pack.entries) {
+    EXPECT_EQ(entry.key.device_arch, tests::kStandInArch);
+    EXPECT_GT(entry.metrics.speedup_lo, 1);
+  }
 }
 
 }  // namespace

@@ -21,6 +21,9 @@
 #ifndef PREFETCH
 #define PREFETCH 0  // bytes ahead, where x does not stay in the first cache
 #endif
+#ifndef UNROLL
+#define UNROLL 1  // steps a turn of the innermost loop
+#endif
 #ifndef KD_DIM_M
 #define KD_DIM_M 0
 #define KD_DIM_A 1

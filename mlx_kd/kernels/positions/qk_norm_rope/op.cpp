@@ -157,9 +157,12 @@ std::vector<spec::ModelSizes> model_sizes(const spec::ModelConfig& config) {
             {"dims", config.count("rotary_dim")},
             {"traditional", 0},
             {"ragged", 0},
-            {"has_freqs", 0},
+            {"has_freqs", has_own_frequencies(config)},
             {"has_wq", norms},
-            {"has_wk", norms}}}};
+            {"has_wk", norms}},
+           1,
+           false,
+           {attention_layers(config), 0}}};
 }
 
 std::vector<Dims> edge_sizes() {
@@ -169,6 +172,13 @@ std::vector<Dims> edge_sizes() {
           with(with(size(1, 5, 2, 3, 128), kNormed), {{"has_freqs", 1}}),
           with(with(size(2, 1, 1, 7, 96), kNormed), {{"traditional", 1}, {"ragged", 1}}),
           with(size(2, 4, 4, 2, 40), {{"has_freqs", 1}, {"has_wq", 1}})};
+}
+
+spec::Cost cost(const Dims& dims, Dtype dtype) {
+  const int64_t weights = (dims.at("has_wq") + dims.at("has_wk")) * dims.at("D");
+  return rotary_cost(
+      dims, spec::element_count(rows_of("Hq")(dims)) + spec::element_count(rows_of("Hk")(dims)),
+      weights, dtype);
 }
 
 spec::Doc doc() {
@@ -227,6 +237,7 @@ spec::Op make_qk_norm_rope() {
   op.complete = complete;
   op.signature = signature;
   op.of_model = qk_norm_rope::model_sizes;
+  op.cost = cost;
   op.mlx = mlx_form;
   op.fill = fill;
   op.reference = reference;

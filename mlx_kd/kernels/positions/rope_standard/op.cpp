@@ -81,7 +81,10 @@ std::vector<spec::ModelSizes> model_sizes(const spec::ModelConfig& config) {
                              {"dims", config.count("rotary_dim")},
                              {"traditional", 0},
                              {"ragged", 0},
-                             {"has_freqs", 0}}};
+                             {"has_freqs", has_own_frequencies(config)}},
+                            1,
+                            false,
+                            {0, (keys == heads ? 2 : 1) * attention_layers(config)}};
   };
   std::vector<spec::ModelSizes> result = {
       size("model", "num_attention_heads queries of head_dim", heads)};
@@ -107,6 +110,10 @@ std::vector<Dims> edge_sizes() {
           with(size(2, 3, 4, 75, 70), {{"traditional", 1}, {"ragged", 1}}),
           with(size(1, 5, 3, 128), {{"has_freqs", 1}}),
           with(size(2, 1, 7, 96, 32), {{"traditional", 1}, {"has_freqs", 1}})};
+}
+
+spec::Cost cost(const Dims& dims, Dtype dtype) {
+  return rotary_cost(dims, spec::element_count(rows(dims)), 0, dtype);
 }
 
 spec::Doc doc() {
@@ -153,6 +160,7 @@ spec::Op make_rope_standard() {
   op.complete = complete_rotary;
   op.signature = signature;
   op.of_model = rope_standard::model_sizes;
+  op.cost = cost;
   op.mlx = mlx_form;
   op.fill = fill;
   op.reference = reference;

@@ -203,11 +203,13 @@ spec::Op make_expert_combine() {
   op.signature = expert_combine::signature;
   op.of_model = [](const spec::ModelConfig& config) {
     const routing::Experts experts = routing::experts_of(config);
-    return std::vector<spec::ModelSizes>{{"model",
-                                          "hidden_size, and how many experts a token chooses",
-                                          {{"A", experts.chosen},
-                                           {"D", hidden_width(config, "the width between layers")},
-                                           {"wide", experts.is_sigmoid}}}};
+    spec::ModelSizes sizes = {"model",
+                              "hidden_size, and how many experts a token chooses",
+                              {{"A", experts.chosen},
+                               {"D", hidden_width(config, "the width between layers")},
+                               {"wide", experts.is_sigmoid}}};
+    sizes.calls.decode = experts.layers;
+    return std::vector<spec::ModelSizes>{sizes};
   };
   op.fill = expert_combine::fill;
   op.mlx = expert_combine::mlx_form;

@@ -233,8 +233,10 @@ std::vector<spec::ModelSizes> model_sizes(const spec::ModelConfig& config) {
   rule.top_groups = experts.top_groups;
   rule.group_best = experts.groups > 1 && experts.is_sigmoid ? 2 : 1;
   rule.correction = experts.is_sigmoid;
-  return {{"model", "how many experts there are, and how many a token chooses",
-           size_of(experts.count, experts.chosen, rule)}};
+  spec::ModelSizes sizes = {"model", "how many experts there are, and how many a token chooses",
+                            size_of(experts.count, experts.chosen, rule)};
+  sizes.calls.decode = experts.layers;
+  return {sizes};
 }
 
 spec::Doc doc() {

@@ -163,7 +163,8 @@ class AttentionCall(Layer):
         result: mx.array
         if self.attention is not None:
             causal = isinstance(mask, str)
-            result = self.attention(q, k, v, None if causal else mask, sinks, scale=scale, causal=int(causal), window=0)
+            result = self.attention(q, k, v, None if causal else mask, sinks, None, scale=scale, causal=int(causal),
+                                    window=0)
         else:
             result = mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask, sinks=sinks)
         return result

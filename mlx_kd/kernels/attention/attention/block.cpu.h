@@ -1,0 +1,115 @@
+// A block of query rows that share a key head: which keys its rows see, and its queries in chunks.
+#pragma once
+#include "../../common/kd_arguments.h"
+#include "chunks.cpu.h"
+#ifndef KD_DIM_S
+#define KD_DIM_S 0
+#define KD_DIM_B 1
+#define KD_DIM_Hq 2
+#define KD_DIM_Hk 3
+#define KD_DIM_M 4
+#define KD_DIM_Dk 5
+#define KD_DIM_Dv 6
+#define KD_DIM_causal 7
+#define KD_DIM_window 8
+#define KD_DIM_has_mask 9
+#define KD_DIM_has_sinks 10
+#define KD_DIM_has_bias 11
+#define KD_SCALAR_scale 0
+#endif
+
+struct Block {
+  const kd_arguments* a;
+  long b, key_head, group, first, rows;  // group: query heads of a key head
+  const T *k, *v;
+  long k_stride, v_stride;
+  long begin, end;              // keys that some row sees
+  long whole_begin, whole_end;  // keys that every row sees; no mask, no bias
+  Ints low[kVectors], high[kVectors];
+};
+
+// Of row `r` of the block.
+struct Place {
+  long head, t;
+};
+KD_INLINE Place place_of(const Block& block, long r) {
+  const long row = block.first + r, t = row / block.group;
+  return {block.key_head * block.group + row - t * block.group, t};
+}
+
+KD_INLINE long dim(const Block& block, int index) {
+  return block.a->dims[index];
+}
+
+// Steps of Dv; the last one may overlap the one before it.
+KD_INLINE long steps_of(long width) {
+  return (width + kStep - 1) / kStep;
+}
+KD_INLINE long step_begin(long step, long width) {
+  const long at = step * kStep;
+  return at + kStep <= width || width < kStep ? at : width - kStep;
+}
+
+// Keys that row t sees: those from `low` up to `high`.
+struct Keys {
+  long low, high;
+};
+static Keys keys_of(const Block& block, long t) {
+  const long s = dim(block, KD_DIM_S), window = dim(block, KD_DIM_window);
+  const long position = s - dim(block, KD_DIM_M) + t;
+  const long high = dim(block, KD_DIM_causal) ? position + 1 : s;
+  const long low = window > 0 ? position - window + 1 : 0;
+  return {low > 0 ? low : 0, high > 0 ? high : 0};
+}
+
+// Rows see more of the later keys and less of the earlier ones from one to the next.
+static void set_limits(Block& block) {
+  const long s = dim(block, KD_DIM_S);
+  const Keys first = keys_of(block, place_of(block, 0).t);
+  const Keys last = keys_of(block, place_of(block, block.rows - 1).t);
+  const bool any_key = dim(block, KD_DIM_has_mask) || first.high <= first.low;
+  block.begin = any_key ? 0 : first.low;
+  block.end = any_key ? s : last.high;
+  block.whole_begin = last.low;
+  block.whole_end = first.high;
+  if (dim(block, KD_DIM_has_mask) || dim(block, KD_DIM_has_bias)) block.whole_end = 0;
+  int* const low = (int*)block.low;
+  int* const high = (int*)block.high;
+  for (long lane = 0; lane < kVectors * kLanes; ++lane) {
+    const long r = lane / 4 < block.rows ? lane / 4 : block.rows - 1;
+    const Keys keys = keys_of(block, place_of(block, r).t);
+    low[lane] = int(keys.low), high[lane] = int(keys.high);
+  }
+}
+
+static void open_block(Block& block, const kd_arguments* a, long index) {
+  const long heads = a->dims[KD_DIM_Hk];
+  block.a = a;
+  block.group = a->dims[KD_DIM_Hq] / heads;
+  const long all_rows = block.group * a->dims[KD_DIM_M], blocks = (all_rows + ROWS - 1) / ROWS;
+  const long head = index / blocks;
+  block.b = head / heads;
+  block.key_head = head - block.b * heads;
+  block.first = (index - head * blocks) * ROWS;
+  block.rows = all_rows - block.first < ROWS ? all_rows - block.first : ROWS;
+  const long *ks = a->strides[1], *vs = a->strides[2];
+  block.k = (const T*)a->inputs[1] + block.b * ks[0] + block.key_head * ks[1];
+  block.v = (const T*)a->inputs[2] + block.b * vs[0] + block.key_head * vs[1];
+  block.k_stride = ks[2], block.v_stride = vs[2];
+  set_limits(block);
+}
+
+// q in chunks (chunk, vector); rows beyond the last are zero.
+static void load_queries(const Block& block, Chunk* q, long vectors) {
+  const long width = dim(block, KD_DIM_Dk), chunks = (width + kChunk - 1) / kChunk;
+  const long* strides = block.a->strides[0];
+  if (vectors * kRows > block.rows)
+    for (long c = 0; c < chunks; ++c) q[c * vectors + vectors - 1] = Chunk{};
+  for (long r = 0; r < block.rows; ++r) {
+    const Place at = place_of(block, r);
+    const T* from = (const T*)block.a->inputs[0] + block.b * strides[0] + at.head * strides[1] +
+                    at.t * strides[2];
+    for (long c = 0; c < chunks; ++c)
+      place(q + c * vectors + r / kRows, int(r % kRows), from + c * kChunk, width - c * kChunk);
+  }
+}
