@@ -24,13 +24,12 @@ spec::Space metal_space(const Kind& kind) {
   space.knobs.push_back({"SPLIT", {1, 2, 4, 8}, log2, source, "simdgroups that share a row of W"});
   space.knobs.push_back(
       {"THREADS", {128, 32, 64, 256, 512}, log2, source, "threads of a threadgroup"});
-  space.constraints = {
-      {"the simdgroups that share rows are in one threadgroup",
-       {"SPLIT", "THREADS"},
-       [](const int64_t* v) { return v[0] * kSimd <= v[1]; }},
-      {"a thread adds at most 32 sums",
-       {"ROWS", "XROWS"},
-       [](const int64_t* v) { return v[0] * v[1] <= 32; }}};
+  space.constraints = {{"the simdgroups that share rows are in one threadgroup",
+                        {"SPLIT", "THREADS"},
+                        [](const int64_t* v) { return v[0] * kSimd <= v[1]; }},
+                       {"a thread adds at most 32 sums", {"ROWS", "XROWS"}, [](const int64_t* v) {
+                          return v[0] * v[1] <= 32;
+                        }}};
   return space;
 }
 
