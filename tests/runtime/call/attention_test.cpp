@@ -2,7 +2,7 @@
 // and arrays that do not go together.
 #include "tests/runtime/pinned.h"
 
-namespace mlx_kd::runtime::attention_calls {
+namespace mlx_kd::runtime {
 namespace {
 
 constexpr int kBatch = 2, kHeads = 4, kKeyHeads = 2, kRows = 3, kKeys = 7, kWidth = 8;
@@ -90,4 +90,4 @@ TEST_F(AttentionCall, NamesArraysThatDoNotGoTogether) {
 }
 
 }  // namespace
-}  // namespace mlx_kd::runtime::attention_calls
+}  // namespace mlx_kd::runtime

@@ -101,7 +101,7 @@ TEST_F(Products, TakeMatricesOfOneFormat) {
             "[matvec] w has shape (128): it must have two axes");
 }
 
-// MLX divides by 0 where weights are quantised: the form does not ask it.
+// MLX divides by 0 where weights are quantised: it is not asked.
 TEST_F(Products, OfNoRowsAreEmpty) {
   const mx::array absent = none();
   for (const bool own : {false, true}) {
