@@ -122,8 +122,7 @@ std::string cpp_parameters(const Function& function, bool defaults) {
     bool last_arrays = true;
     for (size_t j = i; j < function.parameters.size(); ++j)
       last_arrays = last_arrays && function.parameters[j].kind != Kind::array;
-    const std::string value =
-        parameter.may_be_left_out ? "std::nullopt" : parameter.value;
+    const std::string value = parameter.may_be_left_out ? "std::nullopt" : parameter.value;
     all.push_back(cpp_type(parameter) + parameter.name +
                   (defaults && last_arrays && !value.empty() ? " = " + value : ""));
   }

@@ -295,7 +295,7 @@ class BadConfigs(Folder):
         self.expect({"hidden_size": 64}, "intermediate_size", "ffn_hidden_size", options=("--op", "swiglu"))
         self.expect({"hidden_size": 64, "num_attention_heads": 4}, "qk_nope_head_dim", "qk_rope_head_dim", "MLA",
                     options=("--op", "rope"))
-        self.expect({}, "vocab_size")
+        self.expect({}, "num_attention_heads", "n_head")
 
     def test_values_that_are_no_sizes_are_shown(self):
         for value, shown in ((0, "0"), (-4, "-4"), (1.5, "1.5"), ("4096", '"4096"'), (2 ** 40, "1099511627776"),

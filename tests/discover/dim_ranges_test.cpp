@@ -112,7 +112,7 @@ TEST_F(DimRanges, WhatMlxCannotDoIsClaimedWithoutASpeedUp) {
 }
 
 TEST_F(DimRanges, ASizeThatAlreadyStatesARangeStatesNoOther) {
-  for (int64_t rows : {1, 4}) claim("a", rows, rows);
+  for (int64_t rows : {1, 4}) claim("a", rows, 1.5 + static_cast<double>(rows));
   EXPECT_EQ(choose({size(1), size(4)})[0].size, 0u);
   EXPECT_EQ(choose({size(1), size(4)}, {{"rows", 1, 64}}, {0})[0].size, 1u);
   EXPECT_TRUE(choose({size(1), size(4)}, {{"rows", 1, 64}}, {0, 1}).empty());

@@ -9,9 +9,10 @@ namespace mlx_kd::devices::cpu {
 namespace {
 
 constexpr int64_t kMostTasks = int64_t(1) << 30;
-// About 5 us of watching, then turns in which other threads of this core may run: in all longer than
-// the operations of MLX between two kernels of a graph take. Two threads that watch meet in 0.2 to
-// 0.7 us, a thread that sleeps wakes in 44 to 52 us, and a token of a model has 40 such meetings.
+// About 5 us of watching, then turns in which other threads of this core may run: in all longer
+// than the operations of MLX between two kernels of a graph take. Two threads that watch meet in
+// 0.2 to 0.7 us, a thread that sleeps wakes in 44 to 52 us, and a token of a model has 40 such
+// meetings.
 constexpr int kSpins = 400, kYields = 600;
 constexpr int kCaller = -1;
 

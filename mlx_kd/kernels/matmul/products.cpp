@@ -378,16 +378,19 @@ spec::Space cpu_space(const Kind& kind, Dtype t, const spec::DeviceTraits& trait
                                  {"VEC", "DOT"},
                                  [](const int64_t* v) { return v[0] == 64 || v[1] == 0; }});
   }
-  if (has_dot && !kind.many_rows) {
+  space.knobs.push_back({"UNROLL", {1, 2, 4}, log2, source, "steps a turn of the innermost loop"});
+  if (kind.many_rows)
+    space.knobs.push_back({"PANEL",
+                           {2048, 512, 1024},
+                           log2,
+                           source,
+                           "columns of W that are decoded at once, at most"});
+  else
     space.knobs.push_back({"PREFETCH",
                            {4096, 0, 1024, 2048, 8192},
                            linear,
                            source,
                            "bytes ahead, where x takes more than 8 KB"});
-    space.constraints.push_back({"only dot products prefetch",
-                                 {"DOT", "PREFETCH"},
-                                 [](const int64_t* v) { return v[0] == 1 || v[1] == 4096; }});
-  }
   const int64_t cores = std::max(traits.cores, 1);
   std::vector<int64_t> threads = {cores};
   for (int64_t count = 1; count < cores; count *= 2) threads.push_back(count);

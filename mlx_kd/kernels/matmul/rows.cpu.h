@@ -121,6 +121,7 @@ KD_INLINE void add_two_rows(const Shape& shape, const Prepared& x, long m, const
       add_biases(shape, x, m, rows[s], g, sums[s]);
     }
     const long last = first + each < chunks ? first + each : chunks;
+    KD_TURNS
     for (long c = first; c < last; ++c) {
       const Uints at = (lane + unsigned((c - first) * chunk)) >> shift;
       const unsigned short* const columns = x.planes + (c * shape.m + m) * kPlanes * chunk;
@@ -222,6 +223,7 @@ KD_INLINE void add_two_packed_rows(const Shape& shape, const Prepared& x, long m
     const long count = shape.groups - g < kLanes ? shape.groups - g : kLanes;
     for (long j = 0; j < count; ++j) {
       Floats products[2][kM] = {};
+      KD_TURNS
       for (long c = (g + j) * each; c < (g + j + 1) * each; ++c) {
         Halves w[2];
         KD_UNROLL
@@ -276,6 +278,7 @@ KD_INLINE void add_two_dense_rows(const Shape& shape, const Prepared& x, long m,
     return take<Halves>(from);
   };
   long c = 0;
+  KD_TURNS
   for (; c + 2 <= whole; c += 2) {
     add(c, codes(0, c), codes(1, c), sums);
     add(c + 1, codes(0, c + 1), codes(1, c + 1), more);
@@ -326,8 +329,11 @@ KD_INLINE void add_float_row(const Shape& shape, const Prepared& x, long m, cons
     const Floats scales = scales_at(shape, row.scales, first);
     add_biases(shape, x, m, row, first, sums);
     const long count = shape.groups - first < kLanes ? shape.groups - first : kLanes;
+    KD_TURNS
     for (long g = 0; g < count; ++g) {
       float codes[kMostGroup];
+      if (PREFETCH > 0 && 4 * shape.m * shape.k > 8192)
+        __builtin_prefetch(row.codes + (first + g) * shape.group * shape.bits / 8 + PREFETCH, 0, 2);
       floats_of(shape, row.codes, (first + g) * shape.group, shape.group, codes);
       KD_UNROLL
       for (int i = 0; i < kM; ++i) {
@@ -345,8 +351,11 @@ template <int kM>
 KD_INLINE void add_dense_row(const Shape& shape, const Prepared& x, long m, const Matrix& row,
                              Floats (&sums)[kM]) {
   const T* const w = (const T*)row.codes;
+  const bool fetches = PREFETCH > 0 && 4 * shape.m * shape.k > 8192;
   long j = 0;
+  KD_TURNS
   for (; j + kLanes <= shape.k; j += kLanes) {
+    if (fetches) __builtin_prefetch((const char*)(w + j) + PREFETCH, 0, 2);
     const Floats part = float_lanes(take<Elements>(w + j));
     KD_UNROLL
     for (int i = 0; i < kM; ++i) sums[i] += part * take<Floats>(x.floats + (m + i) * shape.k + j);

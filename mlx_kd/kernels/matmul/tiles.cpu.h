@@ -5,12 +5,19 @@
 // of x a row. Where the processor has dot products of bfloat16, pairs of columns take the place of
 // columns; codes stay exact, and a group's scale and bias come in once it is summed. Elsewhere the
 // panel holds w itself as float32.
+//
+// Macros: those of weights.cpu.h, and
+//
+//   PANEL  columns of a panel at most
+#ifndef PANEL
+#define PANEL 2048
+#endif
 #pragma once
 #include "rows.cpu.h"
 
 constexpr long kTileColumns = 2 * kLanes;
 constexpr long kTileRows = VEC == 64 ? 12 : VEC == 32 ? 6 : 4;
-constexpr long kPanelK = 2048;
+constexpr long kPanelK = PANEL;
 constexpr long kChunkRows = 42 * kTileRows;  // rows of x whose sums are kept at once
 
 // Codes of half a word of W, which are as far apart as the columns of a pair: 1 where pairs are
@@ -286,6 +293,7 @@ static void add_tile(const Shape& shape, const Prepared& x, const Panel& panel, 
   if (!takes_dots(shape)) {
     Floats tile[kRows][2];
     for (int i = 0; i < kRows; ++i) tile[i][0] = sums[2 * i], tile[i][1] = sums[2 * i + 1];
+    KD_TURNS
     for (long j = 0; j < count; ++j) {
       const Floats a = panel.values[2 * j], b = panel.values[2 * j + 1];
       KD_UNROLL
@@ -303,6 +311,7 @@ static void add_tile(const Shape& shape, const Prepared& x, const Panel& panel, 
   const Floats* w = panel.values;
   for (long g = 0; g * 2 * each < count; ++g) {
     Floats tile[kRows][2] = {};
+    KD_TURNS
     for (long pair = 0; pair < each; ++pair, w += 2) {
       KD_UNROLL
       for (int p = 0; p < kPlanes; ++p, columns += kTileRows) {

@@ -2,6 +2,7 @@
 //
 //   DOT       1: AVX512_BF16's dot product where the compiler has it; 0: float32
 //   PREFETCH  bytes ahead, where x does not stay in the first cache; 0: none
+//   UNROLL    steps a turn of the innermost loop
 //
 // A row of W holds K codes of `bits` bits as one stream of bits, lowest first, of which each group
 // of `group` has a scale, and an affine one a bias: w = scale code + bias. Formats: 0 affine (codes
@@ -13,6 +14,9 @@
 #endif
 #ifndef PREFETCH
 #define PREFETCH 0
+#endif
+#ifndef UNROLL
+#define UNROLL 1
 #endif
 #pragma once
 #include "../common/steps.cpu.h"
@@ -28,6 +32,14 @@
 #define KD_PACKED 1  // codes of 3, 5 and 6 bits as well
 #else
 #define KD_PACKED 0
+#endif
+
+#define KD_TEXT(text) #text
+#define KD_PRAGMA(text) _Pragma(KD_TEXT(text))
+#ifdef __clang__
+#define KD_TURNS KD_PRAGMA(clang loop unroll_count(UNROLL))
+#else
+#define KD_TURNS KD_PRAGMA(GCC unroll UNROLL)
 #endif
 
 enum Format { kAffine, kMxfp4, kMxfp8, kNvfp4, kDense };

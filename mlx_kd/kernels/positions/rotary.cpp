@@ -214,6 +214,12 @@ spec::Reference64 rotated_in_float64(const RotaryRows& rows, const RotaryNumbers
   return result;
 }
 
+spec::Cost rotary_cost(const Dims& dims, int64_t elements, int64_t weights, Dtype dtype) {
+  const int64_t bytes = (2 * elements + weights) * spec::size_of(dtype) +
+                        4 * (offset_shape_of(dims).front() + freqs_shape_of(dims).front());
+  return {static_cast<double>(bytes), 3 * static_cast<double>(elements)};
+}
+
 spec::Space cpu_rotary_space(Dtype dtype, const spec::DeviceTraits& traits) {
   spec::Space space;
   space.knobs = {vector_knob(traits),

@@ -82,6 +82,10 @@ inline constexpr const char* kRotaryDerivation =
     "the "
     "frequency: that much more of |a| + |b|.";
 
+// Rows read and written, `weights` elements of norms, offsets and frequencies.
+spec::Cost rotary_cost(const spec::Dims& dims, int64_t elements, int64_t weights,
+                       spec::Dtype dtype);
+
 spec::Space cpu_rotary_space(spec::Dtype dtype, const spec::DeviceTraits& traits);
 spec::Launch launch_cpu_rotary(const spec::Dims& dims, const spec::Setting& knobs);
 // A simdgroup a row, of `heads` heads in all.

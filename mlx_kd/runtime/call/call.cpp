@@ -159,8 +159,7 @@ void give_types(const spec::Op& op, Arrays& inputs) {
     const spec::PortType& type = op.inputs[i].type;
     if (!is_absent(op.inputs[i], inputs[i]) || !(type.follows() || type.is_fixed())) continue;
     const spec::Dtype wanted = type.at(own, {});
-    if (element_type(inputs[i]) != wanted)
-      inputs[i] = mx::array(std::initializer_list<float>{}, devices::mlx_dtype(wanted));
+    if (element_type(inputs[i]) != wanted) inputs[i] = left_out(wanted);
   }
 }
 
@@ -201,9 +200,22 @@ Arrays without_mlx(const Pending& call) {
                               "takes the call: " + unfit_reason(call.op, call.inputs));
 }
 
+// The results of a call none of whose outputs has elements; empty where some has. MLX is not asked:
+// its quantised product divides by a size of 0.
+Arrays results_without_elements(const Pending& call) {
+  if (call.query || !call.op.signature.readable() || !is_empty(*call.op.op, call.inputs)) return {};
+  DimValues dims = call.numbers.attributes;
+  call.op.signature.read(Inputs(call.inputs), scalars_of(call.op, call.numbers), dims);
+  Arrays outputs = empty_results(call, dims);
+  const bool any = std::any_of(outputs.begin(), outputs.end(),
+                               [](const mx::array& output) { return output.size() > 0; });
+  return any ? Arrays{} : outputs;
+}
+
 // Where MLX throws on this device, a kernel of ours runs, from then on without asking MLX. Its
 // error is the caller's where none does.
 Arrays without_pin(const Pending& call) {
+  if (Arrays none = results_without_elements(call); !none.empty()) return none;
   if (!call.op.mlx_runs_on(call.stream)) return without_mlx(call);
   std::exception_ptr refused;
   try {
@@ -259,6 +271,17 @@ void set_number(const spec::Op& op, const std::string& name, double value, Numbe
 }
 
 }  // namespace
+
+const mx::array& left_out(spec::Dtype type) {
+  // Graphs may hold one after every static object is gone.
+  static const auto& all = *new Arrays([] {
+    Arrays made;
+    for (const spec::Dtype each : spec::all_dtypes())
+      made.push_back(mx::array(std::initializer_list<float>{}, devices::mlx_dtype(each)));
+    return made;
+  }());
+  return all[static_cast<size_t>(type)];
+}
 
 bool passes_by() {
   if (Process::shared().modes() & kWatched) return false;

@@ -2,12 +2,12 @@
 // and arrays that do not go together.
 #include "tests/runtime/pinned.h"
 
-namespace mlx_kd::runtime {
+namespace mlx_kd::runtime::attention_test {
 namespace {
 
 constexpr int kBatch = 2, kHeads = 4, kKeyHeads = 2, kRows = 3, kKeys = 7, kWidth = 8;
 
-mx::array none() {
+mx::array left_out() {
   return mx::array(std::initializer_list<float>{});
 }
 
@@ -23,8 +23,8 @@ class AttentionCall : public Pinned {
   const mx::Device cpu = mx::Device::cpu;
 
   mx::array attend(const mx::array& mask, const std::map<std::string, double>& numbers = {},
-                   const mx::array& bias = none()) const {
-    return call("attention", {q, k, v, mask, none(), bias}, numbers, cpu)[0];
+                   const mx::array& bias = left_out()) const {
+    return call("attention", {q, k, v, mask, left_out(), bias}, numbers, cpu)[0];
   }
   mx::array in_mlx(const std::string& mode, std::optional<mx::array> mask = {}) const {
     return mx::fast::scaled_dot_product_attention(q, k, v, 0.125f, mode, mask, {}, false, cpu);
@@ -37,13 +37,13 @@ class AttentionCall : public Pinned {
 
 TEST_F(AttentionCall, TakesMasksThatBroadcastToTheScores) {
   const mx::array scores = normal({kBatch, 1, kRows, kKeys}, 4);
-  expect_same(attend(none()), in_mlx(""));
+  expect_same(attend(left_out()), in_mlx(""));
   for (const mx::array& numbers :
        {scores, mx::slice(scores, {0, 0, 0, 0}, {1, 1, 1, kKeys}, cpu),
         mx::reshape(mx::slice(scores, {0, 0, 0, 0}, {1, 1, kRows, kKeys}, cpu), {kRows, kKeys},
                     cpu)}) {
     expect_same(attend(numbers), in_mlx("array", numbers));
-    expect_same(attend(none(), {}, numbers), in_mlx("array", numbers));
+    expect_same(attend(left_out(), {}, numbers), in_mlx("array", numbers));
     const mx::array seen = mx::greater(numbers, mx::array(-0.5f), cpu);
     expect_same(attend(seen), in_mlx("array", seen));
   }
@@ -53,20 +53,20 @@ TEST_F(AttentionCall, TakesMasksThatBroadcastToTheScores) {
 }
 
 TEST_F(AttentionCall, LimitsRowsToTheKeysOfTheirPositions) {
-  expect_same(attend(none(), {{"causal", 1}}), in_mlx("causal"));
+  expect_same(attend(left_out(), {{"causal", 1}}), in_mlx("causal"));
   const mx::array key = mx::arange(kKeys, cpu);
   const mx::array position = mx::expand_dims(mx::arange(kKeys - kRows, kKeys, cpu), 1, cpu);
   const mx::array near = mx::less(position, mx::add(key, mx::array(3), cpu), cpu);
-  expect_same(attend(none(), {{"window", 3}}), in_mlx("array", near));
+  expect_same(attend(left_out(), {{"window", 3}}), in_mlx("array", near));
   const mx::array both = mx::logical_and(near, mx::greater_equal(position, key, cpu), cpu);
-  expect_same(attend(none(), {{"window", 3}, {"causal", 1}}), in_mlx("array", both));
+  expect_same(attend(left_out(), {{"window", 3}, {"causal", 1}}), in_mlx("array", both));
 }
 
 TEST_F(AttentionCall, TakesKeysThatAreCutFromALargerCache) {
-  const mx::array wanted = attend(none());
+  const mx::array wanted = attend(left_out());
   const mx::array more = mx::concatenate({k, normal({kBatch, kKeyHeads, 9, kWidth}, 5)}, 2, cpu);
   k = mx::slice(more, {0, 0, 0, 0}, {kBatch, kKeyHeads, kKeys, kWidth}, cpu);
-  expect_same(attend(none()), wanted);
+  expect_same(attend(left_out()), wanted);
 }
 
 TEST_F(AttentionCall, NamesArraysThatDoNotGoTogether) {
@@ -82,12 +82,12 @@ TEST_F(AttentionCall, NamesArraysThatDoNotGoTogether) {
               "[attention] mask is added to the scores, and so is bias");
   k = normal({kBatch, 3, kKeys, kWidth}, 2);
   expect_part(
-      refusal([&] { attend(none()); }),
+      refusal([&] { attend(left_out()); }),
       "[attention] k has shape (2, 3, 7, 8): it must be of a number of heads that divides the 4");
   k = normal({kBatch, kKeyHeads, kKeys, kWidth + 1}, 2);
-  expect_part(refusal([&] { attend(none()); }),
+  expect_part(refusal([&] { attend(left_out()); }),
               "[attention] k has shape (2, 2, 7, 9): it must be (2, 2, 7, 8)");
 }
 
 }  // namespace
-}  // namespace mlx_kd::runtime
+}  // namespace mlx_kd::runtime::attention_test

@@ -29,10 +29,28 @@ class BadInput : public Pinned, public testing::WithParamInterface<std::string> 
     return result;
   }
 
+  // The attributes of the size, which a call gives by name.
+  std::map<std::string, double> numbers() const {
+    std::map<std::string, double> result;
+    for (const spec::Dim& dim : op.dims)
+      if (dim.kind == spec::Dim::Kind::attribute)
+        result[dim.name] = static_cast<double>(size.at(dim.name));
+    return result;
+  }
+
+  // The size with another value of a dim; nullopt where the op has no such size.
+  std::optional<spec::Dims> size_with(const std::string& dim, int64_t value) const try {
+    spec::Dims dims = size;
+    dims.set(dim, value);
+    return op.complete ? op.complete(dims) : dims;
+  } catch (const base::Error&) {
+    return std::nullopt;
+  }
+
   // The message, or "" if the call gave results.
   std::string said(const Arrays& inputs) const {
     try {
-      mx::eval(call(op.name, inputs));
+      mx::eval(call(op.name, inputs, numbers()));
       return "";
     } catch (const std::exception& error) {
       return error.what();
@@ -46,6 +64,7 @@ INSTANTIATE_TEST_SUITE_P(Table, BadInput, testing::ValuesIn(table_names()),
 TEST_P(BadInput, OfAnotherRankIsNamedWithItsShape) {
   for (size_t i = 0; i < op.inputs.size(); ++i) {
     Arrays inputs = inputs_at(size);
+    if (is_absent(op.inputs[i], inputs[i])) continue;
     const mx::array sound = inputs[i];
     inputs[i] = mx::zeros({}, sound.dtype());
     EXPECT_EQ(said(inputs).find(room), 0u) << op.inputs[i].name << ": " << said(inputs);
@@ -64,10 +83,11 @@ TEST_P(BadInput, OfAnotherRankIsNamedWithItsShape) {
 
 TEST_P(BadInput, OfAnotherTypeIsNamedWhereThePortHasOneType) {
   for (size_t i = 0; i < op.inputs.size(); ++i) {
-    if (!op.inputs[i].type.is_fixed()) continue;
+    if (!op.inputs[i].type.is_fixed() || is_absent(op.inputs[i], inputs_at(size)[i])) continue;
     const std::string wanted = spec::name_of(op.inputs[i].type.at(spec::Dtype::float32, {}));
     for (const mx::Dtype type : {mx::float32, mx::int64, mx::uint8, mx::bool_, mx::complex64}) {
       Arrays inputs = inputs_at(size);
+      if (is_absent(op.inputs[i], inputs[i])) continue;  // an array that is left out has any type
       inputs[i] = mx::astype(inputs[i], type);
       if (inputs[i].dtype() == devices::mlx_dtype(op.inputs[i].type.at(spec::Dtype::float32, {})))
         continue;
@@ -89,27 +109,25 @@ TEST_P(BadInput, OfTypesThatNoKernelHasGivesMlxsResultOrItsWords) {
   }
 }
 
-TEST_P(BadInput, WithoutElementsGivesResultsOfTheRightShapes) {
+// Of the other dims it is MLX's matter: its quantised product divides by an inner size of 0.
+TEST_P(BadInput, OfAnEmptyBatchGivesResultsOfTheRightShapes) {
   for (const spec::Dim& dim : op.dims) {
     if (dim.kind != spec::Dim::Kind::dim) continue;
-    spec::Dims empty = size;
-    empty.set(dim.name, 0);
-    if (op.complete) empty = op.complete(empty);
+    const auto known = size_with(dim.name, 0);
+    if (!known || (dim.name != op.batch_dim && !dim.leading)) continue;
+    const spec::Dims& empty = *known;
     const Arrays inputs = inputs_at(empty);
     const bool any = std::any_of(inputs.begin(), inputs.end(),
                                  [](const mx::array& array) { return array.size() == 0; });
     ASSERT_TRUE(any) << dim.name;
     try {
-      const Arrays outputs = call(op.name, inputs);
+      const Arrays outputs = call(op.name, inputs, numbers());
       mx::eval(outputs);
       for (size_t i = 0; i < outputs.size(); ++i)
         EXPECT_EQ(outputs[i].shape(), devices::mlx_shape(op.outputs[i].shape(empty)))
             << dim.name << ", " << op.outputs[i].name;
     } catch (const std::exception& error) {
-      // A batch may be empty; a row without elements may have no result.
-      EXPECT_NE(dim.name, op.batch_dim) << error.what();
-      EXPECT_FALSE(dim.leading) << error.what();
-      EXPECT_EQ(error.what()[0], '[') << error.what();
+      ADD_FAILURE() << dim.name << ": " << error.what();
     }
   }
 }
@@ -118,9 +136,9 @@ TEST_P(BadInput, WithoutElementsGivesResultsOfTheRightShapes) {
 TEST_P(BadInput, OfMoreThanTwoToThe31ElementsHasItsSizeAndShapes) {
   if (op.batch_dim.empty()) GTEST_SKIP() << "it has no batch";
   const auto most = int64_t(1) << 30;
-  spec::Dims large = size;
-  large.set(op.batch_dim, most);
-  if (op.complete) large = op.complete(large);
+  const auto size_of_most = size_with(op.batch_dim, most);
+  if (!size_of_most) GTEST_SKIP() << "it takes no such batch";
+  const spec::Dims& large = *size_of_most;
   Arrays inputs;
   int64_t elements = 0;
   for (const spec::ArraySpec& array : spec::arrays_of(op.inputs, spec::Dtype::float32, large)) {
@@ -130,11 +148,11 @@ TEST_P(BadInput, OfMoreThanTwoToThe31ElementsHasItsSizeAndShapes) {
   }
   ASSERT_GT(elements, int64_t(1) << 31);
   const Operator& known = known_operator(op.name);
-  Numbers numbers = numbers_of(known, {});
-  const auto query = query_of(known, inputs, numbers, mx::default_stream(mx::Device::cpu));
+  const auto query =
+      query_of(known, inputs, numbers_of(known, numbers()), mx::default_stream(mx::Device::cpu));
   ASSERT_TRUE(query);
   EXPECT_EQ(dims_of(op, query->dims), large);
-  const Arrays outputs = call(op.name, inputs, {}, mx::Device::cpu);  // not evaluated
+  const Arrays outputs = call(op.name, inputs, numbers(), mx::Device::cpu);  // not evaluated
   for (size_t i = 0; i < outputs.size(); ++i)
     EXPECT_EQ(outputs[i].shape(), devices::mlx_shape(op.outputs[i].shape(large)));
 }

@@ -14,7 +14,13 @@
 #ifndef DOT
 #define DOT 1  // 1: the processor's dot product of bfloat16, where it has one
 #endif
+#ifndef UNROLL
+#define UNROLL 1  // steps a turn of the innermost loop
+#endif
 #define PREFETCH 0
+#ifndef PANEL
+#define PANEL 2048  // columns of W that are decoded at once, at most
+#endif
 #ifndef KD_DIM_M
 #define KD_DIM_M 0
 #define KD_DIM_N 1

@@ -16,6 +16,9 @@
 #ifndef DOT
 #define DOT 1  // 1: the processor's dot product of bfloat16, where it has one
 #endif
+#ifndef UNROLL
+#define UNROLL 1  // steps a turn of the innermost loop
+#endif
 #ifndef PREFETCH
 #define PREFETCH 0  // bytes ahead, where x does not stay in the first cache
 #endif

@@ -156,6 +156,12 @@ Dims size(int64_t rows, int64_t d, int64_t weight = 1, int64_t bias = 1) {
   return {{"rows", rows}, {"D", d}, {"has_weight", weight}, {"has_bias", bias}};
 }
 
+spec::Cost cost(const Dims& dims, Dtype dtype) {
+  const int64_t d = dims.at("D"), n = dims.at("rows") * d;
+  const int64_t elements = 2 * n + (dims.at("has_weight") + dims.at("has_bias")) * d;
+  return {static_cast<double>(elements * spec::size_of(dtype)), 8 * static_cast<double>(n)};
+}
+
 spec::Doc doc() {
   spec::Doc doc;
   doc.brief =
@@ -202,6 +208,7 @@ spec::Op make_layernorm() {
     model.dims.set("has_bias", 1);
     return std::vector<spec::ModelSizes>{model};
   };
+  op.cost = cost;
   op.mlx = mlx_form;
   op.reference = reference;
   op.bound = bound;

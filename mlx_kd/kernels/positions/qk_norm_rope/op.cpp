@@ -157,9 +157,12 @@ std::vector<spec::ModelSizes> model_sizes(const spec::ModelConfig& config) {
             {"dims", config.count("rotary_dim")},
             {"traditional", 0},
             {"ragged", 0},
-            {"has_freqs", 0},
+            {"has_freqs", has_own_frequencies(config)},
             {"has_wq", norms},
-            {"has_wk", norms}}}};
+            {"has_wk", norms}},
+           1,
+           false,
+           {attention_layers(config), 0}}};
 }
 
 std::vector<Dims> edge_sizes() {
@@ -169,6 +172,13 @@ std::vector<Dims> edge_sizes() {
           with(with(size(1, 5, 2, 3, 128), kNormed), {{"has_freqs", 1}}),
           with(with(size(2, 1, 1, 7, 96), kNormed), {{"traditional", 1}, {"ragged", 1}}),
           with(size(2, 4, 4, 2, 40), {{"has_freqs", 1}, {"has_wq", 1}})};
+}
+
+spec::Cost cost(const Dims& dims, Dtype dtype) {
+  const int64_t weights = (dims.at("has_wq") + dims.at("has_wk")) * dims.at("D");
+  return rotary_cost(
+      dims, spec::element_count(rows_of("Hq")(dims)) + spec::element_count(rows_of("Hk")(dims)),
+      weights, dtype);
 }
 
 spec::Doc doc() {
@@ -181,7 +191,7 @@ spec::Doc doc() {
   doc.parameters = {
       {"q", "[B, Hq, M, D], of any strides whose last is 1"},
       {"k", "[B, Hk, M, D], likewise"},
-      {"offset", "int32 [1] for all batch rows, or [B]"},
+      {"offset", "int32 [1] for all batch rows, or [B]; or an int"},
       {"wq", "[D]: the weight of the norm of each query head"},
       {"wk", "[D]: the weight of the norm of each key head"},
       {"freqs", "float32 [dims / 2]: pair i is turned by position * scale / freqs[i]"},
@@ -208,7 +218,14 @@ spec::Op make_qk_norm_rope() {
   op.inputs = {
       {.name = "q", .shape = rows_of("Hq"), .strided = true},
       {.name = "k", .shape = rows_of("Hk"), .strided = true},
-      {"offset", offset_shape_of, Dtype::int32},
+      {.name = "offset",
+       .shape = offset_shape_of,
+       .type = Dtype::int32,
+       .int_range =
+           [](const Dims&) {
+             return std::pair<int64_t, int64_t>{std::numeric_limits<int32_t>::min(),
+                                                std::numeric_limits<int32_t>::max()};
+           }},
       {.name = "wq", .shape = weight_if("has_wq"), .optional = true},
       {.name = "wk", .shape = weight_if("has_wk"), .optional = true},
       {.name = "freqs", .shape = freqs_shape_of, .type = Dtype::float32, .optional = true}};
@@ -227,6 +244,7 @@ spec::Op make_qk_norm_rope() {
   op.complete = complete;
   op.signature = signature;
   op.of_model = qk_norm_rope::model_sizes;
+  op.cost = cost;
   op.mlx = mlx_form;
   op.fill = fill;
   op.reference = reference;

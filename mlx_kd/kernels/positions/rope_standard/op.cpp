@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 #include <stdexcept>
 
 #include "mlx_kd/base/error.h"
@@ -81,7 +82,10 @@ std::vector<spec::ModelSizes> model_sizes(const spec::ModelConfig& config) {
                              {"dims", config.count("rotary_dim")},
                              {"traditional", 0},
                              {"ragged", 0},
-                             {"has_freqs", 0}}};
+                             {"has_freqs", has_own_frequencies(config)}},
+                            1,
+                            false,
+                            {0, (keys == heads ? 2 : 1) * attention_layers(config)}};
   };
   std::vector<spec::ModelSizes> result = {
       size("model", "num_attention_heads queries of head_dim", heads)};
@@ -109,6 +113,10 @@ std::vector<Dims> edge_sizes() {
           with(size(2, 1, 7, 96, 32), {{"traditional", 1}, {"has_freqs", 1}})};
 }
 
+spec::Cost cost(const Dims& dims, Dtype dtype) {
+  return rotary_cost(dims, spec::element_count(rows(dims)), 0, dtype);
+}
+
 spec::Doc doc() {
   spec::Doc doc;
   doc.brief =
@@ -118,7 +126,7 @@ spec::Doc doc() {
       "than MLX's, and the result is rounded once.";
   doc.parameters = {
       {"x", "[B, H, M, D], of any strides whose last is 1"},
-      {"offset", "int32 [1] for all batch rows, or [B]"},
+      {"offset", "int32 [1] for all batch rows, or [B]; or an int"},
       {"freqs", "float32 [dims / 2]: pair i is turned by position * scale / freqs[i]"},
       {"base", "Of the frequencies, above 1; not used with freqs"},
       {"scale", "Of the positions"},
@@ -140,7 +148,14 @@ spec::Op make_rope_standard() {
   op.doc = doc();
   op.inputs = {
       {.name = "x", .shape = rows, .strided = true},
-      {"offset", offset_shape_of, Dtype::int32},
+      {.name = "offset",
+       .shape = offset_shape_of,
+       .type = Dtype::int32,
+       .int_range =
+           [](const Dims&) {
+             return std::pair<int64_t, int64_t>{std::numeric_limits<int32_t>::min(),
+                                                std::numeric_limits<int32_t>::max()};
+           }},
       {.name = "freqs", .shape = freqs_shape_of, .type = Dtype::float32, .optional = true}};
   op.outputs = {{"y", rows}};
   op.dims = {{.name = "M", .free = true}, {"B"}, {"H"}, {"D"}};
@@ -153,6 +168,7 @@ spec::Op make_rope_standard() {
   op.complete = complete_rotary;
   op.signature = signature;
   op.of_model = rope_standard::model_sizes;
+  op.cost = cost;
   op.mlx = mlx_form;
   op.fill = fill;
   op.reference = reference;
