@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/base/random.h"
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
 #include "mlx_kd/kernels/op_table.h"
