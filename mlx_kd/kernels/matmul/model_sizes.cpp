@@ -145,12 +145,6 @@ Format usual_format(const Kind& kind, const ModelConfig& config) {
   return part ? format_in(*part) : kFourBits;
 }
 
-bool is_gelu(const ModelConfig& config) {
-  for (const char* field : {"hidden_activation", "hidden_act"})
-    if (config.text(field).starts_with("gelu")) return true;
-  return false;
-}
-
 // LFM2's code calls them otherwise than all others.
 std::string down_name(const ModelConfig& config) {
   return config.is_type("lfm2") ? "w2" : "down_proj";
@@ -293,6 +287,16 @@ std::vector<ModelSizes> prompt_sizes(const Kind& kind, const ModelConfig& config
 
 }  // namespace
 
+Format stated_format(const ModelConfig& config) {
+  return usual_format({.quantised = true}, config);
+}
+
+bool uses_gelu(const ModelConfig& config) {
+  for (const char* field : {"hidden_activation", "hidden_act"})
+    if (config.text(field).starts_with("gelu")) return true;
+  return false;
+}
+
 std::vector<spec::Suite> suites_of(const Kind& kind) {
   Extras norm, residual;
   norm.norm = residual.residual = true;
@@ -351,7 +355,7 @@ std::vector<ModelSizes> sizes_of_model(const Kind& kind, const ModelConfig& conf
   if (kind.form == Form::single) return single_sizes(kind, config);
   Extras norm;
   norm.norm = true;
-  norm.gelu = is_gelu(config);
+  norm.gelu = uses_gelu(config);
   const int64_t hidden = hidden_width(config, "the width between layers");
   std::vector<ModelSizes> sizes;
   if (kind.form == Form::gated) {
