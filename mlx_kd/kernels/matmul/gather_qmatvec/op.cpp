@@ -17,7 +17,9 @@ spec::Op make_gather_qmatvec() {
       "The product is the exact sum, rounded once, where MLX on a CPU rounds after each term.";
   op.doc.parameters = {
       {"x", "[..., 1, K], a row a token, or [..., A, K], a row for each of its experts."},
-      {"ids", "uint32 [..., A], the experts. The results of an id from E on are NaN."},
+      {"ids",
+       "uint32 [..., A], the experts. A kernel's results of an id from E on are NaN, and it reads "
+       "nothing for them; MLX's form, which runs where no kernel does, reads what lies there."},
       {"w", "uint32 [E, N, K bits / 32], as mx.quantize gives them."},
       {"scales", "[E, N, K / group] of the type of x, or uint8 of mxfp4, mxfp8 and nvfp4."},
       {"biases", "Shape as the scales; None where the format has none."},

@@ -21,7 +21,6 @@
 #ifndef BLOCK
 #define BLOCK 1024  // columns of a unit
 #endif
-#define STREAM 0
 
 #include "../../common/kd_arguments.h"
 #include "../../common/steps.cpu.h"

@@ -9,9 +9,6 @@ using namespace metal;
 #ifndef KD_DTYPE
 #define KD_DTYPE 1  // of x and y: 0 float, 1 half, 2 bfloat
 #endif
-#ifndef KD_TYPE_weights
-#define KD_TYPE_weights KD_DTYPE  // of the weights: KD_DTYPE, or 0: float
-#endif
 #ifndef KD_ALIGNED
 #define KD_ALIGNED 1  // 0: arrays start anywhere, 1: at a multiple of 16 bytes
 #endif
@@ -21,19 +18,15 @@ using namespace metal;
 #define VEC 1
 
 #include "../../common/packs.metal.h"
-#if KD_TYPE_weights == 0
-typedef float W;
-#else
-typedef T W;
-#endif
 
 [[kernel]] void mlx_kd_expert_combine(
     const device T* x [[buffer(0)]],
-    const device W* weights [[buffer(1)]],
+    const device T* weights [[buffer(1)]],
     device T* y [[buffer(2)]],
     constant int& M [[buffer(3)]],
     constant int& A [[buffer(4)]],
     constant int& D [[buffer(5)]],
+    constant int& wide [[buffer(6)]],
     uint3 threads_per_grid [[threads_per_grid]],
     uint3 thread_position_in_grid [[thread_position_in_grid]]) {
   const ulong columns = ulong(D), chosen = ulong(A);
@@ -44,9 +37,12 @@ typedef T W;
       const ulong row = i / columns, column = i % columns;
       float sum = 0.0f;
       for (ulong k = 0; k < chosen; ++k) {
-        const float product =
-            float(x[(row * chosen + k) * columns + column]) * float(weights[row * chosen + k]);
-        sum += float(W(product));
+        const ulong pair = row * chosen + k;
+        const float value = float(x[pair * columns + column]);
+        if (wide != 0)
+          sum += value * reinterpret_cast<const device float*>(weights)[pair];
+        else
+          sum += float(T(value * float(weights[pair])));
       }
       y[i] = T(sum);
     }

@@ -145,8 +145,10 @@ void fill(const spec::FillRequest& request) {
 
 spec::Space cpu_space(Dtype, const spec::DeviceTraits& traits) {
   spec::Space space;
-  space.knobs = {vector_knob(traits)};
-  add_thread_knobs(space, traits, {16, 1, 4, 64}, "tokens");
+  space.knobs = {vector_knob(traits),
+                 {"DEGREE", {5, 4}, linear, source, "degree of the polynomial for 2^f - 1, over f"},
+                 {"ESTRIN", {0, 1}, choice, source, "order of the polynomial", {"chain", "tree"}}};
+  add_thread_knobs(space, traits, {16, 1, 4, 64, 256}, "tokens");
   return space;
 }
 
@@ -173,13 +175,14 @@ std::vector<spec::Variant> variants() {
   spec::Variant metal = variant_of("metal", "router.metal", "metal_tokens");
   metal.space = [](Dtype, const spec::DeviceTraits&) {
     spec::Space space;
-    space.knobs = {fast_knob("exponential")};
+    space.knobs = {{"TOKENS", {1, 2, 4, 8}, log2, source, "tokens of a threadgroup"},
+                   fast_knob("exponential")};
     return space;
   };
-  metal.launch = [](const Dims& dims, const spec::Setting&) {
+  metal.launch = [](const Dims& dims, const spec::Setting& knobs) {
     spec::Launch launch;
     launch.group[0] = 32;
-    launch.grid[0] = 32 * dims.at("M");
+    launch.grid[0] = 32 * ((dims.at("M") + knobs.at("TOKENS") - 1) / knobs.at("TOKENS"));
     return launch;
   };
   return {cpu, metal};

@@ -26,8 +26,12 @@
 #ifndef VEC
 #define VEC 16  // bytes of a vector of floats
 #endif
-#define BF16 0
-#define STREAM 0
+#ifndef DEGREE
+#define DEGREE 5  // of the polynomial for (2^f - 1) / f
+#endif
+#ifndef ESTRIN
+#define ESTRIN 0  // the polynomial as a chain (0) or as a tree (1)
+#endif
 
 #include "../../common/exp2.cpu.h"
 #include "../../common/kd_arguments.h"
