@@ -6,7 +6,9 @@
 #include <cstring>
 
 #include "mlx_kd/devices/device.h"
+#include "mlx_kd/devices/metal/metal_device.h"
 #include "mlx_kd/kernels/op_table.h"
+#include "tests/support/metal_stand_in.h"
 
 namespace mlx_kd::evaluate {
 namespace {
@@ -20,15 +22,23 @@ struct Text {
   std::string language, right = "", wrong = "";
 };
 
+// "cpp": the CPU; "metal": the executor; "bodies": what the device metal hands to metal_kernel, on
+// the executor.
+std::shared_ptr<const devices::Device> device_of(const std::string& language) {
+  if (language == "bodies") return devices::metal::make_metal_device(tests::stand_in_host());
+  return devices::open_device(language == "metal" ? "simt" : "cpu");
+}
+
 // What it makes of arrays in memory, as float32.
 std::vector<float> result_of(const std::string& name, const Text& text, Dtype t, const Dims& given,
                              const std::vector<const void*>& inputs) {
   const spec::Op& op = kernels::find_op(name);
   const Dims dims = spec::complete(op, given);
-  const auto device = devices::open_device(text.language == "metal" ? "simt" : "cpu");
+  const auto device = device_of(text.language);
+  const std::string language = text.language == "bodies" ? "metal" : text.language;
   std::vector<float> made;
   for (const spec::Variant& variant : op.variants) {
-    if (variant.language != text.language) continue;
+    if (variant.language != language) continue;
     const spec::Space space = variant.space(t, device->id().traits);
     const spec::Setting knobs = spec::default_setting(space);
     spec::Candidate candidate = spec::make_candidate(op, variant, t, knobs, space, dims);
@@ -114,6 +124,12 @@ TEST_P(OfFormat, IsWhatMlxComputes) {
   for (const char* language : {"cpp", "metal"})
     for (const Sizes& sizes : {Sizes{1, 1, 2}, Sizes{1, 37, 4}, Sizes{5, 18, 3}, Sizes{16, 3, 6}})
       expect_what_mlx_computes(language, GetParam(), sizes);
+}
+
+// On a Mac the type of the scales is that of the array, T or bytes.
+TEST(Qmatvec, IsWhatMlxComputesAsBodiesOfMetalKernel) {
+  for (const Format& format : {Format{"affine", 4, 64, 0}, Format{"mxfp8", 8, 32, 2}})
+    expect_what_mlx_computes("bodies", format, {3, 18, 4});
 }
 
 // --- roundings --------------------------------------------------------------------------------
