@@ -91,7 +91,7 @@ class Judging(Promotion):
         self.faster(3.0)
         self.replace(promotion, "pin_hits", lambda: {0: 7})
         evidence = self.promote(code=1)
-        self.assertEqual(evidence["left"][0]["why"], "no step of this model called it")
+        self.assertEqual(evidence["left"][0]["why"], "neither a step nor a prompt of this model called it")
 
     def test_wrong_logits_promote_nothing(self):
         self.faster(3.0)

@@ -94,8 +94,16 @@ class Promotion:
         self.request, self.start = request, time.perf_counter()
         self.pack = pack_of(request.pack)
         self.model = load(request.model)
+        self.hits: dict[int, int] = {}
+        self.keys: dict[int, dict[str, Any]] = {}
         self.evidence: dict[str, Any] = {"schema_version": 1, "model": request.model, "pack": str(self.pack),
                                          "created_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "failed": []}
+
+    def count(self, before: dict[int, int]) -> None:
+        """Adds the hits of the pins since then."""
+        self.keys = pin_keys()
+        for pin, hits in pin_hits().items():
+            self.hits[pin] = self.hits.get(pin, 0) + hits - before.get(pin, 0)
 
     def fail(self, why: str) -> None:
         self.evidence["failed"].append(why)
@@ -133,18 +141,24 @@ class Promotion:
         say(f"logits of {count} positions: with pins, in float32, with MLX")
         self.text = sides.own_text(self.model, count, self.request.seed)
         ours = sides.forced_logits(self.model, self.text)
+        before = pin_hits()
+        at_once = logits_of_text(self.model, mx.array(self.text))  # as a prompt: other sizes, other pins
+        self.count(before)
         mlx_kd.unpatch(self.model)
         exact = logits_of_text(judge_of(self.model), mx.array(self.text))
         theirs = sides.forced_logits(self.model, self.text)
-        mine, mlx = Distance(ours, exact), Distance(theirs, exact)
+        mine, mlx, prompt = (Distance(logits, exact) for logits in (ours, theirs, at_once))
         size = number(mx.sqrt(mx.mean(mx.square(exact))))
         self.evidence["logits"] = {"positions": count, "judge_rms": size, "pins": mine.json(), "mlx": mlx.json(),
+                                   "pins_in_a_prompt": prompt.json(),
                                    "rms_factor": RMS_FACTOR, "max_factor": MAX_FACTOR}
         same = bool(mx.array_equal(ours, theirs).item())
-        near = mine.rms <= max(RMS_FACTOR * mlx.rms, FLOAT32_SHARE * size) \
-            and mine.maximum <= max(MAX_FACTOR * mlx.maximum, 10 * FLOAT32_SHARE * size)
-        if not mine.finite or not (same or near):
-            self.fail(f"its logits are {mine.rms:.3g} (at most {mine.maximum:.3g}) from float32, MLX's {mlx.rms:.3g} "
+        for one, words, equal in ((mine, "its logits are", same), (prompt, "its logits of a prompt are", False)):
+            near = one.rms <= max(RMS_FACTOR * mlx.rms, FLOAT32_SHARE * size) \
+                and one.maximum <= max(MAX_FACTOR * mlx.maximum, 10 * FLOAT32_SHARE * size)
+            if one.finite and (equal or near):
+                continue
+            self.fail(f"{words} {one.rms:.3g} (at most {one.maximum:.3g}) from float32, MLX's {mlx.rms:.3g} "
                       f"(at most {mlx.maximum:.3g}): {RMS_FACTOR} and {MAX_FACTOR} times that are allowed")
         best: Any = (mx.argmax(theirs, -1) != mx.argmax(ours, -1)).tolist()
         differ = [index for index, other in enumerate(best) if other]
@@ -175,7 +189,6 @@ class Promotion:
         runs = self.request.runs
         count = self.share(per_token, self.request.max_tokens, 2, runs)
         prompt, pairs = self.text[:sides.PROMPT], []
-        self.hits: dict[int, int] = {}
         for index in range(runs):
             say(f"pair {index + 1} of {runs}: {count} tokens of each")
             sides_of_pair = {}
@@ -186,9 +199,7 @@ class Promotion:
                 with quietly(), mlx_kd.patched(self.model, self.pack):
                     before = pin_hits()
                     sides_of_pair[side] = sides.timed(self.model, prompt, count)
-                    for pin, hits in pin_hits().items():
-                        self.hits[pin] = self.hits.get(pin, 0) + hits - before.get(pin, 0)
-                    self.keys = pin_keys()
+                    self.count(before)
             pairs.append(sides_of_pair)
         ratios = sorted(pair["pins"].tokens_per_s / pair["mlx"].tokens_per_s for pair in pairs)
         peak = {side: max(pair[side].peak_bytes for pair in pairs) for side in ("mlx", "pins")}
@@ -211,7 +222,7 @@ class Promotion:
             else:
                 kept.append({**one, "metrics": entry.get("metrics", {})})
         if not kept:
-            self.fail("no pin was called by a step of this model")
+            self.fail("no pin was called by this model")
         passed = not self.evidence["failed"]
         self.evidence.update(promoted=kept if passed else [], left=left, passed=passed,
                              seconds=time.perf_counter() - self.start)
@@ -269,7 +280,7 @@ def why_not(entry: dict[str, Any], pins: dict[int, dict[str, Any]], hits: dict[i
         return "the interval of its speed-up holds 1"
     for index, pin in pins.items():
         if pin["candidate_id"] == entry["candidate_id"] and size_of(pin["shape"]) == entry["key"]["shape_signature"]:
-            return "" if hits.get(index, 0) > 0 else "no step of this model called it"
+            return "" if hits.get(index, 0) > 0 else "neither a step nor a prompt of this model called it"
     return "it does not match this machine, MLX or the type of the model"
 
 
