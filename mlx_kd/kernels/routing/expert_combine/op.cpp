@@ -35,13 +35,19 @@ Dims complete(const Dims& dims) {
   return dims;
 }
 
+std::string text_of(std::span<const int32_t> shape) {
+  std::string text;
+  for (const int32_t extent : shape) text += (text.empty() ? "" : ", ") + std::to_string(extent);
+  return "(" + text + ")";
+}
+
 void signature(std::span<const spec::ArrayView> in, std::span<const double>,
                std::span<int64_t> dims) {
   const auto x = in[0].shape, weights = in[1].shape;
   if (x.size() < 2 || weights.size() + 1 != x.size() ||
       !std::equal(weights.begin(), weights.end(), x.begin()))
-    throw std::invalid_argument("[expert_combine] x has " + std::to_string(x.size()) +
-                                " axes and weights has " + std::to_string(weights.size()) +
+    throw std::invalid_argument("[expert_combine] x has shape " + text_of(x) +
+                                " and weights has shape " + text_of(weights) +
                                 ": they must be (..., A, D) and (..., A)");
   int64_t tokens = 1;
   for (size_t i = 0; i + 2 < x.size(); ++i) tokens *= x[i];

@@ -163,7 +163,8 @@ std::vector<spec::Residual> residuals(const spec::JudgedCase& judged) {
     of_weights = std::max(of_weights, judge.of_weights(ids, weights));
   }
   return {{"how much better an expert that was not chosen is", of_ids, 1},
-          {"error of the weights", of_weights, 1}};
+          // Two roundings to the type: models round the scores, then the quotient by their sum.
+          {"error of the weights", of_weights, 2}};
 }
 
 }  // namespace mlx_kd::kernels::router

@@ -59,7 +59,7 @@ Dims complete(const Dims& given) {
 void signature(std::span<const spec::ArrayView> in, std::span<const double>,
                std::span<int64_t> dims) {
   const auto logits = in[0].shape, correction = in[1].shape;
-  if (logits.empty()) throw std::invalid_argument("[router] logits has no axis: give (..., E)");
+  if (logits.empty()) throw std::invalid_argument("[router] logits has shape (): give (..., E)");
   int64_t tokens = 1;
   for (size_t i = 0; i + 1 < logits.size(); ++i) tokens *= logits[i];
   const bool is_there = correction.size() != 1 || correction[0] != 0;
