@@ -51,9 +51,10 @@ TEST_F(Products, NameTheArrayThatDoesNotFit) {
   EXPECT_EQ(said_with(1, codes(8, 15)),
             "[qmatvec] w has shape (8, 15): it must be (N, K bits / 32) with K = 128");
   EXPECT_EQ(said_with(1, floats({8, 16})), "[qmatvec] w has type float32: give uint32");
-  EXPECT_EQ(said_with(2, floats({7, 2})),
-            "[qmatvec] scales has shape (7, 2): it must be (N, K / group), as w is (8, 16) and x has "
-            "128 columns");
+  EXPECT_EQ(
+      said_with(2, floats({7, 2})),
+      "[qmatvec] scales has shape (7, 2): it must be (N, K / group), as w is (8, 16) and x has "
+      "128 columns");
   EXPECT_EQ(said_with(2, floats({8, 4})),
             "[qmatvec] biases has shape (8, 2): it must be (8, 4), as the scales are");
   EXPECT_EQ(said_with(3, floats({8, 1})),
