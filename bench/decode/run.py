@@ -35,7 +35,7 @@ HOME = ROOT / ".kd" / "decode"
 PROMPTS, CONTEXTS = (32, 512), (512, 4096)
 SIDES = {"mlx": "MLX", "mlx_openblas": "MLX, OpenBLAS", "ours": "mlx_kd", "llama": "llama.cpp"}
 SLOW_S = 0.25
-TOKENS = 16  # of a decode sample
+TOKENS = 48  # of a decode sample
 
 
 def ensure_python():
