@@ -132,8 +132,8 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-double rounded(double value, double to) {
-  return std::round(value / to) * to;
+double rounded(double value, double parts) {
+  return std::round(value * parts) / parts;
 }
 
 // The 95 % interval of a median by its order statistics.
@@ -142,7 +142,7 @@ Json interval_of(std::vector<double> values) {
   const auto count = static_cast<double>(values.size());
   const double half = 0.98 * std::sqrt(count);
   const auto at = [&](double place) {
-    return rounded(values[static_cast<size_t>(std::clamp(place, 0.0, count - 1))], 0.001);
+    return rounded(values[static_cast<size_t>(std::clamp(place, 0.0, count - 1))], 1000);
   };
   return {at(count / 2 - half), at(count / 2 + half)};
 }
@@ -166,15 +166,15 @@ Json measure(const devices::Device& device, const Size& size, int rounds) {
     reads.push_back((before + after) / 2);
   }
   const auto gb_s = [&](double us) {
-    return rounded(static_cast<double>(product.bytes()) / us / 1e3, 0.1);
+    return rounded(static_cast<double>(product.bytes()) / us / 1e3, 10);
   };
   return {{"n", size.n},
           {"k", size.k},
           {"bits", size.bits},
-          {"us", rounded(median(kernels), 0.1)},
+          {"us", rounded(median(kernels), 10)},
           {"kernel_gb_s", gb_s(median(kernels))},
           {"read_gb_s", gb_s(median(reads))},
-          {"share", rounded(median(shares), 0.001)},
+          {"share", rounded(median(shares), 1000)},
           {"interval", interval_of(shares)}};
 }
 

@@ -9,7 +9,7 @@ installed into .kd/decode on demand, or in the Python that --python names. The m
 Each side is a process of its own; per round each side gives one sample, in random order. Reported: tokens per second,
 median with its 95 % bootstrap interval (least and greatest where there are fewer than 6 samples), the median of the
 paired ratios of mlx_kd to each other side with its interval, and the peak memory of each process. A side that takes
-more than a second per token gives as many samples as --slow-rounds says; its prompt of 512 is not run. Contexts of MLX
+more than a quarter of a second per token gives as many samples as --slow-rounds says; its prompt of 512 is not run. Contexts of MLX
 are made by filling the cache with random keys and values, those of llama.cpp by a prompt. --profile adds the time per
 operator of a decode step.
 """
@@ -34,8 +34,8 @@ ROOT = HERE.parent.parent
 HOME = ROOT / ".kd" / "decode"
 PROMPTS, CONTEXTS = (32, 512), (512, 4096)
 SIDES = {"mlx": "MLX", "mlx_openblas": "MLX, OpenBLAS", "ours": "mlx_kd", "llama": "llama.cpp"}
-SLOW_S = 1.0
-TOKENS = 16  # of a decode sample
+SLOW_S = 0.25
+TOKENS = 48  # of a decode sample
 
 
 def ensure_python():

@@ -49,4 +49,19 @@ std::string duration(double seconds) {
   return std::to_string(whole / 60) + " min " + (rest.size() < 2 ? "0" : "") + rest + " s";
 }
 
+double parse_duration(const std::string& text) {
+  size_t used = 0;
+  double value = 0;
+  try {
+    value = std::stod(text, &used);
+  } catch (const std::exception&) {
+    used = 0;
+  }
+  const std::string unit = text.substr(used);
+  const double scale = unit.empty() || unit == "s" ? 1 : unit == "m" ? 60 : unit == "h" ? 3600 : 0;
+  if (used == 0 || scale == 0 || !(value > 0) || value > 1e7)
+    base::misuse("cli", "--time-budget '" + text + "' is no length of time: write 60s, 5m or 1h");
+  return value * scale;
+}
+
 }  // namespace mlx_kd::cli

@@ -18,4 +18,7 @@ std::string fixed(double value, int digits);  // "3.14"; "-" for NaN
 std::string times(double ratio);              // "12.3x"
 std::string duration(double seconds);         // "7 s", "1 min 05 s"
 
+// Seconds of a --time-budget: "60", "60s", "5m", "1h". Misuse for anything else, and for 0.
+double parse_duration(const std::string& text);
+
 }  // namespace mlx_kd::cli

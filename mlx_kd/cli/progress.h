@@ -17,6 +17,10 @@ class Progress : public discover::Listener {
   void evaluated(const discover::Step& step) override;
   void note(const std::string& message) override;
 
+ protected:
+  // One line about the run under way, in place of the bar.
+  void show_step(const std::string& text) { show(text, false); }
+
  private:
   std::string line(const std::string& doing) const;
   void show(const std::string& text, bool important);

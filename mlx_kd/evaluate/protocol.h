@@ -42,6 +42,9 @@ struct Protocol {
   int max_graph_calls = 40;
   int64_t graph_bytes = int64_t(16) << 20;  // outputs of the calls of one eval, at most
   int single_samples = 15;
+  double slow_call_ms = 50;  // where one call of MLX takes longer,
+  int slow_pairs = 6;        // so many pairs are enough if every ratio
+  double slow_ratio = 2;     // is above this; the interval is their minimum and maximum
   int bootstrap_resamples = 2000;
 };
 
@@ -52,7 +55,7 @@ Protocol protocol_for(const EvaluateOptions& options, bool device_clock = false)
 // kernel: {..}, claims: {..}}.
 base::Json to_json(const Protocol& protocol);
 
-// "2", or "2-device-clock", for the default settings; for others "+" and the first 8 hex digits of
+// "3", or "3-device-clock", for the default settings; for others "+" and the first 8 hex digits of
 // the SHA-256 of those that differ follow, as canonical JSON. spec/protocol_name.h lists all names.
 std::string name_of(const Protocol& protocol);
 

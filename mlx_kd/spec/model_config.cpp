@@ -107,6 +107,23 @@ std::optional<ModelConfig> ModelConfig::part(const std::string& field) const {
   return ModelConfig(*value, origin_ + ": " + field);
 }
 
+std::vector<std::string> ModelConfig::texts(const std::string& field) const {
+  const Json* value = find(field);
+  std::vector<std::string> result;
+  if (!value || !value->is_array()) return result;
+  for (const Json& item : *value)
+    if (item.is_string()) result.push_back(item.get<std::string>());
+  return result;
+}
+
+std::vector<std::string> ModelConfig::fields() const {
+  std::vector<std::string> names;
+  for (const Json* object : {&language_, &whole_})
+    for (const auto& [name, value] : object->items())
+      if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  return names;
+}
+
 std::string ModelConfig::text(const std::string& field) const {
   const Json* value = find(field);
   return value && value->is_string() ? value->get<std::string>() : "";

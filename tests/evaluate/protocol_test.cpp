@@ -17,17 +17,16 @@ EvaluateOptions with_iters(int iters) {
 }
 
 TEST(Protocol, DefaultSettingsAreNamedByTheVersionAlone) {
-  EXPECT_EQ(name_of(protocol_for({})), "2");
-  EXPECT_EQ(name_of(protocol_for({}, /*device_clock=*/true)), "2-device-clock");
-  EXPECT_EQ(name_of(protocol_for({})), spec::protocol_name("28850ad635fe7233"));
-  EXPECT_EQ(name_of(protocol_for({}, true)), spec::protocol_name("c537d62d1eff1363"));
+  EXPECT_EQ(name_of(protocol_for({})), "3");
+  EXPECT_EQ(name_of(protocol_for({}, /*device_clock=*/true)), "3-device-clock");
+  EXPECT_NE(name_of(protocol_for({})), spec::protocol_name("28850ad635fe7233"));
 }
 
 // The name says how times were taken, and so that old and new ones are compared; `proof` says by
 // which rules a kernel is right.
 TEST(Protocol, TheProofHasAVersionOfItsOwn) {
   EXPECT_EQ(to_json(protocol_for({})).at("proof").at("version"), 2);
-  EXPECT_EQ(to_json(protocol_for({})).at("version"), 2);
+  EXPECT_EQ(to_json(protocol_for({})).at("version"), 3);
 }
 
 // SHA-256 of {"claims":{"most_pairs":500,"pairs":500},"kernel":{"base_pairs":500,
@@ -35,15 +34,15 @@ TEST(Protocol, TheProofHasAVersionOfItsOwn) {
 TEST(Protocol, OtherSettingsAreNamedByAHashOfWhatDiffers) {
   const Protocol longer = protocol_for(with_iters(500));
   EXPECT_EQ(longer.claim_pairs, 500);
-  EXPECT_EQ(name_of(longer), "2+6845b30a");
-  EXPECT_EQ(name_of(protocol_for(with_iters(500), true)), "2-device-clock+6845b30a");
+  EXPECT_EQ(name_of(longer), "3+6845b30a");
+  EXPECT_EQ(name_of(protocol_for(with_iters(500), true)), "3-device-clock+6845b30a");
   EXPECT_NE(name_of(protocol_for(with_iters(501))), name_of(longer));
 }
 
 TEST(Protocol, FewerItersThanTheProtocolsChangeNothing) {
   EvaluateOptions fewer;
   fewer.iters = fewer.warmup = 1;
-  EXPECT_EQ(name_of(protocol_for(fewer)), "2");
+  EXPECT_EQ(name_of(protocol_for(fewer)), "3");
 }
 
 // A sentence in the settings could not be reworded without another name.
@@ -58,6 +57,12 @@ TEST(Protocol, SettingsHoldNoSentences) {
 
 TEST(Protocol, AClaimTakesThirtyPairsAtLeast) {
   EXPECT_GE(Protocol().claim_pairs, 30);
+}
+
+// The median lies outside the extremes of n pairs in 2 of 2^n cases.
+TEST(Protocol, TheExtremesOfAFewSlowPairsHoldTheMedianInNinetyFiveOfAHundredCases) {
+  EXPECT_LE(2 / std::exp2(Protocol().slow_pairs), 0.05);
+  EXPECT_LT(Protocol().slow_pairs, Protocol().claim_pairs);
 }
 
 TEST(StoppingRule, GivesUpOnAHopelessCandidateAfterAFewPairs) {

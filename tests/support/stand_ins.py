@@ -88,8 +88,41 @@ def attention(q, k, v, mask=None, sinks=None, bias=None, scale=1.0, causal=0, wi
     return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask="causal" if causal else mask, sinks=sinks)
 
 
-ALL = (attention, matvec, matvec_gate_up, matvec_qkv, qk_norm_rope, qmatvec, qmatvec_gate_up, qmatvec_qkv,
-       rope_standard)
+def of_experts(x, ids, w, scales, biases, bias):
+    w = unpacked(w[ids], scales[ids], None if biases is None else biases[ids], x.shape[-1])
+    y = (f32(x)[..., None, :] * w).sum(-1).astype(x.dtype)
+    return y if bias is None else y + bias[ids]
+
+
+def gather_qmatvec(x, ids, w, scales, biases=None, bias=None):
+    return of_experts(x, ids, w, scales, biases, bias)
+
+
+def gather_qmatvec_gate_up(x, ids, w_gate, scales_gate, biases_gate, w_up, scales_up, biases_up, bias_gate=None,
+                           bias_up=None, activation=0):
+    gate = f32(of_experts(x, ids, w_gate, scales_gate, biases_gate, bias_gate))
+    up = f32(of_experts(x, ids, w_up, scales_up, biases_up, bias_up))
+    if activation < 2:
+        return gated(gate, up, x.dtype, activation)
+    gate, up = mx.minimum(gate, 7), mx.clip(up, -7, 7)
+    return (gate * mx.sigmoid(1.702 * gate) * (up + 1)).astype(x.dtype)
+
+
+def router(logits, correction=None, scale=1.0, top=1, scoring=0, normalise=0, groups=1, top_groups=1, group_best=1):
+    assert correction is None and scoring != 1 and groups == 1
+    ids = mx.argsort(-f32(logits), -1)[..., :top]
+    weights = mx.take_along_axis(mx.softmax(f32(logits), -1), ids, -1)
+    if normalise or scoring == 2:
+        weights = weights / weights.sum(-1, keepdims=True)
+    return ids, (scale * weights).astype(logits.dtype)
+
+
+def expert_combine(x, weights, wide=0):
+    return (x * weights[..., None]).astype(mx.float32).sum(-2).astype(x.dtype)
+
+
+ALL = (attention, expert_combine, gather_qmatvec, gather_qmatvec_gate_up, matvec, matvec_gate_up, matvec_qkv,
+       qk_norm_rope, qmatvec, qmatvec_gate_up, qmatvec_qkv, rope_standard, router)
 
 
 def counted(function):

@@ -25,22 +25,6 @@ struct RunOptions {
   bool json = false, quiet = false;
 };
 
-// 60, 60s, 5m, 1h.
-double parse_duration(const std::string& text) {
-  size_t used = 0;
-  double value = 0;
-  try {
-    value = std::stod(text, &used);
-  } catch (const std::exception&) {
-    used = 0;
-  }
-  const std::string unit = text.substr(used);
-  const double scale = unit.empty() || unit == "s" ? 1 : unit == "m" ? 60 : unit == "h" ? 3600 : 0;
-  if (used == 0 || scale == 0 || !(value > 0) || value > 1e7)
-    base::misuse("cli", "--time-budget '" + text + "' is no length of time: write 60s, 5m or 1h");
-  return value * scale;
-}
-
 // Each --shapes is a suite's name, sizes, or a JSON file.
 void sort_shapes(RunOptions& options) {
   for (const std::string& shape : options.shapes) {

@@ -132,7 +132,7 @@ void require_all_bound(const std::vector<const StageKernel*>& stages, const Call
       fail_unbound(candidate.outputs_spec[i], candidate);
   }
   for (size_t i = 0; i < updated.size(); ++i)
-    if (!updated[i] && !is_bound(stages, Holds::input, i))
+    if (!updated[i] && call.inputs[i].elements() > 0 && !is_bound(stages, Holds::input, i))
       fail_unbound(candidate.inputs_spec[i], candidate);
 }
 

@@ -45,7 +45,7 @@ std::vector<StageKernel> stage_kernels(const TranslatedText& text,
                                        const spec::Candidate& candidate);
 
 // The kernel of each stage of a call. Fails (exit 1) where the text has none of a stage's name, or
-// where no stage binds an output of the call or an input that no output updates.
+// where no stage binds an output of the call or an input with elements that no output updates.
 std::vector<const StageKernel*> kernels_of(const std::vector<StageKernel>& kernels,
                                            const Call& call, const spec::Candidate& candidate);
 

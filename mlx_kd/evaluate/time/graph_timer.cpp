@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
 
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/evaluate/proof/mlx_arrays.h"
@@ -96,17 +97,17 @@ GraphPlan plan_graph(double first_us, double second_us, int most_calls, const Pr
   const double pair_s = 1e-6 * calls * (first_us + second_us);
   const double pairs = std::clamp(protocol.claim_s / pair_s, double(protocol.claim_pairs),
                                   double(protocol.most_claim_pairs));
-  return {calls, static_cast<int>(pairs)};
+  return {calls, static_cast<int>(pairs), slower > 1e3 * protocol.slow_call_ms};
 }
 
-GraphPairs time_graph_pairs(GraphTimer& timer, const Function& first, const Function& second,
-                            GraphCalls calls, int pairs, base::Random& random) {
-  GraphPairs result;
+namespace {
+
+void add_graph_pairs(GraphTimer& timer, const Function& first, const Function& second,
+                     GraphCalls calls, int pairs, base::Random& random, GraphPairs& result) {
   const auto first_us = [&] { return timer.sample(first, calls.first); };
   const auto second_us = [&] {
     return timer.sample(second, calls.second) * calls.second / calls.first;
   };
-  first_us(), second_us();
   for (int i = 0; i < pairs; ++i) {
     const bool in_order = random.next() >> 63;
     const double early = in_order ? first_us() : second_us();
@@ -115,6 +116,37 @@ GraphPairs time_graph_pairs(GraphTimer& timer, const Function& first, const Func
     result.second_us.push_back(in_order ? late : early);
     result.log_ratios.push_back(std::log(result.second_us.back() / result.first_us.back()));
   }
+}
+
+}  // namespace
+
+GraphPairs time_graph_pairs(GraphTimer& timer, const Function& first, const Function& second,
+                            GraphCalls calls, int pairs, base::Random& random) {
+  timer.sample(first, calls.first), timer.sample(second, calls.second);
+  GraphPairs result;
+  add_graph_pairs(timer, first, second, calls, pairs, random, result);
+  return result;
+}
+
+// A call that is slow was made when the plan was, so it needs no warming.
+GraphSpeedup compare_graphs(GraphTimer& timer, const Function& first, const Function& second,
+                            const GraphPlan& plan, const Protocol& protocol, uint64_t seed,
+                            base::Random& random) {
+  const GraphCalls calls = {plan.calls, plan.calls};
+  GraphSpeedup result;
+  GraphPairs& pairs = result.pairs;
+  if (plan.slow) {
+    timer.sample(first, plan.calls);
+    add_graph_pairs(timer, first, second, calls, protocol.slow_pairs, random, pairs);
+    if (const auto few = few_ratios(pairs.log_ratios, protocol.slow_ratio)) {
+      result.speedup = *few;
+      return result;
+    }
+    add_graph_pairs(timer, first, second, calls, plan.pairs - protocol.slow_pairs, random, pairs);
+  } else {
+    pairs = time_graph_pairs(timer, first, second, calls, plan.pairs, random);
+  }
+  result.speedup = bootstrap_ratio(pairs.log_ratios, protocol.bootstrap_resamples, seed);
   return result;
 }
 
@@ -128,26 +160,40 @@ Function function_of(const Form& form, const std::vector<double>& scalars) {
   };
 }
 
-bool runs(const Form& form, const std::vector<double>& scalars, GraphTimer& timer) try {
-  if (!form) return false;
-  timer.sample_single(function_of(form, scalars));
-  return true;
+// us of the first call; nullopt where the form does not run.
+std::optional<double> first_call(const Form& form, const std::vector<double>& scalars,
+                                 GraphTimer& timer) try {
+  if (!form) return std::nullopt;
+  return timer.sample_single(function_of(form, scalars));
 } catch (const std::exception&) {  // MLX throws where it has no such operator on a device
-  return false;
+  return std::nullopt;
+}
+
+struct FormTimes {
+  double plain_us, compiled_us;
+};
+
+FormTimes presample(GraphTimer& timer, const Function& plain, const Function& compiled,
+                    double first_us, const Protocol& protocol, base::Random& random) {
+  if (first_us > 1e3 * protocol.slow_call_ms) return {first_us, timer.sample_single(compiled)};
+  const int calls = std::min(kPresampleCalls, timer.most_calls());
+  const GraphPairs pairs =
+      time_graph_pairs(timer, plain, compiled, {calls, calls}, protocol.presample, random);
+  return {median(pairs.first_us), median(pairs.second_us)};
 }
 
 }  // namespace
 
 Baseline mlx_at_its_best(const spec::Op& op, const std::vector<double>& scalars, GraphTimer& timer,
                          const Protocol& protocol, base::Random& random) {
-  const bool has_mlx = runs(op.mlx, scalars, timer);
-  if (!has_mlx && !runs(op.composition, scalars, timer)) return {"", nullptr, {}, true};
+  auto first_us = first_call(op.mlx, scalars, timer);
+  const bool has_mlx = first_us.has_value();
+  if (!has_mlx) first_us = first_call(op.composition, scalars, timer);
+  if (!first_us) return {"", nullptr, {}, true};
   const Function plain = function_of(has_mlx ? op.mlx : op.composition, scalars);
   const Function compiled = mx::compile(plain);
-  const int calls = std::min(kPresampleCalls, timer.most_calls());
-  const GraphPairs pairs =
-      time_graph_pairs(timer, plain, compiled, {calls, calls}, protocol.presample, random);
-  const double plain_us = median(pairs.first_us), compiled_us = median(pairs.second_us);
+  const auto [plain_us, compiled_us] =
+      presample(timer, plain, compiled, *first_us, protocol, random);
   const bool is_plain = plain_us <= compiled_us;
   const double us = std::min(plain_us, compiled_us);
   const GraphPlan plan = plan_graph(us, us, timer.most_calls(), protocol);

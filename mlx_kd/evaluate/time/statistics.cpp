@@ -45,4 +45,13 @@ Interval bootstrap_ratio(const std::vector<double>& log_ratios, int resamples, u
   return {std::exp(logs.middle), std::exp(logs.lo), std::exp(logs.hi)};
 }
 
+std::optional<Interval> few_ratios(const std::vector<double>& log_ratios, double least) {
+  const auto is_nan = [](double ratio) { return std::isnan(ratio); };
+  if (log_ratios.empty() || std::any_of(log_ratios.begin(), log_ratios.end(), is_nan))
+    return std::nullopt;
+  const auto [lo, hi] = std::minmax_element(log_ratios.begin(), log_ratios.end());
+  if (!(*lo > std::log(least))) return std::nullopt;
+  return Interval{std::exp(median(log_ratios)), std::exp(*lo), std::exp(*hi)};
+}
+
 }  // namespace mlx_kd::evaluate

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace mlx_kd::evaluate {
@@ -24,5 +25,9 @@ Interval bootstrap_median(const std::vector<double>& values, int resamples, uint
 
 // The median of ratios from logarithms of ratios, with its interval.
 Interval bootstrap_ratio(const std::vector<double>& log_ratios, int resamples, uint64_t seed);
+
+// The median of few ratios, from their logarithms, with their minimum and maximum. nullopt unless
+// every ratio is above `least`.
+std::optional<Interval> few_ratios(const std::vector<double>& log_ratios, double least);
 
 }  // namespace mlx_kd::evaluate

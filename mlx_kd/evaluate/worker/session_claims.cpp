@@ -51,10 +51,8 @@ void Session::claim_graph(const Loaded& candidate, size_t size, spec::Metrics& m
   const Baseline& mlx = baseline(size);
   std::vector<double> us;
   if (mlx.function) {
-    const GraphPairs pairs = time_graph_pairs(
-        timer, mine, mlx.function, {mlx.plan.calls, mlx.plan.calls}, mlx.plan.pairs, random_);
-    const Interval speedup =
-        bootstrap_ratio(pairs.log_ratios, protocol_.bootstrap_resamples, setup_.seed);
+    const auto [pairs, speedup] =
+        compare_graphs(timer, mine, mlx.function, mlx.plan, protocol_, setup_.seed, random_);
     m.baseline_us = median(pairs.second_us);
     m.speedup_vs_ref = speedup.middle;
     m.speedup_lo = speedup.lo;

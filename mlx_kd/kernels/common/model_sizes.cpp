@@ -21,4 +21,42 @@ int64_t head_width(const spec::ModelConfig& config, int64_t heads) {
   return std::max<int64_t>(1, hidden_width(config, "the width of the norms") / heads);
 }
 
+int64_t layer_count(const spec::ModelConfig& config) {
+  for (const char* field : {"num_hidden_layers", "n_layer", "n_layers"})
+    if (const auto count = config.integer(field)) return *count;
+  return 0;
+}
+
+int64_t attention_layers(const spec::ModelConfig& config) {
+  const int64_t layers = layer_count(config);
+  if (const auto interval = config.integer("full_attention_interval")) return layers / *interval;
+  const std::vector<std::string> types = config.texts("layer_types");
+  if (types.empty()) return layers;
+  return std::count_if(types.begin(), types.end(), [](const std::string& type) {
+    return type == "full_attention" || type == "sliding_attention" || type == "chunked_attention";
+  });
+}
+
+int64_t dense_layers(const spec::ModelConfig& config) {
+  const int64_t layers = layer_count(config);
+  for (const char* experts : {"num_experts", "num_local_experts", "n_routed_experts"})
+    if (config.count(experts) > 1)
+      return std::min(layers, std::max(config.count("first_k_dense_replace"),
+                                       config.count("num_dense_layers")));
+  return layers;
+}
+
+bool has_latent_attention(const spec::ModelConfig& config) {
+  return config.has("kv_lora_rank");
+}
+
+bool has_own_frequencies(const spec::ModelConfig& config) {
+  for (const char* field : {"rope_scaling", "rope_parameters"})
+    if (const auto part = config.part(field))
+      for (const char* name : {"rope_type", "type"})
+        if (const std::string type = part->text(name); !type.empty())
+          return type != "default" && type != "linear";
+  return false;
+}
+
 }  // namespace mlx_kd::kernels

@@ -13,4 +13,13 @@ int64_t attention_heads(const spec::ModelConfig& config, const std::string& what
 int64_t key_heads(const spec::ModelConfig& config, int64_t heads);
 int64_t head_width(const spec::ModelConfig& config, int64_t heads);
 
+// Layers; 0 where the config does not say.
+int64_t layer_count(const spec::ModelConfig& config);
+int64_t attention_layers(const spec::ModelConfig& config);  // hybrid models have others too
+int64_t dense_layers(const spec::ModelConfig& config);      // whose MLP has no experts
+bool has_latent_attention(const spec::ModelConfig& config);
+// Whether positions are turned by frequencies of the model's own (rope_scaling) instead of powers
+// of rope_theta.
+bool has_own_frequencies(const spec::ModelConfig& config);
+
 }  // namespace mlx_kd::kernels

@@ -1,5 +1,9 @@
 #include "mlx_kd/kernels/matmul/model_sizes.h"
 
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+
 #include "mlx_kd/kernels/common/model_sizes.h"
 #include "mlx_kd/kernels/matmul/reference.h"
 #include "mlx_kd/kernels/matmul/weights64.h"
@@ -11,6 +15,7 @@ using spec::Dims;
 using spec::ModelConfig;
 using spec::ModelSizes;
 
+constexpr int64_t kMostLayers = 10000;
 constexpr Format kFourBits = {4, 64, kAffine}, kEightBits = {8, 64, kAffine};
 
 // What is there beside x and W.
@@ -55,21 +60,100 @@ struct Edge {
   Extras extras;
 };
 
-// The quantisation that the config states, or what models are converted to by default.
-Format stated_format(const ModelConfig& config) {
-  const auto part = config.part("quantization");
-  if (!part) return kFourBits;
-  Format format = {part->integer_or("bits", 4), part->integer_or("group_size", 64), kAffine};
-  const std::string mode = part->text("mode");
+Format format_in(const ModelConfig& part) {
+  Format format = {part.integer_or("bits", 4), part.integer_or("group_size", 64), kAffine};
+  const std::string mode = part.text("mode");
   for (int64_t i = kMxfp4; i <= kNvfp4; ++i)
     if (mode == mlx_mode({0, 0, i})) format.mode = i;
   return format;
 }
 
-bool is_gelu(const ModelConfig& config) {
-  for (const char* field : {"hidden_activation", "hidden_act"})
-    if (config.text(field).starts_with("gelu")) return true;
-  return false;
+// The layer in a module's path ("model.layers.7.mlp.down_proj"), -1 where it is in none.
+int64_t layer_in(const std::string& path) {
+  const std::string mark = "layers.";
+  const size_t at = path.find(mark);
+  if (at == path.npos || at + mark.size() >= path.size()) return -1;
+  const char first = path[at + mark.size()];
+  return first < '0' || first > '9' ? -1
+                                    : std::strtoll(path.c_str() + at + mark.size(), nullptr, 10);
+}
+
+// What mx.quantize made of the modules: one format for all, and others for some by their paths,
+// which may also be left as they were (false).
+class Quantisation {
+ public:
+  explicit Quantisation(const ModelConfig& config) {
+    const auto part = config.part("quantization");
+    if (!part) return;
+    all_ = format_in(*part);
+    for (const std::string& path : part->fields()) {
+      const bool is_module = path.find('.') != path.npos || path == "lm_head";
+      if (!is_module || part->flag(path)) continue;
+      const auto other = part->part(path);
+      const std::string name = path.substr(path.rfind('.') + 1);  // npos + 1 is 0
+      others_[{layer_in(path), name}] = other ? format_in(*other) : Format();
+    }
+  }
+
+  Format of(int64_t layer, const std::string& module) const {
+    const auto found = others_.find({layer, module});
+    return found == others_.end() ? all_ : found->second;
+  }
+
+ private:
+  Format all_;
+  std::map<std::pair<int64_t, std::string>, Format> others_;
+};
+
+using Modules = std::vector<std::string>;  // other names of models for the same follow
+
+bool is_same(const Format& a, const Format& b) {
+  return a.bits == b.bits && a.group == b.group && a.mode == b.mode;
+}
+
+struct Share {
+  Format format;
+  int64_t layers;
+};
+
+// The formats of modules that one call takes together, and in how many of `layers` layers they have
+// them. Layers in which they differ are none: no call takes them together.
+std::vector<Share> shares(const ModelConfig& config, const Modules& modules, int64_t layers) {
+  const Quantisation quantisation(config);
+  std::vector<Share> result;
+  for (int64_t layer = 0; layer < std::min(layers, kMostLayers); ++layer) {
+    const Format format = quantisation.of(layer, modules.front());
+    if (!std::all_of(modules.begin(), modules.end(), [&](const std::string& module) {
+          return is_same(quantisation.of(layer, module), format);
+        }))
+      continue;
+    const auto known = std::find_if(result.begin(), result.end(), [&](const Share& share) {
+      return is_same(share.format, format);
+    });
+    if (known == result.end())
+      result.push_back({format, 1});
+    else
+      ++known->layers;
+  }
+  return result;
+}
+
+// What the config states for all, or what models are converted to by default.
+Format usual_format(const Kind& kind, const ModelConfig& config) {
+  if (!kind.quantised) return {};
+  const auto part = config.part("quantization");
+  return part ? format_in(*part) : kFourBits;
+}
+
+// LFM2's code calls them otherwise than all others.
+std::string down_name(const ModelConfig& config) {
+  return config.is_type("lfm2") ? "w2" : "down_proj";
+}
+std::string out_name(const ModelConfig& config) {
+  return config.is_type("lfm2") ? "out_proj" : "o_proj";
+}
+Modules gate_names(const ModelConfig& config) {
+  return config.is_type("lfm2") ? Modules{"w1", "w3"} : Modules{"gate_proj", "up_proj"};
 }
 
 int64_t mlp_width(const ModelConfig& config) {
@@ -77,27 +161,141 @@ int64_t mlp_width(const ModelConfig& config) {
                          "the width of the MLP");
 }
 
+// A product of the model, in the usual format and in the others that the config states.
+struct Place {
+  std::string name, reason;
+  Modules modules;
+  std::vector<int64_t> rows;
+  int64_t k;
+  Extras extras;
+  int64_t layers;
+};
+
+bool is_served(const Kind& kind, const Format& format) {
+  return (format.mode != kDense) == kind.quantised;
+}
+
+void add_place(const Kind& kind, const ModelConfig& config, const Place& place,
+               std::vector<ModelSizes>& sizes) {
+  const auto add = [&](const std::string& name, const Format& format, int64_t layers) {
+    ModelSizes size = {name, place.reason,
+                       size_of(kind, place.rows, place.k, format, place.extras)};
+    (kind.many_rows ? size.calls.prompt : size.calls.decode) = layers;
+    sizes.push_back(size);
+  };
+  std::vector<Share> formats = shares(config, place.modules, place.layers);
+  std::erase_if(formats, [&](const Share& share) { return !is_served(kind, share.format); });
+  if (formats.empty()) formats = {{usual_format(kind, config), 0}};
+  std::stable_sort(formats.begin(), formats.end(),
+                   [](const Share& a, const Share& b) { return a.layers > b.layers; });
+  for (size_t i = 0; i < formats.size(); ++i)
+    add(i ? place.name + "_" + std::to_string(formats[i].format.bits) + "bit" : place.name,
+        formats[i].format, formats[i].layers);
+}
+
+// Once a step, with the format of lm_head, or of the embedding that is used in its place. mlx-lm
+// makes the logits of a prompt's last token alone.
+void add_head(const Kind& kind, const ModelConfig& config, std::vector<ModelSizes>& sizes) {
+  const auto vocabulary = config.integer("vocab_size");
+  if (!vocabulary || kind.many_rows) return;
+  const Format format =
+      Quantisation(config).of(-1, config.flag("tie_word_embeddings") ? "embed_tokens" : "lm_head");
+  const bool served = is_served(kind, format);
+  ModelSizes size = {"head", "vocab_size and hidden_size: the logits, after the last norm",
+                     size_of(kind, {*vocabulary}, hidden_width(config, "the width of the logits"),
+                             served ? format : usual_format(kind, config), {})};
+  size.calls.decode = served && layer_count(config) > 0;
+  sizes.push_back(size);
+}
+
+int64_t projected_layers(const ModelConfig& config) {
+  return has_latent_attention(config) ? 0 : attention_layers(config);
+}
+
+bool has_output_bias(const ModelConfig& config) {
+  return config.flag("attention_bias") || config.is_type("gpt_oss");
+}
+
+bool has_query_bias(const ModelConfig& config) {
+  return has_output_bias(config) || config.is_type("qwen2");
+}
+
 std::vector<ModelSizes> single_sizes(const Kind& kind, const ModelConfig& config) {
-  const Format format = stated_format(config);
   const int64_t hidden = hidden_width(config, "the width between layers");
   const int64_t heads = attention_heads(config, "the heads of attention");
   const int64_t width = head_width(config, heads);
-  Extras residual, norm;
-  residual.residual = norm.norm = true;
-  std::vector<ModelSizes> sizes = {
-      {"model", "hidden_size and intermediate_size: the MLP's product back, and its residual",
-       size_of(kind, {hidden}, mlp_width(config), format, residual)},
-      {"output",
-       "hidden_size and num_attention_heads x head_dim: attention's product back, and "
-       "its residual",
-       size_of(kind, {hidden}, heads * width, format, residual)}};
-  if (const auto vocabulary = config.integer("vocab_size"))
-    sizes.push_back({"head", "vocab_size and hidden_size: the logits, after the last norm",
-                     size_of(kind, {*vocabulary}, hidden, format, norm)});
+  Extras residual;
+  residual.residual = !kind.many_rows;
+  Extras back = residual;
+  back.bias = has_output_bias(config);
+  const std::string after = kind.many_rows ? "" : ", and its residual";
+  std::vector<ModelSizes> sizes;
+  add_place(kind, config,
+            {"model",
+             "hidden_size and intermediate_size: the MLP's product back" + after,
+             {down_name(config)},
+             {hidden},
+             mlp_width(config),
+             residual,
+             dense_layers(config)},
+            sizes);
+  add_place(kind, config,
+            {"output",
+             "hidden_size and num_attention_heads x head_dim: attention's product back" + after,
+             {out_name(config)},
+             {hidden},
+             heads * width,
+             back,
+             projected_layers(config)},
+            sizes);
+  add_head(kind, config, sizes);
+  return sizes;
+}
+
+// A prompt's products, each by itself.
+std::vector<ModelSizes> prompt_sizes(const Kind& kind, const ModelConfig& config) {
+  std::vector<ModelSizes> sizes = single_sizes(kind, config);
+  const int64_t hidden = hidden_width(config, "the width between layers");
+  const int64_t heads = attention_heads(config, "the heads of attention");
+  const int64_t width = head_width(config, heads), keys = key_heads(config, heads);
+  Extras bias;
+  bias.bias = has_query_bias(config);
+  for (const char* module : {"gate_proj", "up_proj"})
+    add_place(kind, config,
+              {module,
+               "intermediate_size and hidden_size: gate and up of the MLP",
+               {module},
+               {mlp_width(config)},
+               hidden,
+               {},
+               dense_layers(config)},
+              sizes);
+  for (const char* module : {"q_proj", "k_proj", "v_proj"}) {
+    const int64_t rows = module[0] == 'q' ? heads : keys;
+    add_place(kind, config,
+              {module,
+               "heads x head_dim and hidden_size: queries, keys and values",
+               {module},
+               {rows * width},
+               hidden,
+               bias,
+               projected_layers(config)},
+              sizes);
+  }
   return sizes;
 }
 
 }  // namespace
+
+Format stated_format(const ModelConfig& config) {
+  return usual_format({.quantised = true}, config);
+}
+
+bool uses_gelu(const ModelConfig& config) {
+  for (const char* field : {"hidden_activation", "hidden_act"})
+    if (config.text(field).starts_with("gelu")) return true;
+  return false;
+}
 
 std::vector<spec::Suite> suites_of(const Kind& kind) {
   Extras norm, residual;
@@ -153,20 +351,38 @@ std::vector<Dims> edges_of(const Kind& kind) {
 }
 
 std::vector<ModelSizes> sizes_of_model(const Kind& kind, const ModelConfig& config) {
+  if (kind.many_rows) return prompt_sizes(kind, config);
+  if (kind.form == Form::single) return single_sizes(kind, config);
   Extras norm;
   norm.norm = true;
-  norm.gelu = is_gelu(config);
+  norm.gelu = uses_gelu(config);
   const int64_t hidden = hidden_width(config, "the width between layers");
-  if (kind.form == Form::single) return single_sizes(kind, config);
-  if (kind.form == Form::gated)
-    return {{"model", "intermediate_size and hidden_size: gate and up of the MLP, after its norm",
-             size_of(kind, {mlp_width(config)}, hidden, stated_format(config), norm)}};
+  std::vector<ModelSizes> sizes;
+  if (kind.form == Form::gated) {
+    add_place(kind, config,
+              {"model",
+               "intermediate_size and hidden_size: gate and up of the MLP, after its norm",
+               gate_names(config),
+               {mlp_width(config)},
+               hidden,
+               norm,
+               dense_layers(config)},
+              sizes);
+    return sizes;
+  }
   const int64_t heads = attention_heads(config, "the heads of attention");
   const int64_t width = head_width(config, heads), keys = key_heads(config, heads);
-  norm.bias = config.flag("attention_bias") || config.is_type("qwen2");
-  return {{"model", "heads x head_dim and hidden_size: queries, keys and values, after the norm",
-           size_of(kind, {heads * width, keys * width, keys * width}, hidden, stated_format(config),
-                   norm)}};
+  norm.bias = has_query_bias(config);
+  add_place(kind, config,
+            {"model",
+             "heads x head_dim and hidden_size: queries, keys and values, after the norm",
+             {"q_proj", "k_proj", "v_proj"},
+             {heads * width, keys * width, keys * width},
+             hidden,
+             norm,
+             projected_layers(config)},
+            sizes);
+  return sizes;
 }
 
 }  // namespace mlx_kd::kernels::matmul

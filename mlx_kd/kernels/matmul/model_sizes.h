@@ -4,8 +4,14 @@
 #include <vector>
 
 #include "mlx_kd/kernels/matmul/products.h"
+#include "mlx_kd/kernels/matmul/weights64.h"
 
 namespace mlx_kd::kernels::matmul {
+
+// The quantisation that the config states, or what models are converted to by default.
+Format stated_format(const spec::ModelConfig& config);
+// Whether its gates are GELUs.
+bool uses_gelu(const spec::ModelConfig& config);
 
 std::vector<spec::Suite> suites_of(const Kind& kind);
 std::vector<spec::Dims> edges_of(const Kind& kind);

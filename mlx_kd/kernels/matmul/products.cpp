@@ -13,7 +13,9 @@
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/reference64.h"
 #include "mlx_kd/kernels/common/suites.h"
+#include "mlx_kd/kernels/matmul/metal_variant.h"
 #include "mlx_kd/kernels/matmul/model_sizes.h"
+#include "mlx_kd/kernels/matmul/parts.h"
 #include "mlx_kd/kernels/matmul/reference.h"
 #include "mlx_kd/kernels/matmul/weights64.h"
 #include "mlx_kd/kernels/op_table.h"
@@ -117,48 +119,6 @@ std::vector<spec::Port> outputs_of(const Kind& kind) {
 }
 
 // --- a call's sizes -------------------------------------------------------------------------
-
-std::string text_of(std::span<const int32_t> shape) {
-  std::string text;
-  for (const int32_t extent : shape) text += (text.empty() ? "" : ", ") + std::to_string(extent);
-  return "(" + text + ")";
-}
-
-[[noreturn]] void refuse(const spec::Op& op, size_t port, const ArrayView& array,
-                         const std::string& wanted) {
-  throw std::invalid_argument("[" + op.name + "] " + op.inputs[port].name + " has shape " +
-                              text_of(array.shape) + ": " + wanted);
-}
-
-bool is_absent(const ArrayView& array) {
-  return array.shape.size() == 1 && array.shape[0] == 0;
-}
-
-// The format that the arrays of a quantised matrix have; what it cannot be is refused.
-Format read_format(const spec::Op& op, size_t first, std::span<const ArrayView> in, int64_t k) {
-  const auto w = in[first].shape, scales = in[first + 1].shape;
-  if (scales.size() != 2 || scales[0] != w[0] || scales[1] < 1 || k % scales[1] != 0)
-    refuse(op, first + 1, in[first + 1],
-           "it must be (N, K / group), as w has " + std::to_string(w[0]) + " rows and x " +
-               std::to_string(k) + " columns");
-  if (k < 1 || int64_t{w[1]} * 32 % k != 0)
-    refuse(op, first, in[first], "it must be (N, K bits / 32) with K = " + std::to_string(k));
-  Format format = {int64_t{w[1]} * 32 / k, k / scales[1], kAffine};
-  if (in[first + 1].type == Dtype::uint8)
-    format.mode = format.group == 16 ? kNvfp4 : format.bits == 8 ? kMxfp8 : kMxfp4;
-  if (!is_format(format, k))
-    throw std::invalid_argument("[" + op.name + "] " + op.inputs[first].name + " has " +
-                                why_not(format, k));
-  const ArrayView& biases = in[first + 2];
-  const bool fits = format.mode == kAffine ? std::equal(scales.begin(), scales.end(),
-                                                        biases.shape.begin(), biases.shape.end())
-                                           : is_absent(biases);
-  if (!fits)
-    refuse(op, first + 2, biases,
-           format.mode == kAffine ? "it must be " + text_of(scales) + ", as the scales are"
-                                  : mlx_mode(format) + " has no biases: leave it out");
-  return format;
-}
 
 // Reads a call's size. Everything that needs memory is found when the op is made: it runs at every
 // call.
@@ -278,17 +238,6 @@ mx::array product_in_mlx(const spec::Op::Arrays& in, size_t first, const mx::arr
                               mlx_mode(format), s);
 }
 
-mx::array activated_in_mlx(const mx::array& g, bool is_gelu, const mx::Stream& s) {
-  if (!is_gelu) return mx::multiply(g, mx::sigmoid(g, s), s);
-  const auto number = [&](double value) { return mx::array(static_cast<float>(value), g.dtype()); };
-  const mx::array cube =
-      mx::multiply(number(0.044715), mx::power(g, mx::array(3, g.dtype()), s), s);
-  const mx::array inner =
-      mx::multiply(number(std::sqrt(2 / 3.14159265358979)), mx::add(g, cube, s), s);
-  return mx::multiply(mx::multiply(number(0.5), g, s), mx::add(number(1), mx::tanh(inner, s), s),
-                      s);
-}
-
 // `numbers`: eps, then the attributes in order.
 spec::Op::Arrays mlx_form(const Kind& kind, const spec::Op::Arrays& in,
                           std::span<const double> numbers, const mx::Stream& s) {
@@ -320,20 +269,6 @@ spec::Op::Arrays mlx_form(const Kind& kind, const spec::Op::Arrays& in,
 
 // --- inputs of proofs -------------------------------------------------------------------------
 
-void fill_values(void* to, int64_t count, const spec::FillRequest& request, base::Random& random) {
-  const bool is_half = request.t == Dtype::float16;
-  const double lowest = is_half ? -12 : -30, highest = is_half ? 3 : 20;
-  const double from = request.seed % 3 == 1 ? highest - 3 : lowest;
-  const double until = request.seed % 3 == 2 ? lowest + 3 : highest;
-  for (int64_t i = 0; i < count; ++i) {
-    double value = std::sqrt(-2 * std::log(1 - random.uniform())) *
-                   std::cos(2 * 3.14159265358979 * random.uniform());
-    if (request.distribution == spec::Distribution::magnitudes)
-      value = std::copysign(std::exp2(from + (until - from) * random.uniform()), value);
-    spec::store_element(to, i, request.t, static_cast<float>(value));
-  }
-}
-
 void fill(const Kind& kind, const spec::Op& op, const spec::FillRequest& request) {
   base::Random random(request.seed * 31 + static_cast<uint64_t>(request.distribution));
   const std::vector<std::string> rows = rows_of(kind.form);
@@ -362,51 +297,6 @@ void fill(const Kind& kind, const spec::Op& op, const spec::FillRequest& request
 }
 
 // --- the CPU variant --------------------------------------------------------------------------
-
-spec::Space cpu_space(const Kind& kind, Dtype t, const spec::DeviceTraits& traits) {
-  using enum spec::KnobScale;
-  using enum spec::KnobRole;
-  spec::Space space;
-  space.knobs = {vector_knob(traits)};
-  const bool has_dot = has_isa(traits, {"avx512bf16", "avx512bw", "avx512dq", "avx512vl"}) &&
-                       (kind.quantised || t == Dtype::bfloat16);
-  if (has_dot) {
-    space.knobs.push_back(
-        {"DOT", {1, 0}, choice, source, "products are", {"dot products of bfloat16", "float32"}});
-    space.constraints.push_back({"dot products have vectors of 64 bytes",
-                                 {"VEC", "DOT"},
-                                 [](const int64_t* v) { return v[0] == 64 || v[1] == 0; }});
-  }
-  space.knobs.push_back({"UNROLL", {1, 2, 4}, log2, source, "steps a turn of the innermost loop"});
-  if (kind.many_rows)
-    space.knobs.push_back({"PANEL",
-                           {2048, 512, 1024},
-                           log2,
-                           source,
-                           "columns of W that are decoded at once, at most"});
-  else
-    space.knobs.push_back({"PREFETCH",
-                           {4096, 0, 1024, 2048, 8192},
-                           linear,
-                           source,
-                           "bytes ahead, where x takes more than 8 KB"});
-  const int64_t cores = std::max(traits.cores, 1);
-  std::vector<int64_t> threads = {cores};
-  for (int64_t count = 1; count < cores; count *= 2) threads.push_back(count);
-  space.knobs.push_back({"THREADS", threads, log2, launch, "threads at most"});
-  const std::vector<int64_t> tasks = {1, 2, 4}, more_tasks = {4, 1, 2, 8};
-  space.knobs.push_back(
-      {"TASKS", kind.many_rows ? more_tasks : tasks, log2, launch, "tasks a thread"});
-  const int64_t first = kind.many_rows ? 4 : 1;
-  space.constraints.push_back({"TASKS is " + std::to_string(first) + " where THREADS is 1",
-                               {"THREADS", "TASKS"},
-                               [first](const int64_t* v) { return v[0] > 1 || v[1] == first; }});
-  return space;
-}
-
-int64_t divide_up(int64_t value, int64_t by) {
-  return (value + by - 1) / by;
-}
 
 int64_t all_rows(const Kind& kind, const Dims& dims) {
   const std::vector<std::string> rows = rows_of(kind.form);
@@ -536,6 +426,7 @@ spec::Op product_op(const Kind& kind) {
   op.bound = [kind](const Dims&) { return bound_of(kind); };
   add_functions(kind, op);
   op.variants = {cpu_variant(kind)};
+  if (!kind.many_rows) op.variants.push_back(metal_variant(kind));
   return op;
 }
 

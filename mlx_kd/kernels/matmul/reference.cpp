@@ -57,20 +57,32 @@ Rows64 rows_in_float64(const void* x, const void* norm, Dtype t, const Dims& dim
 // One matrix times x: (M, N) each.
 struct Products {
   std::vector<double> y, terms;
+  std::vector<double> charged;  // what is rounded to the type on the way
   std::vector<double> flipped;  // what elements of x that were rounded another way may add
   std::vector<double> flushed;  // what subnormals that are flushed may add
 };
 
-Products products_of(const Rows64& rows, const Stored& stored, Dtype t, const Dims& dims,
-                     int64_t n) {
-  const int64_t m = dims.at("M"), k = dims.at("K");
-  const auto size = static_cast<size_t>(m * n);
-  Products made{std::vector<double>(size), std::vector<double>(size), std::vector<double>(size),
-                std::vector<double>(size)};
+void add(Products& to, const Products& more) {
+  const auto append_all = [](std::vector<double>& all, const std::vector<double>& part) {
+    all.insert(all.end(), part.begin(), part.end());
+  };
+  append_all(to.y, more.y);
+  append_all(to.terms, more.terms);
+  append_all(to.charged, more.charged);
+  append_all(to.flipped, more.flipped);
+  append_all(to.flushed, more.flushed);
+}
+
+// Of `m` rows of x (m, k).
+Products products_of(const double* all_x, int64_t m, double flips, const Stored& stored, Dtype t,
+                     const Dims& dims, int64_t n) {
+  const int64_t k = dims.at("K");
+  const std::vector<double> zeros(static_cast<size_t>(m * n));
+  Products made{zeros, zeros, zeros, zeros, zeros};
   for (int64_t row = 0; row < n; ++row) {
     const Row64 w = row_of(format_of(dims), stored, t, row, k);
     for (int64_t i = 0; i < m; ++i) {
-      const double* const x = rows.x.data() + i * k;
+      const double* const x = all_x + i * k;
       double y = 0, terms = 0, largest = 0, weights = 0;
       for (int64_t j = 0; j < k; ++j) {
         const auto at = static_cast<size_t>(j);
@@ -83,11 +95,20 @@ Products products_of(const Rows64& rows, const Stored& stored, Dtype t, const Di
       const auto at = static_cast<size_t>(i * n + row);
       made.y[at] = y;
       made.terms[at] = terms;
-      made.flipped[at] = 2 * rows.flips * largest;
+      made.flipped[at] = 2 * flips * largest;
+      made.charged[at] = std::fabs(y) + made.flipped[at];
       made.flushed[at] = 0x1p-126 * weights + underflow(t);
     }
   }
   return made;
+}
+
+// Value `at` of a bias, added to element i of the products, which are rounded before and after.
+void add_value(Products& made, size_t i, const void* values, int64_t at, Dtype t) {
+  const double value = spec::load_element(values, at, t);
+  made.y[i] += value;
+  made.charged[i] += std::fabs(made.y[i]);
+  made.terms[i] += std::fabs(value);
 }
 
 struct Activated {
@@ -96,8 +117,13 @@ struct Activated {
 
 Activated activated(double g, int64_t activation) {
   const double c = std::sqrt(2 / 3.14159265358979323846);
-  const double inner = activation == 1 ? 2 * c * (g + 0.044715 * g * g * g) : g;
-  const double inner_slope = activation == 1 ? 2 * c * (1 + 3 * 0.044715 * g * g) : 1;
+  if (activation == 2) g = g > 7 ? 7 : g;
+  const double inner = activation == 1   ? 2 * c * (g + 0.044715 * g * g * g)
+                       : activation == 2 ? 1.702f * g
+                                         : g;
+  const double inner_slope = activation == 1   ? 2 * c * (1 + 3 * 0.044715 * g * g)
+                             : activation == 2 ? 1.702f
+                                               : 1;
   const double sigmoid = 1 / (1 + std::exp(-inner));
   const double sigmoid_slope = sigmoid * (1 - sigmoid) * inner_slope;
   return {g * sigmoid, sigmoid + (std::isfinite(g) && sigmoid_slope > 0 ? g * sigmoid_slope : 0),
@@ -108,19 +134,22 @@ spec::Reference64 gated(const Products& gate, const Products& up, Dtype t, const
   const double u = spec::unit_roundoff(t);
   spec::Reference64 result;
   for (size_t i = 0; i < gate.y.size(); ++i) {
-    const double g = gate.y[i], b = up.y[i];
-    const Activated a = activated(g, dims.at("activation"));
+    const int64_t activation = dims.at("activation");
+    const double g = gate.y[i], second_sum = up.y[i];
+    const double b = activation == 2 ? (second_sum > 7    ? 7
+                                        : second_sum < -7 ? -7
+                                                          : second_sum) +
+                                           1
+                                     : second_sum;
+    const Activated a = activated(g, activation);
     const double y = a.y * b, by_gate = std::fabs(a.slope * b), by_up = std::fabs(a.y);
     const auto off = [&](const Products& of) {
-      return u * (std::fabs(of.y[i]) + of.flipped[i]) + kRoundings * 0x1p-24 * of.terms[i] +
-             of.flushed[i];
+      return u * of.charged[i] + kRoundings * 0x1p-24 * of.terms[i] + of.flushed[i];
     };
     // Both products are off by a rounding and more; what is of second order has a slope of at
     // most 1.
     const double second = off(gate) * off(gate) * std::fabs(b) + 1.2 * off(gate) * off(up);
-    append(result, {y,
-                    std::fabs(y) + by_gate * (std::fabs(g) + gate.flipped[i]) +
-                        by_up * (std::fabs(b) + up.flipped[i]),
+    append(result, {y, std::fabs(y) + by_gate * gate.charged[i] + by_up * up.charged[i],
                     by_gate * gate.terms[i] + by_up * up.terms[i] +
                         std::fabs(y) * (1 + std::min(a.exponent, 90.0) / 4),
                     underflow(t) + second + by_gate * gate.flushed[i] + by_up * up.flushed[i] +
@@ -130,23 +159,52 @@ spec::Reference64 gated(const Products& gate, const Products& up, Dtype t, const
   return result;
 }
 
-spec::Reference64 summed(const Products& made, const void* bias, const void* residual, Dtype t,
-                         int64_t n) {
+spec::Reference64 stored_of(const Products& made, Dtype t) {
   spec::Reference64 result;
-  for (size_t i = 0; i < made.y.size(); ++i) {
-    const auto at = static_cast<int64_t>(i);
-    double y = made.y[i], charged = std::fabs(y) + made.flipped[i], terms = made.terms[i];
-    for (const void* const added : {bias, residual}) {
-      if (!added) continue;
-      const double value = spec::load_element(added, added == bias ? at % n : at, t);
-      y += value;
-      charged += std::fabs(y);
-      terms += std::fabs(value);
-    }
-    append(result, {y, charged, terms, made.flushed[i]});
-  }
+  for (size_t i = 0; i < made.y.size(); ++i)
+    append(result, {made.y[i], made.charged[i], made.terms[i], made.flushed[i]});
   saturate(result, t, kRoundings);
   return result;
+}
+
+spec::Reference64 summed(Products made, const void* bias, const void* residual, Dtype t,
+                         int64_t n) {
+  for (size_t i = 0; i < made.y.size(); ++i) {
+    const auto at = static_cast<int64_t>(i);
+    if (bias) add_value(made, i, bias, at % n, t);
+    if (residual) add_value(made, i, residual, at, t);
+  }
+  return stored_of(made, t);
+}
+
+// One matrix an expert, times the row of x of each pair; NaN where there is no such expert.
+Products products_of_experts(const std::vector<double>& x, const uint32_t* ids, const Stored& all,
+                             const void* biases, Dtype t, const Dims& dims) {
+  const int64_t n = dims.at("N"), k = dims.at("K"), chosen = dims.at("A");
+  const Format format = format_of(dims);
+  const int64_t row_bytes = k * format.bits / 8;
+  const int64_t scale_bytes = k / format.group * (format.mode == kAffine ? spec::size_of(t) : 1);
+  const auto part = [](const void* from, int64_t bytes) {
+    return from ? static_cast<const char*>(from) + bytes : nullptr;
+  };
+  Products made;
+  for (int64_t pair = 0; pair < dims.at("M") * chosen; ++pair) {
+    const int64_t expert = ids[pair];
+    if (expert >= dims.at("E")) {
+      const std::vector<double> missing(static_cast<size_t>(n), std::nan(""));
+      add(made, {missing, missing, missing, missing, missing});
+      continue;
+    }
+    const int64_t row = dims.at("per_pair") ? pair : pair / chosen, first = expert * n;
+    const Stored stored = {part(all.codes, first * row_bytes),
+                           part(all.scales, first * scale_bytes),
+                           part(all.biases, first * scale_bytes)};
+    Products some = products_of(x.data() + row * k, 1, 0, stored, t, dims, n);
+    if (dims.at("has_bias"))
+      for (int64_t i = 0; i < n; ++i) add_value(some, static_cast<size_t>(i), biases, first + i, t);
+    add(made, some);
+  }
+  return made;
 }
 
 }  // namespace
@@ -168,7 +226,8 @@ std::vector<spec::Reference64> reference_of(const Kind& kind,
     const void* const* arrays = &inputs[1 + i * each];
     const Stored stored = kind.quantised ? Stored{arrays[0], arrays[1], arrays[2]}
                                          : Stored{arrays[0], nullptr, nullptr};
-    made.push_back(products_of(x, stored, t, dims, dims.at(rows[i])));
+    made.push_back(
+        products_of(x.x.data(), dims.at("M"), x.flips, stored, t, dims, dims.at(rows[i])));
   }
   if (kind.form == Form::gated) return {gated(made[0], made[1], t, dims)};
   std::vector<spec::Reference64> result;
@@ -179,6 +238,31 @@ std::vector<spec::Reference64> reference_of(const Kind& kind,
     result.push_back(summed(made[i], bias, residual, t, dims.at(rows[i])));
   }
   return result;
+}
+
+std::vector<spec::Reference64> reference_of_experts(const Kind& kind,
+                                                    const std::vector<const void*>& inputs,
+                                                    spec::Dtype t, const spec::Dims& dims) {
+  const size_t matrices = rows_of(kind.form).size();
+  const int64_t rows = dims.at("M") * (dims.at("per_pair") ? dims.at("A") : 1);
+  const std::vector<double> x = load_all(inputs[0], rows * dims.at("K"), t);
+  std::vector<Products> made;
+  for (size_t i = 0; i < matrices; ++i) {
+    const void* const* const arrays = &inputs[2 + 3 * i];
+    made.push_back(products_of_experts(x, static_cast<const uint32_t*>(inputs[1]),
+                                       {arrays[0], arrays[1], arrays[2]},
+                                       inputs[2 + 3 * matrices + i], t, dims));
+  }
+  if (kind.form == Form::gated) return {gated(made[0], made[1], t, dims)};
+  return {stored_of(made[0], t)};
+}
+
+spec::ErrorBound bound_of_experts(const Kind& kind) {
+  std::string text =
+      "1e-6 of the sum of |x| (|scale code| + |bias|) for float32 sums, before the product is "
+      "rounded to the type. Its sum with a bias is rounded once more.";
+  if (kind.form == Form::gated) text += " Both sums are carried through the slopes of the result.";
+  return {kRoundings, text};
 }
 
 spec::ErrorBound bound_of(const Kind& kind) {

@@ -17,6 +17,11 @@ std::vector<spec::Reference64> reference_of(const Kind& kind,
                                             const std::vector<const void*>& inputs, spec::Dtype t,
                                             const spec::Dims& dims,
                                             const std::vector<double>& scalars);
+// The same of products with chosen experts.
+std::vector<spec::Reference64> reference_of_experts(const Kind& kind,
+                                                    const std::vector<const void*>& inputs,
+                                                    spec::Dtype t, const spec::Dims& dims);
+spec::ErrorBound bound_of_experts(const Kind& kind);
 spec::ErrorBound bound_of(const Kind& kind);
 
 }  // namespace mlx_kd::kernels::matmul

@@ -451,9 +451,11 @@ static void rows_in(const Shape& shape, const Prepared& x, Stream (&streams)[2],
   for (long r = 0; r < count; r += kBatch) {
     const auto to = [&](long m, Floats sums) { sink(m, streams[0].row, streams[1].row, sums); };
     long m = 0;
+#if !defined(ONE_ROW)  // of x: then less is compiled
     for (; m + 8 <= shape.m; m += 8) batch_of<kWay, 8>(shape, x, made, m, streams, last, to);
     for (; m + 4 <= shape.m; m += 4) batch_of<kWay, 4>(shape, x, made, m, streams, last, to);
     for (; m + 2 <= shape.m; m += 2) batch_of<kWay, 2>(shape, x, made, m, streams, last, to);
+#endif
     if (m < shape.m) batch_of<kWay, 1>(shape, x, made, m, streams, last, to);
     streams[0].row += kBatch, streams[1].row += kBatch;
   }

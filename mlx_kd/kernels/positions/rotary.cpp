@@ -112,6 +112,7 @@ void read_rotary(const std::string& op, const RotaryShapes& shapes, const Rotary
   if (dims.has_freqs && (shapes.freqs.size() != 1 || shapes.freqs[0] != turned / 2))
     refuse("freqs has shape " + shape_of(shapes.freqs) + ": it must be (" +
            std::to_string(turned / 2) + "), half of dims");
+  dims.dims = turned;  // in full, as in the key of a pin
 }
 
 std::string shape_of(std::span<const int32_t> extents) {

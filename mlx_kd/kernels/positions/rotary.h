@@ -27,8 +27,8 @@ spec::Dims complete_rotary(const spec::Dims& dims);
 spec::Shape offset_shape_of(const spec::Dims& dims);  // (1), or (B) where it is ragged
 spec::Shape freqs_shape_of(const spec::Dims& dims);   // (dims / 2), if there are any
 
-// Values of dims, traditional and has_freqs of a call whose offset and freqs have these shapes.
-// Throws std::invalid_argument, "[op] ..", where they do not fit.
+// Values of dims (in full), ragged and has_freqs of a call whose offset and freqs have these
+// shapes. Throws std::invalid_argument, "[op] ..", where they do not fit.
 struct RotaryShapes {
   int64_t batch, width;
   std::span<const int32_t> offset, freqs;

@@ -21,8 +21,9 @@ def path() -> Path:
 
 
 def environment() -> "dict[str, str]":
-    """The environment to start it in. It finds MLX beside the package by itself, elsewhere by this."""
-    env = dict(os.environ)
+    """The environment to start it in. It finds MLX beside the package by itself, elsewhere by this; verbs that run a
+    model start this Python."""
+    env = {"MLX_KD_PYTHON": sys.executable, **os.environ}
     if not (prefix().parent / "mlx" / "lib").is_dir():
         spec = find_spec("mlx")
         folders = [str(Path(place) / "lib") for place in (spec.submodule_search_locations or ())] if spec else []

@@ -159,8 +159,7 @@ void give_types(const spec::Op& op, Arrays& inputs) {
     const spec::PortType& type = op.inputs[i].type;
     if (!is_absent(op.inputs[i], inputs[i]) || !(type.follows() || type.is_fixed())) continue;
     const spec::Dtype wanted = type.at(own, {});
-    if (element_type(inputs[i]) != wanted)
-      inputs[i] = mx::array(std::initializer_list<float>{}, devices::mlx_dtype(wanted));
+    if (element_type(inputs[i]) != wanted) inputs[i] = left_out(wanted);
   }
 }
 
@@ -272,6 +271,17 @@ void set_number(const spec::Op& op, const std::string& name, double value, Numbe
 }
 
 }  // namespace
+
+const mx::array& left_out(spec::Dtype type) {
+  // Graphs may hold one after every static object is gone.
+  static const auto& all = *new Arrays([] {
+    Arrays made;
+    for (const spec::Dtype each : spec::all_dtypes())
+      made.push_back(mx::array(std::initializer_list<float>{}, devices::mlx_dtype(each)));
+    return made;
+  }());
+  return all[static_cast<size_t>(type)];
+}
 
 bool passes_by() {
   if (Process::shared().modes() & kWatched) return false;

@@ -27,6 +27,9 @@ struct Numbers {
 std::vector<mlx::core::array> run(const Operator& op, std::vector<mlx::core::array> inputs,
                                   const Numbers& numbers, const mlx::core::StreamOrDevice& s);
 
+// What stands for an optional array that was left out: no elements, one axis. Made once.
+const mlx::core::array& left_out(spec::Dtype type);
+
 // Whether nobody looks at calls, since pins and the shape log are off: then the call is counted,
 // without its size, and MLX's operator is all that is left to do. Some ns. Throws as
 // Process::modes() does.

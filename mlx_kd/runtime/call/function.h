@@ -22,7 +22,7 @@ std::vector<mlx::core::array> list_of(const More&... arrays) {
 }
 
 inline mlx::core::array given(const std::optional<mlx::core::array>& array) {
-  return array ? *array : mlx::core::array(std::initializer_list<float>{}, mlx::core::float32);
+  return array ? *array : left_out(spec::Dtype::float32);
 }
 
 // An int as an array of the port's type; check_int() says if it is outside its range.

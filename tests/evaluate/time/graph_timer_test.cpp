@@ -19,5 +19,12 @@ TEST(GraphPlan, SlowCallsAreFewAndStillTakeEnoughPairs) {
   EXPECT_EQ(plan.pairs, protocol.claim_pairs);
 }
 
+TEST(GraphPlan, ACallIsSlowBeyondTheProtocolsLimitOnly) {
+  const Protocol protocol;
+  EXPECT_TRUE(plan_graph(1e3 * protocol.slow_call_ms + 1, 10, 40, protocol).slow);
+  EXPECT_TRUE(plan_graph(10, 1e3 * protocol.slow_call_ms + 1, 40, protocol).slow);
+  EXPECT_FALSE(plan_graph(1e3 * protocol.slow_call_ms, 10, 40, protocol).slow);
+}
+
 }  // namespace
 }  // namespace mlx_kd::evaluate

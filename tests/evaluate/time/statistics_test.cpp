@@ -37,6 +37,20 @@ TEST(Statistics, NothingHasNoMedian) {
   EXPECT_TRUE(std::isnan(bootstrap_median({}, 100, 1).lo));
 }
 
+TEST(Statistics, FewRatiosHaveTheirExtremesForAnInterval) {
+  const auto few = few_ratios({std::log(3), std::log(8), std::log(5)}, 2);
+  ASSERT_TRUE(few);
+  EXPECT_NEAR(few->middle, 5, 1e-12);
+  EXPECT_NEAR(few->lo, 3, 1e-12);
+  EXPECT_NEAR(few->hi, 8, 1e-12);
+}
+
+TEST(Statistics, FewRatiosAreNotEnoughWhereOneIsLowOrNotANumber) {
+  EXPECT_FALSE(few_ratios({}, 2));
+  EXPECT_FALSE(few_ratios({std::log(30), std::log(1.9), std::log(30)}, 2));
+  EXPECT_FALSE(few_ratios({std::log(30), std::nan("")}, 2));
+}
+
 TEST(Statistics, BootstrapOfEqualValuesIsAPoint) {
   const Interval interval = bootstrap_ratio(std::vector<double>(30, std::log(2.0)), 500, 1);
   EXPECT_DOUBLE_EQ(interval.lo, 2);

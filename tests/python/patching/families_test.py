@@ -20,19 +20,19 @@ DECODE = 3  # tokens
 EXPECTED = {
     "llama": (dict(qmatvec_qkv=2, qk_norm_rope=2, attention=2, qmatvec_gate_up=2, qmatvec=5), set()),
     "qwen3": (dict(qmatvec_qkv=2, qk_norm_rope=2, attention=2, qmatvec_gate_up=2, qmatvec=5), set()),
-    "qwen3_moe": (dict(qmatvec_qkv=2, qk_norm_rope=2, attention=2, qmatvec_gate_up=1, qmatvec=5),
-                  {"SwitchGLU", "QuantizedSwitchLinear"}),
+    "qwen3_moe": (dict(qmatvec_qkv=2, qk_norm_rope=2, attention=2, qmatvec_gate_up=1, qmatvec=5,
+                       gather_qmatvec_gate_up=1, gather_qmatvec=1, router=1, expert_combine=1), set()),
     "gemma3_text": (dict(qmatvec_qkv=2, qk_norm_rope=2, attention=2, qmatvec_gate_up=2, qmatvec=5),
                     {"TransformerBlock"}),
-    "gpt_oss": (dict(qmatvec_qkv=2, qk_norm_rope=2, attention=2, qmatvec=5), {"SwitchGLU", "QuantizedSwitchLinear"}),
+    "gpt_oss": (dict(qmatvec_qkv=2, qk_norm_rope=2, attention=2, qmatvec=5, gather_qmatvec_gate_up=2, gather_qmatvec=2,
+                     router=2, expert_combine=2), set()),
     "glm4_moe_lite": (dict(qmatvec_gate_up=2, rope_standard=4),
-                      {"Glm4MoeLiteAttention", "QuantizedMultiLinear", "SwitchGLU", "QuantizedSwitchLinear", "MoEGate"}),
+                      {"Glm4MoeLiteAttention", "QuantizedMultiLinear", "MoEGate"}),
     "deepseek_v3": (dict(qmatvec_gate_up=2, rope_standard=4),
-                    {"DeepseekV3Attention", "QuantizedMultiLinear", "SwitchGLU", "QuantizedSwitchLinear", "MoEGate"}),
+                    {"DeepseekV3Attention", "QuantizedMultiLinear", "MoEGate"}),
     "lfm2": (dict(qmatvec_qkv=1, qk_norm_rope=1, attention=1, qmatvec_gate_up=2), {"Conv1d"}),
     "qwen3_next": (dict(qmatvec_gate_up=2, rope_standard=2),
-                   {"Qwen3NextAttention", "Qwen3NextGatedDeltaNet", "Qwen3NextRMSNormGated", "Conv1d", "SwitchGLU",
-                    "QuantizedSwitchLinear"})}
+                   {"Qwen3NextAttention", "Qwen3NextGatedDeltaNet", "Qwen3NextRMSNormGated", "Conv1d"})}
 
 
 def patched(model, **options):

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "mlx_kd/kernels/common/model_sizes.h"
+
 namespace mlx_kd::kernels::swiglu {
 namespace {
 
@@ -90,6 +92,11 @@ std::vector<ModelSizes> model_sizes(const ModelConfig& config) {
   add_shared(config, result);
   add_dense(config, result);
   add_adjusted(config, result);
+  // A step of decoding has it in the products.
+  const int64_t dense = config.count("intermediate_size");
+  for (ModelSizes& size : result)
+    if (note_of(config).empty() && size.per_token == 1 && size.dims.at("D") == dense)
+      size.calls.prompt = dense_layers(config);
   return result;
 }
 

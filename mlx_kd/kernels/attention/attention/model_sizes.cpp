@@ -31,6 +31,13 @@ spec::ModelSizes model_size(const std::string& name, const std::string& reason,
           true};
 }
 
+// A patched model decodes by this op; its prompts take MLX's.
+spec::ModelSizes called(spec::ModelSizes size, const spec::ModelConfig& config) {
+  size.calls.decode = attention_layers(config);
+  size.lengths = {64, 512, kKeys};
+  return size;
+}
+
 }  // namespace
 
 std::vector<spec::ModelSizes> model_sizes(const spec::ModelConfig& config) {
@@ -46,10 +53,11 @@ std::vector<spec::ModelSizes> model_sizes(const spec::ModelConfig& config) {
   const int64_t width = head_width(config, heads);
   const ModelHeads all = {heads, key_heads(config, heads), width, width, config.is_type("gpt_oss")};
   return {
-      model_size("model",
-                 "num_attention_heads over num_key_value_heads of head_dim, a token at a time, for "
-                 "caches of multiples of 4096 keys",
-                 all, 1, kKeys),
+      called(model_size("model",
+                        "num_attention_heads over num_key_value_heads of head_dim, a token at a "
+                        "time, for caches of multiples of 4096 keys",
+                        all, 1, kKeys),
+             config),
       model_size("prompt", "the same heads, 512 tokens at once, for multiples of 512 keys", all,
                  512, kPromptKeys)};
 }

@@ -35,22 +35,13 @@
 #endif
 #define QUANTISED 1
 
-#include "../../common/exp2.cpu.h"
 #include "../call.cpu.h"
+#include "../gate.cpu.h"
 
 constexpr int kNorm = 1 + 2 * kPerMatrix;
 
 extern "C" void mlx_kd_qmatvec_gate_up(const kd_arguments* a, long begin, long end) {
   prepare(a, kNorm, begin, end);
-}
-
-// g sigmoid(g), or g sigmoid(2 sqrt(2 / pi) (g + 0.044715 g^3)), which is the tanh form of GELU.
-static Floats activated(Floats g, long activation) {
-  Floats x = g;
-  if (activation == 1) x = 1.5957691216f * (g + 0.044715f * (g * g * g));
-  x = x > 87.0f ? all(87.0f) : x < -87.0f ? all(-87.0f) : x;
-  const Power power = power_of_two(-x, 0x1.715476p0f);
-  return g / (1.0f + power.scale * (1.0f + power.more));
 }
 
 extern "C" void mlx_kd_qmatvec_gate_up_rows(const kd_arguments* a, long begin, long end) {

@@ -1,3 +1,4 @@
+#include "mlx_kd/kernels/common/model_sizes.h"
 #include "mlx_kd/kernels/common/suites.h"
 #include "mlx_kd/kernels/norms/model_sizes.h"
 #include "mlx_kd/kernels/norms/norm_reference.h"
@@ -82,7 +83,10 @@ spec::Op make_rmsnorm() {
                rows_suite("glm_flash_decode", kDecodeRows, 2048)};
   op.of_model = [](const spec::ModelConfig& config) {
     std::vector<spec::ModelSizes> result = attention_norms(config);
+    // The other norms of a step are part of products, but for those before experts.
+    const int64_t layers = layer_count(config);
     result.insert(result.begin(), hidden_norm(config));
+    result.front().calls = {layers ? 1 + layers - dense_layers(config) : 0, 2 * layers + 1};
     return result;
   };
   op.cost = [](const Dims& dims, Dtype dtype) {

@@ -157,9 +157,12 @@ std::vector<spec::ModelSizes> model_sizes(const spec::ModelConfig& config) {
             {"dims", config.count("rotary_dim")},
             {"traditional", 0},
             {"ragged", 0},
-            {"has_freqs", 0},
+            {"has_freqs", has_own_frequencies(config)},
             {"has_wq", norms},
-            {"has_wk", norms}}}};
+            {"has_wk", norms}},
+           1,
+           false,
+           {attention_layers(config), attention_layers(config)}}};
 }
 
 std::vector<Dims> edge_sizes() {
@@ -188,7 +191,7 @@ spec::Doc doc() {
   doc.parameters = {
       {"q", "[B, Hq, M, D], of any strides whose last is 1"},
       {"k", "[B, Hk, M, D], likewise"},
-      {"offset", "int32 [1] for all batch rows, or [B]"},
+      {"offset", "int32 [1] for all batch rows, or [B]; or an int"},
       {"wq", "[D]: the weight of the norm of each query head"},
       {"wk", "[D]: the weight of the norm of each key head"},
       {"freqs", "float32 [dims / 2]: pair i is turned by position * scale / freqs[i]"},
@@ -215,7 +218,14 @@ spec::Op make_qk_norm_rope() {
   op.inputs = {
       {.name = "q", .shape = rows_of("Hq"), .strided = true},
       {.name = "k", .shape = rows_of("Hk"), .strided = true},
-      {"offset", offset_shape_of, Dtype::int32},
+      {.name = "offset",
+       .shape = offset_shape_of,
+       .type = Dtype::int32,
+       .int_range =
+           [](const Dims&) {
+             return std::pair<int64_t, int64_t>{std::numeric_limits<int32_t>::min(),
+                                                std::numeric_limits<int32_t>::max()};
+           }},
       {.name = "wq", .shape = weight_if("has_wq"), .optional = true},
       {.name = "wk", .shape = weight_if("has_wk"), .optional = true},
       {.name = "freqs", .shape = freqs_shape_of, .type = Dtype::float32, .optional = true}};

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 #include <stdexcept>
 
 #include "mlx_kd/base/error.h"
@@ -81,7 +82,7 @@ std::vector<spec::ModelSizes> model_sizes(const spec::ModelConfig& config) {
                              {"dims", config.count("rotary_dim")},
                              {"traditional", 0},
                              {"ragged", 0},
-                             {"has_freqs", 0}}};
+                             {"has_freqs", has_own_frequencies(config)}}};
   };
   std::vector<spec::ModelSizes> result = {
       size("model", "num_attention_heads queries of head_dim", heads)};
@@ -122,7 +123,7 @@ spec::Doc doc() {
       "than MLX's, and the result is rounded once.";
   doc.parameters = {
       {"x", "[B, H, M, D], of any strides whose last is 1"},
-      {"offset", "int32 [1] for all batch rows, or [B]"},
+      {"offset", "int32 [1] for all batch rows, or [B]; or an int"},
       {"freqs", "float32 [dims / 2]: pair i is turned by position * scale / freqs[i]"},
       {"base", "Of the frequencies, above 1; not used with freqs"},
       {"scale", "Of the positions"},
@@ -144,7 +145,14 @@ spec::Op make_rope_standard() {
   op.doc = doc();
   op.inputs = {
       {.name = "x", .shape = rows, .strided = true},
-      {"offset", offset_shape_of, Dtype::int32},
+      {.name = "offset",
+       .shape = offset_shape_of,
+       .type = Dtype::int32,
+       .int_range =
+           [](const Dims&) {
+             return std::pair<int64_t, int64_t>{std::numeric_limits<int32_t>::min(),
+                                                std::numeric_limits<int32_t>::max()};
+           }},
       {.name = "freqs", .shape = freqs_shape_of, .type = Dtype::float32, .optional = true}};
   op.outputs = {{"y", rows}};
   op.dims = {{.name = "M", .free = true}, {"B"}, {"H"}, {"D"}};

@@ -5,6 +5,7 @@ from typing import Any, Union
 
 import mlx.core as mx
 
+from mlx_kd.patching.experts import ExpertPlan, expert_plan_of
 from mlx_kd.patching.layers import AttentionCall, BlockCall, MlpCall
 from mlx_kd.patching.operators import Operators
 from mlx_kd.patching.positions import NormCall, RopeCall
@@ -13,11 +14,14 @@ from mlx_kd.patching.structure import (
     Attention, Block, Mlp, Product, Unknown, attention_of, block_of, has_call_of, mlp_of, nn, norm_of, original_class,
     product_of, rope_of)
 
-Plan = Union[Linear, NormCall, RopeCall, MlpCall, AttentionCall, BlockCall]
+Plan = Union[Linear, NormCall, RopeCall, MlpCall, AttentionCall, BlockCall, ExpertPlan]
 
 
 def plan_of(module: Any, ops: Operators, dtype: mx.Dtype) -> Union[Plan, Unknown, None]:
     """What could run in place of a module, or why nothing can; ``None`` for a module of no known kind."""
+    experts = expert_plan_of(module, ops, dtype)
+    if experts is not None:
+        return experts
     mlp = mlp_of(module)
     if mlp is not None:
         return mlp if isinstance(mlp, Unknown) else MlpCall(ops, mlp, dtype)

@@ -87,7 +87,7 @@ class Positions:
 
 
 def rope_numbers(rope: Rope, m: Any, width: int) -> dict[str, Any]:
-    numbers = {"dims": 0 if m.dims == width else m.dims, "traditional": int(m.traditional)}  # 0: all, as pins have it
+    numbers = {"dims": 0 if m.dims == width else m.dims, "traditional": int(m.traditional)}  # 0: all
     if rope.has_freqs:
         return {"base": 10000.0, "scale": 1.0, **numbers}
     return {"base": m.base, "scale": m.scale, **numbers}

@@ -6,6 +6,7 @@ from typing import Any, Optional
 
 import mlx.core as mx
 
+from mlx_kd.patching.experts import ExpertBlockCall, ExpertProduct, ExpertsCall
 from mlx_kd.patching.layers import AttentionCall, BlockCall, MlpCall
 from mlx_kd.patching.plans import Plan
 from mlx_kd.patching.positions import NormCall, RopeCall
@@ -91,7 +92,9 @@ class Case:
         self.method = plan.method
         self.cache: Optional[tuple[mx.array, mx.array]] = None
         self.named: dict[str, Any] = {}
-        if isinstance(plan, RopeCall):
+        if isinstance(plan, (ExpertProduct, ExpertsCall, ExpertBlockCall)):
+            self.x, self.named = plan.inputs(module, dtype, rows)
+        elif isinstance(plan, RopeCall):
             self.x = random((1, 2, rows, module.dims), dtype)
             self.named = {"offset": CONTEXT}
         elif isinstance(plan, (AttentionCall, BlockCall)):

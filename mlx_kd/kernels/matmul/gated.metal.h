@@ -1,0 +1,12 @@
+// clang-format off
+// What gates a product: g sigmoid(g), or with activation 1 g sigmoid(2 sqrt(2 / pi) (g + 0.044715 g^3)),
+// which is the tanh form of GELU.
+#pragma once
+
+// The power is made of two halves, so that none is too small for a float before it is multiplied.
+static float activated(float g, int activation) {
+  const float x = activation == 1 ? 1.5957691216f * (g + 0.044715f * (g * g * g)) : g;
+  const float half_power = precise::exp(-0.5f * fabs(x));
+  const float power = half_power * half_power;
+  return x < 0.0f ? g * half_power * half_power / (1.0f + power) : g / (1.0f + power);
+}

@@ -1,0 +1,53 @@
+// gather_qmatvec: y = x W^T (+ bias) of few rows of x, W that of each chosen expert, quantised as
+// MLX stores it.
+//
+// inputs x (M, 1 or A, K); ids (M, A); w, scales, biases (E, N, ...); bias (E, N); output y (M, A,
+// N). Two stages:
+//
+//   mlx_kd_gather_qmatvec       a unit is a row of x: it is put in the order in which the codes of
+//   W
+//                               lie
+//   mlx_kd_gather_qmatvec_rows  a unit is a row of the W of one pair of token and expert
+#ifndef KD_DTYPE
+#define KD_DTYPE 0  // 0 float32, 1 float16, 2 bfloat16
+#endif
+#ifndef VEC
+#define VEC 16  // bytes of a vector of floats
+#endif
+#ifndef DOT
+#define DOT 1  // 1: the processor's dot product of bfloat16, where it has one
+#endif
+#ifndef PREFETCH
+#define PREFETCH 0  // bytes ahead, where x does not stay in the first cache
+#endif
+#ifndef UNROLL
+#define UNROLL 1  // steps a turn of the innermost loop
+#endif
+#ifndef KD_DIM_M
+#define KD_DIM_M 0
+#define KD_DIM_A 1
+#define KD_DIM_E 2
+#define KD_DIM_N 3
+#define KD_DIM_K 4
+#define KD_DIM_bits 5
+#define KD_DIM_group 6
+#define KD_DIM_mode 7
+#define KD_DIM_per_pair 8
+#define KD_DIM_has_bias 9
+#endif
+
+#include "../experts.cpu.h"
+
+constexpr int kBias = kFirst + kPerMatrix;
+
+extern "C" void mlx_kd_gather_qmatvec(const kd_arguments* a, long begin, long end) {
+  prepare_rows(a, begin, end);
+}
+
+extern "C" void mlx_kd_gather_qmatvec_rows(const kd_arguments* a, long begin, long end) {
+  const auto put = [&](const Prepared& x, long expert, long from, long to, T* y) {
+    put_rows(shape_of(a), x, matrix_of(a, 0, expert), from, to,
+             {y, a->dims[KD_DIM_N], bias_of(a, kBias, expert), nullptr});
+  };
+  each_pair(a, begin, end, put);
+}

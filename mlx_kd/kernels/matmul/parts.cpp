@@ -1,0 +1,132 @@
+#include "mlx_kd/kernels/matmul/parts.h"
+
+#include <mlx/ops.h>
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "mlx_kd/kernels/common/cpu_space.h"
+
+namespace mlx_kd::kernels::matmul {
+
+using spec::ArrayView;
+using spec::Dtype;
+
+std::string text_of(std::span<const int32_t> shape) {
+  std::string text;
+  for (const int32_t extent : shape) text += (text.empty() ? "" : ", ") + std::to_string(extent);
+  return "(" + text + ")";
+}
+
+void refuse(const spec::Op& op, size_t port, const ArrayView& array, const std::string& wanted) {
+  throw std::invalid_argument("[" + op.name + "] " + op.inputs[port].name + " has shape " +
+                              text_of(array.shape) + ": " + wanted);
+}
+
+bool is_absent(const ArrayView& array) {
+  return array.shape.size() == 1 && array.shape[0] == 0;
+}
+
+Format read_format(const spec::Op& op, size_t first, std::span<const ArrayView> in, int64_t k) {
+  const auto w = in[first].shape, scales = in[first + 1].shape;
+  const char* const rows = w.size() > 2 ? "(E, N, " : "(N, ";
+  if (scales.size() != w.size() || !std::equal(w.begin(), w.end() - 1, scales.begin()) ||
+      scales.back() < 1 || k % scales.back() != 0)
+    refuse(op, first + 1, in[first + 1],
+           std::string("it must be ") + rows + "K / group), as w is " + text_of(w) + " and x has " +
+               std::to_string(k) + " columns");
+  if (k < 1 || int64_t{w.back()} * 32 % k != 0)
+    refuse(op, first, in[first],
+           std::string("it must be ") + rows + "K bits / 32) with K = " + std::to_string(k));
+  Format format = {int64_t{w.back()} * 32 / k, k / scales.back(), kAffine};
+  if (in[first + 1].type == Dtype::uint8)
+    format.mode = format.group == 16 ? kNvfp4 : format.bits == 8 ? kMxfp8 : kMxfp4;
+  if (!is_format(format, k))
+    throw std::invalid_argument("[" + op.name + "] " + op.inputs[first].name + " has " +
+                                why_not(format, k));
+  const ArrayView& biases = in[first + 2];
+  const bool fits = format.mode == kAffine ? std::equal(scales.begin(), scales.end(),
+                                                        biases.shape.begin(), biases.shape.end())
+                                           : is_absent(biases);
+  if (!fits)
+    refuse(op, first + 2, biases,
+           format.mode == kAffine ? "it must be " + text_of(scales) + ", as the scales are"
+                                  : mlx_mode(format) + " has no biases: leave it out");
+  return format;
+}
+
+mlx::core::array activated_in_mlx(const mlx::core::array& g, bool is_gelu,
+                                  const mlx::core::Stream& s) {
+  if (!is_gelu) return mlx::core::multiply(g, mlx::core::sigmoid(g, s), s);
+  const auto number = [&](double value) {
+    return mlx::core::array(static_cast<float>(value), g.dtype());
+  };
+  const mlx::core::array cube = mlx::core::multiply(
+      number(0.044715), mlx::core::power(g, mlx::core::array(3, g.dtype()), s), s);
+  const mlx::core::array inner =
+      mlx::core::multiply(number(std::sqrt(2 / 3.14159265358979)), mlx::core::add(g, cube, s), s);
+  return mlx::core::multiply(mlx::core::multiply(number(0.5), g, s),
+                             mlx::core::add(number(1), mlx::core::tanh(inner, s), s), s);
+}
+
+void fill_values(void* to, int64_t count, const spec::FillRequest& request, base::Random& random) {
+  const bool is_half = request.t == Dtype::float16;
+  const double lowest = is_half ? -12 : -30, highest = is_half ? 3 : 20;
+  const double from = request.seed % 3 == 1 ? highest - 3 : lowest;
+  const double until = request.seed % 3 == 2 ? lowest + 3 : highest;
+  for (int64_t i = 0; i < count; ++i) {
+    double value = std::sqrt(-2 * std::log(1 - random.uniform())) *
+                   std::cos(2 * 3.14159265358979 * random.uniform());
+    if (request.distribution == spec::Distribution::magnitudes)
+      value = std::copysign(std::exp2(from + (until - from) * random.uniform()), value);
+    spec::store_element(to, i, request.t, static_cast<float>(value));
+  }
+}
+
+spec::Space cpu_space(const Kind& kind, Dtype t, const spec::DeviceTraits& traits) {
+  using enum spec::KnobScale;
+  using enum spec::KnobRole;
+  spec::Space space;
+  space.knobs = {vector_knob(traits)};
+  const bool has_dot = has_isa(traits, {"avx512bf16", "avx512bw", "avx512dq", "avx512vl"}) &&
+                       (kind.quantised || t == Dtype::bfloat16);
+  if (has_dot) {
+    space.knobs.push_back(
+        {"DOT", {1, 0}, choice, source, "products are", {"dot products of bfloat16", "float32"}});
+    space.constraints.push_back({"dot products have vectors of 64 bytes",
+                                 {"VEC", "DOT"},
+                                 [](const int64_t* v) { return v[0] == 64 || v[1] == 0; }});
+  }
+  space.knobs.push_back({"UNROLL", {1, 2, 4}, log2, source, "steps a turn of the innermost loop"});
+  if (kind.many_rows)
+    space.knobs.push_back({"PANEL",
+                           {2048, 512, 1024},
+                           log2,
+                           source,
+                           "columns of W that are decoded at once, at most"});
+  else
+    space.knobs.push_back({"PREFETCH",
+                           {4096, 0, 1024, 2048, 8192},
+                           linear,
+                           source,
+                           "bytes ahead, where x takes more than 8 KB"});
+  const int64_t cores = std::max(traits.cores, 1);
+  std::vector<int64_t> threads = {cores};
+  for (int64_t count = 1; count < cores; count *= 2) threads.push_back(count);
+  space.knobs.push_back({"THREADS", threads, log2, launch, "threads at most"});
+  const std::vector<int64_t> tasks = {1, 2, 4}, more_tasks = {4, 1, 2, 8};
+  space.knobs.push_back(
+      {"TASKS", kind.many_rows ? more_tasks : tasks, log2, launch, "tasks a thread"});
+  const int64_t first = kind.many_rows ? 4 : 1;
+  space.constraints.push_back({"TASKS is " + std::to_string(first) + " where THREADS is 1",
+                               {"THREADS", "TASKS"},
+                               [first](const int64_t* v) { return v[0] > 1 || v[1] == first; }});
+  return space;
+}
+
+int64_t divide_up(int64_t value, int64_t by) {
+  return (value + by - 1) / by;
+}
+
+}  // namespace mlx_kd::kernels::matmul

@@ -1,0 +1,39 @@
+// What products and products of experts have in common on the host: sizes read off arrays, MLX's
+// activations, inputs of proofs, knobs.
+#pragma once
+
+#include <mlx/array.h>
+
+#include <span>
+#include <string>
+
+#include "mlx_kd/kernels/matmul/products.h"
+#include "mlx_kd/kernels/matmul/weights64.h"
+
+namespace mlx_kd::kernels::matmul {
+
+// "(1, 2048)"
+std::string text_of(std::span<const int32_t> shape);
+// An input that cannot be; `wanted`: what it must be.
+[[noreturn]] void refuse(const spec::Op& op, size_t port, const spec::ArrayView& array,
+                         const std::string& wanted);
+// Whether an optional input was left out.
+bool is_absent(const spec::ArrayView& array);
+
+// The format that the arrays of a quantised matrix have, or of one an expert: codes, scales and
+// biases from input `first` on. What it cannot be is refused. Allocates only where it refuses.
+Format read_format(const spec::Op& op, size_t first, std::span<const spec::ArrayView> in,
+                   int64_t k);
+
+mlx::core::array activated_in_mlx(const mlx::core::array& g, bool is_gelu,
+                                  const mlx::core::Stream& s);
+
+// Elements of x for a proof.
+void fill_values(void* to, int64_t count, const spec::FillRequest& request, base::Random& random);
+
+// Knobs of a kernel of products on a CPU.
+spec::Space cpu_space(const Kind& kind, spec::Dtype t, const spec::DeviceTraits& traits);
+
+int64_t divide_up(int64_t value, int64_t by);
+
+}  // namespace mlx_kd::kernels::matmul

@@ -1,0 +1,226 @@
+"""Mixtures of experts: their products, gated layers of them, and blocks with the router."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Optional, Union
+
+import mlx.core as mx
+
+from mlx_kd.patching.operators import Operators
+from mlx_kd.patching.products import Shared, rows_of
+from mlx_kd.patching.structure import (
+    ARRAY_NAMES, ROWS, Unknown, activation_of, code_of, first_of, nn, not_understood, original_class)
+
+PARTS = ("gate_proj", "up_proj", "down_proj")
+LINEAR_NAMES = frozenset({"mx", "gather_qmm", "get", "bits", "group_size", "mode", "global_scale", "expand_dims"})
+GLU_NAMES = ARRAY_NAMES | frozenset(PARTS) | {"mx", "expand_dims", "stop_gradient", "_gather_sort", "activation",
+                                              "_scatter_unsort", "squeeze", "flatten"}
+SHARDING = frozenset({"sharding_group", "sum_gradients", "distributed", "all_sum"})
+BLOCK_NAMES = ARRAY_NAMES | SHARDING | {
+    "mx", "softmax", "argpartition", "mlx_topk", "stop_gradient", "take_along_axis", "top_k", "num_experts_per_tok",
+    "norm_topk_prob", "sum", "astype", "expand_dims"}
+
+
+@dataclass(frozen=True)
+class Experts:
+    activation: int  # 0: silu, 2: that of gpt-oss
+    classes: frozenset[Any]  # of the three products
+
+
+@dataclass(frozen=True)
+class ExpertBlock:
+    router: str  # children
+    experts: str
+    top: str  # an attribute
+    scoring: int  # 0: a softmax of all, 2: of the chosen
+    experts_class: Any
+
+
+def is_expert_product(module: Any) -> bool:
+    """Quantised weights of all experts, used through mx.gather_qmm."""
+    if not isinstance(module, nn.Module) or "scales" not in module or module["scales"].ndim != 3:
+        return False
+    code = code_of(module)
+    return (code is not None and code.arguments == ("self", "x", "indices", "sorted_indices")
+            and "gather_qmm" in code.names and not not_understood(code, LINEAR_NAMES))
+
+
+def gate_of(module: Any) -> Union[int, Unknown]:
+    """Of an activation of two arguments, up first."""
+    code = code_of(module)
+    if code is not None and code.arguments == ("self", "x", "gate"):
+        if activation_of(code) == 0 and len(code.names) == 1:
+            return 0
+        if code.names == ("swiglu_oai", "_alpha", "_limit") and (module._alpha, module._limit) == (1.702, 7.0):
+            return 2
+    return Unknown(f"its activation {type(module).__name__} is neither SwiGLU nor gpt-oss's with its usual numbers")
+
+
+def experts_of(module: Any) -> Union[Experts, Unknown, None]:
+    if not all(isinstance(module.get(name), nn.Module) for name in (*PARTS, "activation")):
+        return None
+    code = code_of(module)
+    if code is None or code.arguments != ("self", "x", "indices"):
+        return None
+    if odd := not_understood(code, GLU_NAMES):
+        return Unknown(f"its code names {odd}")
+    for name in PARTS:
+        if not is_expert_product(module[name]):
+            return Unknown(f"{name} is not a quantised layer of experts")
+    activation = gate_of(module["activation"])
+    if isinstance(activation, Unknown):
+        return activation
+    return Experts(activation, frozenset(original_class(module[name]) for name in PARTS))
+
+
+def expert_block_of(module: Any) -> Union[ExpertBlock, Unknown, None]:
+    children = [name for name, value in module.items() if isinstance(value, nn.Module)]
+    experts = [name for name in children if isinstance(experts_of(module[name]), Experts)]
+    code, others = code_of(module), [name for name in children if name not in experts]
+    if len(experts) != 1 or len(others) != 1:  # a model may have experts that all tokens share
+        return None
+    if code is None or code.arguments != ("self", "x"):
+        return Unknown("its __call__ does not take x alone")
+    if odd := not_understood(code, BLOCK_NAMES | set(children)):
+        return Unknown(f"its code names {odd}")
+    top = first_of(module, ("top_k", "num_experts_per_tok"))
+    chooses = next((name for name in ("argpartition", "mlx_topk") if name in code.names), None)
+    if top is None or chooses is None or "softmax" not in code.names:
+        return Unknown("its router is not a softmax and a choice of the largest")
+    of_chosen = code.names.index("softmax") > code.names.index(chooses)
+    return ExpertBlock(others[0], experts[0], top, 2 if of_chosen else 0, original_class(module[experts[0]]))
+
+
+def holds(module: Any, classes: frozenset[Any]) -> bool:
+    """Whether a product of experts is still one that an operator takes."""
+    return original_class(module) in classes and module.get("global_scale") is None \
+        and module.__dict__.get("global_scale") is None
+
+
+def inputs_of(module: Any, dtype: mx.Dtype, rows: int, experts: int, width: int) -> tuple[mx.array, mx.array]:
+    """Of a proof: x, and two experts of each row."""
+    from mlx_kd.patching.samples import random
+
+    first = mx.arange(rows, dtype=mx.uint32) % experts
+    ids = mx.stack([first, (first + 1) % experts], -1)[None].astype(mx.uint32)
+    return random((1, rows, width), dtype), ids
+
+
+def width_of(product: Any) -> int:
+    return int(product["scales"].shape[-1]) * int(product.group_size)
+
+
+class ExpertProduct(Shared):
+    """The product of chosen experts."""
+
+    kind, method = "product of experts", "__call__"
+
+    def __init__(self, ops: Operators, module: Any, dtype: mx.Dtype) -> None:
+        self.classes, self.dtype = frozenset({original_class(module)}), dtype
+        self.matvec = ops.gather_qmatvec
+
+    def missing(self) -> str:
+        return "" if self.matvec else self.runs()
+
+    def runs(self) -> str:
+        return "gather_qmatvec"
+
+    def inputs(self, m: Any, dtype: mx.Dtype, rows: int) -> tuple[mx.array, dict[str, Any]]:
+        x, ids = inputs_of(m, dtype, rows, m["weight"].shape[0], width_of(m))
+        return mx.expand_dims(x, (-2, -3)), {"indices": ids}
+
+    def run(self, m: Any, x: mx.array, indices: mx.array, sorted_indices: bool = False) -> Optional[mx.array]:
+        """x [..., 1 or A, 1, K], as mx.gather_qmm has it."""
+        if (sorted_indices or x.ndim != indices.ndim + 2 or x.shape[-2] != 1 or not 0 < indices.size or x.size == 0
+                or rows_of(indices) > ROWS or x.dtype != self.dtype or not holds(m, self.classes)):
+            return None
+        return mx.expand_dims(product(self.matvec, m, x.squeeze(-2), indices), -2)
+
+
+def product(matvec: Any, m: Any, x: mx.array, ids: mx.array) -> mx.array:
+    result: mx.array = matvec(x, ids, m["weight"], m["scales"], m.get("biases"), m.get("bias"))
+    return result
+
+
+class ExpertsCall(Shared):
+    """Gate, up and down of chosen experts in two calls."""
+
+    kind, method = "experts", "__call__"
+
+    def __init__(self, ops: Operators, experts: Experts, dtype: mx.Dtype) -> None:
+        self.what, self.dtype = experts, dtype
+        self.gate_up, self.matvec = ops.gather_qmatvec_gate_up, ops.gather_qmatvec
+
+    def missing(self) -> str:
+        return "" if self.gate_up and self.matvec else self.runs()
+
+    def runs(self) -> str:
+        return "gather_qmatvec_gate_up, gather_qmatvec"
+
+    def inputs(self, m: Any, dtype: mx.Dtype, rows: int) -> tuple[mx.array, dict[str, Any]]:
+        gate = m["gate_proj"]
+        x, ids = inputs_of(m, dtype, rows, gate["weight"].shape[0], width_of(gate))
+        return x, {"indices": ids}
+
+    def serves(self, m: Any, x: mx.array) -> bool:
+        gate, up = m["gate_proj"], m["up_proj"]
+        return (0 < rows_of(x) <= ROWS and x.dtype == self.dtype
+                and all(holds(m[name], self.what.classes) for name in PARTS)
+                and (gate.bits, gate.group_size, gate.mode, "bias" in gate) ==
+                (up.bits, up.group_size, up.mode, "bias" in up))
+
+    def run(self, m: Any, x: mx.array, indices: mx.array) -> Optional[mx.array]:
+        if not self.serves(m, x) or indices.size == 0 or indices.ndim != x.ndim:
+            return None
+        gate, up = m["gate_proj"], m["up_proj"]
+        ids = indices if indices.dtype == mx.uint32 else indices.astype(mx.uint32)
+        h = self.gate_up(mx.expand_dims(x, -2), ids, gate["weight"], gate["scales"], gate.get("biases"), up["weight"],
+                         up["scales"], up.get("biases"), gate.get("bias"), up.get("bias"),
+                         activation=self.what.activation)
+        return product(self.matvec, m["down_proj"], h, ids)
+
+
+class ExpertBlockCall(Shared):
+    """The router, the experts, and their sum. The parts run as they are, or by plans of their own."""
+
+    kind, method = "block of experts", "__call__"
+
+    def __init__(self, ops: Operators, block: ExpertBlock, dtype: mx.Dtype) -> None:
+        self.what, self.dtype = block, dtype
+        self.router, self.combine = ops.router, ops.expert_combine
+
+    def missing(self) -> str:
+        return "" if self.router and self.combine else self.runs()
+
+    def runs(self) -> str:
+        return "router, expert_combine"
+
+    def inputs(self, m: Any, dtype: mx.Dtype, rows: int) -> tuple[mx.array, dict[str, Any]]:
+        gate = m[self.what.experts]["gate_proj"]
+        return inputs_of(m, dtype, rows, 2, width_of(gate))[0], {}
+
+    def run(self, m: Any, x: mx.array) -> Optional[mx.array]:
+        if not 0 < rows_of(x) <= ROWS or x.dtype != self.dtype or m.__dict__.get("sharding_group") is not None \
+                or original_class(m[self.what.experts]) is not self.what.experts_class:
+            return None
+        normalise = self.what.scoring == 2 or bool(m.__dict__.get("norm_topk_prob", False))
+        ids, weights = self.router(m[self.what.router](x), None, top=m.__dict__[self.what.top],
+                                   scoring=self.what.scoring, normalise=int(normalise))
+        result: mx.array = self.combine(m[self.what.experts](x, ids), weights)
+        return result
+
+
+ExpertPlan = Union[ExpertProduct, ExpertsCall, ExpertBlockCall]
+
+
+def expert_plan_of(module: Any, ops: Operators, dtype: mx.Dtype) -> Union[ExpertPlan, Unknown, None]:
+    """Of a module that is a part of a mixture of experts; ``None`` for all others."""
+    if is_expert_product(module):
+        return ExpertProduct(ops, module, dtype)
+    experts = experts_of(module)
+    if experts is not None:
+        return experts if isinstance(experts, Unknown) else ExpertsCall(ops, experts, dtype)
+    block = expert_block_of(module)
+    if block is not None:
+        return block if isinstance(block, Unknown) else ExpertBlockCall(ops, block, dtype)
+    return None

@@ -1,0 +1,191 @@
+// Products on AArch64: kernels compiled for its vectors and run under qemu, judged as a proof does.
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+
+#include "mlx_kd/base/process.h"
+#include "mlx_kd/devices/kernel_arguments.h"
+#include "mlx_kd/evaluate/proof/check_output.h"
+#include "mlx_kd/kernels/op_table.h"
+#include "tests/evaluate/proof_rig.h"
+#include "tests/support/run_cli.h"
+
+namespace mlx_kd::evaluate::aarch64_test {
+namespace {
+
+using spec::Dtype;
+
+const char kCompiler[] = "aarch64-linux-gnu-g++", kEmulator[] = "qemu-aarch64";
+
+// Reads calls as `written` writes them, makes them and writes their outputs.
+const char kMain[] = R"(
+static long number(FILE* from) {
+  long value = 0;
+  if (fread(&value, sizeof value, 1, from) != 1) exit(3);
+  return value;
+}
+int main(int, char** names) {
+  FILE* const in = fopen(names[1], "rb");
+  FILE* const out = fopen(names[2], "wb");
+  if (!in || !out) return 4;
+  for (long calls = number(in); calls > 0; --calls) {
+    kd_arguments a = {};
+    const long dims = number(in);
+    for (long i = 0; i < dims; ++i) a.dims[i] = number(in);
+    const long scalars = number(in);
+    for (long i = 0; i < scalars; ++i) a.scalars[i] = double(number(in)) / 1e12;
+    const long inputs = number(in);
+    for (long i = 0; i < inputs; ++i) {
+      const long bytes = number(in);
+      void* const memory = malloc(bytes > 0 ? bytes : 1);
+      if (bytes > 0 && fread(memory, bytes, 1, in) != 1) return 5;
+      a.inputs[i] = memory;
+    }
+    const long outputs = number(in);
+    long sizes[KD_OUTPUTS];
+    for (long i = 0; i < outputs; ++i) a.outputs[i] = malloc(sizes[i] = number(in));
+    const long scratch = number(in);
+    for (long i = 0; i < scratch; ++i) a.scratch[i] = aligned_alloc(64, (number(in) + 63) / 64 * 64);
+    const long stages = number(in);
+    for (long i = 0; i < stages; ++i) {
+      const long units = number(in), each = number(in);
+      for (long from = 0; from < units; from += each)
+        kStages[i](&a, from, from + each < units ? from + each : units);
+    }
+    for (long i = 0; i < outputs; ++i)
+      if (fwrite(a.outputs[i], sizes[i], 1, out) != 1) return 6;
+  }
+  return fclose(out);
+}
+)";
+
+class Numbers {
+ public:
+  explicit Numbers(const std::string& path) : file_(path, std::ios::binary) {}
+  void add(int64_t number) { add(&number, sizeof number); }
+  void add(const void* from, size_t bytes) {
+    file_.write(static_cast<const char*>(from), static_cast<std::streamsize>(bytes));
+  }
+
+ private:
+  std::ofstream file_;
+};
+
+class OnAArch64 {
+ public:
+  OnAArch64(const spec::Op& op, Dtype t)
+      : op_(op), t_(t), rig_(op, t, op.edge_sizes), variant_(op.variants.front()) {
+    const spec::Space space = rig_.space(variant_);
+    knobs_ = spec::default_setting(space);
+    knobs_.set("VEC", 16);
+    knobs_.set("THREADS", 1);
+    knobs_.set("TASKS", spec::default_setting(space).at("TASKS"));
+    if (knobs_.has("DOT")) knobs_.set("DOT", 0);
+  }
+
+  void expect_right() {
+    compile();
+    if (testing::Test::HasFailure()) return;
+    write_calls();
+    const auto run = base::run_process(
+        {kEmulator, folder_ / "kernel", folder_ / "calls", folder_ / "made"}, 300);
+    ASSERT_TRUE(run.ok()) << run.exit_code << " " << run.signal << " " << run.output;
+    judge();
+  }
+
+ private:
+  devices::Call call_of(const Case& c) const {
+    return devices::make_call(op_, variant_, t_, c.dims, knobs_, c.scalars);
+  }
+
+  void compile() {
+    const spec::Candidate candidate = rig_.candidate(variant_, knobs_);
+    std::string stages;
+    for (const spec::Stage& stage : call_of(rig_.plan().cases.front()).stages)
+      stages += (stages.empty() ? "" : ", ") + stage.func_name;
+    std::ofstream(folder_ / "kernel.cpp")
+        << "#include <stdio.h>\n#include <stdlib.h>\n"
+        << candidate.source
+        << "\nstatic void (*const kStages[])(const kd_arguments*, long, long) = {" << stages
+        << "};\n"
+        << kMain;
+    std::vector<std::string> argv = {kCompiler,         "-O2", "-std=c++20", "-ffp-contract=fast",
+                                     "-fno-math-errno", "-w",  "-static"};
+    for (const std::string& macro : devices::argument_macros(candidate))
+      argv.push_back("-D" + macro);
+    argv.insert(argv.end(), {"-o", folder_ / "kernel", folder_ / "kernel.cpp"});
+    const auto made = base::run_process(argv, 300);
+    ASSERT_TRUE(made.ok()) << made.output;
+  }
+
+  void write_calls() const {
+    Numbers to(folder_ / "calls");
+    to.add(static_cast<int64_t>(rig_.plan().cases.size()));
+    for (const Case& c : rig_.plan().cases) {
+      const devices::Call call = call_of(c);
+      to.add(static_cast<int64_t>(c.dims.items().size()));
+      for (const auto& [name, value] : c.dims.items()) to.add(value);
+      to.add(static_cast<int64_t>(c.scalars.size()));
+      for (const double scalar : c.scalars) to.add(std::llround(scalar * 1e12));
+      to.add(static_cast<int64_t>(c.inputs.size()));
+      for (const Span& span : c.inputs) {
+        to.add(span.bytes);
+        to.add(rig_.memory() + span.offset, static_cast<size_t>(span.bytes));
+      }
+      to.add(static_cast<int64_t>(c.outputs.size()));
+      for (const OutputSpans& output : c.outputs) to.add(output.array.bytes());
+      to.add(static_cast<int64_t>(call.scratch.size()));
+      for (const int64_t bytes : call.scratch) to.add(bytes);
+      to.add(static_cast<int64_t>(call.stages.size()));
+      for (const spec::Stage& stage : call.stages) {
+        to.add(stage.launch.grid[0]);
+        to.add(stage.launch.group[0]);
+      }
+    }
+  }
+
+  void judge() const {
+    const std::string made = tests::text_of(folder_ / "made");
+    size_t at = 0;
+    for (const Case& c : rig_.plan().cases)
+      for (const OutputSpans& output : c.outputs) {
+        ASSERT_LE(at + static_cast<size_t>(output.array.bytes()), made.size());
+        const Compared what{made.data() + at,
+                            rig_.memory() + output.expected.offset,
+                            reinterpret_cast<const double*>(rig_.memory() + output.y64.offset),
+                            reinterpret_cast<const float*>(rig_.memory() + output.bound.offset),
+                            output.array.elements(),
+                            output.array.type};
+        const Comparison found = compare(what);
+        EXPECT_LT(found.first_wrong, 0) << c.text() << ": " << explain(what, found.first_wrong);
+        at += static_cast<size_t>(output.array.bytes());
+      }
+    EXPECT_EQ(at, made.size());
+  }
+
+  const spec::Op& op_;
+  Dtype t_;
+  ProofRig rig_;
+  const spec::Variant& variant_;
+  spec::Setting knobs_;
+  tests::TempDir folder_;
+};
+
+TEST(ProductsOnAArch64, AreWithinTheirBounds) {
+  for (const char* tool : {kCompiler, kEmulator})
+    if (!base::run_process({tool, "--version"}, 20).ok())
+      GTEST_SKIP() << "no " << tool << " (Debian: g++-aarch64-linux-gnu, qemu-user)";
+  const bool is_long = std::getenv("MLX_KD_LONG");
+  for (const spec::Op& op : kernels::all_ops()) {
+    if (op.name.find("matvec") == std::string::npos && op.name.find("gemm") == std::string::npos)
+      continue;
+    for (const Dtype t : spec::float_dtypes()) {
+      if (!is_long && !(op.name == "qmatvec" && t == Dtype::bfloat16)) continue;
+      SCOPED_TRACE(op.name + " " + name_of(t));
+      OnAArch64(op, t).expect_right();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mlx_kd::evaluate::aarch64_test

@@ -1,0 +1,173 @@
+"""kd promote's Python: what it judges, keeps, writes and refuses, on a tiny model with stand-ins for the operators."""
+import contextlib
+import io
+import json
+import unittest
+from unittest import mock
+
+from tests.support.package import PackageTest
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+import mlx_kd
+from mlx_kd import promotion
+from mlx_kd.patching import proof
+from mlx_kd.promotion import judge, sides
+from tests.support import mlx_lm_models as models
+from tests.support.stand_ins import stand_ins
+
+PIN = {"candidate_id": "rmsnorm_0123456789abcdef", "shape": "rows=1,D=128", "hits": 0}
+ENTRY = {"candidate_id": PIN["candidate_id"], "key": {"op_name": "rmsnorm", "shape_signature": {"rows": 1, "D": 128}},
+         "metrics": {"speedup_lo": 1.5}}
+
+
+class Promotion(PackageTest):
+    def setUp(self):
+        self.context = contextlib.ExitStack()
+        self.addCleanup(self.context.close)
+        self.context.enter_context(stand_ins())
+        self.replace(proof, "speed_up", lambda *_: 2.0)
+        self.replace(sides, "seconds_a_token", lambda model: 0.01)  # a fast MLX, whatever the machine does
+        self.hits = 0
+        self.model = models.make("llama")
+        self.replace(promotion, "load", lambda path: self.model)
+        self.replace(promotion, "pin_hits", self.next_hits)
+        self.replace(promotion, "pin_keys", lambda: {0: PIN})
+        self.replace(mlx_kd, "stats", lambda: {"pins": [PIN]})
+        self.replace(mlx_kd.patching, "use_pins", lambda *_: "a pack")
+        self.written = []
+        self.replace(promotion, "write_pack", lambda pack, kept, out: self.written.append((kept, out)))
+        self.pack = self.folder() / "pack.json"
+        self.pack.write_text(json.dumps({"entries": [ENTRY]}))
+        self.addCleanup(mlx_kd.reset_settings)
+
+    def replace(self, owner, name, value):
+        return self.context.enter_context(mock.patch.object(owner, name, value))
+
+    def next_hits(self):
+        self.hits += 1
+        return {0: self.hits}
+
+    def promote(self, code=0, **changes):
+        request = {"pack": str(self.pack), "model": "PATH", "out": "", "max_tokens": 4, "runs": 2,
+                   "require_identical": False, "time_budget_s": 60, "seed": 0, "json": True, **changes}
+        out, errors = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+            status = promotion.main(json.dumps(request))
+        self.errors = errors.getvalue()
+        self.assertEqual(status, code, self.errors)
+        return json.loads(out.getvalue()) if out.getvalue() else None
+
+    def faster(self, factor):
+        runs = iter([sides.Run(speed, 100) for speed in (1.0, factor, factor, 1.0)] * 4)  # by turns
+        self.replace(sides, "timed", lambda *_: next(runs))
+
+
+class Judging(Promotion):
+    def setUp(self):
+        super().setUp()
+        self.replace(promotion, "POSITIONS", 12)
+
+    def test_pins_that_are_called_right_and_faster_are_promoted_with_evidence(self):
+        self.faster(3.0)
+        evidence = self.promote()
+        self.assertTrue(evidence["passed"])
+        self.assertEqual([one["op"] for one in evidence["promoted"]], ["rmsnorm"])
+        self.assertEqual(evidence["logits"]["positions"], 12)
+        self.assertLessEqual(evidence["logits"]["pins"]["rms"], 1.25 * evidence["logits"]["mlx"]["rms"] + 1e-5)
+        self.assertEqual((evidence["speed"]["lo"], evidence["speed"]["hi"]), (3.0, 3.0))
+        self.assertEqual(self.written[0][1], self.pack.parent / "promoted.json")
+        written = json.loads((self.pack.parent / "promoted.evidence.json").read_text())
+        self.assertEqual(written["speed"], evidence["speed"])
+
+    def test_a_whole_that_is_not_faster_promotes_nothing(self):
+        self.faster(0.9)
+        evidence = self.promote(code=1)
+        self.assertEqual((evidence["passed"], evidence["promoted"], self.written), (False, [], []))
+        self.assertIn("0.90 to 0.90 times as fast as MLX", self.errors)
+
+    def test_a_pin_that_no_step_calls_is_left(self):
+        self.faster(3.0)
+        self.replace(promotion, "pin_hits", lambda: {0: 7})
+        evidence = self.promote(code=1)
+        self.assertEqual(evidence["left"][0]["why"], "neither a step nor a prompt of this model called it")
+
+    def test_wrong_logits_promote_nothing(self):
+        self.faster(3.0)
+        forced = sides.forced_logits
+        state = iter((1.0, 0.0))  # with pins first
+        self.replace(sides, "forced_logits", lambda *given: forced(*given) + next(state))
+        evidence = self.promote(code=1)
+        self.assertIn("from float32", evidence["failed"][0])
+
+    def test_other_tokens_are_listed_and_refused_only_on_request(self):
+        self.faster(3.0)
+        texts = [([5, 6, 7], [0.5, 0.25, 1.0]), ([5, 9, 7], [0.5, 0.25, 1.0])] * 2
+        self.replace(sides, "greedy", lambda *_: texts.pop(0))
+        first = self.promote()["tokens"]["first_difference"]
+        self.assertEqual(first, {"position": 1, "mlx": 6, "pins": 9, "gap": 0.25})
+        self.assertIn("--require-identical", self.promote(code=1, require_identical=True)["failed"][0])
+
+    def test_a_slow_mlx_judges_fewer_positions(self):
+        self.faster(3.0)
+        self.replace(sides, "seconds_a_token", lambda model: 2.0)
+        self.replace(promotion, "LEAST_POSITIONS", 3)
+        self.replace(promotion, "LEAST_TOKENS", 2)
+        evidence = self.promote(time_budget_s=40)
+        self.assertEqual((evidence["logits"]["positions"], evidence["tokens"]["count"]), (5, 4))
+
+
+class Refusing(Promotion):
+    def test_no_pin_of_the_pack_fits(self):
+        self.replace(mlx_kd, "stats", lambda: {"pins": []})
+        self.promote(code=2)
+        self.assertIn("no entry of", self.errors)
+
+    def test_mlx_lm_is_not_there(self):
+        self.context.enter_context(mock.patch.dict("sys.modules", {"mlx_lm.models.cache": None}))
+        self.promote(code=1)
+        self.assertIn("-m pip install mlx-lm", self.errors)
+
+    def test_a_pack_that_is_none(self):
+        for text in ("{}", "[]", "no json"):
+            self.pack.write_text(text)
+            with self.assertRaisesRegex(promotion.Misuse, "is no pack"):
+                promotion.entries_of(self.pack)
+        with self.assertRaisesRegex(promotion.Misuse, "there is no pack.json or best_kernels.json"):
+            promotion.pack_of(str(self.pack.parent / "nothing"))
+
+
+class Loading(PackageTest):
+    def test_a_model_that_is_not_there_or_not_whole(self):
+        with self.assertRaisesRegex(promotion.Misuse, "there is no config.json"):
+            promotion.load(str(self.folder()))
+        with self.assertRaisesRegex(promotion.Misuse, "hf download"):
+            promotion.load("org/none")
+
+
+class TheJudge(PackageTest):
+    def test_it_computes_in_float32_with_the_weights_that_are_quantised(self):
+        model = models.make("llama")
+        twin = judge.judge_of(model)
+        names = {type(module).__name__ for module in twin.modules()}
+        self.assertIn("ExactLinear", names)
+        tokens = mx.array([1, 2, 3])
+        logits = judge.logits_of_text(twin, tokens)
+        self.assertEqual(logits.dtype, mx.float32)
+        near = judge.Distance(judge.logits_of_text(model, tokens), logits)
+        self.assertLess(near.rms, 0.05 * float(mx.sqrt(mx.mean(mx.square(logits))).item()))
+        self.assertEqual({type(module).__name__ for module in model.modules()},
+                         {type(module).__name__ for module in models.make("llama").modules()})
+        self.assertTrue(all(mx.array_equal(a, b).item() for (_, a), (_, b) in
+                            zip(tree_flatten(model.parameters()), tree_flatten(models.make("llama").parameters()))))
+
+    def test_it_is_the_dense_models_own_result_where_that_is_float32(self):
+        model = models.make("qwen3", bits=16, dtype=mx.float32)
+        tokens = mx.array([4, 5])
+        self.assertEqual(judge.Distance(judge.logits_of_text(model, tokens),
+                                        judge.logits_of_text(judge.judge_of(model), tokens)).maximum, 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
