@@ -76,6 +76,7 @@ function(mlx_kd_cuda_native)
   mlx_kd_warnings(mlx_kd_cuda_native)
   if(MLX_KD_BUILD_PACKAGE OR MLX_KD_BUILD_PYTHON)
     install(TARGETS mlx_kd_cuda_native LIBRARY DESTINATION lib COMPONENT mlx_kd)
+    add_dependencies(mlx_kd_shared mlx_kd_cuda_native)  # who installs the package builds no more than its parts
   endif()
   message(STATUS "libmlx_kd_cuda_native: MLX ${version}, CUDA's headers in ${MLX_KD_CUDA_RUNTIME_DIR}")
 endfunction()
