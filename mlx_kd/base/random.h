@@ -1,7 +1,9 @@
 // Random numbers that are the same on every machine and compiler (std:: distributions are not).
 #pragma once
 
+#include <cmath>
 #include <cstdint>
+#include <numbers>
 
 namespace mlx_kd::base {
 
@@ -20,6 +22,12 @@ class Random {
 
   // Uniform in [0, 1), 53 bits.
   double uniform() { return static_cast<double>(next() >> 11) * 0x1.0p-53; }
+
+  // Standard normal (Box and Muller 1958).
+  double normal() {
+    const double radius = std::sqrt(-2 * std::log(1 - uniform()));
+    return radius * std::cos(2 * std::numbers::pi * uniform());
+  }
 
   // Uniform in [0, n), n >= 1, without bias (rejection).
   uint64_t below(uint64_t n) {

@@ -37,9 +37,10 @@ static Prepared prepared_of(const kd_arguments* a) {
 
 // Rows [begin, end) of x; `norm` is the index of that input.
 [[maybe_unused]] static void prepare(const kd_arguments* a, int norm, long begin, long end) {
+  const Shape shape = shape_of(a);
   const T* const weight = a->dims[KD_DIM_has_norm] ? (const T*)a->inputs[norm] : nullptr;
   for (long row = begin; row < end; ++row)
-    prepare_row(shape_of(a), (const T*)a->inputs[0], weight, float(a->scalars[KD_SCALAR_eps]), row,
+    prepare_row(shape, (const T*)a->inputs[0], weight, float(a->scalars[KD_SCALAR_eps]), row,
                 prepared_of(a));
 }
 

@@ -10,7 +10,6 @@
 #include "mlx_kd/kernels/matmul/model_sizes.h"
 #include "mlx_kd/kernels/matmul/parts.h"
 #include "mlx_kd/kernels/matmul/reference.h"
-#include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::kernels::matmul {
 namespace {
@@ -26,6 +25,11 @@ size_t matrices_of(const Kind& kind) {
   return kind.form == Form::gated ? 2 : 1;
 }
 
+// Rows of x: a token's, or a pair's of token and expert.
+int64_t x_rows_of(const Dims& dims) {
+  return dims.at("M") * (dims.at("per_pair") ? dims.at("A") : 1);
+}
+
 std::vector<spec::Dim> expert_dims(const Kind& kind) {
   using enum spec::Dim::Kind;
   std::vector<spec::Dim> dims = {{"M", dim, true, true}, {"A"}, {"E"}, {"N"}, {"K"}};
@@ -33,30 +37,6 @@ std::vector<spec::Dim> expert_dims(const Kind& kind) {
   if (kind.form == Form::gated) attributes.insert(attributes.begin(), "activation");
   for (const std::string& name : attributes) dims.push_back({.name = name, .kind = attribute});
   return dims;
-}
-
-spec::Shape groups_of_experts(const Dims& dims) {
-  return {dims.at("E"), dims.at("N"), dims.at("K") / dims.at("group")};
-}
-
-void add_expert_matrix(const std::string& suffix, std::vector<spec::Port>& ports) {
-  ports.push_back(
-      {"w" + suffix,
-       [](const Dims& dims) {
-         return spec::Shape{dims.at("E"), dims.at("N"), dims.at("K") * dims.at("bits") / 32};
-       },
-       Dtype::uint32});
-  ports.push_back(
-      {"scales" + suffix, groups_of_experts, spec::PortType([](Dtype t, const Dims& dims) {
-         return dims.at("mode") == kAffine ? t : Dtype::uint8;
-       })});
-  ports.push_back({.name = "biases" + suffix,
-                   .shape =
-                       [](const Dims& dims) {
-                         return dims.at("mode") == kAffine ? groups_of_experts(dims)
-                                                           : spec::Shape{0};
-                       },
-                   .optional = true});
 }
 
 std::vector<spec::Port> expert_inputs(const Kind& kind) {
@@ -72,7 +52,8 @@ std::vector<spec::Port> expert_inputs(const Kind& kind) {
        Dtype::uint32}};
   std::vector<std::string> suffixes = {""};
   if (kind.form == Form::gated) suffixes = {"_gate", "_up"};
-  for (const std::string& suffix : suffixes) add_expert_matrix(suffix, ports);
+  for (const std::string& suffix : suffixes)
+    add_quantised({"w" + suffix, "scales" + suffix, "biases" + suffix}, {"E", "N"}, ports);
   for (const std::string& suffix : suffixes)
     ports.push_back({.name = "bias" + suffix,
                      .shape =
@@ -95,7 +76,7 @@ class ExpertReader {
     if (x.size() < 2) refuse(op_, 0, in[0], "it must be (..., 1, K) or (..., A, K)");
     if (ids.empty() || ids.size() + 1 != x.size() ||
         !std::equal(ids.begin(), ids.end() - 1, x.begin()))
-      refuse(op_, kIds, in[kIds], "it must be (..., A), as x is " + text_of(x));
+      refuse(op_, kIds, in[kIds], "it must be (..., A), as x is " + shape_text(x));
     const int64_t rows = x[x.size() - 2], chosen = ids.back();
     if (rows != 1 && rows != chosen)
       refuse(op_, 0, in[0],
@@ -119,7 +100,7 @@ class ExpertReader {
     const size_t at = kFirst + kEach * matrix;
     if (!std::equal(in[at].shape.begin(), in[at].shape.end(), in[kFirst].shape.begin(),
                     in[kFirst].shape.end()))
-      refuse(op_, at, in[at], "it must be " + text_of(in[kFirst].shape) + ", as w_gate is");
+      refuse(op_, at, in[at], "it must be " + shape_text(in[kFirst].shape) + ", as w_gate is");
     const Format own = read_format(op_, at, in, k);
     if (own.bits != format.bits || own.group != format.group || own.mode != format.mode)
       refuse(op_, at + 1, in[at + 1], "all matrices of a call must have one format");
@@ -128,11 +109,11 @@ class ExpertReader {
   bool read_biases(std::span<const ArrayView> in) const {
     const size_t first = kFirst + kEach * matrices_;
     const auto wanted = in[kFirst].shape.first(2);
-    const bool has_bias = !is_absent(in[first]);
+    const bool has_bias = !is_left_out(in[first]);
     for (size_t i = first; i < first + matrices_; ++i) {
-      if (is_absent(in[i]) && !has_bias) continue;
+      if (is_left_out(in[i]) && !has_bias) continue;
       if (!std::equal(wanted.begin(), wanted.end(), in[i].shape.begin(), in[i].shape.end()))
-        refuse(op_, i, in[i], "it must be " + text_of(wanted) + ", or all biases left out");
+        refuse(op_, i, in[i], "it must be " + shape_text(wanted) + ", or all biases left out");
     }
     return has_bias;
   }
@@ -222,7 +203,7 @@ void fill_experts(const Kind& kind, const spec::FillRequest& request) {
   base::Random random(request.seed * 31 + static_cast<uint64_t>(request.distribution));
   const Dims& dims = request.dims;
   const int64_t k = dims.at("K"), rows = dims.at("E") * dims.at("N");
-  const int64_t x_rows = dims.at("M") * (dims.at("per_pair") ? dims.at("A") : 1);
+  const int64_t x_rows = x_rows_of(dims);
   const size_t matrices = matrices_of(kind), bias = kFirst + kEach * matrices;
   fill_values(request.inputs[0], x_rows * k, request, random);
   fill_ids(static_cast<uint32_t*>(request.inputs[kIds]), dims, random);
@@ -243,41 +224,22 @@ void fill_experts(const Kind& kind, const spec::FillRequest& request) {
 
 // --- the CPU variant --------------------------------------------------------------------------
 
-// A task has at least 32 rows and whole batches of the kernel.
 std::vector<spec::Stage> expert_stages(const Kind& kind, const Dims& dims,
                                        const spec::Setting& knobs) {
-  const int64_t pairs = dims.at("M") * dims.at("A"), threads = knobs.at("THREADS");
-  const int64_t x_rows = dims.at("per_pair") ? pairs : dims.at("M");
-  spec::Launch prepare, products;
-  prepare.grid[0] = x_rows;
-  prepare.threads = x_rows < 4 ? 1 : static_cast<int>(std::min(threads, x_rows));
-  prepare.group[0] = divide_up(x_rows, prepare.threads);
-  products.grid[0] = pairs * dims.at("N");
-  products.group[0] = std::max<int64_t>(
-      32, divide_up(divide_up(products.grid[0], threads * knobs.at("TASKS")), 16) * 16);
-  products.threads = static_cast<int>(
-      std::clamp<int64_t>(divide_up(products.grid[0], products.group[0]), 1, threads));
-  return {{"mlx_kd_" + kind.name, prepare}, {"mlx_kd_" + kind.name + "_rows", products}};
+  const int64_t pairs = dims.at("M") * dims.at("A");
+  return {{"mlx_kd_" + kind.name, prepare_rows(x_rows_of(dims), knobs)},
+          {"mlx_kd_" + kind.name + "_rows", share_rows(pairs * dims.at("N"), knobs)}};
 }
 
 // x in the order of the codes and sums of its groups, each row by itself (experts.cpu.h).
 std::vector<int64_t> expert_scratch(const Dims& dims) {
-  const int64_t rows = dims.at("M") * (dims.at("per_pair") ? dims.at("A") : 1);
-  const int64_t k = dims.at("K");
+  const int64_t rows = x_rows_of(dims), k = dims.at("K");
   return {rows * divide_up(k, 256) * 256 * 6 + 64,
           rows * divide_up(k / dims.at("group"), 16) * 16 * 4 + 64};
 }
 
 spec::Variant experts_on_cpu(const Kind& kind) {
-  spec::Variant variant;
-  variant.name = "streams";
-  variant.language = "cpp";
-  variant.source = kernel_source("matmul/" + kind.name + "/" + kind.name + ".cpu.cpp");
-  variant.func_name = "mlx_kd_" + kind.name;
-  variant.launch_kind = "cpp_arguments";
-  variant.space = [kind](Dtype t, const spec::DeviceTraits& traits) {
-    return cpu_space(kind, t, traits);
-  };
+  spec::Variant variant = cpu_variant(kind, "streams");
   variant.stages = [kind](const Dims& dims, const spec::Setting& knobs) {
     return expert_stages(kind, dims, knobs);
   };

@@ -23,7 +23,7 @@ struct Extras {
   bool norm = false, bias = false, residual = false, gelu = false;
 };
 
-// Without M, which is set by whoever asks.
+// All dims but M, which the caller sets.
 Dims size_of(const Kind& kind, const std::vector<int64_t>& rows, int64_t k, const Format& format,
              const Extras& extras) {
   Dims dims;

@@ -7,25 +7,16 @@
 #include <stdexcept>
 
 #include "mlx_kd/kernels/common/cpu_space.h"
+#include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::kernels::matmul {
 
 using spec::ArrayView;
 using spec::Dtype;
 
-std::string text_of(std::span<const int32_t> shape) {
-  std::string text;
-  for (const int32_t extent : shape) text += (text.empty() ? "" : ", ") + std::to_string(extent);
-  return "(" + text + ")";
-}
-
 void refuse(const spec::Op& op, size_t port, const ArrayView& array, const std::string& wanted) {
   throw std::invalid_argument("[" + op.name + "] " + op.inputs[port].name + " has shape " +
-                              text_of(array.shape) + ": " + wanted);
-}
-
-bool is_absent(const ArrayView& array) {
-  return array.shape.size() == 1 && array.shape[0] == 0;
+                              shape_text(array.shape) + ": " + wanted);
 }
 
 Format read_format(const spec::Op& op, size_t first, std::span<const ArrayView> in, int64_t k) {
@@ -34,8 +25,8 @@ Format read_format(const spec::Op& op, size_t first, std::span<const ArrayView> 
   if (scales.size() != w.size() || !std::equal(w.begin(), w.end() - 1, scales.begin()) ||
       scales.back() < 1 || k % scales.back() != 0)
     refuse(op, first + 1, in[first + 1],
-           std::string("it must be ") + rows + "K / group), as w is " + text_of(w) + " and x has " +
-               std::to_string(k) + " columns");
+           std::string("it must be ") + rows + "K / group), as w is " + shape_text(w) +
+               " and x has " + std::to_string(k) + " columns");
   if (k < 1 || int64_t{w.back()} * 32 % k != 0)
     refuse(op, first, in[first],
            std::string("it must be ") + rows + "K bits / 32) with K = " + std::to_string(k));
@@ -48,10 +39,10 @@ Format read_format(const spec::Op& op, size_t first, std::span<const ArrayView> 
   const ArrayView& biases = in[first + 2];
   const bool fits = format.mode == kAffine ? std::equal(scales.begin(), scales.end(),
                                                         biases.shape.begin(), biases.shape.end())
-                                           : is_absent(biases);
+                                           : is_left_out(biases);
   if (!fits)
     refuse(op, first + 2, biases,
-           format.mode == kAffine ? "it must be " + text_of(scales) + ", as the scales are"
+           format.mode == kAffine ? "it must be " + shape_text(scales) + ", as the scales are"
                                   : mlx_mode(format) + " has no biases: leave it out");
   return format;
 }
@@ -76,8 +67,7 @@ void fill_values(void* to, int64_t count, const spec::FillRequest& request, base
   const double from = request.seed % 3 == 1 ? highest - 3 : lowest;
   const double until = request.seed % 3 == 2 ? lowest + 3 : highest;
   for (int64_t i = 0; i < count; ++i) {
-    double value = std::sqrt(-2 * std::log(1 - random.uniform())) *
-                   std::cos(2 * 3.14159265358979 * random.uniform());
+    double value = random.normal();
     if (request.distribution == spec::Distribution::magnitudes)
       value = std::copysign(std::exp2(from + (until - from) * random.uniform()), value);
     spec::store_element(to, i, request.t, static_cast<float>(value));
@@ -123,6 +113,64 @@ spec::Space cpu_space(const Kind& kind, Dtype t, const spec::DeviceTraits& trait
                                {"THREADS", "TASKS"},
                                [first](const int64_t* v) { return v[0] > 1 || v[1] == first; }});
   return space;
+}
+
+spec::Launch prepare_rows(int64_t rows, const spec::Setting& knobs) {
+  spec::Launch launch;
+  launch.grid[0] = rows;
+  launch.threads = rows < 4 ? 1 : static_cast<int>(std::min(knobs.at("THREADS"), rows));
+  launch.group[0] = divide_up(rows, launch.threads);
+  return launch;
+}
+
+spec::Launch share_rows(int64_t rows, const spec::Setting& knobs) {
+  const int64_t threads = knobs.at("THREADS");
+  spec::Launch launch;
+  launch.grid[0] = rows;
+  launch.group[0] =
+      std::max<int64_t>(32, divide_up(divide_up(rows, threads * knobs.at("TASKS")), 16) * 16);
+  launch.threads =
+      static_cast<int>(std::clamp<int64_t>(divide_up(rows, launch.group[0]), 1, threads));
+  return launch;
+}
+
+spec::Variant cpu_variant(const Kind& kind, const std::string& name) {
+  spec::Variant variant;
+  variant.name = name;
+  variant.language = "cpp";
+  variant.source = kernel_source("matmul/" + kind.name + "/" + kind.name + ".cpu.cpp");
+  variant.func_name = "mlx_kd_" + kind.name;
+  variant.launch_kind = "cpp_arguments";
+  variant.space = [kind](Dtype t, const spec::DeviceTraits& traits) {
+    return cpu_space(kind, t, traits);
+  };
+  return variant;
+}
+
+void add_quantised(const std::array<std::string, 3>& names, const std::vector<std::string>& axes,
+                   std::vector<spec::Port>& ports) {
+  const auto shape = [axes](const spec::Dims& dims, int64_t columns) {
+    spec::Shape result;
+    for (const std::string& axis : axes) result.push_back(dims.at(axis));
+    result.push_back(columns);
+    return result;
+  };
+  const auto groups = [shape](const spec::Dims& dims) {
+    return shape(dims, dims.at("K") / dims.at("group"));
+  };
+  ports.push_back(
+      {names[0],
+       [shape](const spec::Dims& dims) { return shape(dims, dims.at("K") * dims.at("bits") / 32); },
+       Dtype::uint32});
+  ports.push_back({names[1], groups, spec::PortType([](Dtype t, const spec::Dims& dims) {
+                     return dims.at("mode") == kAffine ? t : Dtype::uint8;
+                   })});
+  ports.push_back({.name = names[2],
+                   .shape =
+                       [groups](const spec::Dims& dims) {
+                         return dims.at("mode") == kAffine ? groups(dims) : spec::Shape{0};
+                       },
+                   .optional = true});
 }
 
 int64_t divide_up(int64_t value, int64_t by) {

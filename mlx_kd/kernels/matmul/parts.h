@@ -4,21 +4,20 @@
 
 #include <mlx/array.h>
 
+#include <array>
 #include <span>
 #include <string>
+#include <vector>
 
+#include "mlx_kd/kernels/common/shapes.h"
 #include "mlx_kd/kernels/matmul/products.h"
 #include "mlx_kd/kernels/matmul/weights64.h"
 
 namespace mlx_kd::kernels::matmul {
 
-// "(1, 2048)"
-std::string text_of(std::span<const int32_t> shape);
 // An input that cannot be; `wanted`: what it must be.
 [[noreturn]] void refuse(const spec::Op& op, size_t port, const spec::ArrayView& array,
                          const std::string& wanted);
-// Whether an optional input was left out.
-bool is_absent(const spec::ArrayView& array);
 
 // The format that the arrays of a quantised matrix have, or of one an expert: codes, scales and
 // biases from input `first` on. What it cannot be is refused. Allocates only where it refuses.
@@ -33,6 +32,19 @@ void fill_values(void* to, int64_t count, const spec::FillRequest& request, base
 
 // Knobs of a kernel of products on a CPU.
 spec::Space cpu_space(const Kind& kind, spec::Dtype t, const spec::DeviceTraits& traits);
+
+// That many rows of x, prepared; that many rows of W in tasks of whole batches of the kernel, of
+// at least two.
+spec::Launch prepare_rows(int64_t rows, const spec::Setting& knobs);
+spec::Launch share_rows(int64_t rows, const spec::Setting& knobs);
+
+// The variant that reads two streams of rows: all but its stages and scratch. (rows.cpu.h)
+spec::Variant cpu_variant(const Kind& kind, const std::string& name);
+
+// The ports of a quantised matrix: codes, scales and biases under these names, with axes of these
+// dims in front of the columns.
+void add_quantised(const std::array<std::string, 3>& names, const std::vector<std::string>& axes,
+                   std::vector<spec::Port>& ports);
 
 int64_t divide_up(int64_t value, int64_t by);
 

@@ -65,32 +65,14 @@ std::function<Shape(const Dims&)> if_there(const std::string& attribute,
       [attribute, shape](const Dims& dims) { return dims.at(attribute) ? shape(dims) : Shape{0}; };
 }
 
-Shape groups_of(const std::string& rows, const Dims& dims) {
-  return {dims.at(rows), dims.at("K") / dims.at("group")};
-}
-
 void add_matrix(const Kind& kind, size_t matrix, std::vector<spec::Port>& ports) {
   const std::string rows = rows_of(kind.form)[matrix];
-  if (!kind.quantised) {
+  if (kind.quantised)
+    add_quantised(
+        {named(kind, "w", matrix), named(kind, "scales", matrix), named(kind, "biases", matrix)},
+        {rows}, ports);
+  else
     ports.push_back({named(kind, "w", matrix), rows_by(rows, "K")});
-    return;
-  }
-  ports.push_back({named(kind, "w", matrix),
-                   [rows](const Dims& dims) {
-                     return Shape{dims.at(rows), dims.at("K") * dims.at("bits") / 32};
-                   },
-                   Dtype::uint32});
-  ports.push_back({named(kind, "scales", matrix),
-                   [rows](const Dims& dims) { return groups_of(rows, dims); },
-                   spec::PortType([](Dtype t, const Dims& dims) {
-                     return dims.at("mode") == kAffine ? t : Dtype::uint8;
-                   })});
-  ports.push_back({.name = named(kind, "biases", matrix),
-                   .shape =
-                       [rows](const Dims& dims) {
-                         return dims.at("mode") == kAffine ? groups_of(rows, dims) : Shape{0};
-                       },
-                   .optional = true});
 }
 
 spec::Port optional_port(const std::string& name, const std::string& attribute,
@@ -183,7 +165,7 @@ class Reader {
     if (have.size() == shape.size() && have.back() == last &&
         std::equal(have.begin(), have.end() - 1, shape.begin()))
       return;
-    std::string text = text_of(shape.first(shape.size() - 1));
+    std::string text = shape_text(shape.first(shape.size() - 1));
     text.insert(text.size() - 1, (shape.size() > 1 ? ", " : "") + std::to_string(last));
     refuse(op_, port, in[port], "it must be " + text + ", or left out");
   }
@@ -192,17 +174,17 @@ class Reader {
   void read_optional(std::span<const ArrayView> in, std::span<int64_t> dims) const {
     constexpr int32_t kOneAxis[] = {0};
     size_t port = 1 + rows_.size() * arrays_each();
-    dims[norm_] = !is_absent(in[port]);
+    dims[norm_] = !is_left_out(in[port]);
     if (dims[norm_]) check_optional(in, port, kOneAxis, dims[k_]);
     if (gated_) return;
-    dims[bias_] = !is_absent(in[++port]);
+    dims[bias_] = !is_left_out(in[++port]);
     for (size_t i = 0; i < rows_.size(); ++i) {
-      if (is_absent(in[port + i]) == (dims[bias_] != 0))
+      if (is_left_out(in[port + i]) == (dims[bias_] != 0))
         refuse(op_, port + i, in[port + i], "give all three biases or none");
       if (dims[bias_]) check_optional(in, port + i, kOneAxis, dims[rows_[i]]);
     }
     if (rows_.size() > 1) return;
-    dims[residual_] = !is_absent(in[++port]);
+    dims[residual_] = !is_left_out(in[++port]);
     if (dims[residual_]) check_optional(in, port, in[0].shape, dims[rows_[0]]);
   }
 
@@ -305,21 +287,10 @@ int64_t all_rows(const Kind& kind, const Dims& dims) {
   return count;
 }
 
-// A task has at least 32 rows, two batches of the kernel, and whole batches.
 std::vector<spec::Stage> cpu_stages(const Kind& kind, const Dims& dims,
                                     const spec::Setting& knobs) {
-  const int64_t m = dims.at("M"), rows = all_rows(kind, dims), threads = knobs.at("THREADS");
-  spec::Launch prepare, products;
-  prepare.grid[0] = m;
-  prepare.group[0] = divide_up(m, threads);
-  prepare.threads = m < 4 ? 1 : static_cast<int>(std::min(threads, m));
-  if (prepare.threads == 1) prepare.group[0] = m;
-  products.grid[0] = rows;
-  products.group[0] =
-      std::max<int64_t>(32, divide_up(divide_up(rows, threads * knobs.at("TASKS")), 16) * 16);
-  products.threads =
-      static_cast<int>(std::clamp<int64_t>(divide_up(rows, products.group[0]), 1, threads));
-  return {{"mlx_kd_" + kind.name, prepare}, {"mlx_kd_" + kind.name + "_rows", products}};
+  return {{"mlx_kd_" + kind.name, prepare_rows(dims.at("M"), knobs)},
+          {"mlx_kd_" + kind.name + "_rows", share_rows(all_rows(kind, dims), knobs)}};
 }
 
 // A block of x of as many rows as a tile has; a panel of as many rows of W as two vectors hold.
@@ -364,16 +335,8 @@ spec::Cost cost_of(const Kind& kind, const spec::Op& op, const Dims& dims, Dtype
       flops};
 }
 
-spec::Variant cpu_variant(const Kind& kind) {
-  spec::Variant variant;
-  variant.name = kind.many_rows ? "tiles" : "streams";
-  variant.language = "cpp";
-  variant.source = kernel_source("matmul/" + kind.name + "/" + kind.name + ".cpu.cpp");
-  variant.func_name = "mlx_kd_" + kind.name;
-  variant.launch_kind = "cpp_arguments";
-  variant.space = [kind](Dtype t, const spec::DeviceTraits& traits) {
-    return cpu_space(kind, t, traits);
-  };
+spec::Variant variant_on_cpu(const Kind& kind) {
+  spec::Variant variant = cpu_variant(kind, kind.many_rows ? "tiles" : "streams");
   variant.stages = [kind](const Dims& dims, const spec::Setting& knobs) {
     return kind.many_rows ? cpu_stages_of_tiles(kind, dims, knobs) : cpu_stages(kind, dims, knobs);
   };
@@ -425,7 +388,7 @@ spec::Op product_op(const Kind& kind) {
   };
   op.bound = [kind](const Dims&) { return bound_of(kind); };
   add_functions(kind, op);
-  op.variants = {cpu_variant(kind)};
+  op.variants = {variant_on_cpu(kind)};
   if (!kind.many_rows) op.variants.push_back(metal_variant(kind));
   return op;
 }

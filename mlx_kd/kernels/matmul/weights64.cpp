@@ -52,11 +52,6 @@ double scale_of(const Format& format, const void* scales, spec::Dtype t, int64_t
   return format.mode == kNvfp4 ? float8(code) : power_of_two(code);
 }
 
-double normal(base::Random& random) {
-  return std::sqrt(-2 * std::log(1 - random.uniform())) *
-         std::cos(2 * 3.14159265358979 * random.uniform());
-}
-
 // No code is a NaN.
 void fill_codes(const Format& format, int64_t bytes, void* codes, base::Random& random) {
   auto* to = static_cast<uint8_t*>(codes);
@@ -130,7 +125,7 @@ void fill_weights(const Format& format, spec::Dtype t, int64_t n, int64_t k,
                   const std::vector<void*>& arrays, base::Random& random) {
   if (format.mode == kDense) {
     for (int64_t i = 0; i < n * k; ++i)
-      spec::store_element(arrays[0], i, t, static_cast<float>(0.02 * normal(random)));
+      spec::store_element(arrays[0], i, t, static_cast<float>(0.02 * random.normal()));
     return;
   }
   fill_codes(format, n * k * format.bits / 8, arrays[0], random);

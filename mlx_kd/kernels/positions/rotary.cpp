@@ -105,24 +105,14 @@ void read_rotary(const std::string& op, const RotaryShapes& shapes, const Rotary
     refuse("dims is " + std::to_string(turned) + ": give an even number that is not above D, " +
            std::to_string(shapes.width));
   if (shapes.offset.size() != 1 || (shapes.offset[0] != 1 && shapes.offset[0] != shapes.batch))
-    refuse("offset has shape " + shape_of(shapes.offset) + ": it must be (1) or (" +
+    refuse("offset has shape " + shape_text(shapes.offset) + ": it must be (1) or (" +
            std::to_string(shapes.batch) + ")");
   dims.ragged = shapes.offset[0] != 1;
   dims.has_freqs = shapes.freqs.size() != 1 || shapes.freqs[0] > 0;
   if (dims.has_freqs && (shapes.freqs.size() != 1 || shapes.freqs[0] != turned / 2))
-    refuse("freqs has shape " + shape_of(shapes.freqs) + ": it must be (" +
+    refuse("freqs has shape " + shape_text(shapes.freqs) + ": it must be (" +
            std::to_string(turned / 2) + "), half of dims");
   dims.dims = turned;  // in full, as in the key of a pin
-}
-
-std::string shape_of(std::span<const int32_t> extents) {
-  std::string text;
-  for (const int32_t extent : extents) text += (text.empty() ? "" : ", ") + std::to_string(extent);
-  return "(" + text + ")";
-}
-
-bool is_left_out(const mx::array& array) {
-  return array.ndim() == 1 && array.shape(0) == 0;
 }
 
 mx::array rotated_in_mlx(const mx::array& x, const MlxRotation& by, const mx::Stream& s) {
@@ -144,8 +134,7 @@ void fill_rows(const spec::FillRequest& request, void* to, int64_t count, int64_
   const double hi = request.t == Dtype::float16 ? 4 : 20;
   for (int64_t i = 0; i < count; ++i) {
     const double size = std::exp2(lo + (hi - lo) * random.uniform());
-    const double normal = std::sqrt(-2 * std::log(1 - random.uniform())) *
-                          std::cos(2 * std::numbers::pi * random.uniform());
+    const double normal = random.normal();
     put(i, wide ? std::copysign(size, normal) : normal);
   }
   const int64_t width = request.dims.at("D");

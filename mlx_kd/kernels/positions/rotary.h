@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "mlx_kd/kernels/common/shapes.h"
 #include "mlx_kd/spec/op.h"
 
 namespace mlx_kd::kernels {
@@ -37,9 +38,6 @@ struct RotaryDims {
   int64_t &dims, &ragged, &has_freqs;
 };
 void read_rotary(const std::string& op, const RotaryShapes& shapes, const RotaryDims& dims);
-
-std::string shape_of(std::span<const int32_t> extents);  // "(2, 8)"
-bool is_left_out(const mlx::core::array& array);         // an optional input that was not given
 
 struct MlxRotation {
   int dims;

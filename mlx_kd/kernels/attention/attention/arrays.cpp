@@ -7,6 +7,8 @@
 #include <optional>
 #include <stdexcept>
 
+#include "mlx_kd/kernels/common/shapes.h"
+
 namespace mlx_kd::kernels::attention {
 namespace {
 
@@ -15,30 +17,15 @@ using spec::ArrayView;
 
 constexpr const char* kPorts[] = {"q", "k", "v", "mask", "sinks", "bias"};
 
-template <class Extents>
-std::string text_of(const Extents& extents) {
-  std::string text;
-  for (const auto extent : extents) text += (text.empty() ? "" : ", ") + std::to_string(extent);
-  return "(" + text + ")";
-}
-
 [[noreturn]] void refuse(PortIndex port, const ArrayView& array, const std::string& wanted) {
   throw std::invalid_argument("[attention] " + std::string(kPorts[port]) + " has shape " +
-                              text_of(array.shape) + ": it must be " + wanted);
-}
-
-bool is_absent(const ArrayView& array) {
-  return array.shape.size() == 1 && array.shape[0] == 0;
+                              shape_text(array.shape) + ": it must be " + wanted);
 }
 
 void check_shape(PortIndex port, const ArrayView& array, std::initializer_list<int64_t> wanted) {
   bool fits = array.shape.size() == wanted.size();
   for (size_t i = 0; i < wanted.size() && fits; ++i) fits = array.shape[i] == wanted.begin()[i];
-  if (!fits) refuse(port, array, text_of(wanted) + ", as q and k say");
-}
-
-bool is_left_out(const mx::array& array) {
-  return array.ndim() == 1 && array.shape(0) == 0;
+  if (!fits) refuse(port, array, shape_text(wanted) + ", as q and k say");
 }
 
 // The shape of the scores, without a copy; a bias in the type of q.
@@ -53,8 +40,8 @@ mx::array over_scores(const mx::array& array, PortIndex port, const spec::Op::Ar
   }
   if (!fits)
     throw std::invalid_argument("[attention] " + std::string(kPorts[port]) + " has shape " +
-                                text_of(array.shape()) + ": it must broadcast to " +
-                                text_of(scores));
+                                shape_text(array.shape()) + ": it must broadcast to " +
+                                shape_text(scores));
   const bool converts = port == kBias && array.dtype() != in[kQ].dtype();
   return mx::broadcast_to(converts ? mx::astype(array, in[kQ].dtype(), s) : array, scores, s);
 }
@@ -86,9 +73,9 @@ void signature(std::span<const ArrayView> in, std::span<const double>, std::span
     refuse(kK, in[kK], "of a number of heads that divides the " + std::to_string(q[1]) + " of q");
   check_shape(kK, in[kK], {dims[kB], dims[kHk], dims[kS], dims[kDk]});
   check_shape(kV, in[kV], {dims[kB], dims[kHk], dims[kS], dims[kDv]});
-  dims[kHasMask] = !is_absent(in[kMask]);
-  dims[kHasSinks] = !is_absent(in[kSinks]);
-  dims[kHasBias] = !is_absent(in[kBias]);
+  dims[kHasMask] = !is_left_out(in[kMask]);
+  dims[kHasSinks] = !is_left_out(in[kSinks]);
+  dims[kHasBias] = !is_left_out(in[kBias]);
   if (dims[kHasMask]) check_shape(kMask, in[kMask], {dims[kB], dims[kHq], dims[kM], dims[kS]});
   if (dims[kHasBias]) check_shape(kBias, in[kBias], {dims[kB], dims[kHq], dims[kM], dims[kS]});
   if (dims[kHasSinks]) check_shape(kSinks, in[kSinks], {dims[kHq]});

@@ -27,11 +27,6 @@ double sum_roundings(const Dims& dims) {
   return 12 * std::sqrt(static_cast<double>(dims.at("S"))) + 24;
 }
 
-double normal(base::Random& random) {
-  const double radius = std::sqrt(-2 * std::log(1 - random.uniform()));
-  return radius * std::cos(2 * std::numbers::pi * random.uniform());
-}
-
 // The inputs of one request, element by element.
 class Filler {
  public:
@@ -63,7 +58,7 @@ class Filler {
   }
 
   void fill_normal(PortIndex port, int64_t count, double by) {
-    for (int64_t i = 0; i < count; ++i) put(port, i, by * normal(random_));
+    for (int64_t i = 0; i < count; ++i) put(port, i, by * random_.normal());
   }
 
   void fill_values(bool wide) {
@@ -71,7 +66,7 @@ class Filler {
     const double hi = request_.t == Dtype::float16 ? 4 : 20;
     for (int64_t i = 0; i < keys() * dims_.at("Dv"); ++i) {
       const double size = std::exp2(lo + (hi - lo) * random_.uniform());
-      put(kV, i, wide ? (random_.next() >> 63 ? -size : size) : normal(random_));
+      put(kV, i, wide ? (random_.next() >> 63 ? -size : size) : random_.normal());
     }
   }
 

@@ -10,6 +10,7 @@
 #include "mlx_kd/base/random.h"
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
+#include "mlx_kd/kernels/common/shapes.h"
 #include "mlx_kd/kernels/kv_cache/kv_append/model_sizes.h"
 #include "mlx_kd/kernels/op_table.h"
 
@@ -48,24 +49,16 @@ Shape offset_shape(const Dims& dims) {
   return {dims.at("ragged") ? dims.at("B") : 1};
 }
 
-std::string text_of(std::span<const int32_t> shape) {
-  std::string text;
-  for (const int32_t extent : shape) text += (text.empty() ? "" : ", ") + std::to_string(extent);
-  return "(" + text + ")";
-}
-
 [[noreturn]] void refuse(const char* port, const ArrayView& array, const std::string& wanted) {
   throw std::invalid_argument(std::string("[kv_append] ") + port + " has shape " +
-                              text_of(array.shape) + ": it must be " + wanted);
+                              shape_text(array.shape) + ": it must be " + wanted);
 }
 
 void check_shape(const char* port, const ArrayView& array, std::array<int64_t, 4> wanted) {
   bool fits = array.shape.size() == 4;
   for (size_t i = 0; i < 4 && fits; ++i) fits = array.shape[i] == wanted[i];
   if (fits) return;
-  std::string text;
-  for (const int64_t extent : wanted) text += (text.empty() ? "" : ", ") + std::to_string(extent);
-  refuse(port, array, "(" + text + "), as keys and new_keys say");
+  refuse(port, array, shape_text(wanted) + ", as keys and new_keys say");
 }
 
 void signature(std::span<const ArrayView> in, std::span<const double>, std::span<int64_t> dims) {

@@ -5,24 +5,9 @@
 // N). Two stages:
 //
 //   mlx_kd_gather_qmatvec       a unit is a row of x: it is put in the order in which the codes of
-//   W
-//                               lie
+//                               W lie
 //   mlx_kd_gather_qmatvec_rows  a unit is a row of the W of one pair of token and expert
-#ifndef KD_DTYPE
-#define KD_DTYPE 0  // 0 float32, 1 float16, 2 bfloat16
-#endif
-#ifndef VEC
-#define VEC 16  // bytes of a vector of floats
-#endif
-#ifndef DOT
-#define DOT 1  // 1: the processor's dot product of bfloat16, where it has one
-#endif
-#ifndef PREFETCH
-#define PREFETCH 0  // bytes ahead, where x does not stay in the first cache
-#endif
-#ifndef UNROLL
-#define UNROLL 1  // steps a turn of the innermost loop
-#endif
+#include "../knobs.cpu.h"
 #ifndef KD_DIM_M
 #define KD_DIM_M 0
 #define KD_DIM_A 1

@@ -1,27 +1,12 @@
 // qmatvec_qkv: queries, keys and values of few rows of x in one call, quantised W as MLX stores it.
 //
-// inputs x (M, K); w, scales, biases of each; norm (K), a bias of each; outputs q (M, Nq), k (M,
-// Nk), v (M, Nv). Two stages:
+// Inputs x (M, K); w, scales, biases of each; norm (K), a bias of each; outputs q (M, Nq), k (M,
+// Nk), v (M, Nv).
 //
-//   mlx_kd_qmatvec_qkv       a unit is a row of x: it is normalised where there is a norm, and put
-//   in
-//                   the order in which the codes of W lie
-//   mlx_kd_qmatvec_qkv_rows  a unit is a row of the three matrices, one after the other
-#ifndef KD_DTYPE
-#define KD_DTYPE 0  // 0 float32, 1 float16, 2 bfloat16
-#endif
-#ifndef VEC
-#define VEC 16  // bytes of a vector of floats
-#endif
-#ifndef DOT
-#define DOT 1  // 1: the processor's dot product of bfloat16, where it has one
-#endif
-#ifndef UNROLL
-#define UNROLL 1  // steps a turn of the innermost loop
-#endif
-#ifndef PREFETCH
-#define PREFETCH 0  // bytes ahead, where x does not stay in the first cache
-#endif
+// Stage mlx_kd_qmatvec_qkv: a unit is a row of x, which is normalised where there is a norm and put
+// in the order in which the codes of W lie. Stage mlx_kd_qmatvec_qkv_rows: a unit is a row of the
+// three matrices, one after the other.
+#include "../knobs.cpu.h"
 #ifndef KD_DIM_M
 #define KD_DIM_M 0
 #define KD_DIM_Nq 1
@@ -37,23 +22,12 @@
 #endif
 #define QUANTISED 1
 
-#include "../call.cpu.h"
-
-constexpr int kNorm = 1 + 3 * kPerMatrix, kBias = kNorm + 1;
+#include "../queries.cpu.h"
 
 extern "C" void mlx_kd_qmatvec_qkv(const kd_arguments* a, long begin, long end) {
   prepare(a, kNorm, begin, end);
 }
 
 extern "C" void mlx_kd_qmatvec_qkv_rows(const kd_arguments* a, long begin, long end) {
-  const long counts[3] = {a->dims[KD_DIM_Nq], a->dims[KD_DIM_Nk], a->dims[KD_DIM_Nv]};
-  long first = 0;  // of the matrix, among the rows of all three
-  for (int i = 0; i < 3; first += counts[i], ++i) {
-    const long from = begin > first ? begin - first : 0;
-    const long to = end - first < counts[i] ? end - first : counts[i];
-    if (from >= to) continue;
-    put_rows(a, matrix_of(a, i, counts[i]), from, to,
-             {(T*)a->outputs[i], counts[i],
-              a->dims[KD_DIM_has_bias] ? (const T*)a->inputs[kBias + i] : nullptr, nullptr});
-  }
+  put_queries(a, begin, end);
 }

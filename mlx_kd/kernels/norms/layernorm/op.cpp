@@ -7,6 +7,7 @@
 
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
+#include "mlx_kd/kernels/common/shapes.h"
 #include "mlx_kd/kernels/common/suites.h"
 #include "mlx_kd/kernels/norms/model_sizes.h"
 #include "mlx_kd/kernels/norms/norm_reference.h"
@@ -30,18 +31,12 @@ std::function<Shape(const Dims&)> row_if(const char* attribute) {
   return [attribute](const Dims& dims) { return Shape{dims.at(attribute) ? dims.at("D") : 0}; };
 }
 
-std::string text_of(std::span<const int32_t> shape) {
-  std::string text;
-  for (const int32_t extent : shape) text += (text.empty() ? "" : ", ") + std::to_string(extent);
-  return "(" + text + ")";
-}
-
 bool is_given(const char* name, std::span<const int32_t> row, std::span<const int32_t> x) {
   if (row.size() == 1 && row[0] == 0) return false;
   if (row.size() != 1 || row[0] != x.back())
-    throw std::invalid_argument("[layernorm] " + std::string(name) + " has shape " + text_of(row) +
-                                ": it must be (" + std::to_string(x.back()) + "), as x has shape " +
-                                text_of(x));
+    throw std::invalid_argument("[layernorm] " + std::string(name) + " has shape " +
+                                shape_text(row) + ": it must be (" + std::to_string(x.back()) +
+                                "), as x has shape " + shape_text(x));
   return true;
 }
 

@@ -48,7 +48,7 @@ Dims complete(const Dims& dims) {
 bool has_weight(const char* name, std::span<const int32_t> weight, int64_t width) {
   if (weight.size() == 1 && weight[0] == 0) return false;
   if (weight.size() != 1 || weight[0] != width)
-    refuse(std::string(name) + " has shape " + shape_of(weight) + ": it must be (" +
+    refuse(std::string(name) + " has shape " + shape_text(weight) + ": it must be (" +
            std::to_string(width) + "), as q says");
   return true;
 }
@@ -56,10 +56,10 @@ bool has_weight(const char* name, std::span<const int32_t> weight, int64_t width
 void signature(std::span<const spec::ArrayView> in, std::span<const double>,
                std::span<int64_t> dims) {
   const auto q = in[kQ].shape, k = in[kK].shape;
-  if (q.size() != 4) refuse("q has shape " + shape_of(q) + ": give 4 axes, (B, Hq, M, D)");
+  if (q.size() != 4) refuse("q has shape " + shape_text(q) + ": give 4 axes, (B, Hq, M, D)");
   if (k.size() != 4 || q[0] != k[0] || q[2] != k[2] || q[3] != k[3])
-    refuse("k has shape " + shape_of(k) + ": it must be (B, Hk, M, D), as q has shape " +
-           shape_of(q));
+    refuse("k has shape " + shape_text(k) + ": it must be (B, Hk, M, D), as q has shape " +
+           shape_text(q));
   dims[kB] = q[0], dims[kHq] = q[1], dims[kHk] = k[1], dims[kM] = q[2], dims[kD] = q[3];
   dims[kHasWq] = has_weight("wq", in[kWq].shape, dims[kD]);
   dims[kHasWk] = has_weight("wk", in[kWk].shape, dims[kD]);

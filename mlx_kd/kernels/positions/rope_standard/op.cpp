@@ -28,7 +28,7 @@ void signature(std::span<const spec::ArrayView> in, std::span<const double>,
                std::span<int64_t> dims) {
   const auto x = in[0].shape;
   if (x.size() != 4)
-    throw std::invalid_argument("[rope_standard] x has shape " + shape_of(x) +
+    throw std::invalid_argument("[rope_standard] x has shape " + shape_text(x) +
                                 ": give 4 axes, (B, H, M, D)");
   dims[kB] = x[0], dims[kH] = x[1], dims[kM] = x[2], dims[kD] = x[3];
   read_rotary("rope_standard", {x[0], x[3], in[1].shape, in[2].shape},

@@ -8,6 +8,7 @@
 #include "mlx_kd/kernels/common/metal_space.h"
 #include "mlx_kd/kernels/common/model_sizes.h"
 #include "mlx_kd/kernels/common/reference64.h"
+#include "mlx_kd/kernels/common/shapes.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/kernels/routing/experts.h"
 
@@ -35,19 +36,13 @@ Dims complete(const Dims& dims) {
   return dims;
 }
 
-std::string text_of(std::span<const int32_t> shape) {
-  std::string text;
-  for (const int32_t extent : shape) text += (text.empty() ? "" : ", ") + std::to_string(extent);
-  return "(" + text + ")";
-}
-
 void signature(std::span<const spec::ArrayView> in, std::span<const double>,
                std::span<int64_t> dims) {
   const auto x = in[0].shape, weights = in[1].shape;
   if (x.size() < 2 || weights.size() + 1 != x.size() ||
       !std::equal(weights.begin(), weights.end(), x.begin()))
-    throw std::invalid_argument("[expert_combine] x has shape " + text_of(x) +
-                                " and weights has shape " + text_of(weights) +
+    throw std::invalid_argument("[expert_combine] x has shape " + shape_text(x) +
+                                " and weights has shape " + shape_text(weights) +
                                 ": they must be (..., A, D) and (..., A)");
   int64_t tokens = 1;
   for (size_t i = 0; i + 2 < x.size(); ++i) tokens *= x[i];
@@ -70,8 +65,7 @@ void fill(const spec::FillRequest& request) {
   const int64_t pairs = dims.at("M") * dims.at("A"), d = dims.at("D");
   const bool is_half = request.t == Dtype::float16;
   for (int64_t i = 0; i < pairs * d; ++i) {
-    double value = std::sqrt(-2 * std::log(1 - random.uniform())) *
-                   std::cos(2 * 3.14159265358979 * random.uniform());
+    double value = random.normal();
     if (request.distribution == spec::Distribution::magnitudes)
       value = std::copysign(
           std::exp2((is_half ? -14 : -60) + (is_half ? 29 : 120) * random.uniform()), value);

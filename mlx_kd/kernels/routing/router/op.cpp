@@ -120,15 +120,12 @@ void fill(const spec::FillRequest& request) {
   base::Random random(request.seed * 37 + static_cast<uint64_t>(request.distribution));
   const Dims& dims = request.dims;
   const int64_t experts = dims.at("E"), tokens = dims.at("M");
-  const auto normal = [&] {
-    return std::sqrt(-2 * std::log(1 - random.uniform())) *
-           std::cos(2 * 3.14159265358979 * random.uniform());
-  };
   const double spread = request.distribution == spec::Distribution::magnitudes ? 12 : 2;
   for (int64_t i = 0; i < tokens * experts; ++i)
-    spec::store_element(request.inputs[0], i, request.t, static_cast<float>(spread * normal()));
+    spec::store_element(request.inputs[0], i, request.t,
+                        static_cast<float>(spread * random.normal()));
   for (int64_t i = 0; i < experts && dims.at("has_correction"); ++i)
-    spec::store_element(request.inputs[1], i, Dtype::float32, static_cast<float>(normal()));
+    spec::store_element(request.inputs[1], i, Dtype::float32, static_cast<float>(random.normal()));
   if (request.distribution != spec::Distribution::special) return;
   // Equal logits; one of -inf; all but one of -inf.
   for (int64_t token = 0; token < tokens; ++token)
