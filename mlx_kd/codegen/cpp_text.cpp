@@ -50,7 +50,7 @@ std::vector<std::string> arguments_of(const Function& function, const std::strin
   return names;
 }
 
-// What is wrong with an int is said before anything runs: it needs the sizes of the arrays.
+// An int is checked before anything runs, against the sizes of the arrays.
 std::string int_checks(const Function& function) {
   std::string text;
   for (const Parameter& parameter : function.parameters)
@@ -116,15 +116,10 @@ std::string cpp_result(const Function& function) {
 
 std::string cpp_parameters(const Function& function, bool defaults) {
   std::vector<std::string> all;
-  // A default needs defaults after it; an optional array in front of others has to be given.
-  for (size_t i = 0; i < function.parameters.size(); ++i) {
-    const Parameter& parameter = function.parameters[i];
-    bool last_arrays = true;
-    for (size_t j = i; j < function.parameters.size(); ++j)
-      last_arrays = last_arrays && function.parameters[j].kind != Kind::array;
+  for (const Parameter& parameter : function.parameters) {
     const std::string value = parameter.may_be_left_out ? "std::nullopt" : parameter.value;
     all.push_back(cpp_type(parameter) + parameter.name +
-                  (defaults && last_arrays && !value.empty() ? " = " + value : ""));
+                  (defaults && !value.empty() ? " = " + value : ""));
   }
   all.push_back(defaults ? "mx::StreamOrDevice s = {}" : "mx::StreamOrDevice s");
   return joined(all, ", ");

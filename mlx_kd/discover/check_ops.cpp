@@ -71,7 +71,7 @@ void check_signature(const spec::Op& op, spec::Dtype t, const spec::Dims& dims,
     signature.read(runtime::Inputs(inputs), spec::default_scalars(op), read);
     const spec::Dims found = runtime::dims_of(op, read);
     if (!(found == dims)) faults.push_back(where + "it reads " + found.text());
-    // An int stands for one element.
+    // An int replaces an array of one element.
     for (size_t i = 0; i < inputs.size(); ++i)
       if (op.inputs[i].int_range) inputs[i] = mlx::core::zeros({1}, inputs[i].dtype());
     signature.read(runtime::Inputs(inputs), spec::default_scalars(op), read);

@@ -16,8 +16,8 @@ struct ModelUse {
   std::string reason;  // which fields of the config, and where in the model
   bool prompt;         // prompts call it; else a step of decoding does
   int64_t calls;       // of one pass, all layers together
-  double passes;       // that a call with the first size stands for: more than 1 where a prompt is
-                       // measured with fewer tokens than it has
+  double passes;       // passes for which one call at the first size counts: more than 1 where a
+                       // prompt is measured with fewer tokens than it has
   std::vector<spec::Dims> sizes;  // complete; the first is the one whose time counts
   shapes::DimRanges ranges;       // that its kernel may serve, those sizes inside; one at most
   bool grows = false;             // every length of that range is called, as a cache fills

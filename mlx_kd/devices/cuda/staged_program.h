@@ -25,7 +25,7 @@ class CallScratch {
   std::array<void*, spec::kMostScratch> memory_ = {};
 };
 
-// On a stream of ours.
+// Runs on our own stream.
 void launch_node(const NativeNode& node, void** parameters, Stream stream);
 
 // Fails (exit 1), with the reason, where the module is absent; `what` cannot do without it.

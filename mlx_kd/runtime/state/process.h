@@ -28,7 +28,7 @@ class Process {
   static Process& shared();
 
   // The switches. The first call reads the environment and loads the pack; a pack that cannot be
-  // loaded is told once. Throws base::Error where a variable has a value that it cannot have.
+  // loaded is told once. Throws base::Error where a variable has an invalid value.
   uint32_t modes() {
     const uint32_t modes = modes_.load(std::memory_order_acquire);
     return modes & kStarted ? modes : start();

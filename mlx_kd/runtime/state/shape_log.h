@@ -27,7 +27,7 @@ class ShapeLog {
 
   // Reads MLX_KD_SHAPE_LOG (a file), _MODE (count | event), _FLUSH_EVERY (calls of a thread, 256)
   // and _MAX (lines that a process writes at most, 1000000), each also under the older name
-  // ZMLX_... Misuse where one has a value that it cannot have.
+  // ZMLX_... Misuse where one has an invalid value.
   void configure();
   bool on() const { return on_.load(std::memory_order_acquire); }
 
