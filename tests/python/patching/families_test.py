@@ -131,6 +131,14 @@ class Kinds(PackageTest):
             self.assertEqual((calls["attention"], calls["qk_norm_rope"], calls["qmatvec_qkv"]), (2, 2, 0))
             self.assertLess(mx.mean(mx.abs(after - wanted)).item(), 0.2)
 
+    def test_an_embedding_is_the_head_though_a_layer_has_as_many_rows(self):
+        for tied in (True, False):
+            model = models.make("llama", vocab_size=256, tie_word_embeddings=tied)  # as many as its feed-forward layer
+            with stand_ins():
+                report = patched(model)
+                mlx_kd.unpatch(model)
+            self.assertEqual("head" in [one.kind for one in report.replaced], tied)
+
     def test_a_head_of_its_own_is_a_product(self):
         new, old, calls = self.decoded(models.make("llama", tie_word_embeddings=False))
         self.assertLess(new, 2 * old)

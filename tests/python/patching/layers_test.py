@@ -130,6 +130,12 @@ class Choices(Layers):
             self.assertIn("block of experts", [one.kind for one in report.replaced])
             self.assertTrue(self.calls["expert_combine"])
 
+    def test_prompts_run_the_experts_by_the_same_operators(self):
+        model = models.make("qwen3_moe", dtype=mx.float32)
+        self.both(model, lambda: models.decode(model, prompt=70, tokens=()))
+        self.assertEqual([self.calls[name] for name in ("router", "gather_qmatvec_gate_up", "gather_qmatvec",
+                                                        "expert_combine")], [1, 1, 1, 1])
+
     def test_copies_run_alone(self):
         model = models.make("qwen3_next", dtype=mx.float32)
         self.patch(model)

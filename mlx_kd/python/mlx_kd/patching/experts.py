@@ -157,7 +157,7 @@ class ExpertProduct(Shared):
     def run(self, m: Any, x: mx.array, indices: mx.array, sorted_indices: bool = False) -> Optional[mx.array]:
         """x [..., 1 or A, 1, K], as mx.gather_qmm has it."""
         if (sorted_indices or x.ndim != indices.ndim + 2 or x.shape[-2] != 1 or not 0 < indices.size or x.size == 0
-                or rows_of(indices) > ROWS or x.dtype != self.dtype or not holds(m, self.classes)):
+                or x.dtype != self.dtype or not holds(m, self.classes)):
             return None
         return mx.expand_dims(product(self.matvec, m, x.squeeze(-2), indices), -2)
 
@@ -189,7 +189,7 @@ class ExpertsCall(Shared):
 
     def serves(self, m: Any, x: mx.array) -> bool:
         gate, up = m["gate_proj"], m["up_proj"]
-        return (0 < rows_of(x) <= ROWS and x.dtype == self.dtype
+        return (0 < rows_of(x) and x.dtype == self.dtype
                 and all(holds(m[name], self.what.classes) for name in PARTS)
                 and (gate.bits, gate.group_size, gate.mode, "bias" in gate) ==
                 (up.bits, up.group_size, up.mode, "bias" in up))
@@ -261,7 +261,7 @@ class ExpertBlockCall(Shared):
 
     def run(self, m: Any, x: mx.array) -> Optional[mx.array]:
         what = self.what
-        if not 0 < rows_of(x) <= ROWS or x.dtype != self.dtype or m.__dict__.get("sharding_group") is not None \
+        if not rows_of(x) or x.dtype != self.dtype or m.__dict__.get("sharding_group") is not None \
                 or original_class(m[what.experts]) is not what.experts_class:
             return None
         ids, weights = self.choose(m, x)
