@@ -40,19 +40,6 @@ std::string id_of(const RunMeta& meta) {
          slug(fact(meta, "mlx_version"));
 }
 
-void check(const RunData& run) {
-  if (!run.finish)
-    base::misuse("archive", "the run of " + run.meta.op_name +
-                                " is not finished: go on with kd run --resume first");
-  if (run.meta.protocol == "null" || run.meta.device == "simt")
-    base::misuse("archive", "the times of the " + run.meta.device +
-                                " device are no evidence: run on a real one");
-  const std::string& suite = run.meta.shape_suite;
-  if (suite.empty() || suite == "custom" || suite.find(':') != suite.npos || suite == "shape-log")
-    base::misuse("archive", "the run's sizes ('" + suite.substr(0, 80) +
-                                "') are no suite: evidence is of runs with --shapes SUITE");
-}
-
 std::map<std::string, uint64_t> statuses_of(const RunData& run) {
   std::map<std::string, uint64_t> result;
   for (const Record& record : run.records) ++result[name_of(record.verdict.status)];
@@ -158,7 +145,16 @@ std::string command_of(const RunMeta& meta, const std::string& out) {
 }
 
 Evidence add_evidence(const fs::path& folder, const RunData& run) {
-  check(run);
+  if (!run.finish)
+    base::misuse("archive", "the run of " + run.meta.op_name +
+                                " is not finished: go on with kd run --resume first");
+  if (run.meta.protocol == "null" || run.meta.device == "simt")
+    base::misuse("archive", "the times of the " + run.meta.device +
+                                " device are no evidence: run on a real one");
+  const std::string& suite = run.meta.shape_suite;
+  if (suite.empty() || suite == "custom" || suite.find(':') != suite.npos || suite == "shape-log")
+    base::misuse("archive", "the run's sizes ('" + suite.substr(0, 80) +
+                                "') are no suite: evidence is of runs with --shapes SUITE");
   std::error_code error;
   fs::create_directories(folder / "capsules", error);
   if (error) base::fail("archive", "cannot make " + folder.string() + ": " + error.message());

@@ -79,12 +79,6 @@ std::string winners_table(const std::vector<SizeResult>& results, const RunMeta&
                rows);
 }
 
-std::string remark_lines(const RunData& run) {
-  std::string text;
-  for (const std::string& line : remarks(run)) text += markdown_code(line) + "\n\n";
-  return text;
-}
-
 std::string ranges_table(const RunData& run) {
   std::string text;
   for (const std::string& line : range_lines(run)) text += "- " + markdown_code(line) + "\n";
@@ -183,22 +177,20 @@ std::string noise_lines(const RunData& run) {
          table({"Size", "Ratio", "95 %", "Spread"}, rows);
 }
 
-std::string time_table(const RunData& run) {
+}  // namespace
+
+std::string report_markdown(const RunData& run) {
+  const std::vector<SizeResult> results = size_results(run);
+  std::string text;
+  for (const std::string& line : remarks(run)) text += markdown_code(line) + "\n\n";
   double total = 0;
   for (const auto& entry : time_spent(run)) total += entry.second;
   std::vector<Row> rows;
   for (const auto& [stage, seconds] : time_spent(run))
     rows.push_back({markdown_code(stage), number(seconds), percent(seconds / total)});
-  return "## Where the time went\n\n" + table({"Stage", "Seconds", "Share"}, rows);
-}
-
-}  // namespace
-
-std::string report_markdown(const RunData& run) {
-  const std::vector<SizeResult> results = size_results(run);
-  return header(run) + winners_table(results, run.meta) + remark_lines(run) + ranges_table(run) +
+  return header(run) + winners_table(results, run.meta) + text + ranges_table(run) +
          top_ten_table(results) + frontier(run) + knobs(run) + failed(run) + noise_lines(run) +
-         time_table(run);
+         "## Where the time went\n\n" + table({"Stage", "Seconds", "Share"}, rows);
 }
 
 }  // namespace mlx_kd::archive
