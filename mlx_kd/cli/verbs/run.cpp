@@ -25,20 +25,6 @@ struct RunOptions {
   bool json = false, quiet = false;
 };
 
-// Each --shapes is a suite's name, sizes, or a JSON file.
-void sort_shapes(RunOptions& options) {
-  for (const std::string& shape : options.shapes) {
-    const bool is_suite = shape.find_first_of("=./") == std::string::npos;
-    if (is_suite && !options.request.suite.empty() && options.request.suite != shape)
-      base::misuse("cli", "two suites are given, '" + options.request.suite + "' and '" + shape +
-                              "': choose one");
-    if (is_suite)
-      options.request.suite = shape;
-    else
-      options.request.shapes.push_back(shape);
-  }
-}
-
 // Sizes of a model or a log, where --shapes is left out or `auto`.
 void find_sizes(RunOptions& options, const std::atomic<bool>* cancelled) {
   const bool is_auto = options.shapes == std::vector<std::string>{"auto"};
@@ -46,7 +32,17 @@ void find_sizes(RunOptions& options, const std::atomic<bool>* cancelled) {
     if (is_auto)
       base::misuse("cli",
                    "--shapes auto asks for the sizes of a model: give --model-id or --shape-log");
-    return sort_shapes(options);
+    // Each --shapes is a suite's name, sizes, or a JSON file.
+    for (const std::string& shape : options.shapes) {
+      const bool is_suite = shape.find_first_of("=./") == std::string::npos;
+      if (is_suite && !options.request.suite.empty() && options.request.suite != shape)
+        base::misuse("cli", "two suites are given, '" + options.request.suite + "' and '" + shape +
+                                "': choose one");
+      if (is_suite)
+        options.request.suite = shape;
+      else
+        options.request.shapes.push_back(shape);
+    }
   }
   if (!options.shapes.empty() && !is_auto)
     base::misuse("cli", "--shapes '" + options.shapes.front() +
