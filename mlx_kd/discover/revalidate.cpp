@@ -24,15 +24,6 @@ std::string reason_of(const base::Error& error) {
   return room_end == text.npos ? text : text.substr(room_end + 2);
 }
 
-void check(const packs::Pack& pack) {
-  if (pack.entries.empty())
-    base::misuse("discover", "the pack has no entries: install a run into it first");
-  for (const auto& entry : pack.entries)
-    if (packs::is_null(entry))
-      base::misuse("discover", "the times of " + packs::title(entry) +
-                                   " were invented by the null device: measure on a real one");
-}
-
 // The device here whose kernels are in the language; nullptr if there is none that measures them
 // against MLX. (A GPU may stand beside an MLX that was built without it.)
 class Devices {
@@ -159,7 +150,12 @@ std::string name_of(Kind kind) {
 
 Revalidation revalidate(const packs::Pack& pack, uint64_t seed, Listener& listener,
                         Interrupt& interrupt) {
-  check(pack);
+  if (pack.entries.empty())
+    base::misuse("discover", "the pack has no entries: install a run into it first");
+  for (const auto& entry : pack.entries)
+    if (packs::is_null(entry))
+      base::misuse("discover", "the times of " + packs::title(entry) +
+                                   " were invented by the null device: measure on a real one");
   Revalidation result;
   ExecutorProofs proofs;
   Groups groups = sort_in(pack, proofs, result);
