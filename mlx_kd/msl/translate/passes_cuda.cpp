@@ -66,13 +66,6 @@ std::string declaration(const CudaParameter& parameter, const Kernel& kernel,
   }
 }
 
-std::string declarations(const Kernel& kernel, const TranslateOptions& options) {
-  std::string text;
-  for (const CudaParameter& one : cuda_layout(kernel, options))
-    text += (text.empty() ? "" : ", ") + declaration(one, kernel, options);
-  return text;
-}
-
 // What a reference of the kernel refers to.
 std::string referred(const Binding& one, const TranslateOptions& options) {
   switch (kind_of(one, options)) {
@@ -91,8 +84,10 @@ std::string referred(const Binding& one, const TranslateOptions& options) {
 std::string head_of(const Kernel& kernel, const TranslateOptions& options) {
   const std::string& most = kernel.most_threads;
   const std::string bounds = most.empty() ? "" : " __launch_bounds__(" + most + ")";
-  return "extern \"C\" __global__ void" + bounds + " " + kernel.symbol + "(" +
-         declarations(kernel, options) + ")";
+  std::string text;
+  for (const CudaParameter& one : cuda_layout(kernel, options))
+    text += (text.empty() ? "" : ", ") + declaration(one, kernel, options);
+  return "extern \"C\" __global__ void" + bounds + " " + kernel.symbol + "(" + text + ")";
 }
 
 // Threads outside the grid return at once, before any barrier, which CUDA allows.
