@@ -17,11 +17,6 @@ Json take_list(Json& object, const char* name, const Json& otherwise, const std:
   return list.empty() ? otherwise : list;
 }
 
-Json key_of(const std::string& op_name, const Json& dtype, const Json& signature) {
-  return {{"op_name", op_name},       {"mlx_version", "unknown"}, {"device_arch", "unknown"},
-          {"device_name", "unknown"}, {"dtype", dtype},           {"shape_signature", signature}};
-}
-
 void open_op(const std::string& op_name, Json fields, const std::string& where, Json& entries,
              uint64_t& bytes) {
   const Json signatures =
@@ -33,7 +28,9 @@ void open_op(const std::string& op_name, Json fields, const std::string& where, 
                               " bytes of entries: split the file");
   for (const Json& signature : signatures)
     for (const Json& dtype : dtypes) {
-      fields["key"] = key_of(op_name, dtype, signature);
+      fields["key"] = {{"op_name", op_name},       {"mlx_version", "unknown"},
+                       {"device_arch", "unknown"}, {"device_name", "unknown"},
+                       {"dtype", dtype},           {"shape_signature", signature}};
       entries.push_back(fields);
     }
 }
