@@ -134,14 +134,6 @@ int64_t size_of(const fs::path& path) {
   return error ? 0 : static_cast<int64_t>(size);
 }
 
-// curl's own message of a status ends in it: "The requested URL returned error: 503".
-int status_in(const CurlResult& result) {
-  const size_t at = result.output.rfind("error: ");
-  return result.exit_code == 22 && at != std::string::npos
-             ? std::atoi(result.output.c_str() + at + 7)
-             : 0;
-}
-
 // Fetches what is missing of the file; false if that is worth another attempt.
 bool transfer(const std::string& url, const fs::path& part, const Remote& remote,
               const ModelRequest& request, const HubSettings& settings, const FetchWatch& watch,
@@ -159,7 +151,11 @@ bool transfer(const std::string& url, const fs::path& part, const Remote& remote
        {"max-time", std::to_string(6 * settings.transfer_s)}});
   const CurlResult result = run_curl(options, 6 * settings.transfer_s + 5, watch.cancelled);
   if (result.exit_code == 0) return true;
-  const int status = status_in(result);
+  // curl's own message of a status ends in it: "The requested URL returned error: 503".
+  const size_t at = result.output.rfind("error: ");
+  const int status = result.exit_code == 22 && at != std::string::npos
+                         ? std::atoi(result.output.c_str() + at + 7)
+                         : 0;
   const bool restart = result.exit_code == 33 || status == 416;  // it cannot continue
   if (restart) fs::remove(part);
   if (!last && !result.cancelled && (restart || result.is_transient() || is_busy(status)))
