@@ -47,18 +47,6 @@ void check_limits(const Op& op, Faults& faults) {
   if (op.variants.empty()) faults.add("variants", "there is none");
 }
 
-void check_scalars(const Op& op, Faults& faults) {
-  for (const Scalar& scalar : op.scalars) {
-    const std::string field = "scalars." + scalar.name;
-    if (std::find(scalar.proved.begin(), scalar.proved.end(), scalar.default_value) ==
-        scalar.proved.end())
-      faults.add(field, "its default is not among the values that are proved");
-    for (const double value : scalar.proved)
-      if (const std::string why = scalar.why_not(value); !why.empty())
-        faults.add(field, "it is proved with " + std::to_string(value) + ": " + why);
-  }
-}
-
 void check_judges(const Op& op, Faults& faults) {
   if (judged_by(op, Judge::bound) && !(op.reference && op.bound))
     faults.add("reference", "an output is judged by its bound: give `reference` and `bound`");
@@ -147,7 +135,15 @@ std::vector<std::string> faults_of(const Op& op) {
   check_names("dims", op.dims, taken, faults);
   check_names("scalars", op.scalars, taken, faults);
   check_limits(op, faults);
-  check_scalars(op, faults);
+  for (const Scalar& scalar : op.scalars) {
+    const std::string field = "scalars." + scalar.name;
+    if (std::find(scalar.proved.begin(), scalar.proved.end(), scalar.default_value) ==
+        scalar.proved.end())
+      faults.add(field, "its default is not among the values that are proved");
+    for (const double value : scalar.proved)
+      if (const std::string why = scalar.why_not(value); !why.empty())
+        faults.add(field, "it is proved with " + std::to_string(value) + ": " + why);
+  }
   check_judges(op, faults);
   check_ports(op, faults);
   check_variants(op, faults);
