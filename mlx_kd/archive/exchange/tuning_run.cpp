@@ -91,7 +91,7 @@ void refuse_empty(const RunData& run, const std::string& origin) {
     base::misuse("archive", origin + " measured nothing: give a run with results");
 }
 
-// Of a cache: the knobs in their order, the values as they stand in tune_params.
+// Of a cache: the knobs in their order, the values as they are in tune_params.
 base::OrderedJson cache_entry(const Record& record, const std::vector<std::string>& names,
                               const spec::Setting& setting, double unit_us) {
   base::OrderedJson entry = base::OrderedJson::object();
@@ -208,7 +208,7 @@ base::OrderedJson tuning_cache_json(const RunData& run, const std::string& origi
   std::vector<std::string> names, sizes;
   for (const auto& [name, values] : params.items()) names.push_back(name);
   for (const spec::Dims& size : run.meta.sizes) sizes.push_back(size.text());
-  // What the objective 0 stands for.
+  // The time at objective 0.
   const auto first = std::find_if(run.records.begin(), run.records.end(), is_measured);
   const double unit_us =
       ranking_time_us(first->verdict.metrics) * std::exp(-first->verdict.objective);

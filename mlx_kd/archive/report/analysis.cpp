@@ -33,7 +33,7 @@ const std::string* winner_on(const RunData& run, const spec::Dims& dims) {
   return nullptr;
 }
 
-// The claim of that candidate; without one named, the first (finalists stand best first).
+// The claim of that candidate; without one named, the first (finalists are best first).
 const Claim* claim_on(const RunData& run, const spec::Dims& dims, const std::string* id) {
   if (run.finish)
     for (const Claim& claim : run.finish->claims)

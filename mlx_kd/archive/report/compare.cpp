@@ -154,7 +154,7 @@ Comparison compare(const RunData& a, const RunData& b) {
 
 std::string comparison_table(const Comparison& comparison) {
   std::vector<std::vector<std::string>> rows = {{"size", "kernel us", "", "B/A", "graph us", "",
-                                                 "B/A [80 % of samples]", "speed-up B/A [95 %]",
+                                                 "B/A [80 % of samples]", "speed-up B/A [95% CI]",
                                                  "what moved"}};
   for (const SizeComparison& size : comparison.sizes)
     rows.push_back({plain_line(size.dims.text()), number(size.a.kernel_us),

@@ -75,7 +75,7 @@ std::string winners_table(const std::vector<SizeResult>& results, const RunMeta&
           ? kInventedTimes
           : "Speed-ups are over MLX at its best, in a graph, with a 95 % interval.";
   return "## Winners\n\n" + about + "\n\n" +
-         table({"Size", "Candidate", "Kernel us", "Graph us", "MLX us", "Speed-up", "95 %", ""},
+         table({"Size", "Candidate", "Kernel us", "Graph us", "MLX us", "Speed-up", "95% CI", ""},
                rows);
 }
 
@@ -174,7 +174,7 @@ std::string noise_lines(const RunData& run) {
   if (rows.empty()) return "## A/A\n\nNot measured.\n\n";
   return "## A/A\n\nOne kernel timed against itself. Spread: 90th over 10th percentile of the "
          "single ratios.\n\n" +
-         table({"Size", "Ratio", "95 %", "Spread"}, rows);
+         table({"Size", "Ratio", "95% CI", "Spread"}, rows);
 }
 
 }  // namespace

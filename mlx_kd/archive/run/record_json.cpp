@@ -7,7 +7,7 @@ namespace {
 
 using base::Json;
 
-// The first version calls the errors of one size by shorter names.
+// zmlx.kd calls the errors of one size by shorter names.
 void rename(Json& object, const char* from, const char* to) {
   if (auto found = object.find(from); found != object.end() && !object.contains(to)) {
     object[to] = *found;
@@ -49,12 +49,11 @@ void take_source(spec::Candidate& candidate, const Json& value, Sources& sources
     sources.emplace(candidate.source_hash(), candidate.source);
     return;
   }
-  if (!value.contains("source_hash")) return;  // a failure of the first version may lack both
+  if (!value.contains("source_hash")) return;  // a failure of zmlx.kd may lack both
   const std::string hash = value["source_hash"].get<std::string>();
   const auto found = sources.find(hash);
   if (found == sources.end())
-    base::misuse("archive",
-                 "source '" + hash + "' stands in no record before: the file is not whole");
+    base::misuse("archive", "source '" + hash + "' is in no earlier record: the file is damaged");
   candidate.source = found->second;
 }
 
