@@ -30,7 +30,7 @@ bool has_suite(const spec::Op& op, const std::string& name) {
 }
 
 void manifest(const ManifestOptions& options) {
-  // The list of models stands in a room that does not know the ops: here both meet.
+  // The list of models is in a room that does not know the ops: here both meet.
   for (const auto& model : archive::tracked_models()) {
     for (const std::string& op : model.ops)
       if (!has_suite(kernels::find_op(op), model.suite))
@@ -56,7 +56,7 @@ void manifest(const ManifestOptions& options) {
   }
   if (base::read_file(options.output, "cli") != text)
     base::fail("cli", options.output + " is not what " + options.evidence +
-                          " gives: write it anew with kd manifest");
+                          " gives: write it again with kd manifest");
 }
 
 }  // namespace

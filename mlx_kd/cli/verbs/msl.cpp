@@ -151,7 +151,7 @@ void prepare(Run& run) {
     base::misuse("msl", "--check needs the executor: leave out --device cuda");
   for (const std::string& one : run.checks) {
     if (one != "races" && one != "memory")
-      base::misuse("msl", "'" + one + "' is no check: use races or memory");
+      base::misuse("msl", "'" + one + "' is not a check: use races or memory");
     (one == "races" ? run.request.check_races : run.request.check_memory) = true;
   }
   if (run.order != "forward" && run.order != "reverse" && run.order != "random")

@@ -116,15 +116,15 @@ void replay(const ReplayOptions& options) {
     std::printf("%s\n", json_of(options.request, scores).dump(2, ' ', true).c_str());
   else
     std::fputs((text_of(scores) + regrets_text(options.request, scores)).c_str(), stdout);
-  // Whoever reads the scores has to know that they are not to be believed.
+  // The reader has to know that the scores cannot be trusted.
   const Sanity& sanity = sanity_of(options.request, scores);
   std::string lines;
   for (const auto* broken : {&sanity.above_one, &sanity.random_off_zero})
     for (const std::string& line : *broken) lines += "\n  " + archive::plain_line(line);
   if (!lines.empty())
     base::fail("cli",
-               "these scores are not to be believed, for the recording's costs do not tell "
-               "what an evaluation takes, or the scorer is wrong:" +
+               "these scores cannot be trusted: the recording's costs are not those of its "
+               "evaluations, or the scorer is wrong:" +
                    lines);
 }
 

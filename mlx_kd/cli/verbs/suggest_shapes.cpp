@@ -50,7 +50,7 @@ void check_included(const std::vector<std::string>& names, const Answer& answer)
           known.push_back(suite.name);
     if (std::find(known.begin(), known.end(), name) == known.end())
       base::misuse("cli", "--include '" + name.substr(0, 80) +
-                              "' is no suite of this model: it has " + base::list_of(known));
+                              "' is not a suite of this model: it has " + base::list_of(known));
   }
 }
 
