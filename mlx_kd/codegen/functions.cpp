@@ -59,7 +59,7 @@ std::vector<Function> functions_of(const std::vector<spec::Op>& ops,
     Function function{&op, op.doc.function.empty() ? op.name : op.doc.function, parameters_of(op),
                       ""};
     take_words(op, function.parameters);
-    // Attributes that no word is said of, where the op's own signature reads them off the arrays.
+    // Attributes without documentation, if the op's own signature reads them off the arrays.
     while (op.signature && function.parameters.size() > op.doc.parameters.size() &&
            function.parameters.back().is_attribute)
       function.parameters.pop_back();
