@@ -62,7 +62,7 @@ void check_private(const fs::path& folder) {
   if (::access(folder.c_str(), W_OK | X_OK) != 0) refuse(folder, "cannot be written");
 }
 
-// A plain file of the user's own that nobody else may write.
+// A plain file of the user's own that no other user may write.
 bool is_own_file(const fs::path& path) {
   struct stat info {};
   return ::lstat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode) && info.st_uid == ::geteuid() &&
@@ -91,7 +91,7 @@ CachedObject object_of(const fs::path& entry, const base::Json& record) {
   return {entry / "kernel.so", time != record.end() && time->is_number() ? time->get<double>() : 0};
 }
 
-// Out of sight first, so that nobody finds half an entry.
+// Out of sight first, so that no process finds half an entry.
 void remove_entry(const fs::path& entry) {
   const fs::path aside = entry.parent_path() / ("tmp.gone." + entry.filename().string() + "." +
                                                 std::to_string(::getpid()));
@@ -160,7 +160,7 @@ ObjectCache ObjectCache::from_environment() {
 ObjectCache::ObjectCache(const fs::path& root, int64_t max_bytes)
     : folder_(root / "cpu"), max_bytes_(max_bytes) {
   make_folder(root);
-  // The root may be a link and may be read by others; nobody else may put things there.
+  // The root may be a link and may be read by others; no other user may put things there.
   struct stat info {};
   if (::stat(root.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) refuse(root, "is no folder");
   if (info.st_uid != ::geteuid()) refuse(root, "belongs to another user");

@@ -92,7 +92,7 @@ MetalArgument argument_of(const msl::Binding& binding, const msl::SourceSet& sou
   };
   if (!find_array(binding, candidate, result)) {
     if (!binding.reference || !binding.is_const || !store_as(binding.type))
-      refuse("is no array of op '" + candidate.op_name +
+      refuse("is not an array of op '" + candidate.op_name +
              "': bind a number as constant float&, int&, uint&, int64_t& or ulong&");
   } else if (result.holds == Holds::scratch && binding.reference) {
     refuse("is scratch memory: bind it as a device pointer");
