@@ -106,7 +106,7 @@ std::vector<const archive::Record*> best_over(const std::vector<archive::Record>
   return result;
 }
 
-// What a kernel was claimed at: one place a point, nullptr where it was not.
+// What a kernel was claimed at: one place per point, nullptr where it was not.
 using Row = std::vector<const evaluate::Claim*>;
 
 std::map<std::string, Row> rows_of(const Claims& claims, const std::vector<spec::Dims>& sizes,

@@ -60,8 +60,8 @@ spec::Candidate metal_candidate_of(const packs::Entry& entry, const spec::Op& op
     check_approximate(entry, variant);
     return candidate;
   }
-  base::misuse("discover", "its text is none that this program makes of its Metal kernels of '" +
-                               op.name + "': find a new one with kd run");
+  base::misuse("discover", "its source does not match any Metal kernel of '" + op.name +
+                               "' in this build: find a new one with kd run");
 }
 
 }  // namespace

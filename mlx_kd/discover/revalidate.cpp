@@ -25,7 +25,7 @@ std::string reason_of(const base::Error& error) {
 }
 
 // The device here whose kernels are in the language; nullptr if there is none that measures them
-// against MLX. (A GPU may stand beside an MLX that was built without it.)
+// against MLX. (A machine may have a GPU and an MLX that was built without it.)
 class Devices {
  public:
   std::shared_ptr<const devices::Device> find(const std::string& language) {
@@ -64,7 +64,8 @@ void sort_in(const packs::Entry& entry, size_t index, Devices& devices, Groups& 
   }
 }
 
-// A pin of this very device and target is taken over; others stay beside what was found for them.
+// A pin of this very device and target is taken over; others stay in addition to what was found for
+// them.
 bool is_of(const packs::Entry& entry, const spec::DeviceId& device) {
   return entry.key.device_arch == device.arch && entry.key.device_name == device.name &&
          base::canonical_json(entry.target) == base::canonical_json(device.target);

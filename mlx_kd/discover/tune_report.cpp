@@ -192,7 +192,8 @@ std::string tune_report_html(const TuneRequest& request, const TuneOutcome& outc
                                      " with MLX, " + time_text(token.after_s) + " with the pins."
                                : "Nothing was measured yet.";
   const std::string estimate =
-      "Calls times the time of one call, measured in a graph. What a model does beside these "
+      "Calls times the time of one call, measured in a graph. What a model does in addition to "
+      "these "
       "operators is not in it; kd promote measures the whole.";
   const std::string prompt_note = "A prompt of " + std::to_string(request.sizes.prompt) +
                                   " tokens. Products were measured with " +
