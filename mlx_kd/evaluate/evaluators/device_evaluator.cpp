@@ -51,7 +51,7 @@ std::vector<devices::Artifact> DeviceEvaluator::compile(const std::vector<spec::
   return artifacts;
 }
 
-// References are no measurement: they may be computed while others compile. What both took is
+// References are not a measurement: they may be computed while others compile. What both took is
 // counted once, or the stages of a run would add up to more than the run.
 void DeviceEvaluator::prepare_while_compiling(const std::vector<spec::Candidate>& batch,
                                               std::vector<devices::Artifact>& artifacts) {
@@ -177,7 +177,7 @@ base::Json DeviceEvaluator::time(const Compiled& what, const Partner* other, int
   if (answer.kind != Kind::reply || !answer.reply.contains("sizes")) return base::Json::object();
   for (size_t i = 0; i < verdict.sizes.size(); ++i) {
     spec::Metrics& metrics = verdict.sizes[i].metrics;
-    // The times of a size, beside the errors that its proof found.
+    // The times of a size, in addition to the errors that its proof found.
     const spec::Metrics errors = metrics;
     metrics = spec::metrics_from_json(answer.reply["sizes"][i]);
     metrics.correctness_max_abs_err = errors.correctness_max_abs_err;

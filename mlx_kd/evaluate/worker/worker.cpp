@@ -1,4 +1,4 @@
-// The worker's side: one request a line, answered in order, until the socket closes.
+// The worker's side: one request per line, answered in order, until the socket closes.
 //
 //   {"do": "setup", "setup": {...}, "memory_fd": 4, "bandwidth": {...} | null} -> {}
 //   {"do": "prepare"} -> {"seconds"}          {"do": "bandwidth"} -> {"bandwidth"}
@@ -49,7 +49,7 @@ base::Json answer(const std::string& line, std::unique_ptr<Session>& session) tr
 }  // namespace
 
 int worker_main(int fd) {
-  // A kernel may run for ever; when the parent is gone nobody is left to end it.
+  // A kernel may run forever; when the parent is gone no process is left to end it.
   std::thread([fd] {
     pollfd peer{fd, 0, 0};
     while (poll(&peer, 1, -1) <= 0 || !(peer.revents & (POLLHUP | POLLERR))) continue;

@@ -31,7 +31,7 @@ pid_t spawn_worker(const std::string& program, int socket, int memory) {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_adddup2(&actions, 2, 1);  // what a kernel prints is no data of ours
+  posix_spawn_file_actions_adddup2(&actions, 2, 1);  // what a kernel prints is not our data
   posix_spawn_file_actions_adddup2(&actions, socket, kSocket);
   posix_spawn_file_actions_adddup2(&actions, memory, kMemory);
   posix_spawnattr_t attributes;
@@ -77,7 +77,7 @@ WorkerClient::WorkerClient(const std::string& program, int memory_fd, std::atomi
   reader_ = std::make_unique<LineReader>(fd_);
   if (pid_ == 0) {
     close(fd_);
-    base::fail("evaluate", "the worker '" + program + "' cannot be started: build kd anew");
+    base::fail("evaluate", "the worker '" + program + "' cannot be started: build kd again");
   }
 }
 
