@@ -36,7 +36,7 @@ const std::map<std::string_view, Banned>& banned_words() {
   return words;
 }
 
-// "uint3" -> 3, "ushort" -> 1; 0 if it is no type that a thread's place can have.
+// "uint3" -> 3, "ushort" -> 1; 0 if it is not a type that a thread's place can have.
 int place_width(const std::string& type) {
   static const std::map<std::string, int> types = {
       {"uint", 1},     {"ushort", 1},   {"unsigned", 1},      {"unsigned int", 1},
@@ -128,7 +128,8 @@ bool starts_number(const std::string& value) {
 void check_instantiation(const Instantiation& one, const Function* function,
                          std::vector<Diagnostic>& found) {
   if (!function || function->templates.empty())
-    return found.push_back({one.at, "'" + one.function + "' is no template of a kernel", "5.1.11"});
+    return found.push_back(
+        {one.at, "'" + one.function + "' is not a template of a kernel", "5.1.11"});
   const auto& wanted = function->templates;
   size_t needed = 0;
   for (const TemplateParameter& each : wanted) needed += !each.has_default;

@@ -29,7 +29,7 @@ uint32_t SourceSet::add(std::string name, std::string text) {
     const size_t length = sequence_length(text, i);
     if (length == 0)
       base::misuse("msl", name + ":" + std::to_string(line) + ":" + std::to_string(i - start + 1) +
-                              ": this byte is no UTF-8 text: give a Metal source, not a library");
+                              ": this byte is not UTF-8 text: give a Metal source, not a library");
     if (text[i] == '\n') ++line, start = i + 1;
     i += length;
   }

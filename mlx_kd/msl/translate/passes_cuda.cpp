@@ -96,7 +96,7 @@ std::string guard(const TranslateOptions& options) {
   return "\n  const kd_Place kd_place(grid_x, grid_y, grid_z);\n  if (!kd_place.inside()) return;";
 }
 
-// Declares what Metal gives a kernel beside its buffers.
+// Declares what Metal gives a kernel in addition to its buffers.
 std::string prologue(const Function& function, const Kernel& kernel,
                      const TranslateOptions& options) {
   std::string text = guard(options);
@@ -119,7 +119,7 @@ std::string prologue(const Function& function, const Kernel& kernel,
   return text;
 }
 
-// A kernel that is no template becomes the __global__ function itself.
+// A kernel that is not a template becomes the __global__ function itself.
 void edit_kernel(const Unit& unit, const Function& function, const TranslateOptions& options,
                  Edits& edits) {
   if (!function.definition) return edits.drop(function.tokens);
