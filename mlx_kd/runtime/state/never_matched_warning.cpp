@@ -11,7 +11,7 @@ namespace {
 
 constexpr uint64_t kStep = 100;  // calls of a thread between two looks at the process's sum
 
-std::atomic<bool> settled{false};  // something matched, or it was said
+std::atomic<bool> settled{false};  // something matched, or the warning was given
 std::atomic<uint64_t> never_matched{0};
 
 }  // namespace
