@@ -123,7 +123,7 @@ Remote remote_of(const Headers& headers, const HubSettings& settings) {
   if (!length.empty()) result.bytes = std::atoll(length.c_str());
   if (!is_name(result.etag) || !is_commit(result.commit))
     base::fail("shapes", settings.endpoint +
-                             " names no commit or no ETag: it is no Hugging Face "
+                             " names no commit or no ETag: it is not a Hugging Face "
                              "hub, set HF_ENDPOINT to one");
   return result;
 }
@@ -162,7 +162,7 @@ bool transfer(const std::string& url, const fs::path& part, const Remote& remote
     return false;
   if (status > 0) refuse_status(status, "", request, settings);
   if (result.exit_code == 63)
-    base::fail("shapes", url + " is larger than 16 MiB: it is no model's config");
+    base::fail("shapes", url + " is larger than 16 MiB: it is not a model's config");
   fail_transfer(result, settings);
 }
 

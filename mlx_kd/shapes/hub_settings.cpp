@@ -86,7 +86,7 @@ HubSettings hub_settings() {
   if (!is_plain(value))
     base::misuse("shapes",
                  "the token for the hub holds a blank or a character that no token has: "
-                 "set HF_TOKEN anew");
+                 "set HF_TOKEN to a valid one");
   result.token = value;
   result.offline = is_on("HF_HUB_OFFLINE");
   result.ask_s = seconds_of("HF_HUB_ETAG_TIMEOUT", result.ask_s);

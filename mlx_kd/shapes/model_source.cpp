@@ -48,7 +48,7 @@ void check_revision(const std::string& revision) {
     good = good && (std::isalnum(c) || c == '-' || c == '_' || c == '.' || c == '/' || c == '+');
   if (!good)
     base::misuse("shapes", shown(revision) +
-                               " is no revision: give a branch, a tag or a commit of the model");
+                               " is not a revision: give a branch, a tag or a commit of the model");
 }
 
 std::optional<ModelFile> find_local(const std::string& given) {
@@ -91,7 +91,7 @@ ModelFile find_config(const ModelRequest& request, const HubSettings& settings,
                                             is_id_part(request.model_id.substr(slash + 1)));
   if (!good)
     base::misuse("shapes", shown(request.model_id) +
-                               " is no model: give a folder, a config.json, or an id such as "
+                               " is not a model: give a folder, a config.json, or an id such as "
                                "mlx-community/Qwen3-30B-A3B-4bit");
   check_revision(request.revision);
   const CachedModel model(settings.cache, request.model_id);

@@ -153,7 +153,7 @@ Sizes complete_sizes(const spec::Op& op, const std::string& name,
 spec::Dims checked_size(const spec::Op& op, const spec::Dims& given) {
   for (const auto& [name, value] : given.items())
     if (!has(op.dim_names(), name))
-      base::misuse("shapes", "'" + name.substr(0, 80) + "' is no size of op '" + op.name +
+      base::misuse("shapes", "'" + name.substr(0, 80) + "' is not a size of op '" + op.name +
                                  "': it takes " + base::list_of(op.dim_names()));
   std::vector<std::string> missing;
   for (const spec::Dim& dim : op.dims)
