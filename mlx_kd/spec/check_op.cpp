@@ -69,7 +69,7 @@ void check_ports(const Op& op, Faults& faults) {
     if (!port.updates.empty()) faults.add("inputs." + port.name, "only an output updates an input");
     if (port.int_range && (port.optional || !is_always_integer(port)))
       faults.add("inputs." + port.name,
-                 "it has an int_range: an int may stand for an input that is there and has a fixed "
+                 "it has an int_range: an int may replace an input that is there and has a fixed "
                  "integer type alone");
   }
   if (!only_t && !op.fill)
@@ -87,7 +87,7 @@ void check_ports(const Op& op, Faults& faults) {
   }
   for (const Dim& dim : op.dims)
     if (dim.leading && &dim != &op.dims.front())
-      faults.add("dims." + dim.name, "only the first dim stands for leading axes");
+      faults.add("dims." + dim.name, "only the first dim represents leading axes");
   const auto names = op.dim_names();
   if (!op.batch_dim.empty() && std::find(names.begin(), names.end(), op.batch_dim) == names.end())
     faults.add("batch_dim", "'" + op.batch_dim + "' is not a dim");

@@ -40,7 +40,7 @@ bool are_equal(const Json& list) {
 ModelConfig::ModelConfig(Json config, std::string origin) : origin_(std::move(origin)) {
   if (!config.is_object())
     base::misuse("spec", origin_ +
-                             " is no model's config: it must hold an object with fields such "
+                             " is not a model's config: it must hold an object with fields such "
                              "as hidden_size");
   // The innermost language part; an empty object where there is none.
   const Json* part = nullptr;
