@@ -1,5 +1,5 @@
-"""The commands of the manual of zmlx.kd, in its order, with the program's name changed: those that search, with a budget
-of 2 on the null device; those that read, on run directories and packs as zmlx.kd writes them."""
+"""The commands of the manual of zmlx.kd with the program's name changed: those that search, with a budget of 2 on the
+null device; those that read, on run directories, packs and shape logs as zmlx.kd writes them."""
 import json
 import os
 import shutil
@@ -93,6 +93,14 @@ class Manual(unittest.TestCase):
         result = self.kd(SUGGEST, **self.with_hub())
         for op in ("rmsnorm_residual", "swiglu", "rope"):
             self.assertIn(op, result.stdout)
+
+    def test_shape_log(self):
+        line = {"ts": "2025-01-02T03:04:05", "op_name": "rmsnorm", "dtype": "float16", "source": "zmlx.patch",
+                "shape_signature": SHAPES["rmsnorm"], "count": 3}
+        (self.temp / "shapes.jsonl").write_text(json.dumps(line) + "\n")
+        self.kd("run --op rmsnorm --shape-log shapes.jsonl --budget 2 --bench-mode legacy --device null --out runs/logged")
+        meta = json.loads((self.temp / "runs/logged/run_meta.json").read_text())
+        self.assertEqual(meta["sizes"], ["rows=1,D=2048"])
 
     def test_report(self):
         write_old_run(self.temp / "runs/kd_rmsnorm", "rmsnorm")
