@@ -43,6 +43,7 @@ void find_sizes(RunOptions& options, const std::atomic<bool>* cancelled) {
       else
         options.request.shapes.push_back(shape);
     }
+    return;
   }
   if (!options.shapes.empty() && !is_auto)
     base::misuse("cli", "--shapes '" + options.shapes.front() +
