@@ -18,12 +18,29 @@ function(mlx_kd_warnings target)
   endif()
 endfunction()
 
-# A library that another build folder holds already (MLX_KD_PREBUILT), with what it needs.
-function(mlx_kd_prebuilt target)
+# mlx_kd_prebuilt(<target> <room> <needed>...): the library of a room that another build folder holds
+# already (MLX_KD_PREBUILT), with what it needs.
+function(mlx_kd_prebuilt target room)
   add_library(${target} STATIC IMPORTED)
-  set_target_properties(${target} PROPERTIES IMPORTED_LOCATION "${MLX_KD_PREBUILT}/lib${target}.a")
+  set_target_properties(${target} PROPERTIES IMPORTED_LOCATION "${MLX_KD_PREBUILT}/libmlx_kd_${room}.a")
   target_include_directories(${target} INTERFACE "${PROJECT_SOURCE_DIR}")
   target_link_libraries(${target} INTERFACE ${ARGN} $<TARGET_NAME_IF_EXISTS:ZLIB::ZLIB>)
+endfunction()
+
+# mlx_kd_added(<result> <source>...): the sources that the tree of MLX_KD_PREBUILT does not have. Its library
+# of kernels has the others; the tables are wanted from the start (-u), so those of this build, which is
+# linked first, take the place of its own.
+function(mlx_kd_added result)
+  file(STRINGS "${MLX_KD_PREBUILT}/CMakeCache.txt" home REGEX "^CMAKE_HOME_DIRECTORY:")
+  string(REGEX REPLACE "^[^=]*=" "" home "${home}")
+  set(added "")
+  foreach(source ${ARGN})
+    cmake_path(RELATIVE_PATH source BASE_DIRECTORY "${PROJECT_SOURCE_DIR}" OUTPUT_VARIABLE path)
+    if(NOT EXISTS "${home}/${path}")
+      list(APPEND added "${source}")
+    endif()
+  endforeach()
+  set(${result} ${added} PARENT_SCOPE)
 endfunction()
 
 # mlx_kd_room(<room> [DEPS <room>...] [LIBS <target>...]): target mlx_kd_<room> from mlx_kd/<room>/**.cpp.
@@ -42,8 +59,21 @@ function(mlx_kd_room room)
   list(TRANSFORM ARG_DEPS PREPEND mlx_kd_)
   list(APPEND ARG_DEPS ${ARG_LIBS} nlohmann_json::nlohmann_json Threads::Threads ${CMAKE_DL_LIBS})
   if(MLX_KD_PREBUILT AND NOT room STREQUAL "kernels")
-    mlx_kd_prebuilt(mlx_kd_${room} ${ARG_DEPS})
+    mlx_kd_prebuilt(mlx_kd_${room} ${room} ${ARG_DEPS})
     return()
+  elseif(MLX_KD_PREBUILT)
+    mlx_kd_added(sources ${sources})
+    mlx_kd_prebuilt(mlx_kd_kernels_before kernels ${ARG_DEPS})
+    set(tables _ZN6mlx_kd7kernels9op_makersEv _ZN6mlx_kd7kernels14kernel_sourcesEv)
+    if(APPLE)
+      list(TRANSFORM tables PREPEND _)
+    else()
+      list(APPEND tables _ZN6mlx_kd7kernels14kernel_sourcesB5cxx11Ev)  # libstdc++'s; the linker ignores a name not found
+    endif()
+    foreach(table ${tables})
+      target_link_options(mlx_kd_kernels_before INTERFACE "LINKER:-u,${table}")
+    endforeach()
+    list(APPEND ARG_DEPS mlx_kd_kernels_before)
   endif()
   add_library(mlx_kd_${room} STATIC ${sources})
   target_include_directories(mlx_kd_${room} PUBLIC "${PROJECT_SOURCE_DIR}")
@@ -51,9 +81,7 @@ function(mlx_kd_room room)
   set(together ${sources})
   list(FILTER together EXCLUDE REGEX "/devices/metal/kind\\.cpp$")  # tests link another in its place
   mlx_kd_compile_together(mlx_kd_${room} ${together})
-  if(room MATCHES "^(archive|packs|shapes|discover|cli)$")
-    mlx_kd_not_hot(mlx_kd_${room})
-  endif()
+  mlx_kd_optimise_room(${room})
   mlx_kd_warnings(mlx_kd_${room})
   include("${PROJECT_SOURCE_DIR}/mlx_kd/${room}/room.cmake" OPTIONAL)
 endfunction()
@@ -118,12 +146,21 @@ function(mlx_kd_embed room header table folder)
   target_sources(mlx_kd_${room} PRIVATE "${out}")
 endfunction()
 
-# The program kd: main.cpp and the room cli.
-function(mlx_kd_program)
-  add_executable(kd "${PROJECT_SOURCE_DIR}/mlx_kd/cli/main.cpp")
-  target_link_libraries(kd PRIVATE mlx_kd_cli)
-  mlx_kd_not_hot(kd)
-  mlx_kd_warnings(kd)
+# main.cpp, compiled once for all programs.
+function(mlx_kd_main)
+  add_library(mlx_kd_main OBJECT "${PROJECT_SOURCE_DIR}/mlx_kd/cli/main.cpp")
+  target_link_libraries(mlx_kd_main PRIVATE mlx_kd_cli)
+  mlx_kd_optimise(mlx_kd_main 1)
+  mlx_kd_warnings(mlx_kd_main)
+endfunction()
+
+# mlx_kd_program(<target> <source>...): the program kd, or one like it for tests, in which the sources
+# take the place of library members that define the same.
+function(mlx_kd_program target)
+  add_executable(${target} $<TARGET_OBJECTS:mlx_kd_main> ${ARGN})
+  target_link_libraries(${target} PRIVATE mlx_kd_cli)
+  mlx_kd_optimise(${target} 0)
+  mlx_kd_warnings(${target})
 endfunction()
 
 # mlx_kd_tests(<room> [LIBS <target>...]): program test_<room> from tests/<room>/*_test.cpp, label <room>.
@@ -141,7 +178,7 @@ function(mlx_kd_tests room)
   endif()
   target_compile_definitions(test_${room} PRIVATE MLX_KD_SOURCE_DIR="${PROJECT_SOURCE_DIR}" MLX_KD_PROGRAM="$<TARGET_FILE:kd>")
   mlx_kd_compile_together(test_${room} ${sources})
-  mlx_kd_not_hot(test_${room})
+  mlx_kd_optimise(test_${room} 0)
   mlx_kd_warnings(test_${room})
   add_dependencies(test_${room} kd)
   include(GoogleTest)

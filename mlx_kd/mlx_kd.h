@@ -1,6 +1,6 @@
 // mlx-kd for programs: `#include <mlx_kd/mlx_kd.h>`, then mlx_kd::rmsnorm(x, weight, eps).
 //
-// The headers below say everything: the operators, which pins a process uses, what was done, and
+// The headers below say everything: the operators, which pins the process uses, what was done, and
 // kernels in Metal on every device.
 #pragma once
 

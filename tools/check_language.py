@@ -2,8 +2,9 @@
 """Finds constructions that the project's texts do without: check_language.py [--code] [--message FILE] [ROOT].
 
 Reads the prose of README.md, CONTRIBUTING.md, CHANGELOG.md, docs/, packs/README.md and bench/README.md: no fenced or
-inline code, no generated C++ reference. With --code also the comments and string literals of C++ (kernel sources, whose
-bytes are hashed, excepted) and of Python (tests excepted); with --message only a commit message.
+inline code, no generated C++ reference; and the string literals of mlx_kd/, which are its messages and helps. With --code
+also the comments of C++ (kernel sources, whose bytes are hashed, excepted) and the comments and string literals of Python
+(tests excepted) and of C++ tests; with --message only a commit message.
 
 Prints one line per finding (file:line: what was found: what to write) and exits 1 if there is any. An exception is a
 line "PATH: TEXT OF THE LINE" in tools/language_exceptions.txt; one that no finding needs is an error, too.
@@ -43,6 +44,10 @@ RULES = (
     (r"\bin turn with\b", "alternating with"),
     (r"\bgoes? on\b", "continues"),
     (r"\bsay(s)? otherwise\b", "changes that"),
+    (r"\blengths? of time\b", "duration"),
+    (r"\bhow sure\b", "95% CI, confidence"),
+    (r"\bto be believed\b", "trusted"),
+    (r"\b(is|are) none that\b", "is not a"),
 )
 SPACE = r"(?:[^\S\n]|\n(?![^\S\n]*\n))+"
 NO_AFTER_THERE = re.compile(r"\bthere\W+(is|are|was|were)\s+no\s+\w$", re.IGNORECASE)
@@ -51,6 +56,7 @@ DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "packs/README.md", 
 GENERATED = ("docs/cpp-api.md",)
 CODE = ("mlx_kd/**/*.h", "mlx_kd/**/*.cpp", "tests/**/*.h", "tests/**/*.cpp", "bench/*.cpp", "bench/*.h", "examples/*.cpp",
         "mlx_kd/**/*.py", "examples/*.py", "bench/*.py", "tools/*.py")
+MESSAGES = ("mlx_kd/**/*.h", "mlx_kd/**/*.cpp")
 HASHED = (".cpu.cpp",)
 CPP = re.compile(r'//[^\n]*|/\*.*?\*/|R"(\w*)\((.*?)\)\1"|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])\'', re.DOTALL)
 
@@ -65,12 +71,15 @@ def prose_of_markdown(text):
     return re.sub(r"`[^`]*`|<!--.*?-->|\]\([^)]*\)", lambda match: blank(match.group()), text, flags=re.DOTALL)
 
 
-def prose_of_cpp(text):
+def prose_of_cpp(text, with_comments=True):
     """Comments and string literals in their places; a comment's slashes are spaces, so its lines join."""
     kept, at = [], 0
     for match in CPP.finditer(text):
         kept.append(blank(text[at:match.start()]))
-        kept.append(re.sub(r'^//+|^"|"$|\\n', lambda mark: " " * len(mark.group()), match.group()))
+        if with_comments or not match.group().startswith("/"):
+            kept.append(re.sub(r'^//+|^"|"$|\\n', lambda mark: " " * len(mark.group()), match.group()))
+        else:
+            kept.append(blank(match.group()))
         at = match.end()
     return "".join(kept) + blank(text[at:])
 
@@ -86,9 +95,10 @@ def prose_of_python(text):
     return "\n".join(lines)
 
 
-def prose_of(path, text):
-    kinds = {".md": prose_of_markdown, ".py": prose_of_python}
-    return kinds.get(path.suffix, prose_of_cpp)(text)
+def prose_of(path, text, with_comments=True):
+    if path.suffix in (".h", ".cpp"):
+        return prose_of_cpp(text, with_comments)
+    return (prose_of_markdown if path.suffix == ".md" else prose_of_python)(text)
 
 
 def findings(prose):
@@ -101,7 +111,7 @@ def findings(prose):
 
 
 def files(root, with_code):
-    patterns = DOCUMENTS + (CODE if with_code else ())
+    patterns = DOCUMENTS + (CODE if with_code else MESSAGES)
     found = {path for pattern in patterns for path in root.glob(pattern) if not path.name.endswith(HASHED)}
     return sorted(path for path in found if str(path.relative_to(root)) not in GENERATED
                   and path.relative_to(root).parts[:3] != ("mlx_kd", "msl", "prelude"))
@@ -115,11 +125,13 @@ def read_exceptions(root):
 
 def check_tree(root, with_code):
     exceptions = read_exceptions(root)
-    unused = {line for line in exceptions if with_code or line.split(":")[0].endswith(".md")}
+    not_read = {str(path.relative_to(root)) for path in files(root, True) + files(root, False)}
+    not_read -= {str(path.relative_to(root)) for path in files(root, with_code)}
+    unused = {line for line in exceptions if line.split(":")[0] not in not_read}
     for path in files(root, with_code):
         name, text = str(path.relative_to(root)), path.read_text(encoding="utf-8")
         lines = text.split("\n")
-        for number, words, advice in sorted(findings(prose_of(path, text))):
+        for number, words, advice in sorted(findings(prose_of(path, text, with_code))):
             excepted = f"{name}: {lines[number - 1].strip()}"
             unused.discard(excepted)
             if excepted not in exceptions:

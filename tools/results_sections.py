@@ -190,6 +190,15 @@ def graph_profile(data):
             table(["part", "share"], [[part, f"{100 * share:.0f} %"] for part, share in data["share_of_samples"].items()])]
 
 
+@section("build_units", "What a unit of the build takes")
+def build_units(data):
+    levels = ["O3", "O2", "O1", "O0", "precompiled"]
+    return [f"""Seconds to compile one unit (a folder's sources together) by level of optimisation, two units at a time. The
+            precompiled header (GoogleTest, JSON, MLX; at O1) takes {data["header_s"]} s to make.""",
+            table(["unit", *levels], [[row["unit"], *(f"{row[level]:.1f}" if level in row else "" for level in levels)]
+                                      for row in data["units"]])]
+
+
 @section("first_run", "Where the time of a run goes")
 def first_run(data):
     stages = ["compile", "prove", "time", "claims", "reference", "wall"]

@@ -2,12 +2,19 @@
 """How many functions are called from exactly one place of their file: single_callers.py [--list] [ROOT].
 
 A helper with one caller costs the reader a jump, so its name has to save one. Counted are free functions that are
-static or in an unnamed namespace and whose name is followed by a bracket exactly once besides its definition (functions
-that share a name count together, so they are not single). The shares are of the file-local functions, members of
-file-local classes included, and of all functions of mlx_kd/. Kernel sources and the prelude are left out.
+static or in an unnamed namespace and whose name occurs exactly once besides its definition, as a call (functions that
+share a name count together, so they are not single; a function that is also handed on by its name has another use).
+The shares are of the file-local functions, members of file-local classes included, and of all functions of mlx_kd/.
+Kernel sources and the prelude are left out.
+
+What speaks against folding such a function into its caller is in its text, and the functions are counted by it:
+  leaves early       it returns from several places, so its text cannot simply take the place of the call
+  in an expression   it has statements, and its call is part of a condition, of a list or of a larger expression
+  would be too long  its caller would have more than 30 lines with it
+  could be folded    none of these: only its name speaks for it
 
 Uses Universal Ctags if it is installed, else a pattern for definitions as clang-format writes them, which finds a few
-per cent fewer. Prints the shares; with --list also each such function as file:line: name, lines.
+per cent fewer. Prints the shares; with --list also each such function as file:line: name, lines, reason.
 """
 import json
 import re
@@ -17,7 +24,9 @@ import sys
 from collections import namedtuple
 from pathlib import Path
 
-Function = namedtuple("Function", "path line name lines local free calls")
+Function = namedtuple("Function", "path line name lines local free uses reason")
+REASONS = ("leaves early", "in an expression", "would be too long", "could be folded")
+LONGEST = 30  # lines of a function into which another is folded
 TEXT = re.compile(r'//[^\n]*|/\*.*?\*/|R"(\w*)\(.*?\)\1"|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])\'', re.DOTALL)
 DEFINITION = re.compile(r"^( *)(?!(?:using|return|else|namespace|class|struct|enum|if|for|while|switch|case|do)\b)"
                         r"\w[\w:<>,&*\s\[\]]*?[\s&*]((?:\w+::)*)(~?\w+)\((?:[^;{}()]|\([^()]*\))*\)[^;{}()=]*\{", re.MULTILINE)
@@ -68,16 +77,40 @@ def functions_by_pattern(code):
                code.count("\n", 0, end_of_block(code, match.end())) + 1, local, not match.group(1) and not match.group(2))
 
 
+def reason_to_stay(code, functions, function):
+    """One of REASONS, for a function with one use. Lines count from 1."""
+    name, first, last = function[:3]
+    lines = code.split("\n")
+    uses = [match for match in re.finditer(rf"\b{re.escape(name)}\b", code)]
+    use = next((match for match in uses if not first <= code.count("\n", 0, match.start()) + 1 <= last), uses[0])
+    body = "\n".join(lines[first - 1:last])
+    body = body[body.find("{") + 1:body.rfind("}")]
+    if len(re.findall(r"\breturn\b", body)) > 1:
+        return "leaves early"
+    before = code[max(code.rfind(mark, 0, use.start()) for mark in ";{}") + 1:use.start()]
+    if body.count(";") > 1 and not re.fullmatch(r"\s*(return|[\w:<>,&*\s]+[\s&*]\w+ =|[\w.]+ =)?\s*", before):
+        return "in an expression"
+    at = code.count("\n", 0, use.start()) + 1
+    callers = [other for other in functions if other[1] <= at <= other[2] and other[0] != name]
+    longest = max((other[2] - other[1] + 1 for other in callers), default=0) + last - first - 1
+    return "would be too long" if longest > LONGEST else "could be folded"
+
+
 def measure(root):
-    """Every function, with how often its file calls it."""
+    """Every function, with how often its file uses it."""
     found, use_ctags = [], has_ctags()
     for path in files(root):
         code = without_texts(path.read_text(encoding="utf-8"))
         functions = list(functions_by_ctags(path) if use_ctags else functions_by_pattern(code))
         names = [function[0] for function in functions]
-        for name, first, last, local, free in functions:
+        for function in functions:
+            name, first, last, local, free = function
             calls = len(re.findall(rf"\b{re.escape(name)}\s*\(", code)) - names.count(name)
-            found.append(Function(path.relative_to(root), first, name, last - first + 1, local, free, calls))
+            handed_on = len(re.findall(rf"[(,{{&]\s*{re.escape(name)}\s*[,)}}]", code))
+            uses = calls + handed_on if calls else 0
+            uses = 0 if names.count(name) > 1 else uses  # overloads, or one of each system
+            reason = reason_to_stay(code, functions, function) if local and free and uses == 1 else ""
+            found.append(Function(path.relative_to(root), first, name, last - first + 1, local, free, uses, reason))
     return found
 
 
@@ -86,15 +119,17 @@ def main():
     root = Path(arguments[0]).resolve() if arguments else Path(__file__).resolve().parent.parent
     functions = measure(root)
     local = [function for function in functions if function.local]
-    single = [function for function in local if function.free and function.calls == 1]
+    single = [function for function in local if function.free and function.uses == 1]
     if not local:
         print(f"{root}: no file-local functions here")
         return 1
     if "--list" in sys.argv[1:]:
         for function in single:
-            print(f"{function.path}:{function.line}: {function.name}, {function.lines} lines")
+            print(f"{function.path}:{function.line}: {function.name}, {function.lines} lines, {function.reason}")
     print(f"exactly one caller: {len(single)} functions, {100 * len(single) / len(local):.1f} % of {len(local)} file-local "
           f"functions, {100 * len(single) / len(functions):.1f} % of all {len(functions)}")
+    print("of these: " + ", ".join(f"{sum(function.reason == reason for function in single)} {reason}"
+                                   for reason in REASONS))
     return 0
 
 

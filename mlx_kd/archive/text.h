@@ -30,7 +30,7 @@ std::string joined(const base::Json& value);              // a text as it is, a 
 std::string percent(double share);                        // "12.3 %"
 std::string percent_change(double factor);                // "+12.3 %" for 1.123
 
-// Columns of a table for a terminal; numbers stand right, everything else left.
+// Columns of a table for a terminal; numbers are aligned right, everything else left.
 std::string aligned(const std::vector<std::vector<std::string>>& rows);
 
 // The time that a metric is ranked by: kernel_us, else latency_us.

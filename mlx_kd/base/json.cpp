@@ -12,14 +12,15 @@ namespace {
 constexpr int kMaxDepth = 64;
 constexpr size_t kMaxShown = 80;  // characters of a key that a message repeats
 
-// Refuses what nlohmann's parser lets pass: deep nesting, and a key that stands twice in an object.
+// Refuses what nlohmann's parser lets pass: deep nesting, and a key that occurs twice in an object.
 class Strict {
  public:
   Strict(const std::string& room, const std::string& origin) : room_(room), origin_(origin) {}
 
   bool operator()(int depth, Json::parse_event_t event, const Json& parsed) {
     if (depth > kMaxDepth)
-      misuse(room_, origin_ + " is nested deeper than 64 levels: not a file of ours");
+      misuse(room_,
+             origin_ + " is nested deeper than 64 levels: this program does not write such files");
     if (event == Json::parse_event_t::object_start) keys_.emplace_back();
     if (event == Json::parse_event_t::object_end) keys_.pop_back();
     if (event == Json::parse_event_t::key) see_key(parsed.get_ref<const std::string&>());

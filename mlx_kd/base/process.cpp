@@ -18,14 +18,6 @@ extern char** environ;
 namespace mlx_kd::base {
 namespace {
 
-std::vector<std::string> environment_with_c_locale() {
-  std::vector<std::string> result;
-  for (char** entry = environ; *entry; ++entry)
-    if (std::string(*entry).rfind("LC_ALL=", 0) != 0) result.emplace_back(*entry);
-  result.emplace_back("LC_ALL=C");
-  return result;
-}
-
 std::vector<char*> pointers_to(std::vector<std::string>& strings) {
   std::vector<char*> result;
   for (auto& s : strings) result.push_back(s.data());
@@ -52,7 +44,10 @@ pid_t spawn(const std::vector<std::string>& argv, int write_fd) {
   posix_spawnattr_setflags(&attributes,
                            POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   auto arguments = argv;
-  auto variables = environment_with_c_locale();
+  std::vector<std::string> variables;
+  for (char** entry = environ; *entry; ++entry)
+    if (std::string(*entry).rfind("LC_ALL=", 0) != 0) variables.emplace_back(*entry);
+  variables.emplace_back("LC_ALL=C");
   pid_t pid = 0;
   const int status = posix_spawnp(&pid, argv[0].c_str(), &actions, &attributes,
                                   pointers_to(arguments).data(), pointers_to(variables).data());

@@ -60,7 +60,7 @@ double parse_duration(const std::string& text) {
   const std::string unit = text.substr(used);
   const double scale = unit.empty() || unit == "s" ? 1 : unit == "m" ? 60 : unit == "h" ? 3600 : 0;
   if (used == 0 || scale == 0 || !(value > 0) || value > 1e7)
-    base::misuse("cli", "--time-budget '" + text + "' is no length of time: write 60s, 5m or 1h");
+    base::misuse("cli", "--time-budget '" + text + "' is not a duration: write 60s, 5m or 1h");
   return value * scale;
 }
 

@@ -11,7 +11,7 @@ bool stderr_is_live();
 // Columns of the terminal on stderr; 80 where it is none.
 int stderr_columns();
 
-// Writes to stdout. A closed pipe is not an error of ours; a full disk is (exit 1).
+// Writes to stdout. A closed pipe is not our error; a full disk is (exit 1).
 void print(const std::string& text);
 
 std::string fixed(double value, int digits);  // "3.14"; "-" for NaN

@@ -8,7 +8,7 @@
 namespace mlx_kd::cli {
 namespace {
 
-constexpr double kPlainLineEvery = 5;  // s, where stderr is no terminal
+constexpr double kPlainLineEvery = 5;  // s, where stderr is not a terminal
 
 std::string bar(uint64_t done, uint64_t budget) {
   constexpr uint64_t kWidth = 20;
@@ -34,7 +34,7 @@ std::string Progress::line(const std::string& doing) const {
     text += ", " + duration(each * static_cast<double>(budget_ - done_)) + " left";
   }
   if (!best_knobs_.empty())
-    text += ", best " + times(best_vs_first_) + " of the first (" + best_knobs_ + ")";
+    text += ", best " + times(best_vs_first_) + " faster than the first (" + best_knobs_ + ")";
   return text + (doing.empty() ? "" : ", " + doing);
 }
 

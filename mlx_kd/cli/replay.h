@@ -46,7 +46,7 @@ struct ReplayScores {
   double mean = 0, lo = 0, hi = 0;  // bootstrap over repeats, 95 %
 };
 
-// What must hold of right scores, else none of them is to be believed: no score above 1; random
+// What must hold of right scores, else none of them can be trusted: no score above 1; random
 // search about 0 where it has 100 evaluations or more (the interval reaches [-0.15, 0.15]; asked of
 // 25 repeats or more). A line for each space where it does not hold.
 struct Sanity {

@@ -1,1 +1,1 @@
-mlx_kd_table(cli verbs.h AddVerb verbs "verbs/*.cpp" add_@file@)
+mlx_kd_table(cli verb_table.h AddVerb verbs "verbs/*.cpp" add_@file@)

@@ -3,13 +3,10 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <vector>
+
+#include "mlx_kd/cli/verb_table.h"
 
 namespace mlx_kd::cli {
-
-// Generated (mlx_kd/cli/room.cmake): every add_<verb>, by name in order.
-using AddVerb = void(CLI::App&);
-const std::vector<AddVerb*>& verbs();
 
 // What a verb throws to end with an exit code of its own after it has said why (130 after Ctrl-C).
 struct Exit {

@@ -11,11 +11,6 @@ namespace {
 
 using Kind = Parameter::Kind;
 
-std::string number_text(double value, bool integer) {
-  return integer ? std::to_string(static_cast<int64_t>(value))
-                 : base::canonical_json(base::Json(value));
-}
-
 std::vector<Parameter> parameters_of(const spec::Op& op) {
   std::vector<Parameter> result;
   for (size_t i = 0; i < op.inputs.size(); ++i) {
@@ -30,20 +25,15 @@ std::vector<Parameter> parameters_of(const spec::Op& op) {
   for (size_t i = 0; i < op.scalars.size(); ++i) {
     const spec::Scalar& scalar = op.scalars[i];
     result.push_back({scalar.integer ? Kind::integer : Kind::real, scalar.name, "",
-                      number_text(scalar.default_value, scalar.integer), i});
+                      scalar.integer ? std::to_string(static_cast<int64_t>(scalar.default_value))
+                                     : base::canonical_json(base::Json(scalar.default_value)),
+                      i});
   }
   for (size_t i = 0; i < op.dims.size(); ++i)
     if (op.dims[i].kind == spec::Dim::Kind::attribute)
       result.push_back(
           {Kind::integer, op.dims[i].name, "", std::to_string(op.dims[i].default_value), i, true});
   return result;
-}
-
-// Attributes that no word is said of, where the op's own signature reads them off the arrays.
-void drop_silent_attributes(const spec::Op& op, std::vector<Parameter>& parameters) {
-  while (op.signature && parameters.size() > op.doc.parameters.size() &&
-         parameters.back().is_attribute)
-    parameters.pop_back();
 }
 
 void take_words(const spec::Op& op, std::vector<Parameter>& parameters) {
@@ -69,7 +59,10 @@ std::vector<Function> functions_of(const std::vector<spec::Op>& ops,
     Function function{&op, op.doc.function.empty() ? op.name : op.doc.function, parameters_of(op),
                       ""};
     take_words(op, function.parameters);
-    drop_silent_attributes(op, function.parameters);
+    // Attributes without documentation, if the op's own signature reads them off the arrays.
+    while (op.signature && function.parameters.size() > op.doc.parameters.size() &&
+           function.parameters.back().is_attribute)
+      function.parameters.pop_back();
     if (const auto form = forms.find(op.name); form != forms.end()) function.form = form->second;
     std::vector<std::string> names = op.doc.aliases;
     names.push_back(function.name);

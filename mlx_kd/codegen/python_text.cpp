@@ -34,10 +34,6 @@ std::string type_words(const Parameter& parameter) {
   }
 }
 
-std::string default_of(const Parameter& parameter) {
-  return parameter.may_be_left_out ? "None" : parameter.value;
-}
-
 std::string result_of(const Function& function) {
   const size_t outputs = function.op->outputs.size();
   return outputs == 1 ? kArray
@@ -73,7 +69,7 @@ std::string binding(const Function& function) {
 std::string python_signature(const Function& function) {
   std::vector<std::string> all;
   for (const Parameter& parameter : function.parameters) {
-    const std::string value = default_of(parameter);
+    const std::string value = parameter.may_be_left_out ? "None" : parameter.value;
     all.push_back(parameter.name + ": " + python_type(parameter) +
                   (value.empty() ? "" : " = " + value));
   }

@@ -29,7 +29,7 @@ struct Artifact {
   double compile_ms = 0;  // what the compile took (when it was done, if cached)
 };
 
-// What one call needs beside its arrays.
+// What one call needs in addition to its arrays.
 struct Call {
   spec::Dims dims;                   // complete
   std::vector<double> scalars = {};  // in the op's order

@@ -19,7 +19,7 @@ constexpr double kCompileLimit_s = 60;
 
 struct Level {
   const char* name;
-  std::vector<std::string> isa;  // beside those of the levels before it
+  std::vector<std::string> isa;  // in addition to those of the levels before it
 };
 
 // System V ABI, x86-64 supplement, 3.1.1, by the names of a pin's target.
@@ -53,8 +53,8 @@ base::Json isa_of(const std::string& march, const spec::DeviceId& device) {
   }
   std::vector<std::string> known = instruction_set_levels();
   known.push_back("native");
-  base::misuse("discover",
-               "'" + march + "' is no instruction-set level here: give " + base::list_of(known));
+  base::misuse("discover", "'" + march + "' is not an instruction-set level here: give " +
+                               base::list_of(known));
 }
 
 // "" where the candidate is correct at all sizes.

@@ -18,17 +18,18 @@ struct BundledEntry {
 
 struct Bundle {
   packs::Pack pack;                   // the entries that were bundled, with their objects
-  std::vector<BundledEntry> entries;  // one an entry of the pack, in its order
+  std::vector<BundledEntry> entries;  // one per entry of the pack, in its order
 };
 
-// Levels that `bundle` takes beside "native", lowest first; none where this is no x86-64.
+// Levels that `bundle` takes in addition to "native", lowest first; none where this is not
+// x86-64.
 std::vector<std::string> instruction_set_levels();
 
 // Compiles every entry that this CPU, MLX and build can run for `march` (an instruction-set level
 // of this device_arch, or "native"), proves it again as a run does, at its own size and at the
 // sampled ones of its range, and puts the object into it; its target then asks for what the object
 // needs. Entries of other devices and languages, and what does not compile or prove, are left out.
-// Misuse where `march` is no level, or this CPU lacks it. Sets MLX_KD_MARCH of the process.
+// Misuse where `march` is not a level, or this CPU lacks it. Sets MLX_KD_MARCH of the process.
 Bundle bundle(const packs::Pack& pack, const std::string& march);
 
 }  // namespace mlx_kd::discover

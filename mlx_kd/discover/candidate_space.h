@@ -9,7 +9,7 @@
 namespace mlx_kd::discover {
 
 // With several variants the joined space has a choice knob "variant" in front, and the knobs of
-// each variant; those of the others stay at their first value, so that no point stands for the same
+// each variant; those of the others stay at their first value, so that no point represents the same
 // candidate as another. Variants of one name in two languages are called "metal/rows", "cuda/rows".
 class CandidateSpace {
  public:

@@ -106,7 +106,7 @@ std::vector<const archive::Record*> best_over(const std::vector<archive::Record>
   return result;
 }
 
-// What a kernel was claimed at: one place a point, nullptr where it was not.
+// What a kernel was claimed at: one place per point, nullptr where it was not.
 using Row = std::vector<const evaluate::Claim*>;
 
 std::map<std::string, Row> rows_of(const Claims& claims, const std::vector<spec::Dims>& sizes,
@@ -168,11 +168,6 @@ Largest largest_in(const std::map<std::string, Row>& rows, const Grid& grid, con
   return best;
 }
 
-// How much slower the kernel is than the winner of the point.
-double loss_at(const evaluate::Claim* claim, const evaluate::Claim* winner) {
-  return claim == winner ? -1 : claim->metrics.kernel_us / winner->metrics.kernel_us;
-}
-
 class Chooser {
  public:
   Chooser(const shapes::DimRanges& ranges, const Grid& grid, std::map<std::string, Row> rows,
@@ -204,7 +199,10 @@ class Chooser {
     each_point(grid_, best.box, [&](size_t place) {
       const size_t size = *grid_.points[place];
       if (taken_.count(size)) return true;
-      const double loss = loss_at((*best.row)[place], winners_[size]);
+      // How much slower the kernel is than the winner of the point.
+      const evaluate::Claim *claim = (*best.row)[place], *winner = winners_[size];
+      const double loss =
+          claim == winner ? -1 : claim->metrics.kernel_us / winner->metrics.kernel_us;
       if (nearest && !(loss < least)) return true;
       nearest = place;
       least = loss;

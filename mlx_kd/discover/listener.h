@@ -1,4 +1,4 @@
-// What a discovery run tells whoever watches it. Called from the run's thread.
+// What a discovery run reports to its caller. Called from the run's thread.
 #pragma once
 
 #include <string>

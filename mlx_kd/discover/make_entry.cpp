@@ -60,15 +60,8 @@ spec::Candidate metal_candidate_of(const packs::Entry& entry, const spec::Op& op
     check_approximate(entry, variant);
     return candidate;
   }
-  base::misuse("discover", "its text is none that this program makes of its Metal kernels of '" +
-                               op.name + "': find a new one with kd run");
-}
-
-void check_contract(const packs::Entry& entry, const spec::Op& op) {
-  if (entry.contract != op.contract)
-    base::misuse("discover", "it is for contract " + std::to_string(entry.contract) + " of '" +
-                                 op.name + "', which has contract " + std::to_string(op.contract) +
-                                 " in this build: find a new kernel with kd run");
+  base::misuse("discover", "its source does not match any Metal kernel of '" + op.name +
+                               "' in this build: find a new one with kd run");
 }
 
 }  // namespace
@@ -140,7 +133,10 @@ std::vector<spec::Dims> proved_sizes(const packs::Entry& entry, const spec::Op& 
 }
 
 spec::Candidate candidate_of(const packs::Entry& entry, const spec::Op& op) {
-  check_contract(entry, op);
+  if (entry.contract != op.contract)
+    base::misuse("discover", "it is for contract " + std::to_string(entry.contract) + " of '" +
+                                 op.name + "', which has contract " + std::to_string(op.contract) +
+                                 " in this build: find a new kernel with kd run");
   if (spec::is_metal_body(entry.language, entry.launch_params))
     return metal_candidate_of(entry, op);
   const base::Json kind = entry.launch_params.value("launch_kind", base::Json());

@@ -22,7 +22,7 @@ void keep_other(const packs::Entry& before, packs::Entry& now) {
   now.other = std::move(other);
 }
 
-// A body holds the model's numbers, and is made anew with those that are timed.
+// A body holds the model's numbers, and is made again with those that are timed.
 void check_numbers(const packs::Entry& entry, const spec::Op& op) {
   if (!spec::is_metal_body(entry.language, entry.launch_params)) return;
   for (const auto& input : op.scalars)

@@ -24,17 +24,8 @@ std::string reason_of(const base::Error& error) {
   return room_end == text.npos ? text : text.substr(room_end + 2);
 }
 
-void check(const packs::Pack& pack) {
-  if (pack.entries.empty())
-    base::misuse("discover", "the pack has no entries: install a run into it first");
-  for (const auto& entry : pack.entries)
-    if (packs::is_null(entry))
-      base::misuse("discover", "the times of " + packs::title(entry) +
-                                   " were invented by the null device: measure on a real one");
-}
-
 // The device here whose kernels are in the language; nullptr if there is none that measures them
-// against MLX. (A GPU may stand beside an MLX that was built without it.)
+// against MLX. (A machine may have a GPU and an MLX that was built without it.)
 class Devices {
  public:
   std::shared_ptr<const devices::Device> find(const std::string& language) {
@@ -73,7 +64,8 @@ void sort_in(const packs::Entry& entry, size_t index, Devices& devices, Groups& 
   }
 }
 
-// A pin of this very device and target is taken over; others stay beside what was found for them.
+// A pin of this very device and target is taken over; others stay in addition to what was found for
+// them.
 bool is_of(const packs::Entry& entry, const spec::DeviceId& device) {
   return entry.key.device_arch == device.arch && entry.key.device_name == device.name &&
          base::canonical_json(entry.target) == base::canonical_json(device.target);
@@ -159,7 +151,12 @@ std::string name_of(Kind kind) {
 
 Revalidation revalidate(const packs::Pack& pack, uint64_t seed, Listener& listener,
                         Interrupt& interrupt) {
-  check(pack);
+  if (pack.entries.empty())
+    base::misuse("discover", "the pack has no entries: install a run into it first");
+  for (const auto& entry : pack.entries)
+    if (packs::is_null(entry))
+      base::misuse("discover", "the times of " + packs::title(entry) +
+                                   " were invented by the null device: measure on a real one");
   Revalidation result;
   ExecutorProofs proofs;
   Groups groups = sort_in(pack, proofs, result);

@@ -1,4 +1,4 @@
-// A pack proved and timed again, for the MLX and the device of now.
+// Proves and times a pack again, for the current MLX and device.
 #pragma once
 
 #include <filesystem>
@@ -18,7 +18,7 @@ struct Revalidated {
     proved,    // correct here and surely faster than MLX: the new pack has it with new times
     replaced,  // so is another entry of the pack, which is faster at this size
     dropped,   // wrong here, or not surely faster: `why` says which
-    kept,      // it cannot be measured here, and stands as it was: `why`
+    kept,      // it cannot be measured here, and is kept as it was: `why`
   };
   Kind kind;
   packs::Entry before;
@@ -44,7 +44,7 @@ Revalidation revalidate(const packs::Pack& pack, uint64_t seed, Listener& listen
                         Interrupt& interrupt);
 
 // Writes the new pack to `output`, under a lock. Where that is the file it was read from, the old
-// text is kept beside it first; the result is that file's name, FILE.old or FILE.old2, ...
+// text is kept next to it first; the result is that file's name, FILE.old or FILE.old2, ...
 std::optional<std::filesystem::path> write_revalidated(const Revalidation& result,
                                                        const std::filesystem::path& input,
                                                        const std::filesystem::path& output);

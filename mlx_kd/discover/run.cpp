@@ -128,7 +128,7 @@ void tell_if_sampled(const search::Points& points, Listener& listener) {
 void tell_if_cut(const archive::RunWriter& writer, Listener& listener) {
   if (!writer.so_far().cut) return;
   listener.note(
-      "[archive] the last record was cut and has been taken off: the run goes on before it");
+      "[archive] the last record was cut and has been taken off: the run continues before it");
 }
 
 // What a reader of the times has to know.

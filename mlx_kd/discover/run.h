@@ -22,7 +22,7 @@ struct RunRequest {
   std::string suite;                   // empty: the op's first, unless shapes are given
   std::vector<std::string> shapes;     // "rows=1,D=4096" or a JSON file
   std::optional<shapes::Sizes> sizes;  // found already (a model's, a log's): in place of both
-  shapes::DimRanges ranges;            // sampled beside the sizes; entries may state them
+  shapes::DimRanges ranges;            // sampled in addition to the sizes; entries may state them
   uint64_t budget = 50;                // evaluations; one is one candidate on all sizes
   double min_gain = 0;  // stop when going on promises less gain (0.01: 1 %); 0: no such limit
   std::vector<std::filesystem::path> warm_start;  // earlier runs of the op, or packs

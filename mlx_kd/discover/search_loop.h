@@ -31,7 +31,7 @@ class Walk {
     Listener* listener;
     const Interrupt* interrupt;
   };
-  // When to stop, beside the budget. `go_on` is asked before each batch with the number of
+  // When to stop, in addition to the budget. `go_on` is asked before each batch with the number of
   // evaluations done.
   struct Limits {
     uint64_t budget;

@@ -80,7 +80,7 @@ class Tuning {
     return result;
   }
 
-  // nullopt where it was interrupted. What cannot be meant for one operator (no kernel for the
+  // nullopt where it was interrupted. What is misuse for one operator (no kernel for the
   // device or type) leaves that one; a folder that cannot go on does not.
   std::optional<UseRun> run_use(const ModelUse& use, const RunRequest& request) {
     const int64_t start = base::steady_ns();

@@ -48,7 +48,7 @@ struct UseResult {
 };
 
 struct TuneOutcome {
-  bool interrupted = false;  // the same call goes on
+  bool interrupted = false;  // the same call continues
   double seconds = 0;        // of this and earlier calls with the folder
   std::vector<UseResult> uses;
   size_t pins = 0;        // entries of the pack
@@ -59,9 +59,9 @@ struct TuneOutcome {
 // range of one that grows, whatever the limit; then
 // searches, each with a part of what is left that is the share of its use in the time of a prompt
 // and as many decoded tokens. A size whose claim would take too long for its part is left out.
-// Goes on where an earlier call stopped; a larger time_budget_s searches further. Misuse where the
-// folder holds something else, the tuning of another model or request, or is being written. Fails
-// (exit 1) where a run would (discover::run).
+// Continues where an earlier call stopped; a larger time_budget_s searches further. Misuse where
+// the folder holds something else, the tuning of another model or request, or is being written.
+// Fails (exit 1) where a run would (discover::run).
 TuneOutcome tune_model(const TuneRequest& request, Listener& listener, Interrupt& interrupt);
 
 }  // namespace mlx_kd::discover

@@ -13,15 +13,6 @@ constexpr double kManyOperations = 2.7e8;  // of a call: beyond, fewer tokens of
 constexpr int64_t kMostRows = 16;          // of a step of decoding
 constexpr int64_t kPromptFactor = 4;       // prompts up to so many times as long as the one given
 
-void check_fields(const spec::ModelConfig& config) {
-  config.first_of({"hidden_size", "n_embd", "d_model"}, "the width between layers");
-  config.first_of({"num_hidden_layers", "n_layer", "n_layers"}, "how often a token calls each op");
-  config.first_of({"num_attention_heads", "n_head"}, "the heads of a layer");
-  config.first_of(
-      {"intermediate_size", "ffn_hidden_size", "block_ff_dim", "n_inner", "moe_intermediate_size"},
-      "the width of the MLP");
-}
-
 spec::Dims size_with(const spec::Op& op, const spec::ModelSizes& place, int64_t first) {
   spec::Dims dims = {{op.batch_dim, first}};
   for (const auto& [name, value] : place.dims.items()) dims.set(name, value);
@@ -81,24 +72,24 @@ void add_use(ModelUse use, std::vector<ModelUse>& uses) {
   uses.push_back(std::move(use));
 }
 
-void add_op(const spec::Op& op, const spec::ModelConfig& config, const PassSizes& sizes,
-            std::vector<ModelUse>& uses) {
-  for (const spec::ModelSizes& place : op.of_model(config)) {
-    if (place.calls.decode > 0) add_use(decode_use(op, place, sizes), uses);
-    if (place.calls.prompt > 0 && sizes.prompt > 0)
-      add_use(prompt_use(op, place, sizes.prompt), uses);
-  }
-}
-
 }  // namespace
 
 ModelUses uses_of(const spec::ModelConfig& config, const PassSizes& sizes) {
-  check_fields(config);
+  config.first_of({"hidden_size", "n_embd", "d_model"}, "the width between layers");
+  config.first_of({"num_hidden_layers", "n_layer", "n_layers"}, "how often a token calls each op");
+  config.first_of({"num_attention_heads", "n_head"}, "the heads of a layer");
+  config.first_of(
+      {"intermediate_size", "ffn_hidden_size", "block_ff_dim", "n_inner", "moe_intermediate_size"},
+      "the width of the MLP");
   ModelUses result;
   for (const spec::Op& op : kernels::all_ops()) {
     if (!op.of_model) continue;
     try {
-      add_op(op, config, sizes, result.uses);
+      for (const spec::ModelSizes& place : op.of_model(config)) {
+        if (place.calls.decode > 0) add_use(decode_use(op, place, sizes), result.uses);
+        if (place.calls.prompt > 0 && sizes.prompt > 0)
+          add_use(prompt_use(op, place, sizes.prompt), result.uses);
+      }
     } catch (const base::Error& error) {
       result.without.push_back(op.name + ": " + error.what());
     }

@@ -75,12 +75,6 @@ std::string time_text(double seconds) {
   return seconds >= 1e-3 ? number(1e3 * seconds) + " ms" : number(1e6 * seconds) + " us";
 }
 
-std::string box(double x, double y, double width, const char* colour, const std::string& tip) {
-  return "<rect " + archive::px("x", x) + " " + archive::px("y", y) + " " +
-         archive::px("width", width) + " " + archive::px("height", kBarHeight) + " fill=\"" +
-         colour + "\"><title>" + escape_html(tip) + "</title></rect>\n";
-}
-
 std::string words(double x, double y, const std::string& text) {
   return "<text " + archive::px("x", x) + " " + archive::px("y", y) + ">" + escape_html(text) +
          "</text>\n";
@@ -96,7 +90,10 @@ std::string parts(const TuneOutcome& outcome, bool prompt, bool after, double y,
     const double seconds = after ? result.after_s() : result.before_s();
     const char* const fill = kColours[colour++ % std::size(kColours)];
     if (!std::isfinite(seconds)) continue;
-    text += box(x, y, seconds * per_s, fill, result.use->name + ": " + time_text(seconds));
+    text += "<rect " + archive::px("x", x) + " " + archive::px("y", y) + " " +
+            archive::px("width", seconds * per_s) + " " + archive::px("height", kBarHeight) +
+            " fill=\"" + fill + "\"><title>" +
+            escape_html(result.use->name + ": " + time_text(seconds)) + "</title></rect>\n";
     x += seconds * per_s;
   }
   return text;
@@ -195,7 +192,8 @@ std::string tune_report_html(const TuneRequest& request, const TuneOutcome& outc
                                      " with MLX, " + time_text(token.after_s) + " with the pins."
                                : "Nothing was measured yet.";
   const std::string estimate =
-      "Calls times the time of one call, measured in a graph. What a model does beside these "
+      "Calls times the time of one call, measured in a graph. What a model does in addition to "
+      "these "
       "operators is not in it; kd promote measures the whole.";
   const std::string prompt_note = "A prompt of " + std::to_string(request.sizes.prompt) +
                                   " tokens. Products were measured with " +

@@ -19,7 +19,7 @@ struct UseRun {
   double seconds = 0;
 };
 
-// A search that was begun: what has to be the same when it goes on.
+// A search that was begun: what has to be the same when it continues.
 struct SearchPlan {
   std::vector<spec::Dims> sizes;
   shapes::DimRanges ranges;

@@ -40,7 +40,7 @@ class Evaluator {
  public:
   virtual ~Evaluator() = default;
 
-  // Evaluates a batch; `done` is called once a candidate, in order, as soon as its verdict is
+  // Evaluates a batch; `done` is called once per candidate, in order, as soon as its verdict is
   // known. The first candidate benchmarked in the evaluator's life is the anchor: it defines
   // log_ratio = 0 and is the incumbent that later ones are timed against, until one is faster
   // beyond doubt. That one's log_ratio comes from a fresh sample against the anchor, so that

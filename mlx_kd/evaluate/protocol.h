@@ -25,7 +25,7 @@ struct Protocol {
   int base_pairs = 7;            // pairs unless rejected; all worse by late_factor: stop
   double late_factor = 1.02;     //
   int better_pairs = 21;         // pairs where the candidate may be the better
-  double confirm_factor = 0.95;  // seems that much faster than the incumbent: timed afresh,
+  double confirm_factor = 0.95;  // seems that much faster than the incumbent: timed again,
   int confirm_pairs = 41;        // with so many pairs, and
   int confirm_wins = 31;         // the new incumbent if so many of them are won
   double roofline_share = 0.5;   // of bytes / copy bandwidth: faster than that is suspicious

@@ -52,7 +52,7 @@ struct Entry {
   // From a file of schema 1: "unknown" in the key, and an empty shape, match anything.
   bool loose = false;
   // What this program does not know, kept when the file is rewritten. Unknown keys of `key` and
-  // `metrics` stand under those names.
+  // `metrics` are under those names.
   base::Json other = base::Json::object();
 };
 
@@ -73,7 +73,7 @@ spec::Candidate candidate_as_stored(const Entry& entry);
 Entry make_entry(const spec::Candidate& candidate, const Measured& measured,
                  const spec::DeviceId& device, const std::string& mlx_version);
 
-// The ids as the first version computes them, from what the entry holds.
+// The ids as zmlx.kd computes them, from what the entry holds.
 std::string candidate_id_of(const Entry& entry);
 std::string source_hash_of(const Entry& entry);
 

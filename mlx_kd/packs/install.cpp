@@ -111,7 +111,7 @@ MergeResult pack_runs(const std::vector<std::string>& runs, const fs::path& out,
   for (const std::string& run : runs) origins.push_back({run, read_some_winners(run)});
   const fs::path place = behind_links(out);
   check_output(place);
-  read_if_there(place);  // what is no pack is not written over
+  read_if_there(place);  // what is not a pack is not written over
   MergeResult result = merge(origins, options);
   const base::FileLock lock = base::FileLock::take(place.string() + ".lock", "packs");
   write_pack(place, result.pack);

@@ -22,7 +22,7 @@ struct Change {
 std::string name_of(Change::Kind kind);
 
 struct InstallResult {
-  std::vector<Change> changes;  // one an entry of the run, in the order of key_before
+  std::vector<Change> changes;  // one per entry of the run, in the order of key_before
   size_t foreign = 0;           // entries of the file that the run says nothing about, kept
 };
 

@@ -36,13 +36,6 @@ Items sorted_items(const std::vector<Origin>& origins) {
   return result;
 }
 
-void refuse_null(const Items& items) {
-  for (const Item& item : items)
-    if (is_null(*item.entry))
-      base::misuse("packs", item.origin + ": the times of " + title(*item.entry) +
-                                " were invented by the null device: measure on a real one");
-}
-
 [[noreturn]] void misuse_protocols(const Items& pin, const std::set<std::string>& protocols) {
   std::string where;
   for (const Item& item : pin) where += (where.empty() ? "" : ", ") + item.origin;
@@ -133,7 +126,10 @@ Json mixed_runtime(const Json& a, const Json& b) {
 MergeResult merge(const std::vector<Origin>& origins, const MergeOptions& options) {
   MergeResult result;
   const Items items = sorted_items(origins);
-  refuse_null(items);
+  for (const Item& item : items)
+    if (is_null(*item.entry))
+      base::misuse("packs", item.origin + ": the times of " + title(*item.entry) +
+                                " were invented by the null device: measure on a real one");
   for (auto first = items.begin(); first != items.end();) {
     const auto last = std::find_if(first, items.end(), [&](const Item& item) {
       return key_before(*first->entry, *item.entry);

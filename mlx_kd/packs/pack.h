@@ -23,7 +23,7 @@ struct Pack {
   base::Json other = base::Json::object();  // unknown keys of the file, kept
 };
 
-// Schema 1 to 4. Misuse, naming `origin` and the entry, if the text is not JSON, is no pack, is
+// Schema 1 to 4. Misuse, naming `origin` and the entry, if the text is not JSON, is not a pack, is
 // of a newer schema, or an entry is damaged. Never throws anything else.
 Pack parse_pack(std::string_view text, const std::string& origin);
 

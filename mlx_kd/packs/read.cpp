@@ -18,7 +18,7 @@ using base::Json;
 int schema_of(const Json& root, const std::string& origin) {
   if (!root.is_object() || (!root.contains("entries") && !root.contains("ops")))
     base::misuse("packs",
-                 origin + " is no pack: name a pack, a best_kernels.json or a run directory");
+                 origin + " is not a pack: name a pack, a best_kernels.json or a run directory");
   const Json version = root.value("schema_version", root.contains("ops") ? Json("1") : Json());
   const std::string text = version.is_string() ? version.get<std::string>() : version.dump();
   for (int schema = 1; schema <= kNewestSchema; ++schema)
@@ -93,7 +93,7 @@ Pack read_winners(const fs::path& path) {
     base::misuse("packs", "the run in " + path.string() +
                               " has chosen no winners yet: finish it with kd run --resume");
   base::misuse("packs", path.string() +
-                            " is no run directory (it has no best_kernels.json): name "
+                            " is not a run directory (it has no best_kernels.json): name "
                             "the --out folder of a kd run");
 }
 

@@ -85,14 +85,6 @@ ClaimKind read_claim_kind(const Json& raw) {
                             "', which this program does not know: use a newer mlx-kd");
 }
 
-// What an entry may say since schema 4.
-void read_claims(const Json& raw, Entry& entry) {
-  entry.contract = read_contract(raw);
-  entry.claim_kind = read_claim_kind(raw);
-  entry.approximate = flag_in(raw, "approximate");
-  entry.ranges = read_ranges(raw, entry.key.shape_signature);
-}
-
 void erase(Json& object, const Json& known) {
   for (const auto& [name, value] : known.items()) object.erase(name);
 }
@@ -127,7 +119,13 @@ Entry read_entry(const Json& raw, int schema) {
   read_specs(raw, schema, entry);
   entry.metrics = read_metrics(object_in(raw, "metrics"));
   entry.rows_range = read_rows(raw);
-  if (schema >= 4) read_claims(raw, entry);
+  if (schema >= 4) {
+    // What an entry may say since schema 4.
+    entry.contract = read_contract(raw);
+    entry.claim_kind = read_claim_kind(raw);
+    entry.approximate = flag_in(raw, "approximate");
+    entry.ranges = read_ranges(raw, entry.key.shape_signature);
+  }
   entry.protocol = spec::protocol_name(schema < 3 ? text_or(raw, "protocol", kFirstVersion)
                                                   : text(raw, "protocol"));
   entry.loose = schema == 1 || raw.value("loose", Json()) == Json(true);

@@ -12,14 +12,9 @@ using base::Json;
 Json take_list(Json& object, const char* name, const Json& otherwise, const std::string& where) {
   const Json list = object.value(name, Json::array());
   if (!list.is_array())
-    base::misuse("packs", where + ": '" + name + "' is no list: the file is damaged");
+    base::misuse("packs", where + ": '" + name + "' is not a list: the file is damaged");
   object.erase(name);
   return list.empty() ? otherwise : list;
-}
-
-Json key_of(const std::string& op_name, const Json& dtype, const Json& signature) {
-  return {{"op_name", op_name},       {"mlx_version", "unknown"}, {"device_arch", "unknown"},
-          {"device_name", "unknown"}, {"dtype", dtype},           {"shape_signature", signature}};
 }
 
 void open_op(const std::string& op_name, Json fields, const std::string& where, Json& entries,
@@ -29,11 +24,13 @@ void open_op(const std::string& op_name, Json fields, const std::string& where, 
   const Json dtypes = take_list(fields, "supported_dtypes", Json::array({"unknown"}), where);
   bytes += fields.dump().size() * signatures.size() * dtypes.size();
   if (bytes > kMaxPackBytes)
-    base::misuse("packs", where + ": it stands for more than " + std::to_string(kMaxPackBytes) +
+    base::misuse("packs", where + ": it opens out to more than " + std::to_string(kMaxPackBytes) +
                               " bytes of entries: split the file");
   for (const Json& signature : signatures)
     for (const Json& dtype : dtypes) {
-      fields["key"] = key_of(op_name, dtype, signature);
+      fields["key"] = {{"op_name", op_name},       {"mlx_version", "unknown"},
+                       {"device_arch", "unknown"}, {"device_name", "unknown"},
+                       {"dtype", dtype},           {"shape_signature", signature}};
       entries.push_back(fields);
     }
 }

@@ -77,7 +77,7 @@ names : dict of str to str
     ``attention, attention_norm, mlp, mlp_norm, out, heads, kv_heads, scale, gate, up, down`` and, for
     a layer with norms of queries and keys, ``q_norm, k_norm``.
 linear, norm, rope, caches : sequence of type
-    Classes that the layer's products, norms, rotation and cache may have; a subclass that stands for
+    Classes that the layer's products, norms, rotation and cache may have; a subclass that is for
     one names it in ``_kd_original``.
 quantized : bool
     Whether the products are quantised.

@@ -18,7 +18,7 @@ constexpr const char* kMetalKernel = R"(A kernel in the Metal Shading Language, 
 
 Takes what ``mx.fast.metal_kernel`` takes and gives what it gives. On a CPU stream the kernel runs on
 all cores with Metal's threads, threadgroups, barriers and simd functions; on NVIDIA it is translated
-to CUDA; on a Mac's GPU it is MLX's own. It is compiled when it is first called, once a process, and
+to CUDA; on a Mac's GPU it is MLX's own. It is compiled when it is first called, once per process, and
 kept on disk.
 
 Parameters
@@ -55,7 +55,7 @@ ValueError
 Notes
 -----
 A kernel has no gradient of its own: wrap it in ``mx.custom_function`` and give a vjp, as around MLX's
-own. ``mx.vmap`` works on a CPU, one call an entry.)";
+own. ``mx.vmap`` works on a CPU, one call per entry.)";
 
 constexpr const char* kCallKernel = R"(Call the kernel; see :func:`metal_kernel`.)";
 

@@ -53,7 +53,7 @@ wait_for_compile : bool, optional
 allow_approximate : bool, optional
     Whether pins that trade accuracy for speed, within their stated bound, serve too.
 trust : {"owner", "anyone"}, optional
-    Whether a pack must belong to the user or root and be writable by nobody else. A pack is code.
+    Whether a pack must belong to the user or root and be writable by no other user. A pack is code.
 default_kernels : sequence of str, optional
     Operators (:func:`op_names`) whose default kernel runs where no pin serves a call, in place of
     MLX's form. Where that kernel cannot run, MLX's form does, and :func:`explain` says why.

@@ -10,19 +10,6 @@ namespace {
 
 constexpr size_t kMaxKnobs = 16, kMaxValues = 256;
 
-void check_knobs(const spec::Space& space) {
-  if (space.knobs.size() > kMaxKnobs)
-    base::misuse("search", "the space has " + std::to_string(space.knobs.size()) +
-                               " knobs: at most 16 can be searched");
-  for (const spec::Knob& knob : space.knobs) {
-    if (knob.values.empty())
-      base::misuse("search", "knob '" + knob.name + "' has no value: give it at least one");
-    if (knob.values.size() > kMaxValues)
-      base::misuse("search", "knob '" + knob.name + "' has " + std::to_string(knob.values.size()) +
-                                 " values: at most 256 can be searched");
-  }
-}
-
 size_t knob_named(const spec::Space& space, const spec::Constraint& constraint,
                   const std::string& name) {
   for (size_t i = 0; i < space.knobs.size(); ++i)
@@ -40,7 +27,16 @@ bool asks(const Rule& rule, const int64_t* values) {
 }  // namespace
 
 std::vector<Rule> rules_of(const spec::Space& space) {
-  check_knobs(space);
+  if (space.knobs.size() > kMaxKnobs)
+    base::misuse("search", "the space has " + std::to_string(space.knobs.size()) +
+                               " knobs: at most 16 can be searched");
+  for (const spec::Knob& knob : space.knobs) {
+    if (knob.values.empty())
+      base::misuse("search", "knob '" + knob.name + "' has no value: give it at least one");
+    if (knob.values.size() > kMaxValues)
+      base::misuse("search", "knob '" + knob.name + "' has " + std::to_string(knob.values.size()) +
+                                 " values: at most 256 can be searched");
+  }
   std::vector<Rule> rules;
   for (const spec::Constraint& constraint : space.constraints) {
     if (constraint.knobs.empty() || constraint.knobs.size() > kMaxKnobs)

@@ -10,18 +10,18 @@
 namespace mlx_kd::search {
 
 struct OutlookSettings {
-  double doubt = 0.05;  // candidates, in expectation, that gain more than is said
+  double doubt = 0.05;  // expected number of candidates that gain more than is reported
   double rate = 0.125;  // of each surprise in the mean of surprises
   double most = 25;     // a surprise counts as, at most (squared standard deviations)
-  size_t steps = 48;    // looks of which the most hopeful is told
+  size_t steps = 48;    // recent steps, of which the most optimistic estimate is reported
 };
 
 // A surrogate is sure too soon: it has chosen the scales that explain what it saw. So its standard
 // deviations are widened by how far the values that came lay from what it had believed of them
-// (root mean square of the standardised residuals, lately; never narrowed), and what is told is not
-// what the best candidate is expected to gain but what one of them gains with a chance of about one
-// in twenty, at its greatest over the last few steps. Nor is it less than what the second half of
-// the walk has gained. Not thread-safe.
+// (root mean square of the standardised residuals, lately; never narrowed), and what is reported is
+// not what the best candidate is expected to gain but what one of them gains with a chance of about
+// one in twenty, at its greatest over the last few steps. Nor is it less than what the second half
+// of the walk has gained. Not thread-safe.
 class GainOutlook {
  public:
   explicit GainOutlook(const OutlookSettings& settings = {}) : settings_(settings) {}

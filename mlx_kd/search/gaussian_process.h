@@ -107,7 +107,7 @@ class GaussianProcess {
   std::vector<std::vector<double>> factor_;  // lower triangle L of K + noise I, row by row
   std::vector<double> targets_, solved_;     // y, L^-1 y
   std::map<size_t, Projection> projections_;
-  // Of covariances(), one a row: sums over the columns, r, exp(-r); the result is in additive_.
+  // Of covariances(), one per row: sums over the columns, r, exp(-r); the result is in additive_.
   std::vector<double> additive_, distance_, decay_;
 };
 

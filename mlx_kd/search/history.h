@@ -32,7 +32,7 @@ class History {
   size_t left() const { return points_->size() - taken_count_; }
   // Proposed, not yet observed; in order.
   const std::vector<size_t>& pending() const { return pending_; }
-  // Points seen and asked for: what a decision may depend on beside their values.
+  // Points seen and asked for: what a decision may depend on in addition to their values.
   size_t step() const { return size() + pending_.size(); }
 
   void propose(size_t point);

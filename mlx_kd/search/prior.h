@@ -20,7 +20,7 @@ class Prior {
   // with none below its median, has no opinion and is left out. O(points).
   void add(const std::vector<Observation>& run);
   size_t runs() const { return runs_.size(); }
-  // One a run, in the order added.
+  // One per run, in the order added.
   std::vector<double> opinions(size_t point);
   double mean_opinion(size_t point);
   // All points that a run observed, best mean opinion first.

@@ -15,7 +15,7 @@ struct Recording {
   Points points;
   std::vector<double> values;  // time of each point, any unit; NaN if it failed
   std::vector<double> costs;   // what evaluating it took, one unit for all
-  // Where a point was measured several times, the single times; empty, or a list a point.
+  // Where a point was measured several times, the single times; empty, or one list per point.
   std::vector<std::vector<double>> runs = {};
 };
 

@@ -13,7 +13,7 @@ namespace mlx_kd::search {
 
 // What a strategy is measured against on one space. Refers to the recording.
 //
-// Values stand sorted from worst to best; N of them. The budget at which random search is expected
+// Values are sorted from worst to best; N of them. The budget at which random search is expected
 // to come the share p of the way from the median to the optimum is t(p); the score is the mean, at
 // 1,000 times between t(0.01) and t(0.95), of (F - base) / (optimum - base), F what the strategy
 // reached by then (isotonic regression over all repeats), base what random search would.

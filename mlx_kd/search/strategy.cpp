@@ -21,15 +21,6 @@ void check_share(const char* name, const std::optional<double>& value) {
                                ": give a share from 0 to 1");
 }
 
-void check(const StrategyOptions& options) {
-  check_at_least("--neighbors", options.neighbors, 0);
-  check_at_least("--knn", options.knn, 0);
-  check_at_least("--tours", options.tours, 1);
-  check_at_least("--min-tour-gap", options.min_tour_gap, 0);
-  check_share("--exploit-fraction", options.exploit_fraction);
-  check_share("--novelty-fraction", options.novelty_fraction);
-}
-
 // The name of an option that is given and that only `tours` has, or nothing.
 std::string tours_only(const StrategyOptions& options) {
   if (options.neighbors) return "--neighbors";
@@ -75,7 +66,12 @@ std::unique_ptr<Strategy> make_strategy(const std::string& name, const Points& p
   const auto& names = strategy_names();
   if (std::find(names.begin(), names.end(), name) == names.end())
     base::misuse("search", "strategy '" + name + "' is unknown: use " + base::list_of(names));
-  check(options);
+  check_at_least("--neighbors", options.neighbors, 0);
+  check_at_least("--knn", options.knn, 0);
+  check_at_least("--tours", options.tours, 1);
+  check_at_least("--min-tour-gap", options.min_tour_gap, 0);
+  check_share("--exploit-fraction", options.exploit_fraction);
+  check_share("--novelty-fraction", options.novelty_fraction);
   if (name == "tours") return std::make_unique<TourSearch>(points, tour_settings(options), seed);
   if (const std::string option = tours_only(options); !option.empty())
     base::misuse("search", option + " means nothing to strategy '" + name +

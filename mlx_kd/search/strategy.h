@@ -23,12 +23,12 @@ struct Observation {
 // An option left out means the strategy's own setting; one that is given overrides its counterpart,
 // named here. Strategies that have no such part refuse it.
 struct StrategyOptions {
-  std::optional<int> neighbors;            // tours: the nearest graph moves taken of each of the
-                                           // best points, instead of all; >= 0 (0: no moves)
-  std::optional<int> knn;                  // tours: edges a point has in the kNN graph beside its
-                                           // Hamming-1 neighbours, instead of 12; >= 0
-  std::optional<int> tours;                // tours: Hamiltonian tours in the union, instead of 4;
-                                           // >= 1
+  std::optional<int> neighbors;  // tours: the nearest graph moves taken of each of the
+                                 // best points, instead of all; >= 0 (0: no moves)
+  std::optional<int> knn;        // tours: edges a point has in the kNN graph in addition to its
+                                 // Hamming-1 neighbours, instead of 12; >= 0
+  std::optional<int> tours;      // tours: Hamiltonian tours in the union, instead of 4;
+                                 // >= 1
   std::optional<double> exploit_fraction;  // tours: share of steps that choose among the neighbours
                                            // of the best alone, instead of 0; in [0, 1]
   std::optional<double> novelty_fraction;  // tours: share of steps that take the next unseen stop
@@ -54,7 +54,7 @@ class Strategy {
   // as if it had not been broken.
   virtual void observe(const Observation& observation) = 0;
   // What an earlier run on a neighbouring size, type or device observed, as points of this space;
-  // before the first propose() and observe(), once a run. It guides the first evaluations and is
+  // before the first propose() and observe(), once per run. It guides the first evaluations and is
   // doubted as evidence comes in. Misuse (room search) unless the strategy is "tours".
   virtual void add_prior(const std::vector<Observation>& run);
   // What going on may still improve on the best value, in the unit of values (0.01: about 1 %), as

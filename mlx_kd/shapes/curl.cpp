@@ -62,7 +62,7 @@ std::string trimmed(const std::string& text) {
   return begin == text.npos ? "" : text.substr(begin, end - begin + 1);
 }
 
-// What the hub says of the file (x-...) stands in its own answer, the length in the last.
+// What the hub says of the file (x-...) is in its own answer, the length in the last.
 void take(const std::string& name, const std::string& value, Headers& headers) {
   if (name.rfind("x-", 0) == 0)
     headers.values.emplace(name, value);

@@ -86,23 +86,14 @@ void each_point(const Axes& axes, const std::function<void(const std::vector<int
   }
 }
 
-void check_count(const Axes& axes) {
-  if (axes.size() > 1 && points_of(axes) > kMostRangeSizes)
-    base::misuse("shapes", "the ranges sample " + std::to_string(points_of(axes)) + " sizes, " +
-                               std::to_string(kMostRangeSizes) +
-                               " are the most: give narrower ranges, or fewer of them");
-}
-
-void insert_values(const spec::Dims& size, const DimRanges& ranges, Axes& axes) {
-  for (size_t i = 0; i < ranges.size(); ++i) axes[i].insert(size.at(ranges[i].dim));
-}
-
 void fill_grids(const spec::Op& op, const DimRanges& ranges, const Axes& samples,
                 std::vector<spec::Dims>& sizes) {
   std::map<std::string, Axes> grids;
   for (const spec::Dims& size : sizes) {
     Axes& axes = grids.try_emplace(rest_of(op, ranges, size), samples).first->second;
-    if (holds(ranges, size)) insert_values(size, ranges, axes);
+    if (holds(ranges, size)) {
+      for (size_t i = 0; i < ranges.size(); ++i) axes[i].insert(size.at(ranges[i].dim));
+    }
   }
   const std::vector<spec::Dims> given = sizes;
   for (const spec::Dims& size : given)
@@ -147,7 +138,10 @@ std::vector<int64_t> sample_range(const DimRange& range) {
 
 std::vector<spec::Dims> sizes_of_grid(const spec::Op& op, const spec::Dims& size,
                                       const DimRanges& ranges, const Axes& axes) {
-  check_count(axes);
+  if (axes.size() > 1 && points_of(axes) > kMostRangeSizes)
+    base::misuse("shapes", "the ranges sample " + std::to_string(points_of(axes)) + " sizes, " +
+                               std::to_string(kMostRangeSizes) +
+                               " are the most: give narrower ranges, or fewer of them");
   std::vector<spec::Dims> result;
   each_point(axes, [&](const std::vector<int64_t>& values) {
     spec::Dims own;

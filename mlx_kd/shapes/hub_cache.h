@@ -30,7 +30,7 @@ class CachedModel {
   std::filesystem::path incomplete(const std::string& etag) const;
   std::filesystem::path lock(const std::string& etag) const;
   // Makes what arrived part of the snapshot, and the revision point to it. The bytes are on disk,
-  // then the link, then the reference: whoever reads meanwhile sees all or nothing.
+  // then the link, then the reference: a process that reads meanwhile sees all or nothing.
   std::filesystem::path keep(const std::string& etag, const std::string& commit,
                              const std::string& revision, const std::string& name) const;
 

@@ -123,7 +123,7 @@ Remote remote_of(const Headers& headers, const HubSettings& settings) {
   if (!length.empty()) result.bytes = std::atoll(length.c_str());
   if (!is_name(result.etag) || !is_commit(result.commit))
     base::fail("shapes", settings.endpoint +
-                             " names no commit or no ETag: it is no Hugging Face "
+                             " names no commit or no ETag: it is not a Hugging Face "
                              "hub, set HF_ENDPOINT to one");
   return result;
 }
@@ -132,14 +132,6 @@ int64_t size_of(const fs::path& path) {
   std::error_code error;
   const auto size = fs::file_size(path, error);
   return error ? 0 : static_cast<int64_t>(size);
-}
-
-// curl's own message of a status ends in it: "The requested URL returned error: 503".
-int status_in(const CurlResult& result) {
-  const size_t at = result.output.rfind("error: ");
-  return result.exit_code == 22 && at != std::string::npos
-             ? std::atoi(result.output.c_str() + at + 7)
-             : 0;
 }
 
 // Fetches what is missing of the file; false if that is worth another attempt.
@@ -159,14 +151,18 @@ bool transfer(const std::string& url, const fs::path& part, const Remote& remote
        {"max-time", std::to_string(6 * settings.transfer_s)}});
   const CurlResult result = run_curl(options, 6 * settings.transfer_s + 5, watch.cancelled);
   if (result.exit_code == 0) return true;
-  const int status = status_in(result);
+  // curl's own message of a status ends in it: "The requested URL returned error: 503".
+  const size_t at = result.output.rfind("error: ");
+  const int status = result.exit_code == 22 && at != std::string::npos
+                         ? std::atoi(result.output.c_str() + at + 7)
+                         : 0;
   const bool restart = result.exit_code == 33 || status == 416;  // it cannot continue
   if (restart) fs::remove(part);
   if (!last && !result.cancelled && (restart || result.is_transient() || is_busy(status)))
     return false;
   if (status > 0) refuse_status(status, "", request, settings);
   if (result.exit_code == 63)
-    base::fail("shapes", url + " is larger than 16 MiB: it is no model's config");
+    base::fail("shapes", url + " is larger than 16 MiB: it is not a model's config");
   fail_transfer(result, settings);
 }
 

@@ -70,7 +70,13 @@ std::string endpoint() {
   return value;
 }
 
-std::string token() {
+}  // namespace
+
+HubSettings hub_settings() {
+  HubSettings result;
+  const std::string cache = variable("HF_HUB_CACHE");
+  result.cache = cache.empty() ? hub_home() / "hub" : without_tilde(cache);
+  result.endpoint = endpoint();
   std::string value = variable("HF_TOKEN");
   if (value.empty()) {
     const std::string path = variable("HF_TOKEN_PATH");
@@ -80,18 +86,8 @@ std::string token() {
   if (!is_plain(value))
     base::misuse("shapes",
                  "the token for the hub holds a blank or a character that no token has: "
-                 "set HF_TOKEN anew");
-  return value;
-}
-
-}  // namespace
-
-HubSettings hub_settings() {
-  HubSettings result;
-  const std::string cache = variable("HF_HUB_CACHE");
-  result.cache = cache.empty() ? hub_home() / "hub" : without_tilde(cache);
-  result.endpoint = endpoint();
-  result.token = token();
+                 "set HF_TOKEN to a valid one");
+  result.token = value;
   result.offline = is_on("HF_HUB_OFFLINE");
   result.ask_s = seconds_of("HF_HUB_ETAG_TIMEOUT", result.ask_s);
   result.transfer_s = seconds_of("HF_HUB_DOWNLOAD_TIMEOUT", result.transfer_s);

@@ -11,15 +11,6 @@ namespace {
 
 constexpr int64_t kMostTokens = int64_t(1) << 31;
 
-int64_t parse_count(std::string_view item, const std::string& option) {
-  int64_t value = 0;
-  const auto [stop, error] = std::from_chars(item.data(), item.data() + item.size(), value);
-  if (error != std::errc() || stop != item.data() + item.size() || value < 1 || value > kMostTokens)
-    base::misuse("shapes", option + " holds '" + std::string(item.substr(0, 40)) +
-                               "': give integers from 1 to 2^31, as 1,2,4");
-  return value;
-}
-
 // Prefill counts follow decode counts; what both name counts once.
 std::vector<int64_t> counts_of(const spec::ModelSizes& model, const TokenCounts& tokens) {
   std::vector<int64_t> result = tokens.decode;
@@ -45,7 +36,13 @@ std::vector<int64_t> parse_counts(const std::string& text, const std::string& op
   std::vector<int64_t> result;
   for (size_t at = 0; at <= text.size();) {
     const size_t end = std::min(text.find(',', at), text.size());
-    const int64_t count = parse_count(std::string_view(text).substr(at, end - at), option);
+    std::string_view item = std::string_view(text).substr(at, end - at);
+    int64_t count = 0;
+    const auto [stop, error] = std::from_chars(item.data(), item.data() + item.size(), count);
+    if (error != std::errc() || stop != item.data() + item.size() || count < 1 ||
+        count > kMostTokens)
+      base::misuse("shapes", option + " holds '" + std::string(item.substr(0, 40)) +
+                                 "': give integers from 1 to 2^31, as 1,2,4");
     if (std::find(result.begin(), result.end(), count) == result.end()) result.push_back(count);
     at = end + 1;
   }

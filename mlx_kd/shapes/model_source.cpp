@@ -41,17 +41,6 @@ bool is_id_part(const std::string& part) {
          std::string("-.").find(part.back()) == std::string::npos;
 }
 
-void check_id(const std::string& id) {
-  const size_t slash = id.find('/');
-  const bool good = id.size() <= 96 && (slash == id.npos ? is_id_part(id)
-                                                         : is_id_part(id.substr(0, slash)) &&
-                                                               is_id_part(id.substr(slash + 1)));
-  if (!good)
-    base::misuse("shapes", shown(id) +
-                               " is no model: give a folder, a config.json, or an id such as "
-                               "mlx-community/Qwen3-30B-A3B-4bit");
-}
-
 void check_revision(const std::string& revision) {
   bool good = !revision.empty() && revision.size() <= 200 && revision.find("..") == revision.npos &&
               revision.front() != '/' && revision.back() != '/';
@@ -59,7 +48,7 @@ void check_revision(const std::string& revision) {
     good = good && (std::isalnum(c) || c == '-' || c == '_' || c == '.' || c == '/' || c == '+');
   if (!good)
     base::misuse("shapes", shown(revision) +
-                               " is no revision: give a branch, a tag or a commit of the model");
+                               " is not a revision: give a branch, a tag or a commit of the model");
 }
 
 std::optional<ModelFile> find_local(const std::string& given) {
@@ -94,7 +83,16 @@ ModelFile find_config(const ModelRequest& request, const HubSettings& settings,
   if (request.model_id.empty())
     base::misuse("shapes", "--model-id is empty: give a folder or an id such as Qwen/Qwen3-0.6B");
   if (const auto local = find_local(request.model_id)) return *local;
-  check_id(request.model_id);
+  const size_t slash = request.model_id.find('/');
+  const bool good =
+      request.model_id.size() <= 96 &&
+      (slash == request.model_id.npos ? is_id_part(request.model_id)
+                                      : is_id_part(request.model_id.substr(0, slash)) &&
+                                            is_id_part(request.model_id.substr(slash + 1)));
+  if (!good)
+    base::misuse("shapes", shown(request.model_id) +
+                               " is not a model: give a folder, a config.json, or an id such as "
+                               "mlx-community/Qwen3-30B-A3B-4bit");
   check_revision(request.revision);
   const CachedModel model(settings.cache, request.model_id);
   if (const auto commit = model.commit_of(request.revision))

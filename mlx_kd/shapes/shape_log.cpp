@@ -60,7 +60,7 @@ class Reader {
   void take(uint64_t number, const std::string& text) try {
     if (text.size() > kMaxLogLine) base::misuse("shapes", "it is longer than 64 KiB");
     const Json line = base::parse_json(text, "shapes", "it");
-    if (!line.is_object()) base::misuse("shapes", "it is no object");
+    if (!line.is_object()) base::misuse("shapes", "it is not an object");
     const std::string name = text_of(line, "op_name");
     const auto op = std::find_if(ops_.begin(), ops_.end(), [&](auto& o) { return o.name == name; });
     if (op == ops_.end()) return note_unknown(name.substr(0, 80));
@@ -122,7 +122,7 @@ ShapeLog read_shape_log(const std::filesystem::path& path, const std::vector<spe
     if (line.find_first_not_of(" \t\r") != line.npos) reader.take(number, line);
     if (reader.size_count() > kMostSizes)
       base::misuse("shapes", path.string() +
-                                 " names more than 65536 different sizes: it is no log "
+                                 " names more than 65536 different sizes: it is not a log "
                                  "of one program, give a part of it");
   }
   return reader.result();

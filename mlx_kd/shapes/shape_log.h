@@ -1,7 +1,7 @@
 // The sizes that programs really called, as the runtime writes them: one JSON object a line,
 //   {"ts": "2026-03-01T09:30:00+01:00", "op_name": "rmsnorm", "dtype": "bfloat16",
 //    "shape_signature": {"rows": 1, "D": 2048}, "source": "mlx_kd", "count": 256}
-// `count` says how many calls the line stands for (1 where it is left out); ts and source are not
+// `count` says how many calls the line represents (1 where it is left out); ts and source are not
 // needed. Lines of one op, type and size are added up.
 #pragma once
 
@@ -29,7 +29,7 @@ struct DamagedLine {
 struct ShapeLog {
   std::vector<LoggedSize> sizes;     // most calls first, then in the order of the file
   std::vector<DamagedLine> damaged;  // left out
-  std::vector<std::string> unknown;  // ops that are none of ours, each once
+  std::vector<std::string> unknown;  // ops that this build does not have, each once
 };
 
 inline constexpr size_t kMaxLogLine = 1 << 16;  // bytes; longer lines are damaged

@@ -16,19 +16,6 @@ bool has(const std::vector<std::string>& names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
-void check_names(const spec::Op& op, const spec::Dims& given) {
-  for (const auto& [name, value] : given.items())
-    if (!has(op.dim_names(), name))
-      base::misuse("shapes", "'" + name.substr(0, 80) + "' is no size of op '" + op.name +
-                                 "': it takes " + base::list_of(op.dim_names()));
-  std::vector<std::string> missing;
-  for (const spec::Dim& dim : op.dims)
-    if (dim.kind == spec::Dim::Kind::dim && !given.has(dim.name)) missing.push_back(dim.name);
-  if (!missing.empty())
-    base::misuse("shapes", "'" + given.text() + "' lacks " + base::list_of(missing) +
-                               ": give every size of op '" + op.name + "'");
-}
-
 [[noreturn]] void misuse_huge(const spec::Dims& given) {
   base::misuse("shapes", "the arrays of '" + given.text() +
                              "' have more than 2^47 bytes at 8 bytes "
@@ -164,7 +151,16 @@ Sizes complete_sizes(const spec::Op& op, const std::string& name,
 }  // namespace
 
 spec::Dims checked_size(const spec::Op& op, const spec::Dims& given) {
-  check_names(op, given);
+  for (const auto& [name, value] : given.items())
+    if (!has(op.dim_names(), name))
+      base::misuse("shapes", "'" + name.substr(0, 80) + "' is not a size of op '" + op.name +
+                                 "': it takes " + base::list_of(op.dim_names()));
+  std::vector<std::string> missing;
+  for (const spec::Dim& dim : op.dims)
+    if (dim.kind == spec::Dim::Kind::dim && !given.has(dim.name)) missing.push_back(dim.name);
+  if (!missing.empty())
+    base::misuse("shapes", "'" + given.text() + "' lacks " + base::list_of(missing) +
+                               ": give every size of op '" + op.name + "'");
   check_values(op, given);
   spec::Dims complete = spec::complete(op, given);
   check_bytes(op, given, complete);

@@ -47,18 +47,6 @@ void check_limits(const Op& op, Faults& faults) {
   if (op.variants.empty()) faults.add("variants", "there is none");
 }
 
-void check_scalars(const Op& op, Faults& faults) {
-  for (const Scalar& scalar : op.scalars) {
-    const std::string field = "scalars." + scalar.name;
-    if (std::find(scalar.proved.begin(), scalar.proved.end(), scalar.default_value) ==
-        scalar.proved.end())
-      faults.add(field, "its default is not among the values that are proved");
-    for (const double value : scalar.proved)
-      if (const std::string why = scalar.why_not(value); !why.empty())
-        faults.add(field, "it is proved with " + std::to_string(value) + ": " + why);
-  }
-}
-
 void check_judges(const Op& op, Faults& faults) {
   if (judged_by(op, Judge::bound) && !(op.reference && op.bound))
     faults.add("reference", "an output is judged by its bound: give `reference` and `bound`");
@@ -81,7 +69,7 @@ void check_ports(const Op& op, Faults& faults) {
     if (!port.updates.empty()) faults.add("inputs." + port.name, "only an output updates an input");
     if (port.int_range && (port.optional || !is_always_integer(port)))
       faults.add("inputs." + port.name,
-                 "it has an int_range: an int may stand for an input that is there and has a fixed "
+                 "it has an int_range: an int may replace an input that is there and has a fixed "
                  "integer type alone");
   }
   if (!only_t && !op.fill)
@@ -99,7 +87,7 @@ void check_ports(const Op& op, Faults& faults) {
   }
   for (const Dim& dim : op.dims)
     if (dim.leading && &dim != &op.dims.front())
-      faults.add("dims." + dim.name, "only the first dim stands for leading axes");
+      faults.add("dims." + dim.name, "only the first dim represents leading axes");
   const auto names = op.dim_names();
   if (!op.batch_dim.empty() && std::find(names.begin(), names.end(), op.batch_dim) == names.end())
     faults.add("batch_dim", "'" + op.batch_dim + "' is not a dim");
@@ -147,7 +135,15 @@ std::vector<std::string> faults_of(const Op& op) {
   check_names("dims", op.dims, taken, faults);
   check_names("scalars", op.scalars, taken, faults);
   check_limits(op, faults);
-  check_scalars(op, faults);
+  for (const Scalar& scalar : op.scalars) {
+    const std::string field = "scalars." + scalar.name;
+    if (std::find(scalar.proved.begin(), scalar.proved.end(), scalar.default_value) ==
+        scalar.proved.end())
+      faults.add(field, "its default is not among the values that are proved");
+    for (const double value : scalar.proved)
+      if (const std::string why = scalar.why_not(value); !why.empty())
+        faults.add(field, "it is proved with " + std::to_string(value) + ": " + why);
+  }
   check_judges(op, faults);
   check_ports(op, faults);
   check_variants(op, faults);

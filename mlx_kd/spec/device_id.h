@@ -25,8 +25,8 @@ struct DeviceId {
       arch;  // device_arch of a pin, as MLX's device_info says: "x86_64", "sm_90", "applegpu_g16s"
   std::string name;  // device_name of a pin: "AMD EPYC", "NVIDIA H100 80GB HBM3"
   DeviceTraits traits;
-  base::Json
-      target;  // what a pin's entry needs beside its key: {"isa": [...], "cores": 2} | {"sm": 90}
+  base::Json target;  // what a pin's entry needs in addition to its key: {"isa": [...], "cores": 2}
+                      // | {"sm": 90}
 };
 
 }  // namespace mlx_kd::spec

@@ -17,10 +17,10 @@ struct Doc {
   // has `hidden` and no function but call("name", ...).
   std::string function = {};
   std::vector<std::string> aliases = {};  // further names, in Python alone
-  std::string brief = {};  // what it computes, whole sentences; the first stands alone in lists
+  std::string brief = {};  // what it computes, whole sentences; the first is used alone in lists
   // Of the inputs, then of the scalars, then of the attributes, each in the op's order. Those left
   // out at the end have the op's own names and no text; but attributes left out of an op with a
-  // signature of its own are no parameters: it reads them off the arrays.
+  // signature of its own are not parameters: it reads them off the arrays.
   std::vector<DocLine> parameters = {};
   std::string returns = {};
   std::string errors = {};

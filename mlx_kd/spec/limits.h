@@ -10,7 +10,7 @@ namespace mlx_kd::spec {
 inline constexpr size_t kMostInputs = 16;
 inline constexpr size_t kMostOutputs = 8;
 inline constexpr size_t kMostDims = 16;    // dims and attributes together, derived ones included
-inline constexpr size_t kMostScalars = 8;  // numbers passed beside the arrays
+inline constexpr size_t kMostScalars = 8;  // numbers passed in addition to the arrays
 inline constexpr size_t kMostScratch = 4;  // scratch arrays of a variant
 inline constexpr size_t kMostAxes = 4;     // of an array
 inline constexpr size_t kMostStages = 4096;

@@ -13,21 +13,6 @@ using base::Json;
 constexpr const char* kLanguageParts[] = {"text_config", "llm_config", "language_config",
                                           "thinker_config"};
 
-// The innermost language part; an empty object where there is none.
-Json language_part(const Json& whole) {
-  const Json* part = nullptr;
-  for (const Json* inner = &whole; inner;) {
-    const Json* const outer = inner;
-    inner = nullptr;
-    for (const char* name : kLanguageParts)
-      if (const auto found = outer->find(name); found != outer->end() && found->is_object()) {
-        part = inner = &*found;
-        break;
-      }
-  }
-  return part ? *part : Json::object();
-}
-
 const Json* find_in(const Json& object, const std::string& field) {
   const auto found = object.find(field);
   return found == object.end() || found->is_null() ? nullptr : &*found;
@@ -55,9 +40,20 @@ bool are_equal(const Json& list) {
 ModelConfig::ModelConfig(Json config, std::string origin) : origin_(std::move(origin)) {
   if (!config.is_object())
     base::misuse("spec", origin_ +
-                             " is no model's config: it must hold an object with fields such "
+                             " is not a model's config: it must hold an object with fields such "
                              "as hidden_size");
-  language_ = language_part(config);
+  // The innermost language part; an empty object where there is none.
+  const Json* part = nullptr;
+  for (const Json* inner = &config; inner;) {
+    const Json* const outer = inner;
+    inner = nullptr;
+    for (const char* name : kLanguageParts)
+      if (const auto found = outer->find(name); found != outer->end() && found->is_object()) {
+        part = inner = &*found;
+        break;
+      }
+  }
+  language_ = part ? *part : Json::object();
   whole_ = std::move(config);
 }
 

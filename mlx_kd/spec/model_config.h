@@ -39,7 +39,7 @@ class ModelConfig {
  public:
   static constexpr int64_t kLargest = int64_t(1) << 31;  // of a field
 
-  // `origin` is what messages call it. Misuse (room spec) if the value is no object.
+  // `origin` is what messages call it. Misuse (room spec) if the value is not an object.
   ModelConfig(base::Json config, std::string origin);
 
   const std::string& origin() const { return origin_; }
@@ -55,7 +55,7 @@ class ModelConfig {
   // are needed for.
   int64_t first_of(const std::vector<std::string>& fields, const std::string& what) const;
   bool flag(const std::string& field) const;         // there and true
-  std::string text(const std::string& field) const;  // empty if it is no text
+  std::string text(const std::string& field) const;  // empty if it is not a string
   // A field that is an object ("quantization"); nullopt if it is none.
   std::optional<ModelConfig> part(const std::string& field) const;
   // The texts of a field that is a list ("layer_types"); empty if it is none.

@@ -89,7 +89,7 @@ NamedInts NamedInts::parse(std::string_view text) {
     const auto [name, value] = parse_item(text.substr(at, comma - at), text);
     if (result.has(name))
       base::misuse("spec",
-                   "'" + name + "' stands twice in '" + std::string(text) + "': give it once");
+                   "'" + name + "' occurs twice in '" + std::string(text) + "': give it once");
     result.set(name, value);
     at = comma + 1;
   }

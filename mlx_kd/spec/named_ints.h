@@ -20,7 +20,7 @@ class NamedInts {
   NamedInts(std::initializer_list<Item> items) : items_(items) {}
 
   bool has(std::string_view name) const { return find(name) != nullptr; }
-  // Fails if there is no such name: asking for it is a mistake of ours, so it names all that are
+  // Fails if there is no such name: asking for it is our mistake, so it names all that are
   // there.
   int64_t at(std::string_view name) const;
   int64_t value_or(std::string_view name, int64_t otherwise) const;

@@ -70,13 +70,13 @@ struct Port {
   // Of an output: the input whose memory it takes over. The kernel gets one pointer for both, and
   // what it does not write keeps its bits. Same shape and type.
   std::string updates = {};
-  // Of an input: it may have any strides but 1 on its last axis, and the kernel is told them
+  // Of an input: it may have any strides but 1 on its last axis, and the kernel receives them
   // (KD_STRIDE); otherwise an array that is not row-major is copied first.
   bool strided = false;
   // Of an input: it may be absent. Then its shape is {0} at that size (an attribute of the op says
   // so) and the kernel gets no elements.
   bool optional = false;
-  // Of an input of a fixed integer type: a call may give an int in its place, which stands for an
+  // Of an input of a fixed integer type: a call may give an int in its place, which represents an
   // array of shape {1}; an int outside the least and the most that this gives for a size is an
   // error at the call. Left out: only an array will do.
   std::function<std::pair<int64_t, int64_t>(const Dims&)> int_range = {};
@@ -103,10 +103,10 @@ struct Scalar {
 // One number of an operator's size.
 struct Dim {
   std::string name;  // "rows"
-  // dim: positive, the extent of some axis. attribute: a choice of the model that is no extent
+  // dim: positive, the extent of some axis. attribute: a choice of the model that is not an extent
   // (bits, causal, k); may be 0. Both are part of a pin's key.
   enum class Kind { dim, attribute } kind = Kind::dim;
-  // It stands for all leading axes of the arrays that begin with it ("rows" of [..., D]).
+  // It represents all leading axes of the arrays that begin with it ("rows" of [..., D]).
   bool leading = false;
   // A pin may cover a range of it (keys S of attention, rows), proved at its ends and inside.
   bool free = false;

@@ -113,7 +113,7 @@ class Bundle(unittest.TestCase):
     def test_bad_options_are_misuse(self):
         for arguments, part in (((self.pack,), "--output is required"),
                                 (("none.json", "-o", self.path / "x.json"), "none.json"),
-                                ((self.pack, "-o", self.path / "x.json", "--march", "z80"), "no instruction-set level"),
+                                ((self.pack, "-o", self.path / "x.json", "--march", "z80"), "not an instruction-set level"),
                                 ((self.pack, "-o", self.pack / "x.json"), "pins.json")):
             done = self.bundle(*arguments)
             self.assertEqual(done.returncode, 2, arguments)

@@ -221,7 +221,7 @@ class Cache(HubTest):
         self.fails("org/good", "HF_HUB_OFFLINE", code=2, HF_HUB_OFFLINE="yes")
         self.assertEqual(self.hub.requests, [])
 
-    def test_a_damaged_cache_is_fetched_anew(self):
+    def test_a_damaged_cache_is_fetched_again(self):
         self.suggest("org/good")
         (self.folder() / "refs" / "main").write_text("../../../etc")
         self.suggest("org/good")

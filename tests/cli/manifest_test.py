@@ -158,7 +158,7 @@ class Evidence(unittest.TestCase):
         before = self.file.read_text()
         self.manifest("--add", self.run_dir)
         self.file.write_text(before)
-        self.assertIn("write it anew", self.manifest("--check", code=1).stderr)
+        self.assertIn("write it again", self.manifest("--check", code=1).stderr)
         self.assertEqual(self.file.read_text(), before)
 
     def test_packs_are_named(self):
@@ -183,7 +183,7 @@ class Evidence(unittest.TestCase):
             lines = (self.run_dir / "run.ndjson").read_text().splitlines(True)
             (path / "run.ndjson").write_text("".join(lines[:-1] if path == cut else lines))
         self.refuses("simt device", "--add", simt)
-        self.refuses("no suite", "--add", mine)
+        self.refuses("not a suite", "--add", mine)
         self.refuses("not finished", "--add", cut)
         self.refuses("none", "--add", self.folder / "none")
 

@@ -305,7 +305,7 @@ class BadConfigs(Folder):
     def test_what_is_no_config_is_refused(self):
         self.expect("{", "not JSON")
         self.expect("", "JSON")
-        self.expect("[1]", "no model's config")
+        self.expect("[1]", "not a model's config")
         self.expect('{"hidden_size": 64, "hidden_size": 65}', "hidden_size")
         self.expect("[" * 5000 + "]" * 5000, "config.json")
         self.expect(' ' * (16 << 20) + ' {"hidden_size": 64}', "config.json")

@@ -114,7 +114,7 @@ TEST_F(MslBadInput, OfArraysIsRefusedWhereTheBufferStands) {
 
 TEST_F(MslBadInput, OfArraysThatCannotBeReadNamesTheirBuffer) {
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {"x=rand:f99:[64]", "k.metal:3:34: 'x=rand:f99:[64]': 'f99' is no type"},
+      {"x=rand:f99:[64]", "k.metal:3:34: 'x=rand:f99:[64]': 'f99' is not a type"},
       {"x=rand:f16:[0]", "k.metal:3:34: 'x=rand:f16:[0]': sizes are whole numbers from 1 on"},
       {"x=rand:f16:64", "k.metal:3:34: 'x=rand:f16:64': a shape looks like [128,4096]"},
       {"q=dots:f16:[64]", "k.metal:3:13: 'q=dots:f16:[64]': "}};

@@ -54,7 +54,7 @@ class OtherScorer : public ::testing::Test {
   void SetUp() override {
     if (!std::getenv("MLX_KD_LONG")) GTEST_SKIP() << "takes a minute or two: set MLX_KD_LONG=1";
     if (!fs::exists(shared() / "search-prototype/spaces.py"))
-      GTEST_SKIP() << "there is no other scorer beside the sources";
+      GTEST_SKIP() << "there is no other scorer next to the sources";
     const std::string modules = python() + " -c 'import numpy, scipy, sklearn' 2>/dev/null";
     if (std::system(modules.c_str()) != 0)
       GTEST_SKIP() << python() << " lacks numpy, scipy or sklearn: name one in MLX_KD_TEST_PYTHON";

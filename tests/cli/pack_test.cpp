@@ -44,7 +44,7 @@ TEST_F(PackVerb, RefusesBadInputAndWritesNothing) {
   expect_misuse("pack --runs run none --out all.json", "none");
   expect_misuse("pack --runs run invented --out all.json", "null device");
   expect_misuse("pack --runs run empty --out all.json", "empty holds no winners");
-  expect_misuse("pack --runs run --out thesis.json", "thesis.json is no pack");
+  expect_misuse("pack --runs run --out thesis.json", "thesis.json is not a pack");
   EXPECT_EQ(packs_test::text_of(folder_ / "thesis.json"), "[]");
   EXPECT_FALSE(packs_test::fs::exists(folder_ / "all.json"));
 }

@@ -22,7 +22,7 @@ class Promote(unittest.TestCase):
             self.assertIn("one of --run", self.promote(*options, code=2))
 
     def test_a_time_that_is_none(self):
-        self.assertIn("--time-budget 'soon' is no length of time",
+        self.assertIn("--time-budget 'soon' is not a duration",
                       self.promote("--pack", "b", "--time-budget", "soon", code=2))
 
     def test_a_python_without_the_package_is_named_with_what_to_do(self):

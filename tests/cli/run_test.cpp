@@ -184,7 +184,7 @@ TEST(Run, ABudgetBeyondTheSpaceEndsWithTheSpace) {
 
 struct Refused {
   const char* what;
-  std::vector<std::string> args;  // after "run"; OUT stands for the folder
+  std::vector<std::string> args;  // after "run"; OUT is replaced by the folder
   const char* says;
 };
 

@@ -46,8 +46,8 @@ TEST_F(ShowVerb, RefusesWhatIsNoPack) {
   write("thesis.json", "{}");
   expect_misuse("show", "file is required");
   expect_misuse("show none.json", "none.json");
-  expect_misuse("show thesis.json", "thesis.json is no pack");
-  expect_misuse("show .", "no run directory");
+  expect_misuse("show thesis.json", "thesis.json is not a pack");
+  expect_misuse("show .", "not a run directory");
 }
 
 }  // namespace

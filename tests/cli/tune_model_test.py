@@ -131,8 +131,8 @@ class TuneModel(unittest.TestCase):
         (self.folder / "full").mkdir()
         (self.folder / "full" / "notes.txt").write_text("mine")
         model = self.config()
-        for options, message in (((model, "--time-budget", "0"), "--time-budget '0' is no length of time"),
-                                 ((model, "--time-budget", "soon"), "--time-budget 'soon' is no length of time"),
+        for options, message in (((model, "--time-budget", "0"), "--time-budget '0' is not a duration"),
+                                 ((model, "--time-budget", "soon"), "--time-budget 'soon' is not a duration"),
                                  ((model, "--rows", "1,x"), "--rows holds 'x'"),
                                  ((model, "--dtype", "int8"), "int8"),
                                  ((self.folder / "empty",), "there is no config.json in"),

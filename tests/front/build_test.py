@@ -43,7 +43,7 @@ class Build(FrontDoorTest):
         link.symlink_to("my clone/kd")
         self.assertEqual(self.kd("x", script=link, cwd="/").out, "/\n<x>\n")
 
-    def test_moved_clone_is_built_anew(self):
+    def test_moved_clone_is_built_again(self):
         self.kd("run")
         moved = self.temp / "moved"
         shutil.move(self.clone, moved)

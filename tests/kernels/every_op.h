@@ -23,6 +23,12 @@ const spec::Variant* variant_in(const spec::Op& op, const std::string& language)
 // Names of the operators that have a variant of a language.
 std::vector<std::string> ops_in(const std::string& language);
 
+// Whether a variant's source takes seconds to compile: a test without MLX_KD_LONG tries fewer
+// settings.
+inline bool takes_long(const spec::Variant& variant) {
+  return variant.source.size() > (32 << 10);
+}
+
 // Op::edge_sizes, completed.
 std::vector<spec::Dims> edge_sizes(const spec::Op& op);
 

@@ -5,7 +5,6 @@
 #include <map>
 #include <set>
 
-#include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/base/process.h"
 #include "mlx_kd/kernels/op_table.h"
@@ -128,24 +127,19 @@ std::string code_of(const spec::Variant& variant, const std::vector<std::string>
 
 class SourceKnobs : public testing::TestWithParam<std::string> {};
 
-// MLX_KD_LONG=1 compiles 200 points an op, otherwise at most 16, and three a type of sources that
-// take long.
+// MLX_KD_LONG=1 compiles 100 points for each type, otherwise at most four, two of sources that take
+// long.
 TEST_P(SourceKnobs, ChangeTheObject) {
   if (!base::run_process({"objcopy", "--version"}, 10).ok()) GTEST_SKIP() << "needs objcopy";
   const spec::Variant& variant = *variant_in(find_op(GetParam()), "cpp");
   const char* is_long = std::getenv("MLX_KD_LONG");
-  const size_t points = is_long && std::string(is_long) == "1" ? 200 : 16;
+  const size_t points = is_long && std::string(is_long) == "1" ? 100 : takes_long(variant) ? 2 : 4;
   base::Random random(1);
   for (Dtype dtype : {Dtype::float32, Dtype::bfloat16}) {
     const spec::Space space = source_space(variant.space(dtype, host_traits()));
-    const size_t wanted = std::min<size_t>(points / 2, static_cast<size_t>(count_valid(space)));
+    const size_t wanted = std::min<size_t>(points, static_cast<size_t>(count_valid(space)));
     std::set<std::string> settings, objects;
-    const int64_t start = base::steady_ns();
-    const auto is_enough = [&] {
-      const bool takes_long = points < 200 && base::seconds_since(start) > 2;
-      return settings.size() == wanted || (takes_long && settings.size() >= 3);
-    };
-    while (!is_enough()) {
+    while (settings.size() < wanted) {
       const spec::Setting setting = random_setting(space, random);
       if (settings.insert(setting.text()).second)
         objects.insert(code_of(variant, macros_of(space, setting, dtype)));

@@ -120,7 +120,7 @@ TEST(OlderPack, NamesOfProtocolsAndProofsAreThoseOfToday) {
   EXPECT_EQ(old.entries[0].proof, Json::parse(R"({"version": 1, "seeds": [1, 2, 3], "runs": 2,
       "distributions": ["normal", "magnitudes", "special"], "reference_bytes": 536870912,
       "tiny_subnormals": 2.0, "bit_exact": true})"));
-  EXPECT_EQ(old.entries[2].proof.at("bound"), "another");  // no version of ours
+  EXPECT_EQ(old.entries[2].proof.at("bound"), "another");  // not one of our versions
 }
 
 // What schema 4 added has no meaning in older files, whatever it is.

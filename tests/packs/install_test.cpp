@@ -167,7 +167,7 @@ TEST(PackRuns, DoesNotWriteOverWhatIsNoPack) {
   Folder folder;
   const std::string run = run_with(folder, "run", pack_of({entry_of(1, 4, 7)}));
   write(folder / "thesis.json", "{\"chapter\": 1}");
-  expect_misuse([&] { pack_runs({run}, folder / "thesis.json"); }, {"thesis.json is no pack"});
+  expect_misuse([&] { pack_runs({run}, folder / "thesis.json"); }, {"thesis.json is not a pack"});
   EXPECT_EQ(text_of(folder / "thesis.json"), "{\"chapter\": 1}");
   const std::string empty = run_with(folder, "empty", pack_of({}));
   expect_misuse([&] { pack_runs({run, empty}, folder / "new.json"); }, {"empty holds no winners"});

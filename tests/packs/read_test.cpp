@@ -73,8 +73,8 @@ TEST(ReadPack, AnEntryOfSchema2IsNotLooseEvenIfItIsUnknown) {
 TEST(ReadPack, RefusesWhatIsNoPack) {
   expect_misuse([] { read_pack("/nowhere/pins.json"); }, {"[packs]", "/nowhere/pins.json"});
   expect_misuse([] { parse_pack("", "pins.json"); }, {"pins.json is not JSON"});
-  expect_misuse([] { parse_pack("[]", "pins.json"); }, {"pins.json is no pack"});
-  expect_misuse([] { parse_pack("{\"a\": 1}", "pins.json"); }, {"pins.json is no pack"});
+  expect_misuse([] { parse_pack("[]", "pins.json"); }, {"pins.json is not a pack"});
+  expect_misuse([] { parse_pack("{\"a\": 1}", "pins.json"); }, {"pins.json is not a pack"});
   expect_misuse([] { parse_pack("{\"entries\": []}", "pins.json"); }, {"schema_version"});
   expect_misuse([] { parse_pack("{\"entries\": {}, \"schema_version\": \"3\"}", "pins.json"); },
                 {"no list of entries"});
@@ -146,7 +146,7 @@ TEST(ReadPack, RefusesSchema1ThatStandsForTooMuch) {
 TEST(ReadWinners, TakesARunDirectory) {
   Folder folder;
   fs::create_directory(folder / "run");
-  expect_misuse([&] { read_winners(folder / "run"); }, {"no run directory"});
+  expect_misuse([&] { read_winners(folder / "run"); }, {"not a run directory"});
   write(folder / "run/run_meta.json", "{}");
   expect_misuse([&] { read_winners(folder / "run"); }, {"no winners yet", "--resume"});
   write_pack(folder / "run/best_kernels.json", pack_of({entry_of(1, 2, 3)}));

@@ -160,8 +160,8 @@ TEST_F(SizesFrom, OfABadFileAreRefusedByName) {
 TEST_F(SizesFrom, OfBadTextAreRefused) {
   expect_misuse({"rows=1"}, {"'rows=1' lacks 'D'", "'rows_op'"});
   expect_misuse({"D=x,rows=1"}, {"name=integer"});
-  expect_misuse({"rows=1,D=2,rows=1"}, {"'rows' stands twice"});
-  expect_misuse({"rows=1,D=2,N=2"}, {"'N' is no size of op 'rows_op'", "'rows' or 'D'"});
+  expect_misuse({"rows=1,D=2,rows=1"}, {"'rows' occurs twice"});
+  expect_misuse({"rows=1,D=2,N=2"}, {"'N' is not a size of op 'rows_op'", "'rows' or 'D'"});
   expect_misuse({"rows=0,D=2"}, {"'rows' is 0", "at least 1"});
   expect_misuse({"rows=1,D=-2"}, {"'D' is -2"});
   expect_misuse({"rows=99999999999999999999,D=2"}, {"does not fit 64 bits"});

@@ -10,6 +10,7 @@ from pathlib import Path
 SCRIPT = Path(os.environ["MLX_KD_SOURCE_DIR"]) / "tools" / "check_language.py"
 FOUND = (
     "It stands in a file.", "This is told once.", "It is no kernel.", "A line a size is written.", "Once a process.",
+    "It is none that it knows.", "It is no length of time.", "It says how sure it is.", "It is not to be believed.",
     "It writes beside the output.", "It is built anew.", "A kernel of ours.", "It waits for ever.", "The machine at hand.",
     "It has moods.", "The weather of two moments.", "Nobody knows.", "Whoever wrote it.", "The first version wrote it.",
     "A bar a knob.", "It is dear.", "For it is late.", "The run goes on.",
@@ -57,10 +58,10 @@ class CheckLanguage(unittest.TestCase):
         self.write("docs/guide.md", "`stands` and [a](beside.md)\n\n```\nwhoever\n```\n<!-- anew -->\n")
         self.assertEqual(self.check().returncode, 0)
 
-    def test_comments_and_strings_of_code_on_request(self):
+    def test_messages_always_and_comments_on_request(self):
         self.write("mlx_kd/a.cpp", 'int beside = 0;  // it stands\nconst char* s = "anew";\n')
         self.write("mlx_kd/b.py", 'beside = 1  # it stands\n"""Once a\nprocess."""\n')
-        self.assertEqual(self.check().returncode, 0)
+        self.assertEqual(self.check().stdout.splitlines(), ["mlx_kd/a.cpp:2: 'anew': write again"])
         result = self.check("--code")
         self.assertEqual(result.returncode, 1)
         for text in ("a.cpp:1: 'stands'", "a.cpp:2: 'anew'", "b.py:1: 'stands'", "b.py:2: 'Once a process'"):

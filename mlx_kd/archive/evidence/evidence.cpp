@@ -40,19 +40,6 @@ std::string id_of(const RunMeta& meta) {
          slug(fact(meta, "mlx_version"));
 }
 
-void check(const RunData& run) {
-  if (!run.finish)
-    base::misuse("archive", "the run of " + run.meta.op_name +
-                                " is not finished: go on with kd run --resume first");
-  if (run.meta.protocol == "null" || run.meta.device == "simt")
-    base::misuse("archive", "the times of the " + run.meta.device +
-                                " device are no evidence: run on a real one");
-  const std::string& suite = run.meta.shape_suite;
-  if (suite.empty() || suite == "custom" || suite.find(':') != suite.npos || suite == "shape-log")
-    base::misuse("archive", "the run's sizes ('" + suite.substr(0, 80) +
-                                "') are no suite: evidence is of runs with --shapes SUITE");
-}
-
 std::map<std::string, uint64_t> statuses_of(const RunData& run) {
   std::map<std::string, uint64_t> result;
   for (const Record& record : run.records) ++result[name_of(record.verdict.status)];
@@ -128,8 +115,8 @@ void write_matrix(const fs::path& folder, const std::vector<Evidence>& rows) {
   base::write_file_atomically(folder / kMatrix, text, "archive");
 }
 
-// "--row-range 1:512", "--range S=1:64", "--neighbors 4": what shapes the walk beside op, sizes and
-// budget.
+// "--row-range 1:512", "--range S=1:64", "--neighbors 4": what shapes the walk in addition to op,
+// sizes and budget.
 std::string option_text(const std::string& name, const Json& value) {
   if (name == "row_range") return " --row-range " + value.at(0).dump() + ":" + value.at(1).dump();
   if (name == "ranges") {
@@ -158,7 +145,16 @@ std::string command_of(const RunMeta& meta, const std::string& out) {
 }
 
 Evidence add_evidence(const fs::path& folder, const RunData& run) {
-  check(run);
+  if (!run.finish)
+    base::misuse("archive", "the run of " + run.meta.op_name +
+                                " is not finished: go on with kd run --resume first");
+  if (run.meta.protocol == "null" || run.meta.device == "simt")
+    base::misuse("archive", "the times of the " + run.meta.device +
+                                " device are not evidence: run on a real one");
+  const std::string& suite = run.meta.shape_suite;
+  if (suite.empty() || suite == "custom" || suite.find(':') != suite.npos || suite == "shape-log")
+    base::misuse("archive", "the run's sizes ('" + suite.substr(0, 80) +
+                                "') are not a suite: evidence is of runs with --shapes SUITE");
   std::error_code error;
   fs::create_directories(folder / "capsules", error);
   if (error) base::fail("archive", "cannot make " + folder.string() + ": " + error.message());

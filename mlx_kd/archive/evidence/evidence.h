@@ -2,7 +2,7 @@
 //
 // A folder of evidence holds
 //
-//   matrix.jsonl       one object a line, keys sorted, in the order of `id`; a row a run:
+//   matrix.jsonl       one object per line, keys sorted, in the order of `id`; one row per run:
 //     id ("rmsnorm.glm_flash_small.float16.x86_64.amd-epyc.mlx-0.32.4"), op_name, shape_suite,
 //     dtype, device (kind), device_name, device_arch, mlx_version, mlx_kd_version, protocol,
 //     budget, seed, created_at, evaluated, sizes, won (sizes with a winner), speedup_geomean (over

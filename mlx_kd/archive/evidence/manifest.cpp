@@ -71,13 +71,6 @@ OrderedJson commands_of(const ManifestSources& sources, const Rows& rows,
   return result;
 }
 
-std::vector<const Evidence*> evidence_of(const Rows& rows, const TrackedModel& model) {
-  std::vector<const Evidence*> result;
-  for (const Job& job : jobs_of(model.ops, model.suite))
-    if (const Evidence* found = find(rows, job)) result.push_back(found);
-  return result;
-}
-
 // Where and with what the newest of a model's runs was made; null where nothing was run.
 OrderedJson fingerprint_of(const std::vector<const Evidence*>& evidence) {
   if (evidence.empty()) return nullptr;
@@ -92,7 +85,9 @@ OrderedJson fingerprint_of(const std::vector<const Evidence*>& evidence) {
 
 OrderedJson model_json(const ManifestSources& sources, const Rows& rows,
                        const TrackedModel& model) {
-  const auto evidence = evidence_of(rows, model);
+  std::vector<const Evidence*> evidence;
+  for (const Job& job : jobs_of(model.ops, model.suite))
+    if (const Evidence* found = find(rows, job)) evidence.push_back(found);
   OrderedJson ids = OrderedJson::array(), capsules = OrderedJson::array();
   for (const Evidence* row : evidence) {
     ids.push_back(row->id);

@@ -105,7 +105,7 @@ void Reader::read_head(const Json& file) {
   if (!keys.is_array() || keys.empty()) refuse("lists no parameters in 'tune_params_keys'");
   const Json& parameters = field(file, "tune_params", "the cache");
   for (const Json& key : keys) {
-    if (!key.is_string()) refuse("has a parameter whose name is no text");
+    if (!key.is_string()) refuse("has a parameter whose name is not a string");
     names.push_back(key.get<std::string>());
     add_parameter(names.back(), field(parameters, names.back(), "'tune_params'"));
   }

@@ -18,7 +18,7 @@ namespace mlx_kd::archive {
 struct TuningCache {
   std::string device, kernel;
   // Parameters in the file's order, no constraints. Integers count as sizes (log2) if all are
-  // positive and the largest is at least 4 times the least, else as linear; other numbers stand as
+  // positive and the largest is at least 4 times the least, else as linear; other numbers are as
   // their place in ascending order, other values as choices, both labelled.
   spec::Space space;
   std::vector<std::vector<uint8_t>> points;  // value indices, each point once

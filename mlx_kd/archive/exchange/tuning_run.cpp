@@ -91,17 +91,7 @@ void refuse_empty(const RunData& run, const std::string& origin) {
     base::misuse("archive", origin + " measured nothing: give a run with results");
 }
 
-// What the objective 0 stands for.
-double unit_time_us(const RunData& run) {
-  const auto first = std::find_if(run.records.begin(), run.records.end(), is_measured);
-  return ranking_time_us(first->verdict.metrics) * std::exp(-first->verdict.objective);
-}
-
-std::string failure_of(spec::Status status) {
-  return status == spec::Status::compile_error ? "CompilationFailedConfig" : "RuntimeFailedConfig";
-}
-
-// Of a cache: the knobs in their order, the values as they stand in tune_params.
+// Of a cache: the knobs in their order, the values as they are in tune_params.
 base::OrderedJson cache_entry(const Record& record, const std::vector<std::string>& names,
                               const spec::Setting& setting, double unit_us) {
   base::OrderedJson entry = base::OrderedJson::object();
@@ -116,7 +106,8 @@ base::OrderedJson cache_entry(const Record& record, const std::vector<std::strin
   if (measured)
     entry["time"] = time_ms;
   else
-    entry["time"] = failure_of(record.verdict.status);
+    entry["time"] = record.verdict.status == spec::Status::compile_error ? "CompilationFailedConfig"
+                                                                         : "RuntimeFailedConfig";
   entry["times"] = base::OrderedJson::array();
   if (measured) entry["times"].push_back(time_ms);
   entry["compile_time"] = 1e3 * seconds_of(record, "compile");
@@ -217,7 +208,10 @@ base::OrderedJson tuning_cache_json(const RunData& run, const std::string& origi
   std::vector<std::string> names, sizes;
   for (const auto& [name, values] : params.items()) names.push_back(name);
   for (const spec::Dims& size : run.meta.sizes) sizes.push_back(size.text());
-  const double unit_us = unit_time_us(run);
+  // The time at objective 0.
+  const auto first = std::find_if(run.records.begin(), run.records.end(), is_measured);
+  const double unit_us =
+      ranking_time_us(first->verdict.metrics) * std::exp(-first->verdict.objective);
   std::map<std::string, base::OrderedJson> last;
   for (size_t i = 0; i < run.records.size(); ++i) {
     base::OrderedJson entry = cache_entry(run.records[i], names, settings[i], unit_us);

@@ -1,4 +1,4 @@
-// A run of ours as the tuning community reads it, and as a space to replay.
+// One of our runs as the tuning community reads it, and as a space to replay.
 #pragma once
 
 #include "mlx_kd/archive/exchange/tuning_cache.h"
@@ -16,16 +16,16 @@ TuningCache measured_space(const RunData& run, const std::string& origin);
 // results: [{timestamp, configuration {variant, <knob>...}, objectives ["time"], times
 // {compilation_time, validation, framework, search_algorithm, runtimes} in s, invalidity
 // ("correct", "compile", "runtime", "correctness", "timeout"), correctness (1 or 0), measurements
-// [{name: "time", value, unit: "us"}]}]}. Runs of ours do not tell single runtimes: the list holds
+// [{name: "time", value, unit: "us"}]}]}. Our runs do not tell single runtimes: the list holds
 // their median. measurements is empty for a failure.
 base::OrderedJson t4_results(const RunData& run);
 
-// The run as a Kernel Tuner cache (tuning_cache.h says its fields), a configuration a candidate,
-// the last verdict of one that was measured twice. A time is the first candidate's kernel_us
-// (geometric mean over the sizes) times exp(objective), in ms: what the paired ratios say, free of
-// the machine's drift. compile_time, verification_time and framework_time are the seconds of
-// compile, prove and time. read_tuning_cache of it gives the space that measured_space gives.
-// Misuse (room archive), naming origin, if nothing was measured.
+// The run as a Kernel Tuner cache (tuning_cache.h lists its fields), one configuration per
+// candidate, the last verdict of one that was measured twice. A time is the first candidate's
+// kernel_us (geometric mean over the sizes) times exp(objective), in ms: what the paired ratios
+// say, free of the machine's drift. compile_time, verification_time and framework_time are the
+// seconds of compile, prove and time. read_tuning_cache of it gives the space that measured_space
+// gives. Misuse (room archive), naming origin, if nothing was measured.
 base::OrderedJson tuning_cache_json(const RunData& run, const std::string& origin);
 
 }  // namespace mlx_kd::archive

@@ -33,21 +33,12 @@ const std::string* winner_on(const RunData& run, const spec::Dims& dims) {
   return nullptr;
 }
 
-// The claim of that candidate; without one named, the first (finalists stand best first).
+// The claim of that candidate; without one named, the first (finalists are best first).
 const Claim* claim_on(const RunData& run, const spec::Dims& dims, const std::string* id) {
   if (run.finish)
     for (const Claim& claim : run.finish->claims)
       if (claim.dims == dims && (!id || claim.candidate_id == *id)) return &claim;
   return nullptr;
-}
-
-void take_claim(SizeResult& result, const RunData& run) {
-  const std::string* winner = winner_on(run, result.dims);
-  result.claim = claim_on(run, result.dims, winner);
-  const std::string id = winner ? *winner : result.claim ? result.claim->candidate_id : "";
-  for (const Record* record : result.ranked)
-    if (record->candidate_id == id) result.best = record;
-  result.won = winner && result.best;
 }
 
 std::string why_not(const SizeResult& result, const RunData& run) {
@@ -62,24 +53,18 @@ SizeResult result_on(const RunData& run, const spec::Dims& dims) {
   result.dims = dims;
   result.ranked = ranked_on(run, dims);
   if (!result.ranked.empty()) result.best = result.ranked.front();
-  take_claim(result, run);
+  const std::string* winner = winner_on(run, result.dims);
+  result.claim = claim_on(run, result.dims, winner);
+  const std::string id = winner ? *winner : result.claim ? result.claim->candidate_id : "";
+  for (const Record* record : result.ranked)
+    if (record->candidate_id == id) result.best = record;
+  result.won = winner && result.best;
   result.why_not = why_not(result, run);
   if (result.claim)
     result.metrics = result.claim->metrics;
   else if (result.best)
     result.metrics = *metrics_on(*result.best, dims);
   return result;
-}
-
-void mark_frontier(std::vector<ErrorPoint>& points) {
-  std::sort(points.begin(), points.end(), [](const ErrorPoint& a, const ErrorPoint& b) {
-    return std::tie(a.time_us, a.error, a.record) < std::tie(b.time_us, b.error, b.record);
-  });
-  double closest = std::numeric_limits<double>::infinity();
-  for (ErrorPoint& point : points) {
-    point.on_frontier = point.error < closest;
-    closest = std::min(closest, point.error);
-  }
 }
 
 void add_example(FailureKind& kind, const Record& record) {
@@ -151,7 +136,14 @@ ErrorPlane error_plane(const RunData& run) {
     if (measured(run.records[i]) && std::isfinite(time) && std::isfinite(error))
       plane.points.push_back({i, time, error, false});
   }
-  mark_frontier(plane.points);
+  std::sort(plane.points.begin(), plane.points.end(), [](const ErrorPoint& a, const ErrorPoint& b) {
+    return std::tie(a.time_us, a.error, a.record) < std::tie(b.time_us, b.error, b.record);
+  });
+  double closest = std::numeric_limits<double>::infinity();
+  for (ErrorPoint& point : plane.points) {
+    point.on_frontier = point.error < closest;
+    closest = std::min(closest, point.error);
+  }
   return plane;
 }
 

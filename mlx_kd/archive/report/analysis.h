@@ -67,7 +67,7 @@ std::vector<std::string> range_lines(const RunData& run);
 // Sentences that the run has for a reader of its times.
 std::vector<std::string> remarks(const RunData& run);
 
-// What a run ran on. Reports tell the target's parts beside it, from RunMeta::target.
+// What a run ran on. Reports tell the target's parts next to it, from RunMeta::target.
 base::Json runtime_without_target(const RunMeta& meta);
 
 // Seconds by stage, longest first, "own" (the engine itself) last where the wall time is known.

@@ -18,12 +18,6 @@ double largest(const std::vector<Bar>& bars, double mark) {
   return result > 0 ? result : 1;
 }
 
-std::string label_of(const Bar& bar, double top) {
-  return "<text" + px("x", kSide) + px("y", top + 14) + ">" + escape_html(bar.label) +
-         "</text><text class=\"strong\"" + px("x", kWidth - kSide) + px("y", top + 14) +
-         " text-anchor=\"end\">" + escape_html(bar.text) + "</text>\n";
-}
-
 std::string whisker(double x1, double x2, double y) {
   std::string text;
   for (const auto& [a, b, c, d] :
@@ -34,7 +28,9 @@ std::string whisker(double x1, double x2, double y) {
 }
 
 std::string drawn(const Bar& bar, double top, double scale) {
-  std::string text = label_of(bar, top);
+  std::string text = "<text" + px("x", kSide) + px("y", top + 14) + ">" + escape_html(bar.label) +
+                     "</text><text class=\"strong\"" + px("x", kWidth - kSide) + px("y", top + 14) +
+                     " text-anchor=\"end\">" + escape_html(bar.text) + "</text>\n";
   text += "<rect class=\"track\" rx=\"3\"" + px("x", kSide) + px("y", top + kBarTop) +
           px("width", kWidth - 2 * kSide) + px("height", kBarHeight) + "/>\n";
   if (!std::isfinite(bar.value)) return text;

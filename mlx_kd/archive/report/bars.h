@@ -9,7 +9,7 @@
 namespace mlx_kd::archive {
 
 struct Bar {
-  std::string label, text;  // text stands at the right of the label
+  std::string label, text;  // text is at the right of the label
   double value;             // >= 0; nothing is drawn if it is not finite
   double lo = spec::kUnmeasured, hi = spec::kUnmeasured;  // a whisker where both are finite
   std::string style = "c1";                               // CSS class

@@ -94,21 +94,6 @@ void draw_tours(Plot& plot, const RunData& run, const Places& places) {
   }
 }
 
-void draw_stops(Plot& plot, const RunData& run, const Places& places) {
-  const std::vector<double> all = scores(run), measured = finite(all);
-  const auto [fast, slow] = std::minmax_element(measured.begin(), measured.end());
-  for (size_t i = 0; i < places.size(); ++i) {
-    const std::string tip = tip_of(run.records[i]);
-    if (!std::isfinite(all[i])) {
-      plot.dot(places[i][0], places[i][1], 4, "failed", tip);
-      continue;
-    }
-    const double share = *slow > *fast ? (*slow - all[i]) / (*slow - *fast) : 1;
-    if (all[i] == *fast) plot.dot(places[i][0], places[i][1], 10, "ring", tip);
-    plot.dot(places[i][0], places[i][1], 5, ramp_colour(share), tip);
-  }
-}
-
 }  // namespace
 
 std::string convergence_chart(const RunData& run) {
@@ -173,7 +158,18 @@ std::string tour_chart(const RunData& run) {
   Points walk;
   for (const auto& place : places) walk.emplace_back(place[0], place[1]);
   plot.line(walk, "walk");
-  draw_stops(plot, run, places);
+  const std::vector<double> all = scores(run), measured = finite(all);
+  const auto [fast, slow] = std::minmax_element(measured.begin(), measured.end());
+  for (size_t i = 0; i < places.size(); ++i) {
+    const std::string tip = tip_of(run.records[i]);
+    if (!std::isfinite(all[i])) {
+      plot.dot(places[i][0], places[i][1], 4, "failed", tip);
+      continue;
+    }
+    const double share = *slow > *fast ? (*slow - all[i]) / (*slow - *fast) : 1;
+    if (all[i] == *fast) plot.dot(places[i][0], places[i][1], 10, "ring", tip);
+    plot.dot(places[i][0], places[i][1], 5, ramp_colour(share), tip);
+  }
   return plot.svg();
 }
 

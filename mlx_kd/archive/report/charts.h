@@ -22,10 +22,10 @@ std::string error_chart(const RunData& run);
 // finish record has them) and the walk in the order of evaluation.
 std::string tour_chart(const RunData& run);
 
-// A bar a size with its 95 % interval and a line at 1.
+// One bar per size with its 95 % interval and a line at 1.
 std::string speedup_chart(const std::vector<SizeResult>& results);
 
-// A bar a knob: its share of the variance of the score.
+// One bar per knob: its share of the variance of the score.
 std::string knob_chart(const KnobNotes& notes);
 
 // A bar a stage.

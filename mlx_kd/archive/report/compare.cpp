@@ -18,17 +18,14 @@ std::string sizes_text(const std::vector<spec::Dims>& sizes) {
   return text;
 }
 
-bool holds(const std::vector<spec::Dims>& sizes, const spec::Dims& dims) {
-  return std::find(sizes.begin(), sizes.end(), dims) != sizes.end();
-}
-
 void refuse_unlike(const RunMeta& a, const RunMeta& b) {
   if (a.op_name != b.op_name)
     base::misuse("archive", "the runs are of op '" + a.op_name + "' and op '" + b.op_name +
                                 "': compare two runs of one op");
   const bool same = a.sizes.size() == b.sizes.size() &&
-                    std::all_of(a.sizes.begin(), a.sizes.end(),
-                                [&](const spec::Dims& dims) { return holds(b.sizes, dims); });
+                    std::all_of(a.sizes.begin(), a.sizes.end(), [&](const spec::Dims& dims) {
+                      return std::find(b.sizes.begin(), b.sizes.end(), dims) != b.sizes.end();
+                    });
   if (!same)
     base::misuse("archive", "the runs are of sizes '" + sizes_text(a.sizes) + "' and '" +
                                 sizes_text(b.sizes) + "': compare two runs of the same sizes");
@@ -157,7 +154,7 @@ Comparison compare(const RunData& a, const RunData& b) {
 
 std::string comparison_table(const Comparison& comparison) {
   std::vector<std::vector<std::string>> rows = {{"size", "kernel us", "", "B/A", "graph us", "",
-                                                 "B/A [80 % of samples]", "speed-up B/A [95 %]",
+                                                 "B/A [80 % of samples]", "speed-up B/A [95% CI]",
                                                  "what moved"}};
   for (const SizeComparison& size : comparison.sizes)
     rows.push_back({plain_line(size.dims.text()), number(size.a.kernel_us),

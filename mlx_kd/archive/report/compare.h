@@ -1,4 +1,4 @@
-// Two runs of one op beside each other.
+// Two runs of one op next to each other.
 #pragma once
 
 #include <string>

@@ -23,7 +23,7 @@ struct ValueEffect {
 struct KnobEffect {
   std::string knob;
   // Of the variance of the score: covariance of the fitted effect with it / variance. Shares add up
-  // to `explained`; one below 0 means a knob that the others stand for.
+  // to `explained`; a negative one means that the knob is redundant given the others (collinear).
   double share = 0;
   std::vector<ValueEffect> values;  // in rising order of value
 };

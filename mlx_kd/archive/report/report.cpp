@@ -67,7 +67,7 @@ Json aa_json(const RunData& run) {
 
 std::string report_table(const RunData& run) {
   std::vector<std::vector<std::string>> rows = {
-      {"size", "candidate", "kernel us", "graph us", "MLX us", "speed-up", "95 %", ""}};
+      {"size", "candidate", "kernel us", "graph us", "MLX us", "speed-up", "95% CI", ""}};
   for (const SizeResult& size : size_results(run)) rows.push_back(table_row(size));
   return aligned(rows);
 }

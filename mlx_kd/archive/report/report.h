@@ -15,7 +15,7 @@ std::string report_markdown(const RunData& run);
 // report.html: the same with charts; one file that loads nothing, light and dark, any width.
 std::string report_html(const RunData& run);
 
-// A few lines for a terminal: for each size the winner, how much faster than MLX and how sure.
+// A few lines for a terminal: for each size the winner, how much faster than MLX, with the 95% CI.
 std::string report_table(const RunData& run);
 
 // The same for a program: {op_name, ..., sizes: [{shape, winner, metrics}], failures, knobs, ...}.

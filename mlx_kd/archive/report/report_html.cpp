@@ -10,7 +10,7 @@
 namespace mlx_kd::archive {
 namespace {
 
-// A cell is escaped text; `style` says how it stands ("n": a number).
+// A cell is escaped text; `style` is its class ("n": a number).
 struct Cell {
   std::string text;
   const char* style = "";
@@ -108,7 +108,7 @@ std::string winners(const std::vector<SizeResult>& results, const RunData& run) 
                             "fresh process, with a 95 % interval.") +
                      table({{"size"},
                             {"speed-up", "n"},
-                            {"95 %", "n"},
+                            {"95% CI", "n"},
                             {"kernel µs", "n"},
                             {"graph µs", "n"},
                             {"MLX µs", "n"},
@@ -233,7 +233,7 @@ std::string noise(const RunData& run) {
   return section("A/A",
                  note("One kernel timed against itself: what noise alone looks like. Spread: 90th "
                       "over 10th percentile of the single ratios.") +
-                     table({{"size"}, {"ratio", "n"}, {"95 %", "n"}, {"spread", "n"}}, rows));
+                     table({{"size"}, {"ratio", "n"}, {"95% CI", "n"}, {"spread", "n"}}, rows));
 }
 
 std::string source_details(const Record& record, const std::string& sizes, bool open) {

@@ -75,14 +75,8 @@ std::string winners_table(const std::vector<SizeResult>& results, const RunMeta&
           ? kInventedTimes
           : "Speed-ups are over MLX at its best, in a graph, with a 95 % interval.";
   return "## Winners\n\n" + about + "\n\n" +
-         table({"Size", "Candidate", "Kernel us", "Graph us", "MLX us", "Speed-up", "95 %", ""},
+         table({"Size", "Candidate", "Kernel us", "Graph us", "MLX us", "Speed-up", "95% CI", ""},
                rows);
-}
-
-std::string remark_lines(const RunData& run) {
-  std::string text;
-  for (const std::string& line : remarks(run)) text += markdown_code(line) + "\n\n";
-  return text;
 }
 
 std::string ranges_table(const RunData& run) {
@@ -180,25 +174,23 @@ std::string noise_lines(const RunData& run) {
   if (rows.empty()) return "## A/A\n\nNot measured.\n\n";
   return "## A/A\n\nOne kernel timed against itself. Spread: 90th over 10th percentile of the "
          "single ratios.\n\n" +
-         table({"Size", "Ratio", "95 %", "Spread"}, rows);
-}
-
-std::string time_table(const RunData& run) {
-  double total = 0;
-  for (const auto& entry : time_spent(run)) total += entry.second;
-  std::vector<Row> rows;
-  for (const auto& [stage, seconds] : time_spent(run))
-    rows.push_back({markdown_code(stage), number(seconds), percent(seconds / total)});
-  return "## Where the time went\n\n" + table({"Stage", "Seconds", "Share"}, rows);
+         table({"Size", "Ratio", "95% CI", "Spread"}, rows);
 }
 
 }  // namespace
 
 std::string report_markdown(const RunData& run) {
   const std::vector<SizeResult> results = size_results(run);
-  return header(run) + winners_table(results, run.meta) + remark_lines(run) + ranges_table(run) +
+  std::string text;
+  for (const std::string& line : remarks(run)) text += markdown_code(line) + "\n\n";
+  double total = 0;
+  for (const auto& entry : time_spent(run)) total += entry.second;
+  std::vector<Row> rows;
+  for (const auto& [stage, seconds] : time_spent(run))
+    rows.push_back({markdown_code(stage), number(seconds), percent(seconds / total)});
+  return header(run) + winners_table(results, run.meta) + text + ranges_table(run) +
          top_ten_table(results) + frontier(run) + knobs(run) + failed(run) + noise_lines(run) +
-         time_table(run);
+         "## Where the time went\n\n" + table({"Stage", "Seconds", "Share"}, rows);
 }
 
 }  // namespace mlx_kd::archive

@@ -15,27 +15,6 @@ constexpr std::array<const char*, 15> kKnown = {
     "shape_suite",    "runtime",           "sizes",         "device", "target", "protocol",
     "options",        "protocol_settings", "mlx_kd_version"};
 
-void check_schema(const Json& value, const std::string& origin) {
-  const Json version = value.value("schema_version", Json("1"));
-  const std::string text = version.is_string() ? version.get<std::string>() : version.dump();
-  if (std::atoi(text.c_str()) > std::atoi(kRunSchema))
-    base::misuse("archive", origin + " has schema " + text + ", this program knows up to " +
-                                kRunSchema + ": use a newer mlx-kd");
-}
-
-Json unknown_keys(const Json& value) {
-  Json extra = value;
-  for (const char* key : kKnown) extra.erase(key);
-  return extra;
-}
-
-std::vector<spec::Dims> sizes_of(const Json& value) {
-  std::vector<spec::Dims> sizes;
-  for (const Json& size : value.value("sizes", Json::array()))
-    sizes.push_back(spec::Dims::parse(size.get<std::string>()));
-  return sizes;
-}
-
 RunMeta take_fields(const Json& value) {
   RunMeta meta;
   meta.op_name = value.at("op_name").get<std::string>();
@@ -43,7 +22,8 @@ RunMeta take_fields(const Json& value) {
   meta.budget = value.at("budget").get<uint64_t>();
   meta.dtype = value.at("dtype").get<std::string>();
   meta.shape_suite = value.value("shape_suite", "");
-  meta.sizes = sizes_of(value);
+  for (const Json& size : value.value("sizes", Json::array()))
+    meta.sizes.push_back(spec::Dims::parse(size.get<std::string>()));
   meta.device = value.value("device", "");
   meta.runtime = value.value("runtime", Json::object());
   meta.target = value.value("target", Json::object());
@@ -52,7 +32,8 @@ RunMeta take_fields(const Json& value) {
   meta.options = value.value("options", Json::object());
   meta.created_at = value.value("created_at", "");
   meta.mlx_kd_version = value.value("mlx_kd_version", "");
-  meta.extra = unknown_keys(value);
+  meta.extra = value;
+  for (const char* key : kKnown) meta.extra.erase(key);
   return meta;
 }
 
@@ -86,7 +67,11 @@ RunMeta meta_from_json(const Json& value, const std::string& origin) {
                                 "): name a folder that kd run has written");
   };
   if (!value.is_object()) refuse("not an object");
-  check_schema(value, origin);
+  const Json version = value.value("schema_version", Json("1"));
+  const std::string text = version.is_string() ? version.get<std::string>() : version.dump();
+  if (std::atoi(text.c_str()) > std::atoi(kRunSchema))
+    base::misuse("archive", origin + " has schema " + text + ", this program knows up to " +
+                                kRunSchema + ": use a newer mlx-kd");
   try {
     return take_fields(value);
   } catch (const Json::exception& error) {

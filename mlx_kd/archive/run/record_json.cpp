@@ -7,12 +7,7 @@ namespace {
 
 using base::Json;
 
-// As canonical_json, but a compiler's message in some other encoding must not lose the record.
-std::string line_of(const Json& value) {
-  return value.dump(-1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
-}
-
-// The first version calls the errors of one size by shorter names.
+// zmlx.kd calls the errors of one size by shorter names.
 void rename(Json& object, const char* from, const char* to) {
   if (auto found = object.find(from); found != object.end() && !object.contains(to)) {
     object[to] = *found;
@@ -41,32 +36,10 @@ Json metrics_json(const Record& record) {
   return result;
 }
 
-void put_candidate(Json& object, const spec::Candidate& candidate, bool with_source) {
-  object["variant"] = candidate.variant;
-  object["language"] = candidate.language;
-  object["dtype"] = spec::name_of(candidate.dtype);
-  object["func_name"] = candidate.func_name;
-  object["inputs_spec"] = candidate.inputs_spec;
-  object["outputs_spec"] = candidate.outputs_spec;
-  object["template_params"] = candidate.template_params;
-  object["launch_params"] = candidate.launch_params;
-  object["source_hash"] = candidate.source_hash();
-  if (with_source)
-    object[candidate.language == "metal" ? "metal_source" : "source"] = candidate.source;
-}
-
 // What other programs may leave out or write as null.
 Json object_at(const Json& value, const char* key) {
   const auto found = value.find(key);
   return found != value.end() && found->is_object() ? *found : Json::object();
-}
-
-// A knob of the first version may be no integer (eps): it stays in template_params alone.
-spec::Setting knobs_of(const Json& params) {
-  spec::Setting knobs;
-  for (const auto& [name, value] : params.items())
-    if (value.is_number_integer()) knobs.set(name, value.get<int64_t>());
-  return knobs;
 }
 
 void take_source(spec::Candidate& candidate, const Json& value, Sources& sources) {
@@ -76,12 +49,11 @@ void take_source(spec::Candidate& candidate, const Json& value, Sources& sources
     sources.emplace(candidate.source_hash(), candidate.source);
     return;
   }
-  if (!value.contains("source_hash")) return;  // a failure of the first version may lack both
+  if (!value.contains("source_hash")) return;  // a failure of zmlx.kd may lack both
   const std::string hash = value["source_hash"].get<std::string>();
   const auto found = sources.find(hash);
   if (found == sources.end())
-    base::misuse("archive",
-                 "source '" + hash + "' stands in no record before: the file is not whole");
+    base::misuse("archive", "source '" + hash + "' is in no earlier record: the file is damaged");
   candidate.source = found->second;
 }
 
@@ -98,7 +70,9 @@ spec::Candidate candidate_from_json(const Json& value, Sources& sources) {
   candidate.outputs_spec = value.value("outputs_spec", Json::array());
   candidate.template_params = object_at(value, "template_params");
   candidate.launch_params = object_at(value, "launch_params");
-  candidate.knobs = knobs_of(candidate.template_params);
+  // What is not an integer (eps of zmlx.kd) stays in template_params alone.
+  for (const auto& [name, setting] : candidate.template_params.items())
+    if (setting.is_number_integer()) candidate.knobs.set(name, setting.get<int64_t>());
   take_source(candidate, value, sources);
   return candidate;
 }
@@ -152,8 +126,20 @@ std::string to_line(const Record& record, uint64_t seed, bool with_source) {
                  {"seconds", record.verdict.seconds},
                  {"notes", record.notes}};
   if (!measured) object["reason"] = record.verdict.reason;
-  put_candidate(object, record.candidate, with_source);
-  return line_of(object);
+  object["variant"] = record.candidate.variant;
+  object["language"] = record.candidate.language;
+  object["dtype"] = spec::name_of(record.candidate.dtype);
+  object["func_name"] = record.candidate.func_name;
+  object["inputs_spec"] = record.candidate.inputs_spec;
+  object["outputs_spec"] = record.candidate.outputs_spec;
+  object["template_params"] = record.candidate.template_params;
+  object["launch_params"] = record.candidate.launch_params;
+  object["source_hash"] = record.candidate.source_hash();
+  if (with_source)
+    object[record.candidate.language == "metal" ? "metal_source" : "source"] =
+        record.candidate.source;
+  // As canonical_json, but a compiler's message in some other encoding must not lose the record.
+  return object.dump(-1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace);
 }
 
 Record record_from_json(const Json& value, const std::vector<spec::Dims>& sizes, Sources& sources) {

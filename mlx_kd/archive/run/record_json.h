@@ -24,7 +24,7 @@ std::string to_line(const Finish& finish);
 using Sources = std::map<std::string, std::string>;
 
 // `sizes` give dims back their order of names. Throws base::Error or base::Json::exception if the
-// object is no record.
+// object is not a record.
 Record record_from_json(const base::Json& value, const std::vector<spec::Dims>& sizes,
                         Sources& sources);
 Finish finish_from_json(const base::Json& value, const std::vector<spec::Dims>& sizes);

@@ -55,7 +55,7 @@ struct Winner {
 
 // How a run ended. Written once the winners are chosen; a run that was broken off has none.
 struct Finish {
-  std::vector<Winner> winners;  // at most one a size
+  std::vector<Winner> winners;  // at most one per size
   std::vector<Claim> claims;
   std::vector<AaPair> aa;
   // Wall time in s: {compile, prove, time, reference, claims, wall}; own share = wall - the rest.

@@ -24,16 +24,6 @@ Json object_in(std::string_view line) {
   return Json(Json::value_t::discarded);
 }
 
-void take_line(const Json& value, Sources& sources, RunData& run) {
-  const std::string event = value.at("event").get<std::string>();
-  if (event == "finish") {
-    run.finish = finish_from_json(value, run.meta.sizes);
-  } else if (event == "evaluation" || event == "failure") {
-    run.records.push_back(record_from_json(value, run.meta.sizes, sources));
-    run.finish.reset();
-  }
-}
-
 [[noreturn]] void refuse_line(const fs::path& file, size_t line, const std::string& reason) {
   base::misuse("archive", file.string() + " line " + std::to_string(line) + " is not a record (" +
                               reason + "): restore the file, or choose another folder");
@@ -42,19 +32,17 @@ void take_line(const Json& value, Sources& sources, RunData& run) {
 void take_line_or_refuse(const Json& value, const fs::path& file, size_t number, Sources& sources,
                          RunData& run) {
   try {
-    take_line(value, sources, run);
+    const std::string event = value.at("event").get<std::string>();
+    if (event == "finish") {
+      run.finish = finish_from_json(value, run.meta.sizes);
+    } else if (event == "evaluation" || event == "failure") {
+      run.records.push_back(record_from_json(value, run.meta.sizes, sources));
+      run.finish.reset();
+    }
   } catch (const Json::exception& error) {
     refuse_line(file, number, error.what());
   } catch (const base::Error& error) {
     refuse_line(file, number, error.what());
-  }
-}
-
-// The first version does not say its sizes; its records do.
-void take_sizes_from_records(RunData& run) {
-  for (const Record& record : run.records) {
-    if (!run.meta.sizes.empty()) return;
-    for (const auto& size : record.verdict.sizes) run.meta.sizes.push_back(size.dims);
   }
 }
 
@@ -80,7 +68,10 @@ LogText read_log(const fs::path& dir, RunData& run) {
     if (!line.empty()) take_line_or_refuse(value, file, number + 1, sources, run);
     result = {at, end == text.size()};
   }
-  take_sizes_from_records(run);
+  // zmlx.kd does not write its sizes; its records have them.
+  for (const Record& record : run.records)
+    if (run.meta.sizes.empty())
+      for (const auto& size : record.verdict.sizes) run.meta.sizes.push_back(size.dims);
   return result;
 }
 

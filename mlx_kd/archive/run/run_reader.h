@@ -1,4 +1,4 @@
-// Reads a run directory, whoever wrote it. The formats: run_writer.h.
+// Reads a run directory of mlx-kd or zmlx.kd. The formats: run_writer.h.
 #pragma once
 
 #include <filesystem>
@@ -8,8 +8,8 @@
 namespace mlx_kd::archive {
 
 // The run in `dir`, finished, broken off or still in progress; nothing on disk is changed. A last
-// line that is cut is left out (RunData::cut). Misuse if dir is no run directory, or a line other
-// than the last is not a record (named by file and line). Records of the first version are read.
+// line that is cut is left out (RunData::cut). Misuse if dir is not a run directory, or a line
+// other than the last is not a record (named by file and line). Records of zmlx.kd are read.
 RunData read_run(const std::filesystem::path& dir);
 
 // Whether dir holds a run_meta.json.

@@ -52,16 +52,6 @@ void remove_leftovers(const fs::path& dir) {
     if (is_leftover(name)) fs::remove(dir / name, ignored);
 }
 
-// A folder that is there in the end; the same as before if it cannot be one.
-void make_folder(const fs::path& dir) {
-  std::error_code error;
-  if (fs::exists(dir, error) && !fs::is_directory(dir, error))
-    refuse(dir, "is a file: choose a folder for --out");
-  fs::create_directories(dir, error);
-  if (error)
-    refuse(dir, "cannot be made (" + error.message() + "): choose a folder you may write to");
-}
-
 base::FileLock take_lock(const fs::path& dir) {
   auto lock = base::FileLock::try_take(dir / kLockFile, "archive");
   if (!lock)
@@ -69,14 +59,12 @@ base::FileLock take_lock(const fs::path& dir) {
   return std::move(*lock);
 }
 
-// Asks without leaving a lock file behind in a folder that is not ours to write.
-void refuse_if_running(const fs::path& dir) {
-  if (fs::exists(dir / kLockFile)) take_lock(dir);
-}
-
 void refuse_used(const fs::path& dir, bool locked) {
   if (is_run_dir(dir)) {
-    if (!locked) refuse_if_running(dir);
+    if (!locked) {
+      // Asks without leaving a lock file behind in a folder that is not ours to write.
+      if (fs::exists(dir / kLockFile)) take_lock(dir);
+    }
     refuse(dir, "holds a run already: add --resume to go on with it, or choose another folder");
   }
   if (!is_blank(dir)) refuse(dir, "is not empty and holds no run: choose another folder");
@@ -123,25 +111,6 @@ std::vector<Field> identity(const RunMeta& there, const RunMeta& asked) {
           {"options", there.options.dump(), asked.options.dump()}};
 }
 
-void refuse_other_run(const fs::path& dir, const RunMeta& there, const RunMeta& asked) {
-  std::string differences;
-  for (const Field& field : identity(there, asked))
-    if (field.there != field.asked)
-      differences += (differences.empty() ? "" : ", ") + std::string(field.name) + " (there '" +
-                     field.there + "', asked '" + field.asked + "')";
-  if (!differences.empty())
-    refuse(dir, "holds another run: it differs in " + differences +
-                    ": ask for the same, or choose another folder");
-}
-
-void repair(const fs::path& dir, const LogText& log, bool cut) {
-  std::error_code error;
-  if (cut) fs::resize_file(dir / kLogFile, log.whole_bytes, error);
-  if (error)
-    base::fail("archive", "cannot repair " + (dir / kLogFile).string() + " (" + error.message() +
-                              "): check its rights");
-}
-
 void write_meta(const fs::path& dir, const RunMeta& meta) {
   const std::string text =
       to_json(meta).dump(2, ' ', false, base::OrderedJson::error_handler_t::replace);
@@ -154,7 +123,13 @@ RunWriter::RunWriter(fs::path dir, base::FileLock lock)
     : dir_(std::move(dir)), lock_(std::move(lock)) {}
 
 RunWriter RunWriter::create(const fs::path& dir, RunMeta meta) {
-  make_folder(dir);
+  // A folder that is there in the end; the same as before if it cannot be one.
+  std::error_code error;
+  if (fs::exists(dir, error) && !fs::is_directory(dir, error))
+    refuse(dir, "is a file: choose a folder for --out");
+  fs::create_directories(dir, error);
+  if (error)
+    refuse(dir, "cannot be made (" + error.message() + "): choose a folder you may write to");
   refuse_used(dir, /*locked=*/false);
   RunWriter writer(dir, take_lock(dir));
   refuse_used(dir, /*locked=*/true);  // another process may have come first
@@ -181,9 +156,20 @@ void RunWriter::start(RunMeta meta) {
 void RunWriter::go_on(RunMeta meta) {
   if (meta.mlx_kd_version.empty()) meta.mlx_kd_version = base::version();
   so_far_.meta = read_meta(dir_);
-  refuse_other_run(dir_, so_far_.meta, meta);
+  std::string differences;
+  for (const Field& field : identity(so_far_.meta, meta))
+    if (field.there != field.asked)
+      differences += (differences.empty() ? "" : ", ") + std::string(field.name) + " (there '" +
+                     field.there + "', asked '" + field.asked + "')";
+  if (!differences.empty())
+    refuse(dir_, "holds another run: it differs in " + differences +
+                     ": ask for the same, or choose another folder");
   const LogText log = read_log(dir_, so_far_);
-  repair(dir_, log, so_far_.cut);
+  std::error_code error;
+  if (so_far_.cut) fs::resize_file(dir_ / kLogFile, log.whole_bytes, error);
+  if (error)
+    base::fail("archive", "cannot repair " + (dir_ / kLogFile).string() + " (" + error.message() +
+                              "): check its rights");
   remove_leftovers(dir_);
   for (const Record& record : so_far_.records)
     written_sources_.insert(record.candidate.source_hash());

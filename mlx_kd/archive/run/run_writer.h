@@ -4,21 +4,21 @@
 //
 //   run_meta.json      one object:
 //     schema_version "3", created_at (local ISO time with offset), op_name, seed, budget, dtype,
-//     shape_suite, runtime {mlx_version, device_name, device_arch, ...}; beside what the first
-//     version writes: sizes ["rows=128,D=2048", ...] (complete, in the suite's order), device
+//     shape_suite, runtime {mlx_version, device_name, device_arch, ...}; in addition to what
+//     zmlx.kd writes: sizes ["rows=128,D=2048", ...] (complete, in the suite's order), device
 //     (kind), target, protocol (name), protocol_settings, options, mlx_kd_version. Unknown keys are
 //     kept.
-//   run.ndjson         one object a line, keys sorted, "\n" after each:
+//   run.ndjson         one object per line, keys sorted, "\n" after each:
 //     event "evaluation" (status benchmarked) or "failure" (any other; then `reason` says why), ts,
 //     step, seed, op_name, candidate_id, parent_id (or null), status, variant, language, dtype,
 //     func_name, source_hash, inputs_spec, outputs_spec, template_params (the knobs),
 //     launch_params, features, seconds {compile, prove, time}, notes, metrics: to_json(Metrics)
 //     over all sizes, dtype, objective, per_shape [{shape {rows, D}, max_abs_err, max_rel_err and
 //     the other keys of Metrics}] (left out where nothing was measured).
-//     The source text, `metal_source` for Metal and `source` otherwise, stands once: in the first
-//     record that has its source_hash. The first version writes metal_source every time.
-//     Numbers that were not measured are left out; the others read back bit for bit.
-//     event "finish", the last line of a finished run: ts, winners [{shape, candidate_id}], claims
+//     The source text, `metal_source` for Metal and `source` otherwise, is written once: in the
+//     first record that has its source_hash. zmlx.kd writes metal_source every time. Numbers that
+//     were not measured are left out; the others read back bit for bit. event "finish", the last
+//     line of a finished run: ts, winners [{shape, candidate_id}], claims
 //     [{shape, candidate_id, claimed, reason, baseline, metrics}], aa [{shape, ratio, lo, hi,
 //     spread}], seconds, tours [[step, ...], ...], notes. A record after it takes it back.
 //   best_kernels.json  the winners, a pack (room packs says its format)
@@ -46,7 +46,7 @@ class RunWriter {
   // would go on with), or another process is running in it.
   static RunWriter create(const std::filesystem::path& dir, RunMeta meta);
 
-  // Goes on with the run in `dir`; a missing or empty one is started. Misuse if it is no run
+  // Continues with the run in `dir`; a missing or empty one is started. Misuse if it is not a run
   // directory, another process is running in it, or the run is of another op, seed, dtype, suite,
   // sizes, device, target, protocol, options, MLX or mlx-kd (the message gives both values). The
   // budget may differ: the new one counts. A last line that is cut is taken off the file.

@@ -12,25 +12,6 @@ struct CacheOptions {
   bool clear = false, json = false;
 };
 
-void manage_cache(const CacheOptions& options) {
-  const auto cache = devices::cpu::ObjectCache::from_environment();
-  const auto usage = options.clear ? cache.clear() : cache.usage();
-  const char* place = cache.folder().c_str();
-  const long long entries = usage.entries, bytes = usage.bytes;
-  if (options.json) {
-    const base::OrderedJson report = {{"place", place},
-                                      {options.clear ? "removed_entries" : "entries", entries},
-                                      {options.clear ? "removed_bytes" : "bytes", bytes},
-                                      {"max_bytes", cache.max_bytes()}};
-    std::printf("%s\n", report.dump(2).c_str());
-  } else if (options.clear) {
-    std::printf("%s: removed %lld kernels, %lld bytes\n", place, entries, bytes);
-  } else {
-    std::printf("%s: %lld kernels, %lld bytes, at most %lld\n", place, entries, bytes,
-                static_cast<long long>(cache.max_bytes()));
-  }
-}
-
 }  // namespace
 
 void add_cache(CLI::App& app) {
@@ -38,7 +19,24 @@ void add_cache(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("cache", "Where compiled kernels lie, and how many");
   verb->add_flag("--clear", options->clear, "Remove them all");
   verb->add_flag("--json", options->json, "As JSON");
-  verb->callback([options] { manage_cache(*options); });
+  verb->callback([options] {
+    const auto cache = devices::cpu::ObjectCache::from_environment();
+    const auto usage = options->clear ? cache.clear() : cache.usage();
+    const char* place = cache.folder().c_str();
+    const long long entries = usage.entries, bytes = usage.bytes;
+    if (options->json) {
+      const base::OrderedJson report = {{"place", place},
+                                        {options->clear ? "removed_entries" : "entries", entries},
+                                        {options->clear ? "removed_bytes" : "bytes", bytes},
+                                        {"max_bytes", cache.max_bytes()}};
+      std::printf("%s\n", report.dump(2).c_str());
+    } else if (options->clear) {
+      std::printf("%s: removed %lld kernels, %lld bytes\n", place, entries, bytes);
+    } else {
+      std::printf("%s: %lld kernels, %lld bytes, at most %lld\n", place, entries, bytes,
+                  static_cast<long long>(cache.max_bytes()));
+    }
+  });
 }
 
 }  // namespace mlx_kd::cli

@@ -28,7 +28,7 @@ void compare(const CompareOptions& options) {
 void add_compare(CLI::App& app) {
   auto options = std::make_shared<CompareOptions>();
   CLI::App* verb = app.add_subcommand(
-      "compare", "Sets the winners of two runs of one op and the same sizes beside each other.");
+      "compare", "Sets the winners of two runs of one op and the same sizes next to each other.");
   verb->add_option("RUN_A", options->a, "Run directory")->required();
   verb->add_option("RUN_B", options->b, "Run directory")->required();
   verb->add_flag("--json", options->json, "Print as JSON");

@@ -31,23 +31,22 @@ void print_lines(const std::vector<devices::Finding>& findings) {
   }
 }
 
-void diagnose(bool json) {
-  std::vector<devices::Finding> findings = {{devices::Level::ok, "mlx-kd", base::version(), ""}};
-  for (auto& finding : devices::examine_machine()) findings.push_back(std::move(finding));
-  json ? print_json(findings) : print_lines(findings);
-  const bool failed = std::any_of(findings.begin(), findings.end(), [](const auto& finding) {
-    return finding.level == devices::Level::fail;
-  });
-  if (failed) base::fail("cli", "something that is needed is missing: see the lines that say fail");
-}
-
 }  // namespace
 
 void add_doctor(CLI::App& app) {
   auto json = std::make_shared<bool>(false);
   CLI::App* verb = app.add_subcommand("doctor", "What this machine can do, and what is missing");
   verb->add_flag("--json", *json, "As JSON");
-  verb->callback([json] { diagnose(*json); });
+  verb->callback([json] {
+    std::vector<devices::Finding> findings = {{devices::Level::ok, "mlx-kd", base::version(), ""}};
+    for (auto& finding : devices::examine_machine()) findings.push_back(std::move(finding));
+    *json ? print_json(findings) : print_lines(findings);
+    const bool failed = std::any_of(findings.begin(), findings.end(), [](const auto& finding) {
+      return finding.level == devices::Level::fail;
+    });
+    if (failed)
+      base::fail("cli", "something that is needed is missing: see the lines that say fail");
+  });
 }
 
 }  // namespace mlx_kd::cli

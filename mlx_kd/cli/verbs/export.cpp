@@ -26,17 +26,6 @@ std::string text_of(const ExportOptions& options) {
   return cache.dump(-1, ' ', true) + "\n";
 }
 
-void export_run(const ExportOptions& options) {
-  if (options.t4.empty() == options.cache.empty())
-    base::misuse("cli", "kd export writes one format at a time: give --t4 RUN or --cache RUN");
-  const std::string text = text_of(options);
-  if (options.out.empty())
-    std::fputs(text.c_str(), stdout);
-  else
-    base::write_file_atomically(options.out, ends_in_gz(options.out) ? archive::gzip(text) : text,
-                                "cli");
-}
-
 }  // namespace
 
 void add_export(CLI::App& app) {
@@ -48,7 +37,16 @@ void add_export(CLI::App& app) {
                    "Run directory to write as a Kernel Tuner cache, which kd replay reads");
   verb->add_option("--out", options->out,
                    "File to write, gzipped if its name ends in .gz; standard output without it");
-  verb->callback([options] { export_run(*options); });
+  verb->callback([options] {
+    if (options->t4.empty() == options->cache.empty())
+      base::misuse("cli", "kd export writes one format at a time: give --t4 RUN or --cache RUN");
+    const std::string text = text_of(*options);
+    if (options->out.empty())
+      std::fputs(text.c_str(), stdout);
+    else
+      base::write_file_atomically(options->out,
+                                  ends_in_gz(options->out) ? archive::gzip(text) : text, "cli");
+  });
 }
 
 }  // namespace mlx_kd::cli

@@ -29,8 +29,8 @@ bool has_suite(const spec::Op& op, const std::string& name) {
                      [&](const spec::Suite& suite) { return suite.name == name; });
 }
 
-// The list of models stands in a room that does not know the ops: here both meet.
-void check_ops_and_suites() {
+void manifest(const ManifestOptions& options) {
+  // The list of models is in a room that does not know the ops: here both meet.
   for (const auto& model : archive::tracked_models()) {
     for (const std::string& op : model.ops)
       if (!has_suite(kernels::find_op(op), model.suite))
@@ -40,20 +40,12 @@ void check_ops_and_suites() {
       base::fail("cli",
                  "op '" + model.baseline_op + "' has no suite '" + model.baseline_suite + "'");
   }
-}
-
-void add_runs(const ManifestOptions& options) {
   std::vector<archive::RunData> runs;
   for (const std::string& run : options.add) runs.push_back(archive::read_run(run));
   for (const auto& run : runs) {
     const auto added = archive::add_evidence(options.evidence, run);
     std::fprintf(stderr, "%s/%s\n", options.evidence.c_str(), added.capsule.c_str());
   }
-}
-
-void manifest(const ManifestOptions& options) {
-  check_ops_and_suites();
-  add_runs(options);
   const std::string text =
       archive::make_manifest({options.evidence, options.evidence, options.packs})
           .dump(2, ' ', true) +
@@ -64,7 +56,7 @@ void manifest(const ManifestOptions& options) {
   }
   if (base::read_file(options.output, "cli") != text)
     base::fail("cli", options.output + " is not what " + options.evidence +
-                          " gives: write it anew with kd manifest");
+                          " gives: write it again with kd manifest");
 }
 
 }  // namespace

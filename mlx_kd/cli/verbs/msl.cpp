@@ -151,7 +151,7 @@ void prepare(Run& run) {
     base::misuse("msl", "--check needs the executor: leave out --device cuda");
   for (const std::string& one : run.checks) {
     if (one != "races" && one != "memory")
-      base::misuse("msl", "'" + one + "' is no check: use races or memory");
+      base::misuse("msl", "'" + one + "' is not a check: use races or memory");
     (one == "races" ? run.request.check_races : run.request.check_memory) = true;
   }
   if (run.order != "forward" && run.order != "reverse" && run.order != "random")
@@ -262,15 +262,6 @@ struct ToCuda {
   std::string headers;
 };
 
-void run_to_cuda(const ToCuda& options) {
-  const msl::Unit unit =
-      msl::parse(options.source.file, options.source.text(), options.source.preprocess());
-  const msl::Translation made = msl::translate(unit, msl::Target::cuda, options.source.translate());
-  if (!options.headers.empty()) msl::write_prelude(options.headers);
-  for (const std::string& note : made.notes) std::fprintf(stderr, "%s\n", note.c_str());
-  std::fputs(made.text.c_str(), stdout);
-}
-
 void add_run(CLI::App& parent) {
   CLI::App* verb = parent.add_subcommand(
       "run", "Run one kernel on the CPU, its threads as fibers, or on an NVIDIA GPU");
@@ -314,7 +305,15 @@ void add_msl(CLI::App& app) {
   const auto to_cuda = std::make_shared<ToCuda>();
   add_source(*cuda, to_cuda->source);
   cuda->add_option("--headers", to_cuda->headers, "Write the headers that it includes to a folder");
-  cuda->callback([to_cuda] { run_to_cuda(*to_cuda); });
+  cuda->callback([to_cuda] {
+    const msl::Unit unit =
+        msl::parse(to_cuda->source.file, to_cuda->source.text(), to_cuda->source.preprocess());
+    const msl::Translation made =
+        msl::translate(unit, msl::Target::cuda, to_cuda->source.translate());
+    if (!to_cuda->headers.empty()) msl::write_prelude(to_cuda->headers);
+    for (const std::string& note : made.notes) std::fprintf(stderr, "%s\n", note.c_str());
+    std::fputs(made.text.c_str(), stdout);
+  });
 }
 
 }  // namespace mlx_kd::cli

@@ -42,11 +42,6 @@ void print_table(const packs::MergeResult& result, const std::string& out) {
   std::printf("%s: %s, %zu dropped\n", out.c_str(), entries.c_str(), result.dropped.size());
 }
 
-void pack(const PackOptions& options) {
-  const packs::MergeResult result = packs::pack_runs(options.runs, options.out, options.merge);
-  options.json ? print_json(result, options.out) : print_table(result, options.out);
-}
-
 }  // namespace
 
 void add_pack(CLI::App& app) {
@@ -58,7 +53,10 @@ void add_pack(CLI::App& app) {
   verb->add_option("--prefer-protocol", options->merge.prefer_protocol,
                    "Which times count where entries were measured by different protocols");
   verb->add_flag("--json", options->json, "Print what was dropped as JSON");
-  verb->callback([options] { pack(*options); });
+  verb->callback([options] {
+    const packs::MergeResult result = packs::pack_runs(options->runs, options->out, options->merge);
+    options->json ? print_json(result, options->out) : print_table(result, options->out);
+  });
 }
 
 }  // namespace mlx_kd::cli

@@ -32,19 +32,6 @@ void print_table(const runtime::Stats& stats) {
     print("left out: " + skipped.title + ": " + skipped.reason + "\n");
 }
 
-void prewarm(const PrewarmOptions& options) {
-  runtime::enable(options.pack);
-  const size_t ready = runtime::prepare();
-  const runtime::Stats stats = runtime::stats();
-  options.json ? print(runtime::to_json(stats) + "\n") : print_table(stats);
-  if (stats.dropped > 0)
-    base::fail("cli", counted(stats.dropped, "kernel", "kernels") + " of " + options.pack +
-                          " cannot be used: programs run MLX's operators there");
-  if (ready == 0)
-    base::fail("cli", "nothing of " + options.pack +
-                          " can be used by this MLX on this machine: see what was left out");
-}
-
 }  // namespace
 
 void add_prewarm(CLI::App& app) {
@@ -53,7 +40,18 @@ void add_prewarm(CLI::App& app) {
       "prewarm", "Compile the kernels of a pack now, so that programs find them on disk");
   verb->add_option("pack", options->pack, "Pack, bundle, or 'shipped'")->required();
   verb->add_flag("--json", options->json, "Print what stats() says as JSON");
-  verb->callback([options] { prewarm(*options); });
+  verb->callback([options] {
+    runtime::enable(options->pack);
+    const size_t ready = runtime::prepare();
+    const runtime::Stats stats = runtime::stats();
+    options->json ? print(runtime::to_json(stats) + "\n") : print_table(stats);
+    if (stats.dropped > 0)
+      base::fail("cli", counted(stats.dropped, "kernel", "kernels") + " of " + options->pack +
+                            " cannot be used: programs run MLX's operators there");
+    if (ready == 0)
+      base::fail("cli", "nothing of " + options->pack +
+                            " can be used by this MLX on this machine: see what was left out");
+  });
 }
 
 }  // namespace mlx_kd::cli

@@ -72,8 +72,9 @@ void add_promote(CLI::App& app) {
   verb->add_option("--pack", options->pack, "A pack");
   verb->add_option("--model", options->model, "The model's folder, or an id that was downloaded")
       ->required();
-  verb->add_option("--out", options->out,
-                   "Pack to write (promoted.json beside the pack); the evidence goes beside it");
+  verb->add_option(
+      "--out", options->out,
+      "Pack to write (promoted.json next to the pack); the evidence is written next to it");
   verb->add_option("--max-tokens", options->max_tokens,
                    "Tokens that are compared and timed; fewer where MLX is slow")
       ->capture_default_str()

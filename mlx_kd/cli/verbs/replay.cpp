@@ -108,18 +108,6 @@ base::OrderedJson json_of(const ReplayRequest& request, const ReplayScores& scor
           {"spaces", spaces}};
 }
 
-// Whoever reads the scores has to know that they are not to be believed.
-void refuse_insane(const Sanity& sanity) {
-  std::string lines;
-  for (const auto* broken : {&sanity.above_one, &sanity.random_off_zero})
-    for (const std::string& line : *broken) lines += "\n  " + archive::plain_line(line);
-  if (!lines.empty())
-    base::fail("cli",
-               "these scores are not to be believed, for the recording's costs do not tell "
-               "what an evaluation takes, or the scorer is wrong:" +
-                   lines);
-}
-
 void replay(const ReplayOptions& options) {
   const ReplayScores scores = replay_spaces(options.request, tell);
   if (!options.html.empty())
@@ -128,7 +116,16 @@ void replay(const ReplayOptions& options) {
     std::printf("%s\n", json_of(options.request, scores).dump(2, ' ', true).c_str());
   else
     std::fputs((text_of(scores) + regrets_text(options.request, scores)).c_str(), stdout);
-  refuse_insane(sanity_of(options.request, scores));
+  // The reader has to know that the scores cannot be trusted.
+  const Sanity& sanity = sanity_of(options.request, scores);
+  std::string lines;
+  for (const auto* broken : {&sanity.above_one, &sanity.random_off_zero})
+    for (const std::string& line : *broken) lines += "\n  " + archive::plain_line(line);
+  if (!lines.empty())
+    base::fail("cli",
+               "these scores cannot be trusted: the recording's costs are not those of its "
+               "evaluations, or the scorer is wrong:" +
+                   lines);
 }
 
 }  // namespace

@@ -25,19 +25,6 @@ void open_in_browser(const std::string& file) {
     std::fprintf(stderr, "[cli] %s could not open it: open %s yourself\n", opener, file.c_str());
 }
 
-void report(const ReportOptions& options) {
-  const archive::RunData run = archive::read_run(options.run);
-  if (run.cut) std::fputs("[archive] the last line of run.ndjson is cut and left out\n", stderr);
-  archive::write_report(options.run, run);
-  const std::string file = (std::filesystem::path(options.run) / "report.html").string();
-  if (options.json)
-    std::printf("%s\n", archive::report_json(run).dump(2, ' ', true).c_str());
-  else
-    std::fputs(archive::report_table(run).c_str(), stdout);
-  std::fprintf(stderr, "%s\n", file.c_str());
-  if (options.open) open_in_browser(file);
-}
-
 }  // namespace
 
 void add_report(CLI::App& app) {
@@ -47,7 +34,18 @@ void add_report(CLI::App& app) {
   verb->add_option("--run", options->run, "Run directory")->required();
   verb->add_flag("--open", options->open, "Show report.html in the browser");
   verb->add_flag("--json", options->json, "Print the winners as JSON");
-  verb->callback([options] { report(*options); });
+  verb->callback([options] {
+    const archive::RunData run = archive::read_run(options->run);
+    if (run.cut) std::fputs("[archive] the last line of run.ndjson is cut and left out\n", stderr);
+    archive::write_report(options->run, run);
+    const std::string file = (std::filesystem::path(options->run) / "report.html").string();
+    if (options->json)
+      std::printf("%s\n", archive::report_json(run).dump(2, ' ', true).c_str());
+    else
+      std::fputs(archive::report_table(run).c_str(), stdout);
+    std::fprintf(stderr, "%s\n", file.c_str());
+    if (options->open) open_in_browser(file);
+  });
 }
 
 }  // namespace mlx_kd::cli

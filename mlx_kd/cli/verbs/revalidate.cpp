@@ -1,4 +1,4 @@
-// kd revalidate: a pack proved and timed again for the MLX and the device of now.
+// kd revalidate: proves and times a pack again, for the current MLX and device.
 #include "mlx_kd/discover/revalidate.h"
 
 #include <cstdio>
@@ -80,7 +80,7 @@ void add_revalidate(CLI::App& app) {
       "revalidate", "Prove and time the entries of a pack again, for this MLX and device");
   verb->add_option("pack", options->pack, "The pack")->required();
   verb->add_option("--output", options->output,
-                   "Pack to write; left out: the same file, with the old one kept beside it");
+                   "Pack to write; left out: the same file, with the old one kept next to it");
   verb->add_option("--seed", options->seed, "Of the test data")->capture_default_str();
   verb->add_flag("--json", options->json, "Print what became of each entry as JSON");
   verb->add_flag("--quiet", options->quiet, "No progress");

@@ -25,20 +25,6 @@ struct RunOptions {
   bool json = false, quiet = false;
 };
 
-// Each --shapes is a suite's name, sizes, or a JSON file.
-void sort_shapes(RunOptions& options) {
-  for (const std::string& shape : options.shapes) {
-    const bool is_suite = shape.find_first_of("=./") == std::string::npos;
-    if (is_suite && !options.request.suite.empty() && options.request.suite != shape)
-      base::misuse("cli", "two suites are given, '" + options.request.suite + "' and '" + shape +
-                              "': choose one");
-    if (is_suite)
-      options.request.suite = shape;
-    else
-      options.request.shapes.push_back(shape);
-  }
-}
-
 // Sizes of a model or a log, where --shapes is left out or `auto`.
 void find_sizes(RunOptions& options, const std::atomic<bool>* cancelled) {
   const bool is_auto = options.shapes == std::vector<std::string>{"auto"};
@@ -46,7 +32,18 @@ void find_sizes(RunOptions& options, const std::atomic<bool>* cancelled) {
     if (is_auto)
       base::misuse("cli",
                    "--shapes auto asks for the sizes of a model: give --model-id or --shape-log");
-    return sort_shapes(options);
+    // Each --shapes is a suite's name, sizes, or a JSON file.
+    for (const std::string& shape : options.shapes) {
+      const bool is_suite = shape.find_first_of("=./") == std::string::npos;
+      if (is_suite && !options.request.suite.empty() && options.request.suite != shape)
+        base::misuse("cli", "two suites are given, '" + options.request.suite + "' and '" + shape +
+                                "': choose one");
+      if (is_suite)
+        options.request.suite = shape;
+      else
+        options.request.shapes.push_back(shape);
+    }
+    return;
   }
   if (!options.shapes.empty() && !is_auto)
     base::misuse("cli", "--shapes '" + options.shapes.front() +
@@ -64,15 +61,14 @@ std::string sureness(const discover::SizeResult& size) {
   if (!size.claim) return "no kernel passed";
   const auto& m = size.claim->metrics;
   if (size.won && size.claim->kind == spec::ClaimKind::mlx_cannot) return "MLX cannot do this here";
-  const std::string interval =
-      "95 % in " + fixed(m.speedup_lo, 2) + " to " + fixed(m.speedup_hi, 2);
+  const std::string interval = fixed(m.speedup_lo, 2) + " to " + fixed(m.speedup_hi, 2);
   return size.won ? interval
                   : "no pin: " + (size.claim->reason.empty() ? interval : size.claim->reason);
 }
 
 std::string outcome_table(const discover::RunOutcome& outcome) {
   std::vector<std::vector<std::string>> rows = {
-      {"size", "kernel us", "in a graph us", "MLX us", "speed-up", "how sure", "kernel", "knobs"}};
+      {"size", "kernel us", "in a graph us", "MLX us", "speed-up", "95% CI", "kernel", "knobs"}};
   for (const auto& size : outcome.sizes) {
     const spec::Metrics m = size.claim ? size.claim->metrics : spec::Metrics{};
     rows.push_back({size.dims.text(), fixed(m.kernel_us, 2), fixed(m.latency_us, 2),
@@ -234,7 +230,7 @@ void add_measuring_options(CLI::App& verb, RunOptions& options) {
       ->check(CLI::Range(0, 1000000))
       ->group(group);
   verb.add_option("--finalists", options.request.finalists,
-                  "Candidates a size that are re-measured against MLX")
+                  "Candidates per size that are re-measured against MLX")
       ->capture_default_str()
       ->check(CLI::Range(1, 100))
       ->group(group);
@@ -245,11 +241,12 @@ void add_measuring_options(CLI::App& verb, RunOptions& options) {
   verb.add_option_function<std::string>(
           "--times",
           [&options](const std::string& which) { options.request.null_times = which == "null"; },
-          "measured, or null: invented, so that the winners are no pins for use (measured)")
+          "measured, or null: invented, so that the winners are not pins for use (measured)")
       ->check(CLI::IsMember({"measured", "null"}))
       ->group(group);
   verb.add_option("--bench-mode", options.bench_mode,
-                  "Of the first version; the protocol pairs always")
+                  "Accepted for compatibility with zmlx.kd and ignored: candidates are always "
+                  "timed in pairs")
       ->check(CLI::IsMember({"interleaved", "legacy"}))
       ->group(group);
 }
@@ -267,7 +264,7 @@ void add_run(CLI::App& app) {
       ->capture_default_str()
       ->check(CLI::Range(uint64_t{1}, uint64_t{100000000}));
   verb->add_option("--time-budget", options->time_budget,
-                   "Stop trying after that long: 60s, 5m, 1h (beside --budget)");
+                   "Stop trying after that long: 60s, 5m, 1h (in addition to --budget)");
   verb->add_option("--seed", request.seed, "Of the search and of the test data")
       ->capture_default_str();
   verb->add_option("--dtype", options->dtype, "float32, float16 or bfloat16")

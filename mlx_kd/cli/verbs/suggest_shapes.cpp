@@ -41,16 +41,6 @@ struct Answer {
   std::vector<std::pair<std::string, std::string>> skipped;  // op, why
 };
 
-// Further suites that --include names join the chosen sizes.
-void include_suites(const std::vector<std::string>& names, Found& found) {
-  for (const Suggestion& suite : found.suites)
-    for (const std::string& name : names)
-      if (name == suite.name || name == "all")
-        for (const auto& dims : suite.sizes)
-          if (std::find(found.chosen.begin(), found.chosen.end(), dims) == found.chosen.end())
-            found.chosen.push_back(dims);
-}
-
 void check_included(const std::vector<std::string>& names, const Answer& answer) {
   for (const std::string& name : names) {
     std::vector<std::string> known = {"all"};
@@ -60,14 +50,20 @@ void check_included(const std::vector<std::string>& names, const Answer& answer)
           known.push_back(suite.name);
     if (std::find(known.begin(), known.end(), name) == known.end())
       base::misuse("cli", "--include '" + name.substr(0, 80) +
-                              "' is no suite of this model: it has " + base::list_of(known));
+                              "' is not a suite of this model: it has " + base::list_of(known));
   }
 }
 
 Found find(const SizeSource& source, const spec::Op& op, const SuggestShapesOptions& options) {
   Found found{&op, suggestions(source, op, nullptr), {}};
   found.chosen = chosen_sizes(found.suites);
-  include_suites(options.include, found);
+  // Further suites that --include names join the chosen sizes.
+  for (const Suggestion& suite : found.suites)
+    for (const std::string& name : options.include)
+      if (name == suite.name || name == "all")
+        for (const auto& dims : suite.sizes)
+          if (std::find(found.chosen.begin(), found.chosen.end(), dims) == found.chosen.end())
+            found.chosen.push_back(dims);
   return found;
 }
 

@@ -111,7 +111,7 @@ void tune(TuneOptions& options) {
   }
   if (outcome.interrupted) {
     std::fprintf(stderr,
-                 "Stopped after %s; what was found is kept in %s, and the same command goes on\n",
+                 "Stopped after %s; what was found is kept in %s, and the same command continues\n",
                  duration(outcome.seconds).c_str(), options.out.c_str());
     throw Exit{signals.exit_code()};
   }

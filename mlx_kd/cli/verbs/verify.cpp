@@ -82,7 +82,7 @@ void add_verify(CLI::App& app) {
   verb->add_option("--shapes", options->shapes,
                    "Sizes instead, as rows=1,D=4096 (repeatable) or a JSON file");
   verb->add_option("--candidates", options->candidates,
-                   "Random candidates beside each variant's default")
+                   "Random candidates in addition to each variant's default")
       ->check(CLI::Range(0, 100000))
       ->capture_default_str();
   verb->add_option("--seed", options->seed, "Of the random candidates")->capture_default_str();

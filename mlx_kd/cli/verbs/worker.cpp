@@ -12,7 +12,7 @@ void add_worker(CLI::App& app) {
   verb->group("");
   auto fd = std::make_shared<int>(-1);
   verb->add_option("--fd", *fd, "The socket that requests come from")->required();
-  // No destructors: a kernel may have left threads of ours in any state.
+  // No destructors: a kernel may have left our threads in any state.
   verb->callback([fd] { std::_Exit(evaluate::worker_main(*fd)); });
 }
 

@@ -27,7 +27,7 @@ Finding examine_processor() {
   for (const std::string& set : instruction_sets()) text += " " + set;
   if (usable_cores() > 1) return {Level::ok, "cpu", text, ""};
   return {Level::warn, "cpu", text,
-          "one core: kernels run beside MLX's own threads, times are noisy"};
+          "one core: kernels share it with MLX's own threads, times are noisy"};
 }
 
 Finding examine_caches() {

@@ -62,7 +62,7 @@ Cubin compile_source(const spec::Candidate& candidate, const std::vector<std::st
   Cubin made = compile_cuda(source_file(candidate), candidate.source, options, {});
   if (made.bytes.empty() && made.error.find("open source file") != std::string::npos)
     made.error +=
-        "; CUDA's headers are looked for in the toolkit and beside MLX: pip install "
+        "; CUDA's headers are looked for in the toolkit and next to MLX: pip install "
         "nvidia-cuda-runtime, or name their folder in MLX_KD_CUDA_INCLUDE";
   if (!made.bytes.empty() && !has_kernel(made.bytes, candidate.func_name))
     return {"", source_file(candidate) + " has no kernel '" + candidate.func_name +

@@ -25,13 +25,6 @@ void prefer_huge_pages(allocator::Buffer buffer, size_t bytes) {
 #endif
 }
 
-allocator::Buffer fresh_buffer(size_t bytes) {
-  allocator::Buffer buffer = allocator::allocator().malloc(bytes);
-  if (buffer.ptr() == nullptr) throw std::bad_alloc();
-  prefer_huge_pages(buffer, bytes);
-  return buffer;
-}
-
 void give_back_to_shared(allocator::Buffer buffer) {
   BufferPool::shared().give_back(buffer);
 }
@@ -59,7 +52,10 @@ allocator::Buffer BufferPool::take(size_t bytes) {
       return held.buffer;
     }
   }
-  return fresh_buffer(bytes);
+  allocator::Buffer buffer = allocator::allocator().malloc(bytes);
+  if (buffer.ptr() == nullptr) throw std::bad_alloc();
+  prefer_huge_pages(buffer, bytes);
+  return buffer;
 }
 
 void BufferPool::give_back(allocator::Buffer buffer) {

@@ -74,15 +74,6 @@ int find_usable_cores() {
   return std::max(1, static_cast<int>(std::min<double>(processors_in_affinity_mask(), quota)));
 }
 
-// "48K", "32768K", "1M" -> bytes.
-int64_t bytes_of(const std::string& text) {
-  std::istringstream stream(text);
-  int64_t value = 0;
-  char unit = 0;
-  stream >> value >> unit;
-  return unit == 'K' ? value << 10 : unit == 'M' ? value << 20 : value;
-}
-
 // sysfs first: sysconf counts every slice of a level-3 cache on some machines.
 CacheSizes find_cache_sizes() {
   CacheSizes sizes;
@@ -91,7 +82,12 @@ CacheSizes find_cache_sizes() {
     const fs::path folder = root / ("index" + std::to_string(index));
     const std::string level = first_line(folder / "level"), type = first_line(folder / "type");
     if (type == "Instruction") continue;
-    const int64_t bytes = bytes_of(first_line(folder / "size"));
+    // "48K", "32768K", "1M" -> bytes.
+    std::istringstream stream(first_line(folder / "size"));
+    int64_t value = 0;
+    char unit = 0;
+    stream >> value >> unit;
+    const int64_t bytes = unit == 'K' ? value << 10 : unit == 'M' ? value << 20 : value;
     if (level == "1") sizes.l1 = bytes;
     if (level == "2") sizes.l2 = bytes;
     if (level == "3") sizes.l3 = bytes;

@@ -10,7 +10,7 @@
 namespace mlx_kd::devices::cpu {
 
 // Processors that this process may run on at once: its affinity mask, cut by the CPU quota of its
-// control group (rounded up). At least 1. Read once a process.
+// control group (rounded up). At least 1. Read once per process.
 int usable_cores();
 
 // Instruction sets that the processor has and the system has switched on, sorted, by the names of

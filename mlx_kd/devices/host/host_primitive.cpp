@@ -49,7 +49,7 @@ void* memory_of(const mx::array& input, bool contiguous, const mx::Stream& strea
   return copy.data<void>();
 }
 
-// Whether nobody else sees the input's memory. MLX's task of an operation with several outputs
+// Whether nothing else uses the input's memory. MLX's task of an operation with several outputs
 // holds their memory until the stream's thread is done with it: waiting for it costs less than a
 // copy.
 bool can_take_over(const mx::array& input, const mx::Stream& stream) {

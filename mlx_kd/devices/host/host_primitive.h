@@ -1,4 +1,4 @@
-// What every kernel of ours that runs on CPU memory has in common as an MLX operation.
+// What our kernels on CPU memory have in common as an MLX operation.
 #pragma once
 
 #include <array>

@@ -13,7 +13,7 @@ mlx::core::Dtype mlx_dtype(spec::Dtype dtype);
 std::optional<spec::Dtype> spec_dtype(mlx::core::Dtype dtype);
 
 // Where MLX has the arrays that a kind of device ("cuda") works on. mx::is_available says whether
-// this MLX was built for it: a GPU may stand beside one that was not.
+// this MLX was built for it: a machine may have a GPU and an MLX without support for it.
 mlx::core::Device::DeviceType mlx_place(const std::string& kind);
 // Whether programs of this MLX can use such a device: null invents its times, simt runs Metal on
 // fibers to prove it, and the rest need arrays of MLX.

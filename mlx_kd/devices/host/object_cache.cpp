@@ -54,14 +54,6 @@ void make_folder(const fs::path& folder) {
     refuse(folder, "cannot be made (" + std::string(std::strerror(errno)) + ")");
 }
 
-// The root may be a link and may be read by others; nobody else may put things there.
-void check_root(const fs::path& root) {
-  struct stat info {};
-  if (::stat(root.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) refuse(root, "is no folder");
-  if (info.st_uid != ::geteuid()) refuse(root, "belongs to another user");
-  if (info.st_mode & 022) refuse(root, "can be written by others (chmod go-w)");
-}
-
 void check_private(const fs::path& folder) {
   struct stat info {};
   if (::lstat(folder.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) refuse(folder, "is no folder");
@@ -70,7 +62,7 @@ void check_private(const fs::path& folder) {
   if (::access(folder.c_str(), W_OK | X_OK) != 0) refuse(folder, "cannot be written");
 }
 
-// A plain file of the user's own that nobody else may write.
+// A plain file of the user's own that no other user may write.
 bool is_own_file(const fs::path& path) {
   struct stat info {};
   return ::lstat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode) && info.st_uid == ::geteuid() &&
@@ -99,20 +91,13 @@ CachedObject object_of(const fs::path& entry, const base::Json& record) {
   return {entry / "kernel.so", time != record.end() && time->is_number() ? time->get<double>() : 0};
 }
 
-// Out of sight first, so that nobody finds half an entry.
+// Out of sight first, so that no process finds half an entry.
 void remove_entry(const fs::path& entry) {
   const fs::path aside = entry.parent_path() / ("tmp.gone." + entry.filename().string() + "." +
                                                 std::to_string(::getpid()));
   std::error_code error;
   fs::rename(entry, aside, error);
   fs::remove_all(error ? entry : aside, error);
-}
-
-void say_once_that_it_was_changed(const fs::path& entry) {
-  static std::atomic_flag said;
-  if (!said.test_and_set())
-    std::fprintf(stderr, "[devices] %s is not what was compiled: it is compiled again\n",
-                 entry.c_str());
 }
 
 struct Entry {
@@ -153,15 +138,6 @@ void remove_abandoned(const fs::path& folder) {
   }
 }
 
-void write_record(const fs::path& folder, const base::Json& record) {
-  std::ofstream file(folder / "record.json", std::ios::binary);
-  file << base::canonical_json(record) << "\n";
-  file.close();
-  if (!file)
-    base::fail("devices", "cannot write in " + folder.parent_path().string() +
-                              ": free some space, or set MLX_KD_CACHE_DIR to another disk");
-}
-
 }  // namespace
 
 Scratch::Scratch(const fs::path& parent) {
@@ -184,7 +160,11 @@ ObjectCache ObjectCache::from_environment() {
 ObjectCache::ObjectCache(const fs::path& root, int64_t max_bytes)
     : folder_(root / "cpu"), max_bytes_(max_bytes) {
   make_folder(root);
-  check_root(root);
+  // The root may be a link and may be read by others; no other user may put things there.
+  struct stat info {};
+  if (::stat(root.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) refuse(root, "is no folder");
+  if (info.st_uid != ::geteuid()) refuse(root, "belongs to another user");
+  if (info.st_mode & 022) refuse(root, "can be written by others (chmod go-w)");
   make_folder(folder_);
   check_private(folder_);
 }
@@ -199,7 +179,10 @@ std::optional<CachedObject> ObjectCache::find(const std::string& key) const {
   }
   // It may have been trimmed while it was read.
   if (!fs::exists(fs::symlink_status(entry, error))) return std::nullopt;
-  say_once_that_it_was_changed(entry);
+  static std::atomic_flag said;
+  if (!said.test_and_set())
+    std::fprintf(stderr, "[devices] %s is not what was compiled: it is compiled again\n",
+                 entry.c_str());
   remove_entry(entry);
   return std::nullopt;
 }
@@ -209,7 +192,12 @@ CachedObject ObjectCache::publish(const Scratch& scratch, const std::string& key
   base::Json record = about;
   record["sha256"] = base::sha256_hex(base::read_file(scratch.object(), "devices", kLargestObject));
   record["compile_ms"] = compile_ms;
-  write_record(scratch.folder(), record);
+  std::ofstream file(scratch.folder() / "record.json", std::ios::binary);
+  file << base::canonical_json(record) << "\n";
+  file.close();
+  if (!file)
+    base::fail("devices", "cannot write in " + scratch.folder().parent_path().string() +
+                              ": free some space, or set MLX_KD_CACHE_DIR to another disk");
   std::error_code error;
   fs::permissions(scratch.object(), fs::perms::owner_all, error);  // whatever the umask left
   fs::permissions(scratch.folder() / "record.json", fs::perms::owner_read | fs::perms::owner_write,

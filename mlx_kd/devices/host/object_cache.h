@@ -50,7 +50,7 @@ class ObjectCache {
   ObjectCache(const fs::path& root, int64_t max_bytes);
 
   // The object of a key, if it is there and its content is what was stored. One that was changed is
-  // removed, and that is said once a process on stderr.
+  // removed, and that is reported once per process on stderr.
   std::optional<CachedObject> find(const std::string& key) const;
 
   // Moves scratch.object() into the cache. If another process was faster, its object is kept and

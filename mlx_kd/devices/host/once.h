@@ -1,4 +1,4 @@
-// Things that are made once a process for a key, however many threads ask.
+// Things that are made once per process for a key, however many threads ask.
 #pragma once
 
 #include <future>

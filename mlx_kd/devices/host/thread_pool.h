@@ -1,4 +1,4 @@
-// The threads that share a kernel's work: one pool a process, made once, sleeping between calls.
+// The threads that share a kernel's work: one pool per process, made once, sleeping between calls.
 #pragma once
 
 #include <atomic>

@@ -22,12 +22,6 @@ constexpr int kLeastDeviceElements = 8;  // metal_kernel passes fewer in `consta
 constexpr int kCopyThreads = 256;
 constexpr size_t kMostMade = 64;
 
-size_t count_of(const mx::Shape& shape) {
-  size_t count = 1;
-  for (const auto extent : shape) count *= static_cast<size_t>(extent);
-  return count;
-}
-
 // With rows of zeros behind it, so that it lies in device memory.
 mx::array enlarged(const mx::array& array, const mx::Stream& stream) {
   const auto size = static_cast<int>(array.size());
@@ -101,7 +95,9 @@ struct StageChain::StageCall {
 };
 
 size_t StageChain::Memory::elements() const {
-  return count_of(shape);
+  size_t count = 1;
+  for (const auto extent : shape) count *= static_cast<size_t>(extent);
+  return count;
 }
 
 mx::Shape StageChain::Memory::allocated() const {

@@ -93,7 +93,8 @@ std::vector<int64_t> parse_shape(const std::string& text, const std::string& who
 HostArray empty_array(const std::string& name, const std::string& type, const std::string& whole) {
   if (name.empty()) misread(whole, "write NAME=...");
   if (!types().count(type))
-    misread(whole, "'" + type + "' is no type: use f32, f16, bf16, i8 to i64, u8 to u64 or bool");
+    misread(whole,
+            "'" + type + "' is not a type: use f32, f16, bf16, i8 to i64, u8 to u64 or bool");
   HostArray array;
   array.name = name;
   array.type = type;

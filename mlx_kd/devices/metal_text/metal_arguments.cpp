@@ -68,10 +68,6 @@ int strides_named(const base::Json& inputs, const std::string& name) {
   return name.ends_with(kEnd) ? port_named(inputs, name.substr(0, name.size() - kEnd.size())) : -1;
 }
 
-bool is_long(const std::string& type) {
-  return type == "long" || type == "int64_t";
-}
-
 // Sets what the buffer holds; false where it is a number, or nothing that there is.
 bool find_array(const msl::Binding& binding, const spec::Candidate& candidate,
                 MetalArgument& found) {
@@ -96,12 +92,13 @@ MetalArgument argument_of(const msl::Binding& binding, const msl::SourceSet& sou
   };
   if (!find_array(binding, candidate, result)) {
     if (!binding.reference || !binding.is_const || !store_as(binding.type))
-      refuse("is no array of op '" + candidate.op_name +
+      refuse("is not an array of op '" + candidate.op_name +
              "': bind a number as constant float&, int&, uint&, int64_t& or ulong&");
   } else if (result.holds == Holds::scratch && binding.reference) {
     refuse("is scratch memory: bind it as a device pointer");
   } else if (result.holds == Holds::strides &&
-             (binding.reference || !binding.is_const || !is_long(binding.type))) {
+             (binding.reference || !binding.is_const ||
+              !(binding.type == "long" || binding.type == "int64_t"))) {
     refuse("holds strides: bind it as const constant long*");
   }
   return result;
@@ -119,21 +116,6 @@ bool is_bound(const std::vector<const StageKernel*>& stages, Holds holds, size_t
 [[noreturn]] void fail_unbound(const base::Json& port, const spec::Candidate& candidate) {
   base::fail("devices", "no kernel of '" + candidate.op_name + "' has a buffer for '" +
                             port.value("name", "?") + "': bind it in one of the stages");
-}
-
-void require_all_bound(const std::vector<const StageKernel*>& stages, const Call& call,
-                       const spec::Candidate& candidate) {
-  std::vector<bool> updated(candidate.inputs_spec.size(), false);
-  for (size_t i = 0; i < candidate.outputs_spec.size(); ++i) {
-    const int input = call.updated_input(i);
-    if (input >= 0) updated.at(static_cast<size_t>(input)) = true;
-    if (!is_bound(stages, Holds::output, i) &&
-        (input < 0 || !is_bound(stages, Holds::input, static_cast<size_t>(input))))
-      fail_unbound(candidate.outputs_spec[i], candidate);
-  }
-  for (size_t i = 0; i < updated.size(); ++i)
-    if (!updated[i] && call.inputs[i].elements() > 0 && !is_bound(stages, Holds::input, i))
-      fail_unbound(candidate.inputs_spec[i], candidate);
 }
 
 double number_named(const std::string& name, const Call& call, const spec::Stage& stage) {
@@ -175,7 +157,17 @@ std::vector<const StageKernel*> kernels_of(const std::vector<StageKernel>& kerne
                                 stage.func_name + "', which a stage calls: add it");
     result.push_back(&*found);
   }
-  require_all_bound(result, call, candidate);
+  std::vector<bool> updated(candidate.inputs_spec.size(), false);
+  for (size_t i = 0; i < candidate.outputs_spec.size(); ++i) {
+    const int input = call.updated_input(i);
+    if (input >= 0) updated.at(static_cast<size_t>(input)) = true;
+    if (!is_bound(result, Holds::output, i) &&
+        (input < 0 || !is_bound(result, Holds::input, static_cast<size_t>(input))))
+      fail_unbound(candidate.outputs_spec[i], candidate);
+  }
+  for (size_t i = 0; i < updated.size(); ++i)
+    if (!updated[i] && call.inputs[i].elements() > 0 && !is_bound(result, Holds::input, i))
+      fail_unbound(candidate.inputs_spec[i], candidate);
   return result;
 }
 

@@ -38,21 +38,6 @@ void check_count(const std::string& what, size_t wanted, size_t got) {
   throw std::invalid_argument(message.str());
 }
 
-void check_outputs(const MetalKernelCall& call) {
-  for (size_t i = 0; i < call.output_shapes.size(); ++i) {
-    double bytes = static_cast<double>(mx::size_of(call.output_dtypes[i]));
-    for (const auto extent : call.output_shapes[i]) {
-      if (extent < 0)
-        base::misuse("metal_kernel",
-                     "an output has an axis of " + std::to_string(extent) + ": give 0 or more");
-      bytes *= static_cast<double>(extent);
-    }
-    if (bytes > kMostBytes)
-      base::misuse("metal_kernel", "output " + std::to_string(i) +
-                                       " has more bytes than any machine: look at output_shapes");
-  }
-}
-
 // The source as one text, as MLX prints it.
 void print_source(const MetalBody& body) {
   std::string text = body.text.text;
@@ -97,7 +82,18 @@ std::vector<mx::array> MetalKernel::operator()(const MetalKernelCall& call) cons
   check_count("output_dtypes", text_.output_names.size(), call.output_dtypes.size());
   const mx::Stream stream = mx::to_stream(call.stream);
   if (stream.device == mx::Device::gpu && mx::metal::is_available()) return run_by_mlx(text_, call);
-  check_outputs(call);
+  for (size_t i = 0; i < call.output_shapes.size(); ++i) {
+    double bytes = static_cast<double>(mx::size_of(call.output_dtypes[i]));
+    for (const auto extent : call.output_shapes[i]) {
+      if (extent < 0)
+        base::misuse("metal_kernel",
+                     "an output has an axis of " + std::to_string(extent) + ": give 0 or more");
+      bytes *= static_cast<double>(extent);
+    }
+    if (bytes > kMostBytes)
+      base::misuse("metal_kernel", "output " + std::to_string(i) +
+                                       " has more bytes than any machine: look at output_shapes");
+  }
   const Sizes grid = sizes_of(call.grid, "grid");
   Sizes group = sizes_of(call.threadgroup, "threadgroup");
   for (size_t d = 0; d < 3; ++d) group[d] = std::min(group[d], grid[d]);

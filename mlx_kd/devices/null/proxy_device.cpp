@@ -17,15 +17,6 @@ DeviceKind kind_named(const std::string& kind) {
   base::misuse("devices", "device '" + kind + "' is not known: choose " + base::list_of(known));
 }
 
-// The languages of the one that the other takes.
-std::vector<std::string> common(const std::vector<std::string>& mine,
-                                const std::vector<std::string>& theirs) {
-  std::vector<std::string> result;
-  for (const std::string& one : mine)
-    if (std::find(theirs.begin(), theirs.end(), one) != theirs.end()) result.push_back(one);
-  return result;
-}
-
 class StandIn final : public Device {
  public:
   StandIn(const std::string& kind, std::vector<std::string> languages,
@@ -65,7 +56,11 @@ class StandIn final : public Device {
 std::shared_ptr<const Device> stand_in(const std::string& kind, const std::string& prove_on) {
   const DeviceKind wanted = kind_named(kind);
   auto prover = open_device(prove_on);
-  auto languages = common(wanted.languages, prover->languages());
+  // The languages of the one that the other takes.
+  const std::vector<std::string>& theirs = prover->languages();
+  std::vector<std::string> languages;
+  for (const std::string& one : wanted.languages)
+    if (std::find(theirs.begin(), theirs.end(), one) != theirs.end()) languages.push_back(one);
   if (languages.empty())
     base::misuse("devices", "device '" + prove_on + "' does not run the kernels of '" + kind +
                                 "', which are in " + base::list_of(wanted.languages) +

@@ -1,4 +1,4 @@
-// A device in place of one that is not here: another device proves its kernels, nobody times them.
+// A device in place of one that is not here: another device proves its kernels; they are not timed.
 #pragma once
 
 #include <memory>

@@ -12,7 +12,8 @@ namespace {
 
 using Kind = WorkerClient::Answer::Kind;
 
-// A claim proves, and times two forms of MLX beside the kernel, whose own time is not to count.
+// A claim proves, and times two forms of MLX in addition to the kernel, whose own time is not to
+// count.
 constexpr double kClaimLimitFactor = 10;
 
 std::string why_not(const spec::Metrics& m) {

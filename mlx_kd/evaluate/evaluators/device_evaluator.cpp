@@ -21,47 +21,17 @@ Setup setup_of(const Task& task, const EvaluateOptions& options) {
           params,        options.seed,     options.warmup, options.iters};
 }
 
-int64_t memory_bytes(const Task& task, const Setup& setup, const Protocol& protocol) {
-  return plan_cases(*task.op, task.dtype, task.sizes, setup.params, protocol).bytes;
-}
-
 base::Json request_for(const char* what, const spec::Candidate& candidate,
                        const devices::Artifact& artifact) {
   return {{"do", what}, {"candidate", to_json(candidate)}, {"artifact", to_json(artifact)}};
 }
 
-double mean(const std::vector<double>& values) {
-  double sum = 0;
-  for (double value : values) sum += value;
-  return sum / static_cast<double>(values.size());
-}
-
-void add_errors(const base::Json& errors, const std::vector<spec::Dims>& sizes,
-                spec::Verdict& verdict) {
-  for (size_t i = 0; i < sizes.size(); ++i) {
-    spec::SizeMetrics size{sizes[i], {}};
-    size.metrics.correctness_max_abs_err = errors[i].at("max_abs_err").get<double>();
-    size.metrics.correctness_max_rel_err = errors[i].at("max_rel_err").get<double>();
-    size.metrics.error_bound_used = errors[i].at("bound_used").get<double>();
-    size.metrics.bit_exact = errors[i].at("bit_exact").get<bool>();
-    verdict.sizes.push_back(size);
-  }
-}
-
-// The times of a size, beside the errors that its proof found.
-void add_times(const base::Json& times, spec::Metrics& metrics) {
-  const spec::Metrics errors = metrics;
-  metrics = spec::metrics_from_json(times);
-  metrics.correctness_max_abs_err = errors.correctness_max_abs_err;
-  metrics.correctness_max_rel_err = errors.correctness_max_rel_err;
-  metrics.error_bound_used = errors.error_bound_used;
-  metrics.bit_exact = errors.bit_exact;
-}
-
 }  // namespace
 
 double DeviceEvaluator::Partner::objective() const {
-  return mean(log_ratios);
+  double sum = 0;
+  for (double value : log_ratios) sum += value;
+  return sum / static_cast<double>(log_ratios.size());
 }
 
 DeviceEvaluator::DeviceEvaluator(const Task& task, const EvaluateOptions& options)
@@ -70,7 +40,8 @@ DeviceEvaluator::DeviceEvaluator(const Task& task, const EvaluateOptions& option
       device_(devices::open_device(task.device_kind)),
       protocol_(protocol_for(options, device_->accelerator() != nullptr)),
       setup_(setup_of(task, options)),
-      host_(setup_, options.worker_program, memory_bytes(task, setup_, protocol_)) {}
+      host_(setup_, options.worker_program,
+            plan_cases(*task.op, task.dtype, task.sizes, setup_.params, protocol_).bytes) {}
 
 std::vector<devices::Artifact> DeviceEvaluator::compile(const std::vector<spec::Candidate>& batch) {
   const int64_t start = base::steady_ns();
@@ -80,7 +51,7 @@ std::vector<devices::Artifact> DeviceEvaluator::compile(const std::vector<spec::
   return artifacts;
 }
 
-// References are no measurement: they may be computed while others compile. What both took is
+// References are not a measurement: they may be computed while others compile. What both took is
 // counted once, or the stages of a run would add up to more than the run.
 void DeviceEvaluator::prepare_while_compiling(const std::vector<spec::Candidate>& batch,
                                               std::vector<devices::Artifact>& artifacts) {
@@ -160,7 +131,15 @@ bool DeviceEvaluator::prove(const Compiled& what, spec::Verdict& verdict) {
   prove_s_ += took;
   verdict.seconds["prove"] = took;
   if (!take(answer, "proving", options_.prove_limit_s, verdict)) return false;
-  add_errors(answer.reply.at("errors"), task_.sizes, verdict);
+  const base::Json& errors = answer.reply.at("errors");
+  for (size_t i = 0; i < task_.sizes.size(); ++i) {
+    spec::SizeMetrics size{task_.sizes[i], {}};
+    size.metrics.correctness_max_abs_err = errors[i].at("max_abs_err").get<double>();
+    size.metrics.correctness_max_rel_err = errors[i].at("max_rel_err").get<double>();
+    size.metrics.error_bound_used = errors[i].at("bound_used").get<double>();
+    size.metrics.bit_exact = errors[i].at("bit_exact").get<bool>();
+    verdict.sizes.push_back(size);
+  }
   return true;
 }
 
@@ -198,7 +177,13 @@ base::Json DeviceEvaluator::time(const Compiled& what, const Partner* other, int
   if (answer.kind != Kind::reply || !answer.reply.contains("sizes")) return base::Json::object();
   for (size_t i = 0; i < verdict.sizes.size(); ++i) {
     spec::Metrics& metrics = verdict.sizes[i].metrics;
-    add_times(answer.reply["sizes"][i], metrics);
+    // The times of a size, in addition to the errors that its proof found.
+    const spec::Metrics errors = metrics;
+    metrics = spec::metrics_from_json(answer.reply["sizes"][i]);
+    metrics.correctness_max_abs_err = errors.correctness_max_abs_err;
+    metrics.correctness_max_rel_err = errors.correctness_max_rel_err;
+    metrics.error_bound_used = errors.error_bound_used;
+    metrics.bit_exact = errors.bit_exact;
     if (other) metrics.log_ratio += other->log_ratios[i];
   }
   return answer.reply;

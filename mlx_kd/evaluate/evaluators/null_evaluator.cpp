@@ -11,7 +11,7 @@
 namespace mlx_kd::evaluate {
 namespace {
 
-// What a call costs beside the kernel, and how wide an interval looks.
+// What a call costs in addition to the kernel, and how wide an interval looks.
 constexpr double kCallUs = 1.5, kSingleUs = 20, kHalfWidth = 0.02;
 
 // The task and options of the evaluator that proves.
@@ -73,7 +73,7 @@ spec::Verdict NullEvaluator::judge(const spec::Candidate& candidate) const {
   verdict.metrics.compile_time_ms = 0;
   verdict.status = devices::null::null_status(candidate);
   if (verdict.status != spec::Status::benchmarked) {
-    verdict.reason = "so says the null device's formula";
+    verdict.reason = "by the null device's formula";
     return verdict;
   }
   for (const auto& dims : task_.sizes) {
@@ -128,7 +128,7 @@ Claim NullEvaluator::claim(const spec::Candidate& candidate, const spec::Dims& d
   return result;
 }
 
-// Finalists are proved afresh, as those of a real device are.
+// Finalists are proved again, as those of a real device are.
 std::vector<Claim> NullEvaluator::proved_claims(
     const std::vector<std::vector<spec::Candidate>>& finalists) {
   std::map<std::string, spec::Verdict> proved;

@@ -22,7 +22,7 @@ void sign_faults_with(const std::string& signature);
 
 // Writable memory between two guard pages, for an output array of up to `capacity` bytes. The array
 // is placed at either end, so that it borders a guard page there; on its other side a canary
-// stands.
+// is.
 class FencedBuffer {
  public:
   enum class Place { low, high };
@@ -33,7 +33,7 @@ class FencedBuffer {
   FencedBuffer& operator=(const FencedBuffer&) = delete;
   ~FencedBuffer();
 
-  // Where an array of `bytes` lies; fills it and writes the canary beside it.
+  // Where an array of `bytes` lies; fills it and writes the canary next to it.
   std::byte* poison(int64_t bytes, Place place, unsigned char pattern);
   // Whether the canary of the last poison() is whole.
   bool intact() const;

@@ -4,8 +4,8 @@
 // expected array (MLX's result; for Judge::exact the bits that are demanded; for Judge::bound y64
 // in the output's type if MLX has none), y64 (double), the error bound and, for ops with
 // approximate variants, the terms S (float). Judge::residuals needs none of them. Each span starts
-// on a page; an input ends on the last byte before a page of its own that nobody may touch, so that
-// reading past an input's end is noticed.
+// on a page; an input ends on the last byte before a page of its own that nothing may touch, so
+// that reading past an input's end is noticed.
 #pragma once
 
 #include <cstdint>

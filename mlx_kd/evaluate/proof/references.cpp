@@ -91,14 +91,6 @@ void store_reference(const spec::Op& op, spec::Dtype t, const Case& c, const Pro
       store_bound(op, c, i, references[i], protocol, memory);
 }
 
-void store_exact(const spec::Op& op, spec::Dtype t, const Case& c, std::byte* memory) {
-  std::vector<void*> to;
-  for (size_t i = 0; i < op.outputs.size(); ++i)
-    to.push_back(op.outputs[i].judge == spec::Judge::exact ? memory + c.outputs[i].expected.offset
-                                                           : nullptr);
-  op.exact(input_pointers<const void*>(memory, c), t, c.dims, c.scalars, to);
-}
-
 }  // namespace
 
 float allowed_error(const spec::Reference64& reference, size_t k, double accumulated,
@@ -120,7 +112,13 @@ void prepare_case(const spec::Op& op, spec::Dtype t, const Case& c, const Protoc
   prepare_inputs(op, t, c, memory);
   if (op.mlx && (judged_by(op, spec::Judge::bound) || judged_by(op, spec::Judge::exact)))
     store_mlx(op, c, memory);
-  if (op.exact) store_exact(op, t, c, memory);
+  if (op.exact) {
+    std::vector<void*> to;
+    for (size_t i = 0; i < op.outputs.size(); ++i)
+      to.push_back(op.outputs[i].judge == spec::Judge::exact ? memory + c.outputs[i].expected.offset
+                                                             : nullptr);
+    op.exact(input_pointers<const void*>(memory, c), t, c.dims, c.scalars, to);
+  }
   if (judged_by(op, spec::Judge::bound)) store_reference(op, t, c, protocol, memory);
 }
 

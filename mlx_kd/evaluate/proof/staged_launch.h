@@ -17,7 +17,7 @@ struct HostSpace {
 // Copies the inputs and what the outputs hold to the device, runs the kernel, copies the outputs
 // back. Each array lies between margins of 64 KiB: those of inputs hold NaN, so that what is read
 // past an end shows; those of outputs must be untouched afterwards. Index of the first output that
-// was written beside, or -1.
+// was written out of bounds, or -1.
 int launch_staged(const devices::Accelerator& accelerator, const devices::Program& program,
                   const devices::Call& call, const std::vector<HostBytes>& inputs,
                   const std::vector<HostSpace>& outputs);

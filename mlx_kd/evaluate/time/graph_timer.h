@@ -51,7 +51,7 @@ struct GraphPairs {
 };
 
 // Calls of a sample of each side; both are divided by those of the first, so that a second side
-// with more calls stands for more work.
+// with more calls represents more work.
 struct GraphCalls {
   int first, second;
 };

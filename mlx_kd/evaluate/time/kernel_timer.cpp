@@ -31,7 +31,7 @@ class Side {
     calls_ = calls;
   }
 
-  // us a call.
+  // us per call.
   double sample() {
     if (buffers_.accelerator()) return device_sample();
     buffers_.flush_if_cold();

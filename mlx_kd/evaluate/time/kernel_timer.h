@@ -17,7 +17,7 @@ struct Timed {
 };
 
 struct KernelTimes {
-  std::vector<double> us;          // of a call, one entry a sample of the candidate
+  std::vector<double> us;          // of a call, one entry per sample of the candidate
   std::vector<double> log_ratios;  // log(candidate / incumbent), one entry a pair
   bool rejected = false;           // stopped early: worse than the incumbent beyond doubt
 };

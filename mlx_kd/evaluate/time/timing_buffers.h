@@ -33,7 +33,7 @@ class TimingBuffers {
   // The next set in rotation.
   const Set& next() { return sets_[turn_++ % sets_.size()]; }
   const Set& set(size_t index) const { return sets_[index]; }
-  // The next sets, one a call.
+  // The next sets, one per call.
   std::vector<Set> next(int calls);
   // Before a cold sample on the host; nothing to do for warm ones.
   void flush_if_cold() const;

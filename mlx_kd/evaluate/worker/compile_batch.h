@@ -8,8 +8,8 @@
 
 namespace mlx_kd::evaluate {
 
-// One artifact a candidate, in order, on as many threads as the device has cores (a GPU: the host).
-// Once `stop` is true nothing more is started; what was not compiled is not ok. Throws what
+// One artifact per candidate, in order, on as many threads as the device has cores (a GPU: the
+// host). Once `stop` is true nothing more is started; what was not compiled is not ok. Throws what
 // Device::compile throws (no compiler).
 std::vector<devices::Artifact> compile_batch(const devices::Device& device,
                                              const std::vector<spec::Candidate>& batch,

@@ -28,7 +28,7 @@ class LineReader {
  public:
   explicit LineReader(int fd) : fd_(fd) {}
   enum class Outcome { line, closed, timed_out };
-  // Waits at most timeout_s (negative: for ever).
+  // Waits at most timeout_s (negative: forever).
   Outcome read(std::string& line, double timeout_s);
 
  private:

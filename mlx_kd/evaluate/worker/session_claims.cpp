@@ -22,7 +22,7 @@ Function Session::as_function(const Loaded& what, size_t size) const {
              const Arrays& inputs) { return program->call(inputs, shapes, made); };
 }
 
-// Chosen once a size.
+// Chosen once per size.
 const Baseline& Session::baseline(size_t size) {
   if (const auto found = baselines_.find(size); found != baselines_.end()) return found->second;
   return baselines_

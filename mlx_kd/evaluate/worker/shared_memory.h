@@ -19,7 +19,7 @@ class SharedMemory {
 
   int fd() const { return fd_; }
   int64_t bytes() const { return bytes_; }
-  // Maps all of it (or maps it anew); writing to a read-only mapping is a fault.
+  // Maps all of it (or maps it again); writing to a read-only mapping is a fault.
   std::byte* map(bool writable);
   // The mapping stays; whoever looks for the memory among the descriptors finds none.
   void close_descriptor();

@@ -1,4 +1,4 @@
-// The worker's side: one request a line, answered in order, until the socket closes.
+// The worker's side: one request per line, answered in order, until the socket closes.
 //
 //   {"do": "setup", "setup": {...}, "signature", "memory_fd": 4, "bandwidth": {...} | null} -> {}
 //   {"do": "prepare"} -> {"seconds"}          {"do": "bandwidth"} -> {"bandwidth"}
@@ -65,19 +65,15 @@ base::Json answer(const std::string& line, Worker& worker) try {
   return {{"error", std::string("[evaluate] ") + error.what()}, {"exit_code", 1}};
 }
 
-// A kernel may run for ever; when the parent is gone nobody is left to end it.
-void end_with_parent(int fd) {
+}  // namespace
+
+int worker_main(int fd) {
+  // A kernel may run forever; when the parent is gone no process is left to end it.
   std::thread([fd] {
     pollfd peer{fd, 0, 0};
     while (poll(&peer, 1, -1) <= 0 || !(peer.revents & (POLLHUP | POLLERR))) continue;
     _exit(0);
   }).detach();
-}
-
-}  // namespace
-
-int worker_main(int fd) {
-  end_with_parent(fd);
   const rlimit none{0, 0};
   setrlimit(RLIMIT_CORE, &none);  // candidates that crash leave no files
   report_faults_to(fd);

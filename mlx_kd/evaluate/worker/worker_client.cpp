@@ -97,7 +97,7 @@ WorkerClient::WorkerClient(const std::string& program, int memory_fd, std::atomi
   reader_ = std::make_unique<LineReader>(fd_);
   if (pid_ == 0) {
     close(fd_);
-    base::fail("evaluate", "the worker '" + program + "' cannot be started: build kd anew");
+    base::fail("evaluate", "the worker '" + program + "' cannot be started: build kd again");
   }
 }
 

@@ -24,7 +24,7 @@ class WorkerClient {
  public:
   // Spawns `program worker --fd 3` with the socket as 3 and memory_fd as 4. Fails (exit 1), naming
   // the program, if it cannot be started. `pid` holds the process while it lives, 0 otherwise, so
-  // that whoever owns it can end the worker from a signal handler; it outlives the object.
+  // so that its owner can end the worker from a signal handler; it outlives the object.
   WorkerClient(const std::string& program, int memory_fd, std::atomic<pid_t>& pid);
   WorkerClient(const WorkerClient&) = delete;
   WorkerClient& operator=(const WorkerClient&) = delete;

@@ -41,7 +41,7 @@ base::Json WorkerHost::must(const base::Json& request, const std::string& what) 
 
 WorkerClient::Answer WorkerHost::ask(const base::Json& request, double timeout_s) {
   if (!interrupted_ && (!worker_ || !worker_->alive())) spawn();
-  // Whoever interrupted between the check and the spawn found no process to end.
+  // An interrupt between the check and the spawn found no process to end.
   if (interrupted_) worker_.reset();
   if (!worker_) return {WorkerClient::Answer::Kind::died, {}, "interrupted"};
   return worker_->ask(request, timeout_s);

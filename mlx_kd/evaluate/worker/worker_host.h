@@ -1,4 +1,4 @@
-// Keeps a worker at hand: spawns it when one is needed, prepared references and bandwidth kept.
+// Keeps a worker ready: spawns it when one is needed, prepared references and bandwidth kept.
 #pragma once
 
 #include <atomic>

@@ -107,7 +107,7 @@ spec::Space cpu_space(const Kind& kind, Dtype t, const spec::DeviceTraits& trait
   space.knobs.push_back({"THREADS", threads, log2, launch, "threads at most"});
   const std::vector<int64_t> tasks = {1, 2, 4}, more_tasks = {4, 1, 2, 8};
   space.knobs.push_back(
-      {"TASKS", kind.many_rows ? more_tasks : tasks, log2, launch, "tasks a thread"});
+      {"TASKS", kind.many_rows ? more_tasks : tasks, log2, launch, "tasks per thread"});
   const int64_t first = kind.many_rows ? 4 : 1;
   space.constraints.push_back({"TASKS is " + std::to_string(first) + " where THREADS is 1",
                                {"THREADS", "TASKS"},

@@ -50,9 +50,9 @@ void add_head_norms(const ModelConfig& config, std::vector<ModelSizes>& result) 
   const int64_t width = head_width(config, heads);
   const int64_t keys = key_heads(config, heads);
   result.push_back(
-      norm("q_norm", "the norm of queries: head_dim wide, a row a head", width, heads));
+      norm("q_norm", "the norm of queries: head_dim wide, one row per head", width, heads));
   if (keys != heads)
-    result.push_back(norm("k_norm", "the norm of keys: head_dim wide, a row a head", width, keys));
+    result.push_back(norm("k_norm", "the norm of keys: head_dim wide, one row per head", width, keys));
 }
 
 void add_token_norms(const ModelConfig& config, std::vector<ModelSizes>& result) {

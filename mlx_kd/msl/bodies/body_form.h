@@ -55,7 +55,7 @@ struct BodyForm {
 // "float16" -> "float16_t". Misuse for a type that Metal lacks (float64, complex128).
 std::string metal_type(const std::string& dtype);
 
-// Misuse for no outputs, names that are no identifiers or appear twice.
+// Misuse for no outputs, names that are not identifiers or appear twice.
 BodyForm whole_source(const BodyKernel& kernel);
 
 }  // namespace mlx_kd::msl

@@ -31,7 +31,7 @@ bool check_position(const Unit& unit, const Parameter& one) {
   return false;
 }
 
-// The constants that stand for the numbers.
+// The constants that represent the numbers.
 std::string constants_of(const Unit& unit, const Function& kernel,
                          const std::map<std::string, std::string>& numbers,
                          const std::set<std::string>& inputs) {
@@ -56,7 +56,7 @@ void check_closed(const Unit& unit, const Function& kernel) {
     if (std::any_of(unit.functions.begin(), unit.functions.end(), is_it) ||
         std::any_of(unit.globals.begin(), unit.globals.end(), is_it))
       refuse(*unit.sources, token.at,
-             "'" + std::string(token.text) + "' stands outside the kernel: a body is alone");
+             "'" + std::string(token.text) + "' is outside the kernel: a body cannot use it");
   }
 }
 

@@ -37,7 +37,7 @@ std::string helpers_of(const Unit& unit);
 // A float literal of Metal with that value: 1e-6 -> "1e-06f".
 std::string float_text(double value);
 
-// What the first version puts in front of the bodies in its packs, as one header for metal_kernel.
+// What zmlx.kd puts in front of the bodies in its packs, as one header for metal_kernel.
 std::string_view first_version_helpers();
 
 }  // namespace mlx_kd::msl

@@ -16,7 +16,7 @@ struct Local {
   std::string name;
   uint32_t name_at = 0;
   Range type;    // without qualifiers and address spaces: "vec<T,4>"
-  Range bounds;  // "[4]"; empty for what is no array
+  Range bounds;  // "[4]"; empty for what is not an array
   Range value;   // what it is initialised with; empty if it is not
   bool pointer = false;
 };

@@ -41,7 +41,8 @@ class CallGraph {
 // The name of a Metal function in which threads meet.
 bool is_meeting(std::string_view name);
 
-// At i stands a name: the bracket that opens its arguments, 0 if it is not called here.
+// The token at i is a name. Returns the bracket that opens its arguments, 0 if it is not called
+// here.
 uint32_t call_bracket(const Unit& unit, uint32_t i, uint32_t end);
 
 }  // namespace mlx_kd::msl

@@ -189,7 +189,7 @@ void read_globals(Unit& unit, Range range) {
   const uint32_t end = end_of_name(unit, parts[0]);
   const uint32_t name = find_name(unit, range.first, end);
   if (name == end)
-    refuse(*unit.sources, unit.tokens[range.first].at, "this is no declaration of Metal");
+    refuse(*unit.sources, unit.tokens[range.first].at, "this is not a declaration of Metal");
   for (const Range& part : parts) {
     Global found;
     const uint32_t stop = end_of_name(unit, part);

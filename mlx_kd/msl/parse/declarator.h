@@ -12,7 +12,7 @@ namespace mlx_kd::msl {
 void read_attributes(Unit& unit, uint32_t first, uint32_t last);
 std::vector<Attribute> attributes_in(const Unit& unit, Range range);
 
-// "\"copy\"" -> "copy". Misuse if the argument is no string.
+// "\"copy\"" -> "copy". Misuse if the argument is not a string.
 std::string unquoted(const Unit& unit, const Attribute& attribute);
 
 // The parts between the commas at depth 0; none for an empty range.

@@ -105,7 +105,7 @@ class Writer {
   void write_pragma(const Token& token) {
     if (target_ != Target::cuda) return;
     out_ += "\n#pragma " + unroll_pragma(token.text) + "\n";
-    file_ = UINT32_MAX;  // the next token says where it stands
+    file_ = UINT32_MAX;  // the next token says where it is
   }
 
   const Unit& unit_;

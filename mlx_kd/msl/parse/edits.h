@@ -20,7 +20,7 @@ class Edits {
     at_[i].dropped = false;
     at_[i].text = std::move(text);
   }
-  // Later texts stand further out.
+  // Later texts are further out.
   void before(uint32_t i, const std::string& text) { at_[i].before = text + at_[i].before; }
   void after(uint32_t i, const std::string& text) { at_[i].after += text; }
   bool dropped(uint32_t i) const {
@@ -43,7 +43,7 @@ enum class Target : uint8_t { cpp, cuda };
 // The edited tokens as text whose lines are, by #line where they are not so anyhow, those of the
 // Metal files. Comments and indentation stay.
 //
-// `columns`, if given, receives where each token stands in its line of the text and in Metal's.
+// `columns`, if given, receives where each token is in its line of the text and in Metal's.
 struct ColumnMark {
   uint32_t file = 0;
   uint32_t line = 0;

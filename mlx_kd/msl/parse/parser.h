@@ -10,7 +10,7 @@ namespace mlx_kd::msl {
 
 // Reads, preprocesses and parses `text`, called `name` in messages and for the lookup of includes.
 // Misuse, with the place, for brackets that do not match, attributes that Metal does not know and
-// instantiations of what is no template. Further rules are checked by check_rules.
+// instantiations of what is not a template. Further rules are checked by check_rules.
 Unit parse(const std::string& name, const std::string& text, const PreprocessOptions& options);
 
 }  // namespace mlx_kd::msl

@@ -8,7 +8,7 @@ namespace {
 // No declaration is longer, in tokens.
 constexpr uint32_t kLongest = 2000;
 
-// Where the statement starts that holds the token i; 0 if i stands within an expression.
+// Where the statement starts that holds the token i; 0 if i is within an expression.
 uint32_t statement_start(const Unit& unit, uint32_t i, uint32_t first) {
   const uint32_t limit = i - first > 20 ? i - 20 : first;
   while (i > limit) {

@@ -1,4 +1,4 @@
-// What stands in function bodies and matters to us: threadgroup variables.
+// What is in function bodies and matters to us: threadgroup variables.
 #pragma once
 
 #include <vector>

@@ -36,16 +36,7 @@ const std::map<std::string_view, Banned>& banned_words() {
   return words;
 }
 
-void check_kernel_head(const Function& kernel, std::vector<Diagnostic>& found) {
-  if (kernel.result != "void")
-    found.push_back({kernel.at, "kernel '" + kernel.name + "' must return void", "5.1.3"});
-  if (kernel.member)
-    found.push_back({kernel.at, "kernel '" + kernel.name + "' cannot be a member", "5.1.3"});
-  if (kernel.name == "main")
-    found.push_back({kernel.at, "no Metal function can be called main", "1.5.4"});
-}
-
-// "uint3" -> 3, "ushort" -> 1; 0 if it is no type that a thread's place can have.
+// "uint3" -> 3, "ushort" -> 1; 0 if it is not a type that a thread's place can have.
 int place_width(const std::string& type) {
   static const std::map<std::string, int> types = {
       {"uint", 1},     {"ushort", 1},   {"unsigned", 1},      {"unsigned int", 1},
@@ -87,16 +78,6 @@ void check_buffer(const Parameter& one, std::map<int, std::string>& taken, int m
                      "5.2.1"});
 }
 
-void check_memory(const Parameter& one, std::vector<Diagnostic>& found) {
-  if (one.space == Space::none || one.space == Space::thread)
-    found.push_back(
-        {one.at, "'" + one.name + "' must point into device, constant or threadgroup", "4"});
-  if (one.attribute("threadgroup") && one.space != Space::threadgroup)
-    found.push_back({one.at, "[[threadgroup(n)]] is for threadgroup pointers", "5.2.1"});
-  if (one.attribute("buffer") && one.space == Space::threadgroup)
-    found.push_back({one.at, "a threadgroup pointer takes [[threadgroup(n)]]", "5.2.1"});
-}
-
 void check_parameter(const Parameter& one, std::map<int, std::string>& buffers,
                      std::map<int, std::string>& groups, std::vector<Diagnostic>& found) {
   bool placed = false;
@@ -108,9 +89,15 @@ void check_parameter(const Parameter& one, std::map<int, std::string>& buffers,
     if (attribute.name == "threadgroup") check_buffer(one, groups, 30, found, attribute);
   }
   if (placed) return;
-  if (one.pointer || one.reference)
-    check_memory(one, found);
-  else
+  if (one.pointer || one.reference) {
+    if (one.space == Space::none || one.space == Space::thread)
+      found.push_back(
+          {one.at, "'" + one.name + "' must point into device, constant or threadgroup", "4"});
+    if (one.attribute("threadgroup") && one.space != Space::threadgroup)
+      found.push_back({one.at, "[[threadgroup(n)]] is for threadgroup pointers", "5.2.1"});
+    if (one.attribute("buffer") && one.space == Space::threadgroup)
+      found.push_back({one.at, "a threadgroup pointer takes [[threadgroup(n)]]", "5.2.1"});
+  } else
     found.push_back({one.at,
                      "the parameter '" + one.name +
                          "' of a kernel needs an attribute or must be a pointer or reference",
@@ -141,7 +128,8 @@ bool starts_number(const std::string& value) {
 void check_instantiation(const Instantiation& one, const Function* function,
                          std::vector<Diagnostic>& found) {
   if (!function || function->templates.empty())
-    return found.push_back({one.at, "'" + one.function + "' is no template of a kernel", "5.1.11"});
+    return found.push_back(
+        {one.at, "'" + one.function + "' is not a template of a kernel", "5.1.11"});
   const auto& wanted = function->templates;
   size_t needed = 0;
   for (const TemplateParameter& each : wanted) needed += !each.has_default;
@@ -205,7 +193,12 @@ void check_kernels(const Unit& unit, std::vector<Diagnostic>& found) {
   std::map<std::string, Position> names;
   for (const Function& function : unit.functions) {
     if (!function.kernel || !function.definition) continue;
-    check_kernel_head(function, found);
+    if (function.result != "void")
+      found.push_back({function.at, "kernel '" + function.name + "' must return void", "5.1.3"});
+    if (function.member)
+      found.push_back({function.at, "kernel '" + function.name + "' cannot be a member", "5.1.3"});
+    if (function.name == "main")
+      found.push_back({function.at, "no Metal function can be called main", "1.5.4"});
     std::map<int, std::string> buffers, groups;
     for (const Parameter& one : function.parameters) check_parameter(one, buffers, groups, found);
     check_widths(function, found);

@@ -86,7 +86,7 @@ class SpaceCheck {
     }
   }
 
-  // At i stands an address space: the star behind its type, if a pointer type follows.
+  // At i is an address space: the star behind its type, if a pointer type follows.
   std::optional<uint32_t> star_behind(uint32_t i, uint32_t end) const {
     for (uint32_t k = i + 1; k < end && k < i + 30; ++k) {
       if (token(k).is("*")) return k;

@@ -39,8 +39,8 @@ void check_variables(const Unit& unit, std::vector<Diagnostic>& found) {
     const Function& function = unit.functions[one.function];
     if (!function.kernel)
       found.push_back({one.at,
-                       "threadgroup variable '" + one.name + "' stands in '" + function.name +
-                           "', which is no kernel: pass a pointer",
+                       "threadgroup variable '" + one.name + "' is in '" + function.name +
+                           "', which is not a kernel: pass a pointer",
                        "4.4"});
     if (one.initialised)
       found.push_back(

@@ -37,7 +37,7 @@ class Evaluator {
  private:
   [[noreturn]] void broken() {
     const Position at = i_ < tokens_.size() ? tokens_[i_].at : line_;
-    refuse(sources_, at, "this is no condition that a preprocessor can evaluate");
+    refuse(sources_, at, "this is not a condition that a preprocessor can evaluate");
   }
 
   bool take(std::string_view mark) {

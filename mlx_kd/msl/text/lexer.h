@@ -12,7 +12,7 @@ namespace mlx_kd::msl {
 enum class Kind : uint8_t { word, number, text, character, punctuation, pragma };
 
 // `text` and `before` (the blanks and comments in front of it) view the SourceSet.
-// A pragma token stands for a line "#pragma unroll ..." and holds what follows the word pragma.
+// A pragma token represents a line "#pragma unroll ..." and holds what follows the word pragma.
 struct Token {
   Kind kind = Kind::punctuation;
   bool line_start = false;  // the first token of its line

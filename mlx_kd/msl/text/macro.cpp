@@ -15,7 +15,7 @@ int parameter_index(const Macro& macro, const Token& token) {
   return found == macro.parameters.end() ? -1 : static_cast<int>(found - macro.parameters.begin());
 }
 
-// A token of a macro's body stands where the macro is used.
+// A token of a macro's body is where the macro is used.
 Token placed(Token token, const Token& name) {
   token.at = name.at;
   token.before = token.before.empty() ? std::string_view() : std::string_view(" ");
@@ -163,7 +163,7 @@ void Expander::paste(Tokens& out, const Token& left, const Token& right) {
   scratch.add(sources_.name(left.at.file), std::string(text));
   const Tokens made = lex(scratch, 0);
   if (made.size() != 1)
-    refuse(sources_, left.at, "'" + std::string(text) + "' (pasted by ##) is no token");
+    refuse(sources_, left.at, "'" + std::string(text) + "' (pasted by ##) is not a token");
   Token token = left;
   token.kind = made[0].kind;
   token.text = text;

@@ -114,7 +114,7 @@ class Preprocessor {
     else if (name == "error")
       refuse(sources_, line[0].at, "#error " + spell(rest.data(), rest.data() + rest.size()));
     else if (name != "line" && name != "warning")
-      refuse(sources_, line[1].at, "'#" + std::string(name) + "' is no directive");
+      refuse(sources_, line[1].at, "'#" + std::string(name) + "' is not a directive");
   }
 
   const Token& word(const Tokens& line, const Tokens& rest) {
@@ -158,7 +158,8 @@ class Preprocessor {
     return condition_holds(sources_, expander_.expand(plain), line[0].at);
   }
 
-  // At `i` stands the word defined; moves i to the last token of "defined X" or "defined(X)".
+  // The token at `i` is the word `defined`; moves i to the last token of "defined X" or
+  // "defined(X)".
   std::string_view defined(const Tokens& rest, size_t& i) {
     const bool bracket = i + 1 < rest.size() && rest[i + 1].is("(");
     const size_t at = i + (bracket ? 2 : 1);
@@ -240,7 +241,7 @@ class Preprocessor {
     refuse(sources_, at, "the include '" + name + "' is in none of the folders: name its folder");
   }
 
-  // Beside the including file, then in the folders; empty if it is nowhere.
+  // Next to the including file, then in the folders; empty if it is in none.
   fs::path find(const std::string& name, Position at) const {
     std::vector<fs::path> folders = {fs::path(sources_.name(at.file)).parent_path()};
     folders.insert(folders.end(), options_.include_folders.begin(), options_.include_folders.end());

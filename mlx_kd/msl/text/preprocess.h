@@ -17,7 +17,7 @@ namespace mlx_kd::msl {
 struct PreprocessOptions {
   std::vector<std::filesystem::path> include_folders;  // after the folder of the including file
   std::map<std::string, std::string> defines;          // name -> replacement, before the first line
-  std::map<std::string, std::string> texts;            // includes that are no files: name -> text
+  std::map<std::string, std::string> texts;            // includes that are not files: name -> text
 };
 
 // The tokens of `file` and of all that it includes. <metal_stdlib> and its parts are known and

@@ -17,18 +17,6 @@ size_t sequence_length(std::string_view text, size_t i) {
   return length;
 }
 
-void check_text(const std::string& name, std::string_view text) {
-  size_t line = 1, start = 0;
-  for (size_t i = 0; i < text.size();) {
-    const size_t length = sequence_length(text, i);
-    if (length == 0)
-      base::misuse("msl", name + ":" + std::to_string(line) + ":" + std::to_string(i - start + 1) +
-                              ": this byte is no UTF-8 text: give a Metal source, not a library");
-    if (text[i] == '\n') ++line, start = i + 1;
-    i += length;
-  }
-}
-
 }  // namespace
 
 uint32_t SourceSet::add(std::string name, std::string text) {
@@ -36,7 +24,15 @@ uint32_t SourceSet::add(std::string name, std::string text) {
   if (bytes_ > kMaxSourceBytes)
     base::misuse("msl", name + ":1:1: with it the source has " + std::to_string(bytes_) +
                             " bytes: at most " + std::to_string(kMaxSourceBytes) + " are read");
-  check_text(name, text);
+  size_t line = 1, start = 0;
+  for (size_t i = 0; i < text.size();) {
+    const size_t length = sequence_length(text, i);
+    if (length == 0)
+      base::misuse("msl", name + ":" + std::to_string(line) + ":" + std::to_string(i - start + 1) +
+                              ": this byte is not UTF-8 text: give a Metal source, not a library");
+    if (text[i] == '\n') ++line, start = i + 1;
+    i += length;
+  }
   files_.push_back({std::move(name), std::move(text)});
   return static_cast<uint32_t>(files_.size() - 1);
 }

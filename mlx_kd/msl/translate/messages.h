@@ -8,7 +8,7 @@
 
 namespace mlx_kd::msl {
 
-// Places are those of Metal; a message about the prelude stands where the source used it.
+// Places are those of Metal; a message about the prelude names the place that used it.
 // Empty if the output holds no error.
 std::vector<Diagnostic> read_messages(const std::string& output, const SourceSet& sources,
                                       const Translation& translation);

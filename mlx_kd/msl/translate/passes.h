@@ -32,7 +32,7 @@ void edit_variables(const Unit& unit, Target target, const TranslateOptions& opt
 // C++: simd_sum(x) -> simd_sum(kd_site{7}, x). Returns where the sites are.
 std::vector<Position> edit_sites(const Unit& unit, Edits& edits);
 
-// CUDA: __device__ in front of functions, kernels that are no templates become __global__.
+// CUDA: __device__ in front of functions, kernels that are not templates become __global__.
 void edit_functions(const Unit& unit, const TranslateOptions& options, Edits& edits);
 
 // What follows the text: the entries of C++, the __global__ functions of instantiations.

@@ -66,13 +66,6 @@ std::string declaration(const CudaParameter& parameter, const Kernel& kernel,
   }
 }
 
-std::string declarations(const Kernel& kernel, const TranslateOptions& options) {
-  std::string text;
-  for (const CudaParameter& one : cuda_layout(kernel, options))
-    text += (text.empty() ? "" : ", ") + declaration(one, kernel, options);
-  return text;
-}
-
 // What a reference of the kernel refers to.
 std::string referred(const Binding& one, const TranslateOptions& options) {
   switch (kind_of(one, options)) {
@@ -91,8 +84,10 @@ std::string referred(const Binding& one, const TranslateOptions& options) {
 std::string head_of(const Kernel& kernel, const TranslateOptions& options) {
   const std::string& most = kernel.most_threads;
   const std::string bounds = most.empty() ? "" : " __launch_bounds__(" + most + ")";
-  return "extern \"C\" __global__ void" + bounds + " " + kernel.symbol + "(" +
-         declarations(kernel, options) + ")";
+  std::string text;
+  for (const CudaParameter& one : cuda_layout(kernel, options))
+    text += (text.empty() ? "" : ", ") + declaration(one, kernel, options);
+  return "extern \"C\" __global__ void" + bounds + " " + kernel.symbol + "(" + text + ")";
 }
 
 // Threads outside the grid return at once, before any barrier, which CUDA allows.
@@ -101,7 +96,7 @@ std::string guard(const TranslateOptions& options) {
   return "\n  const kd_Place kd_place(grid_x, grid_y, grid_z);\n  if (!kd_place.inside()) return;";
 }
 
-// Declares what Metal gives a kernel beside its buffers.
+// Declares what Metal gives a kernel in addition to its buffers.
 std::string prologue(const Function& function, const Kernel& kernel,
                      const TranslateOptions& options) {
   std::string text = guard(options);
@@ -124,7 +119,7 @@ std::string prologue(const Function& function, const Kernel& kernel,
   return text;
 }
 
-// A kernel that is no template becomes the __global__ function itself.
+// A kernel that is not a template becomes the __global__ function itself.
 void edit_kernel(const Unit& unit, const Function& function, const TranslateOptions& options,
                  Edits& edits) {
   if (!function.definition) return edits.drop(function.tokens);

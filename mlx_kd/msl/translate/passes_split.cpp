@@ -61,7 +61,7 @@ class SplitWriter {
     return "b0";
   }
 
-  // What the host binds, read once a group.
+  // What the host binds, read once per group.
   std::string bind(const Parameter& one) const {
     if (place_of(one)) return "";
     const std::string index = index_of(one);

@@ -25,7 +25,7 @@ std::string literal(std::string_view text) {
   return std::string(text) + "f";
 }
 
-// "xyz" -> "0, 1, 2"; empty if it is no swizzle.
+// "xyz" -> "0, 1, 2"; empty if it is not a swizzle.
 std::string order_of(std::string_view name) {
   for (const std::string_view set : {"xyzw", "rgba"}) {
     std::string order;

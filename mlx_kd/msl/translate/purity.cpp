@@ -69,7 +69,7 @@ void Purity::read_shared(const BodyStatement& one) {
   }
 }
 
-// Whether the variable named at i is changed there, in a way that is no assignment at the top
+// Whether the variable named at i is changed there, in a way that is not an assignment at the top
 // level.
 bool Purity::changes(uint32_t i) const {
   if (settled_.count(i)) return false;

@@ -1,4 +1,4 @@
-// Kernels whose barriers all stand at the top level of their body, cut there: the threads of a
+// Kernels all of whose barriers are at the top level of their body, cut there: the threads of a
 // group can then run as one loop for each stretch between two barriers, without fibers.
 //
 // That is right because the threads of a group that reach one barrier have all left the stretch

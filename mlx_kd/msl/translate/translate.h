@@ -48,7 +48,7 @@ struct Kernel {
   std::string symbol;            // its symbol in the translation; C++: see entries below
   std::vector<Binding> buffers;  // by index
   std::vector<Binding> groups;   // [[threadgroup(n)]]: sizes come from the host
-  std::string most_threads;      // max_total_threads_per_threadgroup as it stands there; "": none
+  std::string most_threads;      // max_total_threads_per_threadgroup as it is there; "": none
   bool meets = false;            // has barriers or simd functions
   bool split = false;            // its barriers cut it into loops: its threads need no fibers
   Position at;
@@ -57,7 +57,7 @@ struct Kernel {
 struct Translation {
   std::string text;
   std::vector<Kernel> kernels;  // in order of place; templates by their instantiations
-  std::vector<Position> sites;  // C++: where the barriers and simd functions stand, by site number
+  std::vector<Position> sites;  // C++: where the barriers and simd functions are, by site number
   std::vector<ColumnMark> columns;  // C++: for reading the compiler's messages
   std::vector<std::string> notes;   // what the reader of the CUDA text should know
 };

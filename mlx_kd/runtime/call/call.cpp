@@ -196,7 +196,7 @@ Arrays without_mlx(const Pending& call) {
     call.op.signature.read(Inputs(call.inputs), scalars_of(call.op, call.numbers), dims);
     return empty_results(call, dims);
   }
-  throw std::invalid_argument("[" + op.name + "] MLX has no form of it, and no kernel of ours " +
+  throw std::invalid_argument("[" + op.name + "] MLX has no form of it, and none of our kernels " +
                               "takes the call: " + unfit_reason(call.op, call.inputs));
 }
 

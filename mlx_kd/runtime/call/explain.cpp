@@ -45,7 +45,7 @@ void explain_pin(const Pin& pin, const Query& query, const std::vector<mx::array
     result.reason = "its pin was dropped: " + kernel->reason();
   else if (!may_pin(inputs))
     result.reason =
-        "the call is traced for an export, or for any shape: MLX's operators stand there";
+        "the call is traced for an export, or for any shape: MLX's operators are used there";
   else
     result.pinned = true;
   if (result.pinned)

@@ -54,8 +54,8 @@ auto tuple_of(std::vector<mlx::core::array> arrays, std::index_sequence<i...>) {
 }
 
 // Whether MLX's form may run on the arrays as they are: they go together, the numbers are valid,
-// and the gradient is that of the form. What is no plain call goes the long way, which says what is
-// wrong with it. Some ns. For an op whose inputs are all of its own type.
+// and the gradient is that of the form. What is not a plain call goes the long way, which says what
+// is wrong with it. Some ns. For an op whose inputs are all of its own type.
 inline bool is_plain(const Operator& op, const Inputs& inputs, const Numbers& numbers) {
   DimValues dims;  // written before it is read
   return op.signature.by_axes() && op.signature.takes(inputs, dims) && are_valid(op, numbers) &&

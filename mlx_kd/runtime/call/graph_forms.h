@@ -9,7 +9,7 @@
 
 namespace mlx_kd::runtime {
 
-// For a kernel of ours at a size. What it points to lives as long as the process.
+// For our kernel at a size. What it points to lives as long as the process.
 devices::GraphCall graph_call(const Operator& op, const DimValues& dims,
                               const mlx::core::Stream& stream);
 

@@ -12,7 +12,7 @@ namespace mlx_kd::runtime {
 
 // The signature and behaviour of mlx::core::fast::metal_kernel; on a CPU stream the executor runs
 // the kernel, on NVIDIA it is translated, on a Mac's GPU it is MLX's own. Compiled at the call,
-// once a process for a text, and kept on disk. Any thread.
+// once per process for a text, and kept on disk. Any thread.
 //
 // std::invalid_argument in MLX's words for what MLX refuses; base::Error (exit code 2), with file,
 // line and column of the Metal text, for what Metal refuses: the body is the file kd_body, the

@@ -68,7 +68,7 @@ std::string from_base64(std::string_view text) {
 std::string object_of(const packs::Entry& entry) {
   const auto object = entry.other.find("object");
   if (object == entry.other.end()) return "";
-  if (!object->is_object()) refuse_bundle("its object is no JSON object");
+  if (!object->is_object()) refuse_bundle("its object is not a JSON object");
   std::string bytes = from_base64(text_of(*object, "base64"));
   if (bytes.empty() || base::sha256_hex(bytes) != text_of(*object, "sha256"))
     refuse_bundle("its object is not what its sha256 says");

@@ -3,7 +3,7 @@
 //
 //   object   {"sha256": of the bytes, "base64": the bytes, "march": "x86-64-v3" or "native"}
 //
-// The source stays beside it. The entry's target says which instruction sets the object needs.
+// The source stays next to it. The entry's target says which instruction sets the object needs.
 #pragma once
 
 #include <string>

@@ -24,8 +24,8 @@ Registry& registry() {
   return all;
 }
 
-// With the mutex held. What no pin has any more and nobody ever asked for: a program that loads
-// changing packs for ever must not grow.
+// With the mutex held. What no pin has any more and no call ever asked for: a program that loads
+// changing packs forever must not grow.
 void tidy(Registry& all) {
   if (all.kernels.size() < all.tidy_at) return;
   std::erase_if(all.kernels, [](const auto& item) {

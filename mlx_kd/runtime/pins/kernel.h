@@ -1,4 +1,4 @@
-// A kernel of a pack on its way from source to program: compiled once a process, however many
+// A kernel of a pack on its way from source to program: compiled once per process, however many
 // threads and pins ask for it.
 #pragma once
 
@@ -14,7 +14,7 @@
 namespace mlx_kd::runtime {
 
 enum class KernelState : uint8_t {
-  unused,     // nobody asked yet
+  unused,     // no call asked yet
   compiling,  // a thread is at it
   ready,
   dropped,  // it did not compile or load: never tried again in this process
@@ -70,8 +70,8 @@ class Kernel {
 };
 
 // The process's kernel of that device, source, setting and type: pins of several sizes, and packs
-// that are loaded again, share it. Kept as long as the process, unless nobody asked for its program
-// and no pin has it any more. Thread-safe.
+// that are loaded again, share it. Kept as long as the process, unless no call asked for its
+// program and no pin has it any more. Thread-safe.
 std::shared_ptr<Kernel> kernel_of(const std::shared_ptr<const devices::Device>& device,
                                   const spec::Candidate& candidate, const std::string& object,
                                   const std::string& of = "");

@@ -20,7 +20,7 @@ constexpr double kMostElements = 1LL << 47;
   base::misuse("runtime", why);
 }
 
-// In files of schema 1 "unknown" stands for anything.
+// In files of schema 1 "unknown" matches anything.
 bool matches(const packs::Entry& entry, const std::string& field, const std::string& here) {
   return field == here || (entry.loose && field == "unknown");
 }
@@ -117,7 +117,7 @@ std::vector<Range> ranges_of(const packs::Entry& entry, const spec::Op& op) {
   return result;
 }
 
-// A number that stands in the source: null where the entry names none.
+// A number that is in the source: null where the entry names none.
 base::Json fixed_value(const packs::Entry& entry, const std::string& name) {
   for (const base::Json* from : {&entry.runtime_inputs, &entry.knobs})
     if (const auto found = from->find(name); found != from->end())
@@ -203,7 +203,7 @@ std::variant<std::vector<Pin>, Skipped> pins_of(const packs::Entry& entry, bool 
     check_versions(entry, allow_approximate);
     const Operator& op = operator_of(entry);
     const Engine engine = engine_of(entry);
-    if (!is_identifier(entry.func_name)) refuse("its func_name is no name of a function");
+    if (!is_identifier(entry.func_name)) refuse("its func_name is not a valid identifier");
     std::vector<Pin> pins;
     for (const spec::Dtype dtype : dtypes_of(entry))
       pins.push_back(make_pin(entry, op, engine, dtype));

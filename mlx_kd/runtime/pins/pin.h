@@ -35,7 +35,7 @@ struct Pin {
   Query key;                  // its size; params are not part of it
   bool any_size = false;      // of schema 1 without sizes
   std::vector<Range> ranges;  // any combination of them
-  bool fixed_params = false;  // they stand in its source: only a call with `params` matches
+  bool fixed_params = false;  // they are in its source: only a call with `params` matches
   std::array<double, kMostParams> params = {};
   const Operator* op;
   packs::Entry entry;
@@ -49,8 +49,8 @@ struct Skipped {
   std::string title, reason;
 };
 
-// The pins of an entry: one, or one a type where an entry of schema 1 names none; or why it is
-// none.
+// The pins of an entry: one, or one per type if an entry of schema 1 does not name a type; or the
+// reason why it was skipped.
 std::variant<std::vector<Pin>, Skipped> pins_of(const packs::Entry& entry,
                                                 bool allow_approximate = false);
 

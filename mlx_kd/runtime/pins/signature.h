@@ -74,7 +74,7 @@ class Signature {
     int64_t factor;  // the axis is dim / factor; or the constant
   };
   struct Port {
-    bool leads;  // its first axis stands for any number of axes
+    bool leads;  // its first axis represents any number of axes
     std::vector<Axis> axes;
   };
   struct Source {

@@ -26,10 +26,6 @@ double width(const Pin& pin) {
   return sizes;
 }
 
-bool key_before(const Query& a, const Query& b) {
-  return std::memcmp(&a, &b, offsetof(Query, params)) < 0;
-}
-
 }  // namespace
 
 Table::Table(const std::vector<packs::Pack>& packs, bool allow_approximate) {
@@ -51,8 +47,9 @@ void Table::add(const packs::Entry& entry, bool allow_approximate) {
 }
 
 void Table::order() {
-  std::stable_sort(pins_.begin(), pins_.end(),
-                   [](const Pin& a, const Pin& b) { return key_before(a.key, b.key); });
+  std::stable_sort(pins_.begin(), pins_.end(), [](const Pin& a, const Pin& b) {
+    return std::memcmp(&a.key, &b.key, offsetof(Query, params)) < 0;
+  });
   for (size_t begin = 0; begin < pins_.size();) {
     size_t end = begin + 1;
     while (end < pins_.size() && pins_[end].key.same_size(pins_[begin].key)) ++end;

@@ -43,12 +43,12 @@ struct Line {
   std::shared_ptr<const Served> served;  // nullptr: no pin
   uint64_t hits_before = 0;              // hits of pins of older tables
   Counts at_reset;
-  // Whether its numbers decide which pin serves it; else it stands for calls with any numbers.
+  // Whether its numbers decide which pin serves it; else it represents calls with any numbers.
   bool fixed_params = false;
   // Where no pin serves it, the op's default kernel is asked for; false once it could not run.
   bool wants_default = false;
   uint64_t logged = 0;   // calls that the shape log has, with the mutex held
-  std::string log_body;  // what the shape log says of it beside count and time, likewise
+  std::string log_body;  // what the shape log says of it in addition to count and time, likewise
   // By the owner alone: the op's default setting at this size, once it was asked for; and the call
   // of what ran last with other numbers than its own.
   std::shared_ptr<const Served> standby;
@@ -59,7 +59,7 @@ struct Line {
 class Ledger {
  public:
   static constexpr size_t kMostLines = 16384;
-  static constexpr uint16_t kNoOp = 0xffff;  // Query::op of lines that stand for many sizes
+  static constexpr uint16_t kNoOp = 0xffff;  // Query::op of lines that represent many sizes
 
   // The calling thread's.
   static Ledger& mine();
@@ -69,7 +69,7 @@ class Ledger {
     const std::shared_ptr<const Served>& served;  // good until the thread's next call
   };
   // The line of a call, with its pin by the process's present table. Beyond kMostLines sizes one
-  // line stands for all others.
+  // line represents all others.
   Found find(const Query& query);
   // The op's default setting at the size of a line that find() gave. Throws what serve_default()
   // throws.

@@ -24,7 +24,7 @@ Effective effective(const Settings& given);
 
 // The packs that came with this build: every *.json, by name, of the first of the folders
 // MLX_KD_SHIPPED_PACKS (a compile definition, parted by ":") that is there. Relative ones start at
-// the folder of the program or library that this code stands in. Misuse where there is none.
+// the folder of the program or library that this code is in. Misuse where there is none.
 std::vector<std::string> shipped_packs();
 
 }  // namespace mlx_kd::runtime

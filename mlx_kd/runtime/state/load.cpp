@@ -28,7 +28,7 @@ std::shared_ptr<const Table> load_table(Effective& wanted) {
           "runtime",
           file +
               " is of schema 1: 'unknown' in its keys, and an empty shape_signature, match "
-              "anything; kd pack writes it anew");
+              "anything; kd pack writes it again");
   }
   auto table = std::make_shared<const Table>(packs, wanted.allow_approximate);
   if (!shipped) say_what_is_odd(*table, wanted.path);

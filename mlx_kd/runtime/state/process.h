@@ -28,7 +28,7 @@ class Process {
   static Process& shared();
 
   // The switches. The first call reads the environment and loads the pack; a pack that cannot be
-  // loaded is told once. Throws base::Error where a variable has an invalid value.
+  // loaded is reported once. Throws base::Error where a variable has an invalid value.
   uint32_t modes() {
     const uint32_t modes = modes_.load(std::memory_order_acquire);
     return modes & kStarted ? modes : start();
@@ -36,11 +36,11 @@ class Process {
 
   // Grows with every change of the table.
   uint64_t generation() const { return generation_.load(std::memory_order_acquire); }
-  // With its generation. Takes a lock: once a thread and change.
+  // Also returns the generation. Takes a lock, once per thread and change.
   std::shared_ptr<const Table> table(uint64_t& generation) const;
 
   // Whether the setting default_kernels names the op, by its index in all_operators(). Takes a
-  // lock: once a size, thread and change.
+  // lock: once per size, thread and change.
   bool runs_default(uint16_t op) const;
 
   // Loads what `change` of the settings given by code, and the environment, ask for, and swaps it

@@ -7,14 +7,14 @@
 //                                    (the default): it runs MLX's operator meanwhile
 //   MLX_KD_ALLOW_APPROXIMATE         on: pins that trade accuracy for speed serve too; off (the
 //                                    default): exact kernels alone
-//   MLX_KD_TRUST                     `owner` (the default): packs of the user or root that nobody
+//   MLX_KD_TRUST                     `owner` (the default): packs of the user or root that no other
 //                                    else can write; `anyone`: no such check (docs/security.md)
 //
-// The first two are also read under the names of the first version, ZMLX_USE_DISCOVERED_KERNELS and
+// The first two are also read under the names of zmlx.kd, ZMLX_USE_DISCOVERED_KERNELS and
 // ZMLX_DISCOVERED_KERNELS_PATH, where ours are not set. The environment is read at the first call
 // that needs it and by reload().
 //
-// A pack that the environment names and that cannot be loaded never stops a program: it is told
+// A pack that the environment names and that cannot be loaded never stops a program: it is reported
 // once on stderr and by stats(), and MLX's operators run. In code the same is an error that is
 // thrown.
 //
@@ -31,8 +31,8 @@
 namespace mlx_kd::runtime {
 
 enum class Trust {
-  owner,   // a regular file of the user or root that nobody else can change
-  anyone,  // any file: whoever can write it runs code in this process
+  owner,   // a regular file of the user or root that no other user can change
+  anyone,  // any file: every user who can write it runs code in this process
 };
 
 // What a field does not give stays as the environment says.
@@ -70,7 +70,7 @@ MLX_KD_API void reload();
 struct Effective {
   bool enabled = false;
   std::string path;                // as given: "shipped", or a path
-  std::vector<std::string> files;  // what that stands for
+  std::vector<std::string> files;  // the files that it names
   bool wait_for_compile = false;
   bool allow_approximate = false;
   Trust trust = Trust::owner;

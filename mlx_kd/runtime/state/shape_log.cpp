@@ -27,11 +27,6 @@ std::string body_of(const Query& query) {
          ", \"source\": \"mlx_kd\", \"ts\": \"";
 }
 
-void add_line(Line& line, uint64_t count, const std::string& time, std::string& text) {
-  if (line.log_body.empty()) line.log_body = body_of(line.query);
-  text += "{\"count\": " + std::to_string(count) + line.log_body + time + "\"}\n";
-}
-
 bool event_mode() {
   const auto mode = env_value("MLX_KD_SHAPE_LOG_MODE", "ZMLX_KD_SHAPE_LOG_MODE");
   if (!mode || *mode == "count") return false;
@@ -104,7 +99,9 @@ void ShapeLog::write(Ledger& ledger) {
   const bool events = events_.load(std::memory_order_relaxed);
   const std::string now = base::iso_time_now();
   ledger.take_unlogged(events, [&](Line& line, uint64_t calls, const std::string& time) {
-    add_line(line, calls, time.empty() ? now : time, text);
+    if (line.log_body.empty()) line.log_body = body_of(line.query);
+    text += "{\"count\": " + std::to_string(calls) + line.log_body + (time.empty() ? now : time) +
+            "\"}\n";
     ++count;
   });
   if (count > 0) append(text, count);

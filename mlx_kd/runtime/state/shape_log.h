@@ -6,10 +6,10 @@
 //    "shape_signature": {"D": 2048, "rows": 1}, "source": "mlx_kd", "ts":
 //    "2026-03-01T09:30:00+01:00"}
 //
-// Mode `count` (the default) writes a line a size and flush, with the calls since the last one; so
-// a size's calls are the sum over its lines. Mode `event` writes a line a call, count 1, with the
-// time of the call. Any number of threads and processes may write one file: each flush is one
-// write(2).
+// Mode `count` (the default) writes one line per size and flush, with the calls since the last one;
+// so a size's calls are the sum over its lines. Mode `event` writes one line per call, count 1,
+// with the time of the call. Any number of threads and processes may write one file: each flush is
+// one write(2).
 #pragma once
 
 #include <atomic>
@@ -31,8 +31,8 @@ class ShapeLog {
   void configure();
   bool on() const { return on_.load(std::memory_order_acquire); }
 
-  // A call, after it was counted; flushes when it is time. A file that cannot be written is told
-  // once and ends the log; the call goes on.
+  // A call, after it was counted; flushes when it is time. A file that cannot be written is
+  // reported once and ends the log; the call continues.
   void note(Ledger& ledger, Line& line);
   void write_quietly(Ledger& ledger);
   // What all ledgers hold. Fails (exit 1) where it cannot be written.

@@ -18,11 +18,6 @@ struct QueryLess {
 
 using CallsBySize = std::map<Query, uint64_t, QueryLess>;
 
-// Hits of the pin that the line has now, since it has it and since the reset.
-uint64_t hits_of_pin(const Line& line) {
-  return line.hits.get() - std::max(line.hits_before, line.at_reset.hits);
-}
-
 void count(const Line& line, uint64_t generation, Stats& stats, CallsBySize& missed,
            CallsBySize& by_default) {
   const Counts counts = counts_of(line);
@@ -33,8 +28,10 @@ void count(const Line& line, uint64_t generation, Stats& stats, CallsBySize& mis
   stats.defaults += counts.defaults;
   if (line.query.op == Ledger::kNoOp) return;
   if (counts.defaults > 0) by_default[line.query] += counts.defaults;
+  // Hits of the pin that the line has now, since it has it and since the reset.
   if (line.generation == generation && line.served)
-    stats.pins[line.served->pin].hits += hits_of_pin(line);
+    stats.pins[line.served->pin].hits +=
+        line.hits.get() - std::max(line.hits_before, line.at_reset.hits);
   else if (counts.misses() > 0)
     missed[line.query] += counts.misses();
 }
@@ -61,27 +58,11 @@ MissStats stats_of(const Table& table, const Query& query, uint64_t calls) {
   return miss;
 }
 
-void list_defaults(const CallsBySize& by_default, Stats& stats) {
-  for (const auto& [query, calls] : by_default)
-    stats.by_default.push_back(
-        {all_operators()[query.op].op->name, dtype_of(query), shape_of(query), calls});
-  std::stable_sort(stats.by_default.begin(), stats.by_default.end(),
-                   [](const DefaultStats& a, const DefaultStats& b) { return a.calls > b.calls; });
-}
-
 void list_missed(const Table& table, const CallsBySize& missed, Stats& stats) {
   for (const auto& [query, calls] : missed)
     if (!find_servable(table, query)) stats.missed.push_back(stats_of(table, query, calls));
   std::stable_sort(stats.missed.begin(), stats.missed.end(),
                    [](const MissStats& a, const MissStats& b) { return a.calls > b.calls; });
-}
-
-void count_kernels(Stats& stats) {
-  for (const auto& kernel : all_kernels()) {
-    stats.compile_ms += kernel->compile_ms();
-    if (kernel->state() == KernelState::dropped) ++stats.dropped;
-    if (kernel->state() == KernelState::ready) ++(kernel->cached() ? stats.loaded : stats.compiled);
-  }
 }
 
 }  // namespace
@@ -99,9 +80,17 @@ Stats stats() {
     stats.skipped.push_back({skipped.title, skipped.reason});
   CallsBySize missed, by_default;
   visit_all_lines([&](Line& line) { count(line, generation, stats, missed, by_default); });
-  list_defaults(by_default, stats);
+  for (const auto& [query, calls] : by_default)
+    stats.by_default.push_back(
+        {all_operators()[query.op].op->name, dtype_of(query), shape_of(query), calls});
+  std::stable_sort(stats.by_default.begin(), stats.by_default.end(),
+                   [](const DefaultStats& a, const DefaultStats& b) { return a.calls > b.calls; });
   if (stats.enabled) list_missed(*table, missed, stats);
-  count_kernels(stats);
+  for (const auto& kernel : all_kernels()) {
+    stats.compile_ms += kernel->compile_ms();
+    if (kernel->state() == KernelState::dropped) ++stats.dropped;
+    if (kernel->state() == KernelState::ready) ++(kernel->cached() ? stats.loaded : stats.compiled);
+  }
   return stats;
 }
 

@@ -34,7 +34,7 @@ Json list_of(const Items& items) {
   return list;
 }
 
-// Names and paths come from files: bytes that are no UTF-8 must not stop a report.
+// Names and paths come from files: bytes that are not UTF-8 must not stop a report.
 std::string text_of(const Json& json) {
   return json.dump(2, ' ', true, Json::error_handler_t::replace);
 }

@@ -131,7 +131,7 @@ class Walk {
         ::openat(folder_.get(), name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
     if (file.get() < 0) missing();
     const struct stat info = look(file.get());
-    if (!S_ISREG(info.st_mode)) refuse(path_, "it is no regular file", "name a file");
+    if (!S_ISREG(info.st_mode)) refuse(path_, "it is not a regular file", "name a file");
     if (!is_ours(info)) refuse(path_, "it belongs to another user", advice());
     if (info.st_mode & 022) refuse(path_, "others can write it", "chmod go-w it");
     return file;
@@ -154,7 +154,7 @@ Descriptor open_untrusted(const fs::path& path) {
   Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.get() < 0) refuse(path.string(), std::strerror(errno), "check the path");
   if (!S_ISREG(look(file.get()).st_mode))
-    refuse(path.string(), "it is no regular file", "name a file");
+    refuse(path.string(), "it is not a regular file", "name a file");
   return file;
 }
 
@@ -177,7 +177,7 @@ std::string read_all(const Descriptor& file, const std::string& path) {
 std::string trusted_text(const fs::path& path, Trust trust) {
   const std::string text = path.string();
   if (text.empty() || text.find('\0') != std::string::npos)
-    refuse("'" + text.substr(0, text.find('\0')) + "'", "that is no path", "name a file");
+    refuse("'" + text.substr(0, text.find('\0')) + "'", "that is not a path", "name a file");
   const Descriptor file = trust == Trust::owner ? Walk(path).open() : open_untrusted(path);
   return read_all(file, text);
 }

@@ -141,7 +141,7 @@ TEST(StagedCandidates, SayWhichBufferIsWrong) {
   };
   has(refusal(replaced(kPickText, "constant float& scale",
                        "constant float& scale, device float* other")),
-      "'other' is no array of op 'pick'");
+      "'other' is not an array of op 'pick'");
   has(refusal(
           replaced(kPickText, "const constant long* x_strides", "const constant int* x_strides")),
       "'x_strides' holds strides: bind it as const constant long*");

@@ -1,5 +1,7 @@
 // Every operator of the table, in every type, on the CPU and on the executor, at its edge sizes;
 // mutants of kernels, which the proof must reject.
+#include "tests/kernels/every_op.h"
+
 #include <mlx/mlx.h>
 
 #include <cmath>
@@ -34,13 +36,16 @@ class EveryOp : public testing::TestWithParam<std::tuple<std::string, Dtype>> {
     return result;
   }
 
-  void prove_settings(const std::string& language, const std::string& device, int settings) {
+  // The default and random settings; of sources that take long to compile, one of them.
+  void prove_settings(const std::string& language, const std::string& device, int settings,
+                      int settings_of_long) {
     if (variants(language).empty()) GTEST_SKIP() << op.name << " has no kernel in " << language;
     ProofRig rig(op, t, op.edge_sizes, device);
     base::Random random(7);
     for (const spec::Variant* variant : variants(language)) {
       const spec::Space space = rig.space(*variant);
-      for (int trial = 0; trial < settings; ++trial) {
+      const int trials = kernels::takes_long(*variant) ? settings_of_long : settings;
+      for (int trial = 0; trial < trials; ++trial) {
         const spec::Setting knobs =
             trial ? random_setting(space, random) : spec::default_setting(space);
         const Proof proof = rig.prove(rig.candidate(*variant, knobs));
@@ -63,11 +68,13 @@ TEST_P(EveryOp, HasEdgeSizes) {
 }
 
 TEST_P(EveryOp, IsProvedOnTheCpu) {
-  prove_settings("cpp", "cpu", std::getenv("MLX_KD_LONG") ? 20 : 4);
+  const bool is_long = std::getenv("MLX_KD_LONG") != nullptr;
+  prove_settings("cpp", "cpu", is_long ? 20 : 4, is_long ? 20 : 2);
 }
 
 TEST_P(EveryOp, IsProvedOnTheExecutor) {
-  prove_settings("metal", "simt", std::getenv("MLX_KD_LONG") ? 10 : 2);
+  const int settings = std::getenv("MLX_KD_LONG") ? 10 : 2;
+  prove_settings("metal", "simt", settings, settings);
 }
 
 // In float32 MLX's intermediate roundings are float32's, so its own result is within the bound.

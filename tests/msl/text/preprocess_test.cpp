@@ -63,16 +63,16 @@ TEST(Preprocess, NamesThePlaceOfWhatIsWrong) {
             std::string::npos);
   EXPECT_NE(preprocess_error("#endif").find("t.metal:1:1: #endif without #if"), std::string::npos);
   EXPECT_NE(preprocess_error("#else").find("without #if"), std::string::npos);
-  EXPECT_NE(preprocess_error("#if 1 +\n#endif").find("t.metal:1:1: this is no condition"),
+  EXPECT_NE(preprocess_error("#if 1 +\n#endif").find("t.metal:1:1: this is not a condition"),
             std::string::npos);
   EXPECT_NE(preprocess_error("#if 1 / 0\n#endif").find("no condition"), std::string::npos);
-  EXPECT_NE(preprocess_error("#foo").find("'#foo' is no directive"), std::string::npos);
+  EXPECT_NE(preprocess_error("#foo").find("'#foo' is not a directive"), std::string::npos);
   EXPECT_NE(preprocess_error("#error no luck").find("no luck"), std::string::npos);
   EXPECT_NE(
       preprocess_error("#define F(x) x\n F(1, 2)").find("t.metal:2:2: macro 'F' takes 1 arguments"),
       std::string::npos);
   EXPECT_NE(preprocess_error("#define F(x) x\nF(1").find("have no end"), std::string::npos);
-  EXPECT_NE(preprocess_error("#define C(a,b) a##b\nC(+,1x)").find("is no token"),
+  EXPECT_NE(preprocess_error("#define C(a,b) a##b\nC(+,1x)").find("is not a token"),
             std::string::npos);
 }
 

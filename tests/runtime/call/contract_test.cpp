@@ -49,7 +49,7 @@ TEST_F(Contract, WhatDoesNotFitNamesOperatorPortAndWhatIsExpected) {
               }),
               "[test_pick] ids has type float32: give uint32");
   expect_part(refusal([&] { pick(mx::astype(table, mx::int32), which); }),
-              "[test_pick] MLX has no form of it, and no kernel of ours takes the call");
+              "[test_pick] MLX has no form of it, and none of our kernels takes the call");
   expect_part(refusal([&] { pick(table, ids({1, 2, 3}, {3})); }), "leading axes of table");
   expect_part(refusal([&] { pick(table, which, none(), 0.5); }),
               "twice is 0.5: give a whole number");

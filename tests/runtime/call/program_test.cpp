@@ -99,6 +99,17 @@ TEST_F(Program, AShapeLogOfEventsHasALineACall) {
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 308);
 }
 
+TEST_F(Program, AShapeLogHasTheNamesOfZmlxToo) {
+  const std::string log = folder_ / "shapes.jsonl";
+  const auto ran = in_new_program("CallsThreeSizes", {{"ZMLX_KD_SHAPE_LOG", log},
+                                                      {"ZMLX_KD_SHAPE_LOG_MODE", "event"},
+                                                      {"ZMLX_KD_SHAPE_LOG_FLUSH_EVERY", "10"},
+                                                      {"ZMLX_KD_SHAPE_LOG_MAX", "100"}});
+  EXPECT_EQ(ran.code, 0);
+  const std::string text = tests::text_of(log);
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 100);
+}
+
 TEST_F(Program, AShapeLogEndsAtItsMostLinesAndWhereItCannotBeWritten) {
   const std::string log = folder_ / "shapes.jsonl";
   const auto ran = in_new_program("CallsThreeSizes", {{"MLX_KD_SHAPE_LOG", log},

@@ -78,10 +78,10 @@ TEST_F(Trusted, ALinkOfAnotherUserIsNotFollowed) {
 }
 
 TEST_F(Trusted, WhatIsNoRegularFileIsNot) {
-  expect_part(refused(folder_.path()), "no regular file");
+  expect_part(refused(folder_.path()), "not a regular file");
   ASSERT_EQ(::mkfifo((folder_ / "pipe").c_str(), 0600), 0);
-  expect_part(refused(folder_ / "pipe"), "no regular file");
-  expect_part(refused("/dev/null"), "no regular file");
+  expect_part(refused(folder_ / "pipe"), "not a regular file");
+  expect_part(refused("/dev/null"), "not a regular file");
   expect_part(refused(folder_ / "absent.json"), "No such file");
   expect_part(refused(std::string("a\0b", 3)), "no path");
   expect_part(refused(""), "no path");

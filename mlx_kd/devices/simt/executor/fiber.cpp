@@ -84,7 +84,7 @@ void switch_to(Context& from, Context& to) {
 void prepare(Context& context, char* stack, size_t bytes, void (*entry)()) {
   auto top = (reinterpret_cast<uintptr_t>(stack) + bytes) & ~uintptr_t{15};
 #if defined(__x86_64__)
-  constexpr int kWords = 8;  // six registers, the entry, and a return address that nobody takes
+  constexpr int kWords = 8;  // six registers, the entry, and a return address that is never taken
   constexpr int kEntry = 6;
 #else
   constexpr int kWords = 20;

@@ -18,10 +18,10 @@ using Context = ucontext_t;
 #endif
 
 // For functions that a thread leaves by a switch and may never come back to: the thread sanitizer
-// would count them as entered for ever, and its stack of 64 Ki functions ends.
+// would count them as entered forever, and its stack of 64 Ki functions ends.
 #define MLX_KD_LEFT_BY_SWITCH __attribute__((no_sanitize("thread")))
 
-// Saves where it is into `from` and goes on at `to`.
+// Saves where it is into `from` and continues at `to`.
 MLX_KD_LEFT_BY_SWITCH void switch_to(Context& from, Context& to);
 
 // Makes `context` start `entry` on the given stack. `entry` never returns.

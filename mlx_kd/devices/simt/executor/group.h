@@ -116,7 +116,7 @@ class Worker {
   uint64_t loop_first_ = 0, loop_last_ = 0;
   int threads_ = 0;
   int current_ = 0;
-  int position_ = 0;  // in order_: where the search for the next ready thread goes on
+  int position_ = 0;  // in order_: where the search for the next ready thread continues
   size_t simdgroup_ = 0;
   std::vector<Simdgroup> simdgroups_;  // in the order in which they run
   // Set while host code that allocates runs on a fiber: such code is not abandoned.

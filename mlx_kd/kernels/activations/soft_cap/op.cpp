@@ -74,7 +74,7 @@ std::vector<ModelSizes> model_sizes(const ModelConfig& config) {
   if (caps_scores && config.has("sliding_window"))
     result.push_back(
         {result.empty() ? "model" : "scores",
-         "num_attention_heads rows a token, over the keys of a full sliding_window: the "
+         "num_attention_heads rows per token, over the keys of a full sliding_window: the "
          "scores of attention, whose cap is attn_logit_softcapping",
          {{"D", config.count("sliding_window")}},
          attention_heads(config, "the rows of the scores")});

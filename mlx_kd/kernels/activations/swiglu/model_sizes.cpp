@@ -52,7 +52,7 @@ void add_routed(const ModelConfig& config, std::vector<ModelSizes>& result) {
   if (chosen == 0 || d == 0 || (chosen == 1 && is_listed(d, result))) return;
   const std::string field = own > 0 ? "moe_intermediate_size" : "intermediate_size";
   result.push_back(
-      width("routed", field + ": routed experts, num_experts_per_tok rows a token", d, chosen));
+      width("routed", field + ": routed experts, num_experts_per_tok rows per token", d, chosen));
 }
 
 void add_shared(const ModelConfig& config, std::vector<ModelSizes>& result) {

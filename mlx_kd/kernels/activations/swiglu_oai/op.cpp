@@ -49,7 +49,7 @@ std::vector<spec::ModelSizes> model_sizes(const spec::ModelConfig& config) {
                                 " is not of a gpt_oss model, whose gates swiglu_oai computes: give "
                                 "--shapes");
   return {{"model",
-           "intermediate_size: routed experts, num_experts_per_tok rows a token",
+           "intermediate_size: routed experts, num_experts_per_tok rows per token",
            {{"D", config.first_of({"intermediate_size"}, "the width of the experts")}},
            config.integer_or("num_experts_per_tok", config.integer_or("experts_per_token", 1))}};
 }

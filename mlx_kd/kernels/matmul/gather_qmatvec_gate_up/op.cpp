@@ -17,7 +17,7 @@ spec::Op make_gather_qmatvec_gate_up() {
       "are read. The product is the exact sum, rounded once, where MLX on a CPU rounds after each "
       "term.";
   op.doc.parameters = {
-      {"x", "[..., 1, K], a row a token, or [..., A, K], a row for each of its experts."},
+      {"x", "[..., 1, K], one row per token, or [..., A, K], a row for each of its experts."},
       {"ids",
        "uint32 [..., A], the experts. A kernel's results of an id from E on are NaN, and it reads "
        "nothing for them; MLX's form, which runs where no kernel does, reads what lies there."},

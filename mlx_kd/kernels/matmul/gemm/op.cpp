@@ -12,7 +12,7 @@ spec::Op make_gemm() {
                                     .quantised = false,
                                     .many_rows = true});
   op.doc.brief =
-      "y = x W^T for many rows of x, as prompts have them, in one call with what stands around it: "
+      "y = x W^T for many rows of x, as prompts have them, in one call with what is around it: "
       "an RMSNorm of x before the product, a bias and a residual after it. Sums are float32, "
       "rounded once.";
   op.doc.parameters = {

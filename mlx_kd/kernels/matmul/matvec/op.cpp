@@ -11,7 +11,7 @@ spec::Op make_matvec() {
                                     .form = matmul::Form::single,
                                     .quantised = false});
   op.doc.brief =
-      "y = x W^T for few rows of x, as decoding has them, in one call with what stands around it: "
+      "y = x W^T for few rows of x, as decoding has them, in one call with what is around it: "
       "an RMSNorm of x before the product, a bias and a residual after it. Sums are float32, "
       "rounded once.";
   op.doc.parameters = {

@@ -12,7 +12,7 @@ spec::Op make_qgemm() {
                                     .quantised = true,
                                     .many_rows = true});
   op.doc.brief =
-      "y = x W^T for many rows of x, as prompts have them, in one call with what stands around it: "
+      "y = x W^T for many rows of x, as prompts have them, in one call with what is around it: "
       "an RMSNorm of x before the product, a bias and a residual after it. W is quantised as "
       "mx.quantize does, in any of its formats; bits, groups and format are read off the arrays. "
       "The product is the exact sum, rounded once, where MLX on a CPU rounds after each term.";

@@ -11,7 +11,7 @@ spec::Op make_qmatvec() {
                                     .form = matmul::Form::single,
                                     .quantised = true});
   op.doc.brief =
-      "y = x W^T for few rows of x, as decoding has them, in one call with what stands around it: "
+      "y = x W^T for few rows of x, as decoding has them, in one call with what is around it: "
       "an RMSNorm of x before the product, a bias and a residual after it. W is quantised as "
       "mx.quantize does, in any of its formats; bits, groups and format are read off the arrays. "
       "The product is the exact sum, rounded once, where MLX on a CPU rounds after each term.";
