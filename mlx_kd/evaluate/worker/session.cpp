@@ -239,7 +239,7 @@ base::Json Session::time(const base::Json& request) try {
   prove_after_timing(loaded, proof);
   if (!clock.agrees() && proof.status == spec::Status::benchmarked) {
     proof.status = spec::Status::suspicious;
-    proof.reason = "the clock ran differently while it was timed: it changes how time is told";
+    proof.reason = "the clock ran differently while it was timed: it changes how the clock runs";
   }
   for (size_t i = 0; i < sizes.size(); ++i) check_roofline(sizes[i], i, proof);
   base::Json metrics = base::Json::array();
