@@ -315,6 +315,26 @@ def python_import(data):
     return [f"`import mlx_kd` after `import mlx.core` in a fresh process, {data['rounds']} rounds.", milliseconds(data)]
 
 
+@section("contract", "The operator contract, and the version before it")
+def contract(data):
+    rows = [[row["what"], row["goal"], *(f"{row[side]:.4g} {row['unit']}" if row[side] != "" else "" for side in ("old", "new")),
+             row["rounds"]] for row in data["rows"]]
+    return [f"""Builds of the commits {data['old_commit']} (before) and {data['new_commit']}, sample by sample in turn: the best of
+            the rounds.""", table(["what", "goal", "before", "now", "rounds"], rows)]
+
+
+@section("contract_operators", "Operators of other kinds")
+def contract_operators(data):
+    rows = [[row["op"], row["dtype"], size_text(row["shape"]), *(number(row[name]) if row[name] is not None else ""
+             for name in ("kernel_us", "latency_us", "baseline_us")),
+             times(row["speedup_vs_ref"]) if row["speedup_vs_ref"] else "not faster",
+             interval(row["speedup_lo"], row["speedup_hi"]) if row["speedup_vs_ref"] else "", row["lapack"]]
+            for row in data["rows"]]
+    return [f"`kd run --budget {data['budget']}` on every suite, on the CPU, in a graph.",
+            table(["operator", "type", "size", "kernel us", "in a graph us", "MLX us", "speed-up", "95% CI", "MLX's LAPACK"],
+                  rows)]
+
+
 @section("suggest_shapes", "kd suggest-shapes")
 def suggest_shapes(data):
     return [f"Wall time on a config on disk, start of the process included, {data['rounds']} calls.", milliseconds(data)]

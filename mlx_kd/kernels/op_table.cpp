@@ -3,13 +3,13 @@
 #include <algorithm>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/kernels/make_table.h"
 
 namespace mlx_kd::kernels {
-namespace {
 
-std::vector<spec::Op> make_ops() {
+std::vector<spec::Op> make_table(const std::vector<MakeOp*>& makers) {
   std::vector<spec::Op> ops;
-  for (MakeOp* make : op_makers()) ops.push_back(make());
+  for (MakeOp* make : makers) ops.push_back(make());
   std::sort(ops.begin(), ops.end(),
             [](const spec::Op& a, const spec::Op& b) { return a.name < b.name; });
   std::string faults;
@@ -20,10 +20,8 @@ std::vector<spec::Op> make_ops() {
   return ops;
 }
 
-}  // namespace
-
 const std::vector<spec::Op>& all_ops() {
-  static const std::vector<spec::Op> ops = make_ops();
+  static const std::vector<spec::Op> ops = make_table(op_makers());
   return ops;
 }
 

@@ -7,6 +7,7 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/base/process.h"
+#include "mlx_kd/kernels/make_table.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "tests/kernels/every_op.h"
 #include "tests/kernels/support.h"
@@ -19,6 +20,27 @@ using spec::Dtype;
 
 TEST(Ops, AreInOrderOfTheirNames) {
   for (size_t i = 1; i < all_ops().size(); ++i) EXPECT_LT(all_ops()[i - 1].name, all_ops()[i].name);
+}
+
+spec::Op faulty_op() {
+  spec::Op op = find_op("swiglu");
+  op.outputs[0].updates = "nothing";
+  op.dims.push_back(op.dims[0]);
+  return op;
+}
+
+TEST(Ops, WithFaultsAreRefusedWhenTheTableIsMade) {
+  try {
+    make_table({faulty_op});
+    FAIL() << "nothing was refused";
+  } catch (const base::Error& error) {
+    const std::string text = error.what();
+    for (const char* part :
+         {"correct their op.cpp", "\n  swiglu: dims: the name ", " is taken twice",
+          "\n  swiglu: outputs.out: it updates 'nothing', which is not an input"})
+      EXPECT_NE(text.find(part), std::string::npos) << part << " is not in " << text;
+    EXPECT_EQ(error.exit_code(), 1);
+  }
 }
 
 TEST(Ops, HaveSuitesThatTheyAccept) {

@@ -84,6 +84,7 @@ class ExpertReader {
     int64_t tokens = 1;
     for (size_t i = 0; i + 1 < ids.size(); ++i) tokens *= ids[i];
     if (w.size() != 3) refuse(op_, kFirst, in[kFirst], "it must be (E, N, K bits / 32)");
+    if (w[0] < 1) refuse(op_, kFirst, in[kFirst], "it must have at least one expert");
     const Format format = read_format(op_, kFirst, in, x.back());
     for (size_t i = 1; i < matrices_; ++i) check_same(in, i, format, x.back());
     const bool has_bias = read_biases(in);

@@ -213,6 +213,11 @@ Dims complete(const Kind& kind, const Dims& dims) {
 mx::array product_in_mlx(const spec::Op::Arrays& in, size_t first, const mx::array& x,
                          const Format& format, const mx::Stream& s) {
   if (format.mode == kDense) return mx::matmul(x, mx::transpose(in[first], s), s);
+  if (x.size() == 0 || in[first].size() == 0) {  // MLX divides by the number of rows
+    mx::Shape shape = x.shape();
+    shape.back() = in[first].shape(0);
+    return mx::zeros(shape, x.dtype(), s);
+  }
   std::optional<mx::array> biases;
   if (format.mode == kAffine) biases = in[first + 2];
   return mx::quantized_matmul(x, in[first], in[first + 1], biases, true,

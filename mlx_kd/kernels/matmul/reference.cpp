@@ -23,23 +23,19 @@ double rounded(double value, Dtype t) {
 
 struct Rows64 {
   std::vector<double> x;  // (M, K), as it is multiplied
-  // Elements that may be rounded to the neighbour: those whose float32 value lies that close to
-  // the middle of two values of T.
-  double flips = 0;
+  // How far each element may be from it: a scale that is off by kRoundings makes float32 round some
+  // elements to a neighbour. Empty without a norm.
+  std::vector<double> off;
 };
 
-// A scale that is off by 16 roundings of float32 moves an element over the middle of two values of
-// T with this probability, twice: the product with the weight is rounded too. So many of K, and
-// four deviations more.
-double flips_of(int64_t k, Dtype t) {
-  const double share = std::min(1.0, 2 * 16 * 0x1p-24 / spec::unit_roundoff(t));
-  const double expected = 2 * share * static_cast<double>(k);
-  return expected + 4 * std::sqrt(expected) + 4;
+// x after a norm with the scale, rounded as MLX rounds it.
+double normalised(double x, double scale, double weight, Dtype t) {
+  return rounded(rounded(x * scale, t) * weight, t);
 }
 
 Rows64 rows_in_float64(const void* x, const void* norm, Dtype t, const Dims& dims, double eps) {
   const int64_t m = dims.at("M"), k = dims.at("K");
-  Rows64 rows{load_all(x, m * k, t)};
+  Rows64 rows{load_all(x, m * k, t), {}};
   if (!dims.at("has_norm")) return rows;
   const std::vector<double> w = load_all(norm, k, t);
   for (int64_t i = 0; i < m; ++i) {
@@ -47,10 +43,17 @@ Rows64 rows_in_float64(const void* x, const void* norm, Dtype t, const Dims& dim
     double sum = 0;
     for (int64_t j = 0; j < k; ++j) sum += row[j] * row[j];
     const double scale = 1 / std::sqrt(sum / static_cast<double>(k) + static_cast<float>(eps));
-    for (int64_t j = 0; j < k; ++j)
-      row[j] = rounded(rounded(row[j] * scale, t) * w[static_cast<size_t>(j)], t);
+    const double less = scale * (1 - kRoundings * 0x1p-24),
+                 more = scale * (1 + kRoundings * 0x1p-24);
+    for (int64_t j = 0; j < k; ++j) {
+      const double weight = w[static_cast<size_t>(j)];
+      const double y = normalised(row[j], scale, weight, t);
+      const double below = std::fabs(normalised(row[j], less, weight, t) - y);
+      const double above = std::fabs(normalised(row[j], more, weight, t) - y);
+      rows.off.push_back(std::isfinite(y) ? std::max(below, above) : 0);
+      row[j] = y;
+    }
   }
-  rows.flips = flips_of(k, t);
   return rows;
 }
 
@@ -58,8 +61,8 @@ Rows64 rows_in_float64(const void* x, const void* norm, Dtype t, const Dims& dim
 struct Products {
   std::vector<double> y, terms;
   std::vector<double> charged;  // what is rounded to the type on the way
-  std::vector<double> flipped;  // what elements of x that were rounded another way may add
-  std::vector<double> flushed;  // what subnormals that are flushed may add
+  // What subnormals that are flushed, and elements of x that were rounded another way, may add.
+  std::vector<double> absolute;
 };
 
 void add(Products& to, const Products& more) {
@@ -69,35 +72,32 @@ void add(Products& to, const Products& more) {
   append_all(to.y, more.y);
   append_all(to.terms, more.terms);
   append_all(to.charged, more.charged);
-  append_all(to.flipped, more.flipped);
-  append_all(to.flushed, more.flushed);
+  append_all(to.absolute, more.absolute);
 }
 
-// Of `m` rows of x (m, k).
-Products products_of(const double* all_x, int64_t m, double flips, const Stored& stored, Dtype t,
-                     const Dims& dims, int64_t n) {
+// Of `m` rows of x (m, k), each element of which may be `all_off` from it; null: none is.
+Products products_of(const double* all_x, const double* all_off, int64_t m, const Stored& stored,
+                     Dtype t, const Dims& dims, int64_t n) {
   const int64_t k = dims.at("K");
   const std::vector<double> zeros(static_cast<size_t>(m * n));
-  Products made{zeros, zeros, zeros, zeros, zeros};
+  Products made{zeros, zeros, zeros, zeros};
   for (int64_t row = 0; row < n; ++row) {
     const Row64 w = row_of(format_of(dims), stored, t, row, k);
     for (int64_t i = 0; i < m; ++i) {
       const double* const x = all_x + i * k;
-      double y = 0, terms = 0, largest = 0, weights = 0;
+      double y = 0, terms = 0, off = 0, weights = 0;
       for (int64_t j = 0; j < k; ++j) {
         const auto at = static_cast<size_t>(j);
         y += x[j] * w.w[at];
-        const double term = std::fabs(x[j]) * w.magnitudes[at];
-        terms += term;
-        largest = std::max(largest, term);
+        terms += std::fabs(x[j]) * w.magnitudes[at];
+        if (all_off) off += all_off[i * k + j] * std::fabs(w.w[at]);
         weights += w.magnitudes[at];
       }
       const auto at = static_cast<size_t>(i * n + row);
       made.y[at] = y;
       made.terms[at] = terms;
-      made.flipped[at] = 2 * flips * largest;
-      made.charged[at] = std::fabs(y) + made.flipped[at];
-      made.flushed[at] = 0x1p-126 * weights + underflow(t);
+      made.charged[at] = std::fabs(y) + off;
+      made.absolute[at] = off + 0x1p-126 * weights + underflow(t);
     }
   }
   return made;
@@ -144,7 +144,7 @@ spec::Reference64 gated(const Products& gate, const Products& up, Dtype t, const
     const Activated a = activated(g, activation);
     const double y = a.y * b, by_gate = std::fabs(a.slope * b), by_up = std::fabs(a.y);
     const auto off = [&](const Products& of) {
-      return u * of.charged[i] + kRoundings * 0x1p-24 * of.terms[i] + of.flushed[i];
+      return u * of.charged[i] + kRoundings * 0x1p-24 * of.terms[i] + of.absolute[i];
     };
     // Both products are off by a rounding and more; what is of second order has a slope of at
     // most 1.
@@ -152,7 +152,7 @@ spec::Reference64 gated(const Products& gate, const Products& up, Dtype t, const
     append(result, {y, std::fabs(y) + by_gate * gate.charged[i] + by_up * up.charged[i],
                     by_gate * gate.terms[i] + by_up * up.terms[i] +
                         std::fabs(y) * (1 + std::min(a.exponent, 90.0) / 4),
-                    underflow(t) + second + by_gate * gate.flushed[i] + by_up * up.flushed[i] +
+                    underflow(t) + second + by_gate * gate.absolute[i] + by_up * up.absolute[i] +
                         0x1p-126 * std::fabs(b)});
   }
   saturate(result, t, kRoundings);
@@ -162,7 +162,7 @@ spec::Reference64 gated(const Products& gate, const Products& up, Dtype t, const
 spec::Reference64 stored_of(const Products& made, Dtype t) {
   spec::Reference64 result;
   for (size_t i = 0; i < made.y.size(); ++i)
-    append(result, {made.y[i], made.charged[i], made.terms[i], made.flushed[i]});
+    append(result, {made.y[i], made.charged[i], made.terms[i], made.absolute[i]});
   saturate(result, t, kRoundings);
   return result;
 }
@@ -192,14 +192,14 @@ Products products_of_experts(const std::vector<double>& x, const uint32_t* ids, 
     const int64_t expert = ids[pair];
     if (expert >= dims.at("E")) {
       const std::vector<double> missing(static_cast<size_t>(n), std::nan(""));
-      add(made, {missing, missing, missing, missing, missing});
+      add(made, {missing, missing, missing, missing});
       continue;
     }
     const int64_t row = dims.at("per_pair") ? pair : pair / chosen, first = expert * n;
     const Stored stored = {part(all.codes, first * row_bytes),
                            part(all.scales, first * scale_bytes),
                            part(all.biases, first * scale_bytes)};
-    Products some = products_of(x.data() + row * k, 1, 0, stored, t, dims, n);
+    Products some = products_of(x.data() + row * k, nullptr, 1, stored, t, dims, n);
     if (dims.at("has_bias"))
       for (int64_t i = 0; i < n; ++i) add_value(some, static_cast<size_t>(i), biases, first + i, t);
     add(made, some);
@@ -226,8 +226,8 @@ std::vector<spec::Reference64> reference_of(const Kind& kind,
     const void* const* arrays = &inputs[1 + i * each];
     const Stored stored = kind.quantised ? Stored{arrays[0], arrays[1], arrays[2]}
                                          : Stored{arrays[0], nullptr, nullptr};
-    made.push_back(
-        products_of(x.x.data(), dims.at("M"), x.flips, stored, t, dims, dims.at(rows[i])));
+    made.push_back(products_of(x.x.data(), x.off.empty() ? nullptr : x.off.data(), dims.at("M"),
+                               stored, t, dims, dims.at(rows[i])));
   }
   if (kind.form == Form::gated) return {gated(made[0], made[1], t, dims)};
   std::vector<spec::Reference64> result;
@@ -268,8 +268,9 @@ spec::ErrorBound bound_of_experts(const Kind& kind) {
 spec::ErrorBound bound_of(const Kind& kind) {
   std::string text =
       "1e-6 of the sum of |x| (|scale code| + |bias|) for float32 sums, before the product is "
-      "rounded to the type. With a norm, x is rounded as MLX rounds it; elements that a float32 "
-      "scale rounds another way are charged at the largest term.";
+      "rounded to the type. With a norm, x is rounded as MLX rounds it; an element that a scale "
+      "off "
+      "by 16 float32 roundings rounds another way is charged its step times its weight.";
   if (kind.form == Form::gated)
     text += " Both products are rounded, carried through the slopes of the result.";
   else

@@ -122,6 +122,11 @@ class Parser {
     uint32_t k = i + 1;
     for (; k < end && !is_any(tokens_[k], {"{", ";", "(", "="}); ++k) {
       if (tokens_[k].is("[")) k = unit_.partner[k];
+      if (is_any(tokens_[k], {"alignas", "__attribute__"}) && k + 1 < end &&
+          tokens_[k + 1].is("(")) {
+        k = unit_.partner[k + 1];
+        continue;
+      }
       if (type.empty() && tokens_[k].kind == Kind::word && !tokens_[k].is("class"))
         type = std::string(tokens_[k].text);
     }

@@ -28,65 +28,8 @@ struct Pending {
   const Arrays& inputs;
   const Numbers& numbers;
   const mx::Stream& stream;
-  std::optional<Query> query;
+  Read read;
 };
-
-std::span<const double> scalars_of(const Operator& op, const Numbers& numbers) {
-  return {numbers.scalars.data(), op.op->scalars.size()};
-}
-
-bool is_empty(const spec::Op& op, const Arrays& inputs) {
-  for (size_t i = 0; i < inputs.size(); ++i)
-    if (inputs[i].size() == 0 && !is_absent(op.inputs[i], inputs[i])) return true;
-  return false;
-}
-
-// Of the first array of type T; float32 where the op has none.
-std::optional<spec::Dtype> own_type(const spec::Op& op, const Arrays& inputs) {
-  for (size_t i = 0; i < inputs.size(); ++i)
-    if (op.inputs[i].type.follows() && !is_absent(op.inputs[i], inputs[i])) {
-      const auto type = element_type(inputs[i]);
-      return type && spec::is_float(*type) ? type : std::nullopt;
-    }
-  return spec::Dtype::float32;
-}
-
-bool have_one_type(const spec::Op& op, const Arrays& inputs) {
-  const mx::array* first = nullptr;
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    if (!op.inputs[i].type.follows() || is_absent(op.inputs[i], inputs[i])) continue;
-    if (first && first->dtype() != inputs[i].dtype()) return false;
-    first = &inputs[i];
-  }
-  return true;
-}
-
-[[noreturn]] void refuse_type(const spec::Op& op, size_t port, const mx::array& input,
-                              const std::string& wanted) {
-  throw std::invalid_argument("[" + op.name + "] " + op.inputs[port].name + " has type " +
-                              type_text(input) + ": give " + wanted);
-}
-
-void check_type(const spec::Op& op, size_t port, const mx::array& input, spec::Dtype wanted) {
-  if (!is_absent(op.inputs[port], input) && element_type(input) != wanted)
-    refuse_type(op, port, input, spec::name_of(wanted));
-}
-
-void check_fixed_types(const spec::Op& op, const Arrays& inputs) {
-  for (size_t i = 0; i < inputs.size(); ++i)
-    if (op.inputs[i].type.is_fixed())
-      check_type(op, i, inputs[i], op.inputs[i].type.at(spec::Dtype::float32, {}));
-}
-
-// Types that follow from the size.
-void check_chosen_types(const Pending& call) {
-  if (!call.op.has_chosen_types || !call.query) return;
-  const spec::Op& op = *call.op.op;
-  const spec::Dims dims = dims_of(op, call.query->dims);
-  const auto own = static_cast<spec::Dtype>(call.query->dtype);
-  for (size_t i = 0; i < call.inputs.size(); ++i)
-    check_type(op, i, call.inputs[i], op.inputs[i].type.at(own, dims));
-}
 
 // By a kernel of ours; empty where it cannot be in this graph, or is not compiled.
 Arrays by_kernel(const Pending& call, Line& line, const std::shared_ptr<const Served>& served,
@@ -96,8 +39,9 @@ Arrays by_kernel(const Pending& call, Line& line, const std::shared_ptr<const Se
   if (!program || !may_pin(call.inputs)) return {};
   const auto shapes = call.op.signature.output_shapes(call.inputs, served->outputs);
   try {
-    return program->add_to_graph(call.inputs, shapes, Ledger::call_of(line, served, *call.query),
-                                 graph_call(call.op, call.query->dims, call.stream));
+    return program->add_to_graph(call.inputs, shapes,
+                                 Ledger::call_of(line, served, *call.read.query),
+                                 graph_call(call.op, call.read.dims, call.stream));
   } catch (const std::exception& error) {  // of ours, or of MLX's custom kernels
     served->kernel->drop(error.what());
     return {};
@@ -107,8 +51,8 @@ Arrays by_kernel(const Pending& call, Line& line, const std::shared_ptr<const Se
 // The op's default setting.
 Arrays by_default_kernel(const Pending& call) {
   Ledger& ledger = Ledger::mine();
-  Line& line = ledger.find(*call.query).line;
-  const Served& standby = ledger.standby(line, *call.query);
+  Line& line = ledger.find(*call.read.query).line;
+  const Served& standby = ledger.standby(line, *call.read.query);
   Arrays outputs = by_kernel(call, line, line.standby, true);
   if (!outputs.empty()) return outputs;
   const bool dropped = standby.kernel->state() == KernelState::dropped;
@@ -120,7 +64,7 @@ Arrays by_default_kernel(const Pending& call) {
 
 // The default kernel of an op that the setting names; empty where it cannot run now.
 Arrays by_wanted_default(const Pending& call, Ledger& ledger, Line& line, bool wait) {
-  const auto served = ledger.wanted_default(line, *call.query, wait);
+  const auto served = ledger.wanted_default(line, *call.read.query, wait);
   return served ? by_kernel(call, line, served, wait) : Arrays();
 }
 
@@ -128,7 +72,7 @@ Arrays by_wanted_default(const Pending& call, Ledger& ledger, Line& line, bool w
 // there is none, or it cannot run.
 Arrays by_pin(const Pending& call, uint32_t modes) {
   Ledger& ledger = Ledger::mine();
-  const auto& [line, served] = ledger.find(*call.query);
+  const auto& [line, served] = ledger.find(*call.read.query);
   line.calls.add();
   Arrays outputs;
   if (served) {
@@ -146,7 +90,7 @@ Arrays by_pin(const Pending& call, uint32_t modes) {
     if (served || !outputs.empty())
       note_match();
     else
-      note_miss(ledger, *call.query);
+      note_miss(ledger, *call.read.query);
   }
   if (modes & kShapeLog) ShapeLog::shared().note(ledger, line);
   return outputs;
@@ -165,10 +109,10 @@ void give_types(const spec::Op& op, Arrays& inputs) {
 
 // Of a call without elements that MLX does not take: zeros of the outputs' shapes, most of which
 // have no elements; an updated input as it is.
-Arrays empty_results(const Pending& call, const DimValues& values) {
+Arrays empty_results(const Pending& call) {
   const spec::Op& op = *call.op.op;
   spec::Dims dims;
-  for (size_t i = 0; i < op.dims.size(); ++i) dims.set(op.dims[i].name, values[i]);
+  for (size_t i = 0; i < op.dims.size(); ++i) dims.set(op.dims[i].name, call.read.dims[i]);
   if (op.complete) dims = op.complete(dims);
   std::vector<spec::Shape> ports;
   for (const spec::Port& port : op.outputs) ports.push_back(port.shape(dims));
@@ -187,15 +131,8 @@ Arrays empty_results(const Pending& call, const DimValues& values) {
 
 Arrays without_mlx(const Pending& call) {
   const spec::Op& op = *call.op.op;
-  if (call.query) {
-    check_chosen_types(call);
-    return by_default_kernel(call);
-  }
-  if (call.op.signature.readable() && is_empty(op, call.inputs)) {
-    DimValues dims = call.numbers.attributes;
-    call.op.signature.read(Inputs(call.inputs), scalars_of(call.op, call.numbers), dims);
-    return empty_results(call, dims);
-  }
+  if (call.read.query) return by_default_kernel(call);
+  if (call.op.signature.readable() && is_empty(op, call.inputs)) return empty_results(call);
   throw std::invalid_argument("[" + op.name + "] MLX has no form of it, and none of our kernels " +
                               "takes the call: " + unfit_reason(call.op, call.inputs));
 }
@@ -203,10 +140,9 @@ Arrays without_mlx(const Pending& call) {
 // The results of a call none of whose outputs has elements; empty where some has. MLX is not asked:
 // its quantised product divides by a size of 0.
 Arrays results_without_elements(const Pending& call) {
-  if (call.query || !call.op.signature.readable() || !is_empty(*call.op.op, call.inputs)) return {};
-  DimValues dims = call.numbers.attributes;
-  call.op.signature.read(Inputs(call.inputs), scalars_of(call.op, call.numbers), dims);
-  Arrays outputs = empty_results(call, dims);
+  if (call.read.query || !call.op.signature.readable() || !is_empty(*call.op.op, call.inputs))
+    return {};
+  Arrays outputs = empty_results(call);
   const bool any = std::any_of(outputs.begin(), outputs.end(),
                                [](const mx::array& output) { return output.size() > 0; });
   return any ? Arrays{} : outputs;
@@ -219,14 +155,14 @@ Arrays without_pin(const Pending& call) {
   if (!call.op.mlx_runs_on(call.stream)) return without_mlx(call);
   std::exception_ptr refused;
   try {
-    return in_mlx(call.op, call.inputs, scalars_of(call.op, call.numbers),
-                  call.query ? call.query->dims : call.numbers.attributes, call.stream);
+    return in_mlx(call.op, call.inputs, scalars_of(call.op, call.numbers), call.read.dims,
+                  call.stream);
   } catch (const std::exception&) {
     refused = std::current_exception();
   }
   try {
     Arrays outputs = without_mlx(call);
-    if (call.query)
+    if (call.read.query)
       call.op.without_mlx->fetch_or(Operator::bit_of(call.stream), std::memory_order_relaxed);
     return outputs;
   } catch (const std::exception&) {
@@ -295,9 +231,8 @@ Arrays run(const Operator& op, Arrays inputs, const Numbers& numbers, const mx::
   op.signature.check_count(inputs.size());
   if (op.op->arrange) inputs = op.op->arrange(inputs, stream);
   if (op.has_optional) give_types(*op.op, inputs);
-  const Pending call{op, inputs, numbers, stream, query_of(op, inputs, numbers, stream)};
-  if (call.query && (modes & kWatched)) {
-    check_chosen_types(call);
+  const Pending call{op, inputs, numbers, stream, read_call(op, inputs, numbers, stream)};
+  if (call.read.query && (modes & kWatched)) {
     Arrays outputs = by_pin(call, modes);
     if (!outputs.empty()) return outputs;
   } else {
@@ -363,31 +298,6 @@ Numbers numbers_of(const Operator& op, const std::map<std::string, double>& give
   for (const auto& [name, value] : given) set_number(*op.op, name, value, numbers);
   check_numbers(op, numbers);
   return numbers;
-}
-
-std::optional<Query> query_of(const Operator& op, const Arrays& inputs, const Numbers& numbers,
-                              const mx::Stream& stream) {
-  op.signature.check_count(inputs.size());
-  check_fixed_types(*op.op, inputs);
-  if (!op.signature.readable()) return std::nullopt;
-  const auto own = own_type(*op.op, inputs);
-  if (!own && op.op->signature) return std::nullopt;
-  std::optional<Query> query(std::in_place);
-  query->dims = numbers.attributes;
-  op.signature.read(Inputs(inputs), scalars_of(op, numbers), query->dims);
-  if (!own || !have_one_type(*op.op, inputs) || is_empty(*op.op, inputs)) return std::nullopt;
-  query->op = op.index;
-  query->dtype = static_cast<uint8_t>(*own);
-  query->place = static_cast<uint8_t>(stream.device.type);
-  std::copy_n(numbers.scalars.begin(), op.op->scalars.size(), query->params.begin());
-  return query;
-}
-
-std::string unfit_reason(const Operator& op, const Arrays& inputs) {
-  if (!op.signature.readable()) return "the sizes of this op cannot be read off its arrays";
-  if (is_empty(*op.op, inputs)) return "an array is empty";
-  if (!have_one_type(*op.op, inputs)) return "the arrays have different types";
-  return "pins are for float32, float16 and bfloat16";
 }
 
 }  // namespace mlx_kd::runtime

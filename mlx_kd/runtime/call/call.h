@@ -1,24 +1,15 @@
 // One call of an operator, from arrays to arrays.
 #pragma once
 
-#include <array>
 #include <map>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "mlx/array.h"
 #include "mlx/utils.h"
-#include "mlx_kd/runtime/pins/call_key.h"
-#include "mlx_kd/runtime/pins/operators.h"
+#include "mlx_kd/runtime/call/read_call.h"
 
 namespace mlx_kd::runtime {
-
-// What a call gives in addition to its arrays.
-struct Numbers {
-  std::array<double, kMostParams> scalars = {};  // in the order of Op::scalars
-  DimValues attributes = {};                     // each at the place of its dim in Op::dims
-};
 
 // What call() of ops.h does, the op and its numbers found and checked: the pinned kernel, MLX's
 // form, or the op's default setting where MLX has no form of it on the stream's device. Throws
@@ -54,14 +45,5 @@ mlx::core::array array_of_int(const Operator& op, size_t port, int64_t value);
 void check_int(const Operator& op, size_t port, int64_t value,
                const std::vector<mlx::core::array>& inputs, const Numbers& numbers,
                const mlx::core::StreamOrDevice& s);
-
-// The call as lookup sees it; nullopt where no kernel of ours can serve it: mixed or other types of
-// T, no elements, sizes that cannot be read. std::invalid_argument where the arrays do not go
-// together, or a port of a fixed type has another.
-std::optional<Query> query_of(const Operator& op, const std::vector<mlx::core::array>& inputs,
-                              const Numbers& numbers, const mlx::core::Stream& stream);
-
-// Why query_of() gives nothing for these arrays.
-std::string unfit_reason(const Operator& op, const std::vector<mlx::core::array>& inputs);
 
 }  // namespace mlx_kd::runtime

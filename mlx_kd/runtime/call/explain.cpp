@@ -97,7 +97,7 @@ Explanation explain(const std::string& op, const std::vector<mx::array>& inputs,
   Explanation result;
   result.op = op;
   result.dtype = array_dtype(*found.op, arrays);
-  const auto query = query_of(found, arrays, numbers_of(found, params), stream);
+  const auto query = read_call(found, arrays, numbers_of(found, params), stream).query;
   if (query) result.shape = shape_of(*query);
   if (!(Process::shared().modes() & kPins))
     result.reason = "pins are off: set MLX_KD_USE_DISCOVERED_KERNELS=1, or switch them on in code";

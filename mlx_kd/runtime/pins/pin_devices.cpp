@@ -43,9 +43,14 @@ std::vector<Engine> engines() {
   return opened().engines;
 }
 
-void add_engine(const Engine& engine) {
+AddedEngine::AddedEngine(const Engine& engine) : device_(engine.device) {
   std::lock_guard lock(opened().mutex);
   opened().engines.push_back(engine);
+}
+
+AddedEngine::~AddedEngine() {
+  std::lock_guard lock(opened().mutex);
+  std::erase_if(opened().engines, [&](const Engine& one) { return one.device == device_; });
 }
 
 }  // namespace mlx_kd::runtime

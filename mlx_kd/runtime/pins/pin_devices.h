@@ -18,11 +18,21 @@ struct Engine {
   mlx::core::Device::DeviceType place;
 };
 
-// Every kind of this build that this machine has, but for `null` and `simt`, and what was added.
+// Every kind of this build that this machine has, but for `null` and `simt`, and what is added.
 // Opened at the first call; a kind that cannot be opened is left out, which is said. Thread-safe.
 std::vector<Engine> engines();
 
-// Another device for packs that are loaded from now on: tests bring theirs so.
-void add_engine(const Engine& engine);
+// Another device for packs that are loaded while this lives: tests bring theirs so. Pins of it that
+// are loaded stay as they are.
+class AddedEngine {
+ public:
+  explicit AddedEngine(const Engine& engine);
+  ~AddedEngine();
+  AddedEngine(const AddedEngine&) = delete;
+  AddedEngine& operator=(const AddedEngine&) = delete;
+
+ private:
+  std::shared_ptr<const devices::Device> device_;
+};
 
 }  // namespace mlx_kd::runtime

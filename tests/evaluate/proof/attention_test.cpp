@@ -32,8 +32,9 @@ struct Mutant {
   const char *right, *wrong;
 };
 
-void expect_rejected(const Dims& dims, const std::vector<Mutant>& mutants, int64_t keys = 512) {
-  ProofRig rig(kernels::find_op("attention"), Dtype::float32, {dims});
+void expect_rejected(const Dims& dims, const std::vector<Mutant>& mutants, int64_t keys = 512,
+                     Dtype t = Dtype::float32) {
+  ProofRig rig(kernels::find_op("attention"), t, {dims});
   const Proof right = prove_attention_with(rig, "", "", keys);
   EXPECT_EQ(right.status, spec::Status::benchmarked) << right.reason;
   for (const Mutant& mutant : mutants) {
@@ -51,6 +52,13 @@ TEST(Attention, RejectsWrongKernels) {
                              {"sum += scores[i];", "if (i > 0) sum += scores[i];"},
                              {"at.head * strides[1]", "(at.head ^ 1) * strides[1]"},
                              {"block.v + begin * block.v_stride", "block.v + begin * width"}});
+}
+
+TEST(Attention, RejectsDroppedKeysInBfloat16) {
+  expect_rejected(
+      size({}),
+      {{"position + 1 : s", "position : s"}, {"sum += scores[i];", "if (i > 0) sum += scores[i];"}},
+      512, Dtype::bfloat16);
 }
 
 TEST(Attention, RejectsWrongPartsOfKeys) {

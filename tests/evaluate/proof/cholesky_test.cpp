@@ -3,6 +3,7 @@
 #include <mlx/mlx.h>
 
 #include <cmath>
+#include <cstdlib>
 
 #include "mlx_kd/kernels/op_table.h"
 #include "tests/evaluate/proof_rig.h"
@@ -56,6 +57,17 @@ TEST(Cholesky, RejectsWrongKernels) {
           << wrong << ": " << name_of(proof.status) << " " << proof.reason;
     }
   }
+}
+
+// n 1 to 512 and batches up to 1,024: all n with MLX_KD_LONG.
+TEST(Cholesky, IsRightAtEverySize) {
+  std::vector<Dims> sizes = {size(2, 5, 1), size(63, 9, 0), size(1024, 4, 1), size(1024, 33, 0)};
+  const int64_t step = std::getenv("MLX_KD_LONG") ? 1 : 73;
+  for (int64_t n = 1; n < 512; n += step) sizes.push_back(size(1, n, n % 2));
+  sizes.push_back(size(1, 512, 0)), sizes.push_back(size(1, 512, 1));
+  ProofRig rig(cholesky(), Dtype::float32, sizes);
+  const Proof proof = prove_with(rig, "", "");
+  EXPECT_EQ(proof.status, spec::Status::benchmarked) << proof.reason;
 }
 
 TEST(Cholesky, SharesOneMatrixAmongThreads) {

@@ -53,6 +53,22 @@ TEST(KvAppend, RejectsWrongKernels) {
   }
 }
 
+// Offsets of each row of the batch, or one of all.
+TEST(KvAppend, IsRightForBatchesOf1To8) {
+  std::vector<Dims> sizes;
+  for (int64_t batch = 1; batch <= 8; ++batch)
+    for (const int64_t ragged : {0, 1}) {
+      sizes.push_back(kRagged);
+      sizes.back().set("B", batch);
+      sizes.back().set("ragged", ragged);
+    }
+  for (const Dtype t : spec::float_dtypes()) {
+    ProofRig append_rig(kv_append(), t, sizes);
+    const Proof proof = prove_append_with(append_rig, "", "");
+    EXPECT_EQ(proof.status, spec::Status::benchmarked) << proof.reason;
+  }
+}
+
 // A loaded kernel and calls of it at one size.
 struct Loaded {
   ProofRig append_rig{kv_append(), Dtype::float32, {kRagged}};

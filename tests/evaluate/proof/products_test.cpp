@@ -105,6 +105,29 @@ TEST(Matvec, RejectsWrongKernels) {
       {{"take_some<Elements>(w + j, shape.k - j)", "take_some<Elements>(w + j, shape.k - j - 1)"}});
 }
 
+constexpr const char* kDropLast = R"(
+  static T q[2048];
+  __builtin_memcpy(q, x, shape.k * sizeof(T));
+  for (long i = shape.k - 4; i < shape.k; ++i) q[i] = 0;
+  x = q;
+  sum_groups(shape, x, row, to);
+  return x;)";
+
+// Of x after its norm.
+TEST(ProductsWithANorm, RejectWrongKernels) {
+  const char* const end = "\n  sum_groups(shape, x, row, to);\n  return x;";
+  expect_only_right({"matvec", "cpp", Dtype::bfloat16, dense({{"has_norm", 1}})},
+                    {{end, kQuantiseX}, {end, kDropLast}});
+  if (!is_long()) return;
+  expect_only_right({"qmatvec", "cpp", Dtype::bfloat16, quantised({{"has_norm", 1}})},
+                    {{end, kQuantiseX}, {end, kDropLast}});
+  expect_only_right({"matvec_gate_up",
+                     "cpp",
+                     Dtype::bfloat16,
+                     {{"M", 1}, {"N", 48}, {"K", 2048}, {"activation", 0}, {"has_norm", 1}}},
+                    {{end, kQuantiseX}, {end, kDropLast}});
+}
+
 TEST(Matvec, RejectsWrongEnds) {
   expect_only_right({"matvec", "cpp", Dtype::float32,
                      dense({{"M", 2}, {"K", 96}, {"has_bias", 1}, {"has_residual", 1}})},

@@ -79,6 +79,26 @@ TEST(Translate, LeavesFieldsThatLookLikeSwizzles) {
   EXPECT_TRUE(has(t.text, "s.xy + v.swizzle(order<1, 0>{}).x")) << t.text;
 }
 
+// The field tells that it was read as a type.
+TEST(Translate, TakesTypesWithAnAlignment) {
+  for (const char* head : {"struct alignas(16) S", "struct __attribute__((aligned(16))) S",
+                           "struct alignas(sizeof(float4)) S", "union alignas(4) S"}) {
+    const std::string text =
+        std::string(head) + " { float xy; };\nfloat f(S s, float2 v) { return s.xy + v.yx.x; }\n";
+    const Unit unit = parse("t.metal", text, {});
+    EXPECT_TRUE(unit.globals.empty()) << head;
+    ASSERT_EQ(unit.functions.size(), 1u) << head;
+    EXPECT_EQ(unit.functions[0].scope, "") << head;
+    const Translation t = made(text);
+    EXPECT_TRUE(has(t.text, head)) << t.text;
+    EXPECT_TRUE(has(t.text, "s.xy + v.swizzle(order<1, 0>{}).x")) << t.text;
+  }
+  const Unit scoped =
+      parse("t.metal", "struct alignas(8) S { float g() const { return 1; } };", {});
+  ASSERT_EQ(scoped.functions.size(), 1u);
+  EXPECT_EQ(scoped.functions[0].scope, "S::");
+}
+
 TEST(BodyForm, AddsWhatMlxAdds) {
   BodyKernel kernel;
   kernel.name = "k";

@@ -102,6 +102,43 @@ TEST_F(Products, TakeMatricesOfOneFormat) {
             "[matvec] w has shape (128): it must have two axes");
 }
 
+// Whether anybody looks at the call or not.
+TEST_F(Products, NameTheArrayOfAnotherType) {
+  const auto half = [](const mx::Shape& shape) { return mx::zeros(shape, mx::float16); };
+  const mx::array x = floats({2, 128}), s = floats({8, 2}), no = none(), w = codes(8, 16);
+  const auto stack = [](const mx::array& one) { return mx::expand_dims(one, 0); };
+  const mx::array rows = floats({2, 1, 128}), ids = mx::zeros({2, 3}, mx::uint32);
+  const mx::array e = stack(w), es = stack(s), eh = stack(half({8, 2}));
+  for (const bool watched : {false, true}) {
+    if (watched) configure({.default_kernels = std::vector<std::string>{"qmatvec"}});
+    for (const char* op : {"qmatvec", "qgemm"}) {
+      EXPECT_EQ(said(op, {x, w, half({8, 2}), half({8, 2}), no, no, no}),
+                std::string("[") + op + "] scales has type float16: give float32");
+      EXPECT_EQ(said(op, {half({2, 128}), w, s, s, no, no, no}),
+                std::string("[") + op + "] scales has type float32: give float16");
+    }
+    EXPECT_EQ(said("qmatvec_gate_up", {x, w, s, s, w, half({8, 2}), s, no}),
+              "[qmatvec_gate_up] scales_up has type float16: give float32");
+    EXPECT_EQ(said("qmatvec_qkv", {x, w, s, s, w, half({8, 2}), s, w, s, s, no, no, no, no}),
+              "[qmatvec_qkv] scales_k has type float16: give float32");
+    EXPECT_EQ(said("gather_qmatvec", {rows, ids, e, eh, es, no}),
+              "[gather_qmatvec] scales has type float16: give float32");
+    EXPECT_EQ(said("gather_qmatvec_gate_up", {rows, ids, e, es, es, e, eh, es, no, no}),
+              "[gather_qmatvec_gate_up] scales_up has type float16: give float32");
+  }
+}
+
+// MLX's form of mixed or wide types has all that was given.
+TEST_F(Products, OfMixedTypesKeepTheirNormBiasAndResidual) {
+  const mx::array x = mx::random::normal({2, 16}), norm = mx::random::normal({16});
+  const mx::array w = mx::astype(mx::random::normal({8, 16}), mx::float16);
+  const mx::array bias = mx::random::normal({8}), residual = mx::random::normal({2, 8});
+  const mx::array plain = mx::matmul(mx::fast::rms_norm(x, norm, 1e-6f), mx::transpose(w));
+  const mx::array wanted = mx::add(mx::add(plain, bias), residual);
+  const mx::array made = call("matvec", {x, w, norm, bias, residual}, {{"eps", 1e-6}})[0];
+  EXPECT_TRUE(mx::allclose(made, wanted, 1e-5, 1e-5).item<bool>());
+}
+
 // MLX divides by 0 where weights are quantised: it is not asked.
 TEST_F(Products, OfNoRowsAreEmpty) {
   const mx::array absent = none();
@@ -115,6 +152,13 @@ TEST_F(Products, OfNoRowsAreEmpty) {
                                          floats({2, 16}), absent, absent, absent, absent});
     mx::eval(qkv);
     EXPECT_EQ(qkv[2].shape(), (mx::Shape{0, 2})) << own;
+    const auto no_keys =
+        call("qmatvec_qkv", {floats({2, 128}), codes(8, 16), floats({8, 2}), floats({8, 2}),
+                             codes(0, 16), floats({0, 2}), floats({0, 2}), codes(8, 16),
+                             floats({8, 2}), floats({8, 2}), absent, absent, absent, absent});
+    mx::eval(no_keys);
+    EXPECT_EQ(no_keys[0].shape(), (mx::Shape{2, 8})) << own;
+    EXPECT_EQ(no_keys[1].shape(), (mx::Shape{2, 0})) << own;
   }
 }
 

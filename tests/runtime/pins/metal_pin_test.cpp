@@ -40,7 +40,7 @@ TEST_F(MetalPins, ServeCallsOfSeveralSizes) {
   EXPECT_TRUE(stats().pins.empty()) << to_json(stats());
   EXPECT_EQ(stats().skipped.size(), 2u);
 
-  add_engine({stand_in(), mx::Device::cpu});
+  const AddedEngine engine({stand_in(), mx::Device::cpu});
   reset_settings();
   enable(pack);
   for (const spec::Dims& dims : kSizes) {

@@ -23,14 +23,7 @@ constexpr const char* kTellsFlatShape = R"(
 
 class BodyShapes : public Pinned {
  protected:
-  static const devices::Device& simt() {
-    static const std::shared_ptr<const devices::Device> device = [] {
-      auto opened = devices::open_device("simt");
-      add_engine({opened, mx::Device::cpu});
-      return opened;
-    }();
-    return *device;
-  }
+  static const devices::Device& simt() { return *opened(); }
 
   // As the first version writes one: the specs are those of its suite's first size.
   static packs::Entry entry(const std::string& op, const spec::Dims& dims, const std::string& body,
@@ -54,11 +47,19 @@ class BodyShapes : public Pinned {
     return made;
   }
 
+  static const std::shared_ptr<const devices::Device>& opened() {
+    static const auto device = devices::open_device("simt");
+    return device;
+  }
+
   // What every element of rmsnorm is; -1 where they differ.
   static float norm(const mx::Shape& shape) {
     const mx::array y = rmsnorm(all_ones(shape), all_ones({shape.back()}));
     return mx::all(mx::equal(y, mx::array(first(y)))).item<bool>() ? std::round(first(y)) : -1;
   }
+
+ private:
+  AddedEngine engine_{{opened(), mx::Device::cpu}};
 };
 
 TEST_F(BodyShapes, AreThoseOfTheSizeThatIsCalled) {

@@ -53,8 +53,6 @@ class FillDevice final : public devices::Device {
 
 class FirstVersion : public Pinned {
  protected:
-  static void SetUpTestSuite() { add_engine({std::make_shared<FillDevice>(), mx::Device::cpu}); }
-
   static base::Json entry(const base::Json& shape, const std::string& body, double eps = 1e-6) {
     return {{"key",
              {{"op_name", "rmsnorm"},
@@ -80,6 +78,9 @@ class FirstVersion : public Pinned {
   static float norm(const mx::Shape& shape, double eps = 1e-6, mx::Dtype dtype = mx::float16) {
     return std::round(first(rmsnorm(all_ones(shape, dtype), all_ones({shape.back()}, dtype), eps)));
   }
+
+ private:
+  AddedEngine engine_{{std::make_shared<FillDevice>(), mx::Device::cpu}};
 };
 
 TEST_F(FirstVersion, ItsEntriesMatchTheirSizeAndTheEpsInTheirSource) {

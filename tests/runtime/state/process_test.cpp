@@ -80,14 +80,14 @@ class SlowDevice final : public devices::Device {
   mutable int compiles_ = 0;
 };
 
-const SlowDevice& slow_device() {
-  static const auto device = [] {
-    auto made = std::make_shared<SlowDevice>();
-    add_engine({made, mx::Device::cpu});
-    return made;
-  }();
-  return *device;
-}
+// Threads with that device.
+class SlowCompiles : public Threads {
+ protected:
+  const std::shared_ptr<const SlowDevice> device_ = std::make_shared<SlowDevice>();
+
+ private:
+  AddedEngine engine_{{device_, mx::Device::cpu}};
+};
 
 // A Metal entry for the slow device; each body is a kernel of its own.
 packs::Entry slow_entry(const std::string& body) {
@@ -103,33 +103,33 @@ packs::Entry slow_entry(const std::string& body) {
   return entry;
 }
 
-TEST_F(Threads, OneThreadCompilesAndTheOthersRunMlxMeanwhile) {
-  slow_device().close();
+TEST_F(SlowCompiles, OneThreadCompilesAndTheOthersRunMlxMeanwhile) {
+  device_->close();
   pin({slow_entry("one")});
   std::thread compiling([] { EXPECT_EQ(norm(), 42); });
-  slow_device().wait_for_compile();
+  device_->wait_for_compile();
   EXPECT_EQ(stats().pins.at(0).state, "compiling");
   EXPECT_EQ(norm(), 1);
   EXPECT_EQ(norm(), 1);
-  slow_device().open();
+  device_->open();
   compiling.join();
   EXPECT_EQ(norm(), 42);
   EXPECT_EQ(stats().fallbacks, 2u);
-  EXPECT_EQ(slow_device().compiles(), 1);
+  EXPECT_EQ(device_->compiles(), 1);
 }
 
-TEST_F(Threads, OthersWaitWhereThatIsAskedFor) {
-  slow_device().close();
+TEST_F(SlowCompiles, OthersWaitWhereThatIsAskedFor) {
+  device_->close();
   configure({.enabled = true, .path = write_pack({slow_entry("two")}), .wait_for_compile = true});
   std::atomic<int> pinned{0};
   std::vector<std::thread> threads;
   for (int i = 0; i < 6; ++i) threads.emplace_back([&] { pinned += norm() == 42; });
-  slow_device().wait_for_compile();
-  slow_device().open();
+  device_->wait_for_compile();
+  device_->open();
   for (auto& thread : threads) thread.join();
   EXPECT_EQ(pinned, 6);
   EXPECT_EQ(stats().fallbacks, 0u);
-  EXPECT_EQ(slow_device().compiles(), 1);
+  EXPECT_EQ(device_->compiles(), 1);
 }
 
 TEST_F(Threads, EveryThreadSeesTheNewPinsAfterAReload) {
