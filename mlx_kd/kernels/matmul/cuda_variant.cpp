@@ -60,7 +60,8 @@ int64_t block_rows_of(const spec::Setting& knobs) {
   return knobs.has("XROWS") ? knobs.at("XROWS") : 1;
 }
 
-// What the name of a format's own kernel ends in (forms.cu.h); "" for formats and sizes without one.
+// What the name of a format's own kernel ends in (forms.cu.h); "" for formats and sizes without
+// one.
 std::string own_kernel(const Format& format, int64_t k) {
   if (format.mode != kDense && k / format.group % 2 != 0) return "";  // scales are read in pairs
   if (format.mode == kNvfp4) return k % kWarp == 0 ? "_nvfp4" : "";
@@ -91,8 +92,7 @@ Shares shares_of(const Kind& kind, const Dims& dims, const spec::Setting& knobs)
     shares.x_bytes = 128 + x_rows * (columns * 2 + divide_up(columns / format.group, 2) * 8);
   }
   int64_t tiles = 0;
-  for (const std::string& name : rows_of(kind.form))
-    tiles += divide_up(dims.at(name), shares.rows);
+  for (const std::string& name : rows_of(kind.form)) tiles += divide_up(dims.at(name), shares.rows);
   const int64_t together = kind.form == Form::gated ? 2 : 1;  // tiles of the gate and of up
   const int64_t bytes = shares.chunks * shares.rows * x_rows * 4;
   const int64_t most = std::max<int64_t>(1, (kMostShared - shares.x_bytes) / bytes / together);

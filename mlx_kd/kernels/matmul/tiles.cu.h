@@ -5,9 +5,6 @@
 //
 // Macros: KD_DTYPE, and the knobs WARPS, UNROLL, XROWS, CACHE.
 #pragma once
-#ifndef KD_DTYPE
-#define KD_DTYPE 2  // of the arrays: 0 float32, 1 float16, 2 bfloat16
-#endif
 #ifndef WARPS
 #define WARPS 8  // of a block
 #endif
@@ -22,12 +19,8 @@
 #endif
 
 #include "../common/kd_arguments.h"
+#include "../common/numbers.cu.h"
 
-#if KD_DTYPE == 0
-typedef float T;
-#else
-typedef unsigned short T;
-#endif
 constexpr int kThreads = 32 * WARPS;
 constexpr unsigned kAll = 0xffffffffu;
 constexpr int kVec = 16 / int(sizeof(T));  // elements of 16 bytes
@@ -39,32 +32,6 @@ struct Tile {
   const void* biases;
   int row, rows;
 };
-
-static __device__ float widen(T x) {
-#if KD_DTYPE == 0
-  return x;
-#elif KD_DTYPE == 1
-  float wide;
-  asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(x));
-  return wide;
-#else
-  return __uint_as_float((unsigned)x << 16);
-#endif
-}
-
-static __device__ T narrow(float x) {
-#if KD_DTYPE == 0
-  return x;
-#else
-  T stored;
-#if KD_DTYPE == 1
-  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(stored) : "f"(x));
-#else
-  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(stored) : "f"(x));
-#endif
-  return stored;
-#endif
-}
 
 static __device__ float rounded(float x) {
   return widen(narrow(x));

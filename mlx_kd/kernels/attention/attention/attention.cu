@@ -14,9 +14,6 @@
 //
 // Grid: (blocks of a cluster, B Hk, blocks of 8 rows). Dynamic shared memory: 8 floats each for m and the sums
 // of a block and of each warp, 8 x 256 scores or 8 rows of Dv floats of each warp, and 8 rows of Dv floats.
-#ifndef KD_DTYPE
-#define KD_DTYPE 2  // 0 float32, 1 float16, 2 bfloat16
-#endif
 #ifndef WARPS
 #define WARPS 8  // of a block
 #endif
@@ -37,42 +34,12 @@
 #endif
 
 #include "../../common/kd_arguments.h"
+#include "../../common/numbers.cu.h"
 
-#if KD_DTYPE == 0
-typedef float T;
-#else
-typedef unsigned short T;
-#endif
 constexpr int kThreads = 32 * WARPS, kRows = 8, kKeep = 256;
 constexpr unsigned kAll = 0xffffffffu;
 constexpr float kMasked = -8.507059e37f;
 extern __shared__ float memory[];
-
-static __device__ float widen(T x) {
-#if KD_DTYPE == 0
-  return x;
-#elif KD_DTYPE == 1
-  float wide;
-  asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(x));
-  return wide;
-#else
-  return __uint_as_float((unsigned)x << 16);
-#endif
-}
-
-static __device__ T narrow(float x) {
-#if KD_DTYPE == 0
-  return x;
-#else
-  T stored;
-#if KD_DTYPE == 1
-  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(stored) : "f"(x));
-#else
-  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(stored) : "f"(x));
-#endif
-  return stored;
-#endif
-}
 
 static __device__ float infinity() {
   return __int_as_float(0x7f800000);

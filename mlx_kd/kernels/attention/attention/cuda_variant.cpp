@@ -25,7 +25,7 @@ spec::Space cuda_space(Dtype, const spec::DeviceTraits&) {
   using enum spec::KnobRole;
   spec::Space space;
   space.knobs = {{"PARTS", {16, 1, 2, 4, 8}, log2, launch, "blocks that share the keys at most"},
-                 {"WARPS", {8, 2, 4}, log2, source, "warps of a block"}};
+                 {"WARPS", {4, 2, 8}, log2, source, "warps of a block"}};
   return space;
 }
 
@@ -48,8 +48,7 @@ std::vector<spec::Stage> cuda_stages(const Dims& dims, const spec::Setting& knob
   stage.launch.grid = {parts * threads, dims.at("B") * dims.at("Hk"), blocks_of_eight(rows)};
   stage.launch.cluster = {parts, 1, 1};
   const int64_t of_warps = is_own ? knobs.at("WARPS") * (width + 2) : 0;
-  stage.launch.shared_bytes =
-      4 * kRowsOfBlock * (2 + width + std::max(kKeysAtATime, of_warps));
+  stage.launch.shared_bytes = 4 * kRowsOfBlock * (2 + width + std::max(kKeysAtATime, of_warps));
   return {stage};
 }
 
