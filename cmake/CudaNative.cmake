@@ -69,6 +69,9 @@ function(mlx_kd_cuda_native)
   target_include_directories(mlx_kd_cuda_native SYSTEM PRIVATE "${MLX_KD_CUDA_RUNTIME_DIR}"
     "${MLX_KD_CUDA_CRT_DIR}" "${MLX_KD_FMT_DIR}")
   target_link_libraries(mlx_kd_cuda_native PRIVATE mlx_kd_mlx)
+  # Against the CPU's MLX nothing is resolved, and a linker drops it. Python loads MLX for itself alone, so that the
+  # module finds MLX's symbols through its own need of it.
+  target_link_options(mlx_kd_cuda_native PRIVATE "LINKER:--no-as-needed")
   target_compile_definitions(mlx_kd_cuda_native PRIVATE FMT_HEADER_ONLY
     "MLX_KD_NATIVE_MLX_VERSION=\"${version}\"" "MLX_KD_NATIVE_HEADERS=\"${hashes}\"")
   # What the CUDA library of MLX lacks at link time is looked for when the module is loaded.

@@ -78,3 +78,53 @@ def cuda_native(data):
                   [[row["operator"], row["setting"], number(row["kernel_us"]), number(row["default_kernel_us"])]
                    for row in data["operators"]]),
             "With the native module:", chains(data["native"]), "Without it:", chains(data["without"])]
+
+
+@section("gpu_operators_h200", "Operators of decoding on an H200")
+def gpu_operators(data):
+    """A row per size, and what was not searched."""
+    timed = [row for row in data["rows"] if "speedup" in row]
+    left = {}
+    for row in data["rows"]:
+        if "speedup" not in row:
+            left.setdefault(row["reason"], {}).setdefault(row["op"], []).append(row)
+    parts = [sentence(data["what"]), table(
+        ["operator", "size", "kernel us", "GB/s", "in a graph us", "MLX us", "speed-up", "95% CI", "pinned"],
+        [[row["op"], size_text(row["shape"]), *(number(row[key]) for key in ("kernel_us", "gbps", "graph_us", "mlx_us")),
+          f"{row['speedup']:.2f}x", interval(*row["interval"]), "yes" if row["pinned"] else "no"] for row in timed])]
+    return parts + [f"{len(ops)} operators were {reason}: " + ", ".join(f"{op} ({len(rows)} sizes)"
+                                                                        for op, rows in ops.items()) + "."
+                    for reason, ops in left.items()]
+
+
+def decode_cell(side):
+    """Tokens a second with the range of the turns, and the share of the copy's rate."""
+    share = f", {100 * side['roof']:.0f} %" if "roof" in side else ""
+    return f"{number(side['tok_s'])} ({number(side['range'][0])} to {number(side['range'][1])}){share}"
+
+
+@section("gpu_decode_h200", "A language model on an H200")
+def gpu_decode(data):
+    """Tokens a second of the sides, then the host's times and the operations of a token."""
+    rows, roof = data["rows"], data.get("roof", {})
+    others = [side for side in ("torch",) if any(side in row for row in rows)]
+    rates = table(["model", "bits", "MLX", "mlx_kd", *(["torch.compile, CUDA graphs"] if others else [])],
+                  [[row["model"], row["bits"], *(decode_cell(row[side]) if side in row else "-"
+                                                 for side in ("mlx", "ours", *others))] for row in rows])
+    head = ["model", "bits", "MLX: Python, queuing ms", "mlx_kd: Python, queuing ms", "MLX's operations", "with mlx_kd"]
+    has_logits = any("logits_off" in row for row in rows)
+    hosts = table(head + ["logits off"] * has_logits,
+                  [[row["model"], row["bits"], *(f"{number(row[side]['python_ms'])}, {number(row[side]['queue_ms'])}"
+                                                 for side in ("mlx", "ours")),
+                    row["mlx_operations"], row["ours_operations"], *([number(row["logits_off"])] if has_logits else [])]
+                   for row in rows if "ours" in row])
+    words = "In brackets the range of the turns."
+    if roof:
+        words += f""" The percentage is the weights' bytes per second as a share of a copy's {number(roof['copy_gbps'])} GB/s, read
+                  and written. Reading alone reaches {number(roof['read_gbps'])} GB/s through PyTorch's sum."""
+    told = "What the host does for a token, and the operations of MLX's graph" + (
+        """; `logits off` is the root mean square of the difference to MLX's logits, as a share of theirs.""" if has_logits
+        else ".")
+    parts = [sentence(data["what"]), words, rates, told, hosts]
+    errors = [f"{row['model']} {row['bits']} bits: {error}" for row in rows for error in row.get("errors", [])]
+    return parts + ([sentence("Not run: " + "; ".join(errors))] if errors else [])

@@ -4,6 +4,9 @@
 #include <mlx/random.h>
 #include <mlx/transforms.h>
 
+#include <algorithm>
+#include <cstdlib>
+
 #include "mlx_kd/devices/cuda/cuda_compiler.h"
 #include "mlx_kd/devices/cuda/driver_api.h"
 #include "mlx_kd/devices/cuda/gpu.h"
@@ -31,19 +34,41 @@ Made default_of(const spec::Op& op, const spec::Variant& variant, spec::Dtype t,
   return {spec::make_candidate(op, variant, t, knobs, space, dims), knobs};
 }
 
+// The forms of a product share their text, and each takes seconds to compile.
+bool is_left_for_long(const spec::Op& op, const spec::Variant& variant) {
+  return variant.language == "cuda" && variant.name == "tiles" && op.name != "qmatvec" &&
+         op.name != "matvec" && !std::getenv("MLX_KD_LONG");
+}
+
 TEST(CudaOperators, CompileFromMetalAndFromCudaWithoutAGpu) {
   if (std::string why; !cuda::find_nvrtc(&why)) GTEST_SKIP() << "no NVRTC: " << why;
   const tests::TempDir folder;
   const cuda::CudaCompiler compiler(90, devices::cpu::ObjectCache(folder.path(), 64 << 20));
   for (const spec::Op& op : kernels::all_ops())
     for (const spec::Variant& variant : op.variants) {
-      if (variant.language == "cpp") continue;
+      if (variant.language == "cpp" || is_left_for_long(op, variant)) continue;
       const spec::Dims dims = spec::complete(op, op.suites.front().sizes.front());
       const auto made = default_of(op, variant, spec::Dtype::bfloat16, dims);
       const devices::Artifact artifact = compiler.compile(made.candidate, 60);
       EXPECT_TRUE(artifact.ok) << op.name << ", " << variant.name << " in " << variant.language
                                << ": " << artifact.error;
     }
+}
+
+// Of an operator with a kernel in CUDA C++: all its sizes at the edges, against float64.
+TEST(CudaOperators, AreProvedAtTheirEdgesOnTheGpu) {
+  std::string why;
+  if (!cuda::find_gpu(&why) || !cuda::find_nvrtc(&why)) GTEST_SKIP() << "no GPU: " << why;
+  for (const spec::Op& op : kernels::all_ops()) {
+    const auto in_cuda = [](const spec::Variant& one) { return one.language == "cuda"; };
+    if (std::none_of(op.variants.begin(), op.variants.end(), in_cuda)) continue;
+    std::vector<std::string> arguments = {"verify",  "--op",     op.name,        "--device", "cuda",
+                                          "--dtype", "bfloat16", "--candidates", "0"};
+    for (const spec::Dims& size : op.edge_sizes)
+      arguments.insert(arguments.end(), {"--shapes", spec::complete(op, size).text()});
+    const tests::CliResult result = tests::run_cli(arguments);
+    EXPECT_EQ(result.code, 0) << op.name << ": " << result.out << result.err;
+  }
 }
 
 // A cache of 4 MiB each for keys and values, appended to from its Metal text.

@@ -10,6 +10,7 @@
 #include "mlx_kd/devices/cuda/cuda_program.h"
 #include "mlx_kd/devices/cuda/cuda_source.h"
 #include "mlx_kd/devices/cuda/gpu.h"
+#include "mlx_kd/devices/cuda/native_module.h"
 #include "mlx_kd/devices/cuda/stage_program.h"
 
 namespace mlx_kd::devices::cuda {
@@ -20,7 +21,11 @@ class CudaDevice final : public Device {
   CudaDevice() : id_(make_cuda_id()), accelerator_(make_accelerator()) {}
 
   const spec::DeviceId& id() const override { return id_; }
-  std::vector<std::string> languages() const override { return {"metal", "cuda"}; }
+  // The first is that of default kernels. Those in CUDA C++ need the module on MLX's arrays.
+  std::vector<std::string> languages() const override {
+    if (find_native()) return {"cuda", "metal"};
+    return {"metal", "cuda"};
+  }
   const Accelerator* accelerator() const override { return accelerator_.get(); }
 
   Artifact compile(const spec::Candidate& candidate, double timeout_s) const override {

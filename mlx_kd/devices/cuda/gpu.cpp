@@ -1,6 +1,7 @@
 #include "mlx_kd/devices/cuda/gpu.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
 
@@ -46,7 +47,7 @@ Found look() {
   const Driver* cuda = find_driver(&result.why);
   int count = 0;
   if (cuda && cuda->device_count(&count) != 0) count = 0;
-  if (cuda && count == 0) result.why = "the driver shows no GPU";
+  if (cuda && count == 0) result.why = why_none_is_shown(std::getenv("CUDA_VISIBLE_DEVICES"));
   if (cuda && count > 0) result.info = read_info();
   return result;
 }
@@ -76,6 +77,13 @@ void check_axis(int64_t grid, int64_t group, size_t axis) {
 }
 
 }  // namespace
+
+std::string why_none_is_shown(const char* visible) {
+  const std::string shown = "the driver shows no GPU";
+  if (!visible) return shown;
+  return shown + ": CUDA_VISIBLE_DEVICES is '" + visible +
+         "'; unset it, or give the number of a GPU that nvidia-smi lists";
+}
 
 const GpuInfo* find_gpu(std::string* why) {
   static const Found found = look();

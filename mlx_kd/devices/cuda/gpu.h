@@ -27,6 +27,9 @@ struct GpuInfo {
   int processors = 0;
   int64_t group_bytes = 0;  // shared memory that a block may ask for
 };
+// Why the driver shows none; `visible`: CUDA_VISIBLE_DEVICES, null where it is not set.
+std::string why_none_is_shown(const char* visible);
+
 // nullptr, with the reason in `why`, where there is none. Once a process.
 const GpuInfo* find_gpu(std::string* why = nullptr);
 const GpuInfo& gpu();  // fails where there is none

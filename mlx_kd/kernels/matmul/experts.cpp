@@ -7,6 +7,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/common/model_sizes.h"
+#include "mlx_kd/kernels/matmul/cuda_variant.h"
 #include "mlx_kd/kernels/matmul/model_sizes.h"
 #include "mlx_kd/kernels/matmul/parts.h"
 #include "mlx_kd/kernels/matmul/reference.h"
@@ -389,7 +390,7 @@ spec::Op expert_product_op(const Kind& kind) {
   const auto reader = std::make_shared<const ExpertReader>(*shared, kind);
   op.signature = [shared, reader](std::span<const ArrayView> in, std::span<const double>,
                                   std::span<int64_t> dims) { reader->read(in, dims); };
-  op.variants = {experts_on_cpu(kind)};
+  op.variants = {experts_on_cpu(kind), cuda_variant_of_experts(kind)};
   return op;
 }
 

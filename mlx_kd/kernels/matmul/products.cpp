@@ -13,6 +13,7 @@
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/reference64.h"
 #include "mlx_kd/kernels/common/suites.h"
+#include "mlx_kd/kernels/matmul/cuda_variant.h"
 #include "mlx_kd/kernels/matmul/metal_variant.h"
 #include "mlx_kd/kernels/matmul/model_sizes.h"
 #include "mlx_kd/kernels/matmul/parts.h"
@@ -394,7 +395,10 @@ spec::Op product_op(const Kind& kind) {
   op.bound = [kind](const Dims&) { return bound_of(kind); };
   add_functions(kind, op);
   op.variants = {variant_on_cpu(kind)};
-  if (!kind.many_rows) op.variants.push_back(metal_variant(kind));
+  if (!kind.many_rows) {
+    op.variants.push_back(metal_variant(kind));
+    op.variants.push_back(cuda_variant(kind));
+  }
   return op;
 }
 

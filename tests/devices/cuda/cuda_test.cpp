@@ -40,6 +40,15 @@ TEST(CudaDevice, WithoutAGpuCannotBeOpenedAndSaysWhy) {
   EXPECT_TRUE(has(text, "cuda") && has(text, why)) << text;
 }
 
+TEST(CudaDevice, NamesTheSettingThatHidesTheGpus) {
+  EXPECT_EQ(why_none_is_shown(nullptr), "the driver shows no GPU");
+  for (const char* visible : {"", "7", "GPU-0"}) {
+    const std::string why = why_none_is_shown(visible);
+    EXPECT_TRUE(has(why, "CUDA_VISIBLE_DEVICES is '" + std::string(visible) + "'")) << why;
+    EXPECT_TRUE(has(why, "unset it")) << why;
+  }
+}
+
 TEST(CudaLaunch, RoundsUpToWholeGroupsNoLargerThanTheGrid) {
   const LaunchSize size = launch_size({1000, 3, 1}, {256, 1, 1});
   EXPECT_EQ(size.blocks, (std::array<unsigned, 3>{4, 3, 1}));

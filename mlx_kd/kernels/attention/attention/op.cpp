@@ -2,6 +2,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/attention/attention/arrays.h"
+#include "mlx_kd/kernels/attention/attention/cuda_variant.h"
 #include "mlx_kd/kernels/attention/attention/judge.h"
 #include "mlx_kd/kernels/attention/attention/model_sizes.h"
 #include "mlx_kd/kernels/common/cpu_space.h"
@@ -304,7 +305,7 @@ spec::Op make_attention() {
   op.fill = fill;
   op.reference = reference;
   op.bound = bound;
-  op.variants = {cpu_variant(), metal_variant()};
+  op.variants = {cpu_variant(), metal_variant(), cuda_variant()};
   return op;
 }
 

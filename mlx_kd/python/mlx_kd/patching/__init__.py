@@ -63,7 +63,7 @@ def patch(model: Any, pack: Optional[PathLike] = None, ops: Optional[Iterable[st
     Raises
     ------
     ValueError
-        If the model is patched already, is not a module, or the default device is not the CPU; if the pack cannot be
+        If the model is patched already, is not a module, or the default device is an Apple GPU; if the pack cannot be
         used or `ops` has an unknown name. Then nothing has changed.
     """
     start = time.perf_counter()
@@ -123,9 +123,9 @@ def check(model: Any) -> None:
     if not isinstance(model, nn.Module):
         raise ValueError(f"[patch] the model is a {type(model).__name__}, not an mlx.nn.Module: pass the first of what "
                          "mlx_lm.load returns")
-    if mx.default_device() != mx.cpu:
-        raise ValueError(f"[patch] the default device is {mx.default_device()}, and replacements are made for the CPU "
-                         "alone: call mx.set_default_device(mx.cpu) before the model is loaded")
+    if mx.default_device() != mx.cpu and not mx.cuda.is_available():
+        raise ValueError(f"[patch] the default device is {mx.default_device()}, and replacements are made for CPUs and "
+                         "NVIDIA GPUs: call mx.set_default_device(mx.cpu) before the model is loaded")
     if any(classes.is_patched(module) for _, module in classes.walk(model)):
         raise ValueError("[patch] the model is patched already: call mlx_kd.unpatch(model) first")
 

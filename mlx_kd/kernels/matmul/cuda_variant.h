@@ -1,0 +1,11 @@
+// The CUDA variants of products of few rows.
+#pragma once
+
+#include "mlx_kd/kernels/matmul/products.h"
+
+namespace mlx_kd::kernels::matmul {
+
+spec::Variant cuda_variant(const Kind& kind);
+spec::Variant cuda_variant_of_experts(const Kind& kind);
+
+}  // namespace mlx_kd::kernels::matmul

@@ -1,0 +1,24 @@
+// qmatvec: y = x W^T (+ bias) (+ residual) for few rows of x, quantised W as MLX stores it.
+//
+// A block takes tiles of rows of W, x goes through its norm in each block, and what is done with the
+// products follows in the same kernel: one stage. See forms.cu.h and codes.cu.h.
+#ifndef KD_DIM_M
+#define KD_DIM_M 0
+#define KD_DIM_N 1
+#define KD_DIM_K 2
+#define KD_DIM_bits 3
+#define KD_DIM_group 4
+#define KD_DIM_mode 5
+#define KD_DIM_has_norm 6
+#define KD_DIM_has_bias 7
+#define KD_DIM_has_residual 8
+#define KD_SCALAR_eps 0
+#endif
+#define KD_FORM 0
+#define QUANTISED 1
+
+#include "../codes.cu.h"
+#include "../forms.cu.h"
+#include "../kernels.cu.h"
+
+KD_KERNELS(mlx_kd_qmatvec)

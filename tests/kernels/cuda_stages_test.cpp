@@ -1,0 +1,118 @@
+// How operators in CUDA C++ are launched, for every setting and size: what no GPU is needed for.
+#include "mlx_kd/kernels/op_table.h"
+#include "tests/kernels/every_op.h"
+
+namespace mlx_kd::kernels {
+namespace {
+
+constexpr int64_t kSharedOfABlock = 227 << 10, kStatic = 2 << 10;  // sm_90; the latter is generous
+
+std::vector<spec::Dims> sizes_to_launch(const spec::Op& op) {
+  std::vector<spec::Dims> sizes = edge_sizes(op);
+  for (const spec::Suite& suite : op.suites)
+    for (const spec::Dims& size : suite.sizes) sizes.push_back(spec::complete(op, size));
+  return sizes;
+}
+
+std::string where(const spec::Op& op, const spec::Dims& size, const spec::Setting& knobs) {
+  return op.name + " at " + size.text() + " with " + knobs.text();
+}
+
+void expect_launches(const spec::Op& op, const spec::Variant& variant, const spec::Dims& size,
+                     const spec::Setting& knobs) {
+  for (const spec::Stage& stage : spec::stages_of(variant, size, knobs)) {
+    const spec::Launch& launch = stage.launch;
+    EXPECT_NE(variant.source.find(variant.func_name), std::string::npos);
+    EXPECT_EQ(stage.func_name.rfind(variant.func_name, 0), 0u) << where(op, size, knobs);
+    EXPECT_LE(launch.shared_bytes, kSharedOfABlock - kStatic) << where(op, size, knobs);
+    int64_t cluster = 1;
+    for (size_t d = 0; d < 3; ++d) {
+      EXPECT_GE(launch.grid[d], 1) << where(op, size, knobs);
+      EXPECT_EQ(launch.grid[d] / launch.group[d] % launch.cluster[d], 0) << where(op, size, knobs);
+      cluster *= launch.cluster[d];
+    }
+    EXPECT_LE(cluster, 16) << where(op, size, knobs);
+  }
+}
+
+class CudaStages : public testing::TestWithParam<std::string> {};
+
+TEST_P(CudaStages, FitTheChipAtEverySizeAndSetting) {
+  const spec::Op& op = find_op(GetParam());
+  const spec::Variant& variant = *variant_in(op, "cuda");
+  const std::vector<spec::Dims> sizes = sizes_to_launch(op);
+  each_valid(variant.space(spec::Dtype::bfloat16, {}), [&](const spec::Setting& knobs) {
+    for (const spec::Dims& size : sizes) expect_launches(op, variant, size, knobs);
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Ops, CudaStages, testing::ValuesIn(ops_in("cuda")),
+                         [](const auto& named) { return named.param; });
+
+spec::Dims product(const spec::Op& op, int64_t n, int64_t k, int64_t bits, int64_t group,
+                   int64_t mode) {
+  return spec::complete(op, {{"M", 1},
+                             {"N", n},
+                             {"K", k},
+                             {"bits", bits},
+                             {"group", group},
+                             {"mode", mode},
+                             {"has_norm", 1},
+                             {"has_bias", 0},
+                             {"has_residual", 1}});
+}
+
+std::string function_of(int64_t k, int64_t bits, int64_t group, int64_t mode) {
+  const spec::Op& op = find_op("qmatvec");
+  const spec::Variant& variant = *variant_in(op, "cuda");
+  const spec::Setting knobs = spec::default_setting(variant.space(spec::Dtype::bfloat16, {}));
+  return spec::stages_of(variant, product(op, 100, k, bits, group, mode), knobs)[0].func_name;
+}
+
+// Scales are read in pairs, codes 32 at a time.
+TEST(CudaProducts, ChooseTheKernelOfTheFormatOrTheOneOfAny) {
+  EXPECT_EQ(function_of(4096, 4, 64, 0), "mlx_kd_qmatvec_4_64");
+  EXPECT_EQ(function_of(4096, 8, 128, 0), "mlx_kd_qmatvec_8_128");
+  EXPECT_EQ(function_of(4096, 4, 32, 1), "mlx_kd_qmatvec_mxfp4");
+  EXPECT_EQ(function_of(4096, 4, 16, 3), "mlx_kd_qmatvec_nvfp4");
+  const std::string any = "mlx_kd_qmatvec";
+  EXPECT_EQ(function_of(4096, 3, 64, 0), any);
+  EXPECT_EQ(function_of(4096, 8, 32, 2), any);  // mxfp8
+  EXPECT_EQ(function_of(2880, 4, 64, 0), any);  // 45 groups
+  EXPECT_EQ(function_of(48, 4, 16, 3), any);    // half of 32 codes at the end
+}
+
+// A block of a large head has more tiles than one of a small product, never more than fit.
+TEST(CudaProducts, ShareTheTilesAmongTheBlocksOfTheKnob) {
+  const spec::Op& op = find_op("qmatvec");
+  const spec::Variant& variant = *variant_in(op, "cuda");
+  const spec::Setting knobs = spec::default_setting(variant.space(spec::Dtype::bfloat16, {}));
+  const auto launch_of = [&](int64_t n) {
+    return spec::stages_of(variant, product(op, n, 4096, 4, 64, 0), knobs)[0].launch;
+  };
+  const auto blocks = [](const spec::Launch& launch) { return launch.grid[0] / launch.group[0]; };
+  EXPECT_EQ(blocks(launch_of(16)), 1);
+  EXPECT_EQ(blocks(launch_of(128256)), knobs.at("BLOCKS"));
+  EXPECT_GT(launch_of(128256).shared_bytes, launch_of(4096).shared_bytes);
+  EXPECT_GT(blocks(launch_of(16 << 20)), knobs.at("BLOCKS"));
+}
+
+TEST(CudaAttention, SplitsKeysAmongBlocksOfAClusterWhileThereAreFewHeads) {
+  const spec::Op& op = find_op("attention");
+  const spec::Variant& variant = *variant_in(op, "cuda");
+  const spec::Setting knobs = spec::default_setting(variant.space(spec::Dtype::bfloat16, {}));
+  const auto stage_of = [&](int64_t batch, int64_t keys, int64_t width) {
+    const spec::Dims dims = {{"S", keys},   {"B", batch},    {"Hq", 32},       {"Hk", 8},
+                             {"M", 1},      {"Dk", width},   {"Dv", width},    {"causal", 0},
+                             {"window", 0}, {"has_mask", 0}, {"has_sinks", 0}, {"has_bias", 0}};
+    return spec::stages_of(variant, spec::complete(op, dims), knobs)[0];
+  };
+  EXPECT_EQ(stage_of(1, 4096, 128).launch.cluster[0], 16);
+  EXPECT_EQ(stage_of(1, 40, 128).launch.cluster[0], 2);
+  EXPECT_EQ(stage_of(64, 4096, 128).launch.cluster[0], 1);
+  EXPECT_EQ(stage_of(1, 4096, 128).func_name, "mlx_kd_attention_128");
+  EXPECT_EQ(stage_of(1, 4096, 96).func_name, "mlx_kd_attention");
+}
+
+}  // namespace
+}  // namespace mlx_kd::kernels
