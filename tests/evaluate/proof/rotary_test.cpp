@@ -72,7 +72,7 @@ TEST(QkNormRopeAppend, RejectsWrongKernels) {
                        {"has_wk", 1}};
   expect_rejected(
       "qk_norm_rope_append", normed,
-      {{"offset >= 0 && offset <=", "offset <="},
+      {{"offset >= 0 && offset <=", "offset > 0 && offset <="},
        {"fits ? offset + t : -1", "fits ? t : -1"},
        {"KD_DIM_has_wk] ? (const T*)a->inputs[kWk]", "KD_DIM_has_wk] ? (const T*)a->inputs[kWq]"},
        {"from + head * a->strides[kV][1]", "from"},
