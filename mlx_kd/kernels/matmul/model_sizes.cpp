@@ -253,23 +253,20 @@ bool uses_gelu(const ModelConfig& config) {
 }
 
 std::vector<ModelSizes> embedding_sizes(const ModelConfig& config) {
-  const Format format = Quantisation(config).of(-1, "embed_tokens");
-  const bool served = format.mode != kDense;
-  const Format used = served ? format : stated_format(config);
+  const Format stated = Quantisation(config).of(-1, "embed_tokens");
+  const Format format = stated.mode == kDense ? stated_format(config) : stated;
   const auto vocabulary = config.integer("vocab_size");
   if (!vocabulary)
     base::misuse("kernels", "the config of " + config.origin() +
                                 " has no vocab_size, the rows of the embedding: give --shapes");
-  ModelSizes size = {"model",
-                     "vocab_size and hidden_size: the embedding of a step's tokens",
-                     {{"V", *vocabulary},
-                      {"K", hidden_width(config, "the width of the embedding")},
-                      {"bits", used.bits},
-                      {"group", used.group},
-                      {"mode", used.mode},
-                      {"has_like", used.mode != kAffine}}};
-  size.calls.decode = size.calls.prompt = served;
-  return {size};
+  return {{"model",
+           "vocab_size and hidden_size: the embedding of a step's tokens",
+           {{"V", *vocabulary},
+            {"K", hidden_width(config, "the width of the embedding")},
+            {"bits", format.bits},
+            {"group", format.group},
+            {"mode", format.mode},
+            {"has_like", format.mode != kAffine}}}};
 }
 
 std::vector<spec::Suite> suites_of(const Kind& kind) {

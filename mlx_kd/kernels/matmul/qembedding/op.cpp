@@ -148,7 +148,7 @@ std::vector<Dims> edge_sizes() {
           size(5, 3, 96, {3, 32, kAffine}),   size(2, 7, 256, {5, 128, kAffine}),
           size(7, 2, 64, {6, 64, kAffine}),   size(4, 9, 1152, {8, 64, kAffine}),
           size(2, 3, 64, {4, 32, kMxfp4}, 1), size(3, 4, 96, {8, 32, kMxfp8}, 1),
-          size(9, 6, 304, {4, 16, kNvfp4}, 1)};
+          size(9, 6, 320, {4, 16, kNvfp4}, 1)};
 }
 
 spec::Space cpu_space(Dtype, const spec::DeviceTraits& traits) {
@@ -159,7 +159,7 @@ spec::Space cpu_space(Dtype, const spec::DeviceTraits& traits) {
                   spec::KnobScale::log2,
                   spec::KnobRole::source,
                   "steps a turn of the innermost loop"}};
-  add_thread_knobs(space, traits, {16, 4, 64}, "rows");
+  add_thread_knobs(space, traits, {16, 1, 2, 4, 8, 32, 64, 128}, "rows");
   return space;
 }
 

@@ -1,7 +1,7 @@
 // qembedding: rows of a matrix that is quantised as MLX stores it, as elements of T.
 //
 // A thread takes a unit of a row, as codes.metal.h says. Rows of an id that is not below V are NaN,
-// and nothing is read for them.
+// and nothing is read for them. Of `like` the type alone counts.
 //
 // Grid: at least M * K / 32 threads in x, with nvfp4 M * K / 16, in threadgroups of any size.
 #include <metal_stdlib>
@@ -27,13 +27,14 @@ static void put_unit(Matrix w, ulong row, uint K, uint group, uint unit, device 
     const device uint* w [[buffer(1)]],
     const device uchar* scales [[buffer(2)]],
     const device uchar* biases [[buffer(3)]],
-    device T* y [[buffer(4)]],
-    constant int& M [[buffer(5)]],
-    constant int& V [[buffer(6)]],
-    constant int& K [[buffer(7)]],
-    constant int& bits [[buffer(8)]],
-    constant int& group [[buffer(9)]],
-    constant int& mode [[buffer(10)]],
+    const device T* like [[buffer(4)]],
+    device T* y [[buffer(5)]],
+    constant int& M [[buffer(6)]],
+    constant int& V [[buffer(7)]],
+    constant int& K [[buffer(8)]],
+    constant int& bits [[buffer(9)]],
+    constant int& group [[buffer(10)]],
+    constant int& mode [[buffer(11)]],
     uint3 thread_position_in_grid [[thread_position_in_grid]]) {
   const uint columns = mode == NVFP4 ? 16 : 32;
   const uint units = uint(K) / columns;
