@@ -1,5 +1,6 @@
 // act(x Wg^T (+ bias)) * (x Wu^T (+ bias)) of few tokens; the matrices are the two streams.
 #pragma once
+#define MOST_ROWS 1
 #include "expert_gate.cpu.h"
 #include "experts.cpu.h"
 

@@ -1,5 +1,6 @@
 // act(x Wg^T (+ bias)) * (x Wu^T (+ bias)) of many tokens.
 #pragma once
+#define MOST_ROWS 4
 #include "expert_gate.cpu.h"
 #include "grouped.cpu.h"
 
