@@ -1,8 +1,10 @@
-// How close products of one row of x come to reading their weights: the time of a kernel beside a
-// plain read of the same bytes by all cores, directly before and after it. Weights are cold: the
-// matrices of a size take turns, 512 MiB of them.
+// How close decode steps come to reading their weights or their cache: the time of a kernel beside
+// a plain read of the same bytes by all cores, directly before and after it. What is read is cold:
+// the arrays of a size take turns, 512 MiB of them; of experts, others are chosen each time.
 //
-//   bench_product_streams [ROUNDS] > bench/results/product_streams.json
+//   bench_product_streams [ROUNDS [NAME]] > bench/results/product_streams.json
+//
+// NAME: a part of the names of the sizes that are measured, all without it.
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -28,13 +30,68 @@ constexpr int64_t kCold = int64_t(512) << 20;
 constexpr int64_t kPart = int64_t(256) << 10;  // bytes a task of the read
 
 struct Size {
-  int64_t n, k, bits;  // bits 16: bfloat16 weights
+  std::string name, format, op;
+  spec::Dims dims;
+  std::vector<size_t> cold;  // inputs that are read, the largest first
+  int64_t turns = 1;         // calls that together read all of them
+  std::string variant = "";  // of the op's kernels on a CPU; empty: the first
 };
-constexpr Size kSizes[] = {{2048, 2048, 4},  {5632, 2048, 4},  {2048, 5632, 4}, {32000, 2048, 4},
-                           {4096, 4096, 4},  {4096, 14336, 4}, {2048, 2048, 8}, {4096, 4096, 8},
-                           {2048, 2048, 16}, {4096, 4096, 16}};
 
-// Memory of the inputs of one call; those that are not weights are shared.
+Size product(int64_t n, int64_t k, int64_t bits, const std::string& variant = "") {
+  Size size = {std::to_string(n) + " x " + std::to_string(k),
+               bits == 16 ? "bf16" : std::to_string(bits) + " bits",
+               bits == 16 ? "matvec" : "qmatvec",
+               {{"M", 1}, {"N", n}, {"K", k}},
+               {1}};
+  if (bits < 16) {
+    size.dims.set("bits", bits);
+    size.dims.set("group", 64);
+    size.cold = {1, 2, 3};
+  }
+  if (!variant.empty()) size.format += ", x in int8";
+  size.variant = variant;
+  return size;
+}
+
+// 8 of 64 experts of one token, gate and up or the product back.
+Size experts(bool gated, int64_t n, int64_t k) {
+  Size size = {gated ? "8 of 64 experts, gate and up" : "8 of 64 experts, the product back",
+               "4 bits",
+               gated ? "gather_qmatvec_gate_up" : "gather_qmatvec",
+               {{"M", 1}, {"A", 8}, {"E", 64}, {"N", n}, {"K", k}, {"bits", 4}, {"group", 64}},
+               {2, 3, 4},
+               8};
+  if (gated)
+    size.cold = {2, 3, 4, 5, 6, 7};
+  else
+    size.dims.set("per_pair", 1);
+  return size;
+}
+
+Size attention(int64_t hq, int64_t hk, int64_t dk, int64_t dv) {
+  return {"attention, 4096 keys, " + std::to_string(hq) + "/" + std::to_string(hk) + " heads of " +
+              std::to_string(dk) + (dk == dv ? "" : "/" + std::to_string(dv)),
+          "bf16",
+          "attention",
+          {{"S", 4096}, {"B", 1}, {"Hq", hq}, {"Hk", hk}, {"M", 1}, {"Dk", dk}, {"Dv", dv}},
+          {1, 2}};
+}
+
+std::vector<Size> all_sizes() {
+  return {product(2048, 2048, 4),          product(5632, 2048, 4),
+          product(2048, 5632, 4),          product(32000, 2048, 4),
+          product(4096, 4096, 4),          product(4096, 14336, 4),
+          product(2048, 2048, 8),          product(4096, 4096, 8),
+          product(2048, 2048, 16),         product(4096, 4096, 16),
+          product(2048, 2048, 4, "int8"),  product(5632, 2048, 4, "int8"),
+          product(2048, 5632, 4, "int8"),  product(4096, 4096, 4, "int8"),
+          product(4096, 14336, 4, "int8"), product(4096, 4096, 8, "int8"),
+          experts(true, 1024, 2048),       experts(false, 2048, 1024),
+          attention(32, 4, 64, 64),        attention(32, 8, 128, 128),
+          attention(20, 1, 576, 512)};
+}
+
+// Memory of the inputs of one call.
 using Arrays = std::vector<std::vector<std::byte>>;
 
 struct Read {
@@ -59,8 +116,7 @@ double us_since(int64_t start) {
   return 1e6 * base::seconds_since(start);
 }
 
-double read_us(const std::vector<std::byte>& memory, int threads) {
-  const Read read{memory.data(), static_cast<int64_t>(memory.size())};
+double read_us(const Read& read, int threads) {
   const int64_t parts = (read.bytes + kPart - 1) / kPart;
   const int64_t start = base::steady_ns();
   devices::cpu::ThreadPool::shared().run(threads, parts, (parts + threads - 1) / threads,
@@ -68,17 +124,11 @@ double read_us(const std::vector<std::byte>& memory, int threads) {
   return us_since(start);
 }
 
-class Product {
+class Step {
  public:
-  Product(const devices::Device& device, const Size& size)
-      : op_(kernels::find_op(size.bits == 16 ? "matvec" : "qmatvec")) {
-    spec::Dims given = {{"M", 1}, {"N", size.n}, {"K", size.k}};
-    if (size.bits < 16) {
-      given.set("bits", size.bits);
-      given.set("group", 64);
-    }
-    dims_ = spec::complete(op_, given);
-    const spec::Variant& variant = op_.variants.front();
+  Step(const devices::Device& device, const Size& size)
+      : size_(size), op_(kernels::find_op(size.op)), dims_(spec::complete(op_, size.dims)) {
+    const spec::Variant& variant = variant_of(op_, size.variant);
     const spec::Space space = variant.space(kType, device.id().traits);
     const spec::Setting knobs = spec::default_setting(space);
     const auto candidate = spec::make_candidate(op_, variant, kType, knobs, space, dims_);
@@ -86,16 +136,22 @@ class Product {
     if (!artifact.ok) base::fail("bench", "the kernel is refused: " + artifact.error);
     program_ = device.load(artifact, candidate);
     call_ = devices::make_call(op_, variant, kType, dims_, knobs, spec::default_scalars(op_));
-    fill(size);
+    fill();
   }
 
-  int64_t bytes() const { return bytes_; }
-  const std::vector<std::byte>& weights(size_t turn) const { return sets_[turn % sets_.size()][1]; }
+  int64_t bytes() const { return bytes_; }  // that a call reads
+
+  // A part of the largest array of the next turn, in proportion to what a call reads of it.
+  Read read_of(size_t turn) const {
+    const auto& memory = set_of(turn)[size_.cold.front()];
+    const int64_t part = static_cast<int64_t>(memory.size()) / size_.turns;
+    return {memory.data() + part * static_cast<int64_t>(turn % turns()), part};
+  }
 
   double launch_us(size_t turn) {
-    const Arrays& set = sets_[turn % sets_.size()];
     std::vector<const void*> inputs;
-    for (const auto& array : set) inputs.push_back(array.data());
+    for (const auto& array : set_of(turn)) inputs.push_back(array.data());
+    if (turns() > 1) inputs[1] = ids_[turn % turns()].data();
     const int64_t start = base::steady_ns();
     program_->launch(inputs, {output_.data()}, call_);
     return us_since(start);
@@ -104,25 +160,48 @@ class Product {
  private:
   static constexpr spec::Dtype kType = spec::Dtype::bfloat16;
 
-  void fill(const Size& size) {
+  static const spec::Variant& variant_of(const spec::Op& op, const std::string& name) {
+    for (const spec::Variant& variant : op.variants)
+      if (variant.language == "cpp" && (name.empty() || variant.name == name)) return variant;
+    base::fail("bench", op.name + " has no kernel '" + name + "' on a CPU");
+  }
+
+  size_t turns() const { return static_cast<size_t>(size_.turns); }
+  const Arrays& set_of(size_t turn) const { return sets_[turn / turns() % sets_.size()]; }
+
+  void fill() {
     Arrays first;
     std::vector<void*> pointers;
     for (const spec::Port& port : op_.inputs)
       first.emplace_back(static_cast<size_t>(spec::array_of(port, kType, dims_).bytes()));
     for (auto& array : first) pointers.push_back(array.data());
     op_.fill({pointers, kType, dims_, call_.scalars, spec::Distribution::normal, 1});
-    for (size_t i = 1; i < first.size() && i <= (size.bits == 16 ? 1u : 3u); ++i)
-      bytes_ += static_cast<int64_t>(first[i].size());
-    const int64_t copies = std::max<int64_t>(2, kCold / bytes_);
-    for (int64_t i = 0; i < copies; ++i) sets_.push_back(first);
+    int64_t all = 0;
+    for (const size_t input : size_.cold) all += static_cast<int64_t>(first[input].size());
+    bytes_ = all / size_.turns;
+    for (int64_t i = 0; i < std::max<int64_t>(2, kCold / all); ++i) sets_.push_back(first);
     output_.resize(static_cast<size_t>(spec::array_of(op_.outputs[0], kType, dims_).bytes()));
+    if (turns() > 1) choose();
   }
 
+  // Each turn other experts, all of them before one comes again.
+  void choose() {
+    const auto each = static_cast<size_t>(dims_.at("A"));
+    std::vector<uint32_t> order(static_cast<size_t>(dims_.at("E")));
+    for (size_t i = 0; i < order.size(); ++i)
+      order[i] = static_cast<uint32_t>(i * 37 % order.size());
+    for (size_t turn = 0; turn < turns(); ++turn)
+      ids_.emplace_back(order.begin() + static_cast<std::ptrdiff_t>(turn * each),
+                        order.begin() + static_cast<std::ptrdiff_t>((turn + 1) * each));
+  }
+
+  Size size_;
   const spec::Op& op_;
   spec::Dims dims_;
   std::shared_ptr<devices::Program> program_;
   devices::Call call_;
   std::vector<Arrays> sets_;
+  std::vector<std::vector<uint32_t>> ids_;
   std::vector<std::byte> output_;
   int64_t bytes_ = 0;
 };
@@ -148,29 +227,28 @@ Json interval_of(std::vector<double> values) {
 }
 
 Json measure(const devices::Device& device, const Size& size, int rounds) {
-  Product product(device, size);
+  Step step(device, size);
   const int threads = std::max(1, device.id().traits.cores);
   std::vector<double> shares, kernels, reads;
   size_t turn = 0;
-  product.launch_us(turn++);
+  step.launch_us(turn++);
   for (int i = 0; i < rounds; ++i) {
-    // The reads scale to the bytes of all weights, scales and biases among them.
+    // The reads scale to all bytes that a call reads.
     const auto stream = [&] {
-      const auto& memory = product.weights(turn++);
-      return read_us(memory, threads) * static_cast<double>(product.bytes()) /
-             static_cast<double>(memory.size());
+      const Read read = step.read_of(turn++);
+      return read_us(read, threads) * static_cast<double>(step.bytes()) /
+             static_cast<double>(read.bytes);
     };
-    const double before = stream(), kernel = product.launch_us(turn++), after = stream();
+    const double before = stream(), kernel = step.launch_us(turn++), after = stream();
     shares.push_back((before + after) / 2 / kernel);
     kernels.push_back(kernel);
     reads.push_back((before + after) / 2);
   }
   const auto gb_s = [&](double us) {
-    return rounded(static_cast<double>(product.bytes()) / us / 1e3, 10);
+    return rounded(static_cast<double>(step.bytes()) / us / 1e3, 10);
   };
-  return {{"n", size.n},
-          {"k", size.k},
-          {"bits", size.bits},
+  return {{"name", size.name},
+          {"format", size.format},
           {"us", rounded(median(kernels), 10)},
           {"kernel_gb_s", gb_s(median(kernels))},
           {"read_gb_s", gb_s(median(reads))},
@@ -192,12 +270,13 @@ int main(int argc, char** argv) try {
   if (rounds < 5) base::misuse("bench", "ROUNDS is below 5: give more");
   const auto device = devices::open_device("cpu");
   Json rows = Json::array();
-  for (const Size& size : kSizes) {
+  for (const Size& size : all_sizes()) {
+    if (argc > 2 && (size.name + ", " + size.format).find(argv[2]) == std::string::npos) continue;
     rows.push_back(measure(*device, size, rounds));
     std::cerr << rows.back().dump() << std::endl;
   }
   const Json result = {
-      {"what", "products of one row with cold weights beside a plain read of the same bytes"},
+      {"what", "decode steps with cold weights or caches beside a plain read of the same bytes"},
       {"date", now()},
       {"machine", {{"cpu", device->id().name}, {"cores", device->id().traits.cores}}},
       {"versions", {{"mlx_kd", base::version()}}},

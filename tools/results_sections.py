@@ -106,14 +106,13 @@ def step_rows(profile):
             yield [title, side, "everything else", "", number(1e3 * rest)]
 
 
-@section("product_streams", "Products and a plain read of their weights")
+@section("product_streams", "Decode steps and a plain read of what they read")
 def product_streams(data):
-    rows = [[f"{row['n']} x {row['k']}", "bf16" if row["bits"] == 16 else f"{row['bits']} bits", f"{row['us']:.1f}",
-             f"{row['kernel_gb_s']:.1f}", f"{row['read_gb_s']:.1f}",
+    rows = [[row["name"], row["format"], f"{row['us']:.1f}", f"{row['kernel_gb_s']:.1f}", f"{row['read_gb_s']:.1f}",
              f"{row['share']:.2f} ({row['interval'][0]:.2f} to {row['interval'][1]:.2f})"] for row in data["rows"]]
-    return ["One row of x, weights cold; the read by all cores is of the same bytes, directly before and after each call. "
-            "Medians; the share has its 95 % interval.",
-            table(["weights", "format", "us", "GB/s", "read, GB/s", "share of the read"], rows)]
+    return ["Products of one row of x, experts of one token, attention of one token; weights and caches cold. The read by all "
+            "cores is of as many bytes, directly before and after each call. Medians; the share has its 95 % interval.",
+            table(["what is read", "format", "us", "GB/s", "read, GB/s", "share of the read"], rows)]
 
 
 @section("decode_cpu", "A language model on a CPU")

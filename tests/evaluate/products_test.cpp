@@ -38,7 +38,7 @@ std::vector<float> result_of(const std::string& name, const Text& text, Dtype t,
   const std::string language = text.language == "bodies" ? "metal" : text.language;
   std::vector<float> made;
   for (const spec::Variant& variant : op.variants) {
-    if (variant.language != language) continue;
+    if (variant.language != language || !variant.approximate.empty()) continue;
     const spec::Space space = variant.space(t, device->id().traits);
     const spec::Setting knobs = spec::default_setting(space);
     spec::Candidate candidate = spec::make_candidate(op, variant, t, knobs, space, dims);

@@ -1,13 +1,16 @@
 """The operators of mixtures of experts: kernels and MLX's form give what models of mlx-lm compute."""
 import unittest
 
-from tests.support.package import PackageTest
+from tests.support.package import LONG, PackageTest
 
 import mlx.core as mx
 
 import mlx_kd
 
-NAMES = ["expert_combine", "gather_qmatvec", "gather_qmatvec_gate_up", "router"]
+PRODUCTS = ["gather_gemm", "gather_matvec", "gather_qgemm", "gather_qmatvec"]  # of one matrix
+NAMES = ["expert_combine", "router", *PRODUCTS, *(name + "_gate_up" for name in PRODUCTS)]
+ALL_TYPES = (mx.float32, mx.float16, mx.bfloat16)
+TYPES = ALL_TYPES if LONG else (mx.bfloat16,)  # each compiles kernels of its own
 FORMATS = [dict(bits=bits, group_size=64, mode="affine") for bits in (2, 3, 4, 5, 6, 8)] + [
     dict(bits=4, group_size=32, mode="mxfp4"), dict(bits=8, group_size=32, mode="mxfp8"),
     dict(bits=4, group_size=16, mode="nvfp4")]
@@ -50,8 +53,40 @@ class Experts(PackageTest):
                     for rows in (1, 2):
                         x = mx.random.normal((3, rows, 192)).astype(dtype)
                         wanted = (x.astype(mx.float32)[..., None, :] * dense(w, form)[ids]).sum(-1)
-                        self.assert_near(mlx_kd.gather_qmatvec(x, ids, *w), wanted, share)
-                        self.assert_near(mlx_kd.gather_qmatvec(x, ids, *w, bias), wanted + bias[ids], share)
+                        for product in (mlx_kd.gather_qmatvec, *([mlx_kd.gather_qgemm] if dtype in TYPES else [])):
+                            self.assert_near(product(x, ids, *w), wanted, share)
+                            self.assert_near(product(x, ids, *w, bias), wanted + bias[ids], share)
+
+    def test_products_with_weights_that_are_not_quantised_are_those_of_gather_mm(self):
+        ids = mx.array([[[3, 0], [1, 1], [4, 2]]], mx.uint32)
+        for kernels in (False, True):
+            mlx_kd.configure(default_kernels=NAMES if kernels else [])
+            for dtype in TYPES:
+                share = {mx.float32: 1e-5, mx.float16: 2e-3, mx.bfloat16: 0.02}[dtype]
+                w, bias = ((0.05 * mx.random.normal(shape)).astype(dtype) for shape in ((5, 37, 75), (5, 37)))
+                for rows in (1, 2):
+                    x = mx.random.normal((1, 3, rows, 75)).astype(dtype)
+                    wanted = (x.astype(mx.float32)[..., None, :] * w.astype(mx.float32)[ids]).sum(-1)
+                    for product in (mlx_kd.gather_matvec, mlx_kd.gather_gemm):
+                        self.assert_near(product(x, ids, w), wanted, share)
+                        self.assert_near(product(x, ids, w, bias), wanted + bias[ids], share)
+                    g = wanted * mx.sigmoid(wanted) * wanted
+                    for product in (mlx_kd.gather_matvec_gate_up, mlx_kd.gather_gemm_gate_up):
+                        self.assert_near(product(x, ids, w, w), g, 3 * share)
+
+    def test_a_prompt_is_what_its_tokens_are_one_by_one(self):
+        self.by_kernels()
+        for dtype in TYPES:
+            ids = mx.random.randint(0, 7, (301, 2)).astype(mx.uint32)  # one expert has none
+            ids = mx.where(ids == 3, 5, ids)
+            w = quantized(7, 70, 192, dtype, FORMATS[2])
+            for rows in (1, 2):
+                x = mx.random.normal((301, rows, 192)).astype(dtype)
+                for many, few, arrays in ((mlx_kd.gather_qgemm, mlx_kd.gather_qmatvec, w),
+                                          (mlx_kd.gather_qgemm_gate_up, mlx_kd.gather_qmatvec_gate_up, w + w)):
+                    one = mx.concatenate([few(x[i:i + 16], ids[i:i + 16], *arrays) for i in range(0, 301, 16)])
+                    self.assert_near(many(x, ids, *arrays), one.astype(mx.float32),
+                                     {mx.float32: 1e-6, mx.float16: 2e-3, mx.bfloat16: 0.02}[dtype])
 
     def test_gates_are_silu_gelu_and_that_of_gpt_oss(self):
         ids, form = mx.array([[2, 0, 3]], mx.uint32), FORMATS[2]
@@ -65,8 +100,8 @@ class Experts(PackageTest):
         for kernels in (False, True):
             mlx_kd.configure(default_kernels=NAMES if kernels else [])
             for activation, result in enumerate(wanted):
-                got = mlx_kd.gather_qmatvec_gate_up(x, ids, *gate, *up, b_gate, b_up, activation=activation)
-                self.assert_near(got, result, 1e-4)
+                for product in (mlx_kd.gather_qmatvec_gate_up, mlx_kd.gather_qgemm_gate_up):
+                    self.assert_near(product(x, ids, *gate, *up, b_gate, b_up, activation=activation), result, 1e-4)
 
     def test_an_id_that_is_no_expert_gives_nan_and_reads_nothing(self):
         self.by_kernels()
@@ -75,7 +110,11 @@ class Experts(PackageTest):
             w = quantized(3, 33, 64, dtype, form)
             x = mx.random.normal((1, 1, 64)).astype(dtype)
             ids = mx.array([[1, 3, 2, 0xffffffff]], mx.uint32)
-            for y in (mlx_kd.gather_qmatvec(x, ids, *w), mlx_kd.gather_qmatvec_gate_up(x, ids, *w, *w)):
+            products, gated = [mlx_kd.gather_qmatvec], [mlx_kd.gather_qmatvec_gate_up]
+            if dtype in TYPES:
+                products.append(mlx_kd.gather_qgemm)
+                gated.append(mlx_kd.gather_qgemm_gate_up)
+            for y in [product(x, ids, *w) for product in products] + [product(x, ids, *w, *w) for product in gated]:
                 missing = mx.all(mx.isnan(y), -1)
                 self.assertEqual(missing.tolist(), [[False, True, False, True]])
                 self.assertFalse(mx.any(mx.isnan(y[:, ::2])).item())
@@ -91,6 +130,10 @@ class Experts(PackageTest):
             mlx_kd.gather_qmatvec(mx.zeros((2, 3, 64)), ids, *w)
         with self.assertRaisesRegex(ValueError, r"w has shape \(33, 8\): it must be \(E, N, K bits / 32\)"):
             mlx_kd.gather_qmatvec(x, ids, *(one[0] for one in w))
+        with self.assertRaisesRegex(ValueError, r"w has shape \(3, 33, 8\): it must be \(E, N, 64\), as x says"):
+            mlx_kd.gather_gemm(x, ids, w[0].astype(mx.float32))
+        with self.assertRaisesRegex(ValueError, r"w_up has shape \(2, 5, 64\): it must be \(3, 5, 64\), as w_gate is"):
+            mlx_kd.gather_matvec_gate_up(x, ids, mx.zeros((3, 5, 64)), mx.zeros((2, 5, 64)))
 
     def test_the_best_experts_come_first_and_equal_ones_by_index(self):
         logits = mx.array([[0.5, 2.0, -1.0, 2.0, 0.5], [1.0, 1.0, 1.0, 1.0, 1.0]])

@@ -40,8 +40,8 @@ static Prepared prepared_of(const kd_arguments* a) {
   const Shape shape = shape_of(a);
   const T* const weight = a->dims[KD_DIM_has_norm] ? (const T*)a->inputs[norm] : nullptr;
   for (long row = begin; row < end; ++row)
-    prepare_row(shape, (const T*)a->inputs[0], weight, float(a->scalars[KD_SCALAR_eps]), row,
-                prepared_of(a));
+    prepare_row(shape, (const T*)a->inputs[0] + row * shape.k, weight,
+                float(a->scalars[KD_SCALAR_eps]), row, prepared_of(a));
 }
 
 [[maybe_unused]] static void put_rows(const kd_arguments* a, const Matrix& w, long begin, long end,

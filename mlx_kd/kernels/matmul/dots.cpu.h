@@ -14,6 +14,14 @@ KD_INLINE void add_biases(const Shape& shape, const Prepared& x, long m, const M
     sums[i] += bias * take<Floats>(x.sums + g * shape.m + (m + i) * kLanes);
 }
 
+#if defined(__AVX512F__) && VEC == 64
+KD_INLINE Floats lanes_at(Floats values, Uints index) {
+  Floats found;
+  asm("vpermps %2, %1, %0" : "=v"(found) : "v"(index), "v"(values));
+  return found;
+}
+#endif
+
 #if KD_DOT
 KD_INLINE Floats dot(Floats sum, Halves x, Halves w) {
   asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(w), "v"(x));
@@ -22,11 +30,6 @@ KD_INLINE Floats dot(Floats sum, Halves x, Halves w) {
 KD_INLINE Halves look_up(Halves table, Halves index) {  // by the low five bits
   Halves found;
   asm("vpermw %2, %1, %0" : "=v"(found) : "v"(index), "v"(table));
-  return found;
-}
-KD_INLINE Floats lanes_at(Floats values, Uints index) {
-  Floats found;
-  asm("vpermps %2, %1, %0" : "=v"(found) : "v"(index), "v"(values));
   return found;
 }
 

@@ -3,10 +3,14 @@
 // which is the tanh form of GELU.
 #pragma once
 
-// The power is made of two halves, so that none is too small for a float before it is multiplied.
-static float activated(float g, int activation) {
-  const float x = activation == 1 ? 1.5957691216f * (g + 0.044715f * (g * g * g)) : g;
+// g sigmoid(x). The power is made of two halves, so that none is too small for a float before it is
+// multiplied.
+static float times_sigmoid(float g, float x) {
   const float half_power = precise::exp(-0.5f * fabs(x));
   const float power = half_power * half_power;
   return x < 0.0f ? g * half_power * half_power / (1.0f + power) : g / (1.0f + power);
+}
+
+static float activated(float g, int activation) {
+  return times_sigmoid(g, activation == 1 ? 1.5957691216f * (g + 0.044715f * (g * g * g)) : g);
 }

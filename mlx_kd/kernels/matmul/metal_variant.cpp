@@ -15,8 +15,7 @@ spec::Space metal_space(const Kind& kind) {
   using enum spec::KnobScale;
   using enum spec::KnobRole;
   spec::Space space;
-  space.knobs = {{"ROWS", {4, 1, 2, 8}, log2, source, "rows of W of a simdgroup"},
-                 {"XROWS", {4, 1, 2, 8}, log2, source, "rows of x of a simdgroup"}};
+  space.knobs = {{"ROWS", {4, 1, 2, 8}, log2, source, "rows of W of a simdgroup"}};
   if (kind.quantised)
     space.knobs.push_back({"WORDS", {4, 1, 2}, log2, source, "uints of a load at most"});
   else
@@ -26,10 +25,21 @@ spec::Space metal_space(const Kind& kind) {
       {"THREADS", {128, 32, 64, 256, 512}, log2, source, "threads of a threadgroup"});
   space.constraints = {{"the simdgroups that share rows are in one threadgroup",
                         {"SPLIT", "THREADS"},
-                        [](const int64_t* v) { return v[0] * kSimd <= v[1]; }},
-                       {"a thread adds at most 32 sums", {"ROWS", "XROWS"}, [](const int64_t* v) {
-                          return v[0] * v[1] <= 32;
-                        }}};
+                        [](const int64_t* v) { return v[0] * kSimd <= v[1]; }}};
+  return space;
+}
+
+// Several rows of x share what is read of W.
+spec::Space space_of_rows(const Kind& kind) {
+  spec::Space space = metal_space(kind);
+  space.knobs.insert(space.knobs.begin() + 1, {"XROWS",
+                                               {4, 1, 2, 8},
+                                               spec::KnobScale::log2,
+                                               spec::KnobRole::source,
+                                               "rows of x of a simdgroup"});
+  space.constraints.push_back({"a thread adds at most 32 sums",
+                               {"ROWS", "XROWS"},
+                               [](const int64_t* v) { return v[0] * v[1] <= 32; }});
   return space;
 }
 
@@ -56,16 +66,37 @@ std::vector<spec::Stage> metal_stages(const Kind& kind, const Dims& dims,
   return {{"mlx_kd_" + kind.name, norm}, {"mlx_kd_" + kind.name + "_rows", products}};
 }
 
-}  // namespace
+spec::Launch launch_of_experts(const Kind& kind, const Dims& dims, const spec::Setting& knobs) {
+  spec::Launch launch;
+  launch.group[0] = knobs.at("THREADS");
+  launch.grid[0] = dims.at("M") * dims.at("A") * blocks_of(kind, dims, knobs) * launch.group[0];
+  return launch;
+}
 
-spec::Variant metal_variant(const Kind& kind) {
+spec::Variant simdgroups(const Kind& kind) {
   spec::Variant variant;
   variant.name = "simdgroups";
   variant.language = "metal";
   variant.source = kernel_source("matmul/" + kind.name + "/" + kind.name + ".metal");
   variant.func_name = "mlx_kd_" + kind.name;
   variant.launch_kind = "metal_blocks";
+  return variant;
+}
+
+}  // namespace
+
+spec::Variant experts_in_metal(const Kind& kind) {
+  spec::Variant variant = simdgroups(kind);
   variant.space = [kind](Dtype, const spec::DeviceTraits&) { return metal_space(kind); };
+  variant.launch = [kind](const Dims& dims, const spec::Setting& knobs) {
+    return launch_of_experts(kind, dims, knobs);
+  };
+  return variant;
+}
+
+spec::Variant metal_variant(const Kind& kind) {
+  spec::Variant variant = simdgroups(kind);
+  variant.space = [kind](Dtype, const spec::DeviceTraits&) { return space_of_rows(kind); };
   variant.stages = [kind](const Dims& dims, const spec::Setting& knobs) {
     return metal_stages(kind, dims, knobs);
   };

@@ -1,10 +1,10 @@
 #include "mlx_kd/kernels/matmul/model_sizes.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <map>
 
+#include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/common/model_sizes.h"
+#include "mlx_kd/kernels/matmul/quantisation.h"
 #include "mlx_kd/kernels/matmul/reference.h"
 #include "mlx_kd/kernels/matmul/weights64.h"
 
@@ -58,51 +58,6 @@ struct Edge {
   int64_t k;
   Format format;
   Extras extras;
-};
-
-Format format_in(const ModelConfig& part) {
-  Format format = {part.integer_or("bits", 4), part.integer_or("group_size", 64), kAffine};
-  const std::string mode = part.text("mode");
-  for (int64_t i = kMxfp4; i <= kNvfp4; ++i)
-    if (mode == mlx_mode({0, 0, i})) format.mode = i;
-  return format;
-}
-
-// The layer in a module's path ("model.layers.7.mlp.down_proj"), -1 where it is in none.
-int64_t layer_in(const std::string& path) {
-  const std::string mark = "layers.";
-  const size_t at = path.find(mark);
-  if (at == path.npos || at + mark.size() >= path.size()) return -1;
-  const char first = path[at + mark.size()];
-  return first < '0' || first > '9' ? -1
-                                    : std::strtoll(path.c_str() + at + mark.size(), nullptr, 10);
-}
-
-// What mx.quantize made of the modules: one format for all, and others for some by their paths,
-// which may also be left as they were (false).
-class Quantisation {
- public:
-  explicit Quantisation(const ModelConfig& config) {
-    const auto part = config.part("quantization");
-    if (!part) return;
-    all_ = format_in(*part);
-    for (const std::string& path : part->fields()) {
-      const bool is_module = path.find('.') != path.npos || path == "lm_head";
-      if (!is_module || part->flag(path)) continue;
-      const auto other = part->part(path);
-      const std::string name = path.substr(path.rfind('.') + 1);  // npos + 1 is 0
-      others_[{layer_in(path), name}] = other ? format_in(*other) : Format();
-    }
-  }
-
-  Format of(int64_t layer, const std::string& module) const {
-    const auto found = others_.find({layer, module});
-    return found == others_.end() ? all_ : found->second;
-  }
-
- private:
-  Format all_;
-  std::map<std::pair<int64_t, std::string>, Format> others_;
 };
 
 using Modules = std::vector<std::string>;  // other names of models for the same follow
@@ -295,6 +250,23 @@ bool uses_gelu(const ModelConfig& config) {
   for (const char* field : {"hidden_activation", "hidden_act"})
     if (config.text(field).starts_with("gelu")) return true;
   return false;
+}
+
+std::vector<ModelSizes> embedding_sizes(const ModelConfig& config) {
+  const Format stated = Quantisation(config).of(-1, "embed_tokens");
+  const Format format = stated.mode == kDense ? stated_format(config) : stated;
+  const auto vocabulary = config.integer("vocab_size");
+  if (!vocabulary)
+    base::misuse("kernels", "the config of " + config.origin() +
+                                " has no vocab_size, the rows of the embedding: give --shapes");
+  return {{"model",
+           "vocab_size and hidden_size: the embedding of a step's tokens",
+           {{"V", *vocabulary},
+            {"K", hidden_width(config, "the width of the embedding")},
+            {"bits", format.bits},
+            {"group", format.group},
+            {"mode", format.mode},
+            {"has_like", format.mode != kAffine}}}};
 }
 
 std::vector<spec::Suite> suites_of(const Kind& kind) {

@@ -13,6 +13,9 @@ Format stated_format(const spec::ModelConfig& config);
 // Whether its gates are GELUs.
 bool uses_gelu(const spec::ModelConfig& config);
 
+// Of the operator qembedding.
+std::vector<spec::ModelSizes> embedding_sizes(const spec::ModelConfig& config);
+
 std::vector<spec::Suite> suites_of(const Kind& kind);
 std::vector<spec::Dims> edges_of(const Kind& kind);
 std::vector<spec::ModelSizes> sizes_of_model(const Kind& kind, const spec::ModelConfig& config);

@@ -11,8 +11,10 @@ static void prepare_blocks(const kd_arguments* a, long begin, long end) {
   const T* const norm = a->dims[KD_DIM_has_norm] ? (const T*)a->inputs[kNorm] : nullptr;
   for (long first = begin * kTileRows; first < end * kTileRows; first += kTileRows) {
     for (long row = first; row < first + kTileRows && row < shape.m; ++row)
-      finished_row(shape, x, norm, float(a->scalars[KD_SCALAR_eps]), row, to);
-    pack_block(shape, norm ? to.x : x, first, to);
+      finished_row(shape, x + row * shape.k, norm, float(a->scalars[KD_SCALAR_eps]), row, to);
+    const T* const rows = norm ? to.x : x;
+    pack_block(
+        shape, [&](long row) { return rows + row * shape.k; }, first, to);
   }
 }
 

@@ -134,6 +134,10 @@ spec::Launch share_rows(int64_t rows, const spec::Setting& knobs) {
   return launch;
 }
 
+int64_t tile_rows(int64_t vector_bytes) {
+  return vector_bytes == 64 ? 12 : vector_bytes == 32 ? 6 : 4;
+}
+
 spec::Variant cpu_variant(const Kind& kind, const std::string& name) {
   spec::Variant variant;
   variant.name = name;

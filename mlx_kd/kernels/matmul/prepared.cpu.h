@@ -161,10 +161,9 @@ static void sum_groups(const Shape& shape, const T* x, long row, const Prepared&
   }
 }
 
-// One row of x, normalised where there is a `norm`, with the sums of its groups.
+// Row `row`, which is at `x`, normalised where there is a `norm`, with the sums of its groups.
 static const T* finished_row(const Shape& shape, const T* x, const T* norm, float eps, long row,
                              const Prepared& to) {
-  x += row * shape.k;
   if (norm) {
     normalise(x, norm, shape.k, eps, to.x + row * shape.k);
     x = to.x + row * shape.k;

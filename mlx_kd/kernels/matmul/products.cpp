@@ -17,6 +17,7 @@
 #include "mlx_kd/kernels/matmul/metal_variant.h"
 #include "mlx_kd/kernels/matmul/model_sizes.h"
 #include "mlx_kd/kernels/matmul/parts.h"
+#include "mlx_kd/kernels/matmul/product_kernels.h"
 #include "mlx_kd/kernels/matmul/reference.h"
 #include "mlx_kd/kernels/matmul/weights64.h"
 #include "mlx_kd/kernels/op_table.h"
@@ -284,53 +285,6 @@ void fill(const Kind& kind, const spec::Op& op, const spec::FillRequest& request
   }
 }
 
-// --- the CPU variant --------------------------------------------------------------------------
-
-int64_t all_rows(const Kind& kind, const Dims& dims) {
-  const std::vector<std::string> rows = rows_of(kind.form);
-  int64_t count = dims.at(rows[0]);
-  if (kind.form == Form::queries) count += dims.at(rows[1]) + dims.at(rows[2]);
-  return count;
-}
-
-std::vector<spec::Stage> cpu_stages(const Kind& kind, const Dims& dims,
-                                    const spec::Setting& knobs) {
-  return {{"mlx_kd_" + kind.name, prepare_rows(dims.at("M"), knobs)},
-          {"mlx_kd_" + kind.name + "_rows", share_rows(all_rows(kind, dims), knobs)}};
-}
-
-// A block of x of as many rows as a tile has; a panel of as many rows of W as two vectors hold.
-// (tiles.cpu.h)
-int64_t tile_rows(int64_t vector_bytes) {
-  return vector_bytes == 64 ? 12 : vector_bytes == 32 ? 6 : 4;
-}
-
-std::vector<spec::Stage> cpu_stages_of_tiles(const Kind& kind, const Dims& dims,
-                                             const spec::Setting& knobs) {
-  const int64_t threads = knobs.at("THREADS"), vector_bytes = knobs.at("VEC");
-  spec::Launch prepare, panels;
-  prepare.grid[0] = divide_up(dims.at("M"), tile_rows(vector_bytes));
-  prepare.group[0] = 1;
-  prepare.threads = static_cast<int>(std::min(threads, prepare.grid[0]));
-  panels.grid[0] = divide_up(dims.at("N"), vector_bytes / 2);
-  panels.group[0] = divide_up(panels.grid[0], threads * knobs.at("TASKS"));
-  panels.threads =
-      static_cast<int>(std::clamp<int64_t>(divide_up(panels.grid[0], panels.group[0]), 1, threads));
-  return {{"mlx_kd_" + kind.name, prepare}, {"mlx_kd_" + kind.name + "_panels", panels}};
-}
-
-// x in the order of the codes, in up to three planes of bfloat16, or as floats; sums of its groups;
-// x after the norm.
-std::vector<int64_t> cpu_scratch(Dtype t, const Dims& dims) {
-  // Whole blocks of 12, 6 and 4 rows.
-  const int64_t m = divide_up(dims.at("M"), 12) * 12, k = dims.at("K");
-  const int64_t planes = divide_up(k, 256) * 256;
-  const Format format = format_of(dims);
-  const int64_t groups = format.mode == kAffine ? k / format.group : 0;
-  return {m * planes * 6 + 64, m * divide_up(groups, 16) * 16 * 4 + 64,
-          dims.at("has_norm") ? m * k * spec::size_of(t) + 64 : 64};
-}
-
 spec::Cost cost_of(const Kind& kind, const spec::Op& op, const Dims& dims, Dtype t) {
   double flops = 0;
   for (const std::string& rows : rows_of(kind.form))
@@ -339,17 +293,6 @@ spec::Cost cost_of(const Kind& kind, const spec::Op& op, const Dims& dims, Dtype
   return {
       static_cast<double>(spec::bytes_of(op.inputs, t, dims) + spec::bytes_of(op.outputs, t, dims)),
       flops};
-}
-
-spec::Variant variant_on_cpu(const Kind& kind) {
-  spec::Variant variant = cpu_variant(kind, kind.many_rows ? "tiles" : "streams");
-  variant.stages = [kind](const Dims& dims, const spec::Setting& knobs) {
-    return kind.many_rows ? cpu_stages_of_tiles(kind, dims, knobs) : cpu_stages(kind, dims, knobs);
-  };
-  variant.scratch = [](Dtype t, const Dims& dims, const spec::Setting&) {
-    return cpu_scratch(t, dims);
-  };
-  return variant;
 }
 
 // What needs the ports of the op: a copy of them, which outlives the op that is built here.
@@ -394,7 +337,7 @@ spec::Op product_op(const Kind& kind) {
   };
   op.bound = [kind](const Dims&) { return bound_of(kind); };
   add_functions(kind, op);
-  op.variants = {variant_on_cpu(kind)};
+  op.variants = products_on_cpu(kind);
   if (!kind.many_rows) {
     op.variants.push_back(metal_variant(kind));
     op.variants.push_back(cuda_variant(kind));

@@ -182,8 +182,10 @@ Products products_of_experts(const std::vector<double>& x, const uint32_t* ids, 
                              const void* biases, Dtype t, const Dims& dims) {
   const int64_t n = dims.at("N"), k = dims.at("K"), chosen = dims.at("A");
   const Format format = format_of(dims);
-  const int64_t row_bytes = k * format.bits / 8;
-  const int64_t scale_bytes = k / format.group * (format.mode == kAffine ? spec::size_of(t) : 1);
+  const bool is_dense = format.mode == kDense;
+  const int64_t row_bytes = is_dense ? k * spec::size_of(t) : k * format.bits / 8;
+  const int64_t scale_bytes =
+      is_dense ? 0 : k / format.group * (format.mode == kAffine ? spec::size_of(t) : 1);
   const auto part = [](const void* from, int64_t bytes) {
     return from ? static_cast<const char*>(from) + bytes : nullptr;
   };
@@ -243,15 +245,16 @@ std::vector<spec::Reference64> reference_of(const Kind& kind,
 std::vector<spec::Reference64> reference_of_experts(const Kind& kind,
                                                     const std::vector<const void*>& inputs,
                                                     spec::Dtype t, const spec::Dims& dims) {
-  const size_t matrices = rows_of(kind.form).size();
+  const size_t matrices = rows_of(kind.form).size(), each = kind.quantised ? 3 : 1;
   const int64_t rows = dims.at("M") * (dims.at("per_pair") ? dims.at("A") : 1);
   const std::vector<double> x = load_all(inputs[0], rows * dims.at("K"), t);
   std::vector<Products> made;
   for (size_t i = 0; i < matrices; ++i) {
-    const void* const* const arrays = &inputs[2 + 3 * i];
-    made.push_back(products_of_experts(x, static_cast<const uint32_t*>(inputs[1]),
-                                       {arrays[0], arrays[1], arrays[2]},
-                                       inputs[2 + 3 * matrices + i], t, dims));
+    const void* const* const arrays = &inputs[2 + each * i];
+    const Stored stored = kind.quantised ? Stored{arrays[0], arrays[1], arrays[2]}
+                                         : Stored{arrays[0], nullptr, nullptr};
+    made.push_back(products_of_experts(x, static_cast<const uint32_t*>(inputs[1]), stored,
+                                       inputs[2 + each * matrices + i], t, dims));
   }
   if (kind.form == Form::gated) return {gated(made[0], made[1], t, dims)};
   return {stored_of(made[0], t)};

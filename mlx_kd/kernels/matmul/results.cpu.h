@@ -25,9 +25,11 @@ KD_INLINE Floats upper_lanes(Floats x) {
   return result;
 }
 
-// Rows [begin, end) of a matrix: its two halves are the two streams.
-[[maybe_unused]] static void put_rows(const Shape& shape, const Prepared& x, const Matrix& w,
-                                      long begin, long end, const Results& to) {
+// Rows [begin, end) of a matrix: its two halves are the two streams. `to` takes products as Results
+// do; product(streams, rows of each, last rows, sink) makes them.
+template <class To, class Product>
+static void put_halves(const Matrix& w, long begin, long end, const To& to,
+                       const Product& product) {
   const long half = (end - begin + 1) / 2;
   const long last[2] = {begin + half - 1, end - 1};
   const auto sink = [&](long m, long first, long second, Floats sums) {
@@ -35,5 +37,15 @@ KD_INLINE Floats upper_lanes(Floats x) {
     if (left[0] > 0) to.put(m, first, left[0] < kBatch ? left[0] : kBatch, sums);
     if (left[1] > 0) to.put(m, second, left[1] < kBatch ? left[1] : kBatch, upper_lanes(sums));
   };
-  two_streams(shape, x, {w, begin}, {w, begin + half}, half, last, sink);
+  Stream streams[2] = {{w, begin}, {w, begin + half}};
+  product(streams, half, last, sink);
+}
+
+template <class To>
+static void put_rows(const Shape& shape, const Prepared& x, const Matrix& w, long begin, long end,
+                     const To& to) {
+  put_halves(w, begin, end, to,
+             [&](Stream(&streams)[2], long count, const long(&last)[2], const auto& sink) {
+               two_streams(shape, x, streams[0], streams[1], count, last, sink);
+             });
 }

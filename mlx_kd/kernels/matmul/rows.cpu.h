@@ -2,7 +2,12 @@
 // far apart, each stream read from its first row to its last, keep the memory busiest: on two cores
 // of a Zen 4 0.90 to 1.0 of the speed of a plain read, and adjacent rows together 0.44 to 0.61.
 #pragma once
+#include "codes.cpu.h"
 #include "dots.cpu.h"
+
+#ifndef MOST_ROWS
+#define MOST_ROWS 8  // of x that are multiplied together: with fewer less is compiled
+#endif
 
 // Rows whose sums are reduced together, of each stream.
 constexpr long kBatch = kLanes / 2;
@@ -52,33 +57,6 @@ KD_INLINE Floats sums_of(Floats* parts) {
   return result;
 #endif
 }
-
-// `count` codes of a row from column `from` on, a multiple of 8, as floats.
-KD_INLINE void floats_of(const Shape& shape, const unsigned char* codes, long from, long count,
-                         float* to) {
-  typedef unsigned long Eight __attribute__((vector_size(64)));
-  typedef float EightFloats __attribute__((vector_size(32)));
-  const unsigned long bits = (unsigned long)shape.bits;
-  const Eight shifts = Eight{0, 1, 2, 3, 4, 5, 6, 7} * bits;
-  for (long i = 0; i < count; i += 8) {
-    // Eight bytes that lie in the row, for the row may end where the memory does.
-    const long at = (from + i) / 8 * shape.bits, last = shape.row_bytes - 8;
-    const long begin = at < last ? at : last;
-    const unsigned long word = take<unsigned long>(codes + begin) >> 8 * (at - begin);
-    const Eight code = (Eight{} + word) >> shifts & ((1ul << bits) - 1);
-    if (shape.format == kAffine) {
-      const EightFloats value = __builtin_convertvector(
-          __builtin_convertvector(code, int __attribute__((vector_size(32)))), EightFloats);
-      __builtin_memcpy(to + i, &value, sizeof value);
-    } else if (shape.format == kMxfp8) {
-      for (int j = 0; j < 8; ++j) to[i + j] = float8_lanes(Uints{} + unsigned(code[j]))[0];
-    } else {
-      for (int j = 0; j < 8; ++j) to[i + j] = kFloat4[code[j]];
-    }
-  }
-}
-
-constexpr long kMostGroup = 128;
 
 template <int kM>
 KD_INLINE void add_float_row(const Shape& shape, const Prepared& x, long m, const Matrix& row,
@@ -159,9 +137,14 @@ static Made make_for([[maybe_unused]] const Shape& shape) {
   return made;
 }
 
-template <Way kWay, int kM>
-KD_INLINE void add_rows(const Shape& shape, const Prepared& x, [[maybe_unused]] const Made& made,
-                        long m, const Matrix (&rows)[2], Floats (&sums)[2][kM]) {
+template <Way kWay>
+struct ByWay {
+  Made made;
+};
+
+template <int kM, Way kWay>
+KD_INLINE void add_rows([[maybe_unused]] const ByWay<kWay>& by, const Shape& shape,
+                        const Prepared& x, long m, const Matrix (&rows)[2], Floats (&sums)[2][kM]) {
   if constexpr (kWay == kFloats || kWay == kFloatCodes) {
     for (int s = 0; s < 2; ++s) {
       if constexpr (kWay == kFloats)
@@ -172,20 +155,21 @@ KD_INLINE void add_rows(const Shape& shape, const Prepared& x, [[maybe_unused]] 
   }
 #if KD_DOT
   if constexpr (kWay == kDots) add_two_dense_rows<kM>(shape, x, m, rows, sums);
-  if constexpr (kWay == kLookUp2) add_two_rows<2, kM>(shape, x, m, rows, made.tables, sums);
-  if constexpr (kWay == kLookUp4) add_two_rows<4, kM>(shape, x, m, rows, made.tables, sums);
-  if constexpr (kWay == kLookUp8) add_two_rows<8, kM>(shape, x, m, rows, made.tables, sums);
+  if constexpr (kWay == kLookUp2) add_two_rows<2, kM>(shape, x, m, rows, by.made.tables, sums);
+  if constexpr (kWay == kLookUp4) add_two_rows<4, kM>(shape, x, m, rows, by.made.tables, sums);
+  if constexpr (kWay == kLookUp8) add_two_rows<8, kM>(shape, x, m, rows, by.made.tables, sums);
 #if KD_PACKED
   if constexpr (kWay == kUnpack || kWay == kUnpackFloats)
-    add_two_packed_rows<kWay == kUnpackFloats, kM>(shape, x, m, rows, made.unpacker, sums);
+    add_two_packed_rows<kWay == kUnpackFloats, kM>(shape, x, m, rows, by.made.unpacker, sums);
 #endif
 #endif
 }
 
-// A batch of both streams, rows m .. m + kM of x. sink(row of x, sums): kBatch lanes of the first
-// stream, then kBatch of the second. Rows past `last` are those of `last`.
-template <Way kWay, int kM, class Sink>
-static void batch_of(const Shape& shape, const Prepared& x, const Made& made, long m,
+// A batch of both streams, rows m .. m + kM of x; add_rows(by, ...) is what adds. sink(row of x,
+// sums): kBatch lanes of the first stream, then kBatch of the second. Rows past `last` are those of
+// `last`.
+template <int kM, class By, class Sink>
+static void batch_of(const By& by, const Shape& shape, const Prepared& x, long m,
                      const Stream (&streams)[2], const long (&last)[2], const Sink& sink) {
   Floats parts[kM][2 * kBatch];
   for (long r = 0; r < kBatch; ++r) {
@@ -194,7 +178,7 @@ static void batch_of(const Shape& shape, const Prepared& x, const Made& made, lo
     if (row[0] <= last[0] || row[1] <= last[1]) {
       const Matrix rows[2] = {row_of(shape, streams[0], row[0] < last[0] ? row[0] : last[0]),
                               row_of(shape, streams[1], row[1] < last[1] ? row[1] : last[1])};
-      add_rows<kWay, kM>(shape, x, made, m, rows, sums);
+      add_rows<kM>(by, shape, x, m, rows, sums);
     }
     KD_UNROLL
     for (int i = 0; i < kM; ++i) parts[i][r] = sums[0][i], parts[i][kBatch + r] = sums[1][i];
@@ -202,19 +186,20 @@ static void batch_of(const Shape& shape, const Prepared& x, const Made& made, lo
   for (int i = 0; i < kM; ++i) sink(m + i, sums_of(parts[i]));
 }
 
-template <Way kWay, class Sink>
-static void rows_in(const Shape& shape, const Prepared& x, Stream (&streams)[2], long count,
-                    const long (&last)[2], const Sink& sink) {
-  const Made made = make_for(shape);
+template <class By, class Sink>
+static void rows_in(const By& by, const Shape& shape, const Prepared& x, Stream (&streams)[2],
+                    long count, const long (&last)[2], const Sink& sink) {
   for (long r = 0; r < count; r += kBatch) {
     const auto to = [&](long m, Floats sums) { sink(m, streams[0].row, streams[1].row, sums); };
     long m = 0;
-#if !defined(ONE_ROW)  // of x: then less is compiled
-    for (; m + 8 <= shape.m; m += 8) batch_of<kWay, 8>(shape, x, made, m, streams, last, to);
-    for (; m + 4 <= shape.m; m += 4) batch_of<kWay, 4>(shape, x, made, m, streams, last, to);
-    for (; m + 2 <= shape.m; m += 2) batch_of<kWay, 2>(shape, x, made, m, streams, last, to);
+#if MOST_ROWS >= 8
+    for (; m + 8 <= shape.m; m += 8) batch_of<8>(by, shape, x, m, streams, last, to);
 #endif
-    if (m < shape.m) batch_of<kWay, 1>(shape, x, made, m, streams, last, to);
+#if MOST_ROWS >= 4
+    for (; m + 4 <= shape.m; m += 4) batch_of<4>(by, shape, x, m, streams, last, to);
+    for (; m + 2 <= shape.m; m += 2) batch_of<2>(by, shape, x, m, streams, last, to);
+#endif
+    if (m < shape.m) batch_of<1>(by, shape, x, m, streams, last, to);
     streams[0].row += kBatch, streams[1].row += kBatch;
   }
 }
@@ -226,25 +211,28 @@ static void two_streams(const Shape& shape, const Prepared& x, const Stream& a, 
                         long count, const long (&last)[2], const Sink& sink) {
   Stream streams[2] = {a, b};
   switch (way_of(shape)) {
-#if KD_DOT
-    case kDots:
-      return rows_in<kDots>(shape, x, streams, count, last, sink);
+#if KD_DOT && QUANTISED
     case kLookUp2:
-      return rows_in<kLookUp2>(shape, x, streams, count, last, sink);
+      return rows_in(ByWay<kLookUp2>{make_for(shape)}, shape, x, streams, count, last, sink);
     case kLookUp4:
-      return rows_in<kLookUp4>(shape, x, streams, count, last, sink);
+      return rows_in(ByWay<kLookUp4>{make_for(shape)}, shape, x, streams, count, last, sink);
     case kLookUp8:
-      return rows_in<kLookUp8>(shape, x, streams, count, last, sink);
+      return rows_in(ByWay<kLookUp8>{make_for(shape)}, shape, x, streams, count, last, sink);
 #if KD_PACKED
     case kUnpack:
-      return rows_in<kUnpack>(shape, x, streams, count, last, sink);
+      return rows_in(ByWay<kUnpack>{make_for(shape)}, shape, x, streams, count, last, sink);
     case kUnpackFloats:
-      return rows_in<kUnpackFloats>(shape, x, streams, count, last, sink);
+      return rows_in(ByWay<kUnpackFloats>{make_for(shape)}, shape, x, streams, count, last, sink);
 #endif
+#elif KD_DOT
+    case kDots:
+      return rows_in(ByWay<kDots>{make_for(shape)}, shape, x, streams, count, last, sink);
 #endif
-    case kFloats:
-      return rows_in<kFloats>(shape, x, streams, count, last, sink);
     default:
-      return rows_in<kFloatCodes>(shape, x, streams, count, last, sink);
+#if QUANTISED
+      return rows_in(ByWay<kFloatCodes>{make_for(shape)}, shape, x, streams, count, last, sink);
+#else
+      return rows_in(ByWay<kFloats>{make_for(shape)}, shape, x, streams, count, last, sink);
+#endif
   }
 }

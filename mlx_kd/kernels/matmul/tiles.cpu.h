@@ -111,8 +111,10 @@ static void pack_pairs(const Shape& shape, const T* row, long from, long place, 
 }
 #endif
 
-// Rows of x [first, first + kTileRows) as a block; x is normalised already.
-static void pack_block(const Shape& shape, const T* x, long first, const Prepared& to) {
+// Rows of x [first, first + kTileRows) as a block; row_at(row) is where a row is, normalised
+// already.
+template <class RowAt>
+static void pack_block(const Shape& shape, const RowAt& row_at, long first, const Prepared& to) {
   float* const block = to.floats + first / kTileRows * block_floats(shape);
   const bool dots = takes_dots(shape);
   const long rows = shape.m - first < kTileRows ? shape.m - first : kTileRows;
@@ -125,7 +127,7 @@ static void pack_block(const Shape& shape, const T* x, long first, const Prepare
   for (long j = 0; j < whole; j += columns) {
     Floats words[kLanes] = {};
     for (long r = 0; r < rows; ++r) {
-      const T* const from = x + (first + r) * shape.k + j;
+      const T* const from = row_at(first + r) + j;
 #if KD_DOT
       if (dots) {
         words[r] = (Floats)look_up(take<Halves>(from), order);
@@ -143,7 +145,7 @@ static void pack_block(const Shape& shape, const T* x, long first, const Prepare
   const long done = dots ? whole / 2 * kPlanes : whole;
   for (long i = done * kTileRows; i < block_floats(shape); ++i) block[i] = 0;
   for (long r = 0; r < rows; ++r) {
-    const T* const row = x + (first + r) * shape.k;
+    const T* const row = row_at(first + r);
 #if KD_DOT
     if (dots) pack_pairs(shape, row, whole, r, block);
 #endif

@@ -143,6 +143,14 @@ KD_INLINE Floats power_lanes(Uints code) {
   return choose((Uints)(code == 255), Floats{} + __builtin_nanf(""), value);
 }
 
+[[maybe_unused]] static void put_nan(T* to, long count) {
+#if KD_DTYPE == 0
+  for (long i = 0; i < count; ++i) to[i] = __builtin_nanf("");
+#else
+  for (long i = 0; i < count; ++i) to[i] = KD_DTYPE == 1 ? 0x7e00 : 0x7fc0;
+#endif
+}
+
 // kLanes values of type T from one on, of `left`, as floats; zeros behind the last.
 KD_INLINE Floats values_at(const unsigned char* from, long left) {
   return float_lanes(left >= kLanes ? take<Elements>((const T*)from)

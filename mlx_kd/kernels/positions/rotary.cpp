@@ -96,9 +96,9 @@ spec::Shape freqs_shape_of(const Dims& dims) {
   return {dims.at("has_freqs") ? dims.at("dims") / 2 : 0};
 }
 
-void read_rotary(const std::string& op, const RotaryShapes& shapes, const RotaryDims& dims) {
+void read_rotary(const char* op, const RotaryShapes& shapes, const RotaryDims& dims) {
   const auto refuse = [&](const std::string& what) {
-    throw std::invalid_argument("[" + op + "] " + what);
+    throw std::invalid_argument("[" + std::string(op) + "] " + what);
   };
   const int64_t turned = dims.dims > 0 ? dims.dims : shapes.width;
   if (turned % 2 != 0 || turned > shapes.width)

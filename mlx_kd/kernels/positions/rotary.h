@@ -37,7 +37,7 @@ struct RotaryShapes {
 struct RotaryDims {
   int64_t &dims, &ragged, &has_freqs;
 };
-void read_rotary(const std::string& op, const RotaryShapes& shapes, const RotaryDims& dims);
+void read_rotary(const char* op, const RotaryShapes& shapes, const RotaryDims& dims);
 
 struct MlxRotation {
   int dims;

@@ -187,6 +187,28 @@ TEST(MatvecQkvInMetal, RejectsWrongKernels) {
       {{"of_k ? wk : wv", "of_k ? wv : wv"}, {"of_k ? bias_k : bias_v", "of_k ? bias_q : bias_v"}});
 }
 
+Dims of_experts(std::initializer_list<Dims::Item> changes) {
+  Dims dims = {{"M", 40},   {"A", 2},      {"E", 3},    {"N", 70},       {"K", 192},
+               {"bits", 4}, {"group", 64}, {"mode", 0}, {"per_pair", 0}, {"has_bias", 1}};
+  for (const auto& [name, value] : changes) dims.set(name, value);
+  return dims;
+}
+
+TEST(GatherQgemm, RejectsWrongKernels) {
+  expect_only_right({"gather_qgemm", "cpp", Dtype::float32, of_experts({})},
+                    {{"(T*)a->outputs[0], expert.pairs", "(T*)a->outputs[0], groups_of(a).pairs"},
+                     {"bias_of(a, bias, expert.index)", "bias_of(a, bias, 0)"},
+                     {"pair / a->dims[KD_DIM_A]", "pair % a->dims[KD_DIM_M]"},
+                     {"(rows + kTileRows - 1) / kTileRows", "rows / kTileRows"}});
+}
+
+TEST(GatherQmatvecInMetal, RejectsWrongKernels) {
+  expect_only_right({"gather_qmatvec", "metal", Dtype::float32, of_experts({{"M", 2}, {"N", 9}})},
+                    {{"ulong(expert) * N", "ulong(0) * N"},
+                     {"per_pair != 0 ? pair : pair / uint(A)", "pair"},
+                     {"bias[ulong(expert) * uint(N) + one.row]", "bias[one.row]"}});
+}
+
 // MLX_KD_MARCH of a processor with AVX2 alone, while the object lives.
 class Avx2 {
  public:

@@ -65,5 +65,19 @@ TEST(QkNormRope, RejectsWrongKernels) {
                    {"strides[1],", "rows * width,"}});
 }
 
+TEST(QkNormRopeAppend, RejectsWrongKernels) {
+  const Dims normed = {{"S", 7},           {"B", 2},      {"Hq", 4},        {"Hk", 2},
+                       {"M", 3},           {"D", 40},     {"Dv", 24},       {"dims", 0},
+                       {"traditional", 0}, {"ragged", 1}, {"has_freqs", 0}, {"has_wq", 1},
+                       {"has_wk", 1}};
+  expect_rejected(
+      "qk_norm_rope_append", normed,
+      {{"offset >= 0 && offset <=", "offset > 0 && offset <="},
+       {"fits ? offset + t : -1", "fits ? t : -1"},
+       {"KD_DIM_has_wk] ? (const T*)a->inputs[kWk]", "KD_DIM_has_wk] ? (const T*)a->inputs[kWq]"},
+       {"from + head * a->strides[kV][1]", "from"},
+       {"v_width * long(sizeof(T))", "(v_width - 1) * long(sizeof(T))"}});
+}
+
 }  // namespace
 }  // namespace mlx_kd::evaluate::rotary_test

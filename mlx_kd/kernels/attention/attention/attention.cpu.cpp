@@ -33,7 +33,7 @@
 #define TILE 64  // keys at a time: a multiple of 4
 #endif
 #ifndef PREFETCH
-#define PREFETCH 0  // 1: the values of a tile are fetched with its keys, then the next keys
+#define PREFETCH 0  // 1: a tile's values are fetched with its keys, the next keys with its values
 #endif
 
 #include "block.cpu.h"
@@ -184,10 +184,16 @@ static void take_powers(Sums& sums, Floats* scores, long vectors, long count) {
 
 constexpr int kWide = kParts == 2 ? 1 : 2;  // steps of Dv at once
 
+// Keys of the next tile, fetched one by one while values are added.
+struct Ahead {
+  const T* from;
+  long count, stride, bytes;
+};
+
 // Adds powers times v to R rows of `sums` (row, step), for C steps of Dv.
 template <int R, int C>
 KD_INLINE void add_values(const Block& block, const float* powers, const float* shrink, Step* sums,
-                          long steps, long step, long begin, long count) {
+                          long steps, long step, long begin, long count, const Ahead& ahead) {
   const long width = dim(block, KD_DIM_Dv);
   Step made[R][C];
   KD_UNROLL
@@ -204,6 +210,7 @@ KD_INLINE void add_values(const Block& block, const float* powers, const float* 
     from[c] = block.v + begin * block.v_stride + step_begin(step + c, width);
   for (long j = 0; j < count; ++j) {
     const float* power = powers + j / 4 * kLanes + j % 4;
+    if (PREFETCH && j < ahead.count) fetch(ahead.from + j * ahead.stride, ahead.bytes);
     KD_UNROLL
     for (int c = 0; c < C; ++c) {
       const Step value = width < kStep ? load_some(from[c], width) : load(from[c]);
@@ -225,29 +232,30 @@ KD_INLINE void add_values(const Block& block, const float* powers, const float* 
 
 template <int R>
 static void add_rows(const Block& block, const float* powers, const float* shrink, Step* sums,
-                     long begin, long count) {
+                     long begin, long count, Ahead ahead) {
   const long steps = steps_of(dim(block, KD_DIM_Dv));
   long step = 0;
-  for (; step + kWide <= steps; step += kWide)
-    add_values<R, kWide>(block, powers, shrink, sums + step, steps, step, begin, count);
-  if (step < steps) add_values<R, 1>(block, powers, shrink, sums + step, steps, step, begin, count);
+  for (; step + kWide <= steps; step += kWide, ahead.count = 0)
+    add_values<R, kWide>(block, powers, shrink, sums + step, steps, step, begin, count, ahead);
+  if (step < steps)
+    add_values<R, 1>(block, powers, shrink, sums + step, steps, step, begin, count, ahead);
 }
 
 static void add_tile(const Block& block, const Floats* scores, const Sums& state, Step* sums,
-                     long begin, long count) {
+                     long begin, long count, Ahead ahead) {
   const long steps = steps_of(dim(block, KD_DIM_Dv));
   const auto powers = [&](long r) {
     return (const float*)(scores + r / kRows * kQuads) + r % kRows * 4;
   };
   long r = 0;
-  for (; r + 8 <= block.rows; r += 8)
-    add_rows<8>(block, powers(r), state.shrink + r, sums + r * steps, begin, count);
+  for (; r + 8 <= block.rows; r += 8, ahead.count = 0)
+    add_rows<8>(block, powers(r), state.shrink + r, sums + r * steps, begin, count, ahead);
   if (r + 4 <= block.rows) {
-    add_rows<4>(block, powers(r), state.shrink + r, sums + r * steps, begin, count);
-    r += 4;
+    add_rows<4>(block, powers(r), state.shrink + r, sums + r * steps, begin, count, ahead);
+    r += 4, ahead.count = 0;
   }
-  for (; r < block.rows; ++r)
-    add_rows<1>(block, powers(r), state.shrink + r, sums + r * steps, begin, count);
+  for (; r < block.rows; ++r, ahead.count = 0)
+    add_rows<1>(block, powers(r), state.shrink + r, sums + r * steps, begin, count, ahead);
 }
 
 // --- results ---
@@ -317,10 +325,10 @@ static void attend(const kd_arguments* a, long unit) {
     const long count = to - j < TILE ? to - j : TILE;
     score_rows(block, q, vectors, j, count, scores);
     take_powers(state, scores, vectors, count);
-    if (PREFETCH)
-      for (long i = 0; i < TILE && j + TILE + i < to; ++i)
-        fetch(block.k + (j + TILE + i) * block.k_stride, dim(block, KD_DIM_Dk) * long(sizeof(T)));
-    add_tile(block, scores, state, out.sums, j, count);
+    const long left = to - j - TILE;
+    const Ahead ahead = {block.k + (j + TILE) * block.k_stride, left < TILE ? left : TILE,
+                         block.k_stride, dim(block, KD_DIM_Dk) * long(sizeof(T))};
+    add_tile(block, scores, state, out.sums, j, count, ahead);
   }
   for (long r = 0; r < block.rows; ++r) {
     const float largest = state.largest[r / kRows][r % kRows * 4];

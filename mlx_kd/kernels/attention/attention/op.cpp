@@ -191,13 +191,14 @@ Dims with(Dims dims, std::initializer_list<Dims::Item> changes) {
   return dims;
 }
 
-// Llama of 1B, Llama of 8B, latent attention of GLM Flash, Gemma 3, gpt-oss.
+// Llama of 1B, Llama of 8B, latent attention of GLM Flash and DeepSeek-V3, Gemma 3, gpt-oss.
 std::vector<spec::Suite> suites() {
-  const Heads small = {32, 4, 64, 64}, llama = {32, 8, 128, 128}, latent = {20, 1, 576, 512};
+  const Heads small = {32, 4, 64, 64}, llama = {32, 8, 128, 128};
+  const Heads latent = {20, 1, 576, 512}, deepseek = {128, 1, 576, 512};
   const Heads gemma = {8, 4, 256, 256}, oss = {64, 8, 64, 64};
   return {{"decode", {size(small, 1, 64), size(small, 1, 512), size(small, 1, 4096)}},
           {"llama_decode", {size(llama, 1, 512), size(llama, 1, 4096), size(llama, 1, 1024, 4)}},
-          {"latent_decode", {size(latent, 1, 512), size(latent, 1, 4096)}},
+          {"latent_decode", {size(latent, 1, 512), size(latent, 1, 4096), size(deepseek, 1, 4096)}},
           {"sliding_decode", {size(gemma, 1, 1024), with(size(oss, 1, 128), {{"has_sinks", 1}})}},
           {"prompt", {size(small, 32, 32), size(small, 512, 512), size(llama, 128, 1024)}}};
 }

@@ -1,5 +1,3 @@
-#include <mlx/ops.h>
-
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -8,6 +6,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/random.h"
+#include "mlx_kd/kernels/common/cache_rows.h"
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
 #include "mlx_kd/kernels/common/shapes.h"
@@ -45,10 +44,6 @@ std::function<Shape(const Dims&)> rows_of(const char* length, const char* width)
   };
 }
 
-Shape offset_shape(const Dims& dims) {
-  return {dims.at("ragged") ? dims.at("B") : 1};
-}
-
 [[noreturn]] void refuse(const char* port, const ArrayView& array, const std::string& wanted) {
   throw std::invalid_argument(std::string("[kv_append] ") + port + " has shape " +
                               shape_text(array.shape) + ": it must be " + wanted);
@@ -77,12 +72,6 @@ void signature(std::span<const ArrayView> in, std::span<const double>, std::span
   dims[kRagged] = offset[0] != 1;
 }
 
-// Of batch row b: where the new rows go, or -1.
-int64_t first_row(const void* offsets, const Dims& dims, int64_t b) {
-  const int64_t at = spec::load_integer(offsets, dims.at("ragged") ? b : 0, Dtype::int32);
-  return at >= 0 && at <= dims.at("S") - dims.at("M") ? at : -1;
-}
-
 void exact(const std::vector<const void*>& inputs, Dtype t, const Dims& dims,
            const std::vector<double>&, const std::vector<void*>& outputs) {
   const int64_t heads = dims.at("H"), rows = dims.at("S"), added = dims.at("M");
@@ -92,50 +81,15 @@ void exact(const std::vector<const void*>& inputs, Dtype t, const Dims& dims,
     const auto* from = static_cast<const std::byte*>(inputs[2 + port]);
     std::memcpy(to, inputs[port], static_cast<size_t>(dims.at("B") * heads * rows * row));
     for (int64_t head = 0; head < dims.at("B") * heads; ++head)
-      if (const int64_t first = first_row(inputs[4], dims, head / heads); first >= 0)
+      if (const int64_t first = first_new_row(inputs[4], dims, head / heads); first >= 0)
         std::memcpy(to + (head * rows + first) * row, from + head * added * row,
                     static_cast<size_t>(added * row));
   }
 }
 
-// Rows `first`, `first + 1`, .. of the cache are replaced: of all batch rows (`b` < 0) or of one.
-// `inside` chooses between the new rows and those that are there.
-struct Place {
-  mx::array first, inside;
-  int b;
-};
-
-mx::array appended(const mx::array& cache, const mx::array& added, const Place& place,
-                   const mx::Stream& s) {
-  mx::Shape shape = added.shape();
-  mx::array start = mx::reshape(place.first, {1}, s);
-  std::vector<int> axes = {2};
-  mx::array rows = added;
-  if (place.b >= 0) {
-    start = mx::concatenate({mx::array({place.b}), start}, 0, s);
-    axes = {0, 2};
-    rows = mx::slice(added, {place.b, 0, 0, 0}, {place.b + 1, shape[1], shape[2], shape[3]}, s);
-    shape[0] = 1;
-  }
-  const mx::array there = mx::slice(cache, start, axes, shape, s);
-  return mx::slice_update(cache, mx::where(place.inside, rows, there, s), start, axes, s);
-}
-
-// Offsets are on the device, where MLX checks none: rows that do not fit write what is there.
 spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double>,
                           const mx::Stream& s) {
-  const int last = in[0].shape(2) - in[2].shape(2);
-  spec::Op::Arrays out = {in[0], in[1]};
-  if (last < 0 || in[2].size() + in[3].size() == 0) return out;
-  const mx::array first = mx::clip(in[4], mx::array(0), mx::array(last), s);
-  const mx::array inside = mx::equal(first, in[4], s);
-  const int places = in[4].shape(0);
-  for (int i = 0; i < places; ++i) {
-    const Place place{mx::slice(first, {i}, {i + 1}, s), mx::slice(inside, {i}, {i + 1}, s),
-                      places > 1 ? i : -1};
-    for (const size_t port : {0, 1}) out[port] = appended(out[port], in[2 + port], place, s);
-  }
-  return out;
+  return {appended_in_mlx(in[0], in[2], in[4], s), appended_in_mlx(in[1], in[3], in[4], s)};
 }
 
 // Any bits: they are copied. Some offsets do not fit where the distribution is special.
@@ -152,18 +106,7 @@ void fill(const spec::FillRequest& request) {
       std::memcpy(to + at, &bits, static_cast<size_t>(std::min<int64_t>(8, bytes - at)));
     }
   }
-  const int64_t last = std::max<int64_t>(0, dims.at("S") - dims.at("M"));
-  const int64_t wrong[] = {-1, last + 1, INT32_MIN, INT32_MAX};
-  const int64_t places = offset_shape(dims).front();
-  for (int64_t i = 0; i < places; ++i) {
-    const auto draw = static_cast<int64_t>(random.below(static_cast<uint64_t>(last) + 1));
-    const bool fits = request.distribution != spec::Distribution::special ||
-                      (i + static_cast<int64_t>(request.seed)) % 2 == 0;
-    // The first and the last place, then any.
-    const int64_t offset = i == 1 ? 0 : i == 2 ? last : draw;
-    spec::store_integer(request.inputs[4], i, Dtype::int32,
-                        fits ? offset : wrong[random.below(std::size(wrong))]);
-  }
+  fill_new_rows(request, request.inputs[4]);
 }
 
 spec::Space space(Dtype, const spec::DeviceTraits& traits) {
@@ -205,7 +148,7 @@ spec::Launch launch_metal(const Dims& dims, const spec::Setting& knobs) {
 spec::Cost cost(const Dims& dims, Dtype dtype) {
   const int64_t rows = dims.at("B") * dims.at("H") * dims.at("M");
   const int64_t bytes = 2 * rows * (dims.at("Dk") + dims.at("Dv")) * spec::size_of(dtype);
-  return {static_cast<double>(bytes + 4 * offset_shape(dims).front()), 0};
+  return {static_cast<double>(bytes + 4 * new_rows_shape(dims).front()), 0};
 }
 
 spec::Doc doc() {
@@ -258,7 +201,7 @@ spec::Op make_kv_append() {
                {.name = "new_keys", .shape = rows_of("M", "Dk"), .strided = true},
                {.name = "new_values", .shape = rows_of("M", "Dv"), .strided = true},
                {.name = "offset",
-                .shape = offset_shape,
+                .shape = new_rows_shape,
                 .type = Dtype::int32,
                 .int_range = [](const Dims& dims) {
                   return std::pair(int64_t(0), dims.at("S") - dims.at("M"));

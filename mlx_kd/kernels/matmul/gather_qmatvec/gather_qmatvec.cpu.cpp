@@ -20,19 +20,14 @@
 #define KD_DIM_per_pair 8
 #define KD_DIM_has_bias 9
 #endif
+#define QUANTISED 1
 
-#include "../experts.cpu.h"
-
-constexpr int kBias = kFirst + kPerMatrix;
+#include "../experts_single.cpu.h"
 
 extern "C" void mlx_kd_gather_qmatvec(const kd_arguments* a, long begin, long end) {
   prepare_rows(a, begin, end);
 }
 
 extern "C" void mlx_kd_gather_qmatvec_rows(const kd_arguments* a, long begin, long end) {
-  const auto put = [&](const Prepared& x, long expert, long from, long to, T* y) {
-    put_rows(shape_of(a), x, matrix_of(a, 0, expert), from, to,
-             {y, a->dims[KD_DIM_N], bias_of(a, kBias, expert), nullptr});
-  };
-  each_pair(a, begin, end, put);
+  put_products(a, begin, end);
 }

@@ -1,6 +1,3 @@
-#include <mlx/fast.h>
-
-#include <cmath>
 #include <limits>
 #include <stdexcept>
 
@@ -9,7 +6,7 @@
 #include "mlx_kd/kernels/common/reference64.h"
 #include "mlx_kd/kernels/common/suites.h"
 #include "mlx_kd/kernels/op_table.h"
-#include "mlx_kd/kernels/positions/rotary.h"
+#include "mlx_kd/kernels/positions/normed_heads.h"
 
 namespace mlx_kd::kernels {
 
@@ -31,26 +28,8 @@ std::function<Shape(const Dims&)> rows_of(const char* heads) {
   };
 }
 
-std::function<Shape(const Dims&)> weight_if(const char* attribute) {
-  return [attribute](const Dims& dims) { return Shape{dims.at(attribute) ? dims.at("D") : 0}; };
-}
-
-Dims complete(const Dims& dims) {
-  Dims result = complete_rotary(dims);
-  for (const char* weight : {"has_wq", "has_wk"}) result.set(weight, dims.at(weight) > 0);
-  return result;
-}
-
 [[noreturn]] void refuse(const std::string& what) {
   throw std::invalid_argument("[qk_norm_rope] " + what);
-}
-
-bool has_weight(const char* name, std::span<const int32_t> weight, int64_t width) {
-  if (weight.size() == 1 && weight[0] == 0) return false;
-  if (weight.size() != 1 || weight[0] != width)
-    refuse(std::string(name) + " has shape " + shape_text(weight) + ": it must be (" +
-           std::to_string(width) + "), as q says");
-  return true;
 }
 
 void signature(std::span<const spec::ArrayView> in, std::span<const double>,
@@ -61,8 +40,8 @@ void signature(std::span<const spec::ArrayView> in, std::span<const double>,
     refuse("k has shape " + shape_text(k) + ": it must be (B, Hk, M, D), as q has shape " +
            shape_text(q));
   dims[kB] = q[0], dims[kHq] = q[1], dims[kHk] = k[1], dims[kM] = q[2], dims[kD] = q[3];
-  dims[kHasWq] = has_weight("wq", in[kWq].shape, dims[kD]);
-  dims[kHasWk] = has_weight("wk", in[kWk].shape, dims[kD]);
+  dims[kHasWq] = has_weight("qk_norm_rope", "wq", in[kWq], dims[kD]);
+  dims[kHasWk] = has_weight("qk_norm_rope", "wk", in[kWk], dims[kD]);
   read_rotary("qk_norm_rope", {q[0], q[3], in[kOffset].shape, in[kFreqs].shape},
               {dims[kDims], dims[kRagged], dims[kHasFreqs]});
 }
@@ -72,24 +51,8 @@ spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> nu
   MlxRotation by = {
       static_cast<int>(numbers[3]), numbers[4] > 0, numbers[1], numbers[2], in[kOffset], {}};
   if (!is_left_out(in[kFreqs])) by.freqs = in[kFreqs];
-  spec::Op::Arrays out;
-  for (const PortIndex port : {kQ, kK}) {
-    const mlx::core::array& weight = in[port == kQ ? kWq : kWk];
-    const auto eps = static_cast<float>(numbers[0]);
-    out.push_back(rotated_in_mlx(
-        is_left_out(weight) ? in[port] : mlx::core::fast::rms_norm(in[port], weight, eps, s), by,
-        s));
-  }
-  return out;
-}
-
-spec::ErrorBound bound(const Dims& dims) {
-  if (!dims.at("has_wq") && !dims.at("has_wk")) return {kRotaryRoundings, kRotaryDerivation};
-  return {
-      kRotaryRoundings + 3 * std::sqrt(static_cast<double>(dims.at("D"))) + 9,
-      std::string(kRotaryDerivation) +
-          " The scale of a norm: half of 6 sqrt(D) for a sum of D squares (Higham and Mary 2019, "
-          "theorem 2.4) and 7 for the other steps; 2 for the products with it and the weight."};
+  return {heads_in_mlx(in[kQ], in[kWq], numbers[0], by, s),
+          heads_in_mlx(in[kK], in[kWk], numbers[0], by, s)};
 }
 
 void fill(const spec::FillRequest& request) {
@@ -110,7 +73,7 @@ std::vector<spec::Reference64> reference(const std::vector<const void*>& in, Dty
                                  scalars[2],
                                  in[kOffset],
                                  dims.at("has_freqs") ? in[kFreqs] : nullptr,
-                                 bound(dims).accumulated};
+                                 bound_of_heads(dims).accumulated};
   const auto weight_of = [&](PortIndex port, const char* attribute) {
     return dims.at(attribute) ? load_all(in[port], dims.at("D"), dtype) : std::vector<double>();
   };
@@ -134,11 +97,6 @@ Dims with(Dims dims, std::initializer_list<Dims::Item> changes) {
 }
 
 const std::initializer_list<Dims::Item> kNormed = {{"has_wq", 1}, {"has_wk", 1}};
-
-// Models that norm queries and keys by head.
-bool norms_heads(const spec::ModelConfig& config) {
-  return config.is_type("qwen3") || config.is_type("gemma3") || config.is_type("lfm2");
-}
 
 std::vector<spec::ModelSizes> model_sizes(const spec::ModelConfig& config) {
   const int64_t heads = attention_heads(config, "the heads that are rotated");
@@ -241,14 +199,14 @@ spec::Op make_qk_norm_rope() {
        {size(1, 32, 4, 1, 64), with(size(1, 32, 8, 1, 128), kNormed), size(4, 32, 8, 1, 128)}},
       {"prompt", {size(1, 32, 4, 128, 64), with(size(1, 32, 8, 512, 128), kNormed)}}};
   op.edge_sizes = edge_sizes();
-  op.complete = complete;
+  op.complete = complete_heads;
   op.signature = signature;
   op.of_model = qk_norm_rope::model_sizes;
   op.cost = cost;
   op.mlx = mlx_form;
   op.fill = fill;
   op.reference = reference;
-  op.bound = bound;
+  op.bound = bound_of_heads;
   op.variants = {{"positions", "cpp", kernel_source("positions/qk_norm_rope/qk_norm_rope.cpu.cpp"),
                   "mlx_kd_qk_norm_rope", "cpp_arguments", cpu_rotary_space, launch_cpu_rotary},
                  {"rows", "metal", kernel_source("positions/qk_norm_rope/qk_norm_rope.metal"),

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/base/random.h"
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
 #include "mlx_kd/kernels/common/model_sizes.h"

@@ -1,0 +1,17 @@
+// How products with chosen experts run on a CPU.
+#pragma once
+
+#include "mlx_kd/kernels/matmul/products.h"
+
+namespace mlx_kd::kernels::matmul {
+
+// Rows of x: a token's, or a pair's of token and expert.
+int64_t x_rows_of(const spec::Dims& dims);
+// Groups of a row of W that have a scale; 0 of weights that are not quantised.
+int64_t group_count(const spec::Dims& dims);
+
+// Of few tokens each pair by itself ("streams"), of many the pairs of an expert together
+// ("groups").
+spec::Variant experts_on_cpu(const Kind& kind);
+
+}  // namespace mlx_kd::kernels::matmul

@@ -1,0 +1,39 @@
+// gather_gemm: y = x W^T (+ bias) of many tokens, W that of each chosen expert.
+//
+// inputs x (M, 1 or A, K); ids (M, A); w (E, N, ...); bias (E, N); output y (M, A, N).
+//
+// Stage mlx_kd_gather_gemm: pairs of token and expert are grouped by expert. Stage
+// mlx_kd_gather_gemm_blocks: a unit is a block of rows of x of one expert, which are put in the
+// order in which they are read. Stage mlx_kd_gather_gemm_panels: a unit is a panel of W of one
+// expert, or of those of pairs that have none.
+#include "../knobs.cpu.h"
+#ifndef PANEL
+#define PANEL 2048  // columns of W that are decoded at once, at most
+#endif
+#ifndef FEW
+#define FEW 16  // rows of an expert at most that are multiplied as they come
+#endif
+#ifndef KD_DIM_M
+#define KD_DIM_M 0
+#define KD_DIM_A 1
+#define KD_DIM_E 2
+#define KD_DIM_N 3
+#define KD_DIM_K 4
+#define KD_DIM_per_pair 5
+#define KD_DIM_has_bias 6
+#endif
+#define QUANTISED 0
+
+#include "../grouped_single.cpu.h"
+
+extern "C" void mlx_kd_gather_gemm(const kd_arguments* a, long, long) {
+  group_pairs(a);
+}
+
+extern "C" void mlx_kd_gather_gemm_blocks(const kd_arguments* a, long begin, long end) {
+  prepare_blocks(a, begin, end);
+}
+
+extern "C" void mlx_kd_gather_gemm_panels(const kd_arguments* a, long begin, long end) {
+  put_experts(a, begin, end);
+}
