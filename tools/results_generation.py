@@ -4,7 +4,7 @@ from results_tables import interval, number, table
 
 
 def ratio(cell):
-    return f"{cell[0]:.1f}x ({interval(cell[1], cell[2], 1)})" if cell else "-"
+    return f"{cell[0]:.1f}x ({interval(cell[1], cell[2], 1)})"
 
 
 @section("sampling_cpu", "Drawing a token on a CPU")
@@ -16,7 +16,7 @@ def sampling(data):
     for row in data["rows"]:
         cells = [row["filter"], row["type"], number(row["s"]), row["graph_us"], row["single_us"], row["mlx_us"],
                  ratio(row["mlx_ratio"])]
-        rows.append(cells + [row["torch_us"], ratio(row["torch_ratio"])] * has_torch)
+        rows.append(cells + ([row["torch_us"], ratio(row["torch_ratio"])] if has_torch else []))
     served = data["served"]
     return [f"us to draw one token from logits [1, {data['rows'][0]['V']}] of N(0, s^2), logsumexp included; medians of "
             f"{data['rounds']} rounds, in which the sides took turns. In a graph: {data['calls_in_a_graph']} calls in one "
