@@ -315,8 +315,7 @@ spec::Op make_sample_tokens() {
                    size_of(5, 63),
                    size_of(8, 1000, {.special = 2, .each_row = 1}),
                    size_of(1, 5000, {.top = 20, .keys = 2}),
-                   size_of(2, 9001, {.normalised = 1}),
-                   size_of(1, 700, {.vector = 1})};
+                   size_of(2, 9001, {.normalised = 1})};
   op.of_model = [](const spec::ModelConfig& config) {
     return std::vector<spec::ModelSizes>{
         {"model",
