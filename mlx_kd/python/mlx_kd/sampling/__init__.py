@@ -89,20 +89,27 @@ def sample(logits: mx.array, temperature: Number = 1.0, top_p: Number = 0.0, min
         temperature, top_p, min_p, min_tokens_to_keep, top_k, xtc_probability, xtc_threshold))
     state = next_state(given, key, alone)
     special = list(xtc_special_tokens or ())
-    if not runs_here(logits, given):
-        count("chain")
-        return chain.sample(logits, given if alone else given[0], special, state, logprobs, normalised)
-    count("kernel")
+    if runs_here(logits, given):
+        try:
+            made = by_operator(logits, given, alone, special, state, logprobs, normalised)
+        except RuntimeError:  # its kernel cannot be compiled here
+            pass
+        else:
+            count("kernel")
+            return tuple(made if logprobs else made[:2])
+    count("chain")
+    return chain.sample(logits, given if alone else given[0], special, state, logprobs, normalised)
+
+
+def by_operator(logits: mx.array, given: list[Settings], alone: bool, special: list[int], state: mx.array, top: int,
+                normalised: bool) -> tuple[mx.array, ...]:
     tokens = mx.array(special, dtype=mx.int32) if special else None
     if alone:
-        made = sample_tokens(logits, state, tokens, mx.array([each.row() for each in given]), top=logprobs,
-                             normalised=int(normalised))
-    else:
-        one = given[0]
-        made = sample_tokens(logits, state, tokens, None, one.temperature, one.top_p if one.top_p < 1 else 0.0,
-                             one.min_p, one.min_tokens_to_keep, max(one.top_k, 0), max(one.xtc_probability, 0.0),
-                             one.xtc_threshold, logprobs, int(normalised))
-    return tuple(made if logprobs else made[:2])
+        rows = mx.array([each.row() for each in given])
+        return sample_tokens(logits, state, tokens, rows, top=top, normalised=int(normalised))
+    one = given[0].effective()
+    return sample_tokens(logits, state, tokens, None, one.temperature, one.top_p, one.min_p, one.min_tokens_to_keep,
+                         one.top_k, one.xtc_probability, one.xtc_threshold, top, int(normalised))
 
 
 def runs_here(logits: mx.array, given: list[Settings]) -> bool:

@@ -46,11 +46,21 @@ class Settings:
         """How many keys a draw takes."""
         return 0 if self.temperature == 0 else 2 if self.xtc_probability > 0 else 1
 
+    def effective(self) -> Settings:
+        """The same draws, with numbers that every filter takes: what is off has those of the operator's defaults."""
+        if self.temperature == 0:
+            return Settings(0.0, 0.0, 0.0, 1, 0, 0.0, 0.1)
+        has_xtc = self.xtc_probability > 0
+        return Settings(self.temperature, self.top_p if self.has_top_p() else 0.0, self.min_p,
+                        self.min_tokens_to_keep if self.min_p else 1, max(self.top_k, 0),
+                        self.xtc_probability if has_xtc else 0.0, self.xtc_threshold if has_xtc else 0.1)
+
     def row(self) -> list[float]:
         """As the operator's `settings` has it."""
-        return [1.0 / self.temperature if self.temperature else 0.0, self.top_p if self.has_top_p() else 0.0,
-                math.log(self.min_p) if self.min_p else -math.inf, float(self.min_tokens_to_keep),
-                float(max(self.top_k, 0)), max(self.xtc_probability, 0.0), self.xtc_threshold]
+        one = self.effective()
+        return [1.0 / one.temperature if one.temperature else 0.0, one.top_p,
+                math.log(one.min_p) if one.min_p else -math.inf, float(one.min_tokens_to_keep), float(one.top_k),
+                one.xtc_probability, one.xtc_threshold]
 
 
 def columns(rows: int, **given: Any) -> list[Settings]:
