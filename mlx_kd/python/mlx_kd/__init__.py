@@ -6,7 +6,7 @@
 
 Three parts: the operators, which pins they use (:func:`enable`, :func:`stats`, :func:`explain`), and the
 search for new ones (:func:`run`, :func:`install`). Modules for models are in :mod:`mlx_kd.nn`; :func:`patch`
-has a whole model use the operators.
+has a whole model use the operators, :func:`sample` and :func:`make_sampler` draw tokens.
 """
 from mlx_kd import _built_for
 
@@ -48,6 +48,9 @@ __all__ += _operators.__all__
 
 if TYPE_CHECKING:
     from mlx_kd import nn as nn
+    from mlx_kd.sampling import (
+        make_logits_processors as make_logits_processors, make_sampler as make_sampler, sample as sample,
+        sampling_counts as sampling_counts)
     from mlx_kd.patching import PatchReport as PatchReport, patch as patch, patched as patched, unpatch as unpatch
 else:
     def __getattr__(name):
@@ -57,4 +60,6 @@ else:
             return import_module("mlx_kd.nn")
         if name in ("PatchReport", "patch", "patched", "unpatch"):
             return getattr(import_module("mlx_kd.patching"), name)
+        if name in ("make_logits_processors", "make_sampler", "sample", "sampling_counts"):
+            return getattr(import_module("mlx_kd.sampling"), name)
         raise AttributeError(f"module 'mlx_kd' has no attribute {name!r}")

@@ -1,0 +1,177 @@
+// The threshold of top_p: MLX adds the probabilities in descending order, one by one in float32,
+// and keeps what is at least the log probability at which the sum passes top_p of the whole.
+//
+// Log probabilities are counted in bins of their bits, from the largest down. Of a 16-bit type a
+// bin is one value: its additions are made at once (serial_sum_of_equals). Of float32 bins hold
+// several values, which are brought into the order of bins; within one block the order matters only
+// where the sum leaves its binade or a value lies between two units, and there it is sorted.
+#pragma once
+#include "row.cpu.h"
+constexpr int kShift = KD_DTYPE == 0 ? 11 : KD_DTYPE == 1 ? 13 : 16;  // bits that bins ignore
+// float16 is moved to the exponents of float that have its bits, subnormal ones included.
+constexpr float kToBits = KD_DTYPE == 1 ? 0x1p-112f : 1.0f, kFromBits = 1 / kToBits;
+constexpr float kLeast = -88.0f;  // of which the exponential is not 0
+
+// Ascending as x descends.
+KD_INLINE unsigned descent_of(float x) {
+  const unsigned bits = bits_of(x * kToBits);
+  return bits >> 31 ? bits : 0x7fffffffu - bits;
+}
+
+struct Bins {
+  unsigned first;  // descent of the largest, shifted
+  long count;      // the last is for what has an exponential of 0
+  int shift;
+  long apart;  // of the four counts of a bin; 0: there is one
+
+  // Of a 16-bit type: the value that a bin counts.
+  float value(long bin) const {
+    const unsigned sign = 1u << (31 - shift), descent = unsigned(bin) + first;
+    return float_of((descent & sign ? descent : sign - 1 - descent) << shift) * kFromBits;
+  }
+};
+
+static Bins bins_of(const Row& row) {
+  Bins bins = {0, 0, kShift, 0};
+  for (;; ++bins.shift) {
+    bins.first = descent_of(row.best) >> bins.shift;
+    bins.count = long(descent_of(kLeast) >> bins.shift) - long(bins.first) + 2;
+    if (bins.count < 2) bins.count = 2;
+    if (KD_DTYPE != 0 || 4 * bins.count <= kTable) break;
+  }
+  bins.apart = 4 * bins.count <= kTable ? bins.count : 0;
+  return bins;
+}
+
+KD_INLINE void bins_of_chunk(const Row& row, const Bins& bins, const float* logprobs,
+                             unsigned* to) {
+  const unsigned last = unsigned(bins.count) - 1;
+  for (long i = 0; i < kChunk; ++i) {
+    const unsigned bin = (descent_of(logprobs[i]) >> bins.shift) - bins.first;
+    to[i] = logprobs[i] < kLeast || bin > last ? last : bin;
+  }
+}
+
+// How many log probabilities are in each bin, at row.table. Four counts for each, so that equal
+// neighbours do not wait for one another.
+static void count_bins(const Row& row, const Bins& bins) {
+  unsigned* const counts[4] = {row.table, row.table + bins.apart, row.table + 2 * bins.apart,
+                               row.table + 3 * bins.apart};
+  const long all = bins.apart ? 4 * bins.count : bins.count;
+  for (long i = 0; i < all; ++i) row.table[i] = 0;
+  for (long from = 0; from < row.count; from += kChunk) {
+    float logprobs[kChunk];
+    unsigned at[kChunk];
+    logprobs_of(row, from, logprobs);
+    bins_of_chunk(row, bins, logprobs, at);
+    for (long i = 0; i < kChunk; i += 4)
+      for (long k = 0; k < 4; ++k) ++counts[k][at[i + k]];
+  }
+  for (long i = 0; i < bins.count && bins.apart; ++i)
+    counts[0][i] += counts[1][i] + counts[2][i] + counts[3][i];
+}
+
+#if KD_DTYPE != 0
+
+// `about`: how many are at least the threshold, or some more.
+static float threshold_of(const Row& row, float top_p, long& about) {
+  const Bins bins = bins_of(row);
+  count_bins(row, bins);
+  float* const before = row.p;  // the sum before each bin
+  float s = 0;
+  for (long i = 0; i + 1 < bins.count; ++i) {
+    before[i] = s;
+    if (row.table[i] != 0) s = serial_sum_of_equals(s, exp_as_mlx(bins.value(i)), row.table[i]);
+  }
+  const float enough = top_p * s;
+  long at = bins.count - 2;
+  while (at > 0 && (row.table[at] == 0 || !(before[at] < enough))) --at;
+  about = 0;
+  for (long i = 0; i <= at; ++i) about += row.table[i];
+  return bins.value(at);
+}
+
+#else
+
+static bool is_larger(const float& a, const float& b) {
+  return a > b;
+}
+
+// Log probabilities in the order of their bins, and their exponentials. Neighbouring bins make a
+// group, which is sorted once its order matters.
+struct Ordered {
+  float *logprobs, *p;
+  long count, groups;
+  unsigned* starts;  // of groups, and the count
+  float* before;     // the sum before each group
+
+  void sort(long group) const {
+    const long from = starts[group], size = starts[group + 1] - from;
+    float least = logprobs[from], most = least;
+    for (long i = from; i < from + size; ++i) {
+      least = logprobs[i] < least ? logprobs[i] : least;
+      most = logprobs[i] > most ? logprobs[i] : most;
+    }
+    if (least == most) return;
+    sort_all<float, is_larger>(logprobs + from, size);
+    for (long i = from; i < from + size; ++i) p[i] = exp_as_mlx(logprobs[i]);
+  }
+};
+
+static Ordered order_by_bins(const Row& row, const Bins& bins) {
+  Ordered all = {(float*)row.list, row.p};
+  all.starts = row.list + row.count;
+  all.before = (float*)(all.starts + row.count / kBlockOfSum + 2);
+  count_bins(row, bins);
+  for (long i = 0; i + 1 < bins.count; ++i) {
+    if (all.groups == 0 || all.count - all.starts[all.groups - 1] >= kBlockOfSum)
+      if (row.table[i] != 0) all.starts[all.groups++] = unsigned(all.count);
+    const unsigned size = row.table[i];
+    row.table[i] = unsigned(all.count), all.count += size;
+  }
+  all.starts[all.groups] = unsigned(all.count);
+  const unsigned last = unsigned(bins.count) - 1;
+  for (long first = 0; first < row.count; first += kChunk) {
+    float logprobs[kChunk];
+    unsigned at[kChunk];
+    logprobs_of(row, first, logprobs);
+    bins_of_chunk(row, bins, logprobs, at);
+    for (long i = 0; i < kChunk; ++i)
+      if (at[i] != last) all.logprobs[row.table[at[i]]++] = logprobs[i];
+  }
+  for (long i = 0; i < all.count; ++i) all.p[i] = exp_as_mlx(all.logprobs[i]);
+  return all;
+}
+
+// Whether all terms of a group are added as integers, which do not depend on their order.
+static bool add_unordered(float& s, const float* p, long count) {
+  float sum = s;
+  for (long at = 0; at < count; at += kBlockOfSum)
+    if (!add_as_integers(sum, p + at, count - at < kBlockOfSum ? count - at : kBlockOfSum))
+      return false;
+  s = sum;
+  return true;
+}
+
+static float threshold_of(const Row& row, float top_p, long& about) {
+  const Ordered all = order_by_bins(row, bins_of(row));
+  float s = 0;
+  for (long group = 0; group < all.groups; ++group) {
+    all.before[group] = s;
+    const long from = all.starts[group], size = all.starts[group + 1] - from;
+    if (add_unordered(s, all.p + from, size)) continue;
+    all.sort(group);
+    s = serial_sum(s, all.p + from, size);
+  }
+  const float enough = top_p * s;
+  long group = all.groups - 1;
+  while (group > 0 && !(all.before[group] < enough)) --group;
+  all.sort(group);
+  about = all.starts[group + 1];
+  s = all.before[group];
+  long last = all.starts[group];
+  for (long i = last; i < all.starts[group + 1] && s < enough; ++i) last = i, s += all.p[i];
+  return all.logprobs[last];
+}
+
+#endif

@@ -1,0 +1,25 @@
+"""Sections of docs/results.md on what a program does around a model: drawing tokens."""
+from results_sections import section
+from results_tables import interval, number, table
+
+
+def ratio(cell):
+    return f"{cell[0]:.1f}x ({interval(cell[1], cell[2], 1)})"
+
+
+@section("sampling_cpu", "Drawing a token on a CPU")
+def sampling(data):
+    has_torch = any("torch_us" in row for row in data["rows"])
+    head = ["filter", "type", "s", "mlx_kd in a graph", "mlx_kd single", "mlx-lm", "mlx-lm / mlx_kd"]
+    head += ["PyTorch", "PyTorch / mlx_kd"] * has_torch
+    rows = []
+    for row in data["rows"]:
+        cells = [row["filter"], row["type"], number(row["s"]), row["graph_us"], row["single_us"], row["mlx_us"],
+                 ratio(row["mlx_ratio"])]
+        rows.append(cells + ([row["torch_us"], ratio(row["torch_ratio"])] if has_torch else []))
+    served = data["served"]
+    return [f"us to draw one token from logits [1, {data['rows'][0]['V']}] of N(0, s^2), logsumexp included; medians of "
+            f"{data['rounds']} rounds, in which the sides took turns. In a graph: {data['calls_in_a_graph']} calls in one "
+            "evaluation. The ratios are medians of paired samples, with their 95% CI. mlx_kd and mlx-lm gave the same "
+            f"tokens throughout; the operator served {served['kernel']} calls, MLX's own chain {served['chain']}.",
+            table(head, rows)]
