@@ -6,9 +6,10 @@ import html
 
 STYLE = """
 :root { color-scheme: light dark; --card: #ffffff; --ink: #24262b; --muted: #62666d;
-  --mlx: #9aa0a8; --mlx_openblas: #86608e; --ours: #0072b2; --llama: #d55e00; }
+  --mlx: #9aa0a8; --mlx_openblas: #86608e; --ours: #0072b2; --llama: #d55e00;
+  --torch: #009e73; }
 @media (prefers-color-scheme: dark) { :root { --card: #1c1e24; --ink: #e8e8e4; --muted: #a0a5ae;
-  --mlx: #767c87; --mlx_openblas: #c9a2d0; --ours: #56b4e9; --llama: #f0a35e; } }
+  --mlx: #767c87; --mlx_openblas: #c9a2d0; --ours: #56b4e9; --llama: #f0a35e; --torch: #4cc9a0; } }
 .card { fill: var(--card); }
 text { font: 13.5px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; fill: var(--muted); }
 .head { fill: var(--ink); font-weight: 600; } .value { fill: var(--ink); }

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""A language model on this CPU: MLX, MLX with OpenBLAS, MLX patched by mlx_kd, and llama.cpp, in one run.
+"""A language model on this CPU: MLX, MLX with OpenBLAS, MLX patched by mlx_kd, llama.cpp and PyTorch, in one run.
 
     bench/decode/run.py --site SITE [--rounds 12] [--formats 4 8 16] [--profile] [--out bench/results/decode_cpu.json]
 
-SITE is a folder with the package mlx_kd (pip install --target SITE . in the clone). Needs mlx-lm, xllamacpp and gguf:
-installed into .kd/decode on demand, or in the Python that --python names. The model has random weights (model.py).
+SITE is a folder with the package mlx_kd (pip install --target SITE . in the clone). Needs mlx-lm, xllamacpp and gguf,
+and torch: installed into .kd/decode on demand, or in the Pythons that --python and --torch-python name. The model has
+random weights (model.py). OpenBLAS is Debian's, or the file that --openblas names.
 
 Each side is a process of its own; per round each side gives one sample, in random order. Reported: tokens per second,
 median with its 95 % bootstrap interval (least and greatest where there are fewer than 6 samples), the median of the
@@ -33,7 +34,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 HOME = ROOT / ".kd" / "decode"
 PROMPTS, CONTEXTS = (32, 512), (512, 4096)
-SIDES = {"mlx": "MLX", "mlx_openblas": "MLX, OpenBLAS", "ours": "mlx_kd", "llama": "llama.cpp"}
+SIDES = {"mlx": "MLX", "mlx_openblas": "MLX, OpenBLAS", "ours": "mlx_kd", "llama": "llama.cpp", "torch": "PyTorch"}
 SLOW_S = 0.25
 TOKENS = 48  # of a decode sample
 
@@ -51,7 +52,13 @@ def ensure_python():
     return python
 
 
-def openblas():
+def ensure_torch(python):
+    if subprocess.run([python, "-c", "import torch"], capture_output=True).returncode:
+        print(f"installing torch for {python}", file=sys.stderr, flush=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", "torch"], check=True)
+
+
+def installed_openblas():
     """The library that replaces the BLAS of MLX's wheel; None if it is not installed."""
     found = [path for pattern in ("/usr/lib/*/openblas-pthread/libopenblas.so.0", "/usr/lib/*/libopenblas.so.0",
                                   "/usr/lib64/libopenblasp.so.0") for path in sorted(glob.glob(pattern))]
@@ -67,11 +74,12 @@ class Side:
         if name == "llama":
             what = str(gguf_file(args, kind))
         if name == "mlx_openblas":
-            env["LD_PRELOAD"] = openblas()
+            env["LD_PRELOAD"] = str(args.openblas)
         self.name, self.slow = name, False
         role = "mlx" if name.startswith("mlx") else name
         self.errors = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen([args.python, HERE / "worker.py", role, what, json.dumps(args.shape), str(threads)],
+        python = args.torch_python if name == "torch" else args.python
+        self.process = subprocess.Popen([python, HERE / "worker.py", role, what, json.dumps(args.shape), str(threads)],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True,
                                         env=env)
         self.answer()
@@ -137,7 +145,7 @@ def measure_format(args, title):
     threads = len(os.sched_getaffinity(0))
     sides = [Side(args, name, title, threads) for name in args.sides]
     for side in sides:  # the first token also compiles
-        side.slow = side.name != "llama" and min(side.ask("decode", CONTEXTS[0], 1) for _ in range(2)) > SLOW_S
+        side.slow = side.name.startswith("mlx") and min(side.ask("decode", CONTEXTS[0], 1) for _ in range(2)) > SLOW_S
     rows = [{"format": title, **measure_row(args, sides, what, size)}
             for what, sizes in (("decode", args.contexts), ("prompt", args.prompts)) for size in sizes]
     result = {"rows": rows, "memory_mib": {side.name: round(side.ask("memory")) for side in sides},
@@ -158,7 +166,7 @@ def result_of(args, found):
             versions.update(about["versions"])
             replaced = about["replaced"] if name == "ours" else replaced
     if "mlx_openblas" in args.sides:
-        versions["OpenBLAS"] = Path(openblas()).resolve().name
+        versions["OpenBLAS"] = args.openblas.resolve().name
     return {"what": "tokens per second of a Llama-like model with random weights, one sequence",
             "date": datetime.date.today().isoformat(), "machine": machine(), "versions": versions,
             "model": {**args.shape, "group": models.GROUP}, "rounds": args.rounds, "slow_rounds": args.slow_rounds,
@@ -173,6 +181,8 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--site", required=True, type=Path)
     parser.add_argument("--python")
+    parser.add_argument("--torch-python")
+    parser.add_argument("--openblas", type=Path, default=installed_openblas())
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--slow-rounds", type=int, default=2)
     parser.add_argument("--formats", nargs="+", default=["4", "8", "16"], choices=["4", "8", "16"])
@@ -184,10 +194,14 @@ def arguments():
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results" / "decode_cpu.json")
     args = parser.parse_args()
-    args.python = args.python or ensure_python()
+    if not args.python:
+        args.python = ensure_python()
+        if "torch" in args.sides and not args.torch_python:
+            ensure_torch(args.python)
+    args.torch_python = args.torch_python or args.python
     args.shape = {**models.SHAPE, **args.shape}
     args.environment = {}
-    if "mlx_openblas" in args.sides and not openblas():
+    if "mlx_openblas" in args.sides and not args.openblas:
         print("OpenBLAS is not installed (Debian, Ubuntu: apt install libopenblas0-pthread): that side is left out",
               file=sys.stderr)
         args.sides.remove("mlx_openblas")

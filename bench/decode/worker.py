@@ -1,6 +1,6 @@
 """One side of the comparison in a process of its own: worker.py SIDE BITS_OR_FILE SHAPE_AS_JSON THREADS.
 
-SIDE is mlx, ours or llama. Reads one request per line from stdin, and answers each with one line of JSON:
+SIDE is mlx, ours, llama or torch. Reads one request per line from stdin, and answers each with one line of JSON:
 
     prompt N            seconds of a prompt of N tokens, from an empty cache
     decode N COUNT      seconds of COUNT tokens, one at a time, after N tokens of context
@@ -58,12 +58,16 @@ class Mlx:
         return self.contexts[count]
 
     def decode(self, context, count):
+        """As mlx_lm.generate does: the graph of a token is made while the token before it is computed."""
         mx, cache = self.mx, self.context(context)
         token = mx.array([300])
         start = time.perf_counter()
         for _ in range(count):
-            token = mx.argmax(self.model(token[:, None], cache=cache)[:, -1], -1)
-            mx.eval(token)
+            following = mx.argmax(self.model(token[:, None], cache=cache)[:, -1], -1)
+            mx.async_eval(following)
+            token.item()
+            token = following
+        token.item()
         seconds = time.perf_counter() - start
         for layer in cache:
             layer.trim(count)
@@ -168,10 +172,19 @@ def memory_mib():
     return int(re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE).group(1)) / 1024
 
 
+def make(side, what, shape, threads):
+    if side == "llama":
+        return Llama(what, threads)
+    if side == "torch":
+        from torch_side import Torch
+        forget_peak()
+        return Torch(int(what), shape, threads)
+    return Mlx(int(what), shape, side == "ours")
+
+
 def main():
     side, what, shape, threads = sys.argv[1:5]
-    shape = json.loads(shape)
-    run = Llama(what, int(threads)) if side == "llama" else Mlx(int(what), shape, side == "ours")
+    run = make(side, what, json.loads(shape), int(threads))
     answers = sys.stdout
     sys.stdout = sys.stderr  # what libraries print is not an answer
     print(json.dumps("ready"), file=answers, flush=True)

@@ -5,6 +5,7 @@ NB_MODULE(_core, m) {
   // MLX registers array, Stream and Device: whoever takes them comes after.
   nanobind::module_::import_("mlx.core");
   mlx_kd::python::add_errors();
+  mlx_kd::python::add_decode_step(m);
   mlx_kd::python::add_metal_kernel(m);
   mlx_kd::python::add_operators(m);
   mlx_kd::python::add_ops(m);

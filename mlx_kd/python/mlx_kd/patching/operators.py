@@ -8,8 +8,8 @@ import mlx.core as mx
 
 from mlx_kd import _core, _operators
 
-KNOWN = ("attention", "expert_combine", "gather_qmatvec", "gather_qmatvec_gate_up", "geglu", "gemm", "matvec",
-         "matvec_gate_up", "matvec_qkv", "qgemm", "qk_norm_rope", "qmatvec", "qmatvec_gate_up", "qmatvec_qkv", "rmsnorm",
+KNOWN = ("attention", "expert_combine", "gather_qmatvec", "gather_qmatvec_gate_up", "geglu", "gemm", "kv_append",
+         "matvec", "matvec_gate_up", "matvec_qkv", "qgemm", "qk_norm_rope", "qmatvec", "qmatvec_gate_up", "qmatvec_qkv", "rmsnorm",
          "rmsnorm_residual", "rope_standard", "router", "swiglu")
 
 
@@ -23,6 +23,10 @@ class Operators:
 
     def __getattr__(self, name: str) -> Any:  # for type checkers: all names are set above
         raise AttributeError(name)
+
+    def are_own(self, *names: str) -> bool:
+        """Whether all are there, and are functions of the extension that nobody has wrapped."""
+        return all(isinstance(self.functions.get(name), type(_core.call)) for name in names)
 
     def recorded(self) -> Recorded:
         return Recorded(self.functions)

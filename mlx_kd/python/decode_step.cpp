@@ -1,0 +1,347 @@
+#include "mlx/ops.h"
+#include "mlx_kd/python/bindings.h"
+
+namespace mlx_kd::python {
+namespace {
+
+using MaybeArray = std::optional<mx::array>;
+
+// A key of a module or a name of an attribute; interned, so that a lookup compares pointers.
+nb::object key(const char* text) {
+  return nb::steal(PyUnicode_InternFromString(text));
+}
+
+struct Missing {};  // what a step needs is not there: the layer's own code runs
+
+nb::object item(nb::handle module, const nb::object& name) {
+  PyObject* const value = PyObject_GetItem(module.ptr(), name.ptr());
+  if (!value) PyErr_Clear(), throw Missing();
+  return nb::steal(value);
+}
+
+nb::object attribute(nb::handle object, const nb::object& name) {
+  PyObject* const value = PyObject_GetAttr(object.ptr(), name.ptr());
+  if (!value) PyErr_Clear(), throw Missing();
+  return nb::steal(value);
+}
+
+template <class T>
+T as(nb::handle value) {
+  T result;
+  if (!nb::try_cast(value, result)) throw Missing();
+  return result;
+}
+
+template <>
+mx::array as(nb::handle value) {
+  mx::array* found = nullptr;
+  if (!nb::try_cast(value, found) || !found) throw Missing();
+  return *found;
+}
+
+MaybeArray array_if_there(nb::handle module, const nb::object& name) {
+  if (PyDict_Contains(module.ptr(), name.ptr()) != 1) return std::nullopt;
+  const nb::object value = item(module, name);
+  return value.is_none() ? MaybeArray() : as<mx::array>(value);
+}
+
+struct Linear {
+  mx::array weight;
+  MaybeArray scales, biases, bias;
+
+  bool has_format_of(const Linear& other) const {
+    return scales.has_value() == other.scales.has_value() &&
+           biases.has_value() == other.biases.has_value() &&
+           (!scales || (scales->dtype() == other.scales->dtype() &&
+                        scales->shape(-1) == other.scales->shape(-1)));
+  }
+};
+
+struct Rotation {
+  MaybeArray freqs;
+  double base = 10000, scale = 1;
+  int64_t dims = 0;
+  int64_t traditional = 0;
+};
+
+constexpr const char* kDoc =
+    R"(A decoder layer's step of decoding as one call: attention with its cache, then the feed-forward part.
+
+Made from the names of the layer's parts and called with the layer, its input and its cache. Weights
+are read at each call. The operators are those of ``mlx_kd``, in the order in which
+:mod:`mlx_kd.patching` calls them one by one.
+
+Parameters
+----------
+names : dict of str to str
+    ``attention, attention_norm, mlp, mlp_norm, out, heads, kv_heads, scale, gate, up, down`` and, for
+    a layer with norms of queries and keys, ``q_norm, k_norm``.
+linear, norm, rope, caches : sequence of type
+    Classes that the layer's products, norms, rotation and cache may have; a subclass that stands for
+    one names it in ``_kd_original``.
+quantized : bool
+    Whether the products are quantised.
+activation : int
+    0: silu, 1: gelu in its tanh form.
+freqs : bool
+    Whether the rotation has an array of frequencies, ``_freqs``.)";
+
+constexpr const char* kCallDoc = R"(The layer's result for one position.
+
+Parameters
+----------
+layer : mlx.nn.Module
+    The layer.
+x : mlx.core.array
+    [B, 1, width].
+cache : object
+    With attributes ``keys`` and ``values``, [B, heads, room, D], and ``offset``, all of which are set.
+
+Returns
+-------
+mlx.core.array or None
+    [B, 1, width]; ``None``, and nothing has changed, if a part is not of the classes named, or the
+    cache has no room for the position.)";
+
+class DecodeStep {
+ public:
+  DecodeStep(const nb::dict& names, nb::tuple linear, nb::tuple norm, nb::tuple rope,
+             nb::tuple caches, bool quantized, int activation, bool freqs);
+
+  MaybeArray operator()(nb::handle layer, const mx::array& x, nb::handle cache) const;
+
+ private:
+  struct Cache;
+
+  nb::object name(const nb::dict& names, const char* part) const;
+  nb::object child(nb::handle module, const nb::object& name, const nb::tuple& classes) const;
+  bool is_one_of(nb::handle object, const nb::tuple& classes) const;
+  Linear linear_of(nb::handle module, const nb::object& name) const;
+  Rotation rotation_of(nb::handle attention, int width) const;
+  std::tuple<mx::array, mx::array, mx::array> queries_keys_values(nb::handle attention,
+                                                                  const mx::array& x,
+                                                                  const mx::array& norm,
+                                                                  double eps) const;
+  mx::array product(const Linear& linear, const mx::array& x, const mx::array& residual) const;
+  std::pair<mx::array, mx::array> rotated(nb::handle attention, const mx::array& q,
+                                          const mx::array& k, const mx::array& offset) const;
+  mx::array attention_of(nb::handle attention, const mx::array& x, const mx::array& norm,
+                         double eps, Cache& cache) const;
+  mx::array feed_forward(nb::handle mlp, const mx::array& x, const mx::array& norm,
+                         double eps) const;
+
+  nb::object weight_ = key("weight"), scales_ = key("scales"), biases_ = key("biases"),
+             bias_ = key("bias"), eps_ = key("eps"), original_ = key("_kd_original"),
+             q_ = key("q_proj"), k_ = key("k_proj"), v_ = key("v_proj"), rope_ = key("rope"),
+             freqs_ = key("_freqs"), base_ = key("base"), rope_scale_ = key("scale"),
+             dims_ = key("dims"), traditional_ = key("traditional"), keys_ = key("keys"),
+             values_ = key("values"), offset_ = key("offset");
+  nb::object attention_, attention_norm_, mlp_, mlp_norm_, out_, heads_, kv_heads_, scale_, gate_,
+      up_, down_, q_norm_, k_norm_;
+  nb::tuple linears_, norms_, ropes_, caches_;
+  bool quantized_, has_freqs_;
+  int activation_;
+};
+
+// Keys and values with room for more positions.
+struct DecodeStep::Cache {
+  mx::array keys, values;
+  int offset;
+
+  bool has_room(const mx::array& x) const {
+    return keys.ndim() == 4 && values.ndim() == 4 && keys.shape(0) == x.shape(0) && offset >= 0 &&
+           offset < keys.shape(2) && keys.dtype() == x.dtype() && values.dtype() == x.dtype();
+  }
+
+  static mx::array until(const mx::array& rows, int end) {
+    if (end == rows.shape(2)) return rows;
+    return mx::slice(rows, {0, 0, 0, 0}, {rows.shape(0), rows.shape(1), end, rows.shape(3)});
+  }
+};
+
+// The same for all layers of a token.
+const mx::array& array_of(int offset) {
+  thread_local std::pair<int, MaybeArray> last{-1, std::nullopt};
+  if (last.first != offset || !last.second)
+    last = {offset, mx::array(std::initializer_list<int>{offset}, mx::int32)};
+  return *last.second;
+}
+
+DecodeStep::DecodeStep(const nb::dict& names, nb::tuple linear, nb::tuple norm, nb::tuple rope,
+                       nb::tuple caches, bool quantized, int activation, bool freqs)
+    : attention_(name(names, "attention")),
+      attention_norm_(name(names, "attention_norm")),
+      mlp_(name(names, "mlp")),
+      mlp_norm_(name(names, "mlp_norm")),
+      out_(name(names, "out")),
+      heads_(name(names, "heads")),
+      kv_heads_(name(names, "kv_heads")),
+      scale_(name(names, "scale")),
+      gate_(name(names, "gate")),
+      up_(name(names, "up")),
+      down_(name(names, "down")),
+      q_norm_(name(names, "q_norm")),
+      k_norm_(name(names, "k_norm")),
+      linears_(std::move(linear)),
+      norms_(std::move(norm)),
+      ropes_(std::move(rope)),
+      caches_(std::move(caches)),
+      quantized_(quantized),
+      has_freqs_(freqs),
+      activation_(activation) {}
+
+nb::object DecodeStep::name(const nb::dict& names, const char* part) const {
+  if (names.contains(part)) return key(nb::cast<std::string>(names[part]).c_str());
+  if (std::string_view(part).ends_with("_norm") && part[1] == '_') return nb::none();
+  throw std::invalid_argument("[DecodeStep] names lacks '" + std::string(part) +
+                              "': give the name of that part of the layer");
+}
+
+bool DecodeStep::is_one_of(nb::handle object, const nb::tuple& classes) const {
+  const nb::handle own = object.type();
+  for (const nb::handle one : classes)
+    if (one.is(own)) return true;
+  if (!PyObject_HasAttr(own.ptr(), original_.ptr())) return false;
+  const nb::object original = attribute(own, original_);
+  for (const nb::handle one : classes)
+    if (one.is(original)) return true;
+  return false;
+}
+
+nb::object DecodeStep::child(nb::handle module, const nb::object& name,
+                             const nb::tuple& classes) const {
+  nb::object found = item(module, name);
+  if (!is_one_of(found, classes)) throw Missing();
+  return found;
+}
+
+Linear DecodeStep::linear_of(nb::handle module, const nb::object& name) const {
+  const nb::object linear = child(module, name, linears_);
+  Linear parts{as<mx::array>(item(linear, weight_)), {}, {}, array_if_there(linear, bias_)};
+  if (!quantized_) return parts;
+  parts.scales = as<mx::array>(item(linear, scales_));
+  parts.biases = array_if_there(linear, biases_);
+  return parts;
+}
+
+Rotation DecodeStep::rotation_of(nb::handle attention, int width) const {
+  const nb::object rope = child(attention, rope_, ropes_);
+  Rotation rotation;
+  const auto dims = as<int64_t>(attribute(rope, dims_));
+  rotation.dims = dims == width ? 0 : dims;
+  rotation.traditional = as<bool>(attribute(rope, traditional_));
+  if (has_freqs_) {
+    rotation.freqs = as<mx::array>(item(rope, freqs_));
+  } else {
+    rotation.base = as<double>(attribute(rope, base_));
+    rotation.scale = as<double>(attribute(rope, rope_scale_));
+  }
+  return rotation;
+}
+
+std::tuple<mx::array, mx::array, mx::array> DecodeStep::queries_keys_values(nb::handle attention,
+                                                                            const mx::array& x,
+                                                                            const mx::array& norm,
+                                                                            double eps) const {
+  const Linear q = linear_of(attention, q_), k = linear_of(attention, k_),
+               v = linear_of(attention, v_);
+  if (!q.has_format_of(k) || !q.has_format_of(v)) throw Missing();
+  if (!quantized_)
+    return runtime::matvec_qkv(x, q.weight, k.weight, v.weight, norm, q.bias, k.bias, v.bias, eps);
+  return runtime::qmatvec_qkv(x, q.weight, *q.scales, q.biases, k.weight, *k.scales, k.biases,
+                              v.weight, *v.scales, v.biases, norm, q.bias, k.bias, v.bias, eps);
+}
+
+mx::array DecodeStep::product(const Linear& linear, const mx::array& x,
+                              const mx::array& residual) const {
+  if (!quantized_)
+    return runtime::matvec(x, linear.weight, std::nullopt, linear.bias, residual, 1e-5);
+  return runtime::qmatvec(x, linear.weight, *linear.scales, linear.biases, std::nullopt,
+                          linear.bias, residual, 1e-5);
+}
+
+std::pair<mx::array, mx::array> DecodeStep::rotated(nb::handle attention, const mx::array& q,
+                                                    const mx::array& k,
+                                                    const mx::array& offset) const {
+  const Rotation rotation = rotation_of(attention, q.shape(-1));
+  MaybeArray wq, wk;
+  double eps = 1e-6;
+  if (!q_norm_.is_none()) {
+    const nb::object first = child(attention, q_norm_, norms_);
+    const nb::object second = child(attention, k_norm_, norms_);
+    wq = as<mx::array>(item(first, weight_));
+    wk = as<mx::array>(item(second, weight_));
+    eps = as<double>(attribute(first, eps_));
+  }
+  return runtime::qk_norm_rope(q, k, offset, wq, wk, rotation.freqs, eps, rotation.base,
+                               rotation.scale, rotation.dims, rotation.traditional);
+}
+
+mx::array DecodeStep::attention_of(nb::handle attention, const mx::array& x, const mx::array& norm,
+                                   double eps, Cache& cache) const {
+  const Linear out = linear_of(attention, out_);
+  const auto heads = as<int>(attribute(attention, heads_)),
+             kv_heads = as<int>(attribute(attention, kv_heads_));
+  const auto scale = as<double>(attribute(attention, scale_));
+  const auto by_head = [&](const mx::array& a, int n) {
+    return mx::reshape(a, {x.shape(0), n, 1, -1});
+  };
+  auto [q, k, v] = queries_keys_values(attention, x, norm, eps);
+  const mx::array& offset = array_of(cache.offset);
+  std::tie(q, k) = rotated(attention, by_head(q, heads), by_head(k, kv_heads), offset);
+  std::tie(cache.keys, cache.values) =
+      runtime::kv_append(cache.keys, cache.values, k, by_head(v, kv_heads), offset);
+  ++cache.offset;
+  const mx::array y = runtime::attention(q, Cache::until(cache.keys, cache.offset),
+                                         Cache::until(cache.values, cache.offset), std::nullopt,
+                                         std::nullopt, std::nullopt, scale, 0, 0);
+  return product(out, mx::reshape(y, {x.shape(0), 1, -1}), x);
+}
+
+mx::array DecodeStep::feed_forward(nb::handle mlp, const mx::array& x, const mx::array& norm,
+                                   double eps) const {
+  const Linear gate = linear_of(mlp, gate_), up = linear_of(mlp, up_), down = linear_of(mlp, down_);
+  if (gate.bias || up.bias || !gate.has_format_of(up)) throw Missing();
+  const mx::array h =
+      quantized_ ? runtime::qmatvec_gate_up(x, gate.weight, *gate.scales, gate.biases, up.weight,
+                                            *up.scales, up.biases, norm, eps, activation_)
+                 : runtime::matvec_gate_up(x, gate.weight, up.weight, norm, eps, activation_);
+  return product(down, h, x);
+}
+
+MaybeArray DecodeStep::operator()(nb::handle layer, const mx::array& x, nb::handle cache) const {
+  try {
+    if (x.ndim() != 3 || x.shape(1) != 1 || !is_one_of(cache, caches_)) return std::nullopt;
+    const nb::object keys = attribute(cache, keys_);
+    if (keys.is_none()) return std::nullopt;
+    Cache room{as<mx::array>(keys), as<mx::array>(attribute(cache, values_)),
+               as<int>(attribute(cache, offset_))};
+    if (!room.has_room(x)) return std::nullopt;
+    const nb::object first = child(layer, attention_norm_, norms_),
+                     second = child(layer, mlp_norm_, norms_);
+    const mx::array h =
+        attention_of(item(layer, attention_), x, as<mx::array>(item(first, weight_)),
+                     as<double>(attribute(first, eps_)), room);
+    const mx::array y = feed_forward(item(layer, mlp_), h, as<mx::array>(item(second, weight_)),
+                                     as<double>(attribute(second, eps_)));
+    cache.attr(keys_) = nb::cast(room.keys);
+    cache.attr(values_) = nb::cast(room.values);
+    cache.attr(offset_) = nb::cast(room.offset);
+    return y;
+  } catch (const Missing&) {
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
+void add_decode_step(nb::module_& m) {
+  using namespace nb::literals;
+  nb::class_<DecodeStep>(m, "DecodeStep", kDoc)
+      .def(nb::init<const nb::dict&, nb::tuple, nb::tuple, nb::tuple, nb::tuple, bool, int, bool>(),
+           "names"_a, "linear"_a, "norm"_a, "rope"_a, "caches"_a, "quantized"_a, "activation"_a,
+           "freqs"_a)
+      .def("__call__", &DecodeStep::operator(), "layer"_a, "x"_a, "cache"_a.none(), kCallDoc);
+}
+
+}  // namespace mlx_kd::python
