@@ -65,6 +65,15 @@ def check_planes(cache: Any, count: int) -> None:
     check_state(cache)
 
 
+def merged(caches: list[Any]) -> Any:
+    """The batch of the kind that the first is of; all must be of that kind."""
+    from mlx_kd.cache import batch
+    for cls in (batch.BatchCache, batch.BatchQuantizedCache, batch.BatchRotatingCache, batch.BatchQuantizedRotatingCache):
+        if caches and isinstance(caches[0], cls.of):
+            return cls.merge(caches)
+    raise ValueError("[cache] merge needs caches of mlx_kd.cache, one at least")
+
+
 class ContiguousCache(_Contiguous, Plain, theirs.KVCache):  # type: ignore[misc]
     """Keys and values in one piece, written in place. Keys and values may differ in width."""
 
@@ -78,8 +87,7 @@ class ContiguousCache(_Contiguous, Plain, theirs.KVCache):  # type: ignore[misc]
 
     @classmethod
     def merge(cls, caches: list[Any]) -> Any:
-        from mlx_kd.cache.batch import BatchCache
-        return BatchCache.merge(caches)
+        return merged(caches)
 
 
 class QuantizedCache(_Contiguous, Coded, theirs.QuantizedKVCache):  # type: ignore[misc]
@@ -91,8 +99,7 @@ class QuantizedCache(_Contiguous, Coded, theirs.QuantizedKVCache):  # type: igno
 
     @classmethod
     def merge(cls, caches: list[Any]) -> Any:
-        from mlx_kd.cache.batch import BatchQuantizedCache
-        return BatchQuantizedCache.merge(caches)
+        return merged(caches)
 
 
 class _Rotating(Held):
@@ -203,8 +210,7 @@ class RotatingCache(_Rotating, Plain, theirs.RotatingKVCache):  # type: ignore[m
 
     @classmethod
     def merge(cls, caches: list[Any]) -> Any:
-        from mlx_kd.cache.batch import BatchRotatingCache
-        return BatchRotatingCache.merge(caches)
+        return merged(caches)
 
 
 class QuantizedRotatingCache(_Rotating, Coded, theirs.RotatingKVCache):  # type: ignore[misc]
@@ -229,5 +235,4 @@ class QuantizedRotatingCache(_Rotating, Coded, theirs.RotatingKVCache):  # type:
 
     @classmethod
     def merge(cls, caches: list[Any]) -> Any:
-        from mlx_kd.cache.batch import BatchQuantizedRotatingCache
-        return BatchQuantizedRotatingCache.merge(caches)
+        return merged(caches)
