@@ -1,17 +1,14 @@
-#include <mlx/ops.h>
-
 #include <algorithm>
 #include <array>
-#include <cstdint>
 #include <cstring>
 #include <stdexcept>
 
-#include "mlx_kd/base/error.h"
 #include "mlx_kd/base/random.h"
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
 #include "mlx_kd/kernels/common/shapes.h"
 #include "mlx_kd/kernels/kv_cache/kv_append/model_sizes.h"
+#include "mlx_kd/kernels/kv_cache/places.h"
 #include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::kernels {
@@ -28,26 +25,6 @@ using spec::Shape;
 namespace mx = mlx::core;
 
 enum DimIndex { kS, kB, kH, kM, kDk, kDv, kRagged };
-
-// With one batch row, an offset for each row is one offset.
-Dims complete(const Dims& dims) {
-  if (dims.at("ragged") > 1)
-    base::misuse("kernels", "ragged is " + std::to_string(dims.at("ragged")) +
-                                ": give 0 (one offset) or 1 (an offset for each batch row)");
-  Dims result = dims;
-  if (dims.at("B") == 1) result.set("ragged", 0);
-  return result;
-}
-
-std::function<Shape(const Dims&)> rows_of(const char* length, const char* width) {
-  return [length, width](const Dims& dims) {
-    return Shape{dims.at("B"), dims.at("H"), dims.at(length), dims.at(width)};
-  };
-}
-
-Shape offset_shape(const Dims& dims) {
-  return {dims.at("ragged") ? dims.at("B") : 1};
-}
 
 [[noreturn]] void refuse(const char* port, const ArrayView& array, const std::string& wanted) {
   throw std::invalid_argument(std::string("[kv_append] ") + port + " has shape " +
@@ -77,12 +54,6 @@ void signature(std::span<const ArrayView> in, std::span<const double>, std::span
   dims[kRagged] = offset[0] != 1;
 }
 
-// Of batch row b: where the new rows go, or -1.
-int64_t first_row(const void* offsets, const Dims& dims, int64_t b) {
-  const int64_t at = spec::load_integer(offsets, dims.at("ragged") ? b : 0, Dtype::int32);
-  return at >= 0 && at <= dims.at("S") - dims.at("M") ? at : -1;
-}
-
 void exact(const std::vector<const void*>& inputs, Dtype t, const Dims& dims,
            const std::vector<double>&, const std::vector<void*>& outputs) {
   const int64_t heads = dims.at("H"), rows = dims.at("S"), added = dims.at("M");
@@ -98,44 +69,9 @@ void exact(const std::vector<const void*>& inputs, Dtype t, const Dims& dims,
   }
 }
 
-// Rows `first`, `first + 1`, .. of the cache are replaced: of all batch rows (`b` < 0) or of one.
-// `inside` chooses between the new rows and those that are there.
-struct Place {
-  mx::array first, inside;
-  int b;
-};
-
-mx::array appended(const mx::array& cache, const mx::array& added, const Place& place,
-                   const mx::Stream& s) {
-  mx::Shape shape = added.shape();
-  mx::array start = mx::reshape(place.first, {1}, s);
-  std::vector<int> axes = {2};
-  mx::array rows = added;
-  if (place.b >= 0) {
-    start = mx::concatenate({mx::array({place.b}), start}, 0, s);
-    axes = {0, 2};
-    rows = mx::slice(added, {place.b, 0, 0, 0}, {place.b + 1, shape[1], shape[2], shape[3]}, s);
-    shape[0] = 1;
-  }
-  const mx::array there = mx::slice(cache, start, axes, shape, s);
-  return mx::slice_update(cache, mx::where(place.inside, rows, there, s), start, axes, s);
-}
-
-// Offsets are on the device, where MLX checks none: rows that do not fit write what is there.
 spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double>,
                           const mx::Stream& s) {
-  const int last = in[0].shape(2) - in[2].shape(2);
-  spec::Op::Arrays out = {in[0], in[1]};
-  if (last < 0 || in[2].size() + in[3].size() == 0) return out;
-  const mx::array first = mx::clip(in[4], mx::array(0), mx::array(last), s);
-  const mx::array inside = mx::equal(first, in[4], s);
-  const int places = in[4].shape(0);
-  for (int i = 0; i < places; ++i) {
-    const Place place{mx::slice(first, {i}, {i + 1}, s), mx::slice(inside, {i}, {i + 1}, s),
-                      places > 1 ? i : -1};
-    for (const size_t port : {0, 1}) out[port] = appended(out[port], in[2 + port], place, s);
-  }
-  return out;
+  return append_in_mlx({in[0], in[1]}, {in[2], in[3]}, in[4], s);
 }
 
 // Any bits: they are copied. Some offsets do not fit where the distribution is special.
@@ -152,18 +88,7 @@ void fill(const spec::FillRequest& request) {
       std::memcpy(to + at, &bits, static_cast<size_t>(std::min<int64_t>(8, bytes - at)));
     }
   }
-  const int64_t last = std::max<int64_t>(0, dims.at("S") - dims.at("M"));
-  const int64_t wrong[] = {-1, last + 1, INT32_MIN, INT32_MAX};
-  const int64_t places = offset_shape(dims).front();
-  for (int64_t i = 0; i < places; ++i) {
-    const auto draw = static_cast<int64_t>(random.below(static_cast<uint64_t>(last) + 1));
-    const bool fits = request.distribution != spec::Distribution::special ||
-                      (i + static_cast<int64_t>(request.seed)) % 2 == 0;
-    // The first and the last place, then any.
-    const int64_t offset = i == 1 ? 0 : i == 2 ? last : draw;
-    spec::store_integer(request.inputs[4], i, Dtype::int32,
-                        fits ? offset : wrong[random.below(std::size(wrong))]);
-  }
+  fill_offsets(request, 4, random);
 }
 
 spec::Space space(Dtype, const spec::DeviceTraits& traits) {
@@ -253,18 +178,13 @@ spec::Op make_kv_append() {
   op.name = "kv_append";
   op.summary = "new keys and values into a cache, in place, at an offset for each batch row";
   op.doc = doc();
-  op.inputs = {{"keys", rows_of("S", "Dk")},
-               {"values", rows_of("S", "Dv")},
-               {.name = "new_keys", .shape = rows_of("M", "Dk"), .strided = true},
-               {.name = "new_values", .shape = rows_of("M", "Dv"), .strided = true},
-               {.name = "offset",
-                .shape = offset_shape,
-                .type = Dtype::int32,
-                .int_range = [](const Dims& dims) {
-                  return std::pair(int64_t(0), dims.at("S") - dims.at("M"));
-                }}};
-  op.outputs = {{"keys_out", rows_of("S", "Dk"), {}, Judge::exact, "keys"},
-                {"values_out", rows_of("S", "Dv"), {}, Judge::exact, "values"}};
+  op.inputs = {{"keys", cache_rows("S", "Dk")},
+               {"values", cache_rows("S", "Dv")},
+               {.name = "new_keys", .shape = cache_rows("M", "Dk"), .strided = true},
+               {.name = "new_values", .shape = cache_rows("M", "Dv"), .strided = true},
+               offset_port()};
+  op.outputs = {{"keys_out", cache_rows("S", "Dk"), {}, Judge::exact, "keys"},
+                {"values_out", cache_rows("S", "Dv"), {}, Judge::exact, "values"}};
   op.dims = {{.name = "S", .free = true},
              {"B"},
              {"H"},
@@ -278,7 +198,7 @@ spec::Op make_kv_append() {
                {"latent_decode", {size(1, 1, 1, 576, 512), size(8, 1, 1, 576, 512)}},
                {"prefill", {size(1, 8, 128, 128, 128), size(1, 1, 128, 576, 512)}}};
   op.edge_sizes = edge_sizes();
-  op.complete = complete;
+  op.complete = complete_places;
   op.signature = signature;
   op.of_model = kv_append::model_sizes;
   op.cost = cost;
