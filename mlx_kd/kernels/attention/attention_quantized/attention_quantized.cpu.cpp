@@ -1,15 +1,15 @@
 // attention_quantized: y = softmax(scale q k^T) v for each head, with keys and values as codes.
 //
-// inputs q (B, Hq, M, Dk); codes, scales and biases of keys, then of values, (B, Hk, S, D bits / 32)
-// uint32 and (B, Hk, S, D / group); mask (B, Hq, M, S) bool if the sizes say so; all may be strided.
-// Output y (B, Hq, M, Dv).
+// inputs q (B, Hq, M, Dk); codes, scales and biases of keys, then of values, (B, Hk, S, D bits /
+// 32) uint32 and (B, Hk, S, D / group); mask (B, Hq, M, S) bool if the sizes say so; all may be
+// strided. Output y (B, Hq, M, Dv).
 //
 // The G M rows of the G = Hq / Hk query heads that share a key head are cut into blocks of ROWS. A
-// unit is a block and one of the `stage` parts of its keys. An element is scale code + bias, made in
-// a register and used for all rows of the block; it is never stored. Scores are sums over vectors of
-// elements: as many of them at once as a vector has lanes, so that folding them fills one vector.
-// With one part the unit writes y; with several it writes its sums to scratch memory, and
-// mlx_kd_attention_quantized_merge, whose unit is a block, adds them:
+// unit is a block and one of the `stage` parts of its keys. An element is scale code + bias, made
+// in a register and used for all rows of the block; it is never stored. Scores are sums over
+// vectors of elements: as many of them at once as a vector has lanes, so that folding them fills
+// one vector. With one part the unit writes y; with several it writes its sums to scratch memory,
+// and mlx_kd_attention_quantized_merge, whose unit is a block, adds them:
 //   scratch 0 (blocks, parts, ROWS, 2): the largest score and the sum of powers
 //   scratch 1 (blocks, parts, ROWS, Dv): the sum over v
 #ifndef KD_DTYPE

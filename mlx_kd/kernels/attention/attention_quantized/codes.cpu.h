@@ -33,7 +33,8 @@ KD_INLINE float element(T stored) {
 typedef unsigned char Bytes __attribute__((vector_size(kLanes)));
 typedef int Ints __attribute__((vector_size(VEC)));
 
-// gcc takes a conversion from bytes to ints element by element: it gets the instruction, or two steps.
+// gcc takes a conversion from bytes to ints element by element: it gets the instruction, or two
+// steps.
 KD_INLINE Ints widened(Bytes bytes) {
 #if defined(__clang__)
   return __builtin_convertvector(bytes, Ints);
@@ -58,8 +59,8 @@ KD_INLINE Floats codes_at(const unsigned char* row, long at) {
     Pairs pairs;
     __builtin_memcpy(&pairs, row + at / 2, sizeof pairs);
 #if VEC == 64
-    const Bytes twice = __builtin_shufflevector(pairs, pairs, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6,
-                                                6, 7, 7);
+    const Bytes twice =
+        __builtin_shufflevector(pairs, pairs, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
 #elif VEC == 32
     const Bytes twice = __builtin_shufflevector(pairs, pairs, 0, 0, 1, 1, 2, 2, 3, 3);
 #else

@@ -146,8 +146,8 @@ static void append(const kd_arguments* a, int port, long width, long head, long 
   const long bits = a->dims[KD_DIM_bits], b = head / heads;
   const long row = head * a->dims[KD_DIM_S] + at;
   const long* strides = a->strides[6 + port];
-  const T* from = (const T*)a->inputs[6 + port] + b * strides[0] +
-                  (head - b * heads) * strides[1] + t * strides[2];
+  const T* from = (const T*)a->inputs[6 + port] + b * strides[0] + (head - b * heads) * strides[1] +
+                  t * strides[2];
   const Row to = {(unsigned char*)a->outputs[3 * port] + row * (width * bits / 8),
                   (T*)a->outputs[3 * port + 1] + row * (width / group),
                   (T*)a->outputs[3 * port + 2] + row * (width / group)};
