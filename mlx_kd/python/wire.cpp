@@ -9,6 +9,10 @@ namespace {
 
 namespace wire = runtime::wire;
 
+[[noreturn]] void refuse(const std::string& what) {
+  throw base::Error("[wire] " + what, 2);
+}
+
 // The memory of a Python object, as long as this lives.
 class Memory {
  public:
@@ -72,7 +76,7 @@ class Packer {
   wire::Tensor by_token(nb::handle value) {
     const wire::Tensor whole = tensor(value);
     if (whole.shape.size() != 4 || whole.shape[0] != 1)
-      base::misuse("wire", "keys and values of a kv_chunk have the axes (1, heads, tokens, width)");
+      refuse("keys and values of a kv_chunk have the axes (1, heads, tokens, width)");
     return wire::with_axes(whole, {2, 1, 3});
   }
 
@@ -84,9 +88,9 @@ class Packer {
     if (nb::isinstance<nb::str>(value)) return text(value);
     if (nb::isinstance<mx::array>(value)) return tensor(value);
     if (!nb::isinstance<nb::list>(value) && !nb::isinstance<nb::tuple>(value))
-      base::misuse("wire",
-                   "a cache's state has something that is not sent: it may hold arrays, "
-                   "numbers, texts, None and lists of these");
+      refuse(
+          "a cache's state has something that is not sent: it may hold arrays, "
+          "numbers, texts, None and lists of these");
     std::vector<wire::State> states;
     for (const nb::handle one : value) states.push_back(state_of(one));
     return states;
@@ -111,8 +115,8 @@ nb::object pack(const nb::list& messages, const nb::object& into) {
   }
   const Memory memory(into, PyBUF_WRITABLE);
   if (memory.size() < size)
-    base::misuse("wire", "the frames have " + std::to_string(size) + " bytes, and the buffer has " +
-                             std::to_string(memory.size()) + ": give a larger one");
+    refuse("the frames have " + std::to_string(size) + " bytes, and the buffer has " +
+           std::to_string(memory.size()) + ": give a larger one");
   write_to(memory.data());
   return nb::int_(size);
 }
@@ -126,8 +130,8 @@ wire::Limits limits_of(const std::map<std::string, int64_t>& given) {
                            : name == "axes"      ? &limits.axes
                                                  : nullptr;
     if (!field || value < 1)
-      base::misuse("wire", "the limit '" + name + "' of " + std::to_string(value) +
-                               ": limits are frame_bytes, items, layers and axes, each at least 1");
+      refuse("the limit '" + name + "' of " + std::to_string(value) +
+             ": limits are frame_bytes, items, layers and axes, each at least 1");
     *field = value;
   }
   return limits;
