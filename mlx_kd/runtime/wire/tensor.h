@@ -12,7 +12,7 @@
 namespace mlx_kd::runtime::wire {
 
 // Memory that somebody else keeps alive: an array of MLX, or a frame that was received.
-struct Tensor {
+struct MLX_KD_API Tensor {
   std::string dtype;             // MLX's name: "bfloat16", "uint32", ..
   std::vector<int64_t> shape;    // elements
   std::vector<int64_t> strides;  // elements, one for each axis

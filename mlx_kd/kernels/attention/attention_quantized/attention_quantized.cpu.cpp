@@ -41,9 +41,9 @@
 #define KD_DIM_Dk 5
 #define KD_DIM_Dv 6
 #define KD_DIM_causal 7
-#define KD_DIM_has_mask 8
-#define KD_DIM_bits 9
-#define KD_DIM_group_size 10
+#define KD_DIM_has_mask 10
+#define KD_DIM_bits 8
+#define KD_DIM_group_size 9
 #define KD_SCALAR_scale 0
 #endif
 

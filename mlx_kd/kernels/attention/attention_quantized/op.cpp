@@ -28,7 +28,7 @@ using spec::Shape;
 using enum spec::KnobScale;
 using enum spec::KnobRole;
 
-enum DimIndex { kS, kB, kHq, kHk, kM, kDk, kDv, kCausal, kHasMask, kBits, kGroup };
+enum DimIndex { kS, kB, kHq, kHk, kM, kDk, kDv, kCausal, kBits, kGroup, kHasMask };
 
 constexpr int64_t kFloatBytes = 4;
 constexpr int64_t kWidest = 1024;  // kernels keep rows on the stack
@@ -130,7 +130,7 @@ spec::Op::Arrays arrange(const spec::Op::Arrays& in, const mx::Stream& s) {
 spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> numbers,
                           const mx::Stream& s) {
   const bool causal = numbers[1] > 0;
-  const int bits = static_cast<int>(numbers[3]), group = static_cast<int>(numbers[4]);
+  const int bits = static_cast<int>(numbers[2]), group = static_cast<int>(numbers[3]);
   const int b = in[kQ].shape(0), hq = in[kQ].shape(1), m = in[kQ].shape(2), dk = in[kQ].shape(3);
   const int hk = in[kKeyCodes].shape(1), keys = in[kKeyCodes].shape(2), each = hq / hk;
   const auto spread = [&](PortIndex port) { return mx::expand_dims(in[port], 2, s); };
@@ -234,17 +234,9 @@ spec::Launch launch_metal(const Dims& dims, const spec::Setting& knobs) {
 
 Dims size(int64_t hq, int64_t hk, int64_t m, int64_t d, int64_t bits, int64_t group, int64_t s,
           int64_t b = 1) {
-  return {{"S", s},
-          {"B", b},
-          {"Hq", hq},
-          {"Hk", hk},
-          {"M", m},
-          {"Dk", d},
-          {"Dv", d},
-          {"causal", m > 1},
-          {"has_mask", 0},
-          {"bits", bits},
-          {"group_size", group}};
+  return {{"S", s},       {"B", b},  {"Hq", hq},        {"Hk", hk},     {"M", m},
+          {"Dk", d},      {"Dv", d}, {"causal", m > 1}, {"bits", bits}, {"group_size", group},
+          {"has_mask", 0}};
 }
 
 Dims with(Dims dims, std::initializer_list<Dims::Item> changes) {
@@ -347,9 +339,9 @@ spec::Op make_attention_quantized() {
              {"Dk"},
              {"Dv"},
              {.name = "causal", .kind = attribute},
-             {.name = "has_mask", .kind = attribute},
              {.name = "bits", .kind = attribute, .default_value = 8},
-             {.name = "group_size", .kind = attribute, .default_value = 64}};
+             {.name = "group_size", .kind = attribute, .default_value = 64},
+             {.name = "has_mask", .kind = attribute}};
   op.batch_dim = "S";
   op.scalars = {{"scale", 0.125, {0.125, 0.0883883461}}};
   op.suites = suites();

@@ -27,9 +27,9 @@
 #define KD_DIM_M 3
 #define KD_DIM_Dk 4
 #define KD_DIM_Dv 5
-#define KD_DIM_ragged 6
-#define KD_DIM_bits 7
-#define KD_DIM_group_size 8
+#define KD_DIM_ragged 8
+#define KD_DIM_bits 6
+#define KD_DIM_group_size 7
 #endif
 
 constexpr int kLanes = VEC / 4, kMostGroup = 128;

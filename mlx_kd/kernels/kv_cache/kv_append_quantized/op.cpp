@@ -25,7 +25,7 @@ using spec::Dtype;
 using spec::Shape;
 namespace mx = mlx::core;
 
-enum DimIndex { kS, kB, kH, kM, kDk, kDv, kRagged, kBits, kGroup };
+enum DimIndex { kS, kB, kH, kM, kDk, kDv, kBits, kGroup, kRagged };
 enum PortIndex { kNewKeys = 6, kNewValues, kOffset };
 
 std::string wrong_code(int64_t bits, int64_t group) {
@@ -100,8 +100,8 @@ void signature(std::span<const ArrayView> in, std::span<const double>, std::span
 
 spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> numbers,
                           const mx::Stream& s) {
-  const int bits = static_cast<int>(numbers[numbers.size() - 2]);
-  const int group = static_cast<int>(numbers[numbers.size() - 1]);
+  const int bits = static_cast<int>(numbers[0]);
+  const int group = static_cast<int>(numbers[1]);
   spec::Op::Arrays added = mx::quantize(in[kNewKeys], group, bits, "affine", {}, s);
   for (const mx::array& one : mx::quantize(in[kNewValues], group, bits, "affine", {}, s))
     added.push_back(one);
@@ -268,9 +268,9 @@ spec::Doc doc() {
 
 Dims size(int64_t b, int64_t h, int64_t m, int64_t dk, int64_t dv, int64_t bits, int64_t group,
           int64_t s = 4096) {
-  return {{"S", s},          {"B", b},       {"H", h},
-          {"M", m},          {"Dk", dk},     {"Dv", dv},
-          {"ragged", b > 1}, {"bits", bits}, {"group_size", group}};
+  return {{"S", s},         {"B", b},   {"H", h},       {"M", m},
+          {"Dk", dk},       {"Dv", dv}, {"bits", bits}, {"group_size", group},
+          {"ragged", b > 1}};
 }
 
 // Every code, one row, a cache that is full, keys and values of different widths.
@@ -324,9 +324,9 @@ spec::Op make_kv_append_quantized() {
              {"M"},
              {"Dk"},
              {"Dv"},
-             {.name = "ragged", .kind = attribute},
              {.name = "bits", .kind = attribute, .default_value = 8},
-             {.name = "group_size", .kind = attribute, .default_value = 64}};
+             {.name = "group_size", .kind = attribute, .default_value = 64},
+             {.name = "ragged", .kind = attribute}};
   op.batch_dim = "S";
   op.suites = {{"decode", {size(1, 8, 1, 128, 128, 8, 64), size(1, 8, 1, 128, 128, 4, 64)}},
                {"decode_batches", {size(8, 8, 1, 128, 128, 8, 64, 2048)}},

@@ -225,7 +225,7 @@ def receive_request(stream: Any, limits: Optional[Mapping[str, int]] = None) -> 
     """What :func:`request_frame` made: request_id, model_id, token_ids, start_pos."""
     given = of_frame(limits_of(limits))
     length = _core.wire_frame_length(exactly(stream, 4, "frame 0"), given, "frame 0")
-    return tuple(_core.wire_read(exactly(stream, length, "frame 0"), "request", given, "frame 0")[1:])  # type: ignore
+    return tuple(_core.wire_read(exactly(stream, length, "frame 0"), "request", given, "frame 0")[1:])
 
 
 def whole_frame(stream: Any, assembler: Assembler) -> bytes:
