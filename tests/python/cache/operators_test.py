@@ -51,7 +51,7 @@ class Operators(PackageTest):
 
     def test_attention_over_codes_is_attention_over_their_numbers(self):
         for kernels in self.both():
-            for dtype, share in ((mx.float32, 1e-4), (mx.bfloat16, 0.02)):
+            for dtype, share in ((mx.float32, 1e-4), (mx.bfloat16, 0.02 if kernels else 0.1)):
                 for bits, group in CODES:
                     q = mx.random.normal((2, 6, 3, 128)).astype(dtype)
                     k, v = (mx.random.normal((2, 2, 80, 128)).astype(dtype) for _ in range(2))
