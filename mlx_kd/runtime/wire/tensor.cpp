@@ -1,6 +1,5 @@
-// A copy walks the elements in the order of the result. Runs that are contiguous in both go through
-// a small buffer in the first cache, from which whole cache lines are written past the caches: an
-// ordinary store would first read the line that it fills.
+// A copy walks the elements in the order of the result. Large ones are written by whole cache lines
+// past the caches: an ordinary store would first read the line that it fills.
 #include "mlx_kd/runtime/wire/tensor.h"
 
 #include <sys/mman.h>
@@ -23,7 +22,7 @@ namespace {
 
 namespace mx = mlx::core;
 
-constexpr int64_t kLine = 64, kStage = 4096;
+constexpr int64_t kLine = 64;
 constexpr int64_t kLarge = int64_t(1)
                            << 20;  // bytes: shared by threads and written past the caches
 
@@ -62,51 +61,54 @@ std::string name_of(mx::Dtype type) {
   base::misuse("wire", "arrays of this type are not sent: convert them to a type that MLX names");
 }
 
-void write_lines(std::byte* to, const std::byte* from, int64_t bytes) {
+// A line, past the caches; `to` is at the begin of one.
+void write_line(std::byte* to, const std::byte* from) {
 #if defined(__SSE2__)
-  for (int64_t at = 0; at < bytes; at += 16)
+  for (int64_t at = 0; at < kLine; at += 16)
     _mm_stream_si128(reinterpret_cast<__m128i*>(to + at),
-                     _mm_load_si128(reinterpret_cast<const __m128i*>(from + at)));
+                     _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + at)));
 #else
-  std::memcpy(to, from, static_cast<size_t>(bytes));
+  std::memcpy(to, from, kLine);
 #endif
 }
 
-// Takes bytes in order and writes them from `to` on, whole aligned lines at a time.
+// Takes bytes in order and writes them from `to` on, a whole line at a time: one that begins in a
+// run and ends in the next is put together here.
 class LineWriter {
  public:
   explicit LineWriter(std::byte* to) : to_(to) {
-    room_ = kStage - static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % kLine);
+    room_ = kLine - static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % kLine);
   }
   void add(const std::byte* from, int64_t bytes) {
-    while (bytes > 0) {
+    if (held_ > 0 || room_ < kLine) {
       const int64_t now = std::min(bytes, room_ - held_);
-      std::byte* const to = stage_ + held_;
-      int64_t at = 0;
-      for (; at + kLine <= now; at += kLine) std::memcpy(to + at, from + at, kLine);  // inline
-      std::memcpy(to + at, from + at, static_cast<size_t>(now - at));
-      held_ += now, from += now, bytes -= now;
-      if (held_ == room_) flush();
+      hold(from, now);
+      from += now, bytes -= now;
     }
+    for (; bytes >= kLine; from += kLine, bytes -= kLine, to_ += kLine) write_line(to_, from);
+    if (bytes > 0) hold(from, bytes);
   }
   ~LineWriter() {
-    std::memcpy(to_, stage_, static_cast<size_t>(held_));
+    std::memcpy(to_, line_, static_cast<size_t>(held_));
 #if defined(__SSE2__)
     _mm_sfence();
 #endif
   }
 
  private:
-  void flush() {
-    if (held_ == kStage)
-      write_lines(to_, stage_, held_);
+  void hold(const std::byte* from, int64_t bytes) {
+    std::memcpy(line_ + held_, from, static_cast<size_t>(bytes));
+    held_ += bytes;
+    if (held_ < room_) return;
+    if (room_ == kLine)
+      write_line(to_, line_);
     else
-      std::memcpy(to_, stage_, static_cast<size_t>(held_));  // the first, up to a line's begin
+      std::memcpy(to_, line_, static_cast<size_t>(held_));  // the first, up to a line's begin
     to_ += held_;
-    held_ = 0, room_ = kStage;
+    held_ = 0, room_ = kLine;
   }
 
-  alignas(kLine) std::byte stage_[kStage];
+  alignas(kLine) std::byte line_[kLine];
   std::byte* to_;
   int64_t held_ = 0, room_;
 };
