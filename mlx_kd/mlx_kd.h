@@ -9,6 +9,8 @@
 #include "mlx_kd/runtime/call/ops.h"
 #include "mlx_kd/runtime/state/settings.h"
 #include "mlx_kd/runtime/state/stats.h"
+#include "mlx_kd/runtime/wire/grpc_tensor.h"
+#include "mlx_kd/runtime/wire/message.h"
 
 namespace mlx_kd {
 
@@ -32,5 +34,7 @@ using runtime::Stats;
 using runtime::stats;
 using runtime::to_json;
 using runtime::Trust;
+
+namespace wire = runtime::wire;
 
 }  // namespace mlx_kd

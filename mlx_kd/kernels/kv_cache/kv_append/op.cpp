@@ -1,16 +1,14 @@
 #include <algorithm>
 #include <array>
-#include <cstdint>
 #include <cstring>
 #include <stdexcept>
 
-#include "mlx_kd/base/error.h"
 #include "mlx_kd/base/random.h"
-#include "mlx_kd/kernels/common/cache_rows.h"
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
 #include "mlx_kd/kernels/common/shapes.h"
 #include "mlx_kd/kernels/kv_cache/kv_append/model_sizes.h"
+#include "mlx_kd/kernels/kv_cache/places.h"
 #include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::kernels {
@@ -27,22 +25,6 @@ using spec::Shape;
 namespace mx = mlx::core;
 
 enum DimIndex { kS, kB, kH, kM, kDk, kDv, kRagged };
-
-// With one batch row, an offset for each row is one offset.
-Dims complete(const Dims& dims) {
-  if (dims.at("ragged") > 1)
-    base::misuse("kernels", "ragged is " + std::to_string(dims.at("ragged")) +
-                                ": give 0 (one offset) or 1 (an offset for each batch row)");
-  Dims result = dims;
-  if (dims.at("B") == 1) result.set("ragged", 0);
-  return result;
-}
-
-std::function<Shape(const Dims&)> rows_of(const char* length, const char* width) {
-  return [length, width](const Dims& dims) {
-    return Shape{dims.at("B"), dims.at("H"), dims.at(length), dims.at(width)};
-  };
-}
 
 [[noreturn]] void refuse(const char* port, const ArrayView& array, const std::string& wanted) {
   throw std::invalid_argument(std::string("[kv_append] ") + port + " has shape " +
@@ -81,7 +63,7 @@ void exact(const std::vector<const void*>& inputs, Dtype t, const Dims& dims,
     const auto* from = static_cast<const std::byte*>(inputs[2 + port]);
     std::memcpy(to, inputs[port], static_cast<size_t>(dims.at("B") * heads * rows * row));
     for (int64_t head = 0; head < dims.at("B") * heads; ++head)
-      if (const int64_t first = first_new_row(inputs[4], dims, head / heads); first >= 0)
+      if (const int64_t first = first_row(inputs[4], dims, head / heads); first >= 0)
         std::memcpy(to + (head * rows + first) * row, from + head * added * row,
                     static_cast<size_t>(added * row));
   }
@@ -89,7 +71,7 @@ void exact(const std::vector<const void*>& inputs, Dtype t, const Dims& dims,
 
 spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double>,
                           const mx::Stream& s) {
-  return {appended_in_mlx(in[0], in[2], in[4], s), appended_in_mlx(in[1], in[3], in[4], s)};
+  return append_in_mlx({in[0], in[1]}, {in[2], in[3]}, in[4], s);
 }
 
 // Any bits: they are copied. Some offsets do not fit where the distribution is special.
@@ -106,7 +88,7 @@ void fill(const spec::FillRequest& request) {
       std::memcpy(to + at, &bits, static_cast<size_t>(std::min<int64_t>(8, bytes - at)));
     }
   }
-  fill_new_rows(request, request.inputs[4]);
+  fill_offsets(request, 4, random);
 }
 
 spec::Space space(Dtype, const spec::DeviceTraits& traits) {
@@ -148,7 +130,7 @@ spec::Launch launch_metal(const Dims& dims, const spec::Setting& knobs) {
 spec::Cost cost(const Dims& dims, Dtype dtype) {
   const int64_t rows = dims.at("B") * dims.at("H") * dims.at("M");
   const int64_t bytes = 2 * rows * (dims.at("Dk") + dims.at("Dv")) * spec::size_of(dtype);
-  return {static_cast<double>(bytes + 4 * new_rows_shape(dims).front()), 0};
+  return {static_cast<double>(bytes + 4 * offset_shape(dims).front()), 0};
 }
 
 spec::Doc doc() {
@@ -196,18 +178,13 @@ spec::Op make_kv_append() {
   op.name = "kv_append";
   op.summary = "new keys and values into a cache, in place, at an offset for each batch row";
   op.doc = doc();
-  op.inputs = {{"keys", rows_of("S", "Dk")},
-               {"values", rows_of("S", "Dv")},
-               {.name = "new_keys", .shape = rows_of("M", "Dk"), .strided = true},
-               {.name = "new_values", .shape = rows_of("M", "Dv"), .strided = true},
-               {.name = "offset",
-                .shape = new_rows_shape,
-                .type = Dtype::int32,
-                .int_range = [](const Dims& dims) {
-                  return std::pair(int64_t(0), dims.at("S") - dims.at("M"));
-                }}};
-  op.outputs = {{"keys_out", rows_of("S", "Dk"), {}, Judge::exact, "keys"},
-                {"values_out", rows_of("S", "Dv"), {}, Judge::exact, "values"}};
+  op.inputs = {{"keys", cache_rows("S", "Dk")},
+               {"values", cache_rows("S", "Dv")},
+               {.name = "new_keys", .shape = cache_rows("M", "Dk"), .strided = true},
+               {.name = "new_values", .shape = cache_rows("M", "Dv"), .strided = true},
+               offset_port()};
+  op.outputs = {{"keys_out", cache_rows("S", "Dk"), {}, Judge::exact, "keys"},
+                {"values_out", cache_rows("S", "Dv"), {}, Judge::exact, "values"}};
   op.dims = {{.name = "S", .free = true},
              {"B"},
              {"H"},
@@ -221,7 +198,7 @@ spec::Op make_kv_append() {
                {"latent_decode", {size(1, 1, 1, 576, 512), size(8, 1, 1, 576, 512)}},
                {"prefill", {size(1, 8, 128, 128, 128), size(1, 1, 128, 576, 512)}}};
   op.edge_sizes = edge_sizes();
-  op.complete = complete;
+  op.complete = complete_places;
   op.signature = signature;
   op.of_model = kv_append::model_sizes;
   op.cost = cost;

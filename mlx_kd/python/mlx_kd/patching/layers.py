@@ -14,6 +14,9 @@ from mlx_kd.patching.products import Projections, Shared, is_of, product, rows_o
 from mlx_kd.patching.structure import QKV, ROWS, Attention, Block, Mlp, nn
 
 
+CODES, GROUPS = (4, 8), (32, 64, 128)  # what attention reads of quantised caches
+
+
 class Layer(Shared):
     """Serves few rows, and more where `prompts` is set: then products are the calls of the module's own children."""
 
@@ -105,6 +108,7 @@ class AttentionCall(Layer):
         self.projections = Projections(ops, attention.product)
         self.positions = Positions(ops, attention)
         self.attention = ops.attention
+        self.attention_quantized = ops.attention_quantized
 
     def again(self, ops: Operators) -> AttentionCall:
         return AttentionCall(ops, self.what, self.dtype)
@@ -132,8 +136,15 @@ class AttentionCall(Layer):
 
     def serves(self, m: Any, x: mx.array, cache: Any) -> bool:
         rows = rows_of(x)
-        return (x.ndim == 3 and 0 < rows and (rows <= ROWS or self.prompts) and x.dtype == self.dtype and not hasattr(cache, "bits")
+        return (x.ndim == 3 and 0 < rows and (rows <= ROWS or self.prompts) and x.dtype == self.dtype and self.reads(cache)
                 and self.projections.holds(m, self.names) and self.positions.holds(m))
+
+    def reads(self, cache: Any) -> bool:
+        """Whether attention can read what the cache holds."""
+        if not hasattr(cache, "bits"):
+            return True
+        return (self.attention_quantized is not None and not self.what.sinks and cache.bits in CODES
+                and cache.group_size in GROUPS)
 
     def run(self, m: Any, x: mx.array, mask: Any = None, cache: Any = None) -> Optional[mx.array]:
         return self.step(m, x, mask, cache, None, 1e-5, None) if self.serves(m, x, cache) else None
@@ -153,7 +164,7 @@ class AttentionCall(Layer):
         q, k = self.positions(m, q, k, 0 if cache is None else cache.offset)
         if cache is not None:
             k, v = cache.update_and_fetch(k, v)
-        y = self.attend(m, q, k, v, mask)
+        y = self.attend(m, q, k, v, mask) if isinstance(k, mx.array) else self.attend_coded(m, q, k, v, mask, cache)
         if length > 1:
             y = y.transpose(0, 2, 1, 3)
         y = y.reshape(batch, length, -1)
@@ -170,6 +181,14 @@ class AttentionCall(Layer):
                                     window=0)
         else:
             result = mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask, sinks=sinks)
+        return result
+
+    def attend_coded(self, m: Any, q: mx.array, k: Any, v: Any, mask: Any, cache: Any) -> mx.array:
+        """Over keys and values that are codes, scales and biases; masks of such caches are bool."""
+        causal = isinstance(mask, str)
+        result: mx.array = self.attention_quantized(
+            q, *k, *v, None if causal else mask, scale=getattr(m, self.what.scale), causal=int(causal), bits=cache.bits,
+            group_size=cache.group_size)
         return result
 
 
@@ -205,7 +224,8 @@ def plain_caches() -> tuple[type, ...]:
     if "mlx_lm.models" not in sys.modules:  # the model is of another package
         return ()
     cls: type = import_module("mlx_lm.models.cache").KVCache
-    return (cls,)
+    own: type = import_module("mlx_kd.cache").ContiguousCache
+    return (cls, own)
 
 
 class BlockCall(Shared):

@@ -8,9 +8,10 @@ import mlx.core as mx
 
 from mlx_kd import _core, _operators
 
-KNOWN = ("attention", "expert_combine", "gather_qmatvec", "gather_qmatvec_gate_up", "geglu", "gemm", "kv_append",
-         "matvec", "matvec_gate_up", "matvec_qkv", "precise_swiglu", "qgemm", "qk_norm_rope", "qmatvec",
-         "qmatvec_gate_up", "qmatvec_qkv", "rmsnorm", "rmsnorm_residual", "rope_standard", "router", "swiglu")
+KNOWN = ("attention", "attention_quantized", "expert_combine", "gather_qmatvec", "gather_qmatvec_gate_up", "geglu",
+         "gemm", "kv_append", "kv_append_quantized", "matvec", "matvec_gate_up", "matvec_qkv", "precise_swiglu", "qgemm",
+         "qk_norm_rope", "qmatvec", "qmatvec_gate_up", "qmatvec_qkv", "rmsnorm", "rmsnorm_residual", "rope_standard",
+         "router", "swiglu")
 
 
 class Operators:

@@ -1,0 +1,178 @@
+#include "mlx_kd/kernels/attention/attention_quantized/judge.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "mlx_kd/base/random.h"
+#include "mlx_kd/kernels/common/reference64.h"
+
+namespace mlx_kd::kernels::attention_quantized {
+namespace {
+
+using spec::Dims;
+using spec::Distribution;
+using spec::Dtype;
+
+constexpr double kMasked = -0x1p126;
+
+// float32 roundings of a score, and of sums over keys and the powers in them.
+double score_roundings(const Dims& dims) {
+  return 6 * std::sqrt(static_cast<double>(dims.at("Dk"))) + 10;
+}
+double sum_roundings(const Dims& dims) {
+  return 12 * std::sqrt(static_cast<double>(dims.at("S"))) + 28;
+}
+
+// Rows of codes as numbers, with the magnitudes of what each is made of.
+struct Rows {
+  std::vector<double> value, size;
+
+  Rows(const std::vector<const void*>& in, PortIndex port, Dtype t, const Dims& dims,
+       int64_t width) {
+    const int64_t bits = dims.at("bits"), group = dims.at("group_size");
+    const int64_t count = dims.at("B") * dims.at("Hk") * dims.at("S") * width;
+    const auto* const codes = static_cast<const uint8_t*>(in[port]);
+    value.reserve(static_cast<size_t>(count));
+    size.reserve(static_cast<size_t>(count));
+    for (int64_t i = 0; i < count; ++i) {
+      const int code = codes[i * bits / 8] >> (i * bits % 8) & ((1 << bits) - 1);
+      const double scaled =
+          code * static_cast<double>(spec::load_element(in[port + 1], i / group, t));
+      const double bias = spec::load_element(in[port + 2], i / group, t);
+      value.push_back(scaled + bias);
+      size.push_back(std::fabs(scaled) + std::fabs(bias));
+    }
+  }
+};
+
+class Problem {
+ public:
+  Problem(const std::vector<const void*>& in, Dtype t, const Dims& dims, double scale)
+      : in_(in),
+        t_(t),
+        dims_(dims),
+        scale_(scale),
+        k_(in, kKeyCodes, t, dims, dims.at("Dk")),
+        v_(in, kValueCodes, t, dims, dims.at("Dv")) {}
+
+  spec::Reference64 all_rows() {
+    spec::Reference64 result;
+    const int64_t heads = dims_.at("Hq"), group = heads / dims_.at("Hk");
+    for (int64_t head = 0; head < dims_.at("B") * heads; ++head)
+      for (int64_t t = 0; t < dims_.at("M"); ++t) {
+        find_scores(head, head / group, t);
+        add_row(head / group, result);
+      }
+    return result;
+  }
+
+ private:
+  bool sees(int64_t row, int64_t t, int64_t j) const {
+    const int64_t s = dims_.at("S");
+    if (dims_.at("causal") && j > s - dims_.at("M") + t) return false;
+    return !dims_.at("has_mask") || static_cast<const uint8_t*>(in_[kMask])[row * s + j];
+  }
+
+  void find_scores(int64_t head, int64_t key_head, int64_t t) {
+    const int64_t s = dims_.at("S"), width = dims_.at("Dk"), row = head * dims_.at("M") + t;
+    const std::vector<double> q = load_all(
+        static_cast<const std::byte*>(in_[kQ]) + row * width * spec::size_of(t_), width, t_);
+    scores_.assign(static_cast<size_t>(s), kMasked);
+    sizes_.assign(static_cast<size_t>(s), 0);
+    for (int64_t j = 0; j < s; ++j) {
+      if (!sees(row, t, j)) continue;
+      const auto first = static_cast<size_t>((key_head * s + j) * width);
+      double sum = 0, size = 0;
+      for (size_t d = 0; d < q.size(); ++d) {
+        sum += q[d] * k_.value[first + d];
+        size += std::fabs(q[d]) * k_.size[first + d];
+      }
+      scores_[static_cast<size_t>(j)] = scale_ * sum;
+      sizes_[static_cast<size_t>(j)] = std::fabs(scale_) * size;
+    }
+  }
+
+  void add_row(int64_t key_head, spec::Reference64& result) {
+    const int64_t s = dims_.at("S"), width = dims_.at("Dv");
+    const double most = *std::max_element(scores_.begin(), scores_.end());
+    double all = 0;
+    for (double& score : scores_) all += score = std::exp(score - most);
+    const double share_of_scores = score_roundings(dims_) / sum_roundings(dims_);
+    const bool counts = std::fabs(most) < -kMasked;
+    for (int64_t d = 0; d < width; ++d) {
+      double y = 0, terms = 0, swayed = 0, sway = 0;
+      for (int64_t j = 0; j < s; ++j) {
+        const auto i = static_cast<size_t>((key_head * s + j) * width + d);
+        const double share = scores_[static_cast<size_t>(j)] / all;
+        const double moved =
+            counts ? share * (sizes_[static_cast<size_t>(j)] + std::fabs(most)) : 0;
+        y += share * v_.value[i];
+        terms += share * v_.size[i];
+        swayed += moved * v_.size[i];
+        sway += moved;
+      }
+      append(result, {y, std::fabs(y), terms + share_of_scores * (swayed + sway * std::fabs(y)),
+                      2 * underflow(t_)});
+    }
+  }
+
+  const std::vector<const void*>& in_;
+  Dtype t_;
+  const Dims& dims_;
+  double scale_;
+  Rows k_, v_;
+  std::vector<double> scores_, sizes_;
+};
+
+}  // namespace
+
+// Queries and keys whose products are of one size; a NaN in one query where it is special.
+void fill(const spec::FillRequest& request) {
+  const Dims& dims = request.dims;
+  base::Random random(request.seed * 1009 + static_cast<uint64_t>(request.distribution));
+  const int64_t queries = dims.at("B") * dims.at("Hq") * dims.at("M");
+  const int64_t keys = dims.at("B") * dims.at("Hk") * dims.at("S");
+  const bool wide = request.distribution == Distribution::magnitudes;
+  const double most = request.t == Dtype::float16 ? 5 : 30;
+  const double size = wide ? std::exp2(std::round((2 * random.uniform() - 1) * most)) : 1;
+  const auto put = [&](PortIndex port, int64_t at, double value) {
+    spec::store_element(request.inputs[port], at, request.t, static_cast<float>(value));
+  };
+  for (int64_t i = 0; i < queries * dims.at("Dk"); ++i) put(kQ, i, random.normal() / size);
+  for (const PortIndex port : {kKeyCodes, kValueCodes}) {
+    const int64_t width = dims.at(port == kKeyCodes ? "Dk" : "Dv");
+    auto* const codes = static_cast<uint8_t*>(request.inputs[port]);
+    for (int64_t i = 0; i < keys * width * dims.at("bits") / 8; ++i)
+      codes[i] = static_cast<uint8_t>(random.next() >> 56);
+    const double step = size * 4 / ((1 << dims.at("bits")) - 1);
+    for (int64_t i = 0; i < keys * width / dims.at("group_size"); ++i) {
+      put(static_cast<PortIndex>(port + 1), i, step * (0.5 + random.uniform()));
+      put(static_cast<PortIndex>(port + 2), i, size * (-2 + 0.5 * random.normal()));
+    }
+  }
+  if (dims.at("has_mask")) {
+    auto* const mask = static_cast<uint8_t*>(request.inputs[kMask]);
+    for (int64_t row = 0; row < queries; ++row)  // one row in eight sees no key
+      for (int64_t j = 0; j < dims.at("S"); ++j)
+        mask[row * dims.at("S") + j] = row % 8 != 5 && random.below(4) > 0;
+  }
+  if (request.distribution == Distribution::special)
+    put(kQ, 0, std::numeric_limits<double>::quiet_NaN());
+}
+
+std::vector<spec::Reference64> reference(const std::vector<const void*>& inputs, Dtype dtype,
+                                         const Dims& dims, const std::vector<double>& scalars) {
+  spec::Reference64 result = Problem(inputs, dtype, dims, scalars[0]).all_rows();
+  saturate(result, dtype, bound(dims).accumulated);
+  return {std::move(result)};
+}
+
+spec::ErrorBound bound(const Dims& dims) {
+  return {sum_roundings(dims),
+          "As attention, with A = |scale| sum |q| (|scale code| + |bias|) + the largest score and "
+          "|v| = |scale code| + |bias|: an element is two roundings of these, in addition to those "
+          "of the sums, and scale and log2(e) are in q with one each."};
+}
+
+}  // namespace mlx_kd::kernels::attention_quantized

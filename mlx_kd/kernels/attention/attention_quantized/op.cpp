@@ -1,0 +1,364 @@
+#include <mlx/fast.h>
+#include <mlx/ops.h>
+#include <mlx/utils.h>
+
+#include <algorithm>
+#include <optional>
+#include <stdexcept>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/kernels/attention/attention_quantized/judge.h"
+#include "mlx_kd/kernels/common/cpu_space.h"
+#include "mlx_kd/kernels/common/metal_space.h"
+#include "mlx_kd/kernels/common/shapes.h"
+#include "mlx_kd/kernels/op_table.h"
+
+namespace mlx_kd::kernels {
+
+spec::Op make_attention_quantized();
+
+namespace attention_quantized {
+namespace {
+
+namespace mx = mlx::core;
+using spec::ArrayView;
+using spec::Dims;
+using spec::Dtype;
+using spec::Shape;
+using enum spec::KnobScale;
+using enum spec::KnobRole;
+
+enum DimIndex { kS, kB, kHq, kHk, kM, kDk, kDv, kCausal, kBits, kGroup, kHasMask };
+
+constexpr int64_t kFloatBytes = 4;
+constexpr int64_t kWidest = 1024;  // kernels keep rows on the stack
+constexpr const char* kPorts[] = {"q",           "key_codes",    "key_scales",   "key_biases",
+                                  "value_codes", "value_scales", "value_biases", "mask"};
+
+std::string wrong_size(int64_t bits, int64_t group, int64_t dk, int64_t dv) {
+  if (bits != 4 && bits != 8) return "bits is " + std::to_string(bits) + ": it must be 4 or 8";
+  if (group != 32 && group != 64 && group != 128)
+    return "group_size is " + std::to_string(group) + ": it must be 32, 64 or 128";
+  for (const int64_t width : {dk, dv})
+    if (width % group != 0 || width > kWidest)
+      return "a head is " + std::to_string(width) + " wide: it must be a multiple of group_size, " +
+             std::to_string(group) + ", of at most " + std::to_string(kWidest);
+  return "";
+}
+
+Dims complete(const Dims& dims) {
+  if (dims.at("Hk") > 0 && dims.at("Hq") % dims.at("Hk") != 0)
+    base::misuse("kernels", "Hq is " + std::to_string(dims.at("Hq")) + " and Hk " +
+                                std::to_string(dims.at("Hk")) +
+                                ": give a number of key heads that divides that of query heads");
+  const std::string wrong =
+      wrong_size(dims.at("bits"), dims.at("group_size"), dims.at("Dk"), dims.at("Dv"));
+  if (!wrong.empty()) base::misuse("kernels", wrong);
+  Dims result = dims;
+  for (const char* choice : {"causal", "has_mask"}) result.set(choice, dims.at(choice) > 0);
+  return result;
+}
+
+std::function<Shape(const Dims&)> heads_of(const char* heads, const char* length,
+                                           const char* width) {
+  return [=](const Dims& d) { return Shape{d.at("B"), d.at(heads), d.at(length), d.at(width)}; };
+}
+
+std::function<Shape(const Dims&)> codes_of(const char* width) {
+  return [width](const Dims& d) {
+    return Shape{d.at("B"), d.at("Hk"), d.at("S"), d.at(width) * d.at("bits") / 32};
+  };
+}
+
+std::function<Shape(const Dims&)> groups_of(const char* width) {
+  return [width](const Dims& d) {
+    return Shape{d.at("B"), d.at("Hk"), d.at("S"), d.at(width) / d.at("group_size")};
+  };
+}
+
+[[noreturn]] void refuse(size_t port, const ArrayView& array, const std::string& wanted) {
+  throw std::invalid_argument(std::string("[attention_quantized] ") + kPorts[port] + " has shape " +
+                              shape_text(array.shape) + ": it must be " + wanted);
+}
+
+void check_shape(size_t port, const ArrayView& array, std::initializer_list<int64_t> wanted) {
+  bool fits = array.shape.size() == wanted.size();
+  for (size_t i = 0; i < wanted.size() && fits; ++i) fits = array.shape[i] == wanted.begin()[i];
+  if (!fits) refuse(port, array, shape_text(wanted) + ", as q and key_codes say");
+}
+
+void signature(std::span<const ArrayView> in, std::span<const double>, std::span<int64_t> dims) {
+  for (const PortIndex port : {kQ, kKeyCodes, kValueScales})
+    if (in[port].shape.size() != 4) refuse(port, in[port], "of 4 axes: (B, H, rows, width)");
+  const auto q = in[kQ].shape, codes = in[kKeyCodes].shape;
+  const int64_t bits = dims[kBits], group = dims[kGroup];
+  dims[kB] = q[0], dims[kHq] = q[1], dims[kM] = q[2], dims[kDk] = q[3];
+  dims[kHk] = codes[1], dims[kS] = codes[2], dims[kDv] = in[kValueScales].shape[3] * group;
+  if (const std::string wrong = wrong_size(bits, group, dims[kDk], dims[kDv]); !wrong.empty())
+    throw std::invalid_argument("[attention_quantized] " + wrong);
+  if (dims[kHk] == 0 || dims[kHq] % dims[kHk] != 0)
+    refuse(kKeyCodes, in[kKeyCodes],
+           "of a number of heads that divides the " + std::to_string(q[1]) + " of q");
+  for (const PortIndex part : {kKeyCodes, kValueCodes}) {
+    const int64_t width = dims[part == kKeyCodes ? kDk : kDv];
+    check_shape(part, in[part], {dims[kB], dims[kHk], dims[kS], width * bits / 32});
+    for (const int more : {part + 1, part + 2})
+      check_shape(static_cast<size_t>(more), in[static_cast<size_t>(more)],
+                  {dims[kB], dims[kHk], dims[kS], width / group});
+  }
+  dims[kHasMask] = !is_left_out(in[kMask]);
+  if (dims[kHasMask]) check_shape(kMask, in[kMask], {dims[kB], dims[kHq], dims[kM], dims[kS]});
+}
+
+// A mask gets the shape of the scores, without a copy.
+spec::Op::Arrays arrange(const spec::Op::Arrays& in, const mx::Stream& s) {
+  if (is_left_out(in[kMask]) || in[kQ].ndim() != 4 || in[kKeyCodes].ndim() != 4) return in;
+  spec::Op::Arrays out = in;
+  const mx::Shape scores = {in[kQ].shape(0), in[kQ].shape(1), in[kQ].shape(2),
+                            in[kKeyCodes].shape(2)};
+  try {
+    out[kMask] = mx::broadcast_to(in[kMask], scores, s);
+  } catch (const std::invalid_argument&) {
+    throw std::invalid_argument("[attention_quantized] mask has shape " +
+                                shape_text(in[kMask].shape()) + ": it must broadcast to " +
+                                shape_text(scores));
+  }
+  return out;
+}
+
+// As mlx-lm composes it: two quantised products, and the softmax between them in float32.
+spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> numbers,
+                          const mx::Stream& s) {
+  const bool causal = numbers[1] > 0;
+  const int bits = static_cast<int>(numbers[2]), group = static_cast<int>(numbers[3]);
+  const int b = in[kQ].shape(0), hq = in[kQ].shape(1), m = in[kQ].shape(2), dk = in[kQ].shape(3);
+  const int hk = in[kKeyCodes].shape(1), keys = in[kKeyCodes].shape(2), each = hq / hk;
+  const auto spread = [&](PortIndex port) { return mx::expand_dims(in[port], 2, s); };
+  const mx::array scale(static_cast<float>(numbers[0]), in[kQ].dtype());
+  const mx::array q = mx::reshape(mx::multiply(in[kQ], scale, s), {b, hk, each, m, dk}, s);
+  mx::array scores = mx::quantized_matmul(q, spread(kKeyCodes), spread(kKeyScales),
+                                          spread(kKeyBiases), true, group, bits, "affine", s);
+  std::optional<mx::array> seen;
+  if (!is_left_out(in[kMask])) seen = mx::reshape(in[kMask], {b, hk, each, m, keys}, s);
+  if (causal) {
+    const mx::array limit = mx::greater_equal(mx::expand_dims(mx::arange(keys - m, keys, s), 1, s),
+                                              mx::expand_dims(mx::arange(keys, s), 0, s), s);
+    seen = seen ? mx::logical_and(*seen, limit, s) : limit;
+  }
+  if (seen)
+    scores = mx::where(*seen, scores, mx::array(mx::finfo(scores.dtype()).min, scores.dtype()), s);
+  const mx::array powers = mx::softmax(scores, std::vector<int>{-1}, true, s);
+  const mx::array y = mx::quantized_matmul(powers, spread(kValueCodes), spread(kValueScales),
+                                           spread(kValueBiases), false, group, bits, "affine", s);
+  return {mx::reshape(y, {b, hq, m, y.shape(-1)}, s)};
+}
+
+// --- kernels ---
+
+int64_t divide_up(int64_t value, int64_t by) {
+  return (value + by - 1) / by;
+}
+
+int64_t blocks_of(const Dims& dims, int64_t rows) {
+  const int64_t group = dims.at("Hq") / dims.at("Hk");
+  return dims.at("B") * dims.at("Hk") * divide_up(group * dims.at("M"), rows);
+}
+
+// Parts of each block's keys: enough for four units a thread, of KEYS keys at least.
+int64_t parts_of(const Dims& dims, const spec::Setting& knobs) {
+  const int64_t units = 4 * knobs.at("THREADS");
+  return std::max<int64_t>(
+      1, std::min(dims.at("S") / knobs.at("KEYS"), units / blocks_of(dims, knobs.at("ROWS"))));
+}
+
+spec::Space cpu_space(Dtype dtype, const spec::DeviceTraits& traits) {
+  spec::Space space;
+  space.knobs = {vector_knob(traits),
+                 {"ROWS", {4, 1, 2}, log2, source, "query rows of a block"},
+                 {"TILE", {64, 32, 128}, log2, source, "keys at a time"},
+                 {"KEYS",
+                  {512, 128, 256, 1024, 2048},
+                  log2,
+                  launch,
+                  "keys of a part at least, where a block's keys are shared"}};
+  add_rounding_knob(space, dtype, traits);
+  add_thread_knobs(space, traits, {1, 2, 4}, "blocks");
+  return space;
+}
+
+std::vector<spec::Stage> cpu_stages(const Dims& dims, const spec::Setting& knobs) {
+  const int64_t blocks = blocks_of(dims, knobs.at("ROWS")), parts = parts_of(dims, knobs);
+  std::vector<spec::Stage> stages = {
+      {"mlx_kd_attention_quantized", share_units(blocks * parts, knobs), parts}};
+  if (parts > 1)
+    stages.push_back({"mlx_kd_attention_quantized_merge", share_units(blocks, knobs), parts});
+  return stages;
+}
+
+std::vector<int64_t> cpu_scratch(Dtype, const Dims& dims, const spec::Setting& knobs) {
+  const int64_t parts = parts_of(dims, knobs), rows = knobs.at("ROWS");
+  if (parts == 1) return {};
+  const int64_t all_rows = blocks_of(dims, rows) * parts * rows;
+  return {all_rows * 2 * kFloatBytes, all_rows * dims.at("Dv") * kFloatBytes};
+}
+
+spec::Variant cpu_variant() {
+  spec::Variant variant;
+  variant.name = "blocks";
+  variant.language = "cpp";
+  variant.source = kernel_source("attention/attention_quantized/attention_quantized.cpu.cpp");
+  variant.func_name = "mlx_kd_attention_quantized";
+  variant.launch_kind = "cpp_arguments";
+  variant.space = cpu_space;
+  variant.stages = cpu_stages;
+  variant.scratch = cpu_scratch;
+  return variant;
+}
+
+spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
+  spec::Space space;
+  space.knobs = {{"THREADS", {128, 64, 256}, log2, source, "threads of a threadgroup"},
+                 {"BLOCK", {256, 128, 512}, log2, source, "keys at a time"}};
+  return space;
+}
+
+spec::Launch launch_metal(const Dims& dims, const spec::Setting& knobs) {
+  const int64_t rows = dims.at("B") * dims.at("Hq") * dims.at("M"), threads = knobs.at("THREADS");
+  spec::Launch launch;
+  launch.grid[0] = rows * threads;
+  launch.group[0] = threads;
+  return launch;
+}
+
+// --- sizes ---
+
+Dims size(int64_t hq, int64_t hk, int64_t m, int64_t d, int64_t bits, int64_t group, int64_t s,
+          int64_t b = 1) {
+  return {{"S", s},       {"B", b},  {"Hq", hq},        {"Hk", hk},     {"M", m},
+          {"Dk", d},      {"Dv", d}, {"causal", m > 1}, {"bits", bits}, {"group_size", group},
+          {"has_mask", 0}};
+}
+
+Dims with(Dims dims, std::initializer_list<Dims::Item> changes) {
+  for (const auto& [name, value] : changes) dims.set(name, value);
+  return dims;
+}
+
+std::vector<spec::Suite> suites() {
+  return {{"llama_decode", {size(32, 8, 1, 128, 8, 64, 512), size(32, 8, 1, 128, 8, 64, 4096)}},
+          {"small_decode", {size(32, 4, 1, 64, 8, 64, 4096), size(32, 4, 1, 64, 4, 32, 4096)}},
+          {"decode_batches", {with(size(32, 8, 1, 128, 8, 64, 1024, 4), {{"has_mask", 1}})}}};
+}
+
+// One key, one row, widths of one and of several groups, rows that fill no block, every limit.
+std::vector<Dims> edge_sizes() {
+  return {size(1, 1, 1, 32, 8, 32, 1),
+          size(6, 2, 3, 64, 4, 32, 70),
+          with(size(3, 1, 5, 128, 8, 64, 9, 2), {{"Dv", 64}}),
+          with(size(9, 1, 1, 64, 8, 64, 131, 2), {{"has_mask", 1}}),
+          with(size(4, 4, 2, 128, 4, 128, 33), {{"has_mask", 1}, {"causal", 1}}),
+          size(8, 2, 1, 96, 4, 32, 2100)};
+}
+
+spec::Cost cost(const Dims& dims, Dtype dtype) {
+  const auto of = [&](const char* name) { return static_cast<double>(dims.at(name)); };
+  const auto element = static_cast<double>(spec::size_of(dtype));
+  const double rows = of("B") * of("Hq") * of("M"), width = of("Dk") + of("Dv");
+  const double row = width * (of("bits") / 8 + 2 * element / of("group_size"));
+  const double mask = dims.at("has_mask") ? rows * of("S") : 0;
+  return {element * width * rows + of("B") * of("Hk") * of("S") * row + mask,
+          2 * rows * of("S") * width};
+}
+
+spec::Doc doc() {
+  spec::Doc doc;
+  doc.brief =
+      "Attention over keys and values that are quantised: softmax(scale q k^T) v for each head, "
+      "with "
+      "k and v = scale code + bias in groups, as mx.quantize makes them. Elements are made in "
+      "registers, never stored. Hq / Hk query heads share each key head; scores, softmax and sums "
+      "are float32, and the result is rounded once. Query t has position S - M + t.";
+  doc.parameters = {{"q", "[B, Hq, M, Dk], of any strides whose last is 1; so are all others"},
+                    {"key_codes", "uint32 [B, Hk, S, Dk bits / 32]"},
+                    {"key_scales", "[B, Hk, S, Dk / group_size]"},
+                    {"key_biases", "[B, Hk, S, Dk / group_size]"},
+                    {"value_codes", "uint32 [B, Hk, S, Dv bits / 32]"},
+                    {"value_scales", "[B, Hk, S, Dv / group_size]"},
+                    {"value_biases", "[B, Hk, S, Dv / group_size]"},
+                    {"mask",
+                     "bool, of a shape that broadcasts to [B, Hq, M, S]: keys with False have no "
+                     "weight, but if a query sees no key, all have the same"},
+                    {"scale", "Of the scores: 1 / sqrt(Dk) for most models"},
+                    {"causal", "1: no keys after the query's position"},
+                    {"bits", "4 or 8"},
+                    {"group_size", "32, 64 or 128: a divisor of Dk and Dv"}};
+  doc.returns = "[B, Hq, M, Dv], in the type of q.";
+  doc.errors =
+      "Shapes that do not go together; other bits and groups; key heads that do not divide the "
+      "query "
+      "heads; heads wider than 1024.";
+  return doc;
+}
+
+std::vector<spec::Port> inputs() {
+  std::vector<spec::Port> ports = {
+      {.name = "q", .shape = heads_of("Hq", "M", "Dk"), .strided = true}};
+  for (const PortIndex part : {kKeyCodes, kValueCodes}) {
+    const char* width = part == kKeyCodes ? "Dk" : "Dv";
+    ports.push_back(
+        {.name = kPorts[part], .shape = codes_of(width), .type = Dtype::uint32, .strided = true});
+    for (const int more : {part + 1, part + 2})
+      ports.push_back({.name = kPorts[more], .shape = groups_of(width), .strided = true});
+  }
+  const auto scores = heads_of("Hq", "M", "S");
+  ports.push_back({.name = "mask",
+                   .shape = [=](const Dims& d) { return d.at("has_mask") ? scores(d) : Shape{0}; },
+                   .type = Dtype::boolean,
+                   .strided = true,
+                   .optional = true});
+  return ports;
+}
+
+}  // namespace
+}  // namespace attention_quantized
+
+spec::Op make_attention_quantized() {
+  using namespace attention_quantized;
+  const auto attribute = spec::Dim::Kind::attribute;
+  spec::Op op;
+  op.name = "attention_quantized";
+  op.summary = "attention of each head over keys and values that are quantised";
+  op.doc = doc();
+  op.inputs = inputs();
+  op.outputs = {{"y", heads_of("Hq", "M", "Dv")}};
+  op.dims = {{.name = "S", .free = true},
+             {"B"},
+             {"Hq"},
+             {"Hk"},
+             {"M"},
+             {"Dk"},
+             {"Dv"},
+             {.name = "causal", .kind = attribute},
+             {.name = "bits", .kind = attribute, .default_value = 8},
+             {.name = "group_size", .kind = attribute, .default_value = 64},
+             {.name = "has_mask", .kind = attribute}};
+  op.batch_dim = "S";
+  op.scalars = {{"scale", 0.125, {0.125, 0.0883883461}}};
+  op.suites = suites();
+  op.edge_sizes = edge_sizes();
+  op.complete = complete;
+  op.signature = signature;
+  op.arrange = arrange;
+  op.cost = cost;
+  op.mlx = mlx_form;
+  op.fill = fill;
+  op.reference = reference;
+  op.bound = bound;
+  op.variants = {
+      cpu_variant(),
+      {"rows", "metal", kernel_source("attention/attention_quantized/attention_quantized.metal"),
+       "mlx_kd_attention_quantized", "metal_rows", metal_space, launch_metal}};
+  return op;
+}
+
+}  // namespace mlx_kd::kernels

@@ -1,0 +1,98 @@
+"""The operators of quantised caches: MLX's form and the default kernels give the same, and refuse the same."""
+import unittest
+
+from tests.support.package import PackageTest
+from tests.support import mlx_lm_models as models
+
+import mlx.core as mx
+
+import mlx_kd
+import mlx_kd.cache as caches
+
+NAMES = ["attention_quantized", "kv_append", "kv_append_quantized"]
+CODES = [(8, 64), (8, 32), (4, 64), (4, 128)]
+
+
+def coded(x, bits, group):
+    return mx.quantize(x, group_size=group, bits=bits)
+
+
+def plain(parts, bits, group):
+    codes, scales, biases = parts
+    return mx.dequantize(codes, scales.astype(mx.float32), biases.astype(mx.float32), group_size=group, bits=bits)
+
+
+class Operators(PackageTest):
+    def setUp(self):
+        mx.random.seed(2)
+        self.addCleanup(mlx_kd.reset_settings)
+
+    def both(self):
+        """MLX's forms, then the kernels."""
+        for names in ([], NAMES):
+            mlx_kd.configure(default_kernels=names)
+            yield bool(names)
+
+    def test_new_rows_are_those_of_mx_quantize_and_all_others_keep_their_bits(self):
+        for kernels in self.both():
+            for dtype in (mx.float32, mx.bfloat16, mx.float16):
+                for bits, group in CODES:
+                    keys, values = (mx.random.normal((2, 3, 7, 128)).astype(dtype) for _ in range(2))
+                    there = [mx.random.randint(0, 9, (2, 3, 20, x.shape[3])).astype(x.dtype)
+                             for k in (keys, values) for x in coded(k, bits, group)]
+                    new = [x for k in (keys, values) for x in coded(k, bits, group)]
+                    for offset in (0, 5, 13, mx.array([2, 9])):
+                        got = mlx_kd.kv_append_quantized(*there, keys, values, offset, bits=bits, group_size=group)
+                        at = offset.tolist() if isinstance(offset, mx.array) else [offset] * 2
+                        for x, old, rows in zip(got, there, new):
+                            for b, first in enumerate(at):
+                                wanted = mx.concatenate([old[b, :, :first], rows[b], old[b, :, first + 7:]], axis=1)
+                                self.assertTrue(mx.array_equal(x[b], wanted).item(), (kernels, dtype, bits, group))
+
+    def test_attention_over_codes_is_attention_over_their_numbers(self):
+        for kernels in self.both():
+            for dtype, share in ((mx.float32, 1e-4), (mx.bfloat16, 0.02 if kernels else 0.1)):
+                for bits, group in CODES:
+                    q = mx.random.normal((2, 6, 3, 128)).astype(dtype)
+                    k, v = (mx.random.normal((2, 2, 80, 128)).astype(dtype) for _ in range(2))
+                    k, v = coded(k, bits, group), coded(v, bits, group)
+                    cut = [[x[..., 7:, :] for x in parts] for parts in (k, v)]  # not row-major
+                    for causal, mask in ((0, None), (1, None), (0, mx.random.uniform(shape=(2, 1, 3, 73)) > 0.3)):
+                        got = mlx_kd.attention_quantized(q, *cut[0], *cut[1], mask, scale=0.09, causal=causal, bits=bits,
+                                                         group_size=group)
+                        wanted = mx.fast.scaled_dot_product_attention(
+                            q.astype(mx.float32), *(plain(x, bits, group) for x in cut), scale=0.09,
+                            mask="causal" if causal else mask)
+                        error = mx.max(mx.abs(got.astype(mx.float32) - wanted)) / mx.max(mx.abs(wanted))
+                        self.assertLess(error.item(), share, (kernels, dtype, bits, group))
+
+    def test_what_does_not_go_together_is_refused(self):
+        x = mx.ones((1, 2, 4, 128))
+        parts = coded(x, 8, 64)
+        for call, pattern in (
+                (lambda: mlx_kd.kv_append_quantized(*parts, *parts, x, x, 0, bits=5), "bits is 5"),
+                (lambda: mlx_kd.kv_append_quantized(*parts, *parts, x, x, 0, group_size=16), "group_size is 16"),
+                (lambda: mlx_kd.kv_append_quantized(*parts, *parts, x, x, 0, bits=4), "key_codes has shape"),
+                (lambda: mlx_kd.kv_append_quantized(*parts, *parts, x, x, 1), "offset"),
+                (lambda: mlx_kd.kv_append_quantized(*parts, *parts, x[..., :100], x, 0), "multiple of group_size"),
+                (lambda: mlx_kd.attention_quantized(x[:, :1], *parts, *parts, scale=0.1), "divides the 1 of q"),
+                (lambda: mlx_kd.attention_quantized(x, *parts, *parts, mx.ones((3, 3), mx.bool_), scale=0.1), "mask has shape"),
+                (lambda: mlx_kd.attention_quantized(x[..., :64], *parts, *parts, scale=0.1), "key_codes has shape")):
+            with self.assertRaisesRegex(ValueError, pattern):
+                call()
+
+    def test_caches_write_by_the_kernels_and_hold_the_same(self):
+        model = models.make("llama", dtype=mx.float32, bits=16)
+        for kind in ("contiguous", "rotating", "quantized", "quantized-rotating"):
+            mlx_kd.configure(default_kernels=[])
+            wanted = models.decode(model, cache=caches.make(model, kind, group_size=32, max_size=24))
+            mlx_kd.configure(default_kernels=["kv_append", "kv_append_quantized"])
+            mlx_kd.reset_stats()
+            got = models.decode(model, cache=caches.make(model, kind, group_size=32, max_size=24))
+            self.assertTrue(mx.array_equal(got, wanted).item(), kind)
+            op = "kv_append_quantized" if kind.startswith("quantized") else "kv_append"
+            self.assertTrue(any(one["op"] == op and one["calls"] for one in mlx_kd.stats()["by_default"]), kind)
+
+
+if __name__ == "__main__":
+    unittest.main()
