@@ -60,7 +60,8 @@ Traffic traffic_of(const spec::Op& op, const Dims& dims, Dtype dtype) {
 }
 
 // Of all experts the chosen ones.
-const std::set<std::string> kReadsChosen = {"gather_qmatvec", "gather_qmatvec_gate_up"};
+const std::set<std::string> kReadsChosen = {"gather_qmatvec", "gather_qmatvec_gate_up", "ivf_topk",
+                                            "ivfpq_topk"};
 
 // What an op may leave unread: one triangle of a symmetric matrix.
 const std::set<std::string> kReadsHalf = {"cholesky"};
