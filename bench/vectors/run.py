@@ -178,7 +178,8 @@ def prepared(args, x, q):
         index.train(x[:NLIST * 64])
         faiss.write_index(index, str(ivf))
     if not pq.exists():
-        quantizer = faiss.read_index(str(ivf)).quantizer
+        trained = faiss.read_index(str(ivf))
+        quantizer = faiss.clone_index(trained.quantizer)
         index = faiss.IndexIVFPQ(quantizer, D, NLIST, M, 8)
         index.train(x[:NLIST * 64])
         index.add(x)

@@ -27,6 +27,8 @@
 #define KD_DIM_inner 6
 #endif
 
+#define KD_PROBES 2  // index of the input
+
 #include "../nearest.cpu.h"
 #include "../probes.cpu.h"
 
