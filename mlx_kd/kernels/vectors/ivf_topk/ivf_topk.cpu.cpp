@@ -1,7 +1,8 @@
 // ivf_topk: the k nearest vectors to each query in the lists that it probes.
 //
 // Inputs queries (M, D) and vectors (N, D), float32; probes (M, P) int64, lists or -1; offsets (L +
-// 1) int64, where the lists begin in vectors; ids (N) int64. Outputs distances (M, k), ids (M, k).
+// 1) int64, where the lists begin in vectors; labels (N) int64. Outputs distances (M, k), ids (M,
+// k).
 //
 // Stage mlx_kd_ivf_topk_order: one unit sorts the probes by list and cuts those of a list into
 // blocks, so that a list is read once for all queries of a block. Stage mlx_kd_ivf_topk: a unit is

@@ -76,7 +76,7 @@ spec::Doc doc() {
                     {"vectors", "float32 [N, D], list after list."},
                     {"probes", "int64 [M, P], the lists of each query, each once; -1: none."},
                     {"offsets", "int64 [L + 1], rising from 0 to N: where the lists begin."},
-                    {"ids", "int64 [N], what the vectors are called."},
+                    {"labels", "int64 [N], the ids of the vectors."},
                     {"k", "1 to 1,024."},
                     {"inner", "0: squared L2 distances; 1: inner products."}};
   doc.returns =
@@ -118,7 +118,7 @@ spec::Op make_ivf_topk() {
                 },
                 Dtype::int64},
                {"offsets", [](const Dims& d) { return Shape{d.at("L") + 1}; }, Dtype::int64},
-               {"ids", [](const Dims& d) { return Shape{d.at("N")}; }, Dtype::int64}};
+               {"labels", [](const Dims& d) { return Shape{d.at("N")}; }, Dtype::int64}};
   op.outputs = vectors::neighbour_ports();
   op.dims = {{"M", spec::Dim::Kind::dim, false, true},
              {"N", spec::Dim::Kind::dim, false, true},
@@ -145,7 +145,7 @@ spec::Op make_ivf_topk() {
     dims[1] = in[1].shape[0], dims[2] = in[0].shape[1];
     dims[3] = in[2].shape[1], dims[4] = in[3].shape[0] - 1;
     if (in[4].shape.size() != 1 || in[4].shape[0] != dims[1])
-      throw std::invalid_argument("[ivf_topk] ids has shape " + shape_text(in[4].shape) +
+      throw std::invalid_argument("[ivf_topk] labels has shape " + shape_text(in[4].shape) +
                                   ": give (" + std::to_string(dims[1]) + ")");
   };
   op.cost = ivf_topk::cost;

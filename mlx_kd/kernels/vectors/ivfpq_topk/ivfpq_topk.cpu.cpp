@@ -3,7 +3,7 @@
 //
 // Inputs queries (M, D); codes (N, S) bytes; codebooks (S, D / S, 256), float32, the 256 parts of a
 // code side by side; centroids (L, D); probes (M, P) int64, lists or -1; offsets (L + 1) int64,
-// where the lists begin in codes; ids (N) int64. Outputs distances (M, k), ids (M, k).
+// where the lists begin in codes; labels (N) int64. Outputs distances (M, k), ids (M, k).
 //
 // A query and a list make a table (S, 256): what each code adds to the distance. It is computed,
 // not kept: that costs 256 D products, less than the list's codes cost where it has a few hundred.

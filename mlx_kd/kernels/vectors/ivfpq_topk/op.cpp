@@ -54,7 +54,7 @@ void signature(std::span<const spec::ArrayView> in, std::span<const double>,
   if (in[3].shape.size() != 2 || in[3].shape[0] != lists || in[3].shape[1] != width)
     refuse("centroids", 3, "(" + std::to_string(lists) + ", " + std::to_string(width) + ")");
   if (in[6].shape.size() != 1 || in[6].shape[0] != n)
-    refuse("ids", 6, "(" + std::to_string(n) + ")");
+    refuse("labels", 6, "(" + std::to_string(n) + ")");
   dims[1] = n, dims[2] = width, dims[3] = parts, dims[4] = in[4].shape[1], dims[5] = lists;
 }
 
@@ -154,7 +154,7 @@ spec::Doc doc() {
                     {"centroids", "float32 [L, D]."},
                     {"probes", "int64 [M, P], the lists of each query, each once; -1: none."},
                     {"offsets", "int64 [L + 1], rising from 0 to N: where the lists begin."},
-                    {"ids", "int64 [N], what the vectors are called."},
+                    {"labels", "int64 [N], the ids of the vectors."},
                     {"k", "1 to 1,024."},
                     {"inner", "0: squared L2 distances; 1: inner products."}};
   doc.returns =
@@ -198,7 +198,7 @@ std::vector<spec::Port> inputs() {
            },
            Dtype::int64},
           {"offsets", [](const Dims& d) { return Shape{d.at("L") + 1}; }, Dtype::int64},
-          {"ids", [](const Dims& d) { return Shape{d.at("N")}; }, Dtype::int64}};
+          {"labels", [](const Dims& d) { return Shape{d.at("N")}; }, Dtype::int64}};
 }
 
 }  // namespace
