@@ -81,9 +81,9 @@ Traffic traffic_of(const spec::Op& op, const Dims& dims, Dtype dtype) {
   return result;
 }
 
-// Of all experts, or of all tokens of a vocabulary, the chosen ones.
+// Of all experts, lists or tokens of a vocabulary, the chosen ones.
 bool reads_chosen(const spec::Op& op) {
-  return op.name.starts_with("gather_") || op.name == "qembedding";
+  return op.name.starts_with("gather_") || op.name.starts_with("ivf") || op.name == "qembedding";
 }
 
 // What an op may leave unread: one triangle of a symmetric matrix.

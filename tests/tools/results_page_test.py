@@ -101,6 +101,17 @@ class ResultsPage(unittest.TestCase):
         (self.root / "docs" / "decode-cpu.svg").unlink()
         self.assertIn("decode-cpu.svg: out of date", self.call("--check").stdout)
 
+    def test_vector_search_has_a_section_and_a_figure(self):
+        times = {name: {"median": ms, "lo": ms, "hi": ms, "samples": 6} for name, ms in (("mlx_kd", 2.0), ("FAISS", 5.0))}
+        self.write("vectors_cpu", {
+            "what": "1000 vectors", "date": "2026-01-02", "machine": "a CPU, 2 cores",
+            "rows": [{"what": "IndexFlatL2, 1 queries", "ms": times, "speedup": {"median": 2.5, "lo": 2.4, "hi": 2.6}}],
+            "curve": [{"index": "IndexIVFFlat", "nprobe": n, "recall": 0.5, "recall_faiss": 0.5, "ms": n, "ms_faiss": 2 * n}
+                      for n in (1, 10)]})
+        self.assertIn("| IndexFlatL2, 1 queries | 2.00 | 5.00 | 2.50x (2.40 to 2.60) |", self.page())
+        figure = ET.fromstring((self.root / "docs" / "vectors-cpu.svg").read_text())
+        self.assertEqual(len(list(figure.iter("{http://www.w3.org/2000/svg}circle"))), 4)
+
     def test_a_file_that_does_not_fit_its_section_is_named(self):
         self.write("drift", {"what": "something else"})
         result = self.call()

@@ -1,0 +1,126 @@
+// ivfpq_topk: the k nearest vectors to each query in the lists that it probes, where a vector is
+// the centroid of its list and S codes, each of which names a part of its rest.
+//
+// Inputs queries (M, D); codes (N, S) bytes; codebooks (S, D / S, 256), float32, the 256 parts of a
+// code side by side; centroids (L, D); probes (M, P) int64, lists or -1; offsets (L + 1) int64,
+// where the lists begin in codes; labels (N) int64. Outputs distances (M, k), ids (M, k).
+//
+// A query and a list make a table (S, 256): what each code adds to the distance. It is computed,
+// not kept: that costs 256 D products, less than the list's codes cost where it has a few hundred.
+//
+// Stages as of ivf_topk: mlx_kd_ivfpq_topk_order, mlx_kd_ivfpq_topk, mlx_kd_ivfpq_topk_merge.
+#undef KD_DTYPE
+#define KD_DTYPE 0
+#ifndef VEC
+#define VEC 16  // bytes of a vector of floats
+#endif
+#ifndef TOGETHER
+#define TOGETHER 4  // vectors whose codes are looked up together
+#endif
+#ifndef KD_DIM_M
+#define KD_DIM_M 0
+#define KD_DIM_N 1
+#define KD_DIM_D 2
+#define KD_DIM_S 3
+#define KD_DIM_P 4
+#define KD_DIM_L 5
+#define KD_DIM_k 6
+#define KD_DIM_inner 7
+#endif
+#define KD_PROBES 4  // index of the input
+
+#include "../probes.cpu.h"
+
+constexpr long kCodes = 256;
+constexpr long kMostTables = 128 * kCodes;  // floats: S is at most 128
+constexpr long kMostWidth = 8192;           // D at most
+
+struct Codes {
+  const unsigned char* at;
+  const float* books;
+  long count, width;  // codes of a vector; columns of a part
+
+  const unsigned char* row(long i) const { return at + i * count; }
+};
+
+// What each code adds: |r - part|^2 of the rest r, or -q.part.
+template <bool kInner>
+static void make_table(const Codes& codes, const float* x, float* table) {
+  for (long s = 0; s < codes.count; ++s)
+    for (long c = 0; c < kCodes; c += kLanes) {
+      const float* const book = codes.books + s * codes.width * kCodes + c;
+      Floats sum = {};
+      for (long j = 0; j < codes.width; ++j) {
+        const float own = x[s * codes.width + j];
+        sum = more<kInner>(sum, Floats{} + own, load(book + j * kCodes).part[0]);
+      }
+      if (kInner) sum = -sum;
+      __builtin_memcpy(table + s * kCodes + c, &sum, sizeof sum);
+    }
+}
+
+// Vectors [from, to) of a list; `base` is added to every key.
+static void scan_codes(const Codes& codes, const float* table, float base, long from, long to,
+                       long k, float* keys, unsigned* rows) {
+  for (long i = from; i < to; i += TOGETHER) {
+    const long count = to - i < TOGETHER ? to - i : TOGETHER;
+    const unsigned char* code[TOGETHER];
+    float sums[TOGETHER];
+    KD_UNROLL
+    for (long v = 0; v < TOGETHER; ++v)
+      code[v] = codes.row(i + (v < count ? v : 0)), sums[v] = base;
+    for (long s = 0; s < codes.count; ++s) {
+      KD_UNROLL
+      for (long v = 0; v < TOGETHER; ++v) sums[v] += table[s * kCodes + code[v][s]];
+    }
+    for (long v = 0; v < count; ++v)
+      if (sums[v] < keys[0]) sift(keys, rows, k, 0, sums[v], unsigned(i + v));
+  }
+}
+
+template <bool kInner>
+static void scan_lists(const kd_arguments* a, long begin, long end) {
+  const Probes probes = probes_of(a);
+  const long width = a->dims[KD_DIM_D], k = a->dims[KD_DIM_k], count = a->dims[KD_DIM_S];
+  const Codes codes = {(const unsigned char*)a->inputs[1], (const float*)a->inputs[2], count,
+                       width / count};
+  float table[kMostTables], rest[kMostWidth];
+  for (long unit = begin; unit < end && unit < probes.state[0]; ++unit) {
+    const ProbeBlock found = probes.block(unit);
+    const float* const centroid = (const float*)a->inputs[3] + found.list * width;
+    for (long i = found.first; i < found.end; ++i) {
+      const long pair = probes.order[i];
+      const float* const q = (const float*)a->inputs[0] + pair / probes.each * width;
+      if (!kInner)
+        for (long j = 0; j < width; ++j) rest[j] = q[j] - centroid[j];
+      make_table<kInner>(codes, kInner ? q : rest, table);
+      scan_codes(codes, table, kInner ? key_of<true>(q, centroid, width) : 0.0f, found.from,
+                 found.to, k, probes.keys + pair * k, probes.rows + pair * k);
+    }
+  }
+}
+
+template <bool kInner>
+static void merge_lists(const kd_arguments* a, long begin, long end) {
+  const Probes probes = probes_of(a);
+  const long k = a->dims[KD_DIM_k];
+  for (long i = begin; i < end; ++i) {
+    const long at = i * probes.each * k;
+    take_best(k, probes.each, probes.keys + at, probes.rows + at);
+    put_found<kInner>(
+        k, probes.keys + at, probes.rows + at,
+        {(float*)a->outputs[0] + i * k, (long*)a->outputs[1] + i * k, (const long*)a->inputs[6]});
+  }
+}
+
+extern "C" void mlx_kd_ivfpq_topk_order(const kd_arguments* a, long, long) {
+  order_probes(a);
+}
+
+extern "C" void mlx_kd_ivfpq_topk(const kd_arguments* a, long begin, long end) {
+  a->dims[KD_DIM_inner] ? scan_lists<true>(a, begin, end) : scan_lists<false>(a, begin, end);
+}
+
+extern "C" void mlx_kd_ivfpq_topk_merge(const kd_arguments* a, long begin, long end) {
+  a->dims[KD_DIM_inner] ? merge_lists<true>(a, begin, end) : merge_lists<false>(a, begin, end);
+}

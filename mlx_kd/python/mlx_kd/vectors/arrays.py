@@ -1,0 +1,99 @@
+"""Arrays of users: what comes in is checked and becomes float32, what goes out is of the kind that came in."""
+import importlib
+from typing import Any
+
+import mlx.core as mx
+
+try:
+    np: Any = importlib.import_module("numpy")
+except ImportError as error:
+    raise ImportError("mlx_kd.vectors needs NumPy: pip install numpy") from error
+
+MOST_NEIGHBOURS = 1024
+PAD = {True: np.finfo(np.float32).max, False: np.finfo(np.float32).min}  # of a result that is missing; True: L2
+
+
+class Rows:
+    """The rows of a call: `values` float32 [n, d], and whether an array of MLX was given."""
+
+    def __init__(self, what: str, x: Any, d: int, check: bool) -> None:
+        self.is_mlx = isinstance(x, mx.array)
+        if self.is_mlx:
+            if x.dtype not in (mx.float32, mx.float16, mx.bfloat16):
+                raise ValueError(f"[vectors] {what} has type {x.dtype}: give float32")
+            x = x.astype(mx.float32)
+        values = np.asarray(x)
+        if values.dtype.kind not in "fiu":
+            raise ValueError(f"[vectors] {what} has type {values.dtype}: give float32")
+        if values.ndim != 2 or values.shape[1] != d:
+            raise ValueError(f"[vectors] {what} has shape {values.shape}: give (n, {d})")
+        self.values = np.ascontiguousarray(values, np.float32)
+        if check:
+            self._refuse_nan(what)
+
+    def _refuse_nan(self, what: str) -> None:
+        with np.errstate(invalid="ignore", over="ignore"):
+            suspects = np.flatnonzero(np.isnan(self.values @ np.ones(self.values.shape[1], np.float32)))
+        for row in suspects:  # the sum of infinities is NaN too
+            if np.isnan(self.values[row]).any():
+                raise ValueError(f"[vectors] row {row} of {what} has a NaN: correct it, or give check=False")
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def given(self, *arrays: Any) -> Any:
+        """Results of the kind of the rows."""
+        return tuple(to_mlx(array) if self.is_mlx else array for array in arrays)
+
+
+def to_mlx(values: Any) -> Any:
+    array = mx.array(values)
+    mx.eval(array)
+    return array
+
+
+def to_numpy(array: Any) -> Any:
+    """The memory of an array that was evaluated."""
+    return np.array(array, copy=False)
+
+
+def empty(shape: Any, dtype: Any = mx.float32) -> Any:
+    """An array of MLX, and its memory for NumPy to fill."""
+    array = mx.zeros(shape, dtype)
+    mx.eval(array)
+    return array, np.array(array, copy=False)
+
+
+def count(what: str, value: Any, most: Any = None) -> int:
+    """A positive int."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise ValueError(f"[vectors] {what} is {value!r}: give an int")
+    if value < 1 or (most is not None and value > most):
+        raise ValueError(f"[vectors] {what} is {value}: give " + (f"1 to {most}" if most else "at least 1"))
+    return int(value)
+
+
+def ids_of(ids: Any, rows: Any = None) -> Any:
+    """int64 [n]; as many as there are rows where that is said."""
+    values = to_numpy(ids) if isinstance(ids, mx.array) else np.asarray(ids)
+    if values.ndim != 1 or (values.dtype.kind not in "iu" and values.size):
+        raise ValueError(f"[vectors] ids have type {values.dtype} and shape {values.shape}: give int64 (n)")
+    if rows is not None and len(values) != rows:
+        raise ValueError(f"[vectors] there are {len(values)} ids for {rows} vectors: give one for each")
+    return np.ascontiguousarray(values, np.int64)
+
+
+def padded(rows: Any, k: int, is_l2: bool) -> Any:
+    """Results of searches that find nothing."""
+    return np.full((rows, k), PAD[is_l2], np.float32), np.full((rows, k), -1, np.int64)
+
+
+def best(found: Any, k: int, is_l2: bool) -> Any:
+    """The k best of several results (D, I); equal distances by id."""
+    if len(found) == 1:
+        return found[0]
+    distances = np.concatenate([each[0] for each in found], 1)
+    ids = np.concatenate([each[1] for each in found], 1)
+    missing = ids < 0
+    order = np.lexsort((ids, distances if is_l2 else -distances, missing), axis=1)[:, :k]
+    return np.take_along_axis(distances, order, 1), np.take_along_axis(ids, order, 1)
