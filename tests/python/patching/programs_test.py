@@ -66,8 +66,8 @@ class Generation(Patching):
 class Training(unittest.TestCase):
     """With the operators themselves: gradients go through their MLX forms."""
 
-    def gradients(self, family, patched):
-        model = models.make(family, dtype=mx.float32, bits=16)
+    def gradients(self, family, bits, patched):
+        model = models.make(family, dtype=mx.float32, bits=bits)
         tokens = mx.array([[3, 1, 4, 1, 5, 9, 2, 6]])
 
         def loss(model):
@@ -78,8 +78,8 @@ class Training(unittest.TestCase):
             self.assertTrue(quiet(mlx_kd.patch, model, verify=False).replaced)
         return dict(tree_flatten(nn.value_and_grad(model, loss)(model)[1]))
 
-    def check(self, family):
-        ours, theirs = self.gradients(family, True), self.gradients(family, False)
+    def check(self, family, bits):
+        ours, theirs = (self.gradients(family, bits, patched) for patched in (True, False))
         self.assertEqual(ours.keys(), theirs.keys())
         for name, gradient in theirs.items():
             scale = mx.max(mx.abs(gradient)).item()
@@ -88,8 +88,26 @@ class Training(unittest.TestCase):
     @unittest.skipUnless(LONG, "compiles a kernel per operator (MLX_KD_LONG=1)")
     def test_gradients_of_all_weights_are_those_without_a_patch(self):
         for family in models.CONFIGS:
-            with self.subTest(family):
-                self.check(family)
+            for bits in (4, 16):  # quantised weights have none; norms and what lies before the experts have
+                with self.subTest(family, bits=bits):
+                    self.check(family, bits)
+
+    def test_routers_have_the_gradients_of_mlx(self):
+        def loss(logits, correction, scale):
+            ids, weights = mlx_kd.router(logits, correction, 2.0, top=2, scoring=int(correction is not None), normalise=1)
+            return (weights * mx.arange(1, 3) * scale).sum() + 0 * ids.sum()
+
+        def plain(logits, correction, scale):
+            scores = mx.softmax(logits, -1) if correction is None else mx.sigmoid(logits)
+            choice = mx.stop_gradient(mx.argsort(-(scores if correction is None else scores + correction), -1)[..., :2])
+            weights = mx.take_along_axis(scores, choice, -1)
+            return (2.0 * weights / weights.sum(-1, keepdims=True) * mx.arange(1, 3) * scale).sum()
+
+        logits = mx.array([[0.5, -1.0, 2.0, 0.1], [1.5, 1.0, -2.0, 0.3]])
+        for correction in (None, mx.array([0.0, 0.9, -0.2, 0.1])):
+            ours, theirs = (mx.grad(function, (0, 2))(logits, correction, mx.array(1.5)) for function in (loss, plain))
+            for one, other in zip(ours, theirs):
+                self.assertLess(mx.max(mx.abs(one - other)).item(), 1e-5)
 
 
 class Settings(unittest.TestCase):
