@@ -183,6 +183,8 @@ def decode_step(ops: Operators, block: Block, attention: Optional[AttentionCall]
     whole = (attention.takes_norm and attention.adds_residual and attention.attention and attention.positions.fused
              and mlp.takes_norm and mlp.adds_residual)
     own, rope = attention.what, attention.what.rope
+    if own.heads is None or own.kv_heads is None:
+        return None
     if not whole or own.sinks or rope is None or block.norm.plus_one or (own.norm and own.norm.plus_one):
         return None
     names = {"attention": block.attention, "attention_norm": block.attention_norm, "mlp": block.mlp,
