@@ -92,6 +92,14 @@ class Training(unittest.TestCase):
                 with self.subTest(family, bits=bits):
                     self.check(family, bits)
 
+    def test_a_kernel_of_quantised_weights_has_the_gradient_of_its_input_alone(self):
+        self.addCleanup(mlx_kd.reset_settings)
+        mlx_kd.configure(default_kernels=["qmatvec"])
+        x, weights = mx.random.normal((2, 64)), mx.quantize(mx.random.normal((48, 64)), group_size=32, bits=4)
+        ours = mx.grad(lambda x: mx.square(mlx_kd.qmatvec(x, *weights)).sum())(x)
+        theirs = mx.grad(lambda x: mx.square(mx.quantized_matmul(x, *weights, group_size=32, bits=4)).sum())(x)
+        self.assertLess(mx.max(mx.abs(ours - theirs)).item(), 1e-3 * mx.max(mx.abs(theirs)).item())
+
     def test_routers_have_the_gradients_of_mlx(self):
         def loss(logits, correction, scale):
             ids, weights = mlx_kd.router(logits, correction, 2.0, top=2, scoring=int(correction is not None), normalise=1)
