@@ -68,6 +68,9 @@ class Training(unittest.TestCase):
 
     def gradients(self, family, bits, patched):
         model = models.make(family, dtype=mx.float32, bits=bits)
+        for module in model.modules():
+            if "e_score_correction_bias" in module:  # its weights are zeros: all experts would be equal
+                module.weight = mx.random.normal(module.weight.shape, key=mx.random.key(1))
         tokens = mx.array([[3, 1, 4, 1, 5, 9, 2, 6]])
 
         def loss(model):
@@ -76,6 +79,7 @@ class Training(unittest.TestCase):
         if patched:
             self.addCleanup(mlx_kd.unpatch, model)
             self.assertTrue(quiet(mlx_kd.patch, model, verify=False).replaced)
+        model.train()  # routers stay with MLX then
         return dict(tree_flatten(nn.value_and_grad(model, loss)(model)[1]))
 
     def check(self, family, bits):
@@ -99,23 +103,6 @@ class Training(unittest.TestCase):
         ours = mx.grad(lambda x: mx.square(mlx_kd.qmatvec(x, *weights)).sum())(x)
         theirs = mx.grad(lambda x: mx.square(mx.quantized_matmul(x, *weights, group_size=32, bits=4)).sum())(x)
         self.assertLess(mx.max(mx.abs(ours - theirs)).item(), 1e-3 * mx.max(mx.abs(theirs)).item())
-
-    def test_routers_have_the_gradients_of_mlx(self):
-        def loss(logits, correction, scale):
-            ids, weights = mlx_kd.router(logits, correction, 2.0, top=2, scoring=int(correction is not None), normalise=1)
-            return (weights * mx.arange(1, 3) * scale).sum() + 0 * ids.sum()
-
-        def plain(logits, correction, scale):
-            scores = mx.softmax(logits, -1) if correction is None else mx.sigmoid(logits)
-            choice = mx.stop_gradient(mx.argsort(-(scores if correction is None else scores + correction), -1)[..., :2])
-            weights = mx.take_along_axis(scores, choice, -1)
-            return (2.0 * weights / weights.sum(-1, keepdims=True) * mx.arange(1, 3) * scale).sum()
-
-        logits = mx.array([[0.5, -1.0, 2.0, 0.1], [1.5, 1.0, -2.0, 0.3]])
-        for correction in (None, mx.array([0.0, 0.9, -0.2, 0.1])):
-            ours, theirs = (mx.grad(function, (0, 2))(logits, correction, mx.array(1.5)) for function in (loss, plain))
-            for one, other in zip(ours, theirs):
-                self.assertLess(mx.max(mx.abs(one - other)).item(), 1e-5)
 
 
 class Settings(unittest.TestCase):

@@ -104,7 +104,7 @@ spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> nu
   const mx::array order = mx::argsort(mx::negative(choice, s), -1, s);
   mx::Shape from(static_cast<size_t>(order.ndim()), 0), to = order.shape();
   to.back() = top;
-  const mx::array ids = mx::stop_gradient(mx::slice(order, from, to, s), s);
+  const mx::array ids = mx::slice(order, from, to, s);
   if (scoring == kOfChosen) {
     const mx::array chosen = mx::softmax(mx::take_along_axis(in[0], ids, -1, s), -1, true, s);
     return {ids,
@@ -319,6 +319,7 @@ spec::Op make_router() {
   op.signature = router::signature;
   op.of_model = router::model_sizes;
   op.mlx = router::mlx_form;
+  op.gradient = {spec::Gradient::By::none};
   op.fill = router::fill;
   op.residuals = router::residuals;
   op.variants = router::variants();
