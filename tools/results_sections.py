@@ -134,6 +134,37 @@ def decode_cpu(data):
     return parts
 
 
+def family_rows(families):
+    """A row per family and format, a cell per length: ratio, interval, and ours in ms."""
+    for one in families:
+        title = "bf16" if one["bits"] == 16 else f"{one['bits']} bits"
+        if "mlx_cannot" in one:
+            yield [one["family"], title, f"MLX cannot: {one['mlx_cannot']}"] + [""] * (len(FAMILY_CELLS) - 1)
+            continue
+        cells = {(cell["what"], cell["tokens"]): cell for cell in one["cells"]}
+        yield [one["family"], title, *(family_cell(cells[key]) for key in FAMILY_CELLS)]
+
+
+FAMILY_CELLS = (("prompt", 1), ("prompt", 37), ("prompt", 512), ("prompt", 2048), ("step", 512))
+
+
+def family_cell(cell):
+    ratio = cell["ratio"]
+    of = "" if cell["mlx_tokens"] == cell["tokens"] or cell["what"] == "step" else f", MLX's of {cell['mlx_tokens']}"
+    return f"{ratio['median']:.1f}x ({interval(ratio['lo'], ratio['hi'], 1)}), {number(cell['ours_ms'])} ms{of}"
+
+
+@section("families_cpu", "Families of models on a CPU")
+def families_cpu(data):
+    versions = ", ".join(f"{name} {version}" for name, version in data["versions"].items())
+    heads = ["a token after 512" if what == "step" else f"prompt of {tokens}" for what, tokens in FAMILY_CELLS]
+    return [f"""MLX's time over that of the patched model, two layers of each family with published widths and random weights,
+            groups of {data['group']}, pair by pair in one process: median with its 95% CI (least and greatest of fewer than 6
+            pairs), and the patched model's time. Where MLX takes longer than a second its time is that of the first tokens,
+            as many as the cell says, times as often as the prompt has as many. {versions}.""",
+            table(["family", "weights", *heads], list(family_rows(data["families"])))]
+
+
 @section("pinned_claims", "Claims in a user's process")
 def pinned_claims(data):
     def spread(values):

@@ -187,6 +187,14 @@ class Loading(PackageTest):
         with self.assertRaisesRegex(promotion.Misuse, "hf download"):
             promotion.load("org/none")
 
+    def test_weights_that_do_not_fit_the_config(self):
+        model, folder = models.make("llama", bits=16), self.folder()
+        config = {**models.SIZES, "model_type": "llama", "hidden_size": 64}
+        (folder / "config.json").write_text(json.dumps(config))
+        model.save_weights(str(folder / "model.safetensors"))
+        with self.assertRaisesRegex(promotion.Misuse, "cannot be loaded .*its weights and its config must fit"):
+            promotion.load(str(folder))
+
 
 class TheJudge(PackageTest):
     def test_it_computes_in_float32_with_the_weights_that_are_quantised(self):

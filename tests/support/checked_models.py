@@ -5,6 +5,7 @@ the patched model, as a user would see it; twins of the model and of its cache g
 """
 import contextlib
 import copy
+import gc
 import importlib
 import io
 import pkgutil
@@ -68,6 +69,8 @@ class Checking:
         dtype = str(float_type(model))
         if model.__dict__.get("_kd_checked") == dtype:
             return
+        gc.collect()  # earlier models are in cycles
+        mx.clear_cache()
         mlx_kd.unpatch(model)
         with contextlib.redirect_stderr(io.StringIO()), mock.patch.object(proof, "speed_up", lambda *_: 2.0):
             self.found.reports[self.cls, dtype] = mlx_kd.patch(model)
@@ -90,7 +93,6 @@ class Checking:
             result = self.own(model, *arguments, **named)
             mx.eval(result)
             self.compare(first_of(result), old, judge, operator_calls() - before)
-            mx.clear_cache()
             return result
         finally:
             self.inside = False

@@ -162,35 +162,46 @@ void HostPrimitive::eval_gpu(const std::vector<mx::array>&, std::vector<mx::arra
                            "] this kernel was compiled for the CPU: give it a CPU stream.");
 }
 
-std::function<std::vector<mx::array>(const std::vector<mx::array>&)> HostPrimitive::form() {
+HostPrimitive::Form HostPrimitive::form() {
   return
       [this](const std::vector<mx::array>& inputs) { return (*form_)(inputs, params(), stream()); };
 }
 
+namespace {
+
+std::vector<mx::array> of_arguments(const std::vector<mx::array>& all,
+                                    const std::vector<int>& argnums) {
+  std::vector<mx::array> some;
+  for (const int argnum : argnums) some.push_back(all[static_cast<size_t>(argnum)]);
+  return some;
+}
+
+}  // namespace
+
+HostPrimitive::Form HostPrimitive::form_of(const std::vector<mx::array>& primals,
+                                           const std::vector<int>& argnums) {
+  return [this, primals, argnums](const std::vector<mx::array>& changed) {
+    std::vector<mx::array> all = primals;
+    for (size_t i = 0; i < changed.size(); ++i) all[static_cast<size_t>(argnums[i])] = changed[i];
+    return form()(all);
+  };
+}
+
+// Of those that are asked for alone: MLX refuses gradients of quantised weights.
 std::vector<mx::array> HostPrimitive::vjp(const std::vector<mx::array>& primals,
                                           const std::vector<mx::array>& cotangents,
                                           const std::vector<int>& argnums,
                                           const std::vector<mx::array>& outputs) {
   if (!form_ && !vjp_) return Primitive::vjp(primals, cotangents, argnums, outputs);
-  const auto all = vjp_ ? (*vjp_)(primals, outputs, cotangents, params(), stream())
-                        : mx::vjp(form(), primals, cotangents).second;
-  std::vector<mx::array> some;
-  for (const int argnum : argnums) some.push_back(all[static_cast<size_t>(argnum)]);
-  return some;
+  if (vjp_) return of_arguments((*vjp_)(primals, outputs, cotangents, params(), stream()), argnums);
+  return mx::vjp(form_of(primals, argnums), of_arguments(primals, argnums), cotangents).second;
 }
 
 std::vector<mx::array> HostPrimitive::jvp(const std::vector<mx::array>& primals,
                                           const std::vector<mx::array>& tangents,
                                           const std::vector<int>& argnums) {
   if (!form_) return Primitive::jvp(primals, tangents, argnums);
-  std::vector<mx::array> some;
-  for (const int argnum : argnums) some.push_back(primals[static_cast<size_t>(argnum)]);
-  const auto of_some = [&](const std::vector<mx::array>& changed) {
-    std::vector<mx::array> all = primals;
-    for (size_t i = 0; i < changed.size(); ++i) all[static_cast<size_t>(argnums[i])] = changed[i];
-    return form()(all);
-  };
-  return mx::jvp(of_some, some, tangents).second;
+  return mx::jvp(form_of(primals, argnums), of_arguments(primals, argnums), tangents).second;
 }
 
 std::pair<std::vector<mx::array>, std::vector<int>> HostPrimitive::vmap(

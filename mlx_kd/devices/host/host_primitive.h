@@ -85,8 +85,10 @@ class HostPrimitive : public mlx::core::Primitive,
   bool any_strided() const;
   void* take_over(const mlx::core::array& input, void* from, mlx::core::array& output,
                   mlx::core::cpu::CommandEncoder& encoder);
-  // The form as a function of the inputs alone; valid while this lives.
-  std::function<std::vector<mlx::core::array>(const std::vector<mlx::core::array>&)> form();
+  using Form = std::function<std::vector<mlx::core::array>(const std::vector<mlx::core::array>&)>;
+  // The form as a function of the inputs alone, or of some of them; valid while this lives.
+  Form form();
+  Form form_of(const std::vector<mlx::core::array>& primals, const std::vector<int>& argnums);
 
   const MlxForm* form_;
   const VjpForm* vjp_;

@@ -230,14 +230,14 @@ class ChoiceCall(Shared):
 
     def run(self, m: Any, x: mx.array) -> Optional[tuple[mx.array, mx.array]]:
         product = self.matvec if rows_of(x) <= ROWS else self.gemm
-        if product is None or x.dtype != self.dtype or m["weight"].dtype != self.dtype or not x.size:
+        if m.training or product is None or x.dtype != self.dtype or m["weight"].dtype != self.dtype or not x.size:
             return None
         normalise, groups = int(m.norm_topk_prob and m.top_k > 1), int(m.n_group or 1)
         logits, correction = product(x, m["weight"], None, None, None), m["e_score_correction_bias"].astype(mx.float32)
-        result: tuple[mx.array, mx.array] = self.router(
+        ids, weights = self.router(
             logits, correction, m.routed_scaling_factor, top=m.top_k, scoring=1, normalise=normalise, groups=groups,
             top_groups=int(m.topk_group) if groups > 1 else 1, group_best=2 if groups > 1 else 1)
-        return result
+        return ids, weights
 
 
 class ExpertBlockCall(Shared):
@@ -261,6 +261,8 @@ class ExpertBlockCall(Shared):
 
     def run(self, m: Any, x: mx.array) -> Optional[mx.array]:
         what = self.what
+        if m.training and what.top is not None:  # a router has no gradient
+            return None
         if not rows_of(x) or x.dtype != self.dtype or m.__dict__.get("sharding_group") is not None \
                 or original_class(m[what.experts]) is not what.experts_class:
             return None
@@ -278,8 +280,9 @@ class ExpertBlockCall(Shared):
         if what.top is None:
             return chosen
         normalise = what.scoring == 2 or bool(m.__dict__.get("norm_topk_prob", False))
-        chosen = self.router(chosen, None, top=m.__dict__[what.top], scoring=what.scoring, normalise=int(normalise))
-        return chosen
+        ids, weights = self.router(chosen, None, top=m.__dict__[what.top], scoring=what.scoring,
+                                   normalise=int(normalise))
+        return ids, weights
 
 
 ExpertPlan = Union[ExpertProduct, ExpertsCall, ChoiceCall, ExpertBlockCall]
