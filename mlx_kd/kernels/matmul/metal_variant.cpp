@@ -36,7 +36,7 @@ spec::Space space_of_rows(const Kind& kind) {
                                                {4, 1, 2, 8},
                                                spec::KnobScale::log2,
                                                spec::KnobRole::source,
-                                               "rows of x of a simdgroup"});
+                                               "rows of x per simdgroup"});
   space.constraints.push_back({"a thread adds at most 32 sums",
                                {"ROWS", "XROWS"},
                                [](const int64_t* v) { return v[0] * v[1] <= 32; }});

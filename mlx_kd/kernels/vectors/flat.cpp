@@ -112,7 +112,7 @@ spec::Space cpu_space(Dtype, const spec::DeviceTraits& traits) {
       {"FEW", {4, 1, 2, 3}, linear, source, "queries that take rows as they are, at most"},
       {"PREFETCH", {16, 0, 4, 8, 32}, linear, source, "rows ahead that are fetched for them"},
       {"BLOCK", {252, 48, 96}, log2, launch, "queries of a block, at most"},
-      {"PARTS", {4, 1, 2, 8}, log2, launch, "parts of the rows a thread, with one block"}};
+      {"PARTS", {4, 1, 2, 8}, log2, launch, "parts of the rows per thread, with one block"}};
   add_thread_knobs(space, traits, {1, 2}, "units");
   space.constraints.push_back({"PARTS is 4 where THREADS is 1: there is one part",
                                {"THREADS", "PARTS"},

@@ -15,7 +15,7 @@ spec::Op make_gather_matvec() {
       "with a bias an expert after it. Only the chosen experts' weights are read. Sums are "
       "float32, rounded once.";
   op.doc.parameters = {
-      {"x", "[..., 1, K], a row a token, or [..., A, K], a row for each of its experts."},
+      {"x", "[..., 1, K], a row per token, or [..., A, K], a row for each of its experts."},
       {"ids",
        "uint32 [..., A], the experts. A kernel's results of an id from E on are NaN, and it "
        "reads nothing for them; MLX's form, which runs where no kernel does, reads what lies "

@@ -18,7 +18,7 @@ spec::Op make_gather_qgemm() {
       "does, in any of its formats; bits, groups and format are read off the arrays. The product "
       "is the exact sum, rounded once, where MLX on a CPU rounds after each term.";
   op.doc.parameters = {
-      {"x", "[..., 1, K], a row a token, or [..., A, K], a row for each of its experts."},
+      {"x", "[..., 1, K], a row per token, or [..., A, K], a row for each of its experts."},
       {"ids",
        "uint32 [..., A], the experts. A kernel's results of an id from E on are NaN, and it "
        "reads nothing for them; MLX's form, which runs where no kernel does, reads what lies "
