@@ -52,7 +52,8 @@ void add_head_norms(const ModelConfig& config, std::vector<ModelSizes>& result) 
   result.push_back(
       norm("q_norm", "the norm of queries: head_dim wide, one row per head", width, heads));
   if (keys != heads)
-    result.push_back(norm("k_norm", "the norm of keys: head_dim wide, one row per head", width, keys));
+    result.push_back(
+        norm("k_norm", "the norm of keys: head_dim wide, one row per head", width, keys));
 }
 
 void add_token_norms(const ModelConfig& config, std::vector<ModelSizes>& result) {
