@@ -3,6 +3,10 @@
 #include <chrono>
 #include <ctime>
 
+#ifdef __linux__
+#include <sys/syscall.h>
+#endif
+
 namespace mlx_kd::base {
 
 std::string iso_time_now() {
@@ -25,6 +29,27 @@ std::string seconds_text(double seconds) {
 int64_t steady_ns() {
   using namespace std::chrono;
   return duration_cast<nanoseconds>(steady_clock::now().time_since_epoch()).count();
+}
+
+int64_t system_call_ns() {
+#if defined(__linux__) && (defined(__x86_64__) || defined(__aarch64__))
+  timespec now = {};
+#if defined(__x86_64__)
+  long status = SYS_clock_gettime;
+  __asm__ volatile("syscall"
+                   : "+a"(status)
+                   : "D"(static_cast<long>(CLOCK_MONOTONIC)), "S"(&now)
+                   : "rcx", "r11", "memory");
+#else
+  register long number __asm__("x8") = SYS_clock_gettime;
+  register long status __asm__("x0") = CLOCK_MONOTONIC;
+  register timespec* result __asm__("x1") = &now;
+  __asm__ volatile("svc #0" : "+r"(status) : "r"(number), "r"(result) : "memory");
+#endif
+  return status == 0 ? now.tv_sec * int64_t(1000000000) + now.tv_nsec : steady_ns();
+#else
+  return steady_ns();
+#endif
 }
 
 }  // namespace mlx_kd::base

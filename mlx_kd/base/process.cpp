@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -60,6 +61,18 @@ pid_t spawn(const std::vector<std::string>& argv, int write_fd) {
   return status == 0 ? pid : 0;
 }
 
+// At once after the start, before a compiler's driver has started its parts.
+void set_limits([[maybe_unused]] pid_t pid, [[maybe_unused]] const ProcessLimits& limits) {
+#ifdef __linux__
+  const auto set = [&](auto resource, int64_t bytes) {
+    const rlimit limit{static_cast<rlim_t>(bytes), static_cast<rlim_t>(bytes)};
+    if (bytes > 0) prlimit(pid, resource, &limit, nullptr);
+  };
+  set(RLIMIT_AS, limits.memory);
+  set(RLIMIT_FSIZE, limits.file);
+#endif
+}
+
 // When to stop waiting.
 struct Limit {
   int64_t deadline_ns;
@@ -98,7 +111,7 @@ bool wait_until(pid_t pid, const Limit& limit, int& status) {
 }  // namespace
 
 ProcessResult run_process(const std::vector<std::string>& argv, double timeout_s, size_t max_output,
-                          const std::atomic<bool>* cancelled) {
+                          const std::atomic<bool>* cancelled, const ProcessLimits& limits) {
   ProcessResult result;
   int pipe_fds[2];
   if (argv.empty() || pipe2(pipe_fds, O_CLOEXEC) != 0) return result;
@@ -109,6 +122,7 @@ ProcessResult run_process(const std::vector<std::string>& argv, double timeout_s
     return result;
   }
   result.started = true;
+  set_limits(pid, limits);
   const Limit limit{steady_ns() + static_cast<int64_t>(timeout_s * 1e9), cancelled};
   int status = 0;
   result.timed_out =

@@ -340,7 +340,10 @@ void add_decode_step(nb::module_& m) {
   nb::class_<DecodeStep>(m, "DecodeStep", kDoc)
       .def(nb::init<const nb::dict&, nb::tuple, nb::tuple, nb::tuple, nb::tuple, bool, int, bool>(),
            "names"_a, "linear"_a, "norm"_a, "rope"_a, "caches"_a, "quantized"_a, "activation"_a,
-           "freqs"_a)
+           "freqs"_a,
+           nb::sig("def __init__(self, names: dict[str, str], linear: tuple[type, ...], norm: "
+                   "tuple[type, ...], rope: tuple[type, ...], caches: tuple[type, ...], quantized: "
+                   "bool, activation: int, freqs: bool) -> None"))
       .def("__call__", &DecodeStep::operator(), "layer"_a, "x"_a, "cache"_a.none(), kCallDoc);
 }
 

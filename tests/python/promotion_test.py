@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten
 import mlx_kd
 from mlx_kd import promotion
 from mlx_kd.patching import proof
-from mlx_kd.promotion import judge, sides
+from mlx_kd.promotion import judge, packs, sides, trial
 from tests.support import mlx_lm_models as models
 from tests.support.stand_ins import stand_ins
 
@@ -32,12 +32,12 @@ class Promotion(PackageTest):
         self.hits = 0
         self.model = models.make("llama")
         self.replace(promotion, "load", lambda path: self.model)
-        self.replace(promotion, "pin_hits", self.next_hits)
-        self.replace(promotion, "pin_keys", lambda: {0: PIN})
+        self.replace(packs, "pin_hits", self.next_hits)
+        self.replace(packs, "pin_keys", lambda: {0: PIN})
         self.replace(mlx_kd, "stats", lambda: {"pins": [PIN]})
         self.replace(mlx_kd.patching, "use_pins", lambda *_: "a pack")
         self.written = []
-        self.replace(promotion, "write_pack", lambda pack, kept, out: self.written.append((kept, out)))
+        self.replace(packs, "write_pack", lambda pack, kept, out: self.written.append((kept, out)))
         self.pack = self.folder() / "pack.json"
         self.pack.write_text(json.dumps({"entries": [ENTRY]}))
         self.addCleanup(mlx_kd.reset_settings)
@@ -67,7 +67,7 @@ class Promotion(PackageTest):
 class Judging(Promotion):
     def setUp(self):
         super().setUp()
-        self.replace(promotion, "POSITIONS", 12)
+        self.replace(trial, "POSITIONS", 12)
 
     def test_pins_that_are_called_right_and_faster_are_promoted_with_evidence(self):
         self.faster(3.0)
@@ -89,21 +89,63 @@ class Judging(Promotion):
 
     def test_a_pin_that_no_step_calls_is_left(self):
         self.faster(3.0)
-        self.replace(promotion, "pin_hits", lambda: {0: 7})
+        self.replace(packs, "pin_hits", lambda: {0: 7})
         evidence = self.promote(code=1)
         self.assertEqual(evidence["left"][0]["why"], "neither a step nor a prompt of this model called it")
 
     def test_wrong_logits_promote_nothing(self):
         self.faster(3.0)
         forced = sides.forced_logits
-        state = iter((1.0, 0.0))  # with pins first
+        state = iter((0.0, 1.0))  # MLX first
         self.replace(sides, "forced_logits", lambda *given: forced(*given) + next(state))
         evidence = self.promote(code=1)
+        self.assertIn("from float32", evidence["failed"][0])
+        self.assertEqual(self.written, [])
+
+    def several(self, count):
+        """A pack of so many pins, each of which is called; the trial of a pack sees which it has."""
+        ids = [f"rmsnorm_{number:016x}" for number in range(count)]
+        self.pack.write_text(json.dumps({"entries": [{**ENTRY, "candidate_id": one} for one in ids]}))
+        self.replace(packs, "pin_keys", lambda: {i: {**PIN, "candidate_id": one} for i, one in enumerate(ids)})
+        self.replace(packs, "pin_hits", lambda: dict.fromkeys(range(count), self.next_hits()[0]))
+        self.tried = []
+        self.replace(proof.Proof, "why_not", lambda *_: "")  # once is enough
+
+        def use(pack, operators):
+            self.tried.append([entry["candidate_id"] for entry in json.loads(pack.read_text())["entries"]])
+            return "a pack"
+
+        self.replace(mlx_kd.patching, "use_pins", use)
+        return ids
+
+    def wrong_with(self, *bad):
+        forced = sides.forced_logits
+        patched = mlx_kd.patching.classes.is_patched
+        self.replace(sides, "forced_logits", lambda model, text: forced(model, text) + float(
+            any(map(patched, model.modules())) and any(one in self.tried[-1] for one in bad)))
+
+    def test_pins_that_do_not_hold_are_found_by_halves_and_the_others_are_promoted(self):
+        self.faster(3.0)
+        ids = self.several(7)
+        self.wrong_with(ids[2], ids[5])
+        evidence = self.promote()
+        self.assertEqual([one["candidate_id"] for one in evidence["promoted"]], [ids[i] for i in (0, 1, 3, 4, 6)])
+        self.assertEqual([(one["candidate_id"], one["why"][:39]) for one in evidence["left"]],
+                         [(ids[i], "with it the model does not hold: its lo") for i in (2, 5)])
+        self.assertEqual(len(self.written[0][0]), 5)
+        self.assertIn("from float32", evidence["trials"][0]["failed"][0])
+        self.assertEqual((evidence["trials"][-1]["failed"], evidence["failed"]), ([], []))
+
+    def test_if_every_pin_is_wrong_nothing_is_promoted(self):
+        self.faster(3.0)
+        self.wrong_with(*self.several(3))
+        evidence = self.promote(code=1)
+        self.assertEqual((evidence["promoted"], self.written), ([], []))
         self.assertIn("from float32", evidence["failed"][0])
 
     def test_other_tokens_are_listed_and_refused_only_on_request(self):
         self.faster(3.0)
-        texts = [([5, 6, 7], [0.5, 0.25, 1.0]), ([5, 9, 7], [0.5, 0.25, 1.0])] * 2
+        texts = [([5, 6, 7], [0.5, 0.25, 1.0]), ([5, 9, 7], [0.5, 0.25, 1.0])] * 2  # MLX first
         self.replace(sides, "greedy", lambda *_: texts.pop(0))
         first = self.promote()["tokens"]["first_difference"]
         self.assertEqual(first, {"position": 1, "mlx": 6, "pins": 9, "gap": 0.25})
@@ -112,8 +154,8 @@ class Judging(Promotion):
     def test_a_slow_mlx_judges_fewer_positions(self):
         self.faster(3.0)
         self.replace(sides, "seconds_a_token", lambda model: 2.0)
-        self.replace(promotion, "LEAST_POSITIONS", 3)
-        self.replace(promotion, "LEAST_TOKENS", 2)
+        self.replace(trial, "LEAST_POSITIONS", 3)
+        self.replace(trial, "LEAST_TOKENS", 2)
         evidence = self.promote(time_budget_s=40)
         self.assertEqual((evidence["logits"]["positions"], evidence["tokens"]["count"]), (5, 4))
 
@@ -133,9 +175,9 @@ class Refusing(Promotion):
         for text in ("{}", "[]", "no json"):
             self.pack.write_text(text)
             with self.assertRaisesRegex(promotion.Misuse, "is no pack"):
-                promotion.entries_of(self.pack)
+                packs.entries_of(self.pack)
         with self.assertRaisesRegex(promotion.Misuse, "there is no pack.json or best_kernels.json"):
-            promotion.pack_of(str(self.pack.parent / "nothing"))
+            packs.pack_of(str(self.pack.parent / "nothing"))
 
 
 class Loading(PackageTest):

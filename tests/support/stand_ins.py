@@ -109,12 +109,26 @@ def gather_qmatvec_gate_up(x, ids, w_gate, scales_gate, biases_gate, w_up, scale
 
 
 def router(logits, correction=None, scale=1.0, top=1, scoring=0, normalise=0, groups=1, top_groups=1, group_best=1):
-    assert correction is None and scoring != 1 and groups == 1
+    if scoring == 1:
+        return chosen_by_sigmoids(f32(logits), correction, scale, top, normalise, groups, top_groups)
+    assert correction is None and groups == 1
     ids = mx.argsort(-f32(logits), -1)[..., :top]
     weights = mx.take_along_axis(mx.softmax(f32(logits), -1), ids, -1)
     if normalise or scoring == 2:
         weights = weights / weights.sum(-1, keepdims=True)
     return ids, (scale * weights).astype(logits.dtype)
+
+
+def chosen_by_sigmoids(logits, correction, scale, top, normalise, groups, top_groups):
+    scores = mx.sigmoid(logits)
+    choice = scores if correction is None else scores + correction
+    if groups > 1:
+        parts = choice.reshape(*choice.shape[:-1], groups, -1)
+        worst = mx.argsort(mx.topk(parts, 2, axis=-1).sum(-1, keepdims=True), -2)[..., :groups - top_groups, :]
+        choice = mx.put_along_axis(parts, worst, mx.array(0.0), -2).reshape(choice.shape)
+    ids = mx.argsort(-choice, -1)[..., :top]
+    weights = mx.take_along_axis(scores, ids, -1)
+    return ids, scale * (weights / weights.sum(-1, keepdims=True) if normalise else weights)
 
 
 def expert_combine(x, weights, wide=0):

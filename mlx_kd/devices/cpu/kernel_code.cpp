@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/devices/host/float_mode.h"
 #include "mlx_kd/devices/host/thread_pool.h"
 
 namespace mlx_kd::devices::cpu {
@@ -20,6 +21,7 @@ struct Work {
 
 void run_units(const void* context, int64_t begin, int64_t end) {
   const Work& work = *static_cast<const Work*>(context);
+  const FloatModeGuard guard;
   work.function(work.inputs, work.outputs, work.call->dims.data(), work.call->params.data(), begin,
                 end);
 }
@@ -31,6 +33,7 @@ struct StageWork {
 
 void run_stage_units(const void* context, int64_t begin, int64_t end) {
   const StageWork& work = *static_cast<const StageWork*>(context);
+  const FloatModeGuard guard;
   work.function(work.arguments, begin, end);
 }
 

@@ -16,6 +16,10 @@
 namespace mlx_kd::devices::cpu {
 namespace {
 
+constexpr size_t kMostOutput = 1 << 20;
+// No kernel of ours takes a tenth of either; one that does without end takes no more.
+constexpr base::ProcessLimits kLimits{int64_t(6) << 30, int64_t(256) << 20};
+
 constexpr int kFormat = 1;  // part of every key: another one leaves all older objects behind
 
 // The file that PATH finds for a program; the name itself if it finds none.
@@ -166,7 +170,8 @@ Artifact Compiler::compile_fresh(const spec::Candidate& candidate,
   argv.push_back("-lgcc");  // conversions that the instruction set lacks
 #endif
   const int64_t start = base::steady_ns();
-  const base::ProcessResult result = base::run_process(argv, timeout_s);
+  const base::ProcessResult result =
+      base::run_process(argv, timeout_s, kMostOutput, nullptr, kLimits);
   Artifact artifact;
   artifact.compile_ms = 1e3 * base::seconds_since(start);
   if (!result.started)

@@ -43,6 +43,18 @@ int64_t first_difference(const void* a, const void* b, int64_t bytes, int64_t si
 
 }  // namespace
 
+// Other memory lies in its place, so that the mapping can still be given back whole.
+void hide_references(const CasePlan& plan, std::byte* memory) {
+  const auto hide = [&](const Span& span) {
+    if (span.bytes > 0)
+      mmap(memory + span.offset, static_cast<size_t>(round_up(span.bytes, page_bytes())), PROT_NONE,
+           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  };
+  for (const Case& c : plan.cases)
+    for (const OutputSpans& output : c.outputs)
+      for (const Span& span : {output.expected, output.y64, output.bound, output.terms}) hide(span);
+}
+
 void guard_inputs(const CasePlan& plan, std::byte* memory) {
   const auto guard = [&](const Case& c) {
     for (const Span& span : c.inputs)
@@ -56,8 +68,19 @@ void guard_inputs(const CasePlan& plan, std::byte* memory) {
 }
 
 Prover::Prover(const spec::Op& op, spec::Dtype t, const CasePlan& plan, size_t sizes,
-               const std::byte* memory, const devices::Accelerator* accelerator)
-    : op_(op), t_(t), plan_(plan), sizes_(sizes), memory_(memory), accelerator_(accelerator) {
+               const std::byte* memory, const devices::Accelerator* accelerator,
+               References references)
+    : op_(op),
+      t_(t),
+      plan_(plan),
+      sizes_(sizes),
+      memory_(memory),
+      references_(std::move(references)),
+      accelerator_(accelerator) {
+  if (!references_)
+    references_ = [memory] {
+      return std::shared_ptr<const std::byte>(std::shared_ptr<void>(), memory);
+    };
   low_ = make_buffers();
   high_ = make_buffers();
 }
@@ -77,7 +100,9 @@ Proof Prover::prove(const spec::Candidate& candidate, const devices::Program& pr
   constexpr ViewKind kViews[] = {ViewKind::row_major, ViewKind::gaps, ViewKind::transposed};
   Proof proof;
   proof.sizes.resize(sizes_);
-  const Kernel kernel{spec::variant_of(op_, candidate), candidate.knobs, program};
+  watch_ = ProcessWatch();
+  const Kernel kernel{spec::variant_of(op_, candidate), candidate.knobs, program,
+                      candidate.language == "cpp"};
   for (size_t i = 0; i < plan_.cases.size(); ++i) {
     prove_case(plan_.cases[i], kernel, kViews[i % std::size(kViews)], proof);
     if (proof.status != spec::Status::benchmarked) break;
@@ -140,6 +165,8 @@ std::vector<const void*> Prover::run(const Case& c, const Kernel& kernel, ViewKi
     inputs[static_cast<size_t>(updated)] = outputs[i];
   }
   launch(c, inputs, outputs, kernel.program, call, proof);
+  const std::string change = kernel.native ? watch_.change() : "";
+  if (!change.empty()) refuse(proof, spec::Status::wrong, change + " (" + c.text() + ")");
   for (size_t i = 0; i < buffers.size(); ++i)
     if (!buffers[i]->intact())
       refuse(
@@ -169,30 +196,31 @@ void Prover::compare_runs(const Case& c, const std::vector<const void*>& low,
 
 void Prover::check(const Case& c, const spec::Variant& variant,
                    const std::vector<const void*>& outputs, Proof& proof) const {
+  const std::shared_ptr<const std::byte> references = references_();
   for (size_t i = 0; i < outputs.size(); ++i) {
     if (op_.outputs[i].judge == spec::Judge::bound)
-      check_bound(c, i, variant, outputs[i], proof);
+      check_bound(c, i, variant, outputs[i], references.get(), proof);
     else if (op_.outputs[i].judge == spec::Judge::exact)
-      check_exact(c, i, outputs[i], proof);
+      check_exact(c, i, outputs[i], references.get(), proof);
   }
   if (judged_by(op_, spec::Judge::residuals)) check_residuals(c, outputs, proof);
 }
 
 void Prover::check_bound(const Case& c, size_t output, const spec::Variant& variant,
-                         const void* made, Proof& proof) const {
+                         const void* made, const std::byte* references, Proof& proof) const {
   const OutputSpans& spans = c.outputs[output];
-  const auto* bound = reinterpret_cast<const float*>(memory_ + spans.bound.offset);
+  const auto* bound = reinterpret_cast<const float*>(references + spans.bound.offset);
   std::vector<float> wider;
   if (!variant.approximate.empty()) {
-    const auto* terms = reinterpret_cast<const float*>(memory_ + spans.terms.offset);
+    const auto* terms = reinterpret_cast<const float*>(references + spans.terms.offset);
     wider.assign(bound, bound + spans.array.elements());
     for (size_t k = 0; k < wider.size(); ++k)
       wider[k] += static_cast<float>(variant.approximate_terms) * terms[k];
     bound = wider.data();
   }
   const Compared what{made,
-                      memory_ + spans.expected.offset,
-                      reinterpret_cast<const double*>(memory_ + spans.y64.offset),
+                      references + spans.expected.offset,
+                      reinterpret_cast<const double*>(references + spans.y64.offset),
                       bound,
                       spans.array.elements(),
                       spans.array.type};
@@ -209,9 +237,10 @@ void Prover::check_bound(const Case& c, size_t output, const spec::Variant& vari
   errors.bit_exact = errors.bit_exact && found.same_bits && op_.mlx;
 }
 
-void Prover::check_exact(const Case& c, size_t output, const void* made, Proof& proof) const {
+void Prover::check_exact(const Case& c, size_t output, const void* made,
+                         const std::byte* references, Proof& proof) const {
   const OutputSpans& spans = c.outputs[output];
-  const std::byte* const expected = memory_ + spans.expected.offset;
+  const std::byte* const expected = references + spans.expected.offset;
   const int64_t bytes = spans.array.bytes();
   if (std::memcmp(made, expected, static_cast<size_t>(bytes)) == 0) return;
   const int64_t at = first_difference(made, expected, bytes, spec::size_of(spans.array.type));

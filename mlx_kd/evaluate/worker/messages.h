@@ -2,7 +2,8 @@
 //
 // Requests: {"do": "setup" | "bandwidth" | "prepare" | "prove" | "time" | "claim" | "aa", ...};
 // worker.cpp has their fields. Each is answered by one line: an object, with "error" and
-// "exit_code" where the request could not be carried out.
+// "exit_code" where the request could not be carried out. Every line of a worker holds the word
+// that its setup gave it, "signature": a kernel that writes to the socket does not know it.
 #pragma once
 
 #include <optional>
@@ -17,6 +18,10 @@ namespace mlx_kd::evaluate {
 
 // False if the other side is gone.
 bool send_line(int fd, const base::Json& message);
+
+// A descriptor through a socket; -1 if the other side is gone.
+bool send_descriptor(int socket, int fd);
+int receive_descriptor(int socket);
 
 // Lines from a socket; keeps what arrived beyond one.
 class LineReader {

@@ -8,6 +8,8 @@
 #include <exception>
 
 #include "mlx_kd/base/clock.h"
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/evaluate/proof/process_watch.h"
 #include "mlx_kd/evaluate/proof/references.h"
 #include "mlx_kd/evaluate/time/statistics.h"
 #include "mlx_kd/kernels/op_table.h"
@@ -26,6 +28,21 @@ EvaluateOptions floors_of(const Setup& setup) {
 // four times the operations of float32 ones.
 constexpr double kFlopsShare = 0.2;
 
+// A kernel gets its scratch memory from us, and needs little of its own.
+constexpr int64_t kKernelMemory = int64_t(1) << 30;
+
+// Whether the C library's clock has run as the system's has, since this was made.
+class ClockCheck {
+ public:
+  bool agrees() const {
+    const int64_t told = base::steady_ns() - told_, passed = base::system_call_ns() - passed_;
+    return std::abs(told - passed) <= passed / 10 + 1000000;
+  }
+
+ private:
+  int64_t told_ = base::steady_ns(), passed_ = base::system_call_ns();
+};
+
 }  // namespace
 
 base::Json launch_error(const std::exception& error) {
@@ -42,13 +59,14 @@ base::Json to_json(const Proof& proof) {
   return {{"status", name_of(proof.status)}, {"reason", proof.reason}, {"errors", sizes}};
 }
 
-Session::Session(const Setup& setup, int memory_fd)
+Session::Session(const Setup& setup, int memory_fd, std::function<int()> open_memory)
     : setup_(setup),
       op_(kernels::find_op(setup.op_name)),
       device_(devices::open_device(setup.device_kind)),
       protocol_(protocol_for(floors_of(setup), device_->accelerator() != nullptr)),
       plan_(plan_cases(op_, setup.dtype, setup.sizes, setup.params, protocol_)),
       memory_(SharedMemory::adopt(memory_fd, plan_.bytes)),
+      open_memory_(std::move(open_memory)),
       random_(setup.seed) {
   if (!device_->accelerator()) mlx::core::set_default_device(mlx::core::Device::cpu);
 }
@@ -69,11 +87,20 @@ base::Json Session::bandwidth() {
 Prover& Session::prover() {
   if (!prover_) {
     std::byte* const memory = memory_.map(false);
+    memory_.close_descriptor();
+    hide_references(plan_, memory);
     guard_inputs(plan_, memory);
     prover_ = std::make_unique<Prover>(op_, setup_.dtype, plan_, setup_.sizes.size(), memory,
-                                       device_->accelerator());
+                                       device_->accelerator(), [this] { return references(); });
   }
   return *prover_;
+}
+
+std::shared_ptr<const std::byte> Session::references() const {
+  const int fd = open_memory_();
+  if (fd < 0) base::fail("evaluate", "the references cannot be read again: run the command again");
+  const auto memory = std::make_shared<SharedMemory>(SharedMemory::adopt(fd, plan_.bytes));
+  return {memory, memory->map(false)};
 }
 
 TimingBuffers& Session::buffers(size_t size) {
@@ -124,7 +151,9 @@ void Session::check_accesses(const Loaded& loaded, Proof& proof) {
 
 base::Json Session::prove(const base::Json& request) try {
   const Loaded loaded = load(request);
-  Proof proof = prover().prove(loaded.candidate, *loaded.program);
+  Prover& ready = prover();
+  const MemoryLimit limit(kKernelMemory);
+  Proof proof = ready.prove(loaded.candidate, *loaded.program);
   if (proof.status == spec::Status::benchmarked && device_->checks()) check_accesses(loaded, proof);
   return to_json(proof);
 } catch (const std::exception& error) {
@@ -194,6 +223,7 @@ void Session::prove_after_timing(const Loaded& candidate, Proof& proof) {
 }
 
 base::Json Session::time(const base::Json& request) try {
+  const ClockCheck clock;
   const Loaded loaded = load(request);
   const base::Json& other = request.at("incumbent");
   const Loaded* const theirs = other.is_null() ? nullptr : &incumbent(other);
@@ -207,6 +237,10 @@ base::Json Session::time(const base::Json& request) try {
     sizes.push_back(metrics_of(times.back(), i));
   }
   prove_after_timing(loaded, proof);
+  if (!clock.agrees() && proof.status == spec::Status::benchmarked) {
+    proof.status = spec::Status::suspicious;
+    proof.reason = "the clock ran differently while it was timed: it changes how time is told";
+  }
   for (size_t i = 0; i < sizes.size(); ++i) check_roofline(sizes[i], i, proof);
   base::Json metrics = base::Json::array();
   for (const auto& size : sizes) metrics.push_back(to_json(size.metrics));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <exception>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -24,8 +25,10 @@ struct Loaded {
 // an answer with its status; what is wrong with the request or the machine is a base::Error.
 class Session {
  public:
-  // The task; `memory` is the shared memory of its plan.
-  Session(const Setup& setup, int memory_fd);
+  // The task; `memory_fd` is the shared memory of its plan, and `open_memory` gives a descriptor of
+  // it anew: the references are there only while results are compared with them, never while a
+  // kernel runs.
+  Session(const Setup& setup, int memory_fd, std::function<int()> open_memory);
 
   base::Json prepare();    // fills the shared memory -> {"seconds"}
   base::Json bandwidth();  // measures it -> {"bandwidth": {"warm", "cold"}}
@@ -46,6 +49,7 @@ class Session {
                      const std::vector<double>& scalars) const;
   Function as_function(const Loaded& what, size_t size) const;
   Prover& prover();
+  std::shared_ptr<const std::byte> references() const;
   void check_accesses(const Loaded& loaded, Proof& proof);  // races and bounds, on a small part
   TimingBuffers& buffers(size_t size);
   GraphTimer& graph(size_t size);
@@ -66,6 +70,7 @@ class Session {
   Protocol protocol_;
   CasePlan plan_;
   SharedMemory memory_;
+  std::function<int()> open_memory_;
   Bandwidth bandwidth_;
   base::Random random_;
   std::unique_ptr<Prover> prover_;

@@ -53,6 +53,10 @@ SharedMemory::~SharedMemory() {
   if (fd_ >= 0) close(fd_);
 }
 
+void SharedMemory::close_descriptor() {
+  if (fd_ >= 0) close(std::exchange(fd_, -1));
+}
+
 void SharedMemory::unmap() {
   if (data_) munmap(data_, static_cast<size_t>(bytes_));
   data_ = nullptr;

@@ -21,6 +21,8 @@ class SharedMemory {
   int64_t bytes() const { return bytes_; }
   // Maps all of it (or maps it anew); writing to a read-only mapping is a fault.
   std::byte* map(bool writable);
+  // The mapping stays; whoever looks for the memory among the descriptors finds none.
+  void close_descriptor();
   std::byte* data() const { return data_; }
 
  private:

@@ -1,6 +1,6 @@
 // The worker's side: one request a line, answered in order, until the socket closes.
 //
-//   {"do": "setup", "setup": {...}, "memory_fd": 4, "bandwidth": {...} | null} -> {}
+//   {"do": "setup", "setup": {...}, "signature", "memory_fd": 4, "bandwidth": {...} | null} -> {}
 //   {"do": "prepare"} -> {"seconds"}          {"do": "bandwidth"} -> {"bandwidth"}
 //   {"do": "prove" | "time" | "claim" | "aa", "candidate", "artifact", ...} -> session.h
 #include <poll.h>
@@ -11,23 +11,42 @@
 #include <thread>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/base/process_tree.h"
 #include "mlx_kd/evaluate/proof/guards.h"
 #include "mlx_kd/evaluate/worker/session.h"
 
 namespace mlx_kd::evaluate {
 namespace {
 
-base::Json set_up(const base::Json& request, std::unique_ptr<Session>& session) {
-  session = std::make_unique<Session>(setup_from_json(request.at("setup")),
-                                      request.at("memory_fd").get<int>());
+// One side of the conversation.
+struct Worker {
+  int socket;
+  std::string signature;
+  std::unique_ptr<Session> session;
+
+  // The descriptor of the shared memory, from the parent.
+  int ask_for_memory() const {
+    return send_line(socket, {{"need", "memory"}, {"signature", signature}})
+               ? receive_descriptor(socket)
+               : -1;
+  }
+};
+
+base::Json set_up(const base::Json& request, Worker& worker) {
+  worker.signature = request.at("signature").get<std::string>();
+  sign_faults_with(worker.signature);
+  worker.session = std::make_unique<Session>(setup_from_json(request.at("setup")),
+                                             request.at("memory_fd").get<int>(),
+                                             [&worker] { return worker.ask_for_memory(); });
   if (const auto& bandwidth = request.at("bandwidth"); !bandwidth.is_null())
-    session->set_bandwidth(bandwidth_from_json(bandwidth));
+    worker.session->set_bandwidth(bandwidth_from_json(bandwidth));
   return base::Json::object();
 }
 
-base::Json serve(const base::Json& request, std::unique_ptr<Session>& session) {
+base::Json serve(const base::Json& request, Worker& worker) {
+  Session* const session = worker.session.get();
   const auto what = request.at("do").get<std::string>();
-  if (what == "setup") return set_up(request, session);
+  if (what == "setup") return set_up(request, worker);
   if (!session) base::fail("evaluate", "a worker was asked to '" + what + "' before its setup");
   if (what == "prepare") return session->prepare();
   if (what == "bandwidth") return session->bandwidth();
@@ -38,8 +57,8 @@ base::Json serve(const base::Json& request, std::unique_ptr<Session>& session) {
   base::fail("evaluate", "a worker does not know '" + what + "'");
 }
 
-base::Json answer(const std::string& line, std::unique_ptr<Session>& session) try {
-  return serve(base::parse_json(line, "evaluate", "a request"), session);
+base::Json answer(const std::string& line, Worker& worker) try {
+  return serve(base::parse_json(line, "evaluate", "a request"), worker);
 } catch (const base::Error& error) {
   return {{"error", error.what()}, {"exit_code", error.exit_code()}};
 } catch (const std::exception& error) {
@@ -62,11 +81,15 @@ int worker_main(int fd) {
   const rlimit none{0, 0};
   setrlimit(RLIMIT_CORE, &none);  // candidates that crash leave no files
   report_faults_to(fd);
+  base::keep_descendants();
   LineReader reader(fd);
-  std::unique_ptr<Session> session;
+  Worker worker{fd, "", nullptr};
   std::string line;
-  while (reader.read(line, -1) == LineReader::Outcome::line)
-    if (!send_line(fd, answer(line, session))) return 1;
+  while (reader.read(line, -1) == LineReader::Outcome::line) {
+    base::Json reply = answer(line, worker);
+    reply["signature"] = worker.signature;
+    if (!send_line(fd, reply)) return 1;
+  }
   return 0;
 }
 

@@ -11,9 +11,13 @@
 #include <mach-o/dyld.h>
 #endif
 
+#include <algorithm>
 #include <cstring>
+#include <random>
 
+#include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/base/process_tree.h"
 
 extern char** environ;
 
@@ -27,11 +31,20 @@ int moved_up(int fd) {
   return fcntl(fd, F_DUPFD_CLOEXEC, 16);
 }
 
-pid_t spawn_worker(const std::string& program, int socket, int memory) {
+// A word that nobody guesses.
+std::string random_word() {
+  std::random_device device;
+  std::string word;
+  for (int i = 0; i < 4; ++i) word += std::to_string(device());
+  return word;
+}
+
+// `mark`: an entry of the worker's environment, by which it and what it starts are found.
+pid_t spawn_worker(const std::string& program, int socket, int memory, std::string& mark) {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_adddup2(&actions, 2, 1);  // what a kernel prints is no data of ours
+  posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);  // a kernel may print
   posix_spawn_file_actions_adddup2(&actions, socket, kSocket);
   posix_spawn_file_actions_adddup2(&actions, memory, kMemory);
   posix_spawnattr_t attributes;
@@ -40,8 +53,12 @@ pid_t spawn_worker(const std::string& program, int socket, int memory) {
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
   std::string name = "kd", verb = "worker", option = "--fd", fd = std::to_string(kSocket);
   char* argv[] = {name.data(), verb.data(), option.data(), fd.data(), nullptr};
+  std::vector<char*> variables;
+  for (char** entry = environ; *entry; ++entry) variables.push_back(*entry);
+  variables.insert(variables.end(), {mark.data(), nullptr});
   pid_t pid = 0;
-  if (posix_spawn(&pid, program.c_str(), &actions, &attributes, argv, environ) != 0) pid = 0;
+  if (posix_spawn(&pid, program.c_str(), &actions, &attributes, argv, variables.data()) != 0)
+    pid = 0;
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   return pid;
@@ -60,7 +77,10 @@ std::string running_program() {
 }
 
 WorkerClient::WorkerClient(const std::string& program, int memory_fd, std::atomic<pid_t>& pid)
-    : pid_(pid) {
+    : pid_(pid),
+      memory_fd_(memory_fd),
+      signature_(random_word()),
+      mark_("MLX_KD_WORKER=" + random_word()) {
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0)
     base::fail("evaluate", "no socket for a worker: close some files");
@@ -72,7 +92,7 @@ WorkerClient::WorkerClient(const std::string& program, int memory_fd, std::atomi
   const int theirs = moved_up(pair[1]), memory = moved_up(memory_fd);
   close(pair[1]);
   fd_ = pair[0];
-  pid_ = spawn_worker(program, theirs, memory);
+  pid_ = spawn_worker(program, theirs, memory, mark_);
   close(theirs), close(memory);
   reader_ = std::make_unique<LineReader>(fd_);
   if (pid_ == 0) {
@@ -82,9 +102,15 @@ WorkerClient::WorkerClient(const std::string& program, int memory_fd, std::atomi
 }
 
 WorkerClient::~WorkerClient() {
+  end();
+  close(fd_);
+}
+
+void WorkerClient::end() {
+  if (!alive()) return;
   kill_worker(pid_);
   reap();
-  close(fd_);
+  base::end_processes_with(mark_);
 }
 
 void kill_worker(pid_t pid) {
@@ -111,25 +137,36 @@ WorkerClient::Answer WorkerClient::died() {
     usleep(10000);
   }
   kill_worker(pid_);
-  return {Answer::Kind::died, {}, reap()};
+  const std::string how = reap();
+  base::end_processes_with(mark_);
+  return {Answer::Kind::died, {}, how};
+}
+
+WorkerClient::Answer WorkerClient::forged() {
+  end();
+  return {Answer::Kind::died, {}, "it wrote an answer of its own to the socket of its worker"};
 }
 
 WorkerClient::Answer WorkerClient::ask(const base::Json& request, double timeout_s) {
   if (!alive()) return {Answer::Kind::died, {}, "no process"};
-  std::string line;
   if (!send_line(fd_, request)) return died();
-  const auto outcome = reader_->read(line, timeout_s);
-  if (outcome == LineReader::Outcome::closed) return died();
-  if (outcome == LineReader::Outcome::timed_out) {
-    kill_worker(pid_);
-    reap();
-    return {Answer::Kind::timed_out, {}, ""};
+  const int64_t start = base::steady_ns();
+  while (true) {
+    std::string line;
+    const double left_s = std::max(0.0, timeout_s - base::seconds_since(start));
+    const auto outcome = reader_->read(line, timeout_s < 0 ? timeout_s : left_s);
+    if (outcome == LineReader::Outcome::closed) return died();
+    if (outcome == LineReader::Outcome::timed_out) {
+      end();
+      return {Answer::Kind::timed_out, {}, ""};
+    }
+    base::Json reply = base::Json::parse(line, nullptr, false);
+    if (!reply.is_object() || reply.value("signature", base::Json()) != signature_) return forged();
+    if (reply.contains("error"))
+      throw base::Error(reply["error"].get<std::string>(), reply.value("exit_code", 1));
+    if (!reply.contains("need")) return {Answer::Kind::reply, std::move(reply), ""};
+    if (!send_descriptor(fd_, memory_fd_)) return died();
   }
-  base::Json reply = base::Json::parse(line, nullptr, false);
-  if (!reply.is_object()) return died();
-  if (reply.contains("error"))
-    throw base::Error(reply["error"].get<std::string>(), reply.value("exit_code", 1));
-  return {Answer::Kind::reply, std::move(reply), ""};
 }
 
 }  // namespace mlx_kd::evaluate

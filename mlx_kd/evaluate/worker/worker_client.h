@@ -18,7 +18,8 @@ std::string running_program();
 // Ends the process and what it started; safe in a signal handler. Nothing if pid is 0.
 void kill_worker(pid_t pid);
 
-// One worker. Its process ends with the object, at the latest. One thread at a time.
+// One worker. What its kernels start ends with it. Its process ends with the object, at the latest.
+// One thread at a time.
 class WorkerClient {
  public:
   // Spawns `program worker --fd 3` with the socket as 3 and memory_fd as 4. Fails (exit 1), naming
@@ -38,12 +39,17 @@ class WorkerClient {
   Answer ask(const base::Json& request, double timeout_s);
 
   bool alive() const { return pid_ > 0; }
+  // What the worker signs its lines with; for its setup.
+  const std::string& signature() const { return signature_; }
 
  private:
   std::string reap();
   Answer died();
+  Answer forged();
+  void end();
   std::atomic<pid_t>& pid_;
-  int fd_;
+  int fd_, memory_fd_;
+  std::string signature_, mark_;
   std::unique_ptr<LineReader> reader_;
 };
 

@@ -24,6 +24,7 @@ void WorkerHost::spawn() {
   const base::Json bandwidth = bandwidth_ ? to_json(*bandwidth_) : base::Json();
   must({{"do", "setup"},
         {"setup", to_json(setup_)},
+        {"signature", worker_->signature()},
         {"memory_fd", kMemoryFd},
         {"bandwidth", bandwidth}},
        "setting it up");

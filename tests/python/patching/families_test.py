@@ -16,23 +16,25 @@ from tests.support.stand_ins import stand_ins
 
 DECODE = 3  # tokens
 
+# Of GLM-4-MoE-lite and DeepSeek-V3: per layer five products, of which the queries' three take norms, two of each head,
+# rope twice, and one attention over the latents; in the layer of experts the router, them and those of all tokens.
+LATENT = dict(qmatvec=11, matvec=1, rope_standard=4, attention=2, gather_qmatvec=5, qmatvec_gate_up=2, router=1,
+              expert_combine=1, gather_qmatvec_gate_up=1)
+
 # Per family: calls of operators in the decode steps, per token and model; what stays as it is.
 EXPECTED = {
     "llama": (dict(qmatvec_qkv=2, qk_norm_rope=2, attention=2, qmatvec_gate_up=2, qmatvec=5), set()),
     "qwen3": (dict(qmatvec_qkv=2, qk_norm_rope=2, attention=2, qmatvec_gate_up=2, qmatvec=5), set()),
     "qwen3_moe": (dict(qmatvec_qkv=2, qk_norm_rope=2, attention=2, qmatvec_gate_up=1, qmatvec=5,
                        gather_qmatvec_gate_up=1, gather_qmatvec=1, router=1, expert_combine=1), set()),
-    "gemma3_text": (dict(qmatvec_qkv=2, qk_norm_rope=2, attention=2, qmatvec_gate_up=2, qmatvec=5),
-                    {"TransformerBlock"}),
+    "gemma3_text": (dict(qmatvec_qkv=2, qk_norm_rope=2, attention=2, qmatvec_gate_up=2, qmatvec=5), set()),
     "gpt_oss": (dict(qmatvec_qkv=2, qk_norm_rope=2, attention=2, qmatvec=5, gather_qmatvec_gate_up=2, gather_qmatvec=2,
                      router=2, expert_combine=2), set()),
-    "glm4_moe_lite": (dict(qmatvec_gate_up=2, rope_standard=4),
-                      {"Glm4MoeLiteAttention", "QuantizedMultiLinear", "MoEGate"}),
-    "deepseek_v3": (dict(qmatvec_gate_up=2, rope_standard=4),
-                    {"DeepseekV3Attention", "QuantizedMultiLinear", "MoEGate"}),
-    "lfm2": (dict(qmatvec_qkv=1, qk_norm_rope=1, attention=1, qmatvec_gate_up=2), {"Conv1d"}),
-    "qwen3_next": (dict(qmatvec_gate_up=2, rope_standard=2),
-                   {"Qwen3NextAttention", "Qwen3NextGatedDeltaNet", "Qwen3NextRMSNormGated", "Conv1d"})}
+    "glm4_moe_lite": (LATENT, set()),
+    "deepseek_v3": (LATENT, set()),
+    "lfm2": (dict(qmatvec_qkv=1, qk_norm_rope=1, attention=1, qmatvec_gate_up=2, qmatvec=6), {"Conv1d"}),
+    "qwen3_next": (dict(qmatvec_qkv=1, qk_norm_rope=1, attention=1, qmatvec_gate_up=2, qmatvec=11, router=2,
+                        expert_combine=2, gather_qmatvec_gate_up=2, gather_qmatvec=2), {"Conv1d"})}
 
 
 def patched(model, **options):
@@ -128,6 +130,14 @@ class Kinds(PackageTest):
                 after = models.decode(model, prompt=40, tokens=())
             self.assertEqual((calls["attention"], calls["qk_norm_rope"], calls["qmatvec_qkv"]), (2, 2, 0))
             self.assertLess(mx.mean(mx.abs(after - wanted)).item(), 0.2)
+
+    def test_an_embedding_is_the_head_though_a_layer_has_as_many_rows(self):
+        for tied in (True, False):
+            model = models.make("llama", vocab_size=256, tie_word_embeddings=tied)  # as many as its feed-forward layer
+            with stand_ins():
+                report = patched(model)
+                mlx_kd.unpatch(model)
+            self.assertEqual("head" in [one.kind for one in report.replaced], tied)
 
     def test_a_head_of_its_own_is_a_product(self):
         new, old, calls = self.decoded(models.make("llama", tie_word_embeddings=False))

@@ -208,10 +208,12 @@ def in_words(plan: Any, verify: bool) -> str:
 
 
 def head_sizes(modules: list[tuple[str, Any]]) -> set[int]:
-    """Rows of embeddings that are also the head: some code calls as_linear, and no linear layer is as large."""
+    """Rows of embeddings that are also the head: some code calls as_linear, and no linear layer outside of a list
+    of layers is as large."""
     if not any("as_linear" in code.names for _, module in modules if (code := code_of(module))):
         return set()
-    rows = {output_size(module) for _, module in modules if isinstance(product_of(module), Product)}
+    rows = {output_size(module) for path, module in modules
+            if isinstance(product_of(module), Product) and not any(map(str.isdigit, path.split(".")))}
     return {output_size(module) for _, module in modules if is_embedding(module)} - rows
 
 

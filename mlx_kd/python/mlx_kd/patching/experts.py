@@ -9,7 +9,8 @@ import mlx.core as mx
 from mlx_kd.patching.operators import Operators
 from mlx_kd.patching.products import Shared, rows_of
 from mlx_kd.patching.structure import (
-    ARRAY_NAMES, ROWS, Unknown, activation_of, code_of, first_of, nn, not_understood, original_class)
+    ARRAY_NAMES, ROWS, Mlp, Product, Unknown, activation_of, code_of, first_of, mlp_of, nn, not_understood,
+    original_class, output_size, product_of)
 
 PARTS = ("gate_proj", "up_proj", "down_proj")
 LINEAR_NAMES = frozenset({"mx", "gather_qmm", "get", "bits", "group_size", "mode", "global_scale", "expand_dims"})
@@ -18,7 +19,9 @@ GLU_NAMES = ARRAY_NAMES | frozenset(PARTS) | {"mx", "expand_dims", "stop_gradien
 SHARDING = frozenset({"sharding_group", "sum_gradients", "distributed", "all_sum"})
 BLOCK_NAMES = ARRAY_NAMES | SHARDING | {
     "mx", "softmax", "argpartition", "mlx_topk", "stop_gradient", "take_along_axis", "top_k", "num_experts_per_tok",
-    "norm_topk_prob", "sum", "astype", "expand_dims"}
+    "norm_topk_prob", "sum", "astype", "expand_dims", "sigmoid", "config", "n_shared_experts"}
+CHOICE_NAMES = frozenset({"group_expert_select", "weight", "T", "e_score_correction_bias", "top_k", "n_group",
+                          "topk_group", "routed_scaling_factor", "norm_topk_prob"})
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,9 @@ class Experts:
 class ExpertBlock:
     router: str  # children
     experts: str
-    top: str  # an attribute
+    shared: Optional[str]  # for all tokens
+    shared_gate: Optional[str]
+    top: Optional[str]  # an attribute; None: the router is a layer that chooses
     scoring: int  # 0: a softmax of all, 2: of the chosen
     experts_class: Any
 
@@ -73,22 +78,42 @@ def experts_of(module: Any) -> Union[Experts, Unknown, None]:
     return Experts(activation, frozenset(original_class(module[name]) for name in PARTS))
 
 
+def is_choice(module: Any) -> bool:
+    """Sigmoids of a product, with a correction and groups, and a choice of the largest."""
+    code = code_of(module)
+    return code is not None and code.arguments == ("self", "x") and frozenset(code.names) == CHOICE_NAMES \
+        and all(isinstance(module.get(name), mx.array) for name in ("weight", "e_score_correction_bias"))
+
+
 def expert_block_of(module: Any) -> Union[ExpertBlock, Unknown, None]:
     children = [name for name, value in module.items() if isinstance(value, nn.Module)]
     experts = [name for name in children if isinstance(experts_of(module[name]), Experts)]
     code, others = code_of(module), [name for name in children if name not in experts]
-    if len(experts) != 1 or len(others) != 1:  # a model may have experts that all tokens share
+    if len(experts) != 1 or not others:
         return None
     if code is None or code.arguments != ("self", "x"):
         return Unknown("its __call__ does not take x alone")
     if odd := not_understood(code, BLOCK_NAMES | set(children)):
         return Unknown(f"its code names {odd}")
+    shared = next((name for name in others if isinstance(mlp_of(module[name]), Mlp)), None)
+    gate = next((name for name in others if shared and is_number(module[name]) and "sigmoid" in code.names), None)
+    routers = [name for name in others if name not in (shared, gate)]
+    if len(routers) != 1:
+        return Unknown(f"its parts {', '.join(routers)} are not a router alone")
+    cls, router = original_class(module[experts[0]]), routers[0]
+    if is_choice(module[router]):
+        return ExpertBlock(router, experts[0], shared, gate, None, 1, cls)
     top = first_of(module, ("top_k", "num_experts_per_tok"))
     chooses = next((name for name in ("argpartition", "mlx_topk") if name in code.names), None)
     if top is None or chooses is None or "softmax" not in code.names:
         return Unknown("its router is not a softmax and a choice of the largest")
     of_chosen = code.names.index("softmax") > code.names.index(chooses)
-    return ExpertBlock(others[0], experts[0], top, 2 if of_chosen else 0, original_class(module[experts[0]]))
+    return ExpertBlock(router, experts[0], shared, gate, top, 2 if of_chosen else 0, cls)
+
+
+def is_number(module: Any) -> bool:
+    """A linear layer with one output."""
+    return isinstance(product_of(module), Product) and output_size(module) == 1
 
 
 def holds(module: Any, classes: frozenset[Any]) -> bool:
@@ -132,7 +157,7 @@ class ExpertProduct(Shared):
     def run(self, m: Any, x: mx.array, indices: mx.array, sorted_indices: bool = False) -> Optional[mx.array]:
         """x [..., 1 or A, 1, K], as mx.gather_qmm has it."""
         if (sorted_indices or x.ndim != indices.ndim + 2 or x.shape[-2] != 1 or not 0 < indices.size or x.size == 0
-                or rows_of(indices) > ROWS or x.dtype != self.dtype or not holds(m, self.classes)):
+                or x.dtype != self.dtype or not holds(m, self.classes)):
             return None
         return mx.expand_dims(product(self.matvec, m, x.squeeze(-2), indices), -2)
 
@@ -164,7 +189,7 @@ class ExpertsCall(Shared):
 
     def serves(self, m: Any, x: mx.array) -> bool:
         gate, up = m["gate_proj"], m["up_proj"]
-        return (0 < rows_of(x) <= ROWS and x.dtype == self.dtype
+        return (0 < rows_of(x) and x.dtype == self.dtype
                 and all(holds(m[name], self.what.classes) for name in PARTS)
                 and (gate.bits, gate.group_size, gate.mode, "bias" in gate) ==
                 (up.bits, up.group_size, up.mode, "bias" in up))
@@ -180,6 +205,41 @@ class ExpertsCall(Shared):
         return product(self.matvec, m["down_proj"], h, ids)
 
 
+class ChoiceCall(Shared):
+    """The router of DeepSeek's kind: a layer that gives ids and weights."""
+
+    kind, method = "router", "__call__"
+
+    def __init__(self, ops: Operators, dtype: mx.Dtype) -> None:
+        self.dtype, self.router, self.matvec, self.gemm = dtype, ops.router, ops.matvec, ops.gemm
+
+    def missing(self) -> str:
+        return "" if self.router and self.matvec else self.runs()
+
+    def runs(self) -> str:
+        return "matvec, router"
+
+    def inputs(self, m: Any, dtype: mx.Dtype, rows: int) -> tuple[mx.array, dict[str, Any]]:
+        return inputs_of(m, dtype, rows, 2, m["weight"].shape[-1])[0], {}
+
+    def compared(self, result: tuple[mx.array, mx.array], m: Any) -> mx.array:
+        """The weights by expert: in which order they come does not matter."""
+        ids, weights = result
+        dense = mx.zeros((*ids.shape[:-1], m["weight"].shape[0]), mx.float32)
+        return mx.put_along_axis(dense, ids.astype(mx.uint32), weights.astype(mx.float32), -1)
+
+    def run(self, m: Any, x: mx.array) -> Optional[tuple[mx.array, mx.array]]:
+        product = self.matvec if rows_of(x) <= ROWS else self.gemm
+        if product is None or x.dtype != self.dtype or m["weight"].dtype != self.dtype or not x.size:
+            return None
+        normalise, groups = int(m.norm_topk_prob and m.top_k > 1), int(m.n_group or 1)
+        logits, correction = product(x, m["weight"], None, None, None), m["e_score_correction_bias"].astype(mx.float32)
+        result: tuple[mx.array, mx.array] = self.router(
+            logits, correction, m.routed_scaling_factor, top=m.top_k, scoring=1, normalise=normalise, groups=groups,
+            top_groups=int(m.topk_group) if groups > 1 else 1, group_best=2 if groups > 1 else 1)
+        return result
+
+
 class ExpertBlockCall(Shared):
     """The router, the experts, and their sum. The parts run as they are, or by plans of their own."""
 
@@ -193,30 +253,44 @@ class ExpertBlockCall(Shared):
         return "" if self.router and self.combine else self.runs()
 
     def runs(self) -> str:
-        return "router, expert_combine"
+        return "router, expert_combine" if self.what.top else "expert_combine"
 
     def inputs(self, m: Any, dtype: mx.Dtype, rows: int) -> tuple[mx.array, dict[str, Any]]:
         gate = m[self.what.experts]["gate_proj"]
         return inputs_of(m, dtype, rows, 2, width_of(gate))[0], {}
 
     def run(self, m: Any, x: mx.array) -> Optional[mx.array]:
-        if not 0 < rows_of(x) <= ROWS or x.dtype != self.dtype or m.__dict__.get("sharding_group") is not None \
-                or original_class(m[self.what.experts]) is not self.what.experts_class:
+        what = self.what
+        if not rows_of(x) or x.dtype != self.dtype or m.__dict__.get("sharding_group") is not None \
+                or original_class(m[what.experts]) is not what.experts_class:
             return None
-        normalise = self.what.scoring == 2 or bool(m.__dict__.get("norm_topk_prob", False))
-        ids, weights = self.router(m[self.what.router](x), None, top=m.__dict__[self.what.top],
-                                   scoring=self.what.scoring, normalise=int(normalise))
-        result: mx.array = self.combine(m[self.what.experts](x, ids), weights)
-        return result
+        ids, weights = self.choose(m, x)
+        wide = weights.dtype != x.dtype
+        result: mx.array = self.combine(m[what.experts](x, ids), weights, wide=int(wide))
+        if what.shared is None:
+            return result
+        shared: mx.array = m[what.shared](x)
+        return result + (shared if what.shared_gate is None else mx.sigmoid(m[what.shared_gate](x)) * shared)
+
+    def choose(self, m: Any, x: mx.array) -> tuple[mx.array, mx.array]:
+        what = self.what
+        chosen: tuple[mx.array, mx.array] = m[what.router](x)
+        if what.top is None:
+            return chosen
+        normalise = what.scoring == 2 or bool(m.__dict__.get("norm_topk_prob", False))
+        chosen = self.router(chosen, None, top=m.__dict__[what.top], scoring=what.scoring, normalise=int(normalise))
+        return chosen
 
 
-ExpertPlan = Union[ExpertProduct, ExpertsCall, ExpertBlockCall]
+ExpertPlan = Union[ExpertProduct, ExpertsCall, ChoiceCall, ExpertBlockCall]
 
 
 def expert_plan_of(module: Any, ops: Operators, dtype: mx.Dtype) -> Union[ExpertPlan, Unknown, None]:
     """Of a module that is a part of a mixture of experts; ``None`` for all others."""
     if is_expert_product(module):
         return ExpertProduct(ops, module, dtype)
+    if is_choice(module):
+        return ChoiceCall(ops, dtype)
     experts = experts_of(module)
     if experts is not None:
         return experts if isinstance(experts, Unknown) else ExpertsCall(ops, experts, dtype)

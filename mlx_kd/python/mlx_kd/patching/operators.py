@@ -9,8 +9,8 @@ import mlx.core as mx
 from mlx_kd import _core, _operators
 
 KNOWN = ("attention", "expert_combine", "gather_qmatvec", "gather_qmatvec_gate_up", "geglu", "gemm", "kv_append",
-         "matvec", "matvec_gate_up", "matvec_qkv", "qgemm", "qk_norm_rope", "qmatvec", "qmatvec_gate_up", "qmatvec_qkv", "rmsnorm",
-         "rmsnorm_residual", "rope_standard", "router", "swiglu")
+         "matvec", "matvec_gate_up", "matvec_qkv", "precise_swiglu", "qgemm", "qk_norm_rope", "qmatvec",
+         "qmatvec_gate_up", "qmatvec_qkv", "rmsnorm", "rmsnorm_residual", "rope_standard", "router", "swiglu")
 
 
 class Operators:

@@ -56,14 +56,8 @@ class Linear(Shared):
             return self.in_parts(m, x, rows) if self.matvec and residual is None and norm is None else None
         result: mx.array
         weights = (m["weight"], m["scales"], m.get("biases")) if self.quantized else (m["weight"],)
-        if function is not self.matvec:
-            return self.finished(function(x, *weights), m, residual) if norm is None else None
         result = function(x, *weights, norm, m.get("bias"), residual, eps=eps)
         return result
-
-    def finished(self, y: mx.array, m: Any, residual: Optional[mx.array]) -> mx.array:
-        y = y if "bias" not in m else y + m["bias"]
-        return y if residual is None else residual + y
 
     def in_parts(self, m: Any, x: mx.array, rows: int) -> Optional[mx.array]:
         """A prompt without a product for many rows: 16 rows at a time, each reads the weights once."""
@@ -130,4 +124,15 @@ def product(projections: Projections, linear: Any, x: mx.array, residual: Option
         if y is not None:
             return y
     result: mx.array = linear(x)
+    return result if residual is None else residual + result
+
+
+def product_with(one: Optional[Linear], linear: Any, x: mx.array, norm: Optional[mx.array] = None, eps: float = 1e-5,
+                 residual: Optional[mx.array] = None) -> mx.array:
+    """residual + linear(norm(x)): one call of `one` if that serves it."""
+    if one is not None and one.matvec is not None:
+        y = one.run(linear, x, residual, norm, eps)
+        if y is not None:
+            return y
+    result: mx.array = linear(x if norm is None else mx.fast.rms_norm(x, norm, eps))
     return result if residual is None else residual + result

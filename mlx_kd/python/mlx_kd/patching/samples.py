@@ -6,11 +6,13 @@ from typing import Any, Optional
 
 import mlx.core as mx
 
-from mlx_kd.patching.experts import ExpertBlockCall, ExpertProduct, ExpertsCall
+from mlx_kd.patching.delta import DeltaCall
+from mlx_kd.patching.latent import Latent, LatentCall, heads_of, input_size_of_heads, latent_of
 from mlx_kd.patching.layers import AttentionCall, BlockCall, MlpCall
 from mlx_kd.patching.plans import Plan
 from mlx_kd.patching.positions import NormCall, RopeCall
-from mlx_kd.patching.structure import QKV, Unknown, attention_of, input_size, nn, original_class, output_size
+from mlx_kd.patching.post_norms import PostNormBlockCall
+from mlx_kd.patching.structure import Unknown, attention_of, input_size, nn, original_class, output_size
 
 CONTEXT = 37  # keys in the cache of a proof
 
@@ -60,17 +62,33 @@ class Stand(nn.Module):  # type: ignore[misc]
         self.factors = random((output_size(linear),), dtype)
 
     def __call__(self, x: mx.array) -> mx.array:
-        size = self.factors.shape[0]
-        times = -(-size // x.shape[-1])
-        result: mx.array = mx.tile(x, [1] * (x.ndim - 1) + [times])[..., :size] * self.factors
-        return result
+        return tiled(x, self.factors)
+
+
+class HeadsStand(nn.Module):  # type: ignore[misc]
+    """In place of a product of each head."""
+
+    def __init__(self, heads: Any, dtype: mx.Dtype) -> None:
+        super().__init__()
+        count, outputs, _ = heads["weight"].shape
+        self.forth, self.back = random((count, 1, outputs), dtype), random((count, 1, input_size_of_heads(heads)), dtype)
+
+    def __call__(self, x: mx.array, transpose: bool = True) -> mx.array:
+        return tiled(x, self.forth if transpose else self.back)
+
+
+def tiled(x: mx.array, factors: mx.array) -> mx.array:
+    size = factors.shape[-1]
+    times = -(-size // x.shape[-1])
+    return mx.tile(x, [1] * (x.ndim - 1) + [times])[..., :size] * factors
 
 
 def without_products(module: Any, names: tuple[str, ...], dtype: mx.Dtype) -> Any:
     """The module with stand-ins for its linear layers, so that the rest can be run and timed at many rows."""
     twin = clone(module)
     for name in names:
-        dict.__setitem__(twin, name, Stand(module[name], dtype))
+        kind = HeadsStand if heads_of(module[name]) else Stand
+        dict.__setitem__(twin, name, kind(module[name], dtype))
     return twin
 
 
@@ -85,47 +103,88 @@ class FilledCache:
         return mx.concatenate([self.keys, keys], 2), mx.concatenate([self.values, values], 2)
 
 
+class FilledStates(list[mx.array]):
+    """What a layer of a convolution and a recurrent rule needs of a cache."""
+
+    lengths: Optional[mx.array] = None
+
+    def __init__(self, *states: mx.array) -> None:
+        super().__init__(states)
+
+    def advance(self, count: int) -> None:
+        """All sequences are as long."""
+
+
 class Case:
     """Input of one proof; called with a module and a cast it runs the module on that input."""
 
-    def __init__(self, plan: Plan, module: Any, dtype: mx.Dtype, rows: int) -> None:
-        self.method = plan.method
+    def __init__(self, plan: Plan, x: mx.array, named: Optional[dict[str, Any]] = None) -> None:
+        self.method, self.x, self.named = plan.method, x, named or {}
         self.cache: Optional[tuple[mx.array, mx.array]] = None
-        self.named: dict[str, Any] = {}
-        if isinstance(plan, (ExpertProduct, ExpertsCall, ExpertBlockCall)):
-            self.x, self.named = plan.inputs(module, dtype, rows)
-        elif isinstance(plan, RopeCall):
-            self.x = random((1, 2, rows, module.dims), dtype)
-            self.named = {"offset": CONTEXT}
-        elif isinstance(plan, (AttentionCall, BlockCall)):
-            attention = module[plan.block.attention] if isinstance(plan, BlockCall) else module
-            width = module[plan.block.attention_norm].weight.shape[0] if isinstance(plan, BlockCall) else \
-                input_size(attention["q_proj"])
-            self.x = random((1, rows, width), dtype)
-            self.named = {"mask": "causal" if rows > 1 else None}
-            if all(name in attention for name in QKV):
-                self.cache = random_cache(attention, dtype)
-        else:
-            width = module.weight.shape[0] if isinstance(plan, NormCall) else \
-                input_size(module[plan.what.gate] if isinstance(plan, MlpCall) else module)
-            self.x = random((1, rows, width), dtype)
+        self.make_cache: Any = FilledCache
+        self.compared: Any = getattr(plan, "compared", lambda result, module: result)
+
+    def with_cache(self, cache: Optional[tuple[mx.array, mx.array]], make: Any = FilledCache) -> Case:
+        self.cache, self.make_cache = cache, make
+        return self
 
     def __call__(self, module: Any, change: Change = unchanged) -> mx.array:
-        result: mx.array = getattr(module, self.method)(change(self.x), **self._named(change))
+        result: mx.array = self.compared(getattr(module, self.method)(change(self.x), **self._named(change)), module)
         return result
 
     def served(self, module: Any) -> Optional[mx.array]:
         """By the plan of a module alone."""
-        result: Optional[mx.array] = module.__dict__["_kd_plan"].run(module, self.x, **self._named(unchanged))
-        if result is not None:
-            mx.eval(result)  # compiles
-        return result
+        result: Any = module.__dict__["_kd_plan"].run(module, self.x, **self._named(unchanged))
+        if result is None:
+            return None
+        made: mx.array = self.compared(result, module)
+        mx.eval(made)  # compiles
+        return made
 
     def _named(self, change: Change) -> dict[str, Any]:
-        named = dict(self.named)
+        named = {name: change(value) if isinstance(value, mx.array) else value for name, value in self.named.items()}
         if self.cache is not None:
-            named["cache"] = FilledCache(change(self.cache[0]), change(self.cache[1]))
+            named["cache"] = self.make_cache(*map(change, self.cache))
         return named
+
+
+def case_of(plan: Plan, module: Any, dtype: mx.Dtype, rows: int) -> Case:
+    if isinstance(plan, (BlockCall, PostNormBlockCall)):
+        attention = module[plan.block.attention]
+        width = module[plan.block.attention_norm if isinstance(plan, BlockCall) else plan.block.norms[0]].weight.shape[0]
+        return of_attention(plan, attention, dtype, rows, width)
+    if isinstance(plan, (AttentionCall, LatentCall)):
+        return of_attention(plan, module, dtype, rows, input_size(module[plan.names[0]]))
+    if isinstance(plan, DeltaCall):
+        return Case(plan, *plan.inputs(module, dtype, rows)).with_cache(plan.state(module, dtype), FilledStates)
+    if hasattr(plan, "inputs"):
+        return Case(plan, *plan.inputs(module, dtype, rows))
+    if isinstance(plan, RopeCall):
+        return Case(plan, random((1, 2, rows, module.dims), dtype), {"offset": CONTEXT})
+    width = module.weight.shape[0] if isinstance(plan, NormCall) else \
+        input_size(module[plan.what.gate] if isinstance(plan, MlpCall) else module)
+    return Case(plan, random((1, rows, width), dtype))
+
+
+def of_attention(plan: Plan, attention: Any, dtype: mx.Dtype, rows: int, width: int) -> Case:
+    """Of a layer with a cache, or of a block around one."""
+    x, shapes = random((1, rows, width), dtype), shapes_of_cache(attention)
+    named: dict[str, Any] = {"mask": "causal" if rows > 1 else None}
+    if isinstance(latent_of(attention), Latent) and rows > 1:  # such layers take arrays alone
+        named["mask"] = mx.arange(rows)[:, None] + CONTEXT >= mx.arange(CONTEXT + rows)
+    return Case(plan, x, named).with_cache((random(shapes[0], dtype), random(shapes[1], dtype)) if shapes else None)
+
+
+def shapes_of_cache(attention: Any) -> Optional[tuple[tuple[int, ...], tuple[int, ...]]]:
+    if isinstance(latent_of(attention), Latent):
+        width, rotated = attention.kv_lora_rank, attention.qk_rope_head_dim
+        return (1, 1, CONTEXT, width), (1, 1, CONTEXT, rotated)
+    found = attention_of(attention)
+    if found is None or isinstance(found, Unknown):
+        return None
+    heads = getattr(attention, found.kv_heads or "")
+    keys, values = ((1, heads, CONTEXT, output_size(attention[name]) // heads) for name in ("k_proj", "v_proj"))
+    return keys, values
 
 
 _key: list[mx.array] = []
@@ -139,15 +198,6 @@ def random(shape: tuple[int, ...], dtype: mx.Dtype) -> mx.array:
     array = mx.random.normal(shape, key=now).astype(dtype)
     mx.eval(array, _key[0])
     return array
-
-
-def random_cache(attention: Any, dtype: mx.Dtype) -> Optional[tuple[mx.array, mx.array]]:
-    found = attention_of(attention)
-    if found is None or isinstance(found, Unknown):
-        return None
-    heads = getattr(attention, found.kv_heads or "")
-    shapes = [(1, heads, CONTEXT, output_size(attention[name]) // heads) for name in ("k_proj", "v_proj")]
-    return random(shapes[0], dtype), random(shapes[1], dtype)
 
 
 def signature(module: Any) -> tuple[Any, ...]:

@@ -195,13 +195,15 @@ class Attention:
     norm: Optional[Norm]
     rope: Optional[Rope]
     sinks: bool
+    gated: bool  # q_proj gives a gate too, next to the queries of each head
     product: Product
 
 
 QKV = ("q_proj", "k_proj", "v_proj")
 NORM_PAIRS = (("q_norm", "k_norm"), ("q_layernorm", "k_layernorm"))
 HEADS = (("n_heads", "n_kv_heads"), ("num_heads", "num_kv_heads"), ("num_attention_heads", "num_key_value_heads"))
-ATTENTION_NAMES = ARRAY_NAMES | frozenset(QKV) | {
+GATE_NAMES = frozenset({"split", "sigmoid"})
+ATTENTION_NAMES = ARRAY_NAMES | GATE_NAMES | frozenset(QKV) | {
     "rope", "offset", "update_and_fetch", "scaled_dot_product_attention", "mx", "fast", "head_dim", "sinks", "scale",
     "sm_scale"} | {name for pair in NORM_PAIRS + HEADS for name in pair}
 
@@ -237,8 +239,10 @@ def attention_of(module: Any) -> Union[Attention, Unknown, None]:
     norm = norm_of(module[norms[0]]) if norms else None
     if norms and norm is None:
         return Unknown(f"{norms[0]} is not an rmsnorm")
-    return Attention(out, *heads, output_size(module["k_proj"]) // getattr(module, heads[1]), scale, norms, norm,
-                     rope_of(module["rope"]), "sinks" in code.names, product)
+    gated, width = GATE_NAMES <= set(code.names), output_size(module["k_proj"]) // getattr(module, heads[1])
+    if output_size(module["q_proj"]) != width * getattr(module, heads[0]) * (2 if gated else 1):
+        return Unknown(f"its q_proj has {output_size(module['q_proj'])} outputs, of heads of {width}")
+    return Attention(out, *heads, width, scale, norms, norm, rope_of(module["rope"]), "sinks" in code.names, gated, product)
 
 
 def output_size(linear: Any) -> int:
