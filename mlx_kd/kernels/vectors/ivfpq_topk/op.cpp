@@ -133,7 +133,7 @@ spec::Variant cpu_variant() {
     using enum spec::KnobRole;
     spec::Space space;
     space.knobs = {vector_knob(traits),
-                   {"TOGETHER", {4, 1, 2, 8}, log2, source, "vectors that are looked up together"},
+                   {"TOGETHER", {8, 4, 16, 1}, log2, source, "vectors that are looked up together"},
                    {"BLOCK", {4, 1, 16, 64}, log2, launch, "queries of a block, at most"}};
     add_thread_knobs(space, traits, {1, 2}, "units");
     return space;
