@@ -22,7 +22,7 @@ SIDES = {"ours": ("mlx_kd", "recall", "ms"), "faiss": ("FAISS", "recall_faiss", 
 @section("vectors_cpu", "Vector search on a CPU")
 def vectors(data):
     sides = list(data["rows"][0]["ms"])
-    rows = [[row["what"], *(f"{row['ms'][side]['median']:.2f}" for side in sides),
+    rows = [[row["what"], *(f"{row['ms'][side]['median']:.2f}" if side in row["ms"] else "" for side in sides),
              f"{row['speedup']['median']:.2f}x ({interval(row['speedup']['lo'], row['speedup']['hi'])})",
              f"{row['recall']:.4f} / {row['recall_faiss']:.4f}" if "recall" in row else ""] for row in data["rows"]]
     return [f"""{data['what']}. Median ms; the ratio is that of the faster of FAISS's forms to mlx_kd, with its 95% CI

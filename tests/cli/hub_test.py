@@ -161,7 +161,7 @@ class Refusals(HubTest):
 
     def test_a_server_that_is_no_hub(self):
         self.hub.files["org/good"].etag = "../../etc"
-        self.fails("org/good", "no Hugging Face hub", code=1)
+        self.fails("org/good", "not a Hugging Face hub", code=1)
 
     def test_a_file_too_large_for_a_config(self):
         self.hub.files["org/big"] = File("x" * (17 << 20))
@@ -171,7 +171,7 @@ class Refusals(HubTest):
         for name in ("org/..", "../x", "a/b/c", "org/na me", "org/--x", "-x", "org/", "/", "org\\x", "x" * 200,
                      "models--org--good", "org/good?x", "org/good%2F"):
             self.fails("--model-id=" + name if name.startswith("-") else name, "", code=2)
-        self.fails("org/good", "no revision", code=2, options=("--revision", "../../x"))
+        self.fails("org/good", "not a revision", code=2, options=("--revision", "../../x"))
         self.assertEqual(self.hub.requests, [])
 
     def test_a_cache_that_cannot_be_written(self):

@@ -52,7 +52,7 @@ TEST_F(InstallVerb, RefusesBadInputAndWritesNothing) {
   expect_misuse("install --run newer --output pins.json", "schema 5");
   expect_misuse("install --run cut --output pins.json", "not JSON");
   expect_misuse("install --run twice --output pins.json", "'entries' twice");
-  expect_misuse("install --run text --output pins.json", "no pack");
+  expect_misuse("install --run text --output pins.json", "is not a pack");
   expect_misuse("install --run run --output run/best_kernels.json/pins.json", "is not a folder");
   expect_misuse("install --run run --output empty", "not a file");
   EXPECT_FALSE(packs_test::fs::exists(folder_ / "pins.json"));

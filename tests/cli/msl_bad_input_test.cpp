@@ -69,7 +69,7 @@ TEST_F(MslBadInput, ThatIsNoTextIsRefused) {
                       "ELF\x02\x01\x00\x00",
                       8) +
               std::string(5000, '\xfe'),
-          "1:7", "no UTF-8 text");
+          "1:7", "not UTF-8 text");
   refused(std::string(10 << 20, ' '), "1:1", "at most 4194304 are read");
 }
 

@@ -223,7 +223,7 @@ class BadInput(unittest.TestCase):
     def test_what_is_no_pack(self):
         self.refuses(None, "pins.json")
         self.refuses("{", "not JSON")
-        self.refuses("{}", "no pack")
+        self.refuses("{}", "is not a pack")
         self.refuses('{"schema_version": "3", "entries": []}', "no entries")
         self.refuses('{"schema_version": "9", "entries": []}', "schema 9")
 

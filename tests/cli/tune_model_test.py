@@ -109,7 +109,7 @@ class TuneModel(unittest.TestCase):
         running.send_signal(signal.SIGINT)
         _, errors = running.communicate(timeout=60)
         self.assertEqual(running.returncode, 130, errors)
-        self.assertIn("the same command goes on", errors)
+        self.assertIn("the same command continues", errors)
         before = self.report()
         self.assertFalse(before["finished"])
         found = {use["name"]: use["candidate_id"] for use in before["uses"] if use["evaluated"]}

@@ -83,8 +83,8 @@ TEST_F(Trusted, WhatIsNoRegularFileIsNot) {
   expect_part(refused(folder_ / "pipe"), "not a regular file");
   expect_part(refused("/dev/null"), "not a regular file");
   expect_part(refused(folder_ / "absent.json"), "No such file");
-  expect_part(refused(std::string("a\0b", 3)), "no path");
-  expect_part(refused(""), "no path");
+  expect_part(refused(std::string("a\0b", 3)), "not a path");
+  expect_part(refused(""), "not a path");
 }
 
 TEST_F(Trusted, DotsInAPathLeadWhereTheyLead) {

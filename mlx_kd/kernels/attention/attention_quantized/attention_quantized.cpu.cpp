@@ -27,7 +27,9 @@
 #ifndef TILE
 #define TILE 64  // keys at a time: a multiple of 16
 #endif
+#ifndef STREAM
 #define STREAM 0
+#endif
 
 #include "../../common/kd_arguments.h"
 #include "codes.cpu.h"

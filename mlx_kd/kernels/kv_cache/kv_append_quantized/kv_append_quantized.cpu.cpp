@@ -14,8 +14,13 @@
 #ifndef VEC
 #define VEC 16  // bytes of a vector of floats
 #endif
+#ifndef UNROLL
+#define UNROLL 1  // vectors of a group that are read in one turn: 1, 2, 4, 8
+#endif
 #define BF16 0
+#ifndef STREAM
 #define STREAM 0
+#endif
 
 #include "../../common/kd_arguments.h"
 #include "../../common/steps.cpu.h"
@@ -30,6 +35,14 @@
 #define KD_DIM_ragged 8
 #define KD_DIM_bits 6
 #define KD_DIM_group_size 7
+#endif
+
+#define KD_TEXT(text) #text
+#define KD_PRAGMA(text) _Pragma(KD_TEXT(text))
+#ifdef __clang__
+#define KD_TURNS KD_PRAGMA(clang loop unroll_count(UNROLL))
+#else
+#define KD_TURNS KD_PRAGMA(GCC unroll UNROLL)
 #endif
 
 constexpr int kLanes = VEC / 4, kMostGroup = 128;
@@ -80,6 +93,7 @@ KD_INLINE Code code_of(const float* x, long group, float most_code) {
   Floats least, most;
   __builtin_memcpy(&least, x, sizeof least);
   most = least;
+  KD_TURNS
   for (long i = kLanes; i < group; i += kLanes) {
     Floats part;
     __builtin_memcpy(&part, x + i, sizeof part);
@@ -104,6 +118,7 @@ KD_INLINE Code code_of(const float* x, long group, float most_code) {
 KD_INLINE void codes_of(const float* x, long group, Code code, float most_code,
                         unsigned char* codes) {
   typedef unsigned char Bytes __attribute__((vector_size(kLanes)));
+  KD_TURNS
   for (long i = 0; i < group; i += kLanes) {
     Floats part;
     __builtin_memcpy(&part, x + i, sizeof part);

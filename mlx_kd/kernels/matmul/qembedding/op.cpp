@@ -58,6 +58,7 @@ void signature(const spec::Op& op, std::span<const spec::ArrayView> in, std::spa
   const auto like = in[kLike].shape;
   if (!is_left_out(in[kLike]) && (like.size() != 1 || like[0] != 1))
     matmul::refuse(op, kLike, in[kLike], "it must be (1), or left out");
+  if (in[kIds].shape.empty()) matmul::refuse(op, kIds, in[kIds], "it must have an axis");
   int64_t rows = 1;
   for (const int32_t extent : in[kIds].shape) rows *= extent;
   const int64_t values[] = {

@@ -326,7 +326,11 @@ spec::Op make_sample_tokens() {
   };
   op.cost = [](const Dims& dims, Dtype t) {
     const double count = static_cast<double>(dims.at("B") * dims.at("V"));
-    return spec::Cost{count * static_cast<double>(size_of(t)), 14 * count};
+    int64_t words = 2 * dims.at("B") * (1 + dims.at("top")) + dims.at("special");  // of 4 bytes
+    for (const Shape& shape : {key(dims), sample_tokens::settings(dims)})
+      words += spec::count_of(shape);
+    return spec::Cost{count * static_cast<double>(size_of(t)) + 4.0 * static_cast<double>(words),
+                      14 * count};
   };
   op.signature = sample_tokens::signature;
   op.composition = sample_tokens::chain;

@@ -53,7 +53,10 @@ KD_INLINE Part part_of(const kd_arguments* a, long unit) {
 static Row row_of(const kd_arguments* a, long index) {
   const long count = a->dims[KD_DIM_V], smalls = (count + kSmall - 1) / kSmall;
   const long room = count > kTable ? count : kTable;
-  Row row = {(const T*)a->inputs[0] + index * count, count, smalls};
+  Row row = {};
+  row.x = (const T*)a->inputs[0] + index * count;
+  row.count = count;
+  row.smalls = smalls;
   row.largest = (int*)a->scratch[0] + index * smalls;
   row.p = (float*)a->scratch[1] + index * room;
   row.list = (unsigned*)a->scratch[2] + index * 2 * (count + kSmall);

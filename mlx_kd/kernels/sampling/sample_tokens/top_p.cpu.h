@@ -43,8 +43,7 @@ static Bins bins_of(const Row& row) {
   return bins;
 }
 
-KD_INLINE void bins_of_chunk(const Row& row, const Bins& bins, const float* logprobs,
-                             unsigned* to) {
+KD_INLINE void bins_of_chunk(const Bins& bins, const float* logprobs, unsigned* to) {
   const unsigned last = unsigned(bins.count) - 1;
   for (long i = 0; i < kChunk; ++i) {
     const unsigned bin = (descent_of(logprobs[i]) >> bins.shift) - bins.first;
@@ -63,7 +62,7 @@ static void count_bins(const Row& row, const Bins& bins) {
     float logprobs[kChunk];
     unsigned at[kChunk];
     logprobs_of(row, from, logprobs);
-    bins_of_chunk(row, bins, logprobs, at);
+    bins_of_chunk(bins, logprobs, at);
     for (long i = 0; i < kChunk; i += 4)
       for (long k = 0; k < 4; ++k) ++counts[k][at[i + k]];
   }
@@ -119,7 +118,9 @@ struct Ordered {
 };
 
 static Ordered order_by_bins(const Row& row, const Bins& bins) {
-  Ordered all = {(float*)row.list, row.p};
+  Ordered all = {};
+  all.logprobs = (float*)row.list;
+  all.p = row.p;
   all.starts = row.list + row.count;
   all.before = (float*)(all.starts + row.count / kBlockOfSum + 2);
   count_bins(row, bins);
@@ -135,7 +136,7 @@ static Ordered order_by_bins(const Row& row, const Bins& bins) {
     float logprobs[kChunk];
     unsigned at[kChunk];
     logprobs_of(row, first, logprobs);
-    bins_of_chunk(row, bins, logprobs, at);
+    bins_of_chunk(bins, logprobs, at);
     for (long i = 0; i < kChunk; ++i)
       if (at[i] != last) all.logprobs[row.table[at[i]]++] = logprobs[i];
   }

@@ -15,7 +15,7 @@
 #define VEC 16  // bytes of a vector of floats
 #endif
 #ifndef TOGETHER
-#define TOGETHER 4  // vectors whose codes are looked up together
+#define TOGETHER 8  // vectors whose codes are looked up together
 #endif
 #ifndef KD_DIM_M
 #define KD_DIM_M 0

@@ -29,7 +29,7 @@ Dims complete(const Dims& dims) {
   vectors::check_neighbours("ivfpq_topk", dims);
   vectors::check_pairs("ivfpq_topk", dims);
   const int64_t parts = dims.at("S"), width = dims.at("D");
-  if (parts > kMostParts || width % parts != 0 || width > kMostWidth)
+  if (parts < 1 || parts > kMostParts || width % parts != 0 || width > kMostWidth)
     base::misuse("kernels", "ivfpq_topk: D is " + std::to_string(width) + " and S " +
                                 std::to_string(parts) +
                                 ": give D of at most 8192, and a divisor of it of at most 128");
@@ -133,7 +133,7 @@ spec::Variant cpu_variant() {
     using enum spec::KnobRole;
     spec::Space space;
     space.knobs = {vector_knob(traits),
-                   {"TOGETHER", {4, 1, 2, 8}, log2, source, "vectors that are looked up together"},
+                   {"TOGETHER", {8, 4, 16, 1}, log2, source, "vectors that are looked up together"},
                    {"BLOCK", {4, 1, 16, 64}, log2, launch, "queries of a block, at most"}};
     add_thread_knobs(space, traits, {1, 2}, "units");
     return space;

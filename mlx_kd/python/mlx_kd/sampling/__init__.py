@@ -13,7 +13,7 @@ import math
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import mlx.core as mx
 
@@ -125,7 +125,8 @@ def next_state(given: list[Settings], key: Optional[mx.array], alone: bool) -> m
             raise ValueError(f"[sample] key has shape {key.shape} and type {key.dtype}: give uint32 (2,), as "
                              "mx.random.key does")
         return key
-    state: mx.array = mx.random.state[0]
+    states: Any = mx.random.state  # MLX's stubs call it an object
+    state: mx.array = states[0]
     for each in given if alone else given[:1]:
         for _ in range(each.draws()):
             mx.random.uniform()  # not evaluated: it takes a key
@@ -134,7 +135,8 @@ def next_state(given: list[Settings], key: Optional[mx.array], alone: bool) -> m
 
 def check_rows(logits: mx.array) -> None:
     most = mx.max(logits.reshape(-1, logits.shape[-1]), axis=-1).astype(mx.float32)
-    bad = [row for row, value in enumerate(most.tolist()) if not math.isfinite(value)]
+    values: Any = most.tolist()
+    bad = [row for row, value in enumerate(values) if not math.isfinite(value)]
     if bad:
         named = ", ".join(map(str, bad[:8])) + (" and more" if len(bad) > 8 else "")
         raise ValueError(f"[sample] logits have no distribution in row {named}: a NaN, +inf, or nothing but -inf")
