@@ -133,8 +133,10 @@ spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> nu
   const int bits = static_cast<int>(numbers[2]), group = static_cast<int>(numbers[3]);
   const int b = in[kQ].shape(0), hq = in[kQ].shape(1), m = in[kQ].shape(2), dk = in[kQ].shape(3);
   const int hk = in[kKeyCodes].shape(1), keys = in[kKeyCodes].shape(2), each = hq / hk;
-  if (keys == 0 || b * m * hq * dk == 0)  // MLX's product divides by a size of 0
-    refuse(kKeyCodes, {in[kKeyCodes].shape()}, "of at least one key, and q of at least one element");
+  if (keys == 0 || in[kQ].size() == 0)  // MLX's product divides by a size of 0
+    throw std::invalid_argument("[attention_quantized] q has shape " + shape_text(in[kQ].shape()) +
+                                " and key_codes " + shape_text(in[kKeyCodes].shape()) +
+                                ": give at least one query and one key");
   const auto spread = [&](PortIndex port) { return mx::expand_dims(in[port], 2, s); };
   const mx::array scale(static_cast<float>(numbers[0]), in[kQ].dtype());
   const mx::array q = mx::reshape(mx::multiply(in[kQ], scale, s), {b, hk, each, m, dk}, s);

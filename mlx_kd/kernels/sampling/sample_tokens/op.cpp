@@ -328,7 +328,7 @@ spec::Op make_sample_tokens() {
     const double count = static_cast<double>(dims.at("B") * dims.at("V"));
     int64_t words = 2 * dims.at("B") * (1 + dims.at("top")) + dims.at("special");  // of 4 bytes
     for (const Shape& shape : {key(dims), sample_tokens::settings(dims)})
-      words += spec::count_of(shape);
+      words += spec::element_count(shape);
     return spec::Cost{count * static_cast<double>(size_of(t)) + 4.0 * static_cast<double>(words),
                       14 * count};
   };
