@@ -15,7 +15,7 @@
 #define VEC 16  // bytes of a vector of floats
 #endif
 #ifndef UNROLL
-#define UNROLL 1  // vectors of a group that are read in one turn: 1, 2, 4, 8
+#define UNROLL 1  // vectors of a group that are read in one turn: 1, 2, 4
 #endif
 #define BF16 0
 #ifndef STREAM

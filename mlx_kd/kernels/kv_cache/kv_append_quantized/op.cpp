@@ -215,11 +215,11 @@ spec::Space space(Dtype, const spec::DeviceTraits& traits) {
   spec::Space space;
   space.knobs = {vector_knob(traits),
                  {"UNROLL",
-                  {1, 2, 4, 8},
+                  {1, 2, 4},
                   spec::KnobScale::log2,
                   spec::KnobRole::source,
                   "vectors of a group in one turn"}};
-  add_thread_knobs(space, traits, {64, 16, 32, 128, 256}, "new rows");
+  add_thread_knobs(space, traits, {64, 8, 16, 32, 128, 256, 512}, "new rows");
   return space;
 }
 

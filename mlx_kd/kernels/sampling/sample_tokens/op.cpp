@@ -157,8 +157,12 @@ std::vector<int64_t> scratch(Dtype, const Dims& dims, const spec::Setting&) {
 
 spec::Space space(Dtype, const spec::DeviceTraits& traits) {
   spec::Space space;
-  space.knobs = {{"BLOCK", {4096, 1024, 2048, 8192, 16384}, log2, source, "logits of a unit"}};
-  add_thread_knobs(space, traits, {1, 2, 4, 8, 16}, "blocks");
+  space.knobs = {{"BLOCK",
+                  {4096, 512, 1024, 2048, 8192, 16384, 32768, 65536},
+                  log2,
+                  source,
+                  "logits of a unit"}};
+  add_thread_knobs(space, traits, {1, 2, 4, 8, 16, 32, 64}, "blocks");
   return space;
 }
 

@@ -184,7 +184,7 @@ std::vector<spec::Port> inputs() {
            Dtype::uint8},
           {"codebooks",
            [](const Dims& d) {
-             return Shape{d.at("S"), d.at("D") / d.at("S"), kCodes};
+             return Shape{d.at("S"), d.at("S") > 0 ? d.at("D") / d.at("S") : 0, kCodes};
            },
            Dtype::float32},
           {"centroids",
