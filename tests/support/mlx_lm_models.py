@@ -8,15 +8,14 @@ import importlib.metadata
 import importlib.util
 import os
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
 import types
 from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
+
+from tests.support import on_demand
 
 SOURCE = Path(os.environ["MLX_KD_SOURCE_DIR"])
 VERSION = re.search(r"^mlx-lm==(\S+)$", (SOURCE / "requirements.txt").read_text(), re.MULTILINE).group(1)
@@ -54,32 +53,13 @@ def installed():
         return False
 
 
-def download():
-    """Whole or not at all, however many tests begin at once."""
-    FOLDER.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix="mlx_lm_", dir=FOLDER.parent))
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input",
-               "--no-deps", "--target", part, f"mlx-lm=={VERSION}"]
-    try:
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)
-        if done.returncode:
-            skip(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "pip failed")
-        if not FOLDER.exists():
-            part.rename(FOLDER)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        if not FOLDER.exists():
-            skip(error)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
 def place():
     """The package's folder becomes importable, without the modules that its own __init__ would import."""
     if sys.version_info < (3, 11):
         skip("it needs Python 3.11")
     if not installed():
         if not FOLDER.exists():
-            download()
+            on_demand.install(f"mlx-lm=={VERSION}", FOLDER, "--no-deps")
         sys.path.append(str(FOLDER))
     for name in ("transformers", "transformers.tokenization_utils_base", "numpy", "huggingface_hub", "yaml", "jinja2",
                  "tqdm", "sentencepiece"):

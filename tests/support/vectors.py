@@ -1,13 +1,10 @@
-"""What the tests of mlx_kd.vectors share. Skips them where NumPy is missing."""
-import sys
-
+"""What the tests of mlx_kd.vectors share. NumPy is taken from PyPI where it is missing."""
+from tests.support import on_demand
 from tests.support.package import PackageTest
 
-try:
-    import numpy as np
-except ImportError:
-    print("skipped: needs NumPy")
-    sys.exit(77)
+on_demand.need("numpy")
+
+import numpy as np
 
 import mlx_kd.vectors as kv
 

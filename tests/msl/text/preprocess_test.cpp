@@ -84,10 +84,12 @@ TEST(Preprocess, EndsOnTextsThatGrowWithoutBound) {
     bomb += "\n";
   }
   EXPECT_NE(preprocess_error(bomb + "M11").find("4 million tokens"), std::string::npos);
-  EXPECT_NE(preprocess_error("#if " + std::string(100000, '(') + "\n#endif").find("not a condition"),
-            std::string::npos);
-  EXPECT_NE(preprocess_error("#if " + std::string(100000, '!') + "1\n#endif").find("not a condition"),
-            std::string::npos);
+  EXPECT_NE(
+      preprocess_error("#if " + std::string(100000, '(') + "\n#endif").find("not a condition"),
+      std::string::npos);
+  EXPECT_NE(
+      preprocess_error("#if " + std::string(100000, '!') + "1\n#endif").find("not a condition"),
+      std::string::npos);
   std::string nested = "1";
   for (int i = 0; i < 300; ++i) nested = "F(" + nested + ")";
   EXPECT_NE(preprocess_error("#define F(x) x\n" + nested).find("nested deeper"), std::string::npos);
