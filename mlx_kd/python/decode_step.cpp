@@ -1,3 +1,4 @@
+#include "mlx/device.h"
 #include "mlx/ops.h"
 #include "mlx_kd/python/bindings.h"
 
@@ -123,8 +124,8 @@ class DecodeStep {
                                                                   const mx::array& norm,
                                                                   double eps) const;
   mx::array product(const Linear& linear, const mx::array& x, const mx::array& residual) const;
-  std::pair<mx::array, mx::array> rotated(nb::handle attention, const mx::array& q,
-                                          const mx::array& k, const mx::array& offset) const;
+  mx::array queries_with_cache(nb::handle attention, const mx::array& q, const mx::array& k,
+                               const mx::array& v, Cache& cache) const;
   mx::array attention_of(nb::handle attention, const mx::array& x, const mx::array& norm,
                          double eps, Cache& cache) const;
   mx::array feed_forward(nb::handle mlp, const mx::array& x, const mx::array& norm,
@@ -260,9 +261,10 @@ mx::array DecodeStep::product(const Linear& linear, const mx::array& x,
                           linear.bias, residual, 1e-5);
 }
 
-std::pair<mx::array, mx::array> DecodeStep::rotated(nb::handle attention, const mx::array& q,
-                                                    const mx::array& k,
-                                                    const mx::array& offset) const {
+// One operator on a CPU; on a GPU, where it has no kernel in CUDA C++, two.
+mx::array DecodeStep::queries_with_cache(nb::handle attention, const mx::array& q,
+                                         const mx::array& k, const mx::array& v,
+                                         Cache& cache) const {
   const Rotation rotation = rotation_of(attention, q.shape(-1));
   MaybeArray wq, wk;
   double eps = 1e-6;
@@ -273,8 +275,21 @@ std::pair<mx::array, mx::array> DecodeStep::rotated(nb::handle attention, const 
     wk = as<mx::array>(item(second, weight_));
     eps = as<double>(attribute(first, eps_));
   }
-  return runtime::qk_norm_rope(q, k, offset, wq, wk, rotation.freqs, eps, rotation.base,
-                               rotation.scale, rotation.dims, rotation.traditional);
+  const mx::array& offset = array_of(cache.offset++);
+  if (mx::default_device() == mx::Device::cpu) {
+    auto [keys, values, turned] = runtime::qk_norm_rope_append(
+        cache.keys, cache.values, q, k, v, offset, wq, wk, rotation.freqs, eps, rotation.base,
+        rotation.scale, rotation.dims, rotation.traditional);
+    cache.keys = keys;
+    cache.values = values;
+    return turned;
+  }
+  const auto [turned, new_keys] =
+      runtime::qk_norm_rope(q, k, offset, wq, wk, rotation.freqs, eps, rotation.base,
+                            rotation.scale, rotation.dims, rotation.traditional);
+  std::tie(cache.keys, cache.values) =
+      runtime::kv_append(cache.keys, cache.values, new_keys, v, offset);
+  return turned;
 }
 
 mx::array DecodeStep::attention_of(nb::handle attention, const mx::array& x, const mx::array& norm,
@@ -286,13 +301,10 @@ mx::array DecodeStep::attention_of(nb::handle attention, const mx::array& x, con
   const auto by_head = [&](const mx::array& a, int n) {
     return mx::reshape(a, {x.shape(0), n, 1, -1});
   };
-  auto [q, k, v] = queries_keys_values(attention, x, norm, eps);
-  const mx::array& offset = array_of(cache.offset);
-  std::tie(q, k) = rotated(attention, by_head(q, heads), by_head(k, kv_heads), offset);
-  std::tie(cache.keys, cache.values) =
-      runtime::kv_append(cache.keys, cache.values, k, by_head(v, kv_heads), offset);
-  ++cache.offset;
-  const mx::array y = runtime::attention(q, Cache::until(cache.keys, cache.offset),
+  const auto [q, k, v] = queries_keys_values(attention, x, norm, eps);
+  const mx::array turned = queries_with_cache(attention, by_head(q, heads), by_head(k, kv_heads),
+                                              by_head(v, kv_heads), cache);
+  const mx::array y = runtime::attention(turned, Cache::until(cache.keys, cache.offset),
                                          Cache::until(cache.values, cache.offset), std::nullopt,
                                          std::nullopt, std::nullopt, scale, 0, 0);
   return product(out, mx::reshape(y, {x.shape(0), 1, -1}), x);

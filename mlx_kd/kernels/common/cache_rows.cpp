@@ -6,14 +6,12 @@
 #include <cstdint>
 #include <iterator>
 
-#include "mlx_kd/base/random.h"
+#include "mlx_kd/base/error.h"
 
 namespace mlx_kd::kernels {
 namespace {
 
 namespace mx = mlx::core;
-using spec::Dims;
-using spec::Dtype;
 
 // Rows `first`, `first + 1`, .. of the cache are replaced: of all batch rows (`b` < 0) or of one.
 // `inside` chooses between the new rows and those that are there.
@@ -22,7 +20,7 @@ struct Place {
   int b;
 };
 
-mx::array replaced(const mx::array& cache, const mx::array& added, const Place& place,
+mx::array appended(const mx::array& cache, const mx::array& added, const Place& place,
                    const mx::Stream& s) {
   mx::Shape shape = added.shape();
   mx::array start = mx::reshape(place.first, {1}, s);
@@ -40,45 +38,72 @@ mx::array replaced(const mx::array& cache, const mx::array& added, const Place& 
 
 }  // namespace
 
-spec::Shape new_rows_shape(const Dims& dims) {
-  return {dims.at("ragged") ? dims.at("B") : 1};
-}
-
-int64_t first_new_row(const void* places, const Dims& dims, int64_t b) {
-  const int64_t at = spec::load_integer(places, dims.at("ragged") ? b : 0, Dtype::int32);
-  return at >= 0 && at <= dims.at("S") - dims.at("M") ? at : -1;
-}
-
-// Places are on the device, where MLX checks none: rows that do not fit write what is there.
-mx::array appended_in_mlx(const mx::array& cache, const mx::array& added, const mx::array& places,
-                          const mx::Stream& s) {
-  const int last = cache.shape(2) - added.shape(2);
-  if (last < 0 || added.size() == 0) return cache;
-  const mx::array first = mx::clip(places, mx::array(0), mx::array(last), s);
-  const mx::array inside = mx::equal(first, places, s);
-  const int count = places.shape(0);
-  mx::array result = cache;
-  for (int i = 0; i < count; ++i)
-    result = replaced(
-        result, added,
-        {mx::slice(first, {i}, {i + 1}, s), mx::slice(inside, {i}, {i + 1}, s), count > 1 ? i : -1},
-        s);
+// With one batch row, an offset for each row is one offset.
+spec::Dims complete_places(const spec::Dims& dims) {
+  if (dims.at("ragged") > 1)
+    base::misuse("kernels", "ragged is " + std::to_string(dims.at("ragged")) +
+                                ": give 0 (one offset) or 1 (an offset for each batch row)");
+  spec::Dims result = dims;
+  if (dims.at("B") == 1) result.set("ragged", 0);
   return result;
 }
 
-void fill_new_rows(const spec::FillRequest& request, void* places) {
-  base::Random random(request.seed * 37 + static_cast<uint64_t>(request.distribution));
-  const Dims& dims = request.dims;
+spec::Shape offset_shape(const spec::Dims& dims) {
+  return {dims.at("ragged") ? dims.at("B") : 1};
+}
+
+std::function<spec::Shape(const spec::Dims&)> cache_rows(const char* length, const char* width) {
+  return [length, width](const spec::Dims& dims) {
+    return spec::Shape{dims.at("B"), dims.at("H"), dims.at(length), dims.at(width)};
+  };
+}
+
+spec::Port offset_port() {
+  return {.name = "offset",
+          .shape = offset_shape,
+          .type = spec::Dtype::int32,
+          .int_range = [](const spec::Dims& dims) {
+            return std::pair(int64_t(0), dims.at("S") - dims.at("M"));
+          }};
+}
+
+int64_t first_row(const void* offsets, const spec::Dims& dims, int64_t b) {
+  const int64_t at = spec::load_integer(offsets, dims.at("ragged") ? b : 0, spec::Dtype::int32);
+  return at >= 0 && at <= dims.at("S") - dims.at("M") ? at : -1;
+}
+
+// Offsets are on the device, where MLX checks none: rows that do not fit write what is there.
+spec::Op::Arrays append_in_mlx(spec::Op::Arrays caches, const spec::Op::Arrays& added,
+                               const mx::array& offset, const mx::Stream& s) {
+  const int last = caches[0].shape(2) - added[0].shape(2);
+  size_t elements = 0;
+  for (const mx::array& one : added) elements += one.size();
+  if (last < 0 || elements == 0) return caches;
+  const mx::array first = mx::clip(offset, mx::array(0), mx::array(last), s);
+  const mx::array inside = mx::equal(first, offset, s);
+  const int places = offset.shape(0);
+  for (int i = 0; i < places; ++i) {
+    const Place place{mx::slice(first, {i}, {i + 1}, s), mx::slice(inside, {i}, {i + 1}, s),
+                      places > 1 ? i : -1};
+    for (size_t port = 0; port < caches.size(); ++port)
+      caches[port] = appended(caches[port], added[port], place, s);
+  }
+  return caches;
+}
+
+void fill_offsets(const spec::FillRequest& request, size_t port, base::Random& random) {
+  const spec::Dims& dims = request.dims;
   const int64_t last = std::max<int64_t>(0, dims.at("S") - dims.at("M"));
   const int64_t wrong[] = {-1, last + 1, INT32_MIN, INT32_MAX};
-  for (int64_t i = 0; i < new_rows_shape(dims).front(); ++i) {
+  const int64_t places = offset_shape(dims).front();
+  for (int64_t i = 0; i < places; ++i) {
     const auto draw = static_cast<int64_t>(random.below(static_cast<uint64_t>(last) + 1));
     const bool fits = request.distribution != spec::Distribution::special ||
                       (i + static_cast<int64_t>(request.seed)) % 2 == 0;
     // The first and the last place, then any.
-    const int64_t place = i == 1 ? 0 : i == 2 ? last : draw;
-    spec::store_integer(places, i, Dtype::int32,
-                        fits ? place : wrong[random.below(std::size(wrong))]);
+    const int64_t offset = i == 1 ? 0 : i == 2 ? last : draw;
+    spec::store_integer(request.inputs[port], i, spec::Dtype::int32,
+                        fits ? offset : wrong[random.below(std::size(wrong))]);
   }
 }
 

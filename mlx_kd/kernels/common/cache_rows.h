@@ -1,23 +1,28 @@
-// New rows of a cache (B, H, S, D): where they go is an int32 for all batch rows, or one for each
-// (the attribute ragged). A batch row whose M new rows do not fit at its place is left as it is.
+// Where the new rows of a cache go: an offset for all batch rows, or one for each.
 #pragma once
 
-#include <mlx/array.h>
-
+#include "mlx_kd/base/random.h"
 #include "mlx_kd/spec/op.h"
 
 namespace mlx_kd::kernels {
 
-spec::Shape new_rows_shape(const spec::Dims& dims);  // of the places
+// Of the dims B, M, S and the attribute `ragged` (1: an offset for each batch row).
+spec::Dims complete_places(const spec::Dims& dims);
+spec::Shape offset_shape(const spec::Dims& dims);
+// (B, H, length, width).
+std::function<spec::Shape(const spec::Dims&)> cache_rows(const char* length, const char* width);
+// The port `offset`.
+spec::Port offset_port();
 
-// Of batch row b: the first of its new rows, or -1.
-int64_t first_new_row(const void* places, const spec::Dims& dims, int64_t b);
+// Of batch row b: where the new rows go, or -1 where they do not fit.
+int64_t first_row(const void* offsets, const spec::Dims& dims, int64_t b);
 
-// The cache with new rows `added` (B, H, M, D) at `places`.
-mlx::core::array appended_in_mlx(const mlx::core::array& cache, const mlx::core::array& added,
-                                 const mlx::core::array& places, const mlx::core::Stream& stream);
+// The caches with `added` in their rows, as MLX computes it: those of a batch row whose offset does
+// not fit stay. caches[i] takes added[i]; offset is int32, of one or B.
+spec::Op::Arrays append_in_mlx(spec::Op::Arrays caches, const spec::Op::Arrays& added,
+                               const mlx::core::array& offset, const mlx::core::Stream& s);
 
-// Writes places of a proof; some do not fit where the distribution is special.
-void fill_new_rows(const spec::FillRequest& request, void* places);
+// Offsets for a proof; some do not fit where the distribution is special.
+void fill_offsets(const spec::FillRequest& request, size_t port, base::Random& random);
 
 }  // namespace mlx_kd::kernels

@@ -4,11 +4,11 @@
 #include <stdexcept>
 
 #include "mlx_kd/base/random.h"
+#include "mlx_kd/kernels/common/cache_rows.h"
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
 #include "mlx_kd/kernels/common/shapes.h"
 #include "mlx_kd/kernels/kv_cache/kv_append/model_sizes.h"
-#include "mlx_kd/kernels/kv_cache/places.h"
 #include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::kernels {

@@ -6,10 +6,10 @@
 #include <stdexcept>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/kernels/common/cache_rows.h"
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
 #include "mlx_kd/kernels/common/shapes.h"
-#include "mlx_kd/kernels/kv_cache/places.h"
 #include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::kernels {

@@ -82,9 +82,9 @@ spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> nu
       static_cast<int>(numbers[3]), numbers[4] > 0, numbers[1], numbers[2], in[kOffset], {}};
   if (!is_left_out(in[kFreqs])) by.freqs = in[kFreqs];
   const mlx::core::array k = heads_in_mlx(in[kK], in[kWk], numbers[0], by, s);
-  return {appended_in_mlx(in[kKeys], k, in[kOffset], s),
-          appended_in_mlx(in[kValues], in[kV], in[kOffset], s),
-          heads_in_mlx(in[kQ], in[kWq], numbers[0], by, s)};
+  spec::Op::Arrays result = append_in_mlx({in[kKeys], in[kValues]}, {k, in[kV]}, in[kOffset], s);
+  result.push_back(heads_in_mlx(in[kQ], in[kWq], numbers[0], by, s));
+  return result;
 }
 
 int64_t count_of(const Dims& dims, const char* heads, const char* rows, const char* width) {
@@ -101,8 +101,9 @@ void fill(const spec::FillRequest& request) {
   fill_rows(request, to[kQ], count_of(dims, "Hq", "M", "D"), kQ);
   fill_rows(request, to[kK], count_of(dims, "Hk", "M", "D"), kK);
   fill_rows(plain, to[kV], count_of(dims, "Hk", "M", "Dv"), kV);
-  fill_new_rows(request, to[kOffset]);
-  for (int64_t i = 0; i < new_rows_shape(dims).front(); ++i) {  // they are positions too
+  base::Random random(request.seed * 37 + static_cast<uint64_t>(request.distribution));
+  fill_offsets(request, kOffset, random);
+  for (int64_t i = 0; i < offset_shape(dims).front(); ++i) {  // they are positions too
     const int64_t place = spec::load_integer(to[kOffset], i, Dtype::int32);
     spec::store_integer(to[kOffset], i, Dtype::int32,
                         std::clamp<int64_t>(place, -7, dims.at("S") + 3));
@@ -143,8 +144,7 @@ class Reference {
     const std::vector<double> old = load_all(in_[kKeys], count_of(dims_, "Hk", "S", "D"), dtype_);
     for (const double y : old) append(result, {y, 0, 0});
     for (int64_t head = 0; head < heads_of_all; ++head)
-      if (const int64_t first = first_new_row(in_[kOffset], dims_, head / dims_.at("Hk"));
-          first >= 0)
+      if (const int64_t first = first_row(in_[kOffset], dims_, head / dims_.at("Hk")); first >= 0)
         put(added, head * m * width, m * width, result, (head * s + first) * width);
     return result;
   }
@@ -181,7 +181,7 @@ void exact(const std::vector<const void*>& in, Dtype t, const Dims& dims,
   const auto* const from = static_cast<const std::byte*>(in[kV]);
   std::memcpy(to, in[kValues], static_cast<size_t>(dims.at("B") * dims.at("Hk") * s * row));
   for (int64_t head = 0; head < dims.at("B") * dims.at("Hk"); ++head)
-    if (const int64_t first = first_new_row(in[kOffset], dims, head / dims.at("Hk")); first >= 0)
+    if (const int64_t first = first_row(in[kOffset], dims, head / dims.at("Hk")); first >= 0)
       std::memcpy(to + (head * s + first) * row, from + head * m * row,
                   static_cast<size_t>(m * row));
 }
@@ -292,11 +292,7 @@ std::vector<spec::Port> inputs() {
           {.name = "q", .shape = rows_of("Hq", "M", "D"), .strided = true},
           {.name = "k", .shape = rows_of("Hk", "M", "D"), .strided = true},
           {.name = "v", .shape = rows_of("Hk", "M", "Dv"), .strided = true},
-          {.name = "offset",
-           .shape = new_rows_shape,
-           .type = Dtype::int32,
-           .int_range =
-               [](const Dims& dims) { return std::pair(int64_t(0), dims.at("S") - dims.at("M")); }},
+          offset_port(),
           {.name = "wq", .shape = weight_if("has_wq"), .optional = true},
           {.name = "wk", .shape = weight_if("has_wk"), .optional = true},
           {.name = "freqs", .shape = freqs_shape_of, .type = Dtype::float32, .optional = true}};

@@ -197,7 +197,7 @@ def decode_step(ops: Operators, block: Block, attention: Optional[AttentionCall]
     """The whole layer as one call, which saves two thirds of Python's time, if all of its parts are ours."""
     if type(attention) is not AttentionCall or mlp is None:  # those that derive from it compute something else
         return None
-    if not ops.are_own("kv_append", "qk_norm_rope", "attention"):
+    if not ops.are_own("kv_append", "qk_norm_rope", "qk_norm_rope_append", "attention"):
         return None
     whole = (attention.takes_norm and attention.adds_residual and attention.attention and attention.positions.fused
              and mlp.takes_norm and mlp.adds_residual)
