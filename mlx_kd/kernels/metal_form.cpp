@@ -4,6 +4,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/sha256.h"
+#include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/msl/bodies/kernel_body.h"
 #include "mlx_kd/msl/parse/parser.h"
@@ -46,7 +47,7 @@ std::string kind_of(const base::Json& params) {
 }
 
 int64_t groups_of(const spec::Launch& launch) {
-  return (launch.grid[0] + launch.group[0] - 1) / launch.group[0];
+  return divide_up(launch.grid[0], launch.group[0]);
 }
 
 // The first version's launches may end in a partial group, which a kernel for whole ones allows.

@@ -8,6 +8,7 @@
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
 #include "mlx_kd/kernels/common/suites.h"
+#include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::kernels {
@@ -55,12 +56,12 @@ spec::Space gates_in_metal(Dtype dtype, const spec::DeviceTraits& traits) {
 }
 
 spec::Launch launch_elements_on_cpu(const Dims& dims, const spec::Setting& knobs) {
-  return share_units((dims.at("N") + kElementUnit - 1) / kElementUnit, knobs);
+  return share_units(divide_up(dims.at("N"), kElementUnit), knobs);
 }
 
 spec::Launch launch_elements_in_metal(const Dims& dims, const spec::Setting& knobs) {
   const int64_t each = knobs.at("VEC") * knobs.at("UNROLL");
-  return launch_flat((dims.at("N") + each - 1) / each, knobs);
+  return launch_flat(divide_up(dims.at("N"), each), knobs);
 }
 
 // Over the first elements: infinities, NaN, zeros and subnormals.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "mlx_kd/kernels/divide_up.h"
+
 namespace mlx_kd::kernels {
 namespace {
 
@@ -70,7 +72,7 @@ void add_thread_knobs(spec::Space& space, const spec::DeviceTraits& traits,
 
 spec::Launch share_units(int64_t units, const spec::Setting& knobs) {
   const int64_t grain = knobs.at("GRAIN");
-  const int64_t tasks = (units + grain - 1) / grain;
+  const int64_t tasks = divide_up(units, grain);
   spec::Launch launch;
   launch.grid[0] = units;
   launch.group[0] = grain;

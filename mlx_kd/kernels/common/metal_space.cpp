@@ -2,15 +2,13 @@
 
 #include <algorithm>
 
+#include "mlx_kd/kernels/divide_up.h"
+
 namespace mlx_kd::kernels {
 namespace {
 
 using enum spec::KnobScale;
 using enum spec::KnobRole;
-
-int64_t divide_up(int64_t value, int64_t by) {
-  return (value + by - 1) / by;
-}
 
 }  // namespace
 

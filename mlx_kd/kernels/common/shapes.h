@@ -17,7 +17,7 @@ std::string shape_text(const Extents& extents) {
   return "(" + text + ")";
 }
 
-// What stands for an optional array that was left out has one axis, without elements.
+// The array in place of an optional one that was left out has one axis and no elements.
 inline bool is_left_out(const spec::ArrayView& array) {
   return array.shape.size() == 1 && array.shape[0] == 0;
 }

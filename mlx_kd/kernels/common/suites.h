@@ -1,6 +1,7 @@
 // Shape suites in one line each.
 #pragma once
 
+#include <initializer_list>
 #include <limits>
 #include <string>
 #include <utility>
@@ -9,6 +10,12 @@
 #include "mlx_kd/spec/op.h"
 
 namespace mlx_kd::kernels {
+
+// A size with other values of some dims.
+inline spec::Dims with(spec::Dims dims, std::initializer_list<spec::Dims::Item> changes) {
+  for (const auto& [name, value] : changes) dims.set(name, value);
+  return dims;
+}
 
 // {name: rows x d}, one size a number of rows.
 inline spec::Suite rows_suite(const std::string& name, const std::vector<int64_t>& rows,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/matmul/parts.h"
 #include "mlx_kd/kernels/matmul/reference.h"
 #include "mlx_kd/kernels/op_table.h"

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/matmul/parts.h"
 
 namespace mlx_kd::kernels::matmul {

@@ -1,5 +1,6 @@
 #include "mlx_kd/kernels/matmul/metal_variant.h"
 
+#include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/matmul/reference.h"
 #include "mlx_kd/kernels/op_table.h"
 
@@ -43,16 +44,12 @@ spec::Space space_of_rows(const Kind& kind) {
   return space;
 }
 
-int64_t ceil_of(int64_t value, int64_t by) {
-  return (value + by - 1) / by;
-}
-
 // Blocks of rows of W: of each matrix that is read on its own.
 int64_t blocks_of(const Kind& kind, const Dims& dims, const spec::Setting& knobs) {
   const int64_t block = knobs.at("THREADS") / kSimd / knobs.at("SPLIT") * knobs.at("ROWS");
-  if (kind.form != Form::queries) return ceil_of(dims.at("N"), block);
+  if (kind.form != Form::queries) return divide_up(dims.at("N"), block);
   int64_t blocks = 0;
-  for (const std::string& rows : rows_of(kind.form)) blocks += ceil_of(dims.at(rows), block);
+  for (const std::string& rows : rows_of(kind.form)) blocks += divide_up(dims.at(rows), block);
   return blocks;
 }
 
@@ -62,7 +59,7 @@ std::vector<spec::Stage> metal_stages(const Kind& kind, const Dims& dims,
   spec::Launch norm, products;
   norm.group[0] = products.group[0] = threads;
   norm.grid[0] = dims.at("has_norm") ? m * threads : 0;
-  products.grid[0] = blocks_of(kind, dims, knobs) * ceil_of(m, knobs.at("XROWS")) * threads;
+  products.grid[0] = blocks_of(kind, dims, knobs) * divide_up(m, knobs.at("XROWS")) * threads;
   return {{"mlx_kd_" + kind.name, norm}, {"mlx_kd_" + kind.name + "_rows", products}};
 }
 

@@ -177,8 +177,4 @@ void add_quantised(const std::array<std::string, 3>& names, const std::vector<st
                    .optional = true});
 }
 
-int64_t divide_up(int64_t value, int64_t by) {
-  return (value + by - 1) / by;
-}
-
 }  // namespace mlx_kd::kernels::matmul

@@ -50,6 +50,4 @@ spec::Variant cpu_variant(const Kind& kind, const std::string& name);
 void add_quantised(const std::array<std::string, 3>& names, const std::vector<std::string>& axes,
                    std::vector<spec::Port>& ports);
 
-int64_t divide_up(int64_t value, int64_t by);
-
 }  // namespace mlx_kd::kernels::matmul

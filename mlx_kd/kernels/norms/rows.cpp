@@ -4,6 +4,7 @@
 
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
+#include "mlx_kd/kernels/divide_up.h"
 
 namespace mlx_kd::kernels {
 namespace {
@@ -127,7 +128,7 @@ spec::Space metal_rows_space(spec::Dtype dtype, bool again) {
 spec::Launch launch_metal_rows(const spec::Dims& dims, const spec::Setting& knobs) {
   const int64_t rows = knobs.at("ROWS"), group = rows * knobs.at("THREADS");
   spec::Launch result;
-  result.grid[0] = std::max<int64_t>(1, (dims.at("rows") + rows - 1) / rows) * group;
+  result.grid[0] = std::max<int64_t>(1, divide_up(dims.at("rows"), rows)) * group;
   result.group[0] = group;
   return result;
 }

@@ -6,6 +6,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/common/cpu_space.h"
+#include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/kernels/vectors/lists.h"
 
@@ -23,10 +24,6 @@ constexpr int64_t kPackedFloats = 32768, kTile = 12;  // as in nearest.cpu.h, of
 constexpr int64_t kLeastRows = 1024;                  // of a part, of which each query has a heap
 constexpr int64_t kEntryBytes = 4;                    // of a key, and of a row
 
-int64_t ceil_div(int64_t value, int64_t by) {
-  return (value + by - 1) / by;
-}
-
 // How the work of a call is cut.
 struct Cut {
   int64_t queries, blocks, parts;
@@ -34,8 +31,8 @@ struct Cut {
 Cut cut_of(const Dims& dims, const spec::Setting& knobs) {
   const int64_t m = dims.at("M"), threads = knobs.at("THREADS");
   const int64_t most = block_queries(dims.at("D"), knobs.at("BLOCK"));
-  const int64_t blocks = ceil_div(m, most);
-  const int64_t wanted = threads == 1 ? 1 : ceil_div(threads * knobs.at("PARTS"), blocks);
+  const int64_t blocks = divide_up(m, most);
+  const int64_t wanted = threads == 1 ? 1 : divide_up(threads * knobs.at("PARTS"), blocks);
   const int64_t parts = std::clamp<int64_t>(dims.at("N") / kLeastRows, 1, wanted);
   return {most, blocks, parts};
 }

@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "mlx_kd/base/random.h"
+#include "mlx_kd/kernels/divide_up.h"
 
 namespace mlx_kd::kernels::vectors {
 namespace {
@@ -128,8 +129,7 @@ std::vector<spec::Residual> flat_residuals(const spec::JudgedCase& judged, Metri
   const auto* base = static_cast<const float*>(judged.inputs[1]);
   Answer answer{nullptr, metric, {}, nullptr, nullptr, nullptr, k};
   for (int64_t row = 0; row < n; ++row) answer.rows.push_back(row);
-  const int64_t step =
-      m * n * width > kMostProducts ? (m + kJudgedQueries - 1) / kJudgedQueries : 1;
+  const int64_t step = m * n * width > kMostProducts ? divide_up(m, kJudgedQueries) : 1;
   Ratios ratios;
   for (int64_t i = 0; i < m; i += step) {
     answer.distance = [=](int64_t row) {

@@ -125,6 +125,27 @@ std::vector<spec::Residual> lists_residuals(
   return residuals_of(ratios);
 }
 
+std::vector<spec::Port> list_ports(const std::vector<spec::Port>& vectors) {
+  std::vector<spec::Port> ports = {{"queries",
+                                    [](const Dims& d) {
+                                      return Shape{d.at("M"), d.at("D")};
+                                    },
+                                    Dtype::float32}};
+  ports.insert(ports.end(), vectors.begin(), vectors.end());
+  ports.push_back({"probes",
+                   [](const Dims& d) {
+                     return Shape{d.at("M"), d.at("P")};
+                   },
+                   Dtype::int64});
+  ports.push_back({"offsets", [](const Dims& d) { return Shape{d.at("L") + 1}; }, Dtype::int64});
+  ports.push_back({"labels", [](const Dims& d) { return Shape{d.at("N")}; }, Dtype::int64});
+  return ports;
+}
+
+Metric metric_of(const Dims& dims) {
+  return dims.at("inner") ? Metric::inner : Metric::l2;
+}
+
 std::vector<spec::Port> neighbour_ports() {
   const auto by_query = [](const Dims& dims) { return Shape{dims.at("M"), dims.at("k")}; };
   return {{"distances", by_query, Dtype::float32, spec::Judge::residuals},

@@ -30,6 +30,11 @@ std::vector<spec::Residual> lists_residuals(
 // distances and ids, (M, k).
 std::vector<spec::Port> neighbour_ports();
 
+// queries (M, D), those of the vectors in the lists, probes, offsets and labels.
+std::vector<spec::Port> list_ports(const std::vector<spec::Port>& vectors);
+
+Metric metric_of(const spec::Dims& dims);
+
 // A CPU variant with the stages <op>_order, <op> and <op>_merge of probes.cpu.h; it lacks its
 // space.
 spec::Variant lists_variant(const std::string& op);

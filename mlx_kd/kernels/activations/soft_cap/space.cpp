@@ -5,6 +5,7 @@
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
 #include "mlx_kd/kernels/common/suites.h"
+#include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::kernels::soft_cap {
@@ -59,12 +60,12 @@ spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
 }
 
 spec::Launch launch_cpu(const Dims& dims, const spec::Setting& knobs) {
-  return share_units((dims.at("N") + kUnit - 1) / kUnit, knobs);
+  return share_units(divide_up(dims.at("N"), kUnit), knobs);
 }
 
 spec::Launch launch_metal(const Dims& dims, const spec::Setting& knobs) {
   const int64_t each = knobs.at("VEC") * knobs.at("UNROLL");
-  return launch_flat((dims.at("N") + each - 1) / each, knobs);
+  return launch_flat(divide_up(dims.at("N"), each), knobs);
 }
 
 }  // namespace

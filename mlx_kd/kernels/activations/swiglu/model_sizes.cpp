@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "mlx_kd/kernels/common/model_sizes.h"
+#include "mlx_kd/kernels/divide_up.h"
 
 namespace mlx_kd::kernels::swiglu {
 namespace {
@@ -75,7 +76,7 @@ void add_adjusted(const ModelConfig& config, std::vector<ModelSizes>& result) {
   const int64_t stated = config.count("block_ff_dim");
   if (stated == 0 || !config.flag("block_auto_adjust_ff_dim")) return;
   const int64_t multiple = config.integer_or("block_multiple_of", 256);
-  const int64_t d = (2 * stated / 3 + multiple - 1) / multiple * multiple;
+  const int64_t d = divide_up(2 * stated / 3, multiple) * multiple;
   result.push_back(
       width("adjusted",
             "block_ff_dim x 2/3, up to a multiple of block_multiple_of: the MLP as the "

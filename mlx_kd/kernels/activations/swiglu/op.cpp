@@ -7,6 +7,7 @@
 #include "mlx_kd/kernels/common/metal_space.h"
 #include "mlx_kd/kernels/common/reference64.h"
 #include "mlx_kd/kernels/common/suites.h"
+#include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::kernels {
@@ -99,7 +100,7 @@ spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
 
 spec::Launch launch_metal(const Dims& dims, const spec::Setting& knobs) {
   const int64_t each = knobs.at("VEC") * knobs.at("UNROLL");
-  return launch_flat((dims.at("N") + each - 1) / each, knobs);
+  return launch_flat(divide_up(dims.at("N"), each), knobs);
 }
 
 // Over the first elements: what silu makes of infinities, NaN, zeros and subnormals.
@@ -165,14 +166,14 @@ spec::Op make_swiglu() {
   op.variants = {{"elements", "cpp", kernel_source("activations/swiglu/swiglu.cpu.cpp"),
                   "mlx_kd_swiglu", "cpu_elements", space,
                   [](const Dims& dims, const spec::Setting& knobs) {
-                    return share_units((dims.at("N") + kUnit - 1) / kUnit, knobs);
+                    return share_units(divide_up(dims.at("N"), kUnit), knobs);
                   }},
                  {"elements", "metal", kernel_source("activations/swiglu/swiglu.metal"),
                   "mlx_kd_swiglu", "metal_flat", metal_space, launch_metal}};
   op.variants.back().body = {
       "swiglu_flat",
-      [](const Dims& dims, int64_t, int64_t each) { return (dims.at("N") + each - 1) / each; },
-      true, true};
+      [](const Dims& dims, int64_t, int64_t each) { return divide_up(dims.at("N"), each); }, true,
+      true};
   return op;
 }
 

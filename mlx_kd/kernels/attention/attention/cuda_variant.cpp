@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::kernels::attention {
@@ -17,7 +18,7 @@ constexpr int64_t kBlocksAtOnce = 264;
 constexpr int64_t kFewestKeys = 32;  // of a block of several
 
 int64_t blocks_of_eight(int64_t rows) {
-  return (rows + kRowsOfBlock - 1) / kRowsOfBlock;
+  return divide_up(rows, kRowsOfBlock);
 }
 
 spec::Space cuda_space(Dtype, const spec::DeviceTraits&) {
@@ -34,7 +35,7 @@ int64_t parts_of_cluster(const Dims& dims, const spec::Setting& knobs) {
   const int64_t rows = dims.at("Hq") / dims.at("Hk") * dims.at("M");
   const int64_t clusters = dims.at("B") * dims.at("Hk") * blocks_of_eight(rows);
   return std::clamp<int64_t>(
-      std::min(kBlocksAtOnce / clusters, (dims.at("S") + kFewestKeys - 1) / kFewestKeys), 1,
+      std::min(kBlocksAtOnce / clusters, divide_up(dims.at("S"), kFewestKeys)), 1,
       knobs.at("PARTS"));
 }
 

@@ -5,8 +5,11 @@
 #include "mlx_kd/kernels/attention/attention/cuda_variant.h"
 #include "mlx_kd/kernels/attention/attention/judge.h"
 #include "mlx_kd/kernels/attention/attention/model_sizes.h"
+#include "mlx_kd/kernels/attention/key_parts.h"
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
+#include "mlx_kd/kernels/common/suites.h"
+#include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::kernels {
@@ -55,10 +58,6 @@ Shape head_shape(const Dims& dims) {
   return {dims.at("Hq")};
 }
 
-int64_t divide_up(int64_t value, int64_t by) {
-  return (value + by - 1) / by;
-}
-
 // --- CPU ---
 
 spec::Space cpu_space(Dtype dtype, const spec::DeviceTraits& traits) {
@@ -67,11 +66,7 @@ spec::Space cpu_space(Dtype dtype, const spec::DeviceTraits& traits) {
                  {"ROWS", {16, 8, 32, 64}, log2, source, "query rows of a block"},
                  {"TILE", {64, 32, 128}, log2, source, "keys at a time"},
                  {"PREFETCH", {1, 0}, choice, source, "keys and values are", {"fetched", "read"}},
-                 {"KEYS",
-                  {512, 64, 128, 256, 1024, 2048, 8192},
-                  log2,
-                  launch,
-                  "keys of a part at least, where a block's keys are shared"}};
+                 keys_knob({512, 64, 128, 256, 1024, 2048, 8192})};
   const bool dots = dtype == Dtype::bfloat16 && traits.vector_bytes >= 64 &&
                     has_isa(traits, {"avx512bf16", "avx512vl"});
   if (dots)
@@ -86,34 +81,14 @@ spec::Space cpu_space(Dtype dtype, const spec::DeviceTraits& traits) {
   return space;
 }
 
-int64_t blocks_of(const Dims& dims, int64_t rows) {
-  const int64_t group = dims.at("Hq") / dims.at("Hk");
-  return dims.at("B") * dims.at("Hk") * divide_up(group * dims.at("M"), rows);
-}
-
-// Parts of each block's keys: enough for four units a thread, of KEYS keys at least.
-int64_t parts_of(const Dims& dims, const spec::Setting& knobs) {
-  const int64_t units = 4 * knobs.at("THREADS");
-  return std::max<int64_t>(
-      1, std::min(dims.at("S") / knobs.at("KEYS"), units / blocks_of(dims, knobs.at("ROWS"))));
-}
-
 std::vector<spec::Stage> cpu_stages(const Dims& dims, const spec::Setting& knobs) {
-  const int64_t blocks = blocks_of(dims, knobs.at("ROWS")), parts = parts_of(dims, knobs);
-  std::vector<spec::Stage> stages = {
-      {"mlx_kd_attention", share_units(blocks * parts, knobs), parts}};
-  if (parts > 1) stages.push_back({"mlx_kd_attention_merge", share_units(blocks, knobs), parts});
-  return stages;
+  return stages_over_keys("mlx_kd_attention", dims, knobs);
 }
 
 // Steps of Dv are whole vectors of elements: a step holds as many floats.
 std::vector<int64_t> cpu_scratch(Dtype dtype, const Dims& dims, const spec::Setting& knobs) {
-  const int64_t parts = parts_of(dims, knobs), rows = knobs.at("ROWS");
-  if (parts == 1) return {};
-  const int64_t all_rows = blocks_of(dims, rows) * parts * rows;
   const int64_t step = knobs.at("VEC") / (dtype == Dtype::bfloat16 ? 2 : 4);
-  return {all_rows * 2 * kFloatBytes,
-          all_rows * divide_up(dims.at("Dv"), step) * step * kFloatBytes};
+  return scratch_of_parts(dims, knobs, divide_up(dims.at("Dv"), step) * step);
 }
 
 spec::Variant cpu_variant() {
@@ -184,11 +159,6 @@ Dims size(const Heads& heads, int64_t t, int64_t s, int64_t b = 1) {
   return {{"S", s},      {"B", b},         {"Hq", heads.q},  {"Hk", heads.k},
           {"M", t},      {"Dk", heads.dk}, {"Dv", heads.dv}, {"causal", t > 1},
           {"window", 0}, {"has_mask", 0},  {"has_sinks", 0}, {"has_bias", 0}};
-}
-
-Dims with(Dims dims, std::initializer_list<Dims::Item> changes) {
-  for (const auto& [name, value] : changes) dims.set(name, value);
-  return dims;
 }
 
 // Llama of 1B, Llama of 8B, latent attention of GLM Flash and DeepSeek-V3, Gemma 3, gpt-oss.

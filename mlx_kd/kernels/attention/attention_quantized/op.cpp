@@ -8,9 +8,11 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/attention/attention_quantized/judge.h"
+#include "mlx_kd/kernels/attention/key_parts.h"
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
 #include "mlx_kd/kernels/common/shapes.h"
+#include "mlx_kd/kernels/common/suites.h"
 #include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::kernels {
@@ -30,7 +32,6 @@ using enum spec::KnobRole;
 
 enum DimIndex { kS, kB, kHq, kHk, kM, kDk, kDv, kCausal, kBits, kGroup, kHasMask };
 
-constexpr int64_t kFloatBytes = 4;
 constexpr int64_t kWidest = 1024;  // kernels keep rows on the stack
 constexpr const char* kPorts[] = {"q",           "key_codes",    "key_scales",   "key_biases",
                                   "value_codes", "value_scales", "value_biases", "mask"};
@@ -159,51 +160,23 @@ spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> nu
 
 // --- kernels ---
 
-int64_t divide_up(int64_t value, int64_t by) {
-  return (value + by - 1) / by;
-}
-
-int64_t blocks_of(const Dims& dims, int64_t rows) {
-  const int64_t group = dims.at("Hq") / dims.at("Hk");
-  return dims.at("B") * dims.at("Hk") * divide_up(group * dims.at("M"), rows);
-}
-
-// Parts of each block's keys: enough for four units a thread, of KEYS keys at least.
-int64_t parts_of(const Dims& dims, const spec::Setting& knobs) {
-  const int64_t units = 4 * knobs.at("THREADS");
-  return std::max<int64_t>(
-      1, std::min(dims.at("S") / knobs.at("KEYS"), units / blocks_of(dims, knobs.at("ROWS"))));
-}
-
 spec::Space cpu_space(Dtype dtype, const spec::DeviceTraits& traits) {
   spec::Space space;
   space.knobs = {vector_knob(traits),
                  {"ROWS", {4, 1, 2}, log2, source, "query rows of a block"},
                  {"TILE", {64, 32, 128}, log2, source, "keys at a time"},
-                 {"KEYS",
-                  {512, 128, 256, 1024, 2048},
-                  log2,
-                  launch,
-                  "keys of a part at least, where a block's keys are shared"}};
+                 attention::keys_knob({512, 128, 256, 1024, 2048})};
   add_rounding_knob(space, dtype, traits);
   add_thread_knobs(space, traits, {1, 2, 4}, "blocks");
   return space;
 }
 
 std::vector<spec::Stage> cpu_stages(const Dims& dims, const spec::Setting& knobs) {
-  const int64_t blocks = blocks_of(dims, knobs.at("ROWS")), parts = parts_of(dims, knobs);
-  std::vector<spec::Stage> stages = {
-      {"mlx_kd_attention_quantized", share_units(blocks * parts, knobs), parts}};
-  if (parts > 1)
-    stages.push_back({"mlx_kd_attention_quantized_merge", share_units(blocks, knobs), parts});
-  return stages;
+  return attention::stages_over_keys("mlx_kd_attention_quantized", dims, knobs);
 }
 
 std::vector<int64_t> cpu_scratch(Dtype, const Dims& dims, const spec::Setting& knobs) {
-  const int64_t parts = parts_of(dims, knobs), rows = knobs.at("ROWS");
-  if (parts == 1) return {};
-  const int64_t all_rows = blocks_of(dims, rows) * parts * rows;
-  return {all_rows * 2 * kFloatBytes, all_rows * dims.at("Dv") * kFloatBytes};
+  return attention::scratch_of_parts(dims, knobs, dims.at("Dv"));
 }
 
 spec::Variant cpu_variant() {
@@ -241,11 +214,6 @@ Dims size(int64_t hq, int64_t hk, int64_t m, int64_t d, int64_t bits, int64_t gr
   return {{"S", s},       {"B", b},  {"Hq", hq},        {"Hk", hk},     {"M", m},
           {"Dk", d},      {"Dv", d}, {"causal", m > 1}, {"bits", bits}, {"group_size", group},
           {"has_mask", 0}};
-}
-
-Dims with(Dims dims, std::initializer_list<Dims::Item> changes) {
-  for (const auto& [name, value] : changes) dims.set(name, value);
-  return dims;
 }
 
 std::vector<spec::Suite> suites() {

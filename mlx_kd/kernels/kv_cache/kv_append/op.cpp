@@ -8,6 +8,7 @@
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
 #include "mlx_kd/kernels/common/shapes.h"
+#include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/kv_cache/kv_append/model_sizes.h"
 #include "mlx_kd/kernels/op_table.h"
 
@@ -115,10 +116,6 @@ spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
       {"UNROLL", {1, 2, 4, 8}, spec::KnobScale::log2, spec::KnobRole::source, "packs of a thread"},
       group_knob()};
   return space;
-}
-
-int64_t divide_up(int64_t value, int64_t by) {
-  return (value + by - 1) / by;
 }
 
 spec::Launch launch_metal(const Dims& dims, const spec::Setting& knobs) {

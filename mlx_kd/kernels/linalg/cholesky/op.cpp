@@ -6,6 +6,7 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/suites.h"
+#include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/linalg/cholesky/residuals.h"
 #include "mlx_kd/kernels/op_table.h"
 
@@ -76,17 +77,13 @@ spec::Space space(Dtype, const spec::DeviceTraits& traits) {
   return space;
 }
 
-int64_t blocks_of(int64_t columns, int64_t width) {
-  return (columns + width - 1) / width;
-}
-
 bool is_shared(const Dims& dims, const spec::Setting& knobs) {
   return dims.at("batch") < knobs.at("THREADS") && dims.at("n") >= knobs.at("SPLIT");
 }
 
 // Matrices of a task: so many that there are at most four tasks a thread, each with its scratch.
 int64_t grain_of(const Dims& dims, const spec::Setting& knobs) {
-  return std::max(knobs.at("GRAIN"), blocks_of(dims.at("batch"), 4 * knobs.at("THREADS")));
+  return std::max(knobs.at("GRAIN"), divide_up(dims.at("batch"), 4 * knobs.at("THREADS")));
 }
 
 spec::Stage stage(const char* function, int64_t units, int64_t threads, int64_t index) {
@@ -99,13 +96,13 @@ spec::Stage stage(const char* function, int64_t units, int64_t threads, int64_t 
 std::vector<spec::Stage> shared_stages(const Dims& dims, const spec::Setting& knobs) {
   const int64_t batch = dims.at("batch"), threads = knobs.at("THREADS");
   const int64_t block = knobs.at("BLOCK"), tile = knobs.at("TILE") * kLine;
-  const int64_t sixteens = blocks_of(dims.at("n"), kLine), columns = sixteens * kLine;
+  const int64_t sixteens = divide_up(dims.at("n"), kLine), columns = sixteens * kLine;
   std::vector<spec::Stage> stages = {stage("mlx_kd_cholesky_load", batch * sixteens, threads, 0)};
   for (int64_t from = 0; from < columns; from += block) {
     stages.push_back(stage("mlx_kd_cholesky_panel", batch, threads, from));
     if (const int64_t right = columns - from - block; right > 0)
       stages.push_back(
-          stage("mlx_kd_cholesky_columns", batch * blocks_of(right, tile), threads, from));
+          stage("mlx_kd_cholesky_columns", batch * divide_up(right, tile), threads, from));
   }
   stages.push_back(stage("mlx_kd_cholesky_store", batch * sixteens, threads, 0));
   return stages;
@@ -118,15 +115,15 @@ std::vector<spec::Stage> stages(const Dims& dims, const spec::Setting& knobs) {
   whole.launch.grid[0] = batch;
   whole.launch.group[0] = grain;
   whole.launch.threads =
-      static_cast<int>(std::clamp<int64_t>(blocks_of(batch, grain), 1, knobs.at("THREADS")));
+      static_cast<int>(std::clamp<int64_t>(divide_up(batch, grain), 1, knobs.at("THREADS")));
   return {whole};
 }
 
 // The float copies that are factored, each with room for rows apart and for the inverses.
 std::vector<int64_t> scratch(Dtype, const Dims& dims, const spec::Setting& knobs) {
-  const int64_t columns = blocks_of(dims.at("n"), kLine) * kLine;
+  const int64_t columns = divide_up(dims.at("n"), kLine) * kLine;
   const int64_t works = is_shared(dims, knobs) ? dims.at("batch")
-                                               : blocks_of(dims.at("batch"), grain_of(dims, knobs));
+                                               : divide_up(dims.at("batch"), grain_of(dims, knobs));
   return {works * columns * (columns + 2 * kLine) * 4};
 }
 

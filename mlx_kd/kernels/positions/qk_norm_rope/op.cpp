@@ -40,17 +40,13 @@ void signature(std::span<const spec::ArrayView> in, std::span<const double>,
     refuse("k has shape " + shape_text(k) + ": it must be (B, Hk, M, D), as q has shape " +
            shape_text(q));
   dims[kB] = q[0], dims[kHq] = q[1], dims[kHk] = k[1], dims[kM] = q[2], dims[kD] = q[3];
-  dims[kHasWq] = has_weight("qk_norm_rope", "wq", in[kWq], dims[kD]);
-  dims[kHasWk] = has_weight("qk_norm_rope", "wk", in[kWk], dims[kD]);
-  read_rotary("qk_norm_rope", {q[0], q[3], in[kOffset].shape, in[kFreqs].shape},
-              {dims[kDims], dims[kRagged], dims[kHasFreqs]});
+  read_heads("qk_norm_rope", in, kOffset, q[0], q[3],
+             {{dims[kDims], dims[kRagged], dims[kHasFreqs]}, dims[kHasWq], dims[kHasWk]});
 }
 
 spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> numbers,
                           const mlx::core::Stream& s) {
-  MlxRotation by = {
-      static_cast<int>(numbers[3]), numbers[4] > 0, numbers[1], numbers[2], in[kOffset], {}};
-  if (!is_left_out(in[kFreqs])) by.freqs = in[kFreqs];
+  const MlxRotation by = head_rotation(in, kOffset, numbers);
   return {heads_in_mlx(in[kQ], in[kWq], numbers[0], by, s),
           heads_in_mlx(in[kK], in[kWk], numbers[0], by, s)};
 }
@@ -61,28 +57,13 @@ void fill(const spec::FillRequest& request) {
     fill_rows(request, request.inputs[port],
               spec::element_count(rows_of(port == kQ ? "Hq" : "Hk")(dims)), port);
   fill_offsets(request, request.inputs[kOffset]);
-  if (dims.at("has_wq")) fill_rows(request, request.inputs[kWq], dims.at("D"), kWq);
-  if (dims.at("has_wk")) fill_rows(request, request.inputs[kWk], dims.at("D"), kWk);
-  fill_freqs(request, request.inputs[kFreqs]);
+  fill_head_weights(request, kOffset);
 }
 
 std::vector<spec::Reference64> reference(const std::vector<const void*>& in, Dtype dtype,
                                          const Dims& dims, const std::vector<double>& scalars) {
-  const RotaryNumbers numbers = {scalars[0],
-                                 scalars[1],
-                                 scalars[2],
-                                 in[kOffset],
-                                 dims.at("has_freqs") ? in[kFreqs] : nullptr,
-                                 bound_of_heads(dims).accumulated};
-  const auto weight_of = [&](PortIndex port, const char* attribute) {
-    return dims.at(attribute) ? load_all(in[port], dims.at("D"), dtype) : std::vector<double>();
-  };
-  const auto rows = [&](PortIndex port, const char* heads, std::vector<double> weight) {
-    const int64_t count = spec::element_count(rows_of(heads)(dims));
-    return rotated_in_float64({load_all(in[port], count, dtype), std::move(weight), dims.at(heads)},
-                              numbers, dtype, dims);
-  };
-  return {rows(kQ, "Hq", weight_of(kWq, "has_wq")), rows(kK, "Hk", weight_of(kWk, "has_wk"))};
+  const HeadReference made(in, kOffset, dtype, dims, scalars);
+  return {made.queries(kQ), made.keys(kK)};
 }
 
 Dims size(int64_t b, int64_t hq, int64_t hk, int64_t m, int64_t d) {
@@ -90,13 +71,6 @@ Dims size(int64_t b, int64_t hq, int64_t hk, int64_t m, int64_t d) {
           {"D", d},         {"dims", 0},   {"traditional", 0}, {"ragged", 0},
           {"has_freqs", 0}, {"has_wq", 0}, {"has_wk", 0}};
 }
-
-Dims with(Dims dims, std::initializer_list<Dims::Item> changes) {
-  for (const auto& [name, value] : changes) dims.set(name, value);
-  return dims;
-}
-
-const std::initializer_list<Dims::Item> kNormed = {{"has_wq", 1}, {"has_wk", 1}};
 
 std::vector<spec::ModelSizes> model_sizes(const spec::ModelConfig& config) {
   const int64_t heads = attention_heads(config, "the heads that are rotated");
@@ -146,18 +120,10 @@ spec::Doc doc() {
       "then rotary position embedding, as mx.fast.rms_norm and mx.fast.rope, in one call. Row t of "
       "batch row b has position offset[b] + t, and pair i of it is turned by position * scale * "
       "base^(-2i / dims). Nothing is rounded but the results.";
-  doc.parameters = {
-      {"q", "[B, Hq, M, D], of any strides whose last is 1"},
-      {"k", "[B, Hk, M, D], likewise"},
-      {"offset", "int32 [1] for all batch rows, or [B]; or an int"},
-      {"wq", "[D]: the weight of the norm of each query head"},
-      {"wk", "[D]: the weight of the norm of each key head"},
-      {"freqs", "float32 [dims / 2]: pair i is turned by position * scale / freqs[i]"},
-      {"eps", "Of the norms, positive"},
-      {"base", "Of the frequencies, above 1; not used with freqs"},
-      {"scale", "Of the positions"},
-      {"dims", "The first elements of a row that are turned, an even number; 0: all"},
-      {"traditional", "1: pairs are (2i, 2i + 1), 0: (i, i + dims / 2)"}};
+  doc.parameters = {{"q", "[B, Hq, M, D], of any strides whose last is 1"},
+                    {"k", "[B, Hk, M, D], likewise"},
+                    {"offset", "int32 [1] for all batch rows, or [B]; or an int"}};
+  for (const spec::DocLine& parameter : head_parameters()) doc.parameters.push_back(parameter);
   doc.returns = "q and k, of their shapes and type.";
   doc.errors = "Shapes that do not go together; dims that is odd or above D.";
   return doc;
@@ -173,25 +139,19 @@ spec::Op make_qk_norm_rope() {
   op.summary =
       "rmsnorm of each head, if there are weights, and rotary embedding of queries and keys";
   op.doc = doc();
-  op.inputs = {
-      {.name = "q", .shape = rows_of("Hq"), .strided = true},
-      {.name = "k", .shape = rows_of("Hk"), .strided = true},
-      {.name = "offset",
-       .shape = offset_shape_of,
-       .type = Dtype::int32,
-       .int_range =
-           [](const Dims&) {
-             return std::pair<int64_t, int64_t>{std::numeric_limits<int32_t>::min(),
-                                                std::numeric_limits<int32_t>::max()};
-           }},
-      {.name = "wq", .shape = weight_if("has_wq"), .optional = true},
-      {.name = "wk", .shape = weight_if("has_wk"), .optional = true},
-      {.name = "freqs", .shape = freqs_shape_of, .type = Dtype::float32, .optional = true}};
+  op.inputs = {{.name = "q", .shape = rows_of("Hq"), .strided = true},
+               {.name = "k", .shape = rows_of("Hk"), .strided = true},
+               {.name = "offset",
+                .shape = offset_shape_of,
+                .type = Dtype::int32,
+                .int_range = [](const Dims&) {
+                  return std::pair<int64_t, int64_t>{std::numeric_limits<int32_t>::min(),
+                                                     std::numeric_limits<int32_t>::max()};
+                }}};
+  for (const spec::Port& port : head_ports()) op.inputs.push_back(port);
   op.outputs = {{"q_out", rows_of("Hq")}, {"k_out", rows_of("Hk")}};
   op.dims = {{.name = "M", .free = true}, {"B"}, {"Hq"}, {"Hk"}, {"D"}};
-  for (const spec::Dim& attribute : rotary_attributes()) op.dims.push_back(attribute);
-  for (const char* weight : {"has_wq", "has_wk"})
-    op.dims.push_back({.name = weight, .kind = spec::Dim::Kind::attribute});
+  for (const spec::Dim& attribute : head_attributes()) op.dims.push_back(attribute);
   op.batch_dim = "M";
   op.scalars = {eps_scalar(), rotary_base(), rotary_scale()};
   op.suites = {

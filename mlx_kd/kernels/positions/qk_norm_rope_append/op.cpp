@@ -70,17 +70,13 @@ void signature(std::span<const spec::ArrayView> in, std::span<const double>,
   check_shape("values", in[kValues], {dims[kB], dims[kHk], dims[kS], dims[kDv]});
   check_shape("k", in[kK], {dims[kB], dims[kHk], dims[kM], dims[kD]});
   check_shape("v", in[kV], {dims[kB], dims[kHk], dims[kM], dims[kDv]});
-  dims[kHasWq] = has_weight(kName, "wq", in[kWq], dims[kD]);
-  dims[kHasWk] = has_weight(kName, "wk", in[kWk], dims[kD]);
-  read_rotary(kName, {q[0], q[3], in[kOffset].shape, in[kFreqs].shape},
-              {dims[kDims], dims[kRagged], dims[kHasFreqs]});
+  read_heads(kName, in, kOffset, q[0], q[3],
+             {{dims[kDims], dims[kRagged], dims[kHasFreqs]}, dims[kHasWq], dims[kHasWk]});
 }
 
 spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> numbers,
                           const mlx::core::Stream& s) {
-  MlxRotation by = {
-      static_cast<int>(numbers[3]), numbers[4] > 0, numbers[1], numbers[2], in[kOffset], {}};
-  if (!is_left_out(in[kFreqs])) by.freqs = in[kFreqs];
+  const MlxRotation by = head_rotation(in, kOffset, numbers);
   const mlx::core::array k = heads_in_mlx(in[kK], in[kWk], numbers[0], by, s);
   spec::Op::Arrays result = append_in_mlx({in[kKeys], in[kValues]}, {k, in[kV]}, in[kOffset], s);
   result.push_back(heads_in_mlx(in[kQ], in[kWq], numbers[0], by, s));
@@ -108,69 +104,37 @@ void fill(const spec::FillRequest& request) {
     spec::store_integer(to[kOffset], i, Dtype::int32,
                         std::clamp<int64_t>(place, -7, dims.at("S") + 3));
   }
-  if (dims.at("has_wq")) fill_rows(request, to[kWq], dims.at("D"), kWq);
-  if (dims.at("has_wk")) fill_rows(request, to[kWk], dims.at("D"), kWk);
-  fill_freqs(request, to[kFreqs]);
+  fill_head_weights(request, kOffset);
 }
 
-class Reference {
- public:
-  Reference(const std::vector<const void*>& in, Dtype dtype, const Dims& dims,
-            const std::vector<double>& scalars)
-      : in_(in),
-        dtype_(dtype),
-        dims_(dims),
-        numbers_{scalars[0],
-                 scalars[1],
-                 scalars[2],
-                 in[kOffset],
-                 dims.at("has_freqs") ? in[kFreqs] : nullptr,
-                 bound_of_heads(dims).accumulated} {}
+void put(const spec::Reference64& from, int64_t at, int64_t count, spec::Reference64& to,
+         int64_t place) {
+  const auto copy = [&](const std::vector<double>& some, std::vector<double>& all) {
+    std::copy_n(some.begin() + at, count, all.begin() + place);
+  };
+  copy(from.y, to.y);
+  copy(from.rounded, to.rounded);
+  copy(from.terms, to.terms);
+  copy(from.absolute, to.absolute);
+}
 
-  spec::Reference64 heads(PortIndex port, const char* heads, PortIndex weight,
-                          const char* attribute) const {
-    RotaryRows rows = {
-        load_all(in_[port], count_of(dims_, heads, "M", "D"), dtype_), {}, dims_.at(heads)};
-    if (dims_.at(attribute)) rows.weight = load_all(in_[weight], dims_.at("D"), dtype_);
-    return rotated_in_float64(rows, numbers_, dtype_, dims_);
-  }
-
-  // The cache with the new keys; what is not written keeps its value.
-  spec::Reference64 keys() const {
-    const int64_t width = dims_.at("D"), s = dims_.at("S"), m = dims_.at("M");
-    const int64_t heads_of_all = dims_.at("B") * dims_.at("Hk");
-    const spec::Reference64 added = heads(kK, "Hk", kWk, "has_wk");
-    spec::Reference64 result;
-    const std::vector<double> old = load_all(in_[kKeys], count_of(dims_, "Hk", "S", "D"), dtype_);
-    for (const double y : old) append(result, {y, 0, 0});
-    for (int64_t head = 0; head < heads_of_all; ++head)
-      if (const int64_t first = first_row(in_[kOffset], dims_, head / dims_.at("Hk")); first >= 0)
-        put(added, head * m * width, m * width, result, (head * s + first) * width);
-    return result;
-  }
-
- private:
-  static void put(const spec::Reference64& from, int64_t at, int64_t count, spec::Reference64& to,
-                  int64_t place) {
-    const auto copy = [&](const std::vector<double>& some, std::vector<double>& all) {
-      std::copy_n(some.begin() + at, count, all.begin() + place);
-    };
-    copy(from.y, to.y);
-    copy(from.rounded, to.rounded);
-    copy(from.terms, to.terms);
-    copy(from.absolute, to.absolute);
-  }
-
-  const std::vector<const void*>& in_;
-  Dtype dtype_;
-  const Dims& dims_;
-  RotaryNumbers numbers_;
-};
+// The cache with the new keys; what is not written keeps its value.
+spec::Reference64 updated_keys(const std::vector<const void*>& in, Dtype dtype, const Dims& dims,
+                               const spec::Reference64& added) {
+  const int64_t width = dims.at("D"), s = dims.at("S"), m = dims.at("M"), heads = dims.at("Hk");
+  spec::Reference64 result;
+  for (const double y : load_all(in[kKeys], count_of(dims, "Hk", "S", "D"), dtype))
+    append(result, {y, 0, 0});
+  for (int64_t head = 0; head < dims.at("B") * heads; ++head)
+    if (const int64_t first = first_row(in[kOffset], dims, head / heads); first >= 0)
+      put(added, head * m * width, m * width, result, (head * s + first) * width);
+  return result;
+}
 
 std::vector<spec::Reference64> reference(const std::vector<const void*>& in, Dtype dtype,
                                          const Dims& dims, const std::vector<double>& scalars) {
-  const Reference made(in, dtype, dims, scalars);
-  return {made.keys(), {}, made.heads(kQ, "Hq", kWq, "has_wq")};
+  const HeadReference made(in, kOffset, dtype, dims, scalars);
+  return {updated_keys(in, dtype, dims, made.keys(kK)), {}, made.queries(kQ)};
 }
 
 // The values, which are copied.
@@ -210,13 +174,6 @@ Dims size(int64_t s, int64_t b, int64_t hq, int64_t hk, int64_t m, int64_t d, in
           {"has_wq", 0},
           {"has_wk", 0}};
 }
-
-Dims with(Dims dims, std::initializer_list<Dims::Item> changes) {
-  for (const auto& [name, value] : changes) dims.set(name, value);
-  return dims;
-}
-
-const std::initializer_list<Dims::Item> kNormed = {{"has_wq", 1}, {"has_wk", 1}};
 
 // S is 4096, twice and four times that: the counts of tokens multiply it.
 std::vector<spec::ModelSizes> model_sizes(const spec::ModelConfig& config) {
@@ -270,15 +227,8 @@ spec::Doc doc() {
       {"v", "[B, Hk, M, Dv], likewise"},
       {"offset",
        "int32 [1] for all batch rows, or [B]; or an int. A batch row whose offset is negative or "
-       "above S - M is not written"},
-      {"wq", "[D]: the weight of the norm of each query head"},
-      {"wk", "[D]: the weight of the norm of each key head"},
-      {"freqs", "float32 [dims / 2]: pair i is turned by position * scale / freqs[i]"},
-      {"eps", "Of the norms, positive"},
-      {"base", "Of the frequencies, above 1; not used with freqs"},
-      {"scale", "Of the positions"},
-      {"dims", "The first elements of a row that are turned, an even number; 0: all"},
-      {"traditional", "1: pairs are (2i, 2i + 1), 0: (i, i + dims / 2)"}};
+       "above S - M is not written"}};
+  for (const spec::DocLine& parameter : head_parameters()) doc.parameters.push_back(parameter);
   doc.returns = "The updated keys and values, and q rotated, of its shape and type.";
   doc.errors =
       "Shapes that do not go together; dims that is odd or above D; an int offset that is negative "
@@ -287,23 +237,21 @@ spec::Doc doc() {
 }
 
 std::vector<spec::Port> inputs() {
-  return {{"keys", rows_of("Hk", "S", "D")},
-          {"values", rows_of("Hk", "S", "Dv")},
-          {.name = "q", .shape = rows_of("Hq", "M", "D"), .strided = true},
-          {.name = "k", .shape = rows_of("Hk", "M", "D"), .strided = true},
-          {.name = "v", .shape = rows_of("Hk", "M", "Dv"), .strided = true},
-          offset_port(),
-          {.name = "wq", .shape = weight_if("has_wq"), .optional = true},
-          {.name = "wk", .shape = weight_if("has_wk"), .optional = true},
-          {.name = "freqs", .shape = freqs_shape_of, .type = Dtype::float32, .optional = true}};
+  std::vector<spec::Port> ports = {
+      {"keys", rows_of("Hk", "S", "D")},
+      {"values", rows_of("Hk", "S", "Dv")},
+      {.name = "q", .shape = rows_of("Hq", "M", "D"), .strided = true},
+      {.name = "k", .shape = rows_of("Hk", "M", "D"), .strided = true},
+      {.name = "v", .shape = rows_of("Hk", "M", "Dv"), .strided = true},
+      offset_port()};
+  for (const spec::Port& port : head_ports()) ports.push_back(port);
+  return ports;
 }
 
 std::vector<spec::Dim> dims_of_op() {
   std::vector<spec::Dim> dims = {
       {.name = "S", .free = true}, {"B"}, {"Hq"}, {"Hk"}, {"M"}, {"D"}, {"Dv"}};
-  for (const spec::Dim& attribute : rotary_attributes()) dims.push_back(attribute);
-  for (const char* weight : {"has_wq", "has_wk"})
-    dims.push_back({.name = weight, .kind = spec::Dim::Kind::attribute});
+  for (const spec::Dim& attribute : head_attributes()) dims.push_back(attribute);
   return dims;
 }
 

@@ -8,6 +8,7 @@
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
 #include "mlx_kd/kernels/common/reference64.h"
+#include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/kernels/positions/rope/model_sizes.h"
 
@@ -171,9 +172,9 @@ spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
 
 spec::Launch launch_metal(const Dims& dims, const spec::Setting& knobs) {
   const int64_t vec = knobs.at("VEC"), unroll = knobs.at("UNROLL");
-  const int64_t packs = (dims.at("D_OUT") + vec - 1) / vec;
+  const int64_t packs = divide_up(dims.at("D_OUT"), vec);
   const int64_t all = dims.at("B") * (dims.at("H_Q") + 1) * packs;
-  return launch_flat((all + unroll - 1) / unroll, knobs);
+  return launch_flat(divide_up(all, unroll), knobs);
 }
 
 // In head 0 and the key: infinities, NaN, zeros and subnormals, in both parts.

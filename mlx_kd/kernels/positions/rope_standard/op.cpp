@@ -5,6 +5,7 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/common/model_sizes.h"
 #include "mlx_kd/kernels/common/reference64.h"
+#include "mlx_kd/kernels/common/suites.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/kernels/positions/rotary.h"
 
@@ -93,11 +94,6 @@ std::vector<spec::ModelSizes> model_sizes(const spec::ModelConfig& config) {
 Dims size(int64_t b, int64_t h, int64_t m, int64_t d, int64_t dims = 0) {
   return {{"M", m},       {"B", b},           {"H", h},      {"D", d},
           {"dims", dims}, {"traditional", 0}, {"ragged", 0}, {"has_freqs", 0}};
-}
-
-Dims with(Dims dims, std::initializer_list<Dims::Item> changes) {
-  for (const auto& [name, value] : changes) dims.set(name, value);
-  return dims;
 }
 
 // Halves and rests within vectors, two elements, offsets by batch row, frequencies.

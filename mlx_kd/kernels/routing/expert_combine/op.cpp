@@ -10,6 +10,7 @@
 #include "mlx_kd/kernels/common/model_sizes.h"
 #include "mlx_kd/kernels/common/reference64.h"
 #include "mlx_kd/kernels/common/shapes.h"
+#include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/kernels/routing/experts.h"
 
@@ -130,7 +131,7 @@ spec::Variant cpu_variant() {
   variant.space = cpu_space;
   variant.launch = [](const Dims& dims, const spec::Setting& knobs) {
     const int64_t block = knobs.at("BLOCK");
-    return share_units(dims.at("M") * ((dims.at("D") + block - 1) / block), knobs);
+    return share_units(dims.at("M") * divide_up(dims.at("D"), block), knobs);
   };
   return variant;
 }

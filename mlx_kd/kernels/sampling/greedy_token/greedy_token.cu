@@ -28,12 +28,8 @@
 #endif
 
 #include "../../common/kd_arguments.h"
+#include "../../common/numbers.cu.h"
 
-#if KD_DTYPE == 0
-typedef float T;
-#else
-typedef unsigned short T;
-#endif
 constexpr unsigned kVec = 8, kBlock = THREADS * KEEP * kVec, kWarps = THREADS / 32;
 constexpr unsigned kAll = 0xffffffffu;
 
@@ -44,32 +40,6 @@ union Pack {
 
 static __device__ float infinity() {
   return __int_as_float(0x7f800000);
-}
-
-static __device__ float widen(T x) {
-#if KD_DTYPE == 0
-  return x;
-#elif KD_DTYPE == 1
-  float wide;
-  asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(x));
-  return wide;
-#else
-  return __uint_as_float((unsigned)x << 16);
-#endif
-}
-
-static __device__ T narrow(float x) {
-#if KD_DTYPE == 0
-  return x;
-#elif KD_DTYPE == 1
-  T stored;
-  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(stored) : "f"(x));
-  return stored;
-#else
-  T stored;
-  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(stored) : "f"(x));
-  return stored;
-#endif
 }
 
 static __device__ float rounded(float x) {

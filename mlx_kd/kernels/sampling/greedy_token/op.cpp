@@ -6,6 +6,7 @@
 
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
+#include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/kernels/sampling/greedy_token/judge.h"
 
@@ -25,7 +26,7 @@ using enum spec::KnobRole;
 constexpr int64_t kFloatBytes = 4;
 
 int64_t blocks_of(const Dims& dims, int64_t block) {
-  return (dims.at("V") + block - 1) / block;
+  return divide_up(dims.at("V"), block);
 }
 
 Shape by_row(const Dims& dims) {

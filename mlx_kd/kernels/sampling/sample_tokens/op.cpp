@@ -7,6 +7,7 @@
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
 #include "mlx_kd/kernels/common/shapes.h"
+#include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/kernels/sampling/sample_tokens/chain.h"
 #include "mlx_kd/kernels/sampling/sample_tokens/judge.h"
@@ -151,7 +152,7 @@ std::vector<spec::Stage> stages(const Dims& dims, const spec::Setting& knobs) {
 // The largest of small blocks; weights; candidates, and groups of them; counts.
 std::vector<int64_t> scratch(Dtype, const Dims& dims, const spec::Setting&) {
   const int64_t rows = dims.at("B"), count = dims.at("V");
-  return {rows * ((count + kSmall - 1) / kSmall) * 4, rows * std::max(count, kTable) * 4,
+  return {rows * (divide_up(count, kSmall)) * 4, rows * std::max(count, kTable) * 4,
           rows * (count + kSmall) * 8, rows * kTable * 4};
 }
 

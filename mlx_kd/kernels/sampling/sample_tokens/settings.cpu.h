@@ -33,7 +33,8 @@ struct Draws {
   Key xtc, token;
 };
 
-// Where keys come from: a state that is split, or a list (keys, 2), whose last stands for more.
+// Keys of draws: split off a state, or those of a list (keys, 2), whose last serves all that
+// follow.
 struct Keys {
   Key state;
   const unsigned* list;

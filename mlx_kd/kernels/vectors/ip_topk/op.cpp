@@ -9,8 +9,9 @@ spec::Op make_ip_topk() {
   op.summary = "the k rows of base of largest inner product with each query";
   op.doc.brief =
       "The k rows of base of largest inner product with each query, chosen while products are "
-      "computed: there is no matrix of products. Products are within 8 u (|q|^2 + |x|^2) of exact "
-      "ones, and so is the choice.";
+      "computed, without a matrix of products in memory. A product is within 8 u (|q|^2 + |x|^2) "
+      "of "
+      "the exact one; rows whose exact products differ by less than both errors may change places.";
   op.doc.parameters = {
       {"queries", "float32 [M, D]."}, {"base", "float32 [N, D]."}, {"k", "1 to 1,024."}};
   op.doc.returns =

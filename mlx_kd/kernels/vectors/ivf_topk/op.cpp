@@ -19,10 +19,6 @@ using spec::Dtype;
 using spec::Shape;
 using vectors::Metric;
 
-Metric metric_of(const Dims& dims) {
-  return dims.at("inner") ? Metric::inner : Metric::l2;
-}
-
 Dims complete(const Dims& dims) {
   vectors::check_neighbours("ivf_topk", dims);
   vectors::check_pairs("ivf_topk", dims);
@@ -44,7 +40,7 @@ std::vector<spec::Residual> residuals(const spec::JudgedCase& judged) {
   const int64_t width = dims.at("D");
   const auto* queries = static_cast<const float*>(judged.inputs[0]);
   const auto* base = static_cast<const float*>(judged.inputs[1]);
-  const Metric metric = metric_of(dims);
+  const Metric metric = vectors::metric_of(dims);
   return vectors::lists_residuals(judged, 2, metric, [=](int64_t i, int64_t, int64_t row) {
     return vectors::distance64(queries + i * width, base + row * width, width, metric);
   });
@@ -102,23 +98,11 @@ spec::Op make_ivf_topk() {
   op.name = "ivf_topk";
   op.summary = "the k nearest vectors to each query in the lists that it probes";
   op.doc = ivf_topk::doc();
-  op.inputs = {{"queries",
-                [](const Dims& d) {
-                  return Shape{d.at("M"), d.at("D")};
-                },
-                Dtype::float32},
-               {"vectors",
-                [](const Dims& d) {
-                  return Shape{d.at("N"), d.at("D")};
-                },
-                Dtype::float32},
-               {"probes",
-                [](const Dims& d) {
-                  return Shape{d.at("M"), d.at("P")};
-                },
-                Dtype::int64},
-               {"offsets", [](const Dims& d) { return Shape{d.at("L") + 1}; }, Dtype::int64},
-               {"labels", [](const Dims& d) { return Shape{d.at("N")}; }, Dtype::int64}};
+  op.inputs = vectors::list_ports({{"vectors",
+                                    [](const Dims& d) {
+                                      return Shape{d.at("N"), d.at("D")};
+                                    },
+                                    Dtype::float32}});
   op.outputs = vectors::neighbour_ports();
   op.dims = {{"M", spec::Dim::Kind::dim, false, true},
              {"N", spec::Dim::Kind::dim, false, true},

@@ -109,7 +109,7 @@ class Decoder {
 };
 
 std::vector<spec::Residual> residuals(const spec::JudgedCase& judged) {
-  const Metric metric = judged.dims.at("inner") ? Metric::inner : Metric::l2;
+  const Metric metric = vectors::metric_of(judged.dims);
   const Decoder decoder(judged);
   return vectors::lists_residuals(judged, 4, metric, [&](int64_t i, int64_t list, int64_t row) {
     return decoder.distance(i, list, row);
@@ -172,33 +172,22 @@ Dims size_of(int64_t m, int64_t n, int64_t width, int64_t parts, int64_t probes,
 }
 
 std::vector<spec::Port> inputs() {
-  return {{"queries",
-           [](const Dims& d) {
-             return Shape{d.at("M"), d.at("D")};
-           },
-           Dtype::float32},
-          {"codes",
-           [](const Dims& d) {
-             return Shape{d.at("N"), d.at("S")};
-           },
-           Dtype::uint8},
-          {"codebooks",
-           [](const Dims& d) {
-             return Shape{d.at("S"), d.at("S") > 0 ? d.at("D") / d.at("S") : 0, kCodes};
-           },
-           Dtype::float32},
-          {"centroids",
-           [](const Dims& d) {
-             return Shape{d.at("L"), d.at("D")};
-           },
-           Dtype::float32},
-          {"probes",
-           [](const Dims& d) {
-             return Shape{d.at("M"), d.at("P")};
-           },
-           Dtype::int64},
-          {"offsets", [](const Dims& d) { return Shape{d.at("L") + 1}; }, Dtype::int64},
-          {"labels", [](const Dims& d) { return Shape{d.at("N")}; }, Dtype::int64}};
+  return vectors::list_ports({{"codes",
+                               [](const Dims& d) {
+                                 return Shape{d.at("N"), d.at("S")};
+                               },
+                               Dtype::uint8},
+                              {"codebooks",
+                               [](const Dims& d) {
+                                 const int64_t parts = d.at("S");
+                                 return Shape{parts, parts > 0 ? d.at("D") / parts : 0, kCodes};
+                               },
+                               Dtype::float32},
+                              {"centroids",
+                               [](const Dims& d) {
+                                 return Shape{d.at("L"), d.at("D")};
+                               },
+                               Dtype::float32}});
 }
 
 }  // namespace

@@ -9,9 +9,9 @@ spec::Op make_l2_topk() {
   op.summary = "the k rows of base of least squared L2 distance to each query";
   op.doc.brief =
       "The k rows of base of least squared L2 distance to each query, chosen while distances are "
-      "computed: there is no matrix of distances. Distances are within 8 u (|q|^2 + |x|^2) of "
-      "exact "
-      "ones, and so is the choice.";
+      "computed, without a matrix of distances in memory. A distance is within 8 u (|q|^2 + |x|^2) "
+      "of the exact one; rows whose exact distances differ by less than both errors may change "
+      "places.";
   op.doc.parameters = {
       {"queries", "float32 [M, D]."}, {"base", "float32 [N, D]."}, {"k", "1 to 1,024."}};
   op.doc.returns =

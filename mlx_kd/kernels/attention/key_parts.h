@@ -1,0 +1,29 @@
+// Attention on a CPU, a block of query rows of one key head at a time; the keys of a block are
+// shared among units, in parts, where there are fewer blocks than threads can use.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "mlx_kd/spec/op.h"
+
+namespace mlx_kd::kernels::attention {
+
+int64_t blocks_of(const spec::Dims& dims, int64_t rows);
+
+// Parts of each block's keys: enough for four units a thread, of KEYS keys at least.
+int64_t parts_of(const spec::Dims& dims, const spec::Setting& knobs);
+
+// KEYS, of which the first value is the default.
+spec::Knob keys_knob(std::vector<int64_t> values);
+
+// The stage `function`, whose index is the number of parts, and <function>_merge if there is more
+// than one.
+std::vector<spec::Stage> stages_over_keys(const std::string& function, const spec::Dims& dims,
+                                          const spec::Setting& knobs);
+
+// Of each row of each part: the largest score and the sum of weights; `width` floats of its result.
+std::vector<int64_t> scratch_of_parts(const spec::Dims& dims, const spec::Setting& knobs,
+                                      int64_t width);
+
+}  // namespace mlx_kd::kernels::attention
