@@ -9,7 +9,7 @@ namespace mx = mlx::core;
 
 void CpuProgram::launch(const std::vector<const void*>& inputs, const std::vector<void*>& outputs,
                         const Call& call) const {
-  code_->run(inputs.data(), outputs.data(), code_->flatten(call));
+  code_->run_watched(inputs.data(), outputs.data(), code_->flatten(call));
 }
 
 std::vector<mx::array> CpuProgram::call(const std::vector<mx::array>& inputs,

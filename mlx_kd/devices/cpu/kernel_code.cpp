@@ -19,9 +19,13 @@ struct Work {
   const FlatCall* call;
 };
 
+// For calls in a user's graph, which nobody watches.
+struct Unwatched {};
+
+template <class Guard>
 void run_units(const void* context, int64_t begin, int64_t end) {
   const Work& work = *static_cast<const Work*>(context);
-  const FloatModeGuard guard;
+  [[maybe_unused]] const Guard guard;
   work.function(work.inputs, work.outputs, work.call->dims.data(), work.call->params.data(), begin,
                 end);
 }
@@ -31,9 +35,10 @@ struct StageWork {
   const KernelArguments* arguments;
 };
 
+template <class Guard>
 void run_stage_units(const void* context, int64_t begin, int64_t end) {
   const StageWork& work = *static_cast<const StageWork*>(context);
-  const FloatModeGuard guard;
+  [[maybe_unused]] const Guard guard;
   work.function(work.arguments, begin, end);
 }
 
@@ -136,6 +141,7 @@ FlatCall KernelCode::flatten(const Call& call) const {
   return flat;
 }
 
+template <class Guard>
 void KernelCode::run_stages(const void* const* inputs, void* const* outputs, const StagedCall& call,
                             const Strides* strides) const {
   static thread_local ScratchMemory scratch;
@@ -148,18 +154,29 @@ void KernelCode::run_stages(const void* const* inputs, void* const* outputs, con
     arguments.stage = step.index;
     const StageWork work{step.function, &arguments};
     if (step.threads <= 1)
-      run_stage_units(&work, 0, step.units);
+      run_stage_units<Guard>(&work, 0, step.units);
     else
-      ThreadPool::shared().run(step.threads, step.units, step.grain, run_stage_units, &work);
+      ThreadPool::shared().run(step.threads, step.units, step.grain, run_stage_units<Guard>, &work);
   }
+}
+
+template <class Guard>
+void KernelCode::run_guarded(const void* const* inputs, void* const* outputs, const FlatCall& call,
+                             const Strides* strides) const {
+  if (call.staged) return run_stages<Guard>(inputs, outputs, *call.staged, strides);
+  const Work work{function_, inputs, outputs, &call};
+  if (call.threads <= 1) return run_units<Guard>(&work, 0, call.units);
+  ThreadPool::shared().run(call.threads, call.units, call.grain, run_units<Guard>, &work);
 }
 
 void KernelCode::run(const void* const* inputs, void* const* outputs, const FlatCall& call,
                      const Strides* strides) const {
-  if (call.staged) return run_stages(inputs, outputs, *call.staged, strides);
-  const Work work{function_, inputs, outputs, &call};
-  if (call.threads <= 1) return run_units(&work, 0, call.units);
-  ThreadPool::shared().run(call.threads, call.units, call.grain, run_units, &work);
+  run_guarded<Unwatched>(inputs, outputs, call, strides);
+}
+
+void KernelCode::run_watched(const void* const* inputs, void* const* outputs,
+                             const FlatCall& call) const {
+  run_guarded<FloatModeGuard>(inputs, outputs, call, nullptr);
 }
 
 }  // namespace mlx_kd::devices::cpu

@@ -69,6 +69,9 @@ class KernelCode {
   // says.
   void run(const void* const* inputs, void* const* outputs, const FlatCall& call,
            const Strides* strides = nullptr) const;
+  // The same for a kernel that is proved or timed: float_mode_changes() counts the tasks that left
+  // the floating-point mode of their thread changed.
+  void run_watched(const void* const* inputs, void* const* outputs, const FlatCall& call) const;
 
   const std::string& op_name() const { return op_name_; }
   size_t input_count() const { return input_count_; }
@@ -76,6 +79,10 @@ class KernelCode {
 
  private:
   StageFunction stage_function(const std::string& name) const;
+  template <class Guard>
+  void run_guarded(const void* const* inputs, void* const* outputs, const FlatCall& call,
+                   const Strides* strides) const;
+  template <class Guard>
   void run_stages(const void* const* inputs, void* const* outputs, const StagedCall& call,
                   const Strides* strides) const;
 

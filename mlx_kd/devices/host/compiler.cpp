@@ -17,7 +17,7 @@ namespace mlx_kd::devices::cpu {
 namespace {
 
 constexpr size_t kMostOutput = 1 << 20;
-// No kernel of ours takes a tenth of either; one that does without end takes no more.
+// Our kernels need less than a tenth of either; a source without end gets no more.
 constexpr base::ProcessLimits kLimits{int64_t(6) << 30, int64_t(256) << 20};
 
 constexpr int kFormat = 1;  // part of every key: another one leaves all older objects behind

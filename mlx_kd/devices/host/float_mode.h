@@ -40,7 +40,7 @@ inline uint64_t float_mode_changes() {
   return float_mode_change_counter().load(std::memory_order_relaxed);
 }
 
-// Puts the mode back and counts, where a kernel has changed it. Some ns.
+// Puts the mode back and counts, if a kernel has changed it.
 class FloatModeGuard {
  public:
   FloatModeGuard() = default;

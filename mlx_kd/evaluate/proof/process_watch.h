@@ -9,8 +9,8 @@
 
 namespace mlx_kd::evaluate {
 
-// Made before a candidate's first launch; asked after each. Where the system tells nothing about
-// threads or processes (it is not Linux), those are not watched.
+// Made before a candidate's first launch; asked after each. Threads and processes are watched on
+// Linux alone.
 class ProcessWatch {
  public:
   // Starts the threads that kernels share, so that only others count as new.

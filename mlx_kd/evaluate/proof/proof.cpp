@@ -100,9 +100,9 @@ Proof Prover::prove(const spec::Candidate& candidate, const devices::Program& pr
   constexpr ViewKind kViews[] = {ViewKind::row_major, ViewKind::gaps, ViewKind::transposed};
   Proof proof;
   proof.sizes.resize(sizes_);
-  watch_ = ProcessWatch();
+  ProcessWatch watch;
   const Kernel kernel{spec::variant_of(op_, candidate), candidate.knobs, program,
-                      candidate.language == "cpp"};
+                      candidate.language == "cpp" ? &watch : nullptr};
   for (size_t i = 0; i < plan_.cases.size(); ++i) {
     prove_case(plan_.cases[i], kernel, kViews[i % std::size(kViews)], proof);
     if (proof.status != spec::Status::benchmarked) break;
@@ -165,7 +165,7 @@ std::vector<const void*> Prover::run(const Case& c, const Kernel& kernel, ViewKi
     inputs[static_cast<size_t>(updated)] = outputs[i];
   }
   launch(c, inputs, outputs, kernel.program, call, proof);
-  const std::string change = kernel.native ? watch_.change() : "";
+  const std::string change = kernel.watch ? kernel.watch->change() : "";
   if (!change.empty()) refuse(proof, spec::Status::wrong, change + " (" + c.text() + ")");
   for (size_t i = 0; i < buffers.size(); ++i)
     if (!buffers[i]->intact())

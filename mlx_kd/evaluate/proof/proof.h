@@ -52,7 +52,7 @@ class Prover {
     const spec::Variant& variant;
     const spec::Setting& knobs;
     const devices::Program& program;
-    bool native;  // machine code of the host, which can do what a program can
+    ProcessWatch* watch;  // of machine code of the host, which can do what a program can
   };
   void prove_case(const Case& c, const Kernel& kernel, ViewKind view, Proof& proof);
   std::vector<const void*> run(const Case& c, const Kernel& kernel, ViewKind view,
@@ -77,7 +77,6 @@ class Prover {
   const std::byte* memory_;
   References references_;
   const devices::Accelerator* accelerator_;
-  ProcessWatch watch_;
   std::vector<std::unique_ptr<FencedBuffer>> low_, high_;  // of each output
 };
 

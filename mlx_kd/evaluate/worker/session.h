@@ -25,9 +25,8 @@ struct Loaded {
 // an answer with its status; what is wrong with the request or the machine is a base::Error.
 class Session {
  public:
-  // The task; `memory_fd` is the shared memory of its plan, and `open_memory` gives a descriptor of
-  // it anew: the references are there only while results are compared with them, never while a
-  // kernel runs.
+  // The task; `memory_fd` is the shared memory of its plan. `open_memory` gives another descriptor
+  // of it each time that results are compared: the references are never mapped while a kernel runs.
   Session(const Setup& setup, int memory_fd, std::function<int()> open_memory);
 
   base::Json prepare();    // fills the shared memory -> {"seconds"}

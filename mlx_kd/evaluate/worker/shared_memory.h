@@ -21,7 +21,7 @@ class SharedMemory {
   int64_t bytes() const { return bytes_; }
   // Maps all of it (or maps it again); writing to a read-only mapping is a fault.
   std::byte* map(bool writable);
-  // The mapping stays; whoever looks for the memory among the descriptors finds none.
+  // The mapping stays, and a kernel cannot map the memory again.
   void close_descriptor();
   std::byte* data() const { return data_; }
 

@@ -31,7 +31,7 @@ int moved_up(int fd) {
   return fcntl(fd, F_DUPFD_CLOEXEC, 16);
 }
 
-// A word that nobody guesses.
+// A random word of up to 40 digits, which a kernel cannot guess.
 std::string random_word() {
   std::random_device device;
   std::string word;
