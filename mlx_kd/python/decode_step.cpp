@@ -115,6 +115,7 @@ class DecodeStep {
   struct Cache;
 
   nb::object name(const nb::dict& names, const char* part) const;
+  nb::object name_if_there(const nb::dict& names, const char* part) const;
   nb::object child(nb::handle module, const nb::object& name, const nb::tuple& classes) const;
   bool is_one_of(nb::handle object, const nb::tuple& classes) const;
   Linear linear_of(nb::handle module, const nb::object& name) const;
@@ -181,8 +182,8 @@ DecodeStep::DecodeStep(const nb::dict& names, nb::tuple linear, nb::tuple norm, 
       gate_(name(names, "gate")),
       up_(name(names, "up")),
       down_(name(names, "down")),
-      q_norm_(name(names, "q_norm")),
-      k_norm_(name(names, "k_norm")),
+      q_norm_(name_if_there(names, "q_norm")),
+      k_norm_(name_if_there(names, "k_norm")),
       linears_(std::move(linear)),
       norms_(std::move(norm)),
       ropes_(std::move(rope)),
@@ -192,10 +193,14 @@ DecodeStep::DecodeStep(const nb::dict& names, nb::tuple linear, nb::tuple norm, 
       activation_(activation) {}
 
 nb::object DecodeStep::name(const nb::dict& names, const char* part) const {
-  if (names.contains(part)) return key(nb::cast<std::string>(names[part]).c_str());
-  if (std::string_view(part).ends_with("_norm") && part[1] == '_') return nb::none();
+  nb::object found = name_if_there(names, part);
+  if (!found.is_none()) return found;
   throw std::invalid_argument("[DecodeStep] names lacks '" + std::string(part) +
                               "': give the name of that part of the layer");
+}
+
+nb::object DecodeStep::name_if_there(const nb::dict& names, const char* part) const {
+  return names.contains(part) ? key(nb::cast<std::string>(names[part]).c_str()) : nb::none();
 }
 
 bool DecodeStep::is_one_of(nb::handle object, const nb::tuple& classes) const {

@@ -80,6 +80,16 @@ class GatedDelta(Layers):
         self.assertTrue(mx.array_equal(models.decode(other), before).item())
         self.assertEqual(self.rule.call_count, 0)
 
+    def test_attention_with_a_gate_reads_a_quantised_cache(self):
+        cache = models.module("cache")
+
+        def quantised():
+            caches = [cache.ArraysCache(2), cache.QuantizedKVCache(group_size=32, bits=8)]
+            self.model(mx.array([[1, 2, 3]]), cache=caches)
+            return self.model(mx.array([[4]]), cache=caches)[:, -1]
+
+        self.both(self.model, quantised, ops=[*WITH_GEMM, "attention_quantized"])
+
     def test_a_mask_and_training_take_the_layers_own_code(self):
         cache = models.module("cache")
 

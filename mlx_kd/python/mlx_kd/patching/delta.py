@@ -8,10 +8,10 @@ from typing import Any, Optional, Union
 
 import mlx.core as mx
 
-from mlx_kd.patching.layers import AttentionCall, by_head
+from mlx_kd.patching.layers import AttentionCall
 from mlx_kd.patching.operators import Operators
-from mlx_kd.patching.products import Shared, product
-from mlx_kd.patching.structure import ROWS, Norm, Unknown, code_of, input_size, nn, original_class, product_of
+from mlx_kd.patching.products import Shared
+from mlx_kd.patching.structure import Norm, Unknown, code_of, input_size, nn, original_class, product_of
 
 DELTA_MODULE = "mlx_lm.models.gated_delta"
 GATED_NORM_NAMES = ("mx", "fast", "rms_norm", "weight", "eps", "precise_swiglu", "astype", "dtype")
@@ -136,22 +136,7 @@ class GatedAttentionCall(AttentionCall):
     def again(self, ops: Operators) -> GatedAttentionCall:
         return GatedAttentionCall(ops, self.what, self.dtype)
 
-    def step(self, m: Any, x: mx.array, mask: Any, cache: Any, norm: Optional[mx.array], eps: float,
-             residual: Optional[mx.array]) -> mx.array:
-        batch, length, _ = x.shape
-        few = batch * length <= ROWS
-        if few and self.projections.qkv is not None:
-            q, k, v = self.projections.call_qkv(m, x, norm, eps)
-        else:
-            x = x if norm is None else mx.fast.rms_norm(x, norm, eps)
-            q, k, v = m["q_proj"](x), m["k_proj"](x), m["v_proj"](x)
-        heads, kv_heads = getattr(m, self.what.heads or ""), getattr(m, self.what.kv_heads or "")
+    def queries(self, q: mx.array, heads: int) -> tuple[mx.array, Optional[mx.array]]:
+        batch, length, _ = q.shape
         q, gate = mx.split(q.reshape(batch, length, heads, -1), 2, -1)
-        q, k, v = q.transpose(0, 2, 1, 3), by_head(k, kv_heads), by_head(v, kv_heads)
-        q, k = self.positions(m, q, k, 0 if cache is None else cache.offset)
-        if cache is not None:
-            k, v = cache.update_and_fetch(k, v)
-        y = self.attend(m, q, k, v, mask).transpose(0, 2, 1, 3).reshape(batch, length, -1)
-        y = y * mx.sigmoid(gate.reshape(batch, length, -1))
-        result: mx.array = product(self.projections, m[self.what.out], y, residual) if few else m[self.what.out](y)
-        return result
+        return q.transpose(0, 2, 1, 3), gate.reshape(batch, length, -1)

@@ -188,11 +188,7 @@ class LatentCall(Layer):
 
     @property
     def takes_norm(self) -> bool:
-        return self.projections.matvec is not None
-
-    @property
-    def adds_residual(self) -> bool:
-        return self.projections.matvec is not None
+        return self.adds_residual
 
     def runs(self) -> str:
         return f"{self.projections.prefix}matvec, attention" if self.takes_norm else "attention"

@@ -21,6 +21,11 @@ class Layer(Shared):
     """Serves few rows, and more where `prompts` is set: then products are the calls of the module's own children."""
 
     prompts = False
+    projections: Projections
+
+    @property
+    def adds_residual(self) -> bool:
+        return self.projections.matvec is not None
 
     def runs(self) -> str:
         raise NotImplementedError
@@ -48,10 +53,6 @@ class MlpCall(Layer):
     @property
     def takes_norm(self) -> bool:
         return self.projections.gate_up is not None
-
-    @property
-    def adds_residual(self) -> bool:
-        return self.projections.matvec is not None
 
     def runs(self) -> str:
         prefix = self.projections.prefix
@@ -121,10 +122,6 @@ class AttentionCall(Layer):
     def takes_norm(self) -> bool:
         return self.projections.qkv is not None
 
-    @property
-    def adds_residual(self) -> bool:
-        return self.projections.matvec is not None
-
     def runs(self) -> str:
         prefix = self.projections.prefix
         parts = [prefix + "matvec_qkv" if self.projections.qkv else "", self.positions.runs(),
@@ -160,7 +157,7 @@ class AttentionCall(Layer):
                 x = mx.fast.rms_norm(x, norm, eps)
             q, k, v = m["q_proj"](x), m["k_proj"](x), m["v_proj"](x)
         heads, kv_heads = getattr(m, self.what.heads or ""), getattr(m, self.what.kv_heads or "")
-        q, k, v = (by_head(x, n) for x, n in ((q, heads), (k, kv_heads), (v, kv_heads)))
+        (q, gate), k, v = self.queries(q, heads), by_head(k, kv_heads), by_head(v, kv_heads)
         q, k = self.positions(m, q, k, 0 if cache is None else cache.offset)
         if cache is not None:
             k, v = cache.update_and_fetch(k, v)
@@ -168,8 +165,14 @@ class AttentionCall(Layer):
         if length > 1:
             y = y.transpose(0, 2, 1, 3)
         y = y.reshape(batch, length, -1)
+        if gate is not None:
+            y = y * mx.sigmoid(gate)
         result: mx.array = product(self.projections, m[self.what.out], y, residual) if few else m[self.what.out](y)
         return result
+
+    def queries(self, q: mx.array, heads: int) -> tuple[mx.array, Optional[mx.array]]:
+        """[B, heads, T, D] and a gate [B, T, heads D] of the result, if there is one."""
+        return by_head(q, heads), None
 
     def attend(self, m: Any, q: mx.array, k: mx.array, v: mx.array, mask: Any) -> mx.array:
         scale = getattr(m, self.what.scale)
