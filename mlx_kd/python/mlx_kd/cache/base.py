@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
+from mlx_kd.cache.planes import bytes_of
+
 try:
     theirs: Any = import_module("mlx_lm.models.cache")
 except ImportError as error:
@@ -24,6 +26,10 @@ class Held:
     rotated: Any
     _idx: Any
     _offset: Any
+
+    @property
+    def nbytes(self) -> int:
+        return 0 if self.keys is None else bytes_of(self.keys, self.values)
 
     if TYPE_CHECKING:
         def __getattr__(self, name: str) -> Any: ...

@@ -8,9 +8,9 @@ import mlx.core as mx
 from mlx_kd.cache.base import Held, numbers, theirs
 from mlx_kd.cache.codes import Coded, Plain, check_alike, check_code, check_size, check_trim
 from mlx_kd.cache.planes import (
-    Planes, bytes_of, cut, filled, join, padded, put_batch, rolled, rolled_each, rows, spare, stack, taken)
+    Planes, cut, filled, join, padded, put_batch, rolled, rolled_each, rows, spare, stack, taken)
 from mlx_kd.cache.single import (
-    ContiguousCache, QuantizedCache, QuantizedRotatingCache, RotatingCache, _Contiguous, check_planes)
+    ContiguousCache, QuantizedCache, QuantizedRotatingCache, RotatingCache, _Contiguous, check_planes, grow_ring)
 
 
 def joined(one: Any, other: Any, end: int) -> list[Any]:
@@ -56,11 +56,49 @@ def check_index(cache: Any, index: Any) -> int:
     return index % count
 
 
-class _Batch(Held):
-    """Rows [left_padding[b], _idx) of sequence b are filled."""
+class _Sequences(Held):
+    """Of several sequences: what both kinds of batches do."""
 
     of: Any  # the class of one sequence
     _like: Any
+    _single: Any
+    _set_length: Any
+
+    def trim(self, n: int) -> int:
+        check_trim(n)
+        return int(super().trim(n))
+
+    def filter(self, batch_indices: Any) -> None:
+        if self.keys is not None:
+            self.keys, self.values = taken(self.keys, batch_indices), taken(self.values, batch_indices)
+        self.offset, self.left_padding = self.offset[batch_indices], self.left_padding[batch_indices]
+
+    def _extends_empty(self, other: Any) -> bool:
+        """Whether neither batch has rows; then the sequences of both are here."""
+        check_alike([self, other], type(self))
+        if self.keys is not None or other.keys is not None:
+            return False
+        self.offset = mx.concatenate([self.offset, other.offset])
+        self.left_padding = mx.concatenate([self.left_padding, other.left_padding])
+        return True
+
+    @classmethod
+    def merge(cls, caches: list[Any]) -> Any:
+        check_alike(caches, cls.of)
+        lengths = [c.size() if c.keys is not None else 0 for c in caches]
+        longest = max(lengths)
+        batch = cls._like(caches[0], [longest - length for length in lengths])
+        if longest == 0:
+            return batch
+        batch.keys, batch.values = right_aligned(caches, lengths)
+        batch._set_length(caches, longest)
+        batch._grown()
+        return batch
+
+
+class _Batch(_Sequences):
+    """Rows [left_padding[b], _idx) of sequence b are filled."""
+
     _right_padding: Any = None
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[Planes, Planes]:
@@ -76,10 +114,6 @@ class _Batch(Held):
     def keys_and_values(self) -> tuple[Planes, Planes]:
         return cut(self.keys, 0, self._idx), cut(self.values, 0, self._idx)
 
-    def trim(self, n: int) -> int:
-        check_trim(n)
-        return int(super().trim(n))
-
     def finalize(self) -> None:
         if self._right_padding is None:
             return
@@ -89,9 +123,7 @@ class _Batch(Held):
         self.left_padding = self.left_padding + padding
 
     def filter(self, batch_indices: Any) -> None:
-        if self.keys is not None:
-            self.keys, self.values = taken(self.keys, batch_indices), taken(self.values, batch_indices)
-        self.offset, self.left_padding = self.offset[batch_indices], self.left_padding[batch_indices]
+        super().filter(batch_indices)
         unused = min(numbers(self.left_padding), default=0)
         if unused > 0:
             if self.keys is not None:
@@ -100,12 +132,9 @@ class _Batch(Held):
             self.left_padding = self.left_padding - unused
 
     def extend(self, other: Any) -> None:
-        check_alike([self, other], type(self))
-        end = max(self._idx, other._idx)
-        if self.keys is None and other.keys is None:
-            self.offset = mx.concatenate([self.offset, other.offset])
-            self.left_padding = mx.concatenate([self.left_padding, other.left_padding])
+        if self._extends_empty(other):
             return
+        end = max(self._idx, other._idx)
         self.keys, self.values, self.offset, self.left_padding = joined(self, other, end)
         self._idx = end
         self._grown()
@@ -121,23 +150,9 @@ class _Batch(Held):
         cache.offset = rows(cache.keys)
         return cache
 
-    @classmethod
-    def merge(cls, caches: list[Any]) -> Any:
-        check_alike(caches, cls.of)
-        lengths = [c.size() if hasattr(c, "size") and c.keys is not None else 0 for c in caches]
-        longest = max(lengths)
-        batch = cls._like(caches[0], [longest - length for length in lengths])
-        if longest == 0:
-            return batch
-        batch.keys, batch.values = right_aligned(caches, lengths)
-        batch.offset = batch.offset + longest
-        batch._idx = longest
-        batch._grown()
-        return batch
-
-    @property
-    def nbytes(self) -> int:
-        return 0 if self.keys is None else bytes_of(self.keys, self.values)
+    def _set_length(self, caches: list[Any], length: int) -> None:
+        self.offset = self.offset + length
+        self._idx = length
 
     def empty(self) -> bool:
         return self.keys is None
@@ -190,12 +205,10 @@ class BatchQuantizedCache(_Batch, Coded, theirs.BatchKVCache):  # type: ignore[m
         self._right_padding = None
 
 
-class _BatchRotating(Held):
+class _BatchRotating(_Sequences):
     """A ring for all sequences at once; _offset counts rows, offset the tokens of each. As in mlx-lm's, the first
     tokens of a sequence are not kept."""
 
-    of: Any
-    _like: Any
     _lengths: Any = None
 
     def _in_order(self) -> None:
@@ -249,15 +262,7 @@ class _BatchRotating(Held):
         self.keys = keys if isinstance(self.keys, mx.array) else (keys, *self.keys[1:])
 
     def _one(self, keys: mx.array, values: mx.array) -> None:
-        at = self._offset
-        if self.keys is None or (at >= rows(self.keys) and rows(self.keys) < self.max_size):
-            more = min(self.step, self.max_size - at)
-            if self.keys is None:
-                self.keys, self.values = spare(self._encode(keys), more), spare(self._encode(values), more)
-            else:
-                self.keys, self.values = (join(x, spare(x, more)) for x in (self.keys, self.values))
-            self._idx = at
-            self._grown()
+        grow_ring(self, keys, values, self._offset)
         surplus = rows(self.keys) - self.max_size
         if surplus > 0:
             self.keys, self.values = cut(self.keys, surplus, None), cut(self.values, surplus, None)
@@ -280,20 +285,8 @@ class _BatchRotating(Held):
             self._drop_padding()
             self._lengths = None
 
-    def trim(self, n: int) -> int:
-        check_trim(n)
-        return int(super().trim(n))
-
-    def filter(self, batch_indices: Any) -> None:
-        if self.keys is not None:
-            self.keys, self.values = taken(self.keys, batch_indices), taken(self.values, batch_indices)
-        self.offset, self.left_padding = self.offset[batch_indices], self.left_padding[batch_indices]
-
     def extend(self, other: Any) -> None:
-        check_alike([self, other], type(self))
-        if self.keys is None and other.keys is None:
-            self.offset = mx.concatenate([self.offset, other.offset])
-            self.left_padding = mx.concatenate([self.left_padding, other.left_padding])
+        if self._extends_empty(other):
             return
         if self.rotated != other.rotated or self._idx != other._idx:
             self._in_order()
@@ -318,23 +311,9 @@ class _BatchRotating(Held):
         cache._idx = rows(cache.keys)
         return cache
 
-    @classmethod
-    def merge(cls, caches: list[Any]) -> Any:
-        check_alike(caches, cls.of)
-        lengths = [c.size() if c.keys is not None else 0 for c in caches]
-        longest = max(lengths)
-        batch = cls._like(caches[0], [longest - length for length in lengths])
-        if longest == 0:
-            return batch
-        batch.keys, batch.values = right_aligned(caches, lengths)
-        batch.offset = mx.array([c.offset for c in caches])
-        batch._idx = batch._offset = longest
-        batch._grown()
-        return batch
-
-    @property
-    def nbytes(self) -> int:
-        return 0 if self.keys is None else bytes_of(self.keys, self.values)
+    def _set_length(self, caches: list[Any], length: int) -> None:
+        self.offset = mx.array([c.offset for c in caches])
+        self._idx = self._offset = length
 
     def check(self) -> None:
         check_size("max_size", self.max_size, 1)

@@ -7,10 +7,27 @@ import mlx.core as mx
 
 from mlx_kd.cache.base import Held, theirs
 from mlx_kd.cache.codes import Coded, Plain, check_code, check_size, check_trim
-from mlx_kd.cache.planes import Planes, bytes_of, cut, filled, join, rows, spare
+from mlx_kd.cache.planes import Planes, cut, filled, join, rows, spare
 
 
-class _Contiguous(Held):
+class _Single(Held):
+    """Of one sequence."""
+
+    def keys_and_values(self) -> tuple[Planes, Planes]:
+        return filled(self.keys, self.offset), filled(self.values, self.offset)
+
+    def _take(self, other: Any) -> None:
+        """The keys and values of a cache that is not quantised, in codes of this one."""
+        if other.keys is not None:
+            self._check(other.keys, other.values)
+            self.keys, self.values = self._encode(other.keys), self._encode(other.values)
+
+    @classmethod
+    def merge(cls, caches: list[Any]) -> Any:
+        return merged(caches)
+
+
+class _Contiguous(_Single):
     """Grows by whole steps; a token is written in place."""
 
     step = 256
@@ -33,9 +50,6 @@ class _Contiguous(Held):
             self.keys, self.values = (join(filled(x, at), spare(x, more)) for x in (self.keys, self.values))
         self._grown()
 
-    def keys_and_values(self) -> tuple[Planes, Planes]:
-        return filled(self.keys, self.offset), filled(self.values, self.offset)
-
     def size(self) -> int:
         return int(self.offset)
 
@@ -48,13 +62,22 @@ class _Contiguous(Held):
     def empty(self) -> bool:
         return self.keys is None
 
-    @property
-    def nbytes(self) -> int:
-        return 0 if self.keys is None else bytes_of(self.keys, self.values)
-
     def check(self) -> None:
         """ValueError where a state that was set does not hold together."""
         check_planes(self, self.offset)
+
+
+def grow_ring(cache: Any, keys: mx.array, values: mx.array, at: int) -> None:
+    """Room for row `at`, as long as the ring has not its full size."""
+    if cache.keys is not None and (at < rows(cache.keys) or rows(cache.keys) >= cache.max_size):
+        return
+    more = min(cache.step, cache.max_size - at)
+    if cache.keys is None:
+        cache.keys, cache.values = spare(cache._encode(keys), more), spare(cache._encode(values), more)
+    else:
+        cache.keys, cache.values = (join(x, spare(x, more)) for x in (cache.keys, cache.values))
+    cache._idx = at
+    cache._grown()
 
 
 def check_planes(cache: Any, count: int) -> None:
@@ -80,14 +103,8 @@ class ContiguousCache(_Contiguous, Plain, theirs.KVCache):  # type: ignore[misc]
     def to_quantized(self, group_size: int = 64, bits: int = 4) -> QuantizedCache:
         cache = QuantizedCache(group_size=group_size, bits=bits)
         cache.offset = self.offset
-        if self.keys is not None:
-            cache._check(self.keys, self.values)
-            cache.keys, cache.values = cache._encode(self.keys), cache._encode(self.values)
+        cache._take(self)
         return cache
-
-    @classmethod
-    def merge(cls, caches: list[Any]) -> Any:
-        return merged(caches)
 
 
 class QuantizedCache(_Contiguous, Coded, theirs.QuantizedKVCache):  # type: ignore[misc]
@@ -97,12 +114,8 @@ class QuantizedCache(_Contiguous, Coded, theirs.QuantizedKVCache):  # type: igno
         check_code(bits, group_size)
         super().__init__(group_size=group_size, bits=bits)
 
-    @classmethod
-    def merge(cls, caches: list[Any]) -> Any:
-        return merged(caches)
 
-
-class _Rotating(Held):
+class _Rotating(_Single):
     """The last max_size tokens, and the first `keep`. Single tokens go into a ring; several are joined in order, and
     those that no query of theirs sees are dropped."""
 
@@ -149,23 +162,12 @@ class _Rotating(Held):
         return self.keys_and_values()
 
     def _make_room(self, keys: mx.array, values: mx.array) -> None:
-        at = self.offset
-        if self.keys is None or (at >= rows(self.keys) and rows(self.keys) < self.max_size):
-            more = min(self.step, self.max_size - at)
-            if self.keys is None:
-                self.keys, self.values = spare(self._encode(keys), more), spare(self._encode(values), more)
-            else:
-                self.keys, self.values = (join(x, spare(x, more)) for x in (self.keys, self.values))
-            self._idx = at
-            self._grown()
+        grow_ring(self, keys, values, self.offset)
         surplus = rows(self.keys) - self.max_size
         if surplus > 0:
             self.keys, self.values = self._without(self.keys, surplus), self._without(self.values, surplus)
             self._idx = self.max_size
             self._grown()
-
-    def keys_and_values(self) -> tuple[Planes, Planes]:
-        return filled(self.keys, self.offset), filled(self.values, self.offset)
 
     def trim(self, n: int) -> int:
         check_trim(n)
@@ -173,10 +175,6 @@ class _Rotating(Held):
         self.offset -= n
         self._idx -= n
         return n
-
-    @property
-    def nbytes(self) -> int:
-        return 0 if self.keys is None else bytes_of(self.keys, self.values)
 
     def check(self) -> None:
         check_size("max_size", self.max_size, 1)
@@ -203,14 +201,8 @@ class RotatingCache(_Rotating, Plain, theirs.RotatingKVCache):  # type: ignore[m
     def to_quantized(self, group_size: int = 64, bits: int = 4) -> QuantizedRotatingCache:
         cache = QuantizedRotatingCache(self.max_size, self.keep, group_size, bits)
         cache.offset, cache._idx = self.offset, self._idx
-        if self.keys is not None:
-            cache._check(self.keys, self.values)
-            cache.keys, cache.values = cache._encode(self.keys), cache._encode(self.values)
+        cache._take(self)
         return cache
-
-    @classmethod
-    def merge(cls, caches: list[Any]) -> Any:
-        return merged(caches)
 
 
 class QuantizedRotatingCache(_Rotating, Coded, theirs.RotatingKVCache):  # type: ignore[misc]
@@ -232,7 +224,3 @@ class QuantizedRotatingCache(_Rotating, Coded, theirs.RotatingKVCache):  # type:
 
     def to_quantized(self, group_size: Optional[int] = None, bits: Optional[int] = None) -> QuantizedRotatingCache:
         return self
-
-    @classmethod
-    def merge(cls, caches: list[Any]) -> Any:
-        return merged(caches)
