@@ -3,6 +3,7 @@
 mlx-lm is taken from this Python if it is there in the version of requirements.txt, else from a folder of the build,
 into which pip puts it at the first use (0.5 MB). Where that does not work the test that imports this is skipped.
 """
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -41,9 +42,7 @@ class Absent(types.ModuleType):
         return Anything(name, (), {})
 
 
-def skip(why):
-    print(f"skipped: mlx-lm {VERSION} cannot be had ({why}): pip install --no-deps mlx-lm=={VERSION}")
-    sys.exit(77)
+skip = functools.partial(on_demand.skip, f"mlx-lm=={VERSION}")
 
 
 def installed():

@@ -18,7 +18,7 @@ namespace mlx_kd::runtime {
 std::vector<mlx::core::array> run(const Operator& op, std::vector<mlx::core::array> inputs,
                                   const Numbers& numbers, const mlx::core::StreamOrDevice& s);
 
-// What stands for an optional array that was left out: no elements, one axis. Made once.
+// The array in place of an optional one that was left out: one axis, no elements. Made once.
 const mlx::core::array& left_out(spec::Dtype type);
 
 // Whether nobody looks at calls, since pins and the shape log are off: then the call is counted,

@@ -49,8 +49,8 @@ struct Settings {
 
 // Takes the settings, those given earlier and not named here kept, and loads the pack if pins are
 // on. Throws base::Error (exit code 2) where the pack is missing, damaged or not to be trusted, an
-// environment variable has an invalid value, or there is no operator of a name in
-// default_kernels; then nothing has changed.
+// environment variable has an invalid value, or default_kernels holds a name that no operator has;
+// then nothing has changed.
 MLX_KD_API void configure(const Settings& settings);
 
 // Forgets what configure() was given: the environment alone counts. Loads as reload() does.
