@@ -25,6 +25,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from common import machine
+
 ROOT = Path(__file__).resolve().parent.parent
 TIMED = """
 import time, mlx.core
@@ -131,12 +133,6 @@ def commit_of(build):
     cache = (build / "CMakeCache.txt").read_text(encoding="utf-8")
     tree = next(line.partition("=")[2] for line in cache.splitlines() if line.startswith("mlx_kd_SOURCE_DIR:"))
     return output(["git", "-C", tree, "rev-parse", "--short=7", "HEAD"]).strip()
-
-
-def machine():
-    with open("/proc/cpuinfo", encoding="utf-8") as f:
-        model = next((line.split(":")[1].strip() for line in f if line.startswith("model name")), "")
-    return {"cpu": model, "cores": len(os.sched_getaffinity(0))}
 
 
 def main():

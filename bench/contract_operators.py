@@ -16,6 +16,7 @@ import subprocess
 from pathlib import Path
 
 import suites
+from common import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 OPS = "soft_cap,soft_cap_vjp,greedy_token,kv_append,cholesky"
@@ -68,7 +69,7 @@ def main():
                     print(op, dtype, suite, json.dumps(row["shape"]), row["speedup_vs_ref"], row["speedup_lo"], flush=True)
     meta = json.loads(next(Path(args.runs).glob("*/run_meta.json")).read_text(encoding="utf-8"))
     result = {"what": f"Every suite of the operators, a budget of {args.budget} each, in a graph",
-              "date": datetime.date.today().isoformat(), "machine": suites.machine(), "runtime": meta["runtime"],
+              "date": datetime.date.today().isoformat(), "machine": machine(), "runtime": meta["runtime"],
               "protocol": meta["protocol"], "budget": args.budget, "rows": sorted(rows.values(), key=key_of)}
     args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 

@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from common import gpu_machine, rounded
+
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = [
     ("rmsnorm_residual", "bfloat16", ["rows=1,D=4096", "rows=1024,D=4096"]),
@@ -57,20 +59,6 @@ def rows_of(op, dtype, outcome, records):
                "bit_exact": metrics["bit_exact"]}
 
 
-def machine():
-    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    gpu, driver = subprocess.run(query, stdout=subprocess.PIPE, text=True, check=True).stdout.split("\n")[0].split(", ")
-    return {"gpu": gpu, "driver": driver, "cores": len(os.sched_getaffinity(0))}
-
-
-def rounded(value):
-    if isinstance(value, float):
-        return float(f"{value:.4g}")
-    if isinstance(value, list):
-        return [rounded(one) for one in value]
-    return {key: rounded(one) for key, one in value.items()} if isinstance(value, dict) else value
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kd", default=str(ROOT / "kd"))
@@ -93,7 +81,7 @@ def main():
     text = json.dumps({
         "what": f"`kd run --op OP --device cuda --budget {args.budget} --seed 0`: for each size the winner, or, if none "
                 "is faster than MLX, the finalist with the lowest time in a graph",
-        "date": datetime.date.today().isoformat(), "machine": machine(), "runtime": runtime, "candidates": tried,
+        "date": datetime.date.today().isoformat(), "machine": {**gpu_machine(), "cores": len(os.sched_getaffinity(0))}, "runtime": runtime, "candidates": tried,
         "proved": proved, "rows": rows}, indent=1) + "\n"
     if args.out == "-":
         sys.stdout.write(text)

@@ -20,7 +20,7 @@ from pathlib import Path
 import mlx.core as mx
 
 import mlx_kd
-from python_import import machine
+from common import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "decode.py"

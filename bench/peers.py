@@ -20,6 +20,8 @@ import time
 import venv
 from pathlib import Path
 
+from common import machine, median_interval
+
 ROOT = Path(__file__).resolve().parent.parent
 CASES = [("rmsnorm_residual", {"rows": 1024, "D": 4096}), ("swiglu", {"rows": 128, "D": 14336})]
 TOUCHED_BETWEEN = 256 << 20
@@ -122,12 +124,6 @@ def jax_peers(op, rows, width, dtype, set_count):
     return {"jax_jit": Rotating(function, sets, jax.block_until_ready)}
 
 
-def interval(ratios, resamples=2000):
-    generator = random.Random(0)
-    medians = sorted(statistics.median(generator.choices(ratios, k=len(ratios))) for _ in range(resamples))
-    return statistics.median(ratios), medians[int(0.025 * resamples)], medians[int(0.975 * resamples)]
-
-
 def discover(kd, op, dims, dtype, budget):
     shape = ",".join(f"{k}={v}" for k, v in dims.items())
     folder = ROOT / "runs" / "peers" / f"{op}-{dtype}-{shape.replace('=', '').replace(',', '-')}"
@@ -154,7 +150,7 @@ def measure(args, op, dims, dtype):
            "median_us": {name: statistics.median(us) for name, us in samples.items()}, "ratio_to_kernel": {}}
     for name, us in samples.items():
         if name != "kernel":
-            middle, lo, hi = interval([u / k for u, k in zip(us, samples["kernel"])])
+            middle, lo, hi = median_interval([u / k for u, k in zip(us, samples["kernel"])])
             row["ratio_to_kernel"][name] = {"median": middle, "lo": lo, "hi": hi}
     return row
 
@@ -167,8 +163,6 @@ def versions():
 
 def main():
     ensure_peers()
-    sys.path.insert(0, str(ROOT / "bench"))
-    import suites
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--build", default=str(ROOT / "build" / "release"))
     parser.add_argument("--kd", default=str(ROOT / "kd"))
@@ -182,7 +176,7 @@ def main():
         for dtype in args.dtypes:
             rows.append(measure(args, op, dims, dtype))
             print(json.dumps(rows[-1]), flush=True)
-    Path(args.out).write_text(json.dumps({"date": datetime.date.today().isoformat(), "machine": suites.machine(),
+    Path(args.out).write_text(json.dumps({"date": datetime.date.today().isoformat(), "machine": machine(),
                                           "versions": versions(), "rounds": args.rounds, "rows": rows},
                                          indent=1, sort_keys=True) + "\n")
 

@@ -11,12 +11,13 @@ most 30 ms.
 import argparse
 import datetime
 import json
-import os
 import platform
 import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+from common import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMED = """
@@ -26,13 +27,6 @@ import mlx_kd
 cpu, wall = time.process_time() - cpu_start, time.perf_counter() - start
 print(wall, cpu, mlx_kd.__version__, mlx.core.__version__)
 """
-
-
-def machine():
-    with open("/proc/cpuinfo") as f:
-        model = next((line.split(":")[1].strip() for line in f if line.startswith("model name")), platform.processor())
-    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "system": f"{platform.system()} {platform.machine()}",
-            "load": round(os.getloadavg()[0], 2)}
 
 
 def main():

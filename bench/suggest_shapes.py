@@ -8,13 +8,13 @@ Writes bench/results/suggest_shapes.json: median, 95th percentile and maximum in
 import argparse
 import datetime
 import json
-import os
-import platform
 import statistics
 import subprocess
 import tempfile
 import time
 from pathlib import Path
+
+from common import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 # As DeepSeek-V3 states them: the config that gives the most suites.
@@ -22,13 +22,6 @@ CONFIG = {"model_type": "deepseek_v3", "hidden_size": 7168, "intermediate_size":
           "num_key_value_heads": 128, "moe_intermediate_size": 2048, "n_shared_experts": 1, "n_routed_experts": 256,
           "num_experts_per_tok": 8, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "kv_lora_rank": 512,
           "q_lora_rank": 1536, "hidden_act": "silu", "vocab_size": 129280, "max_position_embeddings": 163840}
-
-
-def machine():
-    with open("/proc/cpuinfo") as f:
-        model = next((line.split(":")[1].strip() for line in f if line.startswith("model name")), platform.processor())
-    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "system": f"{platform.system()} {platform.machine()}",
-            "load": round(os.getloadavg()[0], 2)}
 
 
 def main():

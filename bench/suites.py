@@ -11,11 +11,11 @@ import argparse
 import datetime
 import json
 import math
-import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
+
+from common import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 SUITES = {
@@ -59,12 +59,6 @@ def run_one(args, op, dtype, name, shapes):
 
 def geometric_mean(values):
     return math.exp(sum(map(math.log, values)) / len(values)) if values else float("nan")
-
-
-def machine():
-    with open("/proc/cpuinfo") as f:
-        model = next((line.split(":")[1].strip() for line in f if line.startswith("model name")), platform.processor())
-    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "system": f"{platform.system()} {platform.machine()}"}
 
 
 def main():

@@ -21,7 +21,6 @@ import json
 import os
 import random
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,9 @@ import venv
 from pathlib import Path
 
 import model as models
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from common import machine, spread  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -117,16 +119,6 @@ def sample(side, what, size):
     return count / side.ask("decode", size, count)
 
 
-def spread(values):
-    """Median with its interval."""
-    middle = statistics.median(values)
-    if len(values) < 6:
-        return {"median": middle, "lo": min(values), "hi": max(values), "samples": len(values)}
-    generator = random.Random(0)
-    medians = sorted(statistics.median(generator.choices(values, k=len(values))) for _ in range(2000))
-    return {"median": middle, "lo": medians[50], "hi": medians[1949], "samples": len(values)}
-
-
 def measure_row(args, sides, what, size):
     values = {side.name: [] for side in sides}
     for number in range(args.rounds):
@@ -158,8 +150,6 @@ def measure_format(args, title):
 
 
 def result_of(args, found):
-    sys.path.insert(0, str(ROOT / "bench"))
-    from python_import import machine
     versions, replaced = {}, []
     for one in found.values():
         for name, about in one["about"].items():

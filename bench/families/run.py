@@ -18,13 +18,15 @@ import contextlib
 import datetime
 import io
 import json
-import random
 import statistics
 import sys
 import time
 from pathlib import Path
 
 import families
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from common import machine, spread  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROMPTS, CONTEXT = (1, 37, 512, 2048), 512
@@ -78,15 +80,6 @@ def fitting(sides, count):
     return count if taken * count / few <= LONGEST_S else max(few, min(count, int(few * LONGEST_S / taken)))
 
 
-def spread(values):
-    middle = statistics.median(values)
-    if len(values) < 6:
-        return {"median": middle, "lo": min(values), "hi": max(values), "samples": len(values)}
-    generator = random.Random(0)
-    medians = sorted(statistics.median(generator.choices(values, k=len(values))) for _ in range(2000))
-    return {"median": middle, "lo": medians[50], "hi": medians[1949], "samples": len(values)}
-
-
 def pairs(args, mlx, ours, share):
     """Ratios and seconds of both sides; `share` of MLX's work is one sample of it."""
     times, start = {"mlx": [], "ours": []}, time.perf_counter()
@@ -120,8 +113,6 @@ def measured(args, family, bits):
 def write(args, made):
     import mlx.core as mx
     import mlx_lm
-    sys.path.insert(0, str(ROOT / "bench"))
-    from python_import import machine
     before = json.loads(args.out.read_text())["families"] if args.out.exists() else []
     keys = {(one["family"], one["bits"]) for one in made}
     kept = [one for one in before if (one["family"], one["bits"]) not in keys] + made

@@ -7,16 +7,18 @@ paired ratios, and writes them as JSON.
 """
 import argparse
 import datetime
-import json
-import os
-import platform
 import random
 import statistics
+import sys
 import time
+from pathlib import Path
 
 import mlx.core as mx
 
 import mlx_kd
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from common import machine, write_result  # noqa: E402
 
 QUERIES, HEADS, WIDTH, GRAPH = 32, 8, 128, 64
 
@@ -100,14 +102,9 @@ def main():
     result = {"what": "microseconds of attention of one token and of an append, by kind of cache",
               "tokens": arguments.tokens, "attention_us": medians, "times_bf16": ratios,
               "bytes": {name: size / sizes["bf16"] for name, size in sizes.items()}, "append_us": append,
-              "samples": arguments.samples, "cores": os.cpu_count(), "load": os.getloadavg()[0],
-              "machine": platform.processor() or platform.machine(), "date": datetime.date.today().isoformat(),
+              "samples": arguments.samples, "machine": machine(), "date": datetime.date.today().isoformat(),
               "mlx": mx.__version__}
-    print(json.dumps(result, indent=1))
-    if arguments.out:
-        with open(arguments.out, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=1)
-            file.write("\n")
+    write_result(result, arguments.out)
 
 
 if __name__ == "__main__":

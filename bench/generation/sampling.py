@@ -11,9 +11,6 @@ the table, in random order; mlx_kd's samples are `--calls` calls in one evaluati
 """
 import argparse
 import datetime
-import json
-import os
-import platform
 import random
 import statistics
 import sys
@@ -24,6 +21,9 @@ import mlx.core as mx
 from mlx_lm.sample_utils import make_sampler
 
 import mlx_kd
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from common import machine, write_result  # noqa: E402
 
 try:
     import torch
@@ -130,20 +130,12 @@ def main():
     counts = {name: count - before[name] for name, count in mlx_kd.sampling_counts().items()}
     import mlx_lm
     result = {"what": "us to draw one token from logits [1, V]", "date": str(datetime.date.today()),
-              "machine": {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)),
-                          "system": f"{platform.system()} {platform.machine()}", "load": round(os.getloadavg()[0], 2)},
+              "machine": machine(),
               "versions": {"MLX": mx.__version__, "mlx-lm": getattr(mlx_lm, "__version__", "unknown"),
                            **({"PyTorch": torch.__version__} if torch is not None else {})},
               "rounds": options.rounds, "calls_in_a_graph": options.calls, "served": counts,
               "rows": [case.row(dice) for case in cases]}
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-
-
-def cpu_name():
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
+    write_result(result, options.out)
 
 
 if __name__ == "__main__":

@@ -8,18 +8,21 @@ one more copy). Prints the medians and writes them as JSON.
 import argparse
 import ctypes
 import datetime
-import json
 import os
-import platform
 import random
 import statistics
 import threading
+import sys
 import time
+from pathlib import Path
 
 import mlx.core as mx
 
 import mlx_kd.wire
 from mlx_lm.models.cache import KVCache
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from common import machine, write_result  # noqa: E402
 
 LAYERS, HEADS, WIDTH = 32, 8, 128
 
@@ -85,13 +88,9 @@ def main():
     share = statistics.median(a / b for a, b in zip(seconds["memcpy, all threads"], seconds["pack"]))
     result = {"what": "GB/s of packing 32 layers of keys and values, and of copying as many bytes", "bytes": size,
               "tokens": arguments.tokens, "gb_per_s": rates, "share_of_copy": share, "samples": arguments.samples,
-              "cores": cores, "machine": platform.processor() or platform.machine(), "load": os.getloadavg()[0],
+              "machine": machine(),
               "date": datetime.date.today().isoformat(), "mlx": mx.__version__}
-    print(json.dumps(result, indent=1))
-    if arguments.out:
-        with open(arguments.out, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=1)
-            file.write("\n")
+    write_result(result, arguments.out)
 
 
 if __name__ == "__main__":

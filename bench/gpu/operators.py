@@ -17,6 +17,9 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from common import gpu_machine, rounded, write_result  # noqa: E402
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROWS = [(4096, 4096), (4096, 14336), (2560, 4096), (2560, 9728)]
 HEADS = [(128256, 4096), (151936, 2560)]
@@ -85,20 +88,6 @@ def row_of(op, size):
             "interval": [metrics["speedup_lo"], metrics["speedup_hi"]], "pinned": size["won"]}
 
 
-def machine():
-    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    gpu, driver = subprocess.run(query, stdout=subprocess.PIPE, text=True, check=True).stdout.split("\n")[0].split(", ")
-    return {"gpu": gpu, "driver": driver}
-
-
-def rounded(value):
-    if isinstance(value, float):
-        return float(f"{value:.4g}")
-    if isinstance(value, list):
-        return [rounded(one) for one in value]
-    return {key: rounded(one) for key, one in value.items()} if isinstance(value, dict) else value
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kd", default=str(ROOT / "kd"))
@@ -123,13 +112,9 @@ def main():
         rows += search(args, name, op, sizes)
         print(f"{time.monotonic() - start:.0f} s: {name}", file=sys.stderr, flush=True)
     result = {"what": "operators at decode sizes in bfloat16, one row: the kernel alone, and in a graph of MLX",
-              "machine": machine(), "date": datetime.datetime.now().isoformat(timespec="seconds"),
+              "machine": gpu_machine(), "date": datetime.datetime.now().isoformat(timespec="seconds"),
               "budget": args.budget, "rows": rounded(rows)}
-    text = json.dumps(result, indent=1) + "\n"
-    if args.out == "-":
-        sys.stdout.write(text)
-    else:
-        Path(args.out).write_text(text, encoding="utf-8")
+    write_result(result, args.out)
     return 0
 
 

@@ -17,7 +17,9 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import models  # noqa: E402
+from common import rounded, write_result  # noqa: E402
 
 WORKER = Path(__file__).resolve().parent / "worker.py"
 
@@ -45,14 +47,6 @@ def summary(turns, read_bytes, gbps):
         if key in turns[0]:
             row[key] = statistics.median(turn[key] for turn in turns)
     return row
-
-
-def rounded(value):
-    if isinstance(value, float):
-        return float(f"{value:.4g}")
-    if isinstance(value, list):
-        return [rounded(one) for one in value]
-    return {key: rounded(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 def row_of(args, name, bits, gbps, versions):
@@ -94,11 +88,7 @@ def main():
     result = {"what": f"tokens per second of one sequence after {args.context} tokens of context, random weights",
               "machine": {"gpu": roof.get("gpu", "unknown"), "mlx": versions.get("mlx_version")}, "date": datetime.datetime.now().isoformat(timespec="seconds"),
               "versions": versions, "context": args.context, "tokens": args.tokens, "roof": roof, "rows": rows}
-    text = json.dumps(rounded(result), indent=1) + "\n"
-    if args.out == "-":
-        sys.stdout.write(text)
-    else:
-        Path(args.out).write_text(text, encoding="utf-8")
+    write_result(rounded(result), args.out)
     return 1 if any("errors" in row for row in rows) else 0
 
 

@@ -14,10 +14,9 @@ interval (least and greatest below 6 rounds).
 import argparse
 import datetime
 import json
-import os
-import platform
 import random
 import statistics
+import sys
 import time
 from pathlib import Path
 
@@ -27,6 +26,9 @@ import numpy as np
 
 import mlx_kd
 import mlx_kd.vectors as kv
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from common import machine, spread  # noqa: E402
 
 D, K, NLIST, M = 128, 10, 1024, 16
 BLAS = {"FAISS": 20, "FAISS without BLAS": 1 << 30}
@@ -45,15 +47,6 @@ def with_blas(threshold, call):
         faiss.cvar.distance_compute_blas_threshold = threshold
         return call()
     return run
-
-
-def spread(values):
-    middle = statistics.median(values)
-    if len(values) < 6:
-        return {"median": middle, "lo": min(values), "hi": max(values), "samples": len(values)}
-    generator = random.Random(0)
-    medians = sorted(statistics.median(generator.choices(values, k=len(values))) for _ in range(2000))
-    return {"median": middle, "lo": medians[50], "hi": medians[1949], "samples": len(values)}
 
 
 def measured(what, sides, rounds, **more):
@@ -161,9 +154,7 @@ def adding(args, theirs, x):
 
 
 def environment():
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                  if line.startswith("model name")), platform.processor()) if Path("/proc/cpuinfo").exists() else ""
-    return {"machine": f"{model}, {len(os.sched_getaffinity(0))} cores", "load": round(os.getloadavg()[0], 1),
+    return {"machine": machine(),
             "faiss": faiss.__version__, "mlx": mx.__version__, "mlx_kd": mlx_kd.__version__,
             "numpy": np.__version__}
 

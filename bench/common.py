@@ -1,0 +1,58 @@
+"""What the scripts say of their samples and machines. Scripts in folders put this one's on sys.path."""
+import json
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+FEWEST = 6  # samples that have a bootstrap interval
+
+
+def median_interval(values, resamples=2000):
+    """Median and its 95 % bootstrap interval."""
+    generator = random.Random(0)
+    medians = sorted(statistics.median(generator.choices(values, k=len(values))) for _ in range(resamples))
+    return statistics.median(values), medians[int(0.025 * resamples)], medians[int(0.975 * resamples)]
+
+
+def spread(values):
+    """The same by name; least and greatest of few samples."""
+    if len(values) < FEWEST:
+        middle, lo, hi = statistics.median(values), min(values), max(values)
+    else:
+        middle, lo, hi = median_interval(values)
+    return {"median": middle, "lo": lo, "hi": hi, "samples": len(values)}
+
+
+def rounded(value):
+    """All floats of a JSON value with four digits."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, list):
+        return [rounded(one) for one in value]
+    return {key: rounded(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+
+def machine():
+    with open("/proc/cpuinfo") as f:
+        model = next((line.split(":")[1].strip() for line in f if line.startswith("model name")), platform.processor())
+    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "system": f"{platform.system()} {platform.machine()}",
+            "load": round(os.getloadavg()[0], 2)}
+
+
+def gpu_machine():
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    gpu, driver = subprocess.run(query, stdout=subprocess.PIPE, text=True, check=True).stdout.split("\n")[0].split(", ")
+    return {"gpu": gpu, "driver": driver}
+
+
+def write_result(result, out):
+    """To a file, or to stdout where `out` is None or "-"."""
+    text = json.dumps(result, indent=1) + "\n"
+    if out in (None, "-"):
+        sys.stdout.write(text)
+    else:
+        Path(out).write_text(text)
