@@ -133,6 +133,12 @@ class Parser {
     return coded(code, depth);
   }
 
+  // In two's complement.
+  int64_t signed_integer(int bytes) {
+    const int above = 64 - 8 * bytes;
+    return static_cast<int64_t>(number(bytes) << above) >> above;
+  }
+
   Value coded(uint8_t code, int depth) {
     switch (code) {
       case 0xc0:
@@ -155,13 +161,10 @@ class Parser {
       case 0xcf:
         return unsigned_integer(1 << (code - 0xcc));
       case 0xd0:
-        return int64_t(static_cast<int8_t>(number(1)));
       case 0xd1:
-        return int64_t(static_cast<int16_t>(number(2)));
       case 0xd2:
-        return int64_t(static_cast<int32_t>(number(4)));
       case 0xd3:
-        return static_cast<int64_t>(number(8));
+        return signed_integer(1 << (code - 0xd0));
       case 0xd9:
       case 0xda:
       case 0xdb:
