@@ -117,19 +117,40 @@ spec::Space cpu_space(Dtype, const spec::DeviceTraits& traits) {
   return space;
 }
 
+namespace {
+
+std::vector<spec::Port> flat_inputs() {
+  return {{"queries",
+           [](const Dims& dims) {
+             return Shape{dims.at("M"), dims.at("D")};
+           },
+           Dtype::float32},
+          {"base",
+           [](const Dims& dims) {
+             return Shape{dims.at("N"), dims.at("D")};
+           },
+           Dtype::float32}};
+}
+
+std::vector<spec::Suite> flat_suites() {
+  return {{"hundred_thousand", {size_of(1, 100000, 128, 10), size_of(64, 100000, 128, 10)}},
+          {"million", {size_of(1, 1000000, 128, 10), size_of(64, 1000000, 128, 10)}},
+          {"centroids", {size_of(64, 1024, 128, 16), size_of(4096, 1024, 128, 1)}}};
+}
+
+void fill_flat(const spec::FillRequest& request) {
+  const int64_t width = request.dims.at("D");
+  for (size_t i = 0; i < 2; ++i)
+    fill_rows(static_cast<float*>(request.inputs[i]), request.dims.at(i == 0 ? "M" : "N"), width,
+              request.distribution, request.seed * 2 + i);
+}
+
+}  // namespace
+
 spec::Op flat_op(const std::string& name, Metric metric) {
   spec::Op op;
   op.name = name;
-  op.inputs = {{"queries",
-                [](const Dims& dims) {
-                  return Shape{dims.at("M"), dims.at("D")};
-                },
-                Dtype::float32},
-               {"base",
-                [](const Dims& dims) {
-                  return Shape{dims.at("N"), dims.at("D")};
-                },
-                Dtype::float32}};
+  op.inputs = flat_inputs();
   op.outputs = neighbour_ports();
   op.dims = {{"M", spec::Dim::Kind::dim, false, true},
              {"N", spec::Dim::Kind::dim, false, true},
@@ -137,9 +158,7 @@ spec::Op flat_op(const std::string& name, Metric metric) {
              {"k", spec::Dim::Kind::attribute, false, false, 10}};
   op.batch_dim = "M";
   op.proof_dims = {"N"};
-  op.suites = {{"hundred_thousand", {size_of(1, 100000, 128, 10), size_of(64, 100000, 128, 10)}},
-               {"million", {size_of(1, 1000000, 128, 10), size_of(64, 1000000, 128, 10)}},
-               {"centroids", {size_of(64, 1024, 128, 16), size_of(4096, 1024, 128, 1)}}};
+  op.suites = flat_suites();
   op.edge_sizes = {size_of(1, 1, 1, 1),     size_of(3, 7, 5, 10),     size_of(2, 100, 17, 3),
                    size_of(33, 257, 64, 7), size_of(260, 70, 100, 1), size_of(17, 3000, 24, 200),
                    size_of(5, 40, 3001, 4), size_of(13, 90, 300, 90), size_of(4, 2500, 20, 1024)};
@@ -161,12 +180,7 @@ spec::Op flat_op(const std::string& name, Metric metric) {
     return vectors::composition(in, static_cast<int>(numbers[0]), metric, s);
   };
   op.gradient = {spec::Gradient::By::none};
-  op.fill = [](const spec::FillRequest& request) {
-    const int64_t width = request.dims.at("D");
-    for (size_t i = 0; i < 2; ++i)
-      fill_rows(static_cast<float*>(request.inputs[i]), request.dims.at(i == 0 ? "M" : "N"), width,
-                request.distribution, request.seed * 2 + i);
-  };
+  op.fill = fill_flat;
   op.residuals = [metric](const spec::JudgedCase& judged) {
     return flat_residuals(judged, metric);
   };

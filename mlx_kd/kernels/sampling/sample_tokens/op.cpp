@@ -288,6 +288,30 @@ std::vector<spec::Dim> all_dims() {
           {.name = "vector", .kind = attribute}};
 }
 
+std::vector<spec::Port> inputs() {
+  return {
+      {"logits", logits},
+      {"key", key, Dtype::uint32},
+      {.name = "special_tokens", .shape = special_tokens, .type = Dtype::int32, .optional = true},
+      {.name = "settings", .shape = settings, .type = Dtype::float32, .optional = true}};
+}
+
+std::vector<Dims> edge_sizes() {
+  return {size_of(1, 1),
+          size_of(1, 257, {.top = 3, .special = 1}),
+          size_of(5, 63),
+          size_of(8, 1000, {.special = 2, .each_row = 1}),
+          size_of(1, 5000, {.top = 20, .keys = 2}),
+          size_of(2, 9001, {.normalised = 1})};
+}
+
+spec::Cost cost(const Dims& dims, Dtype t) {
+  const double count = static_cast<double>(dims.at("B") * dims.at("V"));
+  int64_t words = 2 * dims.at("B") * (1 + dims.at("top")) + dims.at("special");  // of 4 bytes
+  for (const Shape& shape : {key(dims), settings(dims)}) words += spec::element_count(shape);
+  return {count * static_cast<double>(size_of(t)) + 4.0 * static_cast<double>(words), 14 * count};
+}
+
 }  // namespace
 }  // namespace sample_tokens
 
@@ -298,14 +322,7 @@ spec::Op make_sample_tokens() {
   op.name = "sample_tokens";
   op.summary = "a token of each row of logits, drawn as mlx-lm draws it";
   op.doc = sample_tokens::doc();
-  op.inputs = {
-      {"logits", logits},
-      {"key", key, Dtype::uint32},
-      {.name = "special_tokens", .shape = special_tokens, .type = Dtype::int32, .optional = true},
-      {.name = "settings",
-       .shape = sample_tokens::settings,
-       .type = Dtype::float32,
-       .optional = true}};
+  op.inputs = sample_tokens::inputs();
   op.outputs = {{"token", by_row, Dtype::uint32, Judge::residuals},
                 {"logprob", by_row, Dtype::float32, Judge::residuals},
                 {"top_tokens", by_rank, Dtype::uint32, Judge::residuals},
@@ -315,12 +332,7 @@ spec::Op make_sample_tokens() {
   op.scalars = scalars();
   op.suites = {suite("qwen_decode", 152064), suite("llama3_decode", 128256),
                suite("llama2_decode", 32000)};
-  op.edge_sizes = {size_of(1, 1),
-                   size_of(1, 257, {.top = 3, .special = 1}),
-                   size_of(5, 63),
-                   size_of(8, 1000, {.special = 2, .each_row = 1}),
-                   size_of(1, 5000, {.top = 20, .keys = 2}),
-                   size_of(2, 9001, {.normalised = 1})};
+  op.edge_sizes = sample_tokens::edge_sizes();
   op.of_model = [](const spec::ModelConfig& config) {
     return std::vector<spec::ModelSizes>{
         {"model",
@@ -329,14 +341,7 @@ spec::Op make_sample_tokens() {
          1,
          true}};
   };
-  op.cost = [](const Dims& dims, Dtype t) {
-    const double count = static_cast<double>(dims.at("B") * dims.at("V"));
-    int64_t words = 2 * dims.at("B") * (1 + dims.at("top")) + dims.at("special");  // of 4 bytes
-    for (const Shape& shape : {key(dims), sample_tokens::settings(dims)})
-      words += spec::element_count(shape);
-    return spec::Cost{count * static_cast<double>(size_of(t)) + 4.0 * static_cast<double>(words),
-                      14 * count};
-  };
+  op.cost = sample_tokens::cost;
   op.signature = sample_tokens::signature;
   op.composition = sample_tokens::chain;
   op.gradient = {spec::Gradient::By::none};

@@ -83,6 +83,19 @@ spec::Doc doc() {
   return doc;
 }
 
+void signature(std::span<const spec::ArrayView> in, std::span<const double>,
+               std::span<int64_t> dims) {
+  vectors::read_lists("ivf_topk", in, 2, dims);
+  if (in[1].shape.size() != 2 || in[1].shape[1] != in[0].shape[1])
+    throw std::invalid_argument("[ivf_topk] vectors has shape " + shape_text(in[1].shape) +
+                                ": give (N, " + std::to_string(in[0].shape[1]) + ")");
+  dims[1] = in[1].shape[0], dims[2] = in[0].shape[1];
+  dims[3] = in[2].shape[1], dims[4] = in[3].shape[0] - 1;
+  if (in[4].shape.size() != 1 || in[4].shape[0] != dims[1])
+    throw std::invalid_argument("[ivf_topk] labels has shape " + shape_text(in[4].shape) +
+                                ": give (" + std::to_string(dims[1]) + ")");
+}
+
 spec::Variant cpu_variant() {
   spec::Variant variant = vectors::lists_variant("ivf_topk");
   variant.space = vectors::cpu_space;
@@ -120,18 +133,7 @@ spec::Op make_ivf_topk() {
                    size_of(9, 300, 17, 3, 7, 4),   size_of(40, 900, 24, 6, 9, 20, 1),
                    size_of(300, 200, 33, 2, 2, 3), size_of(5, 3000, 100, 4, 5, 1024)};
   op.complete = ivf_topk::complete;
-  op.signature = [](std::span<const spec::ArrayView> in, std::span<const double>,
-                    std::span<int64_t> dims) {
-    vectors::read_lists("ivf_topk", in, 2, dims);
-    if (in[1].shape.size() != 2 || in[1].shape[1] != in[0].shape[1])
-      throw std::invalid_argument("[ivf_topk] vectors has shape " + shape_text(in[1].shape) +
-                                  ": give (N, " + std::to_string(in[0].shape[1]) + ")");
-    dims[1] = in[1].shape[0], dims[2] = in[0].shape[1];
-    dims[3] = in[2].shape[1], dims[4] = in[3].shape[0] - 1;
-    if (in[4].shape.size() != 1 || in[4].shape[0] != dims[1])
-      throw std::invalid_argument("[ivf_topk] labels has shape " + shape_text(in[4].shape) +
-                                  ": give (" + std::to_string(dims[1]) + ")");
-  };
+  op.signature = ivf_topk::signature;
   op.cost = ivf_topk::cost;
   op.gradient = {spec::Gradient::By::none};
   op.fill = ivf_topk::fill;
