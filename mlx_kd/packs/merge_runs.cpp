@@ -150,7 +150,7 @@ void check_merge_output(const fs::path& out, SplitBy split) {
   std::error_code ignored;
   if (fs::exists(out, ignored) && !fs::is_directory(out, ignored))
     base::misuse("packs", out.string() +
-                              " is not a folder: --split-by writes one pack a file into "
+                              " is not a folder: --split-by writes one pack per file into "
                               "the folder that --out names");
   check_output(out / "any.json");
 }
