@@ -122,6 +122,38 @@ class Loss(unittest.TestCase):
             self.resumed(out, f"seed {seed}")
         self.everywhere([(seed,) for seed in range(100 if LONG else 2)], check)
 
+    @unittest.skipUnless(LONG, "takes minutes: set MLX_KD_LONG=1")
+    def test_kills_of_a_run_on_the_cpu_lose_no_record(self):
+        """Fifty, at any time. What was flushed stays, nothing is measured twice, and choosing again from the finished
+        log gives the same bytes."""
+        out = self.folder / "cpu"
+        command = [KD, "run", "--op", "rmsnorm", "--budget", "60", "--out", out, "--quiet", "--finalists", "1", "--shapes",
+                   "rows=1,D=64", "--resume"]
+        generator, before = random.Random(0), []
+        for _ in range(50):
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                       start_new_session=True)
+            try:
+                process.wait(generator.uniform(0.3, 3))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            log = out / "run.ndjson"
+            text = log.read_text() if log.exists() else ""
+            lines = text[:text.rfind("\n") + 1].splitlines()
+            self.assertEqual(lines[:len(before)], before)
+            before = lines
+        self.assertEqual(subprocess.run(command, capture_output=True, check=False).returncode, 0)
+        tried = [one[1] for one in walk(out) if one[0] != "finish"]
+        self.assertEqual(len(tried), 60)
+        self.assertEqual(len(set(tried)), 60)
+        winners = (out / "best_kernels.json").read_bytes()
+        (out / "best_kernels.json").unlink()
+        log = (out / "run.ndjson").read_bytes()
+        self.assertEqual(subprocess.run(command, capture_output=True, check=False).returncode, 0)
+        self.assertEqual((out / "best_kernels.json").read_bytes(), winners)
+        self.assertEqual((out / "run.ndjson").read_bytes(), log)
+
     def test_a_clock_that_jumps_changes_nothing(self):
         out = self.folder / "clock"
         done = run(out, folder=out, at=0, clock=86400)
