@@ -1,6 +1,8 @@
 #include "mlx_kd/discover/finalise.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstdio>
 #include <set>
 
 #include "mlx_kd/archive/report/report.h"
@@ -18,6 +20,8 @@ namespace {
 using Claims = std::vector<evaluate::Claim>;
 using Winners = std::vector<const evaluate::Claim*>;
 using Ranges = std::vector<RangeClaim>;
+
+constexpr double kDrift = 1.2;  // a process's times differ by less on a machine that stays the same
 
 const spec::Candidate& candidate_of(const std::vector<archive::Record>& records,
                                     const std::string& id) {
@@ -62,8 +66,39 @@ RangeResult range_result(const RangeClaim& range) {
   return {range.claim->dims, range.ranges, range.claim->candidate_id};
 }
 
+// By how much a kernel's own time was longer when it was re-measured than when it was tried, over
+// all claims; 1 if nothing was timed twice.
+double drift(const Claims& claims, const std::vector<archive::Record>& records) {
+  double sum = 0;
+  int count = 0;
+  for (const auto& record : records)
+    for (const auto& size : record.verdict.sizes)
+      for (const auto& claim : claims) {
+        if (claim.candidate_id != record.candidate_id || !(claim.dims == size.dims)) continue;
+        const double ratio = std::log(claim.metrics.kernel_us / size.metrics.kernel_us);
+        if (std::isfinite(ratio)) sum += ratio, ++count;
+      }
+  return count ? std::exp(sum / count) : 1;
+}
+
+std::vector<std::string> remarks_of(const Finals& finals, const Claims& claims,
+                                    const std::vector<archive::Record>& records) {
+  std::vector<std::string> result = finals.remarks;
+  const double ratio = drift(claims, records);
+  if (ratio < kDrift && ratio > 1 / kDrift) return result;
+  char text[200];
+  std::snprintf(
+      text, sizeof text,
+      "The machine drifted: the finalists took %.2f times as long at the end as when they "
+      "were tried. Ratios come from pairs and hold; times of different moments do not "
+      "compare.",
+      ratio);
+  result.push_back(text);
+  return result;
+}
+
 archive::Finish make_finish(const Finals& finals, const Claims& claims, const Winners& winners,
-                            const Ranges& ranges) {
+                            const Ranges& ranges, const std::vector<std::string>& remarks) {
   archive::Finish finish;
   for (const auto* claim : winners)
     if (claim) finish.winners.push_back({claim->dims, claim->candidate_id});
@@ -71,7 +106,7 @@ archive::Finish make_finish(const Finals& finals, const Claims& claims, const Wi
   finish.aa = finals.evaluator->aa();
   finish.tours = finals.tours;
   if (!finals.ranges.empty()) finish.notes["row_ranges"] = base::Json::array();
-  if (!finals.remarks.empty()) finish.notes["remarks"] = finals.remarks;
+  if (!remarks.empty()) finish.notes["remarks"] = remarks;
   for (const RangeClaim& range : ranges)
     finish.notes["row_ranges"].push_back(to_json(range_result(range), *finals.op));
   finish.seconds = finals.evaluator->seconds();
@@ -118,12 +153,13 @@ void conclude(const Finals& finals, const std::vector<spec::Dims>& sizes, const 
               bool are_written, const std::vector<archive::Record>& records, RunOutcome& outcome) {
   Winners winners = choose_winners(claims, sizes);
   const Ranges ranges = take_ranges(finals, claims, sizes, winners);
-  if (!are_written) finals.writer->append(make_finish(finals, claims, winners, ranges));
+  outcome.remarks = remarks_of(finals, claims, records);
+  if (!are_written)
+    finals.writer->append(make_finish(finals, claims, winners, ranges, outcome.remarks));
   finals.writer->write_winners(packs::write_text(make_pack(finals, winners, ranges, records)));
   for (size_t s = 0; s < sizes.size(); ++s)
     outcome.sizes.push_back(size_result(sizes[s], winners[s], claims, records));
   for (const RangeClaim& range : ranges) outcome.ranges.push_back(range_result(range));
-  outcome.remarks = finals.remarks;
 }
 
 }  // namespace

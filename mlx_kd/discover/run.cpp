@@ -66,6 +66,7 @@ std::unique_ptr<evaluate::Evaluator> open_evaluator(const RunRequest& request, c
   options.seed = request.seed;
   options.warmup = request.warmup;
   options.iters = request.iters;
+  options.claim_processes = request.claim_processes;
   options.params = spec::default_scalars(op);
   options.null_times = request.null_times;
   options.prove_on = request.prove_on;

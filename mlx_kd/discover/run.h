@@ -34,6 +34,7 @@ struct RunRequest {
   search::StrategyOptions strategy_options;
   uint64_t batch = 8;              // candidates compiled together
   int warmup = 0, iters = 0;       // floors under the protocol's own counts
+  int claim_processes = 0;         // that a winner is measured in; 0: as the protocol says
   uint64_t finalists = 3;          // a size, re-measured against MLX
   bool allow_approximate = false;  // kernels that trade accuracy on purpose take part too
   // For a device that is not here: EvaluateOptions::null_times and prove_on.

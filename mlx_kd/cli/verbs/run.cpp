@@ -66,14 +66,22 @@ std::string sureness(const discover::SizeResult& size) {
                   : "no pin: " + (size.claim->reason.empty() ? interval : size.claim->reason);
 }
 
+// What 95 of 100 processes see.
+std::string expected(const spec::Metrics& m) {
+  if (!std::isfinite(m.expect_lo)) return "-";
+  return fixed(m.expect_lo, 2) + " to " + fixed(m.expect_hi, 2);
+}
+
 std::string outcome_table(const discover::RunOutcome& outcome) {
-  std::vector<std::vector<std::string>> rows = {
-      {"size", "kernel us", "in a graph us", "MLX us", "speed-up", "95% CI", "kernel", "knobs"}};
+  std::vector<std::vector<std::string>> rows = {{"size", "kernel us", "in a graph us", "MLX us",
+                                                 "speed-up", "95% CI", "a new process", "kernel",
+                                                 "knobs"}};
   for (const auto& size : outcome.sizes) {
     const spec::Metrics m = size.claim ? size.claim->metrics : spec::Metrics{};
     rows.push_back({size.dims.text(), fixed(m.kernel_us, 2), fixed(m.latency_us, 2),
                     fixed(m.baseline_us, 2), times(m.speedup_vs_ref), sureness(size),
-                    size.claim ? size.claim->candidate_id : "-", size.knobs});
+                    size.won ? expected(m) : "-", size.claim ? size.claim->candidate_id : "-",
+                    size.knobs});
   }
   return table_text(rows);
 }
@@ -220,6 +228,8 @@ void add_search_options(CLI::App& verb, RunOptions& options) {
       ->group(group);
 }
 
+const std::map<std::string, int> kClaims = {{"quick", 1}, {"normal", 7}, {"long", 21}};
+
 void add_measuring_options(CLI::App& verb, RunOptions& options) {
   const std::string group = "Measuring";
   verb.add_option("--warmup", options.request.warmup,
@@ -233,6 +243,13 @@ void add_measuring_options(CLI::App& verb, RunOptions& options) {
                   "Candidates per size that are re-measured against MLX")
       ->capture_default_str()
       ->check(CLI::Range(1, 100))
+      ->group(group);
+  verb.add_option_function<std::string>(
+          "--claims",
+          [&options](const std::string& how) { options.request.claim_processes = kClaims.at(how); },
+          "How surely a winner is measured: in 1 process (quick), 7 (normal) or 21 (long, which "
+          "finds 5 %) (normal)")
+      ->check(CLI::IsMember({"quick", "normal", "long"}))
       ->group(group);
   verb.add_option("--prove-on", options.request.prove_on,
                   "Prove on another device (simt, say) where --device is not here; needs --times "
