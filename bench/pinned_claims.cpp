@@ -5,8 +5,8 @@
 //
 // `us`: of the pinned operator alone, as many calls an eval as in a claim, median of 201 samples;
 // the claim says median, 10th and 90th percentile. `now`: the speed-up in pairs with MLX at its
-// best, timed as a claim is; within_what_they_expect counts those that lie in what the claim expects
-// of another process. The 95 % intervals of two processes tell the noise within each, not
+// best, timed as a claim is; within_what_they_expect counts those that lie in what the claim
+// expects of another process. The 95 % intervals of two processes tell the noise within each, not
 // that between them.
 #include <mlx/ops.h>
 #include <mlx/random.h>
