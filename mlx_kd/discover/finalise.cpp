@@ -9,7 +9,8 @@
 #include "mlx_kd/discover/choice.h"
 #include "mlx_kd/discover/dim_ranges.h"
 #include "mlx_kd/discover/make_entry.h"
-#include "mlx_kd/packs/pack.h"
+#include "mlx_kd/discover/tour_steps.h"
+#include "mlx_kd/discover/walk_records.h"
 #include "mlx_kd/packs/ranges.h"
 
 namespace mlx_kd::discover {
@@ -36,24 +37,24 @@ size_t count_distinct(const std::vector<std::vector<spec::Candidate>>& finalists
 // The kernels of ranges take their sizes' places among the winners.
 Ranges take_ranges(const Finals& finals, const Claims& claims, const std::vector<spec::Dims>& sizes,
                    Winners& winners) {
-  if (finals.ranges.empty()) return {};
-  Ranges ranges = choose_ranges(*finals.op, finals.ranges, claims, sizes, winners);
+  if (finals.request->ranges.empty()) return {};
+  Ranges ranges = choose_ranges(finals.setup->op, finals.request->ranges, claims, sizes, winners);
   for (const RangeClaim& range : ranges) winners[range.size] = range.claim;
   return ranges;
 }
 
-packs::Pack make_pack(const Finals& finals, const Winners& winners, const Ranges& ranges,
-                      const std::vector<archive::Record>& records) {
+packs::Pack make_pack(const Finals& finals, const Winners& winners, const Ranges& ranges) {
+  const RunSetup& setup = *finals.setup;
   packs::Pack pack;
-  pack.runtime = finals.evaluator->runtime();
-  const Measuring where{finals.op, finals.device, finals.evaluator};
+  pack.runtime = setup.evaluator->runtime();
+  const Measuring where{&setup.op, setup.device.get(), setup.evaluator.get()};
   for (size_t s = 0; s < winners.size(); ++s) {
     if (!winners[s]) continue;
     packs::Entry& pin = pack.entries.emplace_back(
-        pin_of(where, candidate_of(records, winners[s]->candidate_id), *winners[s]));
+        pin_of(where, candidate_of(*finals.records, winners[s]->candidate_id), *winners[s]));
     for (const RangeClaim& range : ranges)
       if (range.size == s && !spec::is_metal_body(pin.language, pin.launch_params))
-        packs::set_ranges(pin, range.ranges, finals.op->batch_dim);
+        packs::set_ranges(pin, range.ranges, setup.op.batch_dim);
   }
   return pack;
 }
@@ -68,14 +69,15 @@ archive::Finish make_finish(const Finals& finals, const Claims& claims, const Wi
   for (const auto* claim : winners)
     if (claim) finish.winners.push_back({claim->dims, claim->candidate_id});
   finish.claims = claims;
-  finish.aa = finals.evaluator->aa();
-  finish.tours = finals.tours;
-  if (!finals.ranges.empty()) finish.notes["row_ranges"] = base::Json::array();
-  if (!finals.remarks.empty()) finish.notes["remarks"] = finals.remarks;
+  finish.aa = finals.setup->evaluator->aa();
+  finish.tours = tour_steps(*finals.setup->strategy, finals.setup->space, finals.setup->points,
+                            *finals.records);
+  if (!finals.request->ranges.empty()) finish.notes["row_ranges"] = base::Json::array();
+  if (!finals.setup->remarks.empty()) finish.notes["remarks"] = finals.setup->remarks;
   for (const RangeClaim& range : ranges)
-    finish.notes["row_ranges"].push_back(to_json(range_result(range), *finals.op));
-  finish.seconds = finals.evaluator->seconds();
-  finish.seconds["wall"] = base::seconds_since(finals.start_ns);
+    finish.notes["row_ranges"].push_back(to_json(range_result(range), finals.setup->op));
+  finish.seconds = finals.setup->evaluator->seconds();
+  finish.seconds["wall"] = base::seconds_since(finals.setup->start_ns);
   return finish;
 }
 
@@ -89,17 +91,17 @@ SizeResult size_result(const spec::Dims& size, const evaluate::Claim* winner, co
   return result;
 }
 
-// What was claimed of each size and range, into the files and the outcome.
-void conclude(const Finals& finals, const std::vector<spec::Dims>& sizes, const Claims& claims,
-              const std::vector<archive::Record>& records, RunOutcome& outcome) {
+// What was claimed of each size and range.
+Conclusion conclusion_of(const Finals& finals, const Claims& claims) {
+  const std::vector<spec::Dims>& sizes = finals.setup->sizes.sizes;
   Winners winners = choose_winners(claims, sizes);
   const Ranges ranges = take_ranges(finals, claims, sizes, winners);
-  finals.writer->append(make_finish(finals, claims, winners, ranges));
-  finals.writer->write_winners(packs::write_text(make_pack(finals, winners, ranges, records)));
+  Conclusion result{
+      make_finish(finals, claims, winners, ranges), make_pack(finals, winners, ranges), {}, {}};
   for (size_t s = 0; s < sizes.size(); ++s)
-    outcome.sizes.push_back(size_result(sizes[s], winners[s], claims, records));
-  for (const RangeClaim& range : ranges) outcome.ranges.push_back(range_result(range));
-  outcome.remarks = finals.remarks;
+    result.sizes.push_back(size_result(sizes[s], winners[s], claims, *finals.records));
+  for (const RangeClaim& range : ranges) result.ranges.push_back(range_result(range));
+  return result;
 }
 
 }  // namespace
@@ -112,27 +114,46 @@ base::Json to_json(const RangeResult& range, const spec::Op& op) {
   return result;
 }
 
-RunOutcome finish_run(const Finals& finals, const std::vector<spec::Dims>& sizes,
-                      const std::vector<archive::Record>& records) {
+std::optional<Conclusion> conclude(const Finals& finals, Listener& listener,
+                                   const Interrupt& interrupt) {
+  if (interrupt.raised()) return std::nullopt;
+  const RunSetup& setup = *finals.setup;
+  const std::vector<spec::Dims>& sizes = setup.sizes.sizes;
+  const RunRequest& request = *finals.request;
+  auto finalists = choose_finalists(*finals.records, sizes.size(), request.finalists);
+  if (!request.ranges.empty())
+    add_range_finalists(setup.op, request.ranges, *finals.records, sizes, request.finalists,
+                        finalists);
+  listener.stage("re-measuring " + std::to_string(count_distinct(finalists)) +
+                 " finalists against MLX");
+  const Claims claims = setup.evaluator->claims(finalists);
+  if (interrupt.raised()) return std::nullopt;
+  return conclusion_of(finals, claims);
+}
+
+RunOutcome outcome_of(const Finals& finals, const std::optional<Conclusion>& conclusion) {
   RunOutcome outcome;
-  outcome.evaluated = records.size();
-  outcome.benchmarked =
-      static_cast<uint64_t>(std::count_if(records.begin(), records.end(), [](const auto& r) {
-        return r.verdict.status == spec::Status::benchmarked;
-      }));
-  Claims claims;
-  if (!finals.interrupt->raised()) {
-    auto finalists = choose_finalists(records, sizes.size(), finals.count);
-    if (!finals.ranges.empty())
-      add_range_finalists(*finals.op, finals.ranges, records, sizes, finals.count, finalists);
-    finals.listener->stage("re-measuring " + std::to_string(count_distinct(finalists)) +
-                           " finalists against MLX");
-    claims = finals.evaluator->claims(finalists);
-  }
-  outcome.interrupted = finals.interrupt->raised();
-  if (!outcome.interrupted) conclude(finals, sizes, claims, records, outcome);
-  archive::write_report(finals.writer->dir(), archive::read_run(finals.writer->dir()));
+  outcome.evaluated = finals.records->size();
+  outcome.benchmarked = static_cast<uint64_t>(
+      std::count_if(finals.records->begin(), finals.records->end(), is_benchmarked));
+  outcome.seconds = base::seconds_since(finals.setup->start_ns);
+  outcome.interrupted = !conclusion;
+  if (!conclusion) return outcome;
+  outcome.sizes = conclusion->sizes;
+  outcome.ranges = conclusion->ranges;
+  outcome.remarks = finals.setup->remarks;
   return outcome;
+}
+
+RunOutcome finish_run(const Finals& finals, archive::RunWriter& writer, Listener& listener,
+                      const Interrupt& interrupt) {
+  const auto conclusion = conclude(finals, listener, interrupt);
+  if (conclusion) {
+    writer.append(conclusion->finish);
+    writer.write_winners(packs::write_text(conclusion->pack));
+  }
+  archive::write_report(writer.dir(), archive::read_run(writer.dir()));
+  return outcome_of(finals, conclusion);
 }
 
 }  // namespace mlx_kd::discover
