@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "mlx_kd/archive/report/report.h"
 #include "mlx_kd/archive/run/run_reader.h"
@@ -91,13 +92,39 @@ SizeResult size_result(const spec::Dims& size, const evaluate::Claim* winner, co
   return result;
 }
 
+using Finalists = std::vector<std::vector<spec::Candidate>>;  // of each size
+
+Finalists finalists_of(const Finals& finals) {
+  const RunRequest& request = *finals.request;
+  const std::vector<spec::Dims>& sizes = finals.setup->sizes.sizes;
+  auto finalists = choose_finalists(*finals.records, sizes.size(), request.finalists);
+  if (!request.ranges.empty())
+    add_range_finalists(finals.setup->op, request.ranges, *finals.records, sizes, request.finalists,
+                        finalists);
+  return finalists;
+}
+
+// The claims of the log, where they are of these finalists and nothing was tried since.
+const Claims* written_claims(const Finals& finals, const Finalists& finalists) {
+  if (!finals.log || !finals.log->finish) return nullptr;
+  if (finals.log->records.size() != finals.records->size()) return nullptr;
+  std::set<std::pair<std::string, std::string>> claimed, asked;
+  for (const auto& claim : finals.log->finish->claims)
+    claimed.emplace(claim.dims.json().dump(), claim.candidate_id);
+  for (size_t s = 0; s < finalists.size(); ++s)
+    for (const auto& candidate : finalists[s])
+      asked.emplace(finals.setup->sizes.sizes[s].json().dump(), candidate.id());
+  return claimed == asked ? &finals.log->finish->claims : nullptr;
+}
+
 // What was claimed of each size and range.
-Conclusion conclusion_of(const Finals& finals, const Claims& claims) {
+Conclusion conclusion_of(const Finals& finals, const Claims& claims, bool are_written) {
   const std::vector<spec::Dims>& sizes = finals.setup->sizes.sizes;
   Winners winners = choose_winners(claims, sizes);
   const Ranges ranges = take_ranges(finals, claims, sizes, winners);
-  Conclusion result{
-      make_finish(finals, claims, winners, ranges), make_pack(finals, winners, ranges), {}, {}};
+  Conclusion result;
+  if (!are_written) result.finish = make_finish(finals, claims, winners, ranges);
+  result.pack = make_pack(finals, winners, ranges);
   for (size_t s = 0; s < sizes.size(); ++s)
     result.sizes.push_back(size_result(sizes[s], winners[s], claims, *finals.records));
   for (const RangeClaim& range : ranges) result.ranges.push_back(range_result(range));
@@ -116,19 +143,18 @@ base::Json to_json(const RangeResult& range, const spec::Op& op) {
 
 std::optional<Conclusion> conclude(const Finals& finals, Listener& listener,
                                    const Interrupt& interrupt) {
+  const Finalists finalists = finalists_of(finals);
+  const Claims* const written = written_claims(finals, finalists);
+  Claims claims;
+  if (written) {
+    claims = *written;
+  } else if (!interrupt.raised()) {
+    listener.stage("re-measuring " + std::to_string(count_distinct(finalists)) +
+                   " finalists against MLX");
+    claims = finals.setup->evaluator->claims(finalists);
+  }
   if (interrupt.raised()) return std::nullopt;
-  const RunSetup& setup = *finals.setup;
-  const std::vector<spec::Dims>& sizes = setup.sizes.sizes;
-  const RunRequest& request = *finals.request;
-  auto finalists = choose_finalists(*finals.records, sizes.size(), request.finalists);
-  if (!request.ranges.empty())
-    add_range_finalists(setup.op, request.ranges, *finals.records, sizes, request.finalists,
-                        finalists);
-  listener.stage("re-measuring " + std::to_string(count_distinct(finalists)) +
-                 " finalists against MLX");
-  const Claims claims = setup.evaluator->claims(finalists);
-  if (interrupt.raised()) return std::nullopt;
-  return conclusion_of(finals, claims);
+  return conclusion_of(finals, claims, written != nullptr);
 }
 
 RunOutcome outcome_of(const Finals& finals, const std::optional<Conclusion>& conclusion) {
@@ -149,7 +175,7 @@ RunOutcome finish_run(const Finals& finals, archive::RunWriter& writer, Listener
                       const Interrupt& interrupt) {
   const auto conclusion = conclude(finals, listener, interrupt);
   if (conclusion) {
-    writer.append(conclusion->finish);
+    if (conclusion->finish) writer.append(*conclusion->finish);
     writer.write_winners(packs::write_text(conclusion->pack));
   }
   archive::write_report(writer.dir(), archive::read_run(writer.dir()));

@@ -14,22 +14,23 @@ struct Finals {
   const RunRequest* request;
   const RunSetup* setup;
   const std::vector<archive::Record>* records;
+  const archive::RunData* log = nullptr;  // of a run that goes on: it may end with claims already
 };
 
 struct Conclusion {
-  archive::Finish finish;
-  packs::Pack pack;  // no entries where nothing won
+  std::optional<archive::Finish> finish;  // nothing where the log has it
+  packs::Pack pack;                       // no entries where nothing won
   std::vector<SizeResult> sizes;
   std::vector<RangeResult> ranges;
 };
 
-// Re-measures the finalists of each size against MLX and chooses the winners. Nothing where the run
-// is interrupted.
+// Re-measures the finalists of each size against MLX and chooses the winners. Where the log ends
+// with the claims of the same finalists nothing is measured. Nothing where the run is interrupted.
 std::optional<Conclusion> conclude(const Finals& finals, Listener& listener,
                                    const Interrupt& interrupt);
 
-// conclude(), then the finish record, best_kernels.json (none where nothing won) and the reports;
-// an interrupted run writes its reports only.
+// conclude(), then the finish record, best_kernels.json (none where nothing won) and the reports:
+// the same bytes where the log had the claims. An interrupted run writes its reports only.
 RunOutcome finish_run(const Finals& finals, archive::RunWriter& writer, Listener& listener,
                       const Interrupt& interrupt);
 

@@ -30,7 +30,8 @@ RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interru
        &writer, &listener, &interrupt},
       {request.budget, request.batch, [&](uint64_t done) { return setup.goes_on(request, done); }});
   walk.run();
-  return finish_run({&request, &setup, &walk.records()}, writer, listener, interrupt);
+  return finish_run({&request, &setup, &walk.records(), &writer.so_far()}, writer, listener,
+                    interrupt);
 }
 
 }  // namespace mlx_kd::discover

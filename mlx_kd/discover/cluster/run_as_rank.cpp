@@ -44,7 +44,7 @@ class RankRun {
 
  private:
   bool first() const { return ranks_.rank() == 0; }
-  Finals finals() const { return {&request_, setup_.get(), &walk_->records()}; }
+  Finals finals() const { return {&request_, setup_.get(), &walk_->records(), nullptr}; }
   void introduce();
   void tell_of_machines();
   void open();
@@ -171,7 +171,7 @@ std::optional<Conclusion> RankRun::finish() {
     const auto turn = turn_->take(interrupt_);
     conclusion = conclude(finals(), listener_, interrupt_);
     if (!conclusion) return std::string();
-    return base::Json({{"finish", archive::to_line(conclusion->finish)},
+    return base::Json({{"finish", archive::to_line(*conclusion->finish)},
                        {"pack", packs::write_text(conclusion->pack)}})
         .dump();
   });
