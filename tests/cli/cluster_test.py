@@ -33,9 +33,9 @@ def free_ports(count):
     return ports
 
 
-def command(out, budget, *options):
-    return [KD, "run", "--op", "rmsnorm", "--device", "null", "--budget", str(budget), "--seed", "7", "--batch", "4",
-            "--out", str(out), "--quiet", *map(str, options)]
+def command(out, budget, *options, op="rmsnorm", device="null", seed=7):
+    return [KD, "run", "--op", op, "--device", device, "--budget", str(budget), "--seed", str(seed), "--batch", "4",
+            "--out", str(out), "--quiet", *options]
 
 
 class Ranks:
@@ -161,7 +161,7 @@ class Cluster(unittest.TestCase):
         self.assertFalse((out / "finished.json").exists())
 
     def scenario_ranks_that_differ_are_named(self, folder):
-        codes, logs = Ranks(folder, [command(folder / "run", 33), command(folder / "run", 33, "--seed", 8, "--resume"),
+        codes, logs = Ranks(folder, [command(folder / "run", 33), command(folder / "run", 33, "--resume", seed=8),
                                      command(folder / "run", 33)]).wait()
         self.assertEqual(codes, [2, 2, 2], logs)
         self.assertRegex(logs[0], r"rank 0 on \S+ and rank 1 on \S+ differ in --resume \('not given' and 'given'\), "
@@ -171,8 +171,7 @@ class Cluster(unittest.TestCase):
 
     def scenario_an_error_of_one_rank_is_reported_once(self, folder):
         out = folder / "run"
-        out.parent.mkdir(exist_ok=True)
-        codes, logs = Ranks(folder, [command(out, 33), command(out, 33)[:3] + ["no_such_op"] + command(out, 33)[4:]]).wait()
+        codes, logs = Ranks(folder, [command(out, 33), command(out, 33, op="no_such_op")]).wait()
         self.assertEqual(codes, [2, 2], logs)
         self.assertEqual(logs[0], "")
         self.assertRegex(logs[1], r"no_such_op.*\(rank 1 on \S+\)")
@@ -239,16 +238,16 @@ class Cluster(unittest.TestCase):
         self.check_whole(folder / "run", 33, 4)
 
     def scenario_mlx_launch(self, folder):
-        launch = Path(os.environ["MLX_KD_MLX_DIR"]).parents[5] / "bin" / "mlx.launch"
+        launch = Path(os.environ["MLX_KD_MLX_DIR"]).resolve().parents[3] / "bin" / "mlx.launch"
         if not launch.exists():
             print(f"skipped: mlx.launch is not beside this MLX ({launch})")
             return
         ports = free_ports(1)[0]
         done = subprocess.run([launch, "-n", "2", "--backend", "ring", "--starting-port", str(ports), "--",
-                               *command(folder / "run", 9)], stdin=subprocess.PIPE, capture_output=True, text=True,
+                               *command(folder / "run", 33)], stdin=subprocess.PIPE, capture_output=True, text=True,
                               timeout=LIMIT_S)
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.check_whole(folder / "run", 9, 2)
+        self.check_whole(folder / "run", 33, 2)
 
     def long_scenario_a_stopped_rank_ends_the_run_within_30_s(self, folder):
         out = folder / "run"
@@ -265,9 +264,8 @@ class Cluster(unittest.TestCase):
     def long_scenario_machines_of_two_kinds_have_an_entry_each(self, folder):
         out = folder / "run"
         sizes = ("--shapes", "rows=4,D=64")
-        other = command(out, 4, *sizes, "--times", "null")
-        other[other.index("--device") + 1] = "cpu"
-        codes, logs = Ranks(folder, [command(out, 4, *sizes, "--times", "null"), other]).wait()
+        codes, logs = Ranks(folder, [command(out, 4, *sizes, "--times", "null", device=device)
+                                     for device in ("null", "cpu")]).wait()
         self.assertEqual(codes, [0, 0], logs)
         finished = json.loads((out / "finished.json").read_text())
         self.assertEqual([one["ranks"] for one in finished["devices"]], [[0], [1]])

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "mlx_kd/base/clock.h"
 #include "mlx_kd/discover/cluster/agreement.h"
 #include "mlx_kd/discover/walk_records.h"
 
@@ -76,6 +77,7 @@ void RankWalk::evaluate(const std::vector<size_t>& proposed, std::vector<archive
         make_record(setup.features, {&batch[i], proposed[i], &verdict, own_step_++,
                                      best_ ? records_[*best_].candidate_id : "", expected_gain_});
     record.notes["rank"] = parts_.ranks->rank();
+    record.ts = base::iso_time_now();
     parts_.own_log->append(record);
     if (verdict.is_incumbent) incumbent_ = record.candidate_id;
     if (anchored) {
