@@ -11,10 +11,15 @@
 #include "mlx_kd/cli/size_options.h"
 #include "mlx_kd/cli/table.h"
 #include "mlx_kd/cli/verbs.h"
+#include "mlx_kd/discover/cluster/agreement.h"
+#include "mlx_kd/discover/cluster/folders.h"
+#include "mlx_kd/discover/cluster/run_as_rank.h"
 #include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::cli {
 namespace {
+
+constexpr int kInterrupted = 130;  // as by Ctrl-C, on ranks whose user did not press it
 
 struct RunOptions {
   discover::RunRequest request;
@@ -157,6 +162,30 @@ void print_outcome(const RunOptions& options, const discover::RunOutcome& outcom
                  options.out.c_str());
 }
 
+// As a rank where a launcher started several, or where one goes on with what several began.
+discover::RunOutcome run_alone_or_as_rank(RunOptions& options,
+                                          std::unique_ptr<discover::Ranks>& ranks,
+                                          discover::Interrupt& interrupt,
+                                          const std::atomic<bool>& cancelled) try {
+  if (!ranks && options.request.resume && discover::has_ranks(options.request.out))
+    ranks = std::make_unique<discover::Ranks>();
+  if (!ranks) {
+    find_sizes(options, &cancelled);
+    Progress progress(options.request.budget, options.quiet);
+    return discover::run(options.request, progress, interrupt);
+  }
+  discover::meet_all(*ranks, false, [&] {
+    find_sizes(options, &cancelled);
+    return std::string();
+  });
+  Progress progress(options.request.budget, options.quiet);
+  return discover::run_as_rank(options.request, *ranks, progress, interrupt);
+} catch (const discover::ReportedElsewhere& reported) {
+  throw Exit{reported.exit_code};
+} catch (const discover::Stopped&) {
+  throw Exit{kInterrupted};
+}
+
 void execute(RunOptions& options) {
   options.request.dtype = spec::parse_float_dtype(options.dtype);
   options.request.out = options.out;
@@ -176,18 +205,18 @@ void execute(RunOptions& options) {
     cancelled = true;
     interrupt.raise();
   });
-  find_sizes(options, &cancelled);
-  discover::RunOutcome outcome;
-  {
-    Progress progress(options.request.budget, options.quiet);
-    outcome = discover::run(options.request, progress, interrupt);
-  }
+  auto ranks = discover::join_ranks([&] { interrupt.raise(); });
+  const bool first = !ranks || ranks->rank() == 0;
+  options.quiet = options.quiet || !first;
+  const discover::RunOutcome outcome = run_alone_or_as_rank(options, ranks, interrupt, cancelled);
   if (outcome.interrupted) {
-    std::fprintf(stderr, "Stopped after %llu kernels; go on with the same command and --resume\n",
-                 static_cast<unsigned long long>(outcome.evaluated));
-    throw Exit{signals.exit_code()};
+    if (first)
+      std::fprintf(stderr, "Stopped after %llu kernels; go on with the same command and --resume\n",
+                   static_cast<unsigned long long>(outcome.evaluated));
+    const int code = signals.exit_code();
+    throw Exit{code ? code : kInterrupted};
   }
-  print_outcome(options, outcome);
+  if (first) print_outcome(options, outcome);
 }
 
 // The search's own settings are better than any of these; they are for those who want to try.
@@ -273,7 +302,11 @@ void add_measuring_options(CLI::App& verb, RunOptions& options) {
 void add_run(CLI::App& app) {
   auto options = std::make_shared<RunOptions>();
   CLI::App* verb = app.add_subcommand(
-      "run", "Discover the fastest kernels of an operator: try, prove, time, pin");
+      "run",
+      "Discover the fastest kernels of an operator: try, prove, time, pin. Started several times "
+      "by "
+      "mlx.launch or mpirun, the ranks share the work: mlx.launch -n 4 -- kd run ... "
+      "(docs/cluster.md)");
   discover::RunRequest& request = options->request;
   verb->add_option("--op", request.op_name, "The operator (kd ops lists them)")->required();
   verb->add_option("--out", options->out, "Folder of the run; made if it is not there")->required();
