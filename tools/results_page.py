@@ -20,6 +20,7 @@ import results_gpu  # noqa: F401  (its sections)
 import results_linalg  # noqa: F401  (its sections)
 import results_sections as sections
 import results_vectors
+import results_xlstm  # noqa: F401  (its section)
 from results_tables import generic, sentence, where
 
 MODEL = "decode_cpu"  # the result that has a figure and a table in the README
