@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "mlx_kd/kernels/divide_up.h"
+
 namespace mlx_kd::kernels::spectra {
 namespace {
 
@@ -100,6 +102,13 @@ Matrix proof_matrix(int64_t m, int64_t n, bool symmetric, int64_t index,
   if (request.distribution == Distribution::special && kind % 3 == 1)
     spoil_one(a, kind % 2 == 1, symmetric, random);
   return a;
+}
+
+std::vector<int64_t> judged_matrices(const spec::JudgedCase& judged) {
+  const int64_t batch = judged.dims.at("batch"), step = divide_up(batch, 64);
+  std::vector<int64_t> chosen;
+  for (int64_t m = 0; m < batch; m += step) chosen.push_back(m);
+  return chosen;
 }
 
 Matrix read_matrix(const void* data, int64_t at, Dtype t, int64_t m, int64_t n) {

@@ -28,6 +28,9 @@ struct Matrix {
 Matrix proof_matrix(int64_t m, int64_t n, bool symmetric, int64_t index,
                     const spec::FillRequest& request, base::Random& random);
 
+// Of a batch, all, or about 64 that lie evenly.
+std::vector<int64_t> judged_matrices(const spec::JudgedCase& judged);
+
 Matrix read_matrix(const void* data, int64_t at, spec::Dtype t, int64_t m, int64_t n);
 void write_matrix(void* data, int64_t at, spec::Dtype t, const Matrix& a);
 

@@ -60,7 +60,8 @@ Dims complete(const Dims& dims) {
 
 // On a CPU. It takes float32 and float64, and a matrix with a NaN makes it throw.
 spec::Op::Arrays composition(const spec::Op::Arrays& in, std::span<const double> numbers,
-                             const mx::Stream& s) {
+                             const mx::Stream&) {
+  const mx::Stream s = mx::default_stream(mx::Device::cpu);
   const mx::array a = mx::astype(in[0], mx::float32, s);
   const mx::Shape batch{a.shape().begin(), a.shape().end() - 2};
   const auto form = static_cast<int64_t>(numbers[0]);
@@ -164,8 +165,7 @@ void judge_matrix(const spec::JudgedCase& judged, int64_t index, Found& found) {
 
 std::vector<spec::Residual> residuals(const spec::JudgedCase& judged) {
   Found found;
-  for (int64_t index = 0; index < judged.dims.at("batch"); ++index)
-    judge_matrix(judged, index, found);
+  for (const int64_t index : spectra::judged_matrices(judged)) judge_matrix(judged, index, found);
   return {{"|A - U S V^T| / (|A| (max(m, n) 2^-24 + u))", found.residual},
           {"|I - U^T U| / (max(m, n) 2^-24 + u)", found.of_u},
           {"|I - V^T V| / (max(m, n) 2^-24 + u)", found.of_v},
