@@ -58,4 +58,20 @@ std::vector<spec::Stage> cpu_stages(const char* function, const spec::Dims& dims
   return {stage};
 }
 
+spec::Space metal_space(spec::Dtype, const spec::DeviceTraits&) {
+  using enum spec::KnobScale;
+  using enum spec::KnobRole;
+  spec::Space space;
+  space.knobs = {{"THREADS", {128, 32, 64, 256, 512}, log2, source, "threads of a matrix"},
+                 {"PARTS", {8, 4, 16, 32}, log2, source, "threads of a pair of columns"}};
+  return space;
+}
+
+spec::Launch launch_metal(const spec::Dims& dims, const spec::Setting& knobs) {
+  spec::Launch launch;
+  launch.group[0] = knobs.at("THREADS");
+  launch.grid[0] = dims.at("batch") * knobs.at("THREADS");
+  return launch;
+}
+
 }  // namespace mlx_kd::kernels::groups

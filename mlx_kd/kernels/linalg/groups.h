@@ -24,4 +24,8 @@ int64_t tasks(const spec::Dims& dims, const spec::Setting& knobs);
 std::vector<spec::Stage> cpu_stages(const char* function, const spec::Dims& dims,
                                     const spec::Setting& knobs);
 
+// THREADS of a matrix and PARTS of a pair of its columns; a threadgroup for each matrix.
+spec::Space metal_space(spec::Dtype dtype, const spec::DeviceTraits& traits);
+spec::Launch launch_metal(const spec::Dims& dims, const spec::Setting& knobs);
+
 }  // namespace mlx_kd::kernels::groups

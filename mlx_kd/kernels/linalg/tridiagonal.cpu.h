@@ -3,8 +3,9 @@
 // Each matrix becomes tridiagonal by reflections in float: a pass over its rows applies one
 // reflection and multiplies by the next. The tridiagonal ones are solved together, a matrix a lane
 // of a vector of doubles, by the implicit QL method: what one matrix would wait for, a root and a
-// quotient a rotation, is done for all of them at once. The rotations of kSweeps sweeps are kept and
-// then applied to the rows of Z^T, a part of the columns at a time, which stays in the first cache.
+// quotient a rotation, is done for all of them at once. The rotations of kSweeps sweeps are kept
+// and then applied to the rows of Z^T, a part of the columns at a time, which stays in the first
+// cache.
 #pragma once
 #include "rows.cpu.h"
 
@@ -87,11 +88,11 @@ static void pass(const Eigen& x, const float* last, const float* next, float* su
   long j = from / kLine * kLine;
   for (; j + kVectors * kFloats <= columns; j += kVectors * kFloats)
     pass_columns<kUpdate, kVectors>(x, last, x.w, next, sums, from, j);
-  for (; j < columns; j += kFloats)
-    pass_columns<kUpdate, 1>(x, last, x.w, next, sums, from, j);
+  for (; j < columns; j += kFloats) pass_columns<kUpdate, 1>(x, last, x.w, next, sums, from, j);
 }
 
-// Makes of row k the v of I - v v^T, which turns the row's elements from k + 1 on into one, returned.
+// Makes of row k the v of I - v v^T, which turns the row's elements from k + 1 on into one,
+// returned.
 static float reflection(float* row, long k, long n) {
   const long columns = padded(n);
   const float first = row[k + 1];
@@ -110,7 +111,8 @@ static float reflection(float* row, long k, long n) {
   return beta;
 }
 
-// The matrix in x.a to lane `lane` of x.t; row k of x.a becomes the reflection that made it 0 there.
+// The matrix in x.a to lane `lane` of x.t; row k of x.a becomes the reflection that made it 0
+// there.
 static void make_tridiagonal(const Eigen& x, int lane) {
   const long n = x.n, columns = padded(n);
   double* const d = x.t.d + lane;
@@ -339,8 +341,8 @@ static unsigned solve_tridiagonal(const Eigen& x, int lanes, bool vectors) {
       while (first[l] < n - 1 && range.last[l] == first[l]) {
         long m = ++first[l];
         for (; m < n - 1; ++m) {
-          const double around = __builtin_fabs(x.t.d[m * kLanes + l]) +
-                                __builtin_fabs(x.t.d[(m + 1) * kLanes + l]);
+          const double around =
+              __builtin_fabs(x.t.d[m * kLanes + l]) + __builtin_fabs(x.t.d[(m + 1) * kLanes + l]);
           if (__builtin_fabs(x.t.e[m * kLanes + l]) <= around * 0x1p-28 + 1e-36) break;
         }
         range.last[l] = m;

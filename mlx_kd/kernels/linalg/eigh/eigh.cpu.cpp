@@ -79,8 +79,7 @@ extern "C" void mlx_kd_eigh(const kd_arguments* a, long begin, long end) {
     const int lanes = int(end - m < kLanes ? end - m : kLanes);
     float scale[kLanes];
     for (int l = 0; l < lanes; ++l) {
-      scale[l] = load_symmetric(x, (const T*)a->inputs[0] + (m + l) * n * n,
-                                a->dims[KD_DIM_upper]);
+      scale[l] = load_symmetric(x, (const T*)a->inputs[0] + (m + l) * n * n, a->dims[KD_DIM_upper]);
       if (scale[l] == 0)
         for (long i = 0; i < n * x.stride; ++i) x.a[i] = 0;
       make_tridiagonal(x, l);

@@ -176,6 +176,33 @@ std::vector<int64_t> scratch_cpu(Dtype, const Dims& dims, const spec::Setting& k
   return {groups::tasks(dims, knobs) * groups::eigen_floats(dims.at("n"), knobs.at("VEC")) * 4};
 }
 
+std::vector<int64_t> scratch_metal(Dtype, const Dims& dims, const spec::Setting&) {
+  const int64_t n = dims.at("n");
+  return {dims.at("batch") * (2 * n * n + n) * 4};
+}
+
+std::vector<spec::Variant> variants() {
+  return {{.name = "lanes",
+           .language = "cpp",
+           .source = kernel_source("linalg/eigh/eigh.cpu.cpp"),
+           .func_name = "mlx_kd_eigh",
+           .launch_kind = "cpp_arguments",
+           .space = groups::cpu_space,
+           .stages =
+               [](const Dims& dims, const spec::Setting& knobs) {
+                 return groups::cpu_stages("mlx_kd_eigh", dims, knobs);
+               },
+           .scratch = scratch_cpu},
+          {.name = "jacobi",
+           .language = "metal",
+           .source = kernel_source("linalg/eigh/eigh.metal"),
+           .func_name = "mlx_kd_eigh",
+           .launch_kind = "metal_groups",
+           .space = groups::metal_space,
+           .launch = groups::launch_metal,
+           .scratch = scratch_metal}};
+}
+
 }  // namespace
 }  // namespace eigh
 
@@ -196,7 +223,8 @@ spec::Op make_eigh() {
              {.name = "upper", .kind = spec::Dim::Kind::attribute},
              {.name = "values", .kind = spec::Dim::Kind::attribute}};
   op.batch_dim = "batch";
-  op.suites = {{"batches", {size(64, 64), size(1024, 32), size(4096, 16), size(256, 128)}},
+  op.suites = {{"small", {size(256, 4), size(256, 8), size(64, 16)}},
+               {"batches", {size(64, 64), size(1024, 32), size(4096, 16), size(256, 128)}},
                {"values", {size(64, 64, 0, 1), size(1024, 32, 0, 1), size(256, 128, 0, 1)}},
                {"single", {size(1, 64), size(1, 128), size(1, 256), size(1, 512)}}};
   op.edge_sizes = {size(1, 1),     size(5, 3),        size(9, 16, 1), size(4, 17, 0, 1),
@@ -207,17 +235,7 @@ spec::Op make_eigh() {
   op.gradient.by = spec::Gradient::By::none;
   op.fill = eigh::fill;
   op.residuals = eigh::residuals;
-  op.variants = {{.name = "lanes",
-                  .language = "cpp",
-                  .source = kernel_source("linalg/eigh/eigh.cpu.cpp"),
-                  .func_name = "mlx_kd_eigh",
-                  .launch_kind = "cpp_arguments",
-                  .space = groups::cpu_space,
-                  .stages =
-                      [](const Dims& dims, const spec::Setting& knobs) {
-                        return groups::cpu_stages("mlx_kd_eigh", dims, knobs);
-                      },
-                  .scratch = scratch_cpu}};
+  op.variants = variants();
   return op;
 }
 

@@ -215,6 +215,35 @@ Dims size(int64_t batch, int64_t m, int64_t n, int64_t form = kFull) {
   return {{"batch", batch}, {"m", m}, {"n", n}, {"form", form}};
 }
 
+// As the head of svd.metal has it.
+std::vector<int64_t> scratch_metal(Dtype, const Dims& dims, const spec::Setting&) {
+  const int64_t k = short_side(dims), length = long_side(dims);
+  const int64_t rows = dims.at("form") == kFull ? length : k;
+  return {dims.at("batch") * (rows * length + k * k + 2 * k + length + rows) * 4};
+}
+
+std::vector<spec::Variant> variants() {
+  return {{.name = "lanes",
+           .language = "cpp",
+           .source = kernel_source("linalg/svd/svd.cpu.cpp"),
+           .func_name = "mlx_kd_svd",
+           .launch_kind = "cpp_arguments",
+           .space = space_cpu,
+           .stages =
+               [](const Dims& dims, const spec::Setting& knobs) {
+                 return groups::cpu_stages("mlx_kd_svd", dims, knobs);
+               },
+           .scratch = scratch_cpu},
+          {.name = "jacobi",
+           .language = "metal",
+           .source = kernel_source("linalg/svd/svd.metal"),
+           .func_name = "mlx_kd_svd",
+           .launch_kind = "metal_groups",
+           .space = groups::metal_space,
+           .launch = groups::launch_metal,
+           .scratch = scratch_metal}};
+}
+
 }  // namespace
 }  // namespace svd
 
@@ -237,6 +266,7 @@ spec::Op make_svd() {
              {.name = "form", .kind = spec::Dim::Kind::attribute}};
   op.batch_dim = "batch";
   op.suites = {
+      {"small", {size(256, 4, 4), size(256, 8, 8), size(64, 16, 16)}},
       {"batches", {size(64, 64, 64), size(1024, 32, 32), size(4096, 16, 16), size(256, 128, 128)}},
       {"values", {size(64, 64, 64, 2), size(1024, 32, 32, 2), size(256, 128, 128, 2)}},
       {"tall", {size(64, 256, 32, 1), size(1, 100000, 32, 1)}},
@@ -249,17 +279,7 @@ spec::Op make_svd() {
   op.gradient.by = spec::Gradient::By::none;
   op.fill = svd::fill;
   op.residuals = svd::residuals;
-  op.variants = {{.name = "lanes",
-                  .language = "cpp",
-                  .source = kernel_source("linalg/svd/svd.cpu.cpp"),
-                  .func_name = "mlx_kd_svd",
-                  .launch_kind = "cpp_arguments",
-                  .space = space_cpu,
-                  .stages =
-                      [](const Dims& dims, const spec::Setting& knobs) {
-                        return groups::cpu_stages("mlx_kd_svd", dims, knobs);
-                      },
-                  .scratch = scratch_cpu}};
+  op.variants = variants();
   return op;
 }
 

@@ -117,8 +117,7 @@ KD_INLINE bool make_orthogonal(const Svd& s, float* z, long p, long q, float pro
   if (!(squares[p] > kZero && squares[q] > kZero)) return false;
   const Turn turn = turn_of(squares[p], squares[q], product);
   turn_rows(s.g + p * s.line, s.g + q * s.line, turn, padded(s.length));
-  if (s.form < 2)
-    turn_rows(z + p * s.eigen.stride, z + q * s.eigen.stride, turn, padded(s.k));
+  if (s.form < 2) turn_rows(z + p * s.eigen.stride, z + q * s.eigen.stride, turn, padded(s.k));
   squares[p] -= turn.t * product;
   squares[q] += turn.t * product;
   return true;
@@ -171,8 +170,7 @@ static void complete_rows(const Svd& s, long have, long want, float* part) {
   const long columns = padded(s.length);
   for (long j = 0; j < columns; ++j) part[j] = j < s.length ? 1 : 2;
   for (long p = 0; p < have; ++p)
-    for (long j = 0; j < s.length; ++j)
-      part[j] -= s.g[p * s.line + j] * s.g[p * s.line + j];
+    for (long j = 0; j < s.length; ++j) part[j] -= s.g[p * s.line + j] * s.g[p * s.line + j];
   for (long p = 0; p < want; ++p) {
     float* const row = s.g + p * s.line;
     if (p < have && dot(row, row, 0, columns) > 0.5f) continue;
@@ -181,7 +179,8 @@ static void complete_rows(const Svd& s, long have, long want, float* part) {
     for (long j = 0; j < columns; ++j) row[j] = j == most;
     for (int twice = 0; twice < 3; ++twice) {
       for (long q = 0; q < (p > have ? p : have); ++q)
-        if (q != p) add_scaled(row, -dot(row, s.g + q * s.line, 0, columns), s.g + q * s.line, 0, columns);
+        if (q != p)
+          add_scaled(row, -dot(row, s.g + q * s.line, 0, columns), s.g + q * s.line, 0, columns);
       scale_row(row, 1 / __builtin_sqrtf(dot(row, row, 0, columns)), columns);
     }
     for (long j = 0; j < s.length; ++j) part[j] -= row[j] * row[j];
