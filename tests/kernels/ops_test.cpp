@@ -88,7 +88,7 @@ bool reads_chosen(const spec::Op& op) {
 }
 
 // What an op may leave unread: one triangle of a symmetric matrix.
-const std::set<std::string> kReadsHalf = {"cholesky"};
+const std::set<std::string> kReadsHalf = {"cholesky", "eigh"};
 
 // A kernel cannot move less than that, so a cost that counts more calls right kernels suspicious,
 // and one that counts less hides those that skip work.
