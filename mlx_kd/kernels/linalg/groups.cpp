@@ -8,8 +8,7 @@
 namespace mlx_kd::kernels::groups {
 namespace {
 
-constexpr int64_t kLine = 16;   // floats of a cache line
-constexpr int64_t kSweeps = 8;  // whose rotations are kept
+constexpr int64_t kLine = 16;  // floats of a cache line
 
 // Matrices of a task: an equal part of the batch each, of whole groups where it has many.
 int64_t grain_of(const spec::Dims& dims, const spec::Setting& knobs) {
@@ -31,14 +30,25 @@ int64_t stride_of(int64_t n) {
   return columns <= 2 * kLine || columns / kLine % 2 ? columns : columns + kLine;
 }
 
-int64_t eigen_floats(int64_t n, int64_t vector_bytes) {
-  const int64_t lanes = vector_bytes / 8, stride = stride_of(n);
-  return (1 + lanes) * n * stride + 2 * stride + 4 * lanes * (n + 1) + kSweeps * 2 * lanes * n;
+int64_t eigen_floats(int64_t n, const spec::Setting& knobs) {
+  const int64_t lanes = knobs.at("VEC") / 8, stride = stride_of(n);
+  return (1 + lanes) * n * stride + 2 * stride + 4 * lanes * (n + 1) +
+         knobs.at("SWEEPS") * 2 * lanes * n;
 }
 
 spec::Space cpu_space(spec::Dtype, const spec::DeviceTraits& traits) {
   spec::Space space;
-  space.knobs = {vector_knob(traits)};
+  space.knobs = {vector_knob(traits),
+                 {"SWEEPS",
+                  {8, 4, 16},
+                  spec::KnobScale::log2,
+                  spec::KnobRole::source,
+                  "sweeps of the QL method whose rotations are applied together"},
+                 {"WIDE",
+                  {4, 2, 8},
+                  spec::KnobScale::log2,
+                  spec::KnobRole::source,
+                  "vectors of columns that are worked on together"}};
   add_thread_knobs(space, traits, {1, 2, 4}, "groups at least");
   return space;
 }

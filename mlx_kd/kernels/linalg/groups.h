@@ -12,9 +12,9 @@ constexpr int64_t kMostColumns = 512;
 // As in rows.cpu.h and tridiagonal.cpu.h.
 int64_t padded(int64_t n);
 int64_t stride_of(int64_t n);
-int64_t eigen_floats(int64_t n, int64_t vector_bytes);
+int64_t eigen_floats(int64_t n, const spec::Setting& knobs);
 
-// VEC, THREADS, GRAIN (matrices of a task at least).
+// VEC, SWEEPS, WIDE, THREADS, GRAIN (groups of a task at least).
 spec::Space cpu_space(spec::Dtype dtype, const spec::DeviceTraits& traits);
 
 // Tasks of a call, each with a scratch of its own: at most four a thread.

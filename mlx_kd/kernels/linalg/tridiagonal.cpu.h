@@ -6,17 +6,26 @@
 // quotient a rotation, is done for all of them at once. The rotations of kSweeps sweeps are kept
 // and then applied to the rows of Z^T, a part of the columns at a time, which stays in the first
 // cache.
+//
+//   SWEEPS  whose rotations are kept           WIDE  vectors of columns that are worked on together
+#ifndef SWEEPS
+#define SWEEPS 8
+#endif
+#ifndef WIDE
+#define WIDE 4
+#endif
 #pragma once
 #include "rows.cpu.h"
 
 constexpr int kLanes = VEC / 8;
-constexpr int kSweeps = 8;  // whose rotations are kept, then applied
+constexpr int kSweeps = SWEEPS;
 typedef double Doubles __attribute__((vector_size(VEC)));
 typedef long long Longs __attribute__((vector_size(VEC)));
 
 // Of the tridiagonal matrices, element i of lane l at [i * kLanes + l]; e[i] joins i and i + 1.
 struct Tridiagonal {
   double *d, *e;
+  double small;  // beside the elements of the diagonal around it, what is as good as 0
 };
 
 // A rotation of rows i and i + 1 in each lane.
@@ -40,7 +49,7 @@ KD_INLINE long eigen_floats(long n) {
   return (1 + kLanes) * n * stride + 2 * stride + 4 * kLanes * (n + 1) + kSweeps * 2 * kLanes * n;
 }
 
-static Eigen eigen_at(float* at, long n) {
+static Eigen eigen_at(float* at, long n, double small) {
   Eigen x;
   x.n = n;
   x.stride = stride_of(n);
@@ -50,6 +59,7 @@ static Eigen eigen_at(float* at, long n) {
   x.v = at;
   x.w = at + x.stride;
   at += 2 * x.stride;
+  x.t.small = small;
   x.t.d = (double*)at;
   x.t.e = x.t.d + kLanes * (n + 1);
   x.kept = (Rotations*)(at + 4 * kLanes * (n + 1));
@@ -84,7 +94,7 @@ KD_INLINE void pass_columns(const Eigen& x, const float* last, const float* w, c
 template <bool kUpdate>
 static void pass(const Eigen& x, const float* last, const float* next, float* sums, long from) {
   const long columns = padded(x.n);
-  constexpr int kVectors = VEC == 16 ? 2 : 4;
+  constexpr int kVectors = WIDE;
   long j = from / kLine * kLine;
   for (; j + kVectors * kFloats <= columns; j += kVectors * kFloats)
     pass_columns<kUpdate, kVectors>(x, last, x.w, next, sums, from, j);
@@ -239,7 +249,7 @@ KD_INLINE Longs find_splits(const Tridiagonal& t, long n, Longs first, long leas
   for (long m = n - 2; m >= least; --m) {
     const Doubles around =
         magnitude(load_lanes(t.d + m * kLanes)) + magnitude(load_lanes(t.d + (m + 1) * kLanes));
-    const Longs small = magnitude(load_lanes(t.e + m * kLanes)) <= around * 0x1p-28 + 1e-36;
+    const Longs small = magnitude(load_lanes(t.e + m * kLanes)) <= around * t.small + 1e-36;
     const Longs here = small & (Longs{} + m >= first);
     found = (here & (Longs{} + m)) | (~here & found);
   }
@@ -308,7 +318,7 @@ KD_INLINE void rotate_rows(float* z, long stride, const Rotations* kept, int lan
 }
 
 static void apply_kept(const Eigen& x, const Ranges* ranges, int sweeps) {
-  constexpr int kVectors = VEC == 16 ? 2 : 4;
+  constexpr int kVectors = WIDE;
   const long columns = padded(x.n);
   for (int l = 0; l < kLanes; ++l) {
     long j = 0;
@@ -343,7 +353,7 @@ static unsigned solve_tridiagonal(const Eigen& x, int lanes, bool vectors) {
         for (; m < n - 1; ++m) {
           const double around =
               __builtin_fabs(x.t.d[m * kLanes + l]) + __builtin_fabs(x.t.d[(m + 1) * kLanes + l]);
-          if (__builtin_fabs(x.t.e[m * kLanes + l]) <= around * 0x1p-28 + 1e-36) break;
+          if (__builtin_fabs(x.t.e[m * kLanes + l]) <= around * x.t.small + 1e-36) break;
         }
         range.last[l] = m;
       }

@@ -9,6 +9,12 @@
 #ifndef VEC
 #define VEC 16  // bytes of a vector
 #endif
+#ifndef SWEEPS
+#define SWEEPS 8  // whose rotations are kept, then applied
+#endif
+#ifndef WIDE
+#define WIDE 4  // vectors of columns that are worked on together
+#endif
 
 #include "../../common/kd_arguments.h"
 
@@ -74,7 +80,7 @@ static void store_result(const kd_arguments* a, const Eigen& x, int lane, long m
 extern "C" void mlx_kd_eigh(const kd_arguments* a, long begin, long end) {
   const long n = a->dims[KD_DIM_n];
   const bool values = a->dims[KD_DIM_values];
-  const Eigen x = eigen_at((float*)a->scratch[0] + begin / a->stage * eigen_floats(n), n);
+  const Eigen x = eigen_at((float*)a->scratch[0] + begin / a->stage * eigen_floats(n), n, 0x1p-28);
   for (long m = begin; m < end; m += kLanes) {
     const int lanes = int(end - m < kLanes ? end - m : kLanes);
     float scale[kLanes];

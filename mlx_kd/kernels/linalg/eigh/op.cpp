@@ -173,7 +173,7 @@ Dims size(int64_t batch, int64_t n, int64_t upper = 0, int64_t values = 0) {
 
 // Matrices, then rows of one matrix: as eigen_floats of the sources.
 std::vector<int64_t> scratch_cpu(Dtype, const Dims& dims, const spec::Setting& knobs) {
-  return {groups::tasks(dims, knobs) * groups::eigen_floats(dims.at("n"), knobs.at("VEC")) * 4};
+  return {groups::tasks(dims, knobs) * groups::eigen_floats(dims.at("n"), knobs) * 4};
 }
 
 std::vector<int64_t> scratch_metal(Dtype, const Dims& dims, const spec::Setting&) {

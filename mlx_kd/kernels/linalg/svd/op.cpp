@@ -83,7 +83,7 @@ spec::Op::Arrays composition(const spec::Op::Arrays& in, std::span<const double>
   return {found[0], found[1], found[2], info};
 }
 
-// X^T X, its eigenvectors, X V, and about two sweeps of Jacobi's method.
+// A bidiagonal matrix, its values and vectors, X V, and a sweep of Jacobi's method.
 spec::Cost cost(const Dims& dims, Dtype dtype) {
   const auto k = static_cast<double>(short_side(dims)),
              length = static_cast<double>(long_side(dims));
@@ -92,7 +92,7 @@ spec::Cost cost(const Dims& dims, Dtype dtype) {
                            spec::element_count(u_of(dims)) / dims.at("batch") + short_side(dims) +
                            spec::element_count(vt_of(dims)) / dims.at("batch");
   return {batch * (static_cast<double>(elements * spec::size_of(dtype)) + 4),
-          batch * k * k * (20.0 / 3 * k + 12 * length)};
+          batch * k * k * (16.0 / 3 * k + 10 * length)};
 }
 
 void fill(const spec::FillRequest& request) {
@@ -179,8 +179,8 @@ std::vector<spec::Residual> residuals(const spec::JudgedCase& judged) {
 std::vector<int64_t> scratch_cpu(Dtype, const Dims& dims, const spec::Setting& knobs) {
   const int64_t k = short_side(dims), length = long_side(dims);
   const int64_t rows = dims.at("form") == kFull ? length : k, line = groups::stride_of(length);
-  const int64_t floats = groups::eigen_floats(k, knobs.at("VEC")) + length * groups::stride_of(k) +
-                         k * line + rows * line + groups::padded(length);
+  const int64_t floats = groups::eigen_floats(k, knobs) + length * groups::stride_of(k) + k * line +
+                         rows * line + 4 * groups::padded(length) + 4 * groups::padded(k);
   return {groups::tasks(dims, knobs) * floats * 4};
 }
 

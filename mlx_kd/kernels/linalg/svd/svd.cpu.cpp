@@ -4,9 +4,10 @@
 // info (batch). K and K' are m and n where `form` is 0, k where it is 1, and 2 gives s alone. The
 // stage is how many matrices a task has; it has a scratch of its own.
 //
-// Let X be A, or A^T where m < n: k columns of `length` elements. The eigenvectors V of X^T X, of
-// kLanes matrices together (tridiagonal.cpu.h), make the columns of G = X V nearly orthogonal.
-// One-sided Jacobi finishes: pairs of columns that are not orthogonal to working precision are
+// Let X be A, or A^T where m < n: k columns of `length` elements. X is made bidiagonal, and the
+// squares of its singular values are found, of kLanes matrices together (bidiagonal.cpu.h): with
+// form 2 that is all. Else their vectors V make the columns of G = X V nearly orthogonal, and
+// one-sided Jacobi finishes: pairs of columns that are not orthogonal to working precision are
 // rotated, in G and in V, until there are none. So small singular values are as exact as those of
 // Jacobi's method, which begins with almost nothing to do. Columns are rows in memory, the dot
 // products of a block of them with another one are computed where both are in the first cache.
@@ -15,6 +16,12 @@
 #endif
 #ifndef VEC
 #define VEC 16  // bytes of a vector
+#endif
+#ifndef SWEEPS
+#define SWEEPS 8  // whose rotations are kept, then applied
+#endif
+#ifndef WIDE
+#define WIDE 4  // vectors of columns that are worked on together
 #endif
 #ifndef BLOCK
 #define BLOCK 16  // columns that are paired with as many others at a time
@@ -29,7 +36,7 @@
 #define KD_DIM_form 3
 #endif
 
-#include "../tridiagonal.cpu.h"
+#include "../bidiagonal.cpu.h"
 
 constexpr int kMostSweeps = 30;
 constexpr float kZero = 1e-32f;  // the square of a column that is 0, beside elements of 1
@@ -39,8 +46,9 @@ struct Svd {
   long m, n, k, length, form;
   long stride;  // of the rows of x: k elements
   long line;    // of the rows of g and xt: `length` elements
-  float *x, *xt, *g, *squares;
+  float *x, *xt, *g, *squares, *drift, *settled;
   Eigen eigen;
+  Bidiagonal bidiagonal;
 };
 
 static Svd svd_at(const kd_arguments* a, float* at) {
@@ -49,19 +57,25 @@ static Svd svd_at(const kd_arguments* a, float* at) {
   s.k = s.m < s.n ? s.m : s.n, s.length = s.m < s.n ? s.n : s.m;
   s.stride = stride_of(s.k), s.line = stride_of(s.length);
   const long rows = s.form == 0 ? s.length : s.k;
-  s.eigen = eigen_at(at, s.k);
+  s.eigen = eigen_at(at, s.k, 0x1p-52);
   at += eigen_floats(s.k);
   s.x = at, at += s.length * s.stride;
   s.xt = at, at += s.k * s.line;
   s.g = at, at += rows * s.line;
-  s.squares = at;
+  s.squares = at, at += padded(s.length);
+  s.bidiagonal = {
+      s.length, s.k, s.stride, s.x, at, at + padded(s.length), at + 2 * padded(s.length)};
+  at += 3 * padded(s.length);
+  s.bidiagonal.low = at, s.bidiagonal.last_low = at + padded(s.k);
+  s.drift = at + 2 * padded(s.k), s.settled = at + 3 * padded(s.k);
   return s;
 }
 
 // The same is computed by the host.
 KD_INLINE long svd_floats(const Svd& s) {
   const long rows = s.form == 0 ? s.length : s.k;
-  return eigen_floats(s.k) + s.length * s.stride + s.k * s.line + rows * s.line + padded(s.length);
+  return eigen_floats(s.k) + s.length * s.stride + s.k * s.line + rows * s.line +
+         4 * padded(s.length) + 4 * padded(s.k);
 }
 
 // X and X^T, scaled so that the largest element is in [1, 2); the scale, 0 if an element is not
@@ -109,13 +123,21 @@ KD_INLINE void turn_rows(float* p, float* q, Turn turn, long columns) {
   }
 }
 
-// Column p with q, of G and of V (z); whether they were not orthogonal. The larger comes first.
+// What a turn by t does to the products of a column with third ones, beside its length, is in the
+// worst case this part of the largest cosine between any two.
+KD_INLINE float drift_of(float t, float own_square, float other_square) {
+  return __builtin_fabsf(t) * __builtin_sqrtf(other_square / own_square);
+}
+
+// Column p with q, of G and of V (z); whether they were not orthogonal.
 KD_INLINE bool make_orthogonal(const Svd& s, float* z, long p, long q, float product,
                                double limit) {
   float* const squares = s.squares;
   if (!(double(product) * product > limit * squares[p] * squares[q])) return false;
   if (!(squares[p] > kZero && squares[q] > kZero)) return false;
   const Turn turn = turn_of(squares[p], squares[q], product);
+  s.drift[p] += drift_of(turn.t, squares[p], squares[q]);
+  s.drift[q] += drift_of(turn.t, squares[q], squares[p]);
   turn_rows(s.g + p * s.line, s.g + q * s.line, turn, padded(s.length));
   if (s.form < 2) turn_rows(z + p * s.eigen.stride, z + q * s.eigen.stride, turn, padded(s.k));
   squares[p] -= turn.t * product;
@@ -123,49 +145,70 @@ KD_INLINE bool make_orthogonal(const Svd& s, float* z, long p, long q, float pro
   return true;
 }
 
-// Columns [i, i_end) with [j, j_end), or with each other where i is j.
-static long pair_blocks(const Svd& s, float* z, long i, long j, double limit) {
+KD_INLINE bool is_settled(const Svd& s, long p, long q) {
+  return s.settled[p] && s.settled[q] && s.drift[p] == 0 && s.drift[q] == 0;
+}
+
+// Columns [i, i + BLOCK) with [j, j + BLOCK), or with each other where i is j; the square of the
+// largest cosine between those that were turned.
+static double pair_blocks(const Svd& s, float* z, long i, long j, double limit) {
   const long i_end = i + BLOCK < s.k ? i + BLOCK : s.k, j_end = j + BLOCK < s.k ? j + BLOCK : s.k;
   const long columns = padded(s.length);
-  long turned = 0;
+  const auto product = [&](long p, long q) {
+    return dot(s.g + p * s.line, s.g + q * s.line, 0, columns);
+  };
+  double largest = 0;
   for (long r = i == j; r < BLOCK; ++r) {
     float products[BLOCK];
     const auto partner = [&](long p) { return i == j ? p + r : j + (p - i + r) % BLOCK; };
     for (long p = i; p < i_end; ++p) {
       const long q = partner(p);
-      if (q < j_end) products[p - i] = dot(s.g + p * s.line, s.g + q * s.line, 0, columns);
+      if (q < j_end && !is_settled(s, p, q)) products[p - i] = product(p, q);
     }
     for (long p = i; p < i_end; ++p) {
       const long q = partner(p);
-      if (q >= j_end) continue;
+      if (q >= j_end || is_settled(s, p, q)) continue;
       // Within a block a pair shares columns with others of its round.
-      const bool stale = i == j && turned;
-      const float product =
-          stale ? dot(s.g + p * s.line, s.g + q * s.line, 0, columns) : products[p - i];
-      turned += make_orthogonal(s, z, p, q, product, limit);
+      const float found = i == j && largest > 0 ? product(p, q) : products[p - i];
+      const double size = double(s.squares[p]) * s.squares[q];
+      if (!make_orthogonal(s, z, p, q, found, limit)) continue;
+      const double square = double(found) * found / size;
+      largest = square > largest ? square : largest;
     }
   }
-  return turned;
+  return largest;
 }
 
-// Whether all columns of G came to be orthogonal.
+// Whether all columns of G came to be orthogonal. After a sweep only those are looked at again that
+// its turns may have moved by more than what is tolerated.
 static bool finish_by_jacobi(const Svd& s, float* z) {
-  const double limit = 0x1p-44 * double(s.length > 256 ? s.length : 256) / 256;
+  const double limit = 0x1p-42 * double(s.length > 256 ? s.length : 256) / 256;
+  for (long p = 0; p < s.k; ++p) s.settled[p] = 0;
   for (int sweep = 0; sweep < kMostSweeps; ++sweep) {
-    for (long p = 0; p < s.k; ++p)
+    for (long p = 0; p < s.k; ++p) {
       s.squares[p] = dot(s.g + p * s.line, s.g + p * s.line, 0, padded(s.length));
-    long turned = 0;
+      s.drift[p] = 0;
+    }
+    double largest = 0;
     for (long i = 0; i < s.k; i += BLOCK)
-      for (long j = i; j < s.k; j += BLOCK) turned += pair_blocks(s, z, i, j, limit);
-    if (!turned) return true;
+      for (long j = i; j < s.k; j += BLOCK) {
+        const double found = pair_blocks(s, z, i, j, limit);
+        largest = found > largest ? found : largest;
+      }
+    bool all = true;
+    for (long p = 0; p < s.k; ++p) {
+      s.settled[p] = 16 * double(s.drift[p]) * s.drift[p] * largest <= limit;
+      all &= s.settled[p] != 0;
+    }
+    if (all) return true;
   }
   return false;
 }
 
 // ---- results
 
-// Rows [have, want) of g and those of the first `have` that are 0 by `is_zero`, so that all rows
-// are orthonormal: unit vectors less their parts along the rows there are, twice.
+// Rows [have, want) of g and those of the first `have` that are 0, so that all rows are
+// orthonormal: unit vectors less their parts along the rows there are, three times.
 static void complete_rows(const Svd& s, long have, long want, float* part) {
   const long columns = padded(s.length);
   for (long j = 0; j < columns; ++j) part[j] = j < s.length ? 1 : 2;
@@ -177,7 +220,7 @@ static void complete_rows(const Svd& s, long have, long want, float* part) {
     long most = 0;
     for (long j = 1; j < s.length; ++j) most = part[j] > part[most] ? j : most;
     for (long j = 0; j < columns; ++j) row[j] = j == most;
-    for (int twice = 0; twice < 3; ++twice) {
+    for (int pass = 0; pass < 3; ++pass) {
       for (long q = 0; q < (p > have ? p : have); ++q)
         if (q != p)
           add_scaled(row, -dot(row, s.g + q * s.line, 0, columns), s.g + q * s.line, 0, columns);
@@ -223,6 +266,21 @@ static void make_values(const Svd& s, float scale, T* values, int* order) {
   for (long p = 0; p < s.k; ++p) values[p] = narrow(s.squares[order[p]] * scale);
 }
 
+// Of form 2: the roots of the eigenvalues.
+static void store_values(const kd_arguments* a, const Svd& s, int lane, long at, float scale,
+                         bool failed) {
+  T* const values = (T*)a->outputs[1] + at * s.k;
+  const int info = scale == 0 ? 1 : failed ? 2 : 0;
+  ((int*)a->outputs[3])[at] = info;
+  if (info) return store_nan(values, s.k);
+  int* const order = (int*)s.eigen.w;
+  sort_values(s.eigen, lane, order);
+  for (long p = 0; p < s.k; ++p) {
+    const double square = s.eigen.t.d[order[s.k - 1 - p] * kLanes + lane];
+    values[p] = narrow(float(square > 0 ? __builtin_sqrt(square) : 0) * scale);
+  }
+}
+
 static void store_result(const kd_arguments* a, const Svd& s, float* z, long at, float scale,
                          int info) {
   const long wide = s.form == 0 ? s.m : s.k, high = s.form == 0 ? s.n : s.k;
@@ -256,14 +314,18 @@ extern "C" void mlx_kd_svd(const kd_arguments* a, long begin, long end) {
   const auto input = [&](long at) { return (const T*)a->inputs[0] + at * s.m * s.n; };
   for (long at = begin; at < end; at += kLanes) {
     const int lanes = int(end - at < kLanes ? end - at : kLanes);
+    float scales[kLanes];
     for (int l = 0; l < lanes; ++l) {
-      load_both(s, input(at + l));
-      product(x.a, x.stride, s.x, 1, s.stride, s.x, s.stride, s.k, s.length, padded(s.k));
-      make_tridiagonal(x, l);
-      make_vectors(x, x.z[l]);
+      scales[l] = load_both(s, input(at + l));
+      make_bidiagonal(s.bidiagonal, x, l);
+      if (s.form < 2) make_vectors(x, x.z[l]);
     }
-    const unsigned failed = solve_tridiagonal(x, lanes, true);
+    const unsigned failed = solve_tridiagonal(x, lanes, s.form < 2);
     for (int l = 0; l < lanes; ++l) {
+      if (s.form == 2) {
+        store_values(a, s, l, at + l, scales[l], failed >> l & 1);
+        continue;
+      }
       const float scale = load_both(s, input(at + l));
       product(s.g, s.line, x.z[l], x.stride, 1, s.xt, s.line, s.k, s.k, padded(s.length));
       const bool good = scale != 0 && !(failed >> l & 1) && finish_by_jacobi(s, x.z[l]);
