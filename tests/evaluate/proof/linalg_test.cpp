@@ -54,7 +54,6 @@ std::vector<Case> cases() {
                   {"return j + 1;", "return j;"}}),
       with("lu",
            {product,
-            pivot,
             {"if (row != k) swap_rows(w, k, row);", "if (row < 0) swap_rows(w, k, row);"},
             {"w.pivots[k] = row;", "w.pivots[k] = (int)k;"},
             {"note(most, part, reduced, (int)i);", ""},

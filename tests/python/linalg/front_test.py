@@ -89,6 +89,13 @@ class Results(Front):
             self.assertEqual((packed.shape, pivots.shape), (a.shape, (*shape[:-2], min(shape[-2:]))))
             self.assert_near(mx.triu(packed)[..., :min(shape[-2:]), :], upper)
 
+    def test_a_singular_matrix_has_an_lu(self):
+        a = mx.array([[1.0, 2, 3, 4], [2, 4, 6, 8], [0, 1, 1, 0], [1, 0, 0, 1]])
+        for each in (a, mx.zeros((4, 4)), a[:, :3]):
+            p, lower, upper, info = la.lu(each, return_info=True)
+            self.assert_near(lower[p, :] @ upper, each)
+            self.assertEqual(info.item(), 0)
+
     def test_solve_and_inverses(self):
         for shape in SQUARE:
             a = numbers(*shape)
