@@ -17,7 +17,7 @@ struct Triangle {
 
 // One vector of a panel's rows, by the block on the diagonal; kUnit: whose diagonal counts as 1.
 template <bool kLower, bool kUnit>
-KD_INLINE void solve_diagonal(const float* block, long stride, const float* inverse, float* to,
+static __attribute__((noinline)) void solve_diagonal(const float* block, long stride, const float* inverse, float* to,
                               long line) {
   Floats x[kPanel];
 #pragma GCC unroll 32

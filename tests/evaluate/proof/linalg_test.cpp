@@ -36,8 +36,7 @@ Dims of(const std::string& op, int64_t batch, int64_t n) {
   return dims;
 }
 
-const char kForgotten[] = "*info_of(a, each) = (int)";
-
+// The first of each op; the others with MLX_KD_LONG.
 std::vector<Case> cases() {
   const std::pair<std::string, std::string> product = {"sum[i][v] -= a[i * row] * x[v];",
                                                        "sum[i][v] -= a[i * row] * x[v] * 1.001f;"};
@@ -48,31 +47,28 @@ std::vector<Case> cases() {
     return Case{op, of(op, 12, 40), of(op, 1, 300), std::move(all)};
   };
   return {
-      with("qr", {product,
+      with("qr", {{"return j + 1;", "return j;"},
                   {"tau[c] = (beta - alpha) / beta;", "tau[c] = (beta - alpha) / beta * 1.001f;"},
                   {"for (; j < first; ++j) to[j] = 0;", "for (; j < first; ++j) to[j] = 1;"},
-                  {"return j + 1;", "return j;"}}),
-      with("lu",
-           {product,
-            {"if (row != k) swap_rows(w, k, row);", "if (row < 0) swap_rows(w, k, row);"},
-            {"w.pivots[k] = row;", "w.pivots[k] = (int)k;"},
-            {"note(most, part, reduced, (int)i);", ""},
-            {"fill(lu + i * w.n, w.n, __builtin_nanf(\"\"));", "fill(lu + i * w.n, w.n, 0);"}}),
-      with("solve",
-           {product,
-            pivot,
-            {"order ? order[i] : i", "i"},
-            {"backward<false>(t, x, line, begin, end);", ""},
-            {std::string(kForgotten) + "factor(w);", "factor(w), *info_of(a, each) = 0;"}}),
-      with("inv", {product, pivot, {"row[order[j]] = from[j];", "row[j] = from[j];"}}),
-      with("slogdet", {product,
-                       {"(w.pivots[k] != k)", "(w.pivots[k] == k)"},
-                       {"0x1.62e42fefa39efp-1", "0.6931"},
-                       {"is_zero ? -__builtin_inff()", "is_zero ? 0"}}),
+                  product}),
+      with("lu", {{"w.pivots[k] = row;", "w.pivots[k] = (int)k;"},
+                  {"if (row != k) swap_rows(w, k, row);", "if (row < 0) swap_rows(w, k, row);"},
+                  {"note(most, part, reduced, (int)i);", ""},
+                  {"fill(lu + i * w.n, w.n, __builtin_nanf(\"\"));", "fill(lu + i * w.n, w.n, 0);"},
+                  product}),
+      with("solve", {pivot,
+                     {"order ? order[i] : i", "i"},
+                     {"backward<false>(t, x, line, begin, end);", ""},
+                     {"(int)factor(w);", "(int)factor(w), *info_of(a, each) = 0;"},
+                     product}),
+      with("inv", {{"row[order[j]] = from[j];", "row[j] = from[j];"}, product, pivot}),
+      with("slogdet", {{"is_zero ? -__builtin_inff()", "is_zero ? 0"},
+                       {"(w.pivots[k] != k)", "true"},
+                       {"0x1.62e42fefa39efp-1", "0.6931"}}),
       with("solve_triangular", {product, row, {"unit) to[i] = s.a", "unit) to[i] = 1 + s.a"}}),
-      with("tri_inv", {product, row, {"to[i] = inverse[i] = 1;", "to[i] = inverse[i] = 2;"}}),
-      with("cholesky_inv", {product, row, {"upper == (which == 0)", "upper"}}),
-      with("cholesky_solve", {product, row, {"backward<false>(upper, x, line, begin, end);", ""}})};
+      with("tri_inv", {row, product, {"to[i] = inverse[i] = 1;", "to[i] = inverse[i] = 2;"}}),
+      with("cholesky_inv", {{"upper == (which == 0)", "upper"}, product, row}),
+      with("cholesky_solve", {{"backward<false>(upper, x, line, begin, end);", ""}, product, row})};
 }
 
 class EveryFactorisation : public testing::TestWithParam<Case> {
@@ -94,7 +90,9 @@ TEST_P(EveryFactorisation, RejectsWrongKernels) {
   ProofRig rig(op, Dtype::float32, {GetParam().small});
   const spec::Candidate right = rig.candidate(on_cpu, knobs(rig));
   EXPECT_EQ(rig.prove(right).status, spec::Status::benchmarked);
-  for (const auto& [from, to] : GetParam().mutants) {
+  const bool all = std::getenv("MLX_KD_LONG") != nullptr;
+  for (size_t i = 0; i < (all ? GetParam().mutants.size() : 1); ++i) {
+    const auto& [from, to] = GetParam().mutants[i];
     spec::Candidate candidate = right;
     const size_t at = candidate.source.find(from);
     ASSERT_NE(at, std::string::npos) << from;
@@ -134,8 +132,7 @@ spec::Op::Arrays results_of(const std::string& name, const spec::Op::Arrays& inp
   const spec::Setting knobs = spec::default_setting(rig.space(variant));
   const spec::Candidate candidate = rig.candidate(variant, knobs);
   const auto program = rig.device().load(rig.device().compile(candidate, 60), candidate);
-  const devices::Call call =
-      devices::make_call(op, variant, Dtype::float32, spec::complete(op, given), knobs, {});
+  const devices::Call call = devices::make_call(op, variant, Dtype::float32, given, knobs, {});
   std::vector<spec::Shape> shapes;
   for (const spec::ArraySpec& output : call.outputs) shapes.push_back(output.shape);
   auto made = program->call(inputs, shapes, call);
