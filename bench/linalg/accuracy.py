@@ -3,7 +3,7 @@
 
     bench/linalg/accuracy.py [--out bench/results/linalg_accuracy.json]
 
-Run it with a Python that has mlx_kd and NumPy. Each entry is the largest LAPACK ratio of the operator (docs/linalg.md)
+Run it with a Python that has mlx_kd and NumPy. Each entry is the largest LAPACK ratio of the operator (docs/linalg-operators.md)
 over 20 matrices of each size, computed in float64; none where MLX has no such form or fails.
 """
 import argparse
