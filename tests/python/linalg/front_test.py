@@ -188,6 +188,18 @@ class Results(Front):
             kept = la.svd(a, compute_uv=False) > 0.002 * la.norm(a, axis=(-2, -1))[..., None]
             self.assertTrue((mx.where(kept, (s > 0.6) & (s < 1.3), True)).all().item())
 
+    def test_products_of_twice_the_precision(self):
+        a, b = numbers(2, 5, 300), numbers(300, 7, seed=1) * 1000
+        hi, lo = la.matmul_dd(a, b)
+        exact = a.astype(mx.float64) @ b.astype(mx.float64)
+        sizes = mx.abs(a).astype(mx.float64) @ mx.abs(b).astype(mx.float64)
+        rest = mx.abs(hi.astype(mx.float64) + lo.astype(mx.float64) - exact)
+        self.assertTrue((rest <= 3 * 302 * 2.0 ** -48 * sizes).all().item())
+        self.assertGreater(largest(lo), 0)
+        gradient = mx.grad(lambda a: la.matmul_dd(a, b)[0].sum())(a)
+        self.assert_near(gradient, mx.broadcast_to(b.sum(-1), (2, 5, 300)))
+        self.assertEqual([x.shape for x in la.matmul_dd(mx.zeros((2, 0)), mx.zeros((0, 3)))], [(2, 3)] * 2)
+
     def test_other_types(self):
         a = positive(2, 4, 4)
         for dtype in (mx.float16, mx.bfloat16, mx.float64):

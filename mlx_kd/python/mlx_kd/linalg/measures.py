@@ -6,9 +6,11 @@ from typing import Any, Optional, Union
 
 import mlx.core as mx
 
+from mlx_kd._core import call
 from mlx_kd.linalg import arrays as ar
 from mlx_kd.linalg.calls import MLX, Options
 from mlx_kd.linalg.decompositions import svd_parts
+from mlx_kd.linalg.rules import apply
 from mlx_kd.linalg.solving import inv
 
 MUON = (3.4445, -4.7750, 2.0315)  # coefficients of Jordan et al. 2024
@@ -78,6 +80,39 @@ def cross(a: mx.array, b: mx.array, axis: int = -1, *, stream: ar.Stream = None)
     """MLX's cross product."""
     found: mx.array = MLX.cross(a, b, axis, stream=stream)
     return found
+
+
+def _double_float_form(a: mx.array, b: mx.array) -> tuple[mx.array, ...]:
+    product = a.astype(mx.float64) @ b.astype(mx.float64)
+    hi = product.astype(mx.float32)
+    return hi, (product - hi.astype(mx.float64)).astype(mx.float32), mx.zeros(a.shape[:-2], mx.int32)
+
+
+def _double_float(a: mx.array, b: mx.array) -> tuple[mx.array, ...]:
+    return (*call("matmul_dd", [a, b]), mx.zeros(a.shape[:-2], mx.int32))
+
+
+def matmul_dd(a: mx.array, b: mx.array, *, stream: ar.Stream = None, fallback: bool = False) -> tuple[mx.array, mx.array]:
+    """hi and lo, float32, with hi + lo = a @ b in about twice float32's precision; on a CPU."""
+    o = Options("matmul_dd", stream, fallback=fallback)
+    a, b = ar.matrices("matmul_dd", a), ar.matrices("matmul_dd", b, "b")
+    if a.dtype != mx.float32 or b.dtype != mx.float32:
+        raise ValueError(f"[linalg] matmul_dd: the types are {a.dtype} and {b.dtype}: give float32")
+    if a.shape[-1] != b.shape[-2]:
+        raise ValueError(f"[linalg] matmul_dd: a has shape {a.shape} and b {b.shape}: give as many rows of b as a has columns")
+    if not ar.is_cpu(o.stream) and not fallback:
+        raise ValueError("[linalg] matmul_dd: it has a kernel on CPUs alone: give stream=mx.cpu or fallback=True")
+
+    def jvp(primals: Sequence[mx.array], tangents: Sequence[mx.array],
+            outputs: Sequence[mx.array]) -> Sequence[mx.array]:
+        change = tangents[0] @ primals[1] + primals[0] @ tangents[1]
+        return change, mx.zeros_like(change)
+
+    where = ar.cpu_place(o.stream)
+    with mx.stream(where):
+        a, b = ar.together("matmul_dd", a, b)
+        hi, lo, _ = apply(_double_float if a.size and b.size else _double_float_form, jvp, a, b, stream=where)
+        return hi, lo
 
 
 def newton_schulz(a: mx.array, steps: int = 5, coefficients: Sequence[float] = MUON,
