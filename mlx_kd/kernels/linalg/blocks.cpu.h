@@ -31,12 +31,12 @@ KD_INLINE Floats chosen(Ints mask, Floats yes, Floats no) {
 }
 // -1 in lane `column` of the vectors of a panel's row, and in those after it.
 KD_INLINE Ints lanes_at(int part, int column) {
-  Ints lane;
+  Ints lane = {};
   for (int i = 0; i < kFloats; ++i) lane[i] = part * kFloats + i;
   return (Ints)(lane == column);
 }
 KD_INLINE Ints lanes_after(int part, int column) {
-  Ints lane;
+  Ints lane = {};
   for (int i = 0; i < kFloats; ++i) lane[i] = part * kFloats + i;
   return (Ints)(lane > column);
 }
