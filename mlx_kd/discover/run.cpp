@@ -1,10 +1,13 @@
 #include "mlx_kd/discover/run.h"
 
+#include <chrono>
 #include <cstdio>
+#include <thread>
 
 #include "mlx_kd/archive/report/report.h"
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/base/sha256.h"
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/devices/null/proxy_device.h"
 #include "mlx_kd/discover/choice.h"
@@ -57,6 +60,9 @@ archive::RunMeta make_meta(const RunRequest& request, const spec::Op& op,
   meta.protocol = evaluator.protocol_name();
   meta.protocol_settings = evaluator.protocol();
   meta.options = walk_options(request, op);
+  if (op.description.is_null()) return meta;
+  meta.options["kernel"] = base::sha256_hex(op.description.dump());
+  meta.extra["kernel"] = op.description;
   return meta;
 }
 
@@ -103,9 +109,18 @@ archive::RunWriter open_writer(const RunRequest& request, archive::RunMeta meta)
                         : archive::RunWriter::create(request.out, std::move(meta));
 }
 
+bool is_in_use(const std::filesystem::path& file) {
+  std::error_code missing;
+  const auto touched = std::filesystem::last_write_time(file, missing);
+  return !missing &&
+         std::filesystem::file_time_type::clock::now() - touched < std::chrono::seconds(1);
+}
+
 std::function<bool(uint64_t)> limits(const RunRequest& request, const search::Strategy& strategy,
-                                     int64_t start_ns) {
-  return [&request, &strategy, start_ns](uint64_t done) {
+                                     const Interrupt& interrupt, int64_t start_ns) {
+  return [&request, &strategy, &interrupt, start_ns](uint64_t done) {
+    while (is_in_use(request.pause_file) && !interrupt.raised())
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
     if (done == 0) return true;
     if (request.time_budget_s > 0 && base::seconds_since(start_ns) >= request.time_budget_s)
       return false;
@@ -173,7 +188,7 @@ RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interru
   const search::Features features(points);
   Walk walk(
       {&space, &points, &features, strategy.get(), evaluator.get(), &writer, &listener, &interrupt},
-      {request.budget, request.batch, limits(request, *strategy, start)});
+      {request.budget, request.batch, limits(request, *strategy, interrupt, start)});
   walk.run();
   const Finals finals{&op,
                       device.get(),
