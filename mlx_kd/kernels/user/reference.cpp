@@ -13,6 +13,7 @@
 #include "mlx_kd/base/own_folder.h"
 #include "mlx_kd/base/process.h"
 #include "mlx_kd/base/sha256.h"
+#include "mlx_kd/kernels/common/reference64.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/kernels/user/ports.h"
 
@@ -223,10 +224,12 @@ bool is_recorded(const UserKernel& kernel) {
   return kernel.reference.kind == UserReference::Kind::recorded;
 }
 
-// As Op::reference gives them, by the judge's rule.
-spec::Reference64 judged(const UserJudge& judge, std::vector<double> y, std::vector<double> terms) {
+// As Op::reference gives them, by the judge's rule. Devices, and MLX itself, flush subnormals.
+spec::Reference64 judged(const UserJudge& judge, spec::Dtype type, std::vector<double> y,
+                         std::vector<double> terms) {
   spec::Reference64 result;
   result.rounded.resize(y.size());
+  result.absolute.assign(y.size(), underflow(type));
   for (size_t i = 0; i < y.size(); ++i) {
     result.rounded[i] = std::abs(y[i]);
     if (judge.name == "close")
@@ -262,10 +265,11 @@ std::vector<spec::Reference64> reference_values(const UserKernel& kernel,
   ask(exchange, kernel.reference, request);
   std::vector<spec::Reference64> result;
   for (size_t i = 0; i < kernel.outputs.size(); ++i) {
-    const int64_t elements = array_of(kernel.outputs[i], call.t, call.dims).elements();
-    result.push_back(judged(kernel.judge,
-                            read_doubles(exchange.file(request["outputs"][i]["file"]), elements),
-                            read_doubles(exchange.file(request["outputs"][i]["terms"]), elements)));
+    const spec::ArraySpec array = array_of(kernel.outputs[i], call.t, call.dims);
+    result.push_back(
+        judged(kernel.judge, array.type,
+               read_doubles(exchange.file(request["outputs"][i]["file"]), array.elements()),
+               read_doubles(exchange.file(request["outputs"][i]["terms"]), array.elements())));
   }
   return result;
 }
