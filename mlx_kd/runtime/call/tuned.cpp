@@ -204,7 +204,8 @@ std::shared_ptr<const ReadyCall> Tuned::State::make_ready(
                                   spec::name_of(op->inputs[i].type.at(type, dims)));
   auto made = std::make_shared<ReadyCall>();
   made->kernel = found->kernel;
-  made->call = devices::make_call(*op, op->variants.front(), type, dims,
+  const spec::Op& own = *found->op;  // of the description that the setting was found with
+  made->call = devices::make_call(own, own.variants.front(), type, dims,
                                   found->kernel->candidate().knobs, scalars);
   std::vector<spec::Shape> ports;
   for (const spec::ArraySpec& output : made->call.outputs) ports.push_back(output.shape);
