@@ -38,6 +38,37 @@ Raises
 ValueError
     If no setting is proved for the sizes or the type of the arrays; the message lists those that are.)";
 
+constexpr const char* kCallKey =
+    R"(What tells calls of a function apart: the types and shapes of its arrays, as bytes.
+
+Parameters
+----------
+*arrays : mlx.core.array
+    The arrays.
+
+Raises
+------
+ValueError
+    For what is not an array.)";
+
+// As many numbers as there are axes, and one more for each array.
+nb::bytes call_key(const nb::args& arrays) {
+  constexpr size_t kMost = 64;
+  int32_t key[kMost];
+  size_t count = 0;
+  for (const nb::handle given : arrays) {
+    if (!nb::isinstance<mx::array>(given))
+      throw std::invalid_argument("[autotune] its functions take arrays of MLX, and one got a " +
+                                  nb::cast<std::string>(nb::str(given.type().attr("__name__"))));
+    const auto& array = *nb::inst_ptr<mx::array>(given);
+    if (count + array.ndim() + 1 > kMost)
+      throw std::invalid_argument("[autotune] the arrays have more than 63 axes together");
+    key[count++] = -1 - static_cast<int32_t>(array.dtype().val());
+    for (const auto extent : array.shape()) key[count++] = extent;
+  }
+  return nb::bytes(reinterpret_cast<const char*>(key), count * sizeof key[0]);
+}
+
 }  // namespace
 
 void add_tuned(nb::module_& m) {
@@ -57,6 +88,7 @@ void add_tuned(nb::module_& m) {
       .def_prop_ro("name", &runtime::Tuned::name, "Name of the operator.")
       .def_prop_ro("settings", &runtime::Tuned::settings,
                    "One line for each size: its type, its size and its knobs.");
+  m.def("call_key", &call_key, nb::sig("def call_key(*arrays: mlx.core.array) -> bytes"), kCallKey);
   m.def(
       "tuned",
       [](const std::string& path, const std::string& name) { return runtime::Tuned(path, name); },

@@ -16,6 +16,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from mlx_kd import _core, _program
+from mlx_kd._core import call_key
 from mlx_kd.tuning.description import Description, name_of, shape_key
 
 TYPE_CHECKING = False  # type checkers read True
@@ -35,6 +36,8 @@ def default_folder() -> Path:
 class Autotuned:
     """What :func:`autotune` returns: the function, with the setting that was proved for the arrays of a call."""
 
+    __name__: str  # the function's
+
     def __init__(self, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
         self.function = function
         self.knobs: dict[str, list[int]] = {name: list(values) for name, values in options["knobs"].items()}
@@ -50,14 +53,16 @@ class Autotuned:
         self._check()
         self.name = f"{function.__name__}_{self._fingerprint()}"
         self.folder = Path(options["folder"] or default_folder()) / self.name
-        self._ready: dict[Any, Callable[..., Any]] = {}
+        # All by call_key of the arrays.
+        self._ready: dict[bytes, Callable[..., Any]] = {}
+        self._wanted: dict[bytes, list[mx.array]] = {}
+        self._failed: dict[bytes, str] = {}
+        self._proved: dict[bytes, Any] = {}  # the key as shape_key has it
         self._lock = threading.RLock()
-        self._wanted: dict[Any, list[mx.array]] = {}
-        self._failed: dict[Any, str] = {}
         self._worker: threading.Thread | None = None
         self._told = False
         self._loaded = False
-        self._proved: set[Any] = set()
+        self._device = ""  # of the first call, whose winners are served
         functools.update_wrapper(self, function)
 
     def _check(self) -> None:
@@ -91,7 +96,7 @@ class Autotuned:
     # ---- serving
 
     def __call__(self, *arrays: mx.array) -> Any:
-        ready = self._ready.get(tuple([(one.shape, one.dtype) for one in arrays]))
+        ready = self._ready.get(call_key(*arrays))
         if ready is None:
             return self._serve_unknown(arrays)
         self.calls += 1
@@ -102,18 +107,18 @@ class Autotuned:
         self.calls += 1
         if not self.enabled:
             return self.reference(*arrays)
-        key = shape_key(arrays)
+        key = call_key(*arrays)
         with self._lock:
             self._load()
             if key in self._ready:
                 return self._ready[key](*arrays)
             if len(self._ready) >= MOST_SHAPES:
                 self._forget()
-            self._ready[key] = self._unproved()
+            served = self._ready[key] = self._unproved()
             if self.background and key not in self._failed:
                 self._wanted[key] = [mx.zeros(one.shape, one.dtype) for one in arrays]
                 self._start_worker()
-        return self._ready[key](*arrays)
+        return served(*arrays)
 
     def _unproved(self) -> Callable[..., Any]:
         if self.serve == "default":
@@ -122,9 +127,8 @@ class Autotuned:
 
     def _forget(self) -> None:
         """Sizes without a setting of their own."""
-        for key, served in list(self._ready.items()):
-            if getattr(served, "func", None) is not self.function or self.serve == "default":
-                del self._ready[key]
+        for key in [key for key in self._ready if key not in self._proved]:
+            del self._ready[key]
         if not self._told:
             self._told = True
             warnings.warn(f"{self.__name__} has been called with more than {MOST_SHAPES} sizes, which are not all kept: tune "
@@ -135,8 +139,8 @@ class Autotuned:
         """The proved setting for each size, by ((shape, dtype), ...) of the arrays."""
         with self._lock:
             self._load()
-            return {key: dict(served.keywords) for key, served in self._ready.items()
-                    if isinstance(served, functools.partial) and served.func is self.function and key in self._proved}
+            return {shapes: dict(self._ready[key].keywords)  # type: ignore[attr-defined]
+                    for key, shapes in self._proved.items()}
 
     # ---- tuning
 
@@ -162,7 +166,7 @@ class Autotuned:
         """
         for size in sizes:
             arrays = [one if isinstance(one, mx.array) else mx.zeros(*one) for one in size]
-            key = shape_key(arrays)
+            key = call_key(*arrays)
             with self._lock:
                 self._load()
                 done = key in self._proved
@@ -173,18 +177,17 @@ class Autotuned:
     def _pack(self) -> Path:
         return self.folder / "pack.json"
 
-    def _tune(self, key: Any, arrays: Sequence[mx.array], budget: int, pause: Path | None) -> None:
+    def _tune(self, key: bytes, arrays: Sequence[mx.array], budget: int, pause: Path | None) -> None:
         description = Description(self, arrays)
-        device = "simt" if mx.default_device() == mx.cpu else "metal" if sys.platform == "darwin" else "cuda"
         self.folder.mkdir(parents=True, exist_ok=True)
-        place = self.folder / hashlib.sha256(repr(key).encode()).hexdigest()[:12]
+        place = self.folder / hashlib.sha256(key).hexdigest()[:12]
         place.mkdir(exist_ok=True)
         description.write(place)
         with tempfile.TemporaryDirectory(prefix="kd-autotune-") as temp:
             run = Path(temp) / "run"
             options = ["--fn", self.__name__, "--name", self.name, "--ref", place / "reference.py:reference",
                        "--judge", self.judge, "--shapes", description.sizes(), "--dtype", name_of(description.dtype),
-                       "--device", device, "--budget", budget, "--out", run, "--quiet"]
+                       "--device", self._device, "--budget", budget, "--out", run, "--quiet"]
             if pause:
                 options += ["--pause", pause, "--batch", 1]
             self._kd("tune", place / "kernel.metal", *options, pause=pause)
@@ -194,7 +197,7 @@ class Autotuned:
                 self._kd("install", "--run", run, "--output", self._pack())
         with self._lock:
             if winners:
-                self._take(key, winners[0]["template_params"])
+                self._take(arrays, winners[0]["template_params"])
             else:
                 self._failed[key] = "no setting was surely faster than the reference"
 
@@ -227,8 +230,9 @@ class Autotuned:
             process.wait()
             raise
 
-    def _take(self, key: Any, setting: Mapping[str, int]) -> None:
-        self._proved.add(key)
+    def _take(self, arrays: Sequence[mx.array], setting: Mapping[str, int]) -> None:
+        key = call_key(*arrays)
+        self._proved[key] = shape_key(arrays)
         self._ready[key] = functools.partial(self.function, **{name: setting[name] for name in self.knobs})
 
     def _load(self) -> None:
@@ -236,29 +240,34 @@ class Autotuned:
         if self._loaded:
             return
         self._loaded = True
+        self._device = "simt" if mx.default_device() == mx.cpu else "metal" if sys.platform == "darwin" else "cuda"
         if not self._pack().exists():
             return
         try:
             kernel = _core.tuned(str(self._pack()), self.name)
         except ValueError:  # another device, another MLX
             return
-        usable = {line.split(": ")[0] for line in kernel.settings}
+        def case(text: str) -> tuple[str, ...]:
+            return tuple(sorted(text.replace(",", " ").split()))
+
+        usable = {case(line.split(": ")[0]) for line in kernel.settings}
         for entry in json.loads(self._pack().read_text())["entries"]:
             sizes = entry["kernel"]["sizes"][0]
-            if f"{entry['key']['dtype']} {sizes}" in usable:
-                self._take(self._key_of(entry), entry["template_params"])
+            is_here = (entry["key"]["device_arch"] == "simt") == (self._device == "simt")
+            if is_here and case(f"{entry['key']['dtype']} {sizes}") in usable:
+                self._take(self._arrays_of(entry), entry["template_params"])
 
-    def _key_of(self, entry: Mapping[str, Any]) -> Any:
-        """The arrays of the function's calls that the entry serves."""
+    def _arrays_of(self, entry: Mapping[str, Any]) -> list[mx.array]:
+        """Arrays like those of the calls that the entry serves."""
         sizes = {name: int(extent) for name, extent in
                  (item.split("=") for item in entry["kernel"]["sizes"][0].split(","))}
         arrays = {}
         for port in entry["kernel"]["inputs"]:
             dtype = entry["key"]["dtype"] if port["type"] == "T" else port["type"]
             place = int(port["shape"][0].split("_")[0][1:])
-            arrays[place] = (tuple(sizes[axis] for axis in port["shape"]),
-                             getattr(mx, "bool_" if dtype == "bool" else dtype))
-        return tuple(arrays[place] for place in sorted(arrays))
+            arrays[place] = mx.zeros([sizes[axis] for axis in port["shape"]],
+                                     getattr(mx, "bool_" if dtype == "bool" else dtype))
+        return [arrays[place] for place in sorted(arrays)]
 
     # ---- in the background
 
@@ -281,4 +290,4 @@ class Autotuned:
                 except Exception as error:  # the program goes on with the reference
                     with self._lock:
                         self._failed[key] = str(error)
-                    warnings.warn(f"{self.__name__} is not tuned for {key}: {error}", RuntimeWarning, stacklevel=2)
+                    warnings.warn(f"{self.__name__} is not tuned for {shape_key(arrays)}: {error}", RuntimeWarning, stacklevel=2)
