@@ -75,6 +75,66 @@ class Tune(TuneCase):
         self.assertIn("kernel", self.tune("scale.cpu.cpp", "--resume", budget=3, code=2).stderr)
 
 
+TEMPLATE = """#include <metal_stdlib>
+using namespace metal;
+constant int STEP [[function_constant(0)]];
+template <typename T, int VEC>
+[[kernel]] void scaled(const device T* x [[buffer(0)]], device T* y [[buffer(1)]],
+                       constant float& factor [[buffer(2)]], uint i [[thread_position_in_grid]]) {
+  for (int k = 0; k < VEC * STEP; ++k) y[i * VEC * STEP + k] = T(factor * float(x[i * VEC * STEP + k]));
+}
+"""
+TOML = """function = "scaled"
+grid = "rows * D / (VEC * STEP)"
+group = 8
+reference = "scale.py:scale_rows"
+where = ["D % (VEC * STEP) == 0"]
+[in]
+x = "(rows, D)"
+[out]
+y = "(rows, D)"
+[knobs]
+VEC = [1, 2]
+STEP = [1, 2]
+[scalars]
+factor = 0.5
+"""
+BODY = """// kd: in x (rows, D)
+// kd: out y (rows, D)
+// kd: grid (rows * D)
+// kd: group (TG)
+#ifndef TG
+#define TG 16  // knob: 16, 32
+#endif
+int D = x_shape[1];
+uint i = thread_position_in_grid.x;
+y[i] = x[(i / D) * x_strides[0] + i % D] * T(x_ndim) / 4;
+"""
+
+
+class Forms(TuneCase):
+    def test_template_arguments_and_function_constants_are_knobs_that_a_toml_file_states(self):
+        self.write("scaled.metal", TEMPLATE)
+        self.write("scaled.toml", TOML)
+        self.tune("scaled.metal", "--dtype", "float16", fn="scaled", ref=None, shapes="rows=2,D=8",
+                  budget=4)
+        lines = [json.loads(line) for line in (self.folder / "run" / "run.ndjson").read_text().splitlines()]
+        tried = {tuple(sorted(line["template_params"].items())) for line in lines if "step" in line}
+        self.assertEqual(tried, {(("STEP", s), ("VEC", v)) for s in (1, 2) for v in (1, 2)})
+        self.assertEqual({line["status"] for line in lines if "step" in line}, {"benchmarked"})
+
+    def test_toml_that_says_something_else_is_refused_with_its_line(self):
+        self.write("scaled.metal", TEMPLATE)
+        for old, new, words in (("function =", "functoin =", "scaled.toml:1: 'functoin' says nothing to kd"),
+                                ("group = 8", "group = [8", "scaled.toml:"), ("VEC = [1, 2]\n", "", "'VEC' has no values")):
+            self.write("scaled.toml", TOML.replace(old, new))
+            self.assertIn(words, self.refused("scaled.metal", fn="scaled", ref=None, shapes="rows=2,D=8"))
+
+    def test_a_body_of_a_metal_kernel_has_the_names_that_mlx_gives_it(self):
+        self.write("body.metal", BODY)
+        self.tune("body.metal", fn="half", ref="scale.py:half", shapes="rows=2,D=8", budget=1)
+
+
 class References(TuneCase):
     def ask(self, text, **more):
         self.write("scale.py", text)

@@ -66,7 +66,13 @@ extern "C" void scale_rows(const void* const* inputs, void* const* outputs, cons
   for (; i < count; ++i) y[i] = x[i] * (float)params[0];
 }
 """
-SCALE_REFERENCE = "def scale_rows(x, factor):\n    return factor * x\n"
+SCALE_REFERENCE = """def scale_rows(x, factor):
+    return factor * x
+
+
+def half(x):
+    return x / 2
+"""
 
 
 def python_with_mlx():
