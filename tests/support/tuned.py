@@ -6,6 +6,7 @@ import unittest
 from pathlib import Path
 
 KD = os.environ["MLX_KD_PROGRAM"]
+LONG = unittest.skipUnless(os.environ.get("MLX_KD_LONG"), "it takes long (./kd test --long)")
 
 # y = softmax of each row; a threadgroup takes a row.
 SOFTMAX = """// kd: in x (rows, D)
