@@ -60,6 +60,7 @@ void add_ops(nb::module_& m);
 void add_sealed(nb::module_& m);
 void add_settings(nb::module_& m);
 void add_stats(nb::module_& m);
+void add_tuned(nb::module_& m);
 void add_wire(nb::module_& m);
 
 // The Python value of a JSON text.

@@ -12,5 +12,6 @@ NB_MODULE(_core, m) {
   mlx_kd::python::add_sealed(m);
   mlx_kd::python::add_settings(m);
   mlx_kd::python::add_stats(m);
+  mlx_kd::python::add_tuned(m);
   mlx_kd::python::add_wire(m);
 }

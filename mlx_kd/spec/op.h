@@ -145,6 +145,10 @@ struct Op {
 
   std::vector<Variant> variants;
 
+  // Of an op that is not in the table: what another process makes the same op from
+  // (kernels/user_kernel.h); it goes with runs, workers and packs. Null: the table has it.
+  base::Json description = {};
+
   std::vector<std::string> dim_names() const;
 };
 

@@ -40,6 +40,7 @@ class LineReader {
 // Everything a worker has to know about the task.
 struct Setup {
   std::string op_name, device_kind;
+  base::Json description = {};  // Op::description: null for one of the table
   spec::Dtype dtype = spec::Dtype::float32;
   std::vector<spec::Dims> sizes;
   std::vector<double> params;

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from mlx_kd.sampling import (
         make_logits_processors as make_logits_processors, make_sampler as make_sampler, sample as sample,
         sampling_counts as sampling_counts)
+    from mlx_kd.tuning import Autotuned as Autotuned, autotune as autotune, tuned as tuned
     from mlx_kd.patching import PatchReport as PatchReport, patch as patch, patched as patched, unpatch as unpatch
 else:
     def __getattr__(name):
@@ -64,4 +65,6 @@ else:
             return getattr(import_module("mlx_kd.patching"), name)
         if name in ("make_logits_processors", "make_sampler", "sample", "sampling_counts"):
             return getattr(import_module("mlx_kd.sampling"), name)
+        if name in ("Autotuned", "autotune", "tuned"):
+            return getattr(import_module("mlx_kd.tuning"), name)
         raise AttributeError(f"module 'mlx_kd' has no attribute {name!r}")
