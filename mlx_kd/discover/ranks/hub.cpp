@@ -54,6 +54,7 @@ void Hub::serve() {
     accept_new();
     for (const auto& peer : peers_) read_from(*peer);
     std::erase_if(peers_, [](const auto& peer) { return peer->closed; });
+    check_left();
     check_silence();
     beat();
     meet_if_ready();
@@ -98,7 +99,6 @@ void Hub::take(Peer& peer, const base::Json& frame) {
   const std::string kind = frame.at("kind").get<std::string>();
   if (peer.rank < 0) return kind == "hello" ? greet(peer, frame) : close(peer, "");
   if (kind == "ready") {
-    if (!done_.empty()) lose(*done_.begin(), "", "it left before the others were done");
     peer.ready = true;
     peer.paced = frame.at("paced").get<bool>();
   } else if (kind == "done") {
@@ -132,6 +132,13 @@ void Hub::greet(Peer& peer, const base::Json& hello) {
 void Hub::close(Peer& peer, const std::string& why) {
   peer.closed = true;
   if (peer.rank >= 0) lose(peer.rank, peer.process.host, why);
+}
+
+// Who waits for a rank that has left would wait for ever.
+void Hub::check_left() {
+  const bool waiting =
+      std::any_of(peers_.begin(), peers_.end(), [](const auto& peer) { return peer->ready; });
+  if (waiting && !done_.empty()) lose(*done_.begin(), "", "it left before the others were done");
 }
 
 void Hub::check_silence() {

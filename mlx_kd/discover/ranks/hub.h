@@ -49,6 +49,7 @@ class Hub {
   void take(Peer& peer, const base::Json& frame);
   void greet(Peer& peer, const base::Json& hello);
   void close(Peer& peer, const std::string& why);
+  void check_left();
   void check_silence();
   void beat();
   double until_meeting_s() const;
