@@ -33,6 +33,7 @@
 #include <vector>
 
 #include "bench/cluster_search.h"
+#include "mlx_kd/archive/run/run_writer.h"
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
@@ -150,7 +151,7 @@ class MeetingCosts {
     const double propose_ms = ms([&] { setup_.strategy->propose(kBatch); });
     return {{"ranks", ranks_},
             {"batch", kBatch},
-            {"records_before", seen_ += records.size()},
+            {"records_known", seen_ += records.size()},
             {"report_bytes", reports[0].size()},
             {"meeting_bytes", bytes},
             {"write_ms", write_ms},

@@ -329,7 +329,7 @@ def cluster_simulation(data):
     return ["One rank's part of a meeting, on the null device.",
             table(["ranks", "records known", "own report, KB", "of all, MB", "written, ms", "read, ms", "learned, ms",
                    "next proposed, ms", "appended by rank 0, ms", "hub, ms"],
-                  [[f"{row['ranks']:,}", f"{row['records_before']:,}", f"{row['report_bytes'] / 1e3:.1f}",
+                  [[f"{row['ranks']:,}", f"{row['records_known']:,}", f"{row['report_bytes'] / 1e3:.1f}",
                     f"{row['meeting_bytes'] / 1e6:.2f}", *(f"{row[key]:.2f}" for key in
                     ("write_ms", "read_ms", "learn_ms", "propose_ms", "append_ms", "hub_ms"))] for row in data["costs"]]),
             """By how much the best found is slower than the best there is, replayed on recorded spaces, mean and 95 %

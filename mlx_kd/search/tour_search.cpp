@@ -97,7 +97,7 @@ TourSearch::Choice TourSearch::choose() {
   expected_gain_.reset();
   const size_t step = history_.step();
   if (prior_.runs() > 0 && history_.valid() < 2) return prior_choice();
-  if (step == 0) return {centre_point(), 0};
+  if (step == 0 && ranks_ == 1) return {centre_point(), 0};  // else it may be another's
   const bool spreading = step < settings_.initial && prior_.runs() == 0;
   if (spreading || history_.valid() < 2) return {spread_point(), history_.best()};
   const double kind = random_at(seed_, step, kKind).uniform();

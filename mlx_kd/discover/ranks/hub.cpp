@@ -41,10 +41,15 @@ Hub::~Hub() {
   thread_.join();
 }
 
-// Rank 0 leaves last, so that nobody takes its end for a loss.
+// Rank 0 leaves last, so that nobody takes its end for a loss. What ended the run has to reach all:
+// who has heard of it hangs up.
 bool Hub::over() const {
   if (!leaving_) return false;
-  return done_.size() == static_cast<size_t>(settings_.size) || end_.has_value();
+  if (done_.size() == static_cast<size_t>(settings_.size)) return true;
+  const bool all_came = here_.size() == static_cast<size_t>(settings_.size);
+  const bool all_went =
+      std::none_of(peers_.begin(), peers_.end(), [](const auto& peer) { return peer->rank >= 0; });
+  return end_ && ((all_came && all_went) || watched_.since(ended_ns_) > settings_.limits.hello_s);
 }
 
 void Hub::serve() {
@@ -54,6 +59,7 @@ void Hub::serve() {
     accept_new();
     for (const auto& peer : peers_) read_from(*peer);
     std::erase_if(peers_, [](const auto& peer) { return peer->closed; });
+    check_left();
     check_silence();
     beat();
     meet_if_ready();
@@ -98,7 +104,6 @@ void Hub::take(Peer& peer, const base::Json& frame) {
   const std::string kind = frame.at("kind").get<std::string>();
   if (peer.rank < 0) return kind == "hello" ? greet(peer, frame) : close(peer, "");
   if (kind == "ready") {
-    if (!done_.empty()) lose(*done_.begin(), "", "it left before the others were done");
     peer.ready = true;
     peer.paced = frame.at("paced").get<bool>();
   } else if (kind == "done") {
@@ -107,8 +112,7 @@ void Hub::take(Peer& peer, const base::Json& frame) {
   } else if (kind == "failed") {
     close(peer, frame.at("why").get<std::string>());
   } else if (kind == "stop") {
-    if (!end_) end_ = {{"kind", "stop"}, {"rank", peer.rank}};
-    tell_all(*end_);
+    end({{"kind", "stop"}, {"rank", peer.rank}});
   }
 }
 
@@ -132,6 +136,13 @@ void Hub::greet(Peer& peer, const base::Json& hello) {
 void Hub::close(Peer& peer, const std::string& why) {
   peer.closed = true;
   if (peer.rank >= 0) lose(peer.rank, peer.process.host, why);
+}
+
+// Who waits for a rank that has left would wait for ever.
+void Hub::check_left() {
+  const bool waiting =
+      std::any_of(peers_.begin(), peers_.end(), [](const auto& peer) { return peer->ready; });
+  if (waiting && !done_.empty()) lose(*done_.begin(), "", "it left before the others were done");
 }
 
 void Hub::check_silence() {
@@ -174,12 +185,18 @@ void Hub::meet_if_ready() {
 }
 
 void Hub::lose(int rank, const std::string& host, const std::string& why) {
-  if (end_) return;
   const std::string place = host.empty() ? "" : " on " + host;
-  end_ = {{"kind", "lost"},
-          {"rank", rank},
-          {"why", "rank " + std::to_string(rank) + place + " is lost: " + why}};
-  tell_all(*end_);
+  end({{"kind", "lost"},
+       {"rank", rank},
+       {"why", "rank " + std::to_string(rank) + place + " is lost: " + why}});
+}
+
+// The first reason is the one.
+void Hub::end(const base::Json& frame) {
+  if (end_) return;
+  end_ = frame;
+  ended_ns_ = watched_.now_ns();
+  tell_all(frame);
 }
 
 void Hub::tell_all(const base::Json& frame) {

@@ -49,11 +49,13 @@ class Hub {
   void take(Peer& peer, const base::Json& frame);
   void greet(Peer& peer, const base::Json& hello);
   void close(Peer& peer, const std::string& why);
+  void check_left();
   void check_silence();
   void beat();
   double until_meeting_s() const;
   void meet_if_ready();
   void lose(int rank, const std::string& host, const std::string& why);
+  void end(const base::Json& frame);
   void tell_all(const base::Json& frame);
 
   Settings settings_;
@@ -66,6 +68,7 @@ class Hub {
   std::set<int> here_, done_;  // ranks
   int64_t start_ns_, beat_ns_ = 0, met_ns_ = 0;
   std::optional<base::Json> end_;  // the frame that ended the run
+  int64_t ended_ns_ = 0;
   std::thread thread_;
 };
 
