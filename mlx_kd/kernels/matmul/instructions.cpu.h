@@ -1,4 +1,5 @@
-// What the processor has for products, and how far loops are unrolled. Macros: those of steps.cpu.h, and
+// What the processor has for products, and how far loops are unrolled. Macros: those of
+// steps.cpu.h, and
 //
 //   DOT     1: AVX512_BF16's dot product where the compiler has it; 0: float32
 //   UNROLL  steps a turn of the innermost loop
