@@ -15,6 +15,8 @@ using spec::Setting;
 using enum spec::KnobScale;
 using enum spec::KnobRole;
 
+constexpr int64_t kNarrow = 16;  // bytes of the narrowest vector
+
 // --- what variants have in common -----------------------------------------------------------
 
 spec::Variant cpu_variant(const std::string& name, const std::string& source) {
@@ -89,6 +91,10 @@ spec::Stage shared_stage(const std::string& function, int64_t units, const Setti
 bool is_stream(const Dims& dims) {
   const int64_t m = dims.at("M"), n = dims.at("N");
   return std::min(m, n) <= 16 && std::max(m, n) >= 256;
+}
+// Many products of a few rows and columns.
+bool is_tiny(const Dims& dims) {
+  return dims.at("batch") >= 4 && dims.at("N") <= 8 && dims.at("M") <= 64;
 }
 // Products that fit in the caches while K goes by, many of them or of a long K.
 bool is_in_parts(const Dims& dims) {
@@ -165,20 +171,38 @@ spec::Variant blocks() {
   variant.space = blocks_space;
   variant.stages = blocks_stages;
   variant.scratch = blocks_scratch;
-  variant.suits = [](const Dims& dims) { return !is_stream(dims) && !is_in_parts(dims); };
+  variant.suits = [](const Dims& dims) {
+    return !is_stream(dims) && !is_in_parts(dims) && !is_tiny(dims);
+  };
   return variant;
 }
 
 // --- parts ------------------------------------------------------------------------------------
 
-spec::Space parts_space(Dtype t, const spec::DeviceTraits& traits) {
-  spec::Space space;
-  space.knobs = {vector_knob(traits)};
-  add_dot_knob(space, t, traits);
-  add_tile_knobs(space, traits, {8, 4, 12}, {2, 1, 3});
+void add_parts_knobs(spec::Space& space, const spec::DeviceTraits& traits) {
   space.knobs.push_back({"BLOCK_K", {256, 64, 128, 512}, log2, source, "steps of K at a time"});
   space.knobs.push_back({"PARTS", {4, 1, 2, 8}, log2, launch, "parts of K per thread at most"});
   add_shares(space, traits, 4);
+}
+
+// Wide vectors; `small` has the others.
+spec::Space parts_space(Dtype t, const spec::DeviceTraits& traits) {
+  spec::Space space;
+  space.knobs = {vector_knob(traits)};
+  if (traits.vector_bytes > kNarrow) std::erase(space.knobs[0].values, kNarrow);
+  add_dot_knob(space, t, traits);
+  add_tile_knobs(space, traits, {8, 4, 12}, {2, 1, 3});
+  add_parts_knobs(space, traits);
+  return space;
+}
+
+// Products of a few rows and columns each: tiles of one vector of 4 columns.
+spec::Space small_space(Dtype, const spec::DeviceTraits& traits) {
+  spec::Space space;
+  space.knobs = {vector_knob(traits)};
+  space.knobs[0].values = {kNarrow};
+  add_tile_knobs(space, traits, {4, 8}, {1, 2});
+  add_parts_knobs(space, traits);
   return space;
 }
 
@@ -224,12 +248,19 @@ std::vector<int64_t> parts_scratch(Dtype, const Dims& dims, const Setting& knobs
           (parts.count > 1 ? launch.grid[0] : tasks) * parts.bytes};
 }
 
-spec::Variant parts() {
-  spec::Variant variant = cpu_variant("parts", "matmul_parts");
+spec::Variant parts(const std::string& name) {
+  spec::Variant variant = cpu_variant(name, "matmul_parts");
   variant.space = parts_space;
   variant.stages = parts_stages;
   variant.scratch = parts_scratch;
   variant.suits = is_in_parts;
+  return variant;
+}
+
+spec::Variant small() {
+  spec::Variant variant = parts("small");
+  variant.space = small_space;
+  variant.suits = is_tiny;
   return variant;
 }
 
@@ -243,10 +274,12 @@ spec::Space streams_space(Dtype t, const spec::DeviceTraits& traits) {
   space.knobs.push_back({"STREAMS", registers_of(traits) == 32 ? four_first : two, log2, source,
                          "rows of the stream that are read together"});
   space.knobs.push_back({"BLOCK_K", {512, 256, 1024}, log2, source, "steps of K at a time"});
-  space.knobs.push_back({"CHUNK", {256, 128, 512}, log2, source, "rows of the stream of a unit"});
-  space.knobs.push_back({"GROUP", {8, 4}, log2, source, "steps of K that are added together"});
-  space.knobs.push_back({"UNROLL", {2, 1, 4}, log2, source, "steps a turn of the innermost loop"});
-  space.knobs.push_back({"PREFETCH", {0, 512, 2048}, linear, source, "bytes ahead in the stream"});
+  const std::vector<int64_t> large_first = {512, 128, 256}, small_first = {128, 256, 512};
+  space.knobs.push_back({"CHUNK", traits.cores <= 4 ? large_first : small_first, log2, source,
+                         "rows of the stream of a unit"});
+  space.knobs.push_back({"GROUP", {4, 8}, log2, source, "steps of K that are added together"});
+  space.knobs.push_back({"UNROLL", {4, 1, 2}, log2, source, "steps a turn of the innermost loop"});
+  space.knobs.push_back({"PREFETCH", {2048, 0, 512}, linear, source, "bytes ahead in the stream"});
   add_shares(space, traits, 4);
   return space;
 }
@@ -278,7 +311,7 @@ spec::Variant streams() {
 }  // namespace
 
 std::vector<spec::Variant> cpu_variants() {
-  return {blocks(), parts(), streams()};
+  return {blocks(), small(), parts("parts"), streams()};
 }
 
 }  // namespace mlx_kd::kernels::general_product

@@ -49,6 +49,22 @@ KD_INLINE Cut cut(long count, long width, long block, long batch) {
   return {panels, blocks, panels_of(panels, blocks)};
 }
 
+// Where panel p of an operand is at step `from`, of which `some` are multiplied at a time: all
+// panels of a part of K lie one behind the other.
+KD_INLINE long place_of(long panels, long width, long p, long from, long some) {
+  return (from * panels + p * some) * width;
+}
+
+template <long kWidth>
+static void pack_whole(const Operand& operand, long p, long k, float* to) {
+  const long panels = panels_of(operand.count, kWidth), steps = steps_of(k);
+  for (long from = 0; from < steps; from += BLOCK_K) {
+    const long first = from * kPerStep, some = least(BLOCK_K, steps - from);
+    pack_panel<kWidth>(operand, p * kWidth, first, least(k - first, BLOCK_K * kPerStep),
+                       to + place_of(panels, kWidth, p, from, some));
+  }
+}
+
 extern "C" void mlx_kd_matmul(const kd_arguments* a, long begin, long end) {
   const Sizes size = sizes_of(a);
   const long of_a = panels_of(size.m, kWidthA), of_b = panels_of(size.n, kWidthB);
@@ -56,11 +72,11 @@ extern "C" void mlx_kd_matmul(const kd_arguments* a, long begin, long end) {
   for (long unit = begin; unit < end; ++unit) {
     const long item = unit / (of_a + of_b), panel = unit % (of_a + of_b);
     if (panel < of_a)
-      pack_panel<kWidthA>(operand_a(a, item), panel * kWidthA, 0, size.k,
-                          (float*)a->scratch[0] + (item * of_a + panel) * steps * kWidthA);
+      pack_whole<kWidthA>(operand_a(a, item), panel, size.k,
+                          (float*)a->scratch[0] + item * of_a * steps * kWidthA);
     else
-      pack_panel<kWidthB>(operand_b(a, item), (panel - of_a) * kWidthB, 0, size.k,
-                          (float*)a->scratch[1] + (item * of_b + panel - of_a) * steps * kWidthB);
+      pack_whole<kWidthB>(operand_b(a, item), panel - of_a, size.k,
+                          (float*)a->scratch[1] + item * of_b * steps * kWidthB);
   }
 }
 
@@ -68,6 +84,10 @@ extern "C" void mlx_kd_matmul(const kd_arguments* a, long begin, long end) {
 struct Part {
   const float* panels;
   long first, count, all;
+
+  const float* at(long width, long p, long from, long some) const {
+    return panels + place_of(panels_of(all, width), width, first + p, from, some);
+  }
 };
 
 static void put_block(const Part& left, const Part& right, long k, Floats* held,
@@ -77,14 +97,12 @@ static void put_block(const Part& left, const Part& right, long k, Floats* held,
     const long some = least(BLOCK_K, steps - from);
     const bool is_last = from + some >= steps;
     for (long q = 0; q < right.count; ++q) {
-      const long column = (right.first + q) * kWidthB, columns = least(kWidthB, right.all - column);
-      const float* const b = right.panels + (right.first + q) * steps * kWidthB + from * kWidthB;
+      const float* const b = right.at(kWidthB, q, from, some);
+      const long columns = least(kWidthB, right.all - (right.first + q) * kWidthB);
       for (long p = 0; p < left.count; ++p) {
-        const long row = (left.first + p) * kWidthA, rows = least(kWidthA, left.all - row);
-        const float* const panel =
-            left.panels + (left.first + p) * steps * kWidthA + from * kWidthA;
+        const long rows = least(kWidthA, left.all - (left.first + p) * kWidthA);
         Floats* const sums = held + (q * left.count + p) * TILE_M * TILE_N;
-        add_tile(panel, b, some, from == 0, rows, columns, sums);
+        add_tile(left.at(kWidthA, p, from, some), b, some, from == 0, rows, columns, sums);
         if (is_last)
           finish_tile(finish, left.all, right.all, left.first + p, right.first + q, sums);
       }
