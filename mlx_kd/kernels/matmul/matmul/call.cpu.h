@@ -42,7 +42,7 @@ KD_INLINE Operand operand_b(const kd_arguments* a, long item) {
 
 KD_INLINE Finish finish_of(const kd_arguments* a, long item) {
   const long m = a->dims[KD_DIM_M], n = a->dims[KD_DIM_N];
-  Finish to = {(T*)a->outputs[0] + item * m * n, n, nullptr, 0, nullptr};
+  Finish to = {(T*)a->outputs[0] + item * m * n, n, nullptr, 0, nullptr, 0, 0, 0};
   if (a->dims[KD_DIM_has_c])
     to.c = (const T*)a->inputs[2] + item * a->strides[2][1], to.c_stride = a->strides[2][2];
   if (a->dims[KD_DIM_has_bias]) to.bias = (const T*)a->inputs[3];
