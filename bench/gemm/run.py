@@ -33,7 +33,8 @@ def case(name, m, n, k, transposed="nt", batch=1):
 
 
 PARTS = {
-    "square": [case(f"{n} x {n} x {n}", n, n, n) for n in (1024, 2048, 4096)],
+    "square": [case(f"{n} x {n} x {n}", n, n, n) for n in (1024, 2048)],
+    "large": [case("4096 x 4096 x 4096", 4096, 4096, 4096)],
     "odd": [case("1023 x 1025 x 1027", 1023, 1025, 1027, "nn")],
     "few_rows": [case(f"{m} x 4096 x 4096", m, 4096, 4096) for m in (2, 4, 8, 16)],
     "few_rows_nn": [case(f"{m} x 4096 x 4096, b as it is", m, 4096, 4096, "nn") for m in (2, 4, 8, 16)],

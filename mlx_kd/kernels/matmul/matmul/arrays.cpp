@@ -53,10 +53,22 @@ std::optional<mx::Shape> broadcast_of(mx::Shape a, mx::Shape b) {
   return a;
 }
 
+// x sigmoid(..), without the cancellation of 1 + tanh(..).
+mx::array gated_by_sigmoid(const mx::array& x, bool is_gelu, const mx::Stream& s) {
+  const auto number = [&](float value) { return mx::array(value, x.dtype()); };
+  mx::array inner = x;
+  if (is_gelu) {
+    const mx::array cube = mx::multiply(mx::square(x, s), x, s);
+    const mx::array sum = mx::add(x, mx::multiply(number(0.044715f), cube, s), s);
+    inner = mx::multiply(number(1.5957691216f), sum, s);
+  }
+  return mx::multiply(x, mx::sigmoid(inner, s), s);
+}
+
 mx::array activated(const mx::array& x, int64_t activation, const mx::Stream& s) {
   if (activation == 0) return x;
   if (activation == 1) return mx::maximum(x, mx::array(0.0f, x.dtype()), s);
-  return matmul::activated_in_mlx(x, activation == 3, s);
+  return gated_by_sigmoid(x, activation == 3, s);
 }
 
 mx::array swapped(const mx::array& x, bool is_transposed, const mx::Stream& s) {
