@@ -114,7 +114,8 @@ def main():
         side.ask({"do": "end"})
     if not args.out:
         return
-    before = json.loads(args.out.read_text(encoding="utf-8"))["rows"] if args.out.exists() else []
+    old = json.loads(args.out.read_text(encoding="utf-8")) if args.out.exists() else {"rows": [], "versions": {}}
+    before = old["rows"]
     new = {key(row): row for row in rows}
     order = [(dtype, one["what"]) for one in sum(PARTS.values(), []) for dtype in ("bfloat16", "float32")]
     merged = {**{key(row): row for row in before}, **new}
@@ -124,8 +125,9 @@ def main():
             for field in ("ms", "ratio"):
                 merged[key(row)][field] = {**row[field], **new[key(row)][field]}
     result = {"date": str(datetime.date.today()), "machine": machine(),
-              "versions": {name: side.version for name, side in sides.items()},
+              "versions": {**old["versions"], **{name: side.version for name, side in sides.items()}},
               "what": "one product; b is transposed unless the row says otherwise",
+              **{field: old[field] for field in ("notes",) if field in old},
               "rows": [rounded(merged[place]) for place in order if place in merged]}
     args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 

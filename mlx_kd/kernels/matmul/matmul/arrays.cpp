@@ -53,7 +53,8 @@ std::optional<mx::Shape> broadcast_of(mx::Shape a, mx::Shape b) {
   return a;
 }
 
-// x sigmoid(..), without the cancellation of 1 + tanh(..).
+// x sigmoid(..), without the cancellation of 1 + tanh(..); in float32, since exp overflows in
+// float16.
 mx::array gated_by_sigmoid(const mx::array& x, bool is_gelu, const mx::Stream& s) {
   const auto number = [&](float value) { return mx::array(value, x.dtype()); };
   mx::array inner = x;
@@ -68,7 +69,8 @@ mx::array gated_by_sigmoid(const mx::array& x, bool is_gelu, const mx::Stream& s
 mx::array activated(const mx::array& x, int64_t activation, const mx::Stream& s) {
   if (activation == 0) return x;
   if (activation == 1) return mx::maximum(x, mx::array(0.0f, x.dtype()), s);
-  return gated_by_sigmoid(x, activation == 3, s);
+  const mx::array wide = mx::astype(x, mx::float32, s);
+  return mx::astype(gated_by_sigmoid(wide, activation == 3, s), x.dtype(), s);
 }
 
 mx::array swapped(const mx::array& x, bool is_transposed, const mx::Stream& s) {
