@@ -126,7 +126,7 @@ def main():
                 merged[key(row)][field] = {**row[field], **new[key(row)][field]}
     result = {"date": str(datetime.date.today()), "machine": machine(),
               "versions": {**old["versions"], **{name: side.version for name, side in sides.items()}},
-              "what": "one product; b is transposed unless the row says otherwise",
+              "what": "one product; b is given transposed unless the row states another form",
               **{field: old[field] for field in ("notes",) if field in old},
               "rows": [rounded(merged[place]) for place in order if place in merged]}
     args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
