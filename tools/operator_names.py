@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from check_layers import RANKS  # noqa: E402
 
-WORDS = ("attention", "rope", "router")  # or names of a technique, as fields of configs have them
+WORDS = ("attention", "rope", "router", "solve", "lu")  # or names of a technique, as fields of configs have them
 COMMENT = re.compile(r'("(?:\\.|[^"\\\n])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 
 
