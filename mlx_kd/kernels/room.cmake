@@ -2,7 +2,8 @@
 mlx_kd_table(kernels op_table.h MakeOp op_makers "*/*/op.cpp" make_@folder@ "*/*/vjp.cpp" make_@folder@_vjp)
 mlx_kd_embed(kernels op_table.h kernel_sources kernels
   TEXTS */*/*.cpu.cpp */*/*.metal */*/*.cu user/*.py
-  SPLICED common/kd_arguments.h */*.cpu.h */*.metal.h */*.cu.h */*/*.cpu.h */*/*.metal.h */*/*.cu.h)
+  SPLICED common/kd_arguments.h common/kd_tensor_maps.h
+          */*.cpu.h */*.metal.h */*.cu.h */*/*.cpu.h */*/*.metal.h */*/*.cu.h)
 # Without toml++ the files that describe a user's kernel are its heads alone.
 find_path(MLX_KD_TOML_INCLUDE toml++/toml.h)
 if(MLX_KD_TOML_INCLUDE)
