@@ -186,8 +186,9 @@ class HubTest : public testing::Test {
 };
 
 TEST_F(HubTest, WelcomesWhoKnowsTheSecretAndProvesThatItDoesToo) {
-  Puppet rank(hub_.port(), "secret", 0);
+  Puppet rank(hub_.port(), "secret", 0), other(hub_.port(), "secret", 1);
   EXPECT_EQ(rank.await("welcome").value("proof", ""), hmac_hex("secret", "welcome n 0"));
+  EXPECT_EQ(other.await("welcome").value("proof", ""), hmac_hex("secret", "welcome n 1"));
   rank.send({{"kind", "failed"}, {"why", "the test is over"}});
 }
 
