@@ -1,6 +1,7 @@
-# Fuzzers: tests/fuzz/<name>_fuzz.cpp becomes the program fuzz_<name>, built where
-# MLX_KD_BUILD_FUZZERS is on. Each file defines LLVMFuzzerTestOneInput and names the rooms that it
-# needs in its first line: "// rooms: msl packs".
+# Fuzzers: tests/fuzz/<name>_fuzz.cpp becomes the program fuzz_<name>. Each file defines
+# LLVMFuzzerTestOneInput and names the rooms that it needs in its first line: "// rooms: msl packs".
+#
+# With the tests each is a test, fuzz.<name>, of a thousand random inputs (tests/support/fuzz_main.cpp).
 #
 # libFuzzer belongs to clang, so the whole build has to use it: the preset `fuzz`. There each fuzzer is
 # a test, fuzz.<name>, of MLX_KD_FUZZ_RUNS inputs (100000):
@@ -23,7 +24,7 @@ endfunction()
 
 # mlx_kd_fuzzers(): one program a file of tests/fuzz. Call it behind the rooms.
 function(mlx_kd_fuzzers)
-  if(NOT MLX_KD_BUILD_FUZZERS)
+  if(NOT MLX_KD_BUILD_FUZZERS AND NOT MLX_KD_BUILD_TESTS)
     return()
   endif()
   enable_testing()
@@ -39,10 +40,15 @@ function(mlx_kd_fuzzers)
     add_executable(fuzz_${name} "${file}")
     target_include_directories(fuzz_${name} PRIVATE "${PROJECT_SOURCE_DIR}")
     target_link_libraries(fuzz_${name} PRIVATE ${rooms})
-    target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
     mlx_kd_warnings(fuzz_${name})
-    set(command "exec \"$0\" -runs=\"\${MLX_KD_FUZZ_RUNS:-100000}\" -rss_limit_mb=2048 -print_final_stats=1")
-    add_test(NAME fuzz.${name} COMMAND sh -c "${command}" $<TARGET_FILE:fuzz_${name}>)
+    if(MLX_KD_BUILD_FUZZERS)
+      target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+      set(command "exec \"$0\" -runs=\"\${MLX_KD_FUZZ_RUNS:-100000}\" -rss_limit_mb=2048 -print_final_stats=1")
+      add_test(NAME fuzz.${name} COMMAND sh -c "${command}" $<TARGET_FILE:fuzz_${name}>)
+    else()
+      target_sources(fuzz_${name} PRIVATE "${PROJECT_SOURCE_DIR}/tests/support/fuzz_main.cpp")
+      add_test(NAME fuzz.${name} COMMAND fuzz_${name})
+    endif()
     set_tests_properties(fuzz.${name} PROPERTIES LABELS fuzz TIMEOUT 36000)
   endforeach()
 endfunction()

@@ -2,7 +2,7 @@
 """Generates docs/results.md and the tables of README.md from bench/results: results_page.py [--check] [ROOT].
 
 Each file bench/results/NAME.json becomes a section: what was measured, on which machine, when, and its tables. Sections
-of known files are in tools/results_sections.py, results_gpu.py and results_generation.py; a file without one is shown by its scalars and lists,
+of known files are in tools/results_*.py; a file without one is shown by its scalars and lists,
 so a new result appears on the page without an edit here. A list of texts under "notes" in a file is printed below its tables. README.md
 has its tables between the two "speed-ups" comments and, once a model was measured, between two "decode" comments.
 docs/decode-cpu.svg is the figure of that model, docs/vectors-cpu.svg that of vector search.
@@ -17,6 +17,7 @@ from pathlib import Path
 import decode_figure
 import results_generation  # noqa: F401  (its sections)
 import results_gpu  # noqa: F401  (its sections)
+import results_linalg  # noqa: F401  (its sections)
 import results_sections as sections
 import results_vectors
 from results_tables import generic, sentence, where

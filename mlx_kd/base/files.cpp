@@ -44,6 +44,10 @@ int open_lock(const fs::path& path, const std::string& room) {
   return fd;
 }
 
+[[noreturn]] void fail_to_lock(const fs::path& path, const std::string& room) {
+  fail(room, "cannot lock " + path.string() + " (" + system_reason() + "): use a local disk");
+}
+
 }  // namespace
 
 std::string read_file(const fs::path& path, const std::string& room, uint64_t max_bytes) {
@@ -101,18 +105,25 @@ void write_file_atomically(const fs::path& path, std::string_view bytes, const s
 
 std::optional<FileLock> FileLock::try_take(const fs::path& path, const std::string& room) {
   const int fd = open_lock(path, room);
-  if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return FileLock(fd);
-  ::close(fd);
-  return std::nullopt;
+  while (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EINTR) continue;
+    const int code = errno;
+    ::close(fd);
+    if (code == EWOULDBLOCK) return std::nullopt;
+    errno = code;
+    fail_to_lock(path, room);
+  }
+  return FileLock(fd);
 }
 
 FileLock FileLock::take(const fs::path& path, const std::string& room) {
   const int fd = open_lock(path, room);
   while (::flock(fd, LOCK_EX) != 0) {
     if (errno == EINTR) continue;
-    const std::string reason = system_reason();
+    const int code = errno;
     ::close(fd);
-    fail(room, "cannot lock " + path.string() + " (" + reason + "): use a local disk");
+    errno = code;
+    fail_to_lock(path, room);
   }
   return FileLock(fd);
 }

@@ -89,12 +89,36 @@ SizeResult size_result(const spec::Dims& size, const evaluate::Claim* winner, co
   return result;
 }
 
+using Finalists = std::vector<std::vector<spec::Candidate>>;  // of each size
+
+Finalists finalists_of(const Finals& finals, const std::vector<spec::Dims>& sizes,
+                       const std::vector<archive::Record>& records) {
+  auto finalists = choose_finalists(records, sizes.size(), finals.count);
+  if (!finals.ranges.empty())
+    add_range_finalists(*finals.op, finals.ranges, records, sizes, finals.count, finalists);
+  return finalists;
+}
+
+// The claims of the log, where they are of these finalists and nothing was tried since.
+const Claims* written_claims(const Finals& finals, const std::vector<spec::Dims>& sizes,
+                             const Finalists& finalists, size_t tried) {
+  const archive::RunData& log = finals.writer->so_far();
+  if (!log.finish || log.records.size() != tried) return nullptr;
+  std::set<std::pair<std::string, std::string>> claimed, asked;
+  for (const auto& claim : log.finish->claims)
+    claimed.emplace(claim.dims.json().dump(), claim.candidate_id);
+  for (size_t s = 0; s < sizes.size(); ++s)
+    for (const auto& candidate : finalists[s])
+      asked.emplace(sizes[s].json().dump(), candidate.id());
+  return claimed == asked ? &log.finish->claims : nullptr;
+}
+
 // What was claimed of each size and range, into the files and the outcome.
 void conclude(const Finals& finals, const std::vector<spec::Dims>& sizes, const Claims& claims,
-              const std::vector<archive::Record>& records, RunOutcome& outcome) {
+              bool are_written, const std::vector<archive::Record>& records, RunOutcome& outcome) {
   Winners winners = choose_winners(claims, sizes);
   const Ranges ranges = take_ranges(finals, claims, sizes, winners);
-  finals.writer->append(make_finish(finals, claims, winners, ranges));
+  if (!are_written) finals.writer->append(make_finish(finals, claims, winners, ranges));
   finals.writer->write_winners(packs::write_text(make_pack(finals, winners, ranges, records)));
   for (size_t s = 0; s < sizes.size(); ++s)
     outcome.sizes.push_back(size_result(sizes[s], winners[s], claims, records));
@@ -120,17 +144,18 @@ RunOutcome finish_run(const Finals& finals, const std::vector<spec::Dims>& sizes
       static_cast<uint64_t>(std::count_if(records.begin(), records.end(), [](const auto& r) {
         return r.verdict.status == spec::Status::benchmarked;
       }));
+  const Finalists finalists = finalists_of(finals, sizes, records);
+  const Claims* written = written_claims(finals, sizes, finalists, records.size());
   Claims claims;
-  if (!finals.interrupt->raised()) {
-    auto finalists = choose_finalists(records, sizes.size(), finals.count);
-    if (!finals.ranges.empty())
-      add_range_finalists(*finals.op, finals.ranges, records, sizes, finals.count, finalists);
+  if (written) {
+    claims = *written;
+  } else if (!finals.interrupt->raised()) {
     finals.listener->stage("re-measuring " + std::to_string(count_distinct(finalists)) +
                            " finalists against MLX");
     claims = finals.evaluator->claims(finalists);
   }
   outcome.interrupted = finals.interrupt->raised();
-  if (!outcome.interrupted) conclude(finals, sizes, claims, records, outcome);
+  if (!outcome.interrupted) conclude(finals, sizes, claims, written, records, outcome);
   archive::write_report(finals.writer->dir(), archive::read_run(finals.writer->dir()));
   return outcome;
 }

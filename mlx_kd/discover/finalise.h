@@ -22,8 +22,9 @@ struct Finals {
 };
 
 // Re-measures the finalists of each size, chooses the winners, writes the finish record,
-// best_kernels.json (none where nothing won) and the reports. An interrupted run writes its reports
-// only.
+// best_kernels.json (none where nothing won) and the reports. Where the log ends with the claims of
+// the same finalists nothing is measured, and the files get the same bytes. An interrupted run
+// writes its reports only.
 RunOutcome finish_run(const Finals& finals, const std::vector<spec::Dims>& sizes,
                       const std::vector<archive::Record>& records);
 

@@ -7,6 +7,7 @@
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/devices/host/mlx_types.h"
 #include "mlx_kd/discover/executor_proofs.h"
+#include "mlx_kd/discover/local_devices.h"
 #include "mlx_kd/discover/pinned_group.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/packs/merge.h"
@@ -24,31 +25,10 @@ std::string reason_of(const base::Error& error) {
   return room_end == text.npos ? text : text.substr(room_end + 2);
 }
 
-// The device here whose kernels are in the language; nullptr if there is none that measures them
-// against MLX. (A machine may have a GPU and an MLX that was built without it.)
-class Devices {
- public:
-  std::shared_ptr<const devices::Device> find(const std::string& language) {
-    const auto [at, is_new] = known_.try_emplace(language);
-    if (!is_new) return at->second;
-    for (const auto& report : devices::list_devices()) {
-      if (!report.available || !devices::serves_programs(report.kind)) continue;
-      const auto device = devices::open_device(report.kind);
-      const auto taken = device->languages();
-      if (std::find(taken.begin(), taken.end(), language) != taken.end())
-        return at->second = device;
-    }
-    return nullptr;
-  }
-
- private:
-  std::map<std::string, std::shared_ptr<const devices::Device>> known_;
-};
-
 // Entries of one op, type and device are measured together, approximate ones apart.
 using Groups = std::map<std::tuple<std::string, std::string, std::string, bool>, PinnedGroup>;
 
-void sort_in(const packs::Entry& entry, size_t index, Devices& devices, Groups& groups) {
+void sort_in(const packs::Entry& entry, size_t index, LocalDevices& devices, Groups& groups) {
   const auto device = devices.find(entry.language);
   if (!device)
     base::misuse("discover",
@@ -64,15 +44,8 @@ void sort_in(const packs::Entry& entry, size_t index, Devices& devices, Groups& 
   }
 }
 
-// A pin of this very device and target is taken over; others stay in addition to what was found for
-// them.
-bool is_of(const packs::Entry& entry, const spec::DeviceId& device) {
-  return entry.key.device_arch == device.arch && entry.key.device_name == device.name &&
-         base::canonical_json(entry.target) == base::canonical_json(device.target);
-}
-
 Groups sort_in(const packs::Pack& pack, ExecutorProofs& proofs, Revalidation& result) {
-  Devices devices;
+  LocalDevices devices;
   Groups groups;
   for (size_t i = 0; i < pack.entries.size(); ++i) {
     const packs::Entry& entry = pack.entries[i];
@@ -168,6 +141,8 @@ Revalidation revalidate(const packs::Pack& pack, uint64_t seed, Listener& listen
     if (!fits) continue;
     for (size_t index : group.members()) {
       result.entries[index] = group.outcome(index);
+      // A pin of this very device and target is taken over; others stay in addition to what was
+      // found for them.
       stays[index] = !is_of(pack.entries[index], group.device().id());
     }
     const auto& found = group.entries();

@@ -9,7 +9,7 @@
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/discover/tune_report.h"
 #include "mlx_kd/discover/tune_state.h"
-#include "mlx_kd/packs/install.h"
+#include "mlx_kd/packs/merge_runs.h"
 
 namespace mlx_kd::discover {
 namespace {
@@ -257,7 +257,9 @@ class Tuning {
     outcome.has_pack = request_.device != "null";
     if (!outcome.has_pack) return;
     if (runs.empty()) return packs::write_pack(file, {});
-    outcome.pins = packs::pack_runs(runs, file).pack.entries.size();
+    packs::Pack merged = packs::merge_runs(runs).pack;
+    outcome.pins = merged.entries.size();
+    packs::write_merged(std::move(merged), file);
   }
 
   TuneOutcome conclude() const {

@@ -63,9 +63,9 @@ class Compactor {
 
 }  // namespace
 
-Compact compact(const std::vector<Entry>& entries) {
+Compact compact(const std::vector<const Entry*>& entries) {
   Compactor compactor;
-  for (const Entry& entry : entries) compactor.add(entry);
+  for (const Entry* entry : entries) compactor.add(*entry);
   return compactor.take();
 }
 

@@ -25,7 +25,7 @@ struct Compact {
   uint64_t open_bytes = 0;  // what opening out adds to the entries, as text
 };
 
-Compact compact(const std::vector<Entry>& entries);
+Compact compact(const std::vector<const Entry*>& entries);
 
 // Opens the entries of one file out.
 class Opener {

@@ -1,21 +1,7 @@
 #include "mlx_kd/packs/entry.h"
 
-#include <map>
-#include <tuple>
-
 namespace mlx_kd::packs {
 namespace {
-
-// Sizes compare as numbers, whatever the order of their names.
-std::map<std::string, int64_t> sorted(const spec::Dims& dims) {
-  return {dims.items().begin(), dims.items().end()};
-}
-
-auto rank_of(const Entry& e) {
-  return std::make_tuple(e.key.op_name, e.key.dtype, sorted(e.key.shape_signature),
-                         e.key.device_arch, e.key.device_name, e.key.mlx_version,
-                         base::canonical_json(e.target), e.contract, e.approximate);
-}
 
 std::string text_of(const DimRange& range, const std::string& dim) {
   return std::to_string(range.lo) + " to " + std::to_string(range.hi) + " " + dim;
@@ -72,8 +58,15 @@ bool same_pin(const Entry& a, const Entry& b) {
          a.contract == b.contract && a.approximate == b.approximate;
 }
 
+PinOrder order_of(const Entry& e) {
+  const auto& sizes = e.key.shape_signature.items();
+  return {e.key.op_name,     e.key.dtype,       {sizes.begin(), sizes.end()},   e.key.device_arch,
+          e.key.device_name, e.key.mlx_version, base::canonical_json(e.target), e.contract,
+          e.approximate};
+}
+
 bool key_before(const Entry& a, const Entry& b) {
-  return rank_of(a) < rank_of(b);
+  return order_of(a) < order_of(b);
 }
 
 std::string title(const Entry& entry) {

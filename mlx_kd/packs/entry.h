@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "mlx_kd/spec/candidate.h"
@@ -81,8 +82,13 @@ std::string source_hash_of(const Entry& entry);
 // A pack holds one of them.
 bool same_pin(const Entry& a, const Entry& b);
 
-// Order of entries in a file: op, dtype, shape (by number), device, MLX version, target, contract,
-// approximate ones last.
+// Op, dtype, shape (as numbers, whatever the order of their names), device's arch and name, MLX
+// version, target, contract, approximate or not: equal for the entries of one pin.
+using PinOrder = std::tuple<std::string, std::string, std::map<std::string, int64_t>, std::string,
+                            std::string, std::string, std::string, int, bool>;
+PinOrder order_of(const Entry& entry);
+
+// Order of entries in a file: that of order_of, approximate ones last.
 bool key_before(const Entry& a, const Entry& b);
 
 // "rmsnorm float16 D=2048,rows=1 on AMD EPYC (x86_64)": how messages call an entry.

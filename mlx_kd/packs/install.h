@@ -1,4 +1,4 @@
-// The winners of runs into a file that programs load: what `kd install` and `kd pack` do.
+// The winners of a run into a file that programs load: what `kd install` does.
 #pragma once
 
 #include <string>
@@ -30,10 +30,5 @@ struct InstallResult {
 // created if absent, under a lock (file + ".lock"): any number of processes may install at once.
 // Nothing is written on misuse.
 InstallResult install(const fs::path& run, const fs::path& file, const MergeOptions& options = {});
-
-// Merges `runs` (run directories, their best_kernels.json, packs) into `out`, which may exist only
-// if it is a pack. Nothing is written on misuse.
-MergeResult pack_runs(const std::vector<std::string>& runs, const fs::path& out,
-                      const MergeOptions& options = {});
 
 }  // namespace mlx_kd::packs

@@ -30,6 +30,9 @@ Pack parse_pack(std::string_view text, const std::string& origin);
 // As parse_pack. Misuse if there is no such file or it is larger than kMaxPackBytes.
 Pack read_pack(const fs::path& path);
 
+// Misuse unless the file is a pack, or there is none. Its entries are not looked at.
+void check_is_pack(const fs::path& path);
+
 // `path` is a pack, or a run directory: then its best_kernels.json. Misuse that says what to do
 // where the run has none.
 Pack read_winners(const fs::path& path);

@@ -84,6 +84,16 @@ Pack read_pack(const fs::path& path) {
   return parse_pack(base::read_file(path, "packs", kMaxPackBytes), path.string());
 }
 
+void check_is_pack(const fs::path& path) {
+  std::error_code unreadable;  // then opening the file says why
+  if (!fs::exists(path, unreadable) && !unreadable) return;
+  const std::string text = base::read_file(path, "packs", kMaxPackBytes);
+  const auto is_shallow = [](int depth, Json::parse_event_t, const Json&) { return depth < 2; };
+  const Json outline = Json::parse(text, is_shallow, /*allow_exceptions=*/false);
+  if (outline.is_discarded()) base::parse_json(text, "packs", path.string());  // says what is wrong
+  schema_of(outline, path.string());
+}
+
 Pack read_winners(const fs::path& path) {
   std::error_code unreadable;  // then opening the file says why
   if (!fs::is_directory(path, unreadable)) return read_pack(path);

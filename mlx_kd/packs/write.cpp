@@ -34,6 +34,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
@@ -88,13 +89,22 @@ void check_size(uint64_t bytes, uint64_t most) {
   if (bytes > most)
     base::misuse("packs", "the entries take " + std::to_string(bytes >> 20) +
                               " MiB, a pack at most " + std::to_string(most >> 20) +
-                              ": make several packs of them");
+                              ": split them with kd pack --split-by device,op");
 }
 
-bool written_before(const Entry& a, const Entry& b) {
-  if (key_before(a, b)) return true;
-  if (key_before(b, a)) return false;
-  return base::canonical_json(to_json(a)) < base::canonical_json(to_json(b));
+// In the order of key_before, then by text.
+std::vector<const Entry*> in_order(const std::vector<Entry>& entries) {
+  std::map<PinOrder, std::vector<const Entry*>> pins;
+  for (const Entry& entry : entries) pins[order_of(entry)].push_back(&entry);
+  std::vector<const Entry*> result;
+  for (auto& [order, list] : pins) {
+    if (list.size() > 1)
+      std::sort(list.begin(), list.end(), [](const Entry* a, const Entry* b) {
+        return base::canonical_json(to_json(*a)) < base::canonical_json(to_json(*b));
+      });
+    result.insert(result.end(), list.begin(), list.end());
+  }
+  return result;
 }
 
 }  // namespace
@@ -106,9 +116,7 @@ base::Json to_json(const Entry& entry) {
 }
 
 std::string write_text(const Pack& pack) {
-  std::vector<Entry> entries = pack.entries;
-  std::sort(entries.begin(), entries.end(), written_before);
-  Compact parts = compact(entries);
+  Compact parts = compact(in_order(pack.entries));
   check_size(parts.open_bytes, kMostOpenBytes);
   Json root = pack.other;
   root["schema_version"] = std::to_string(kNewestSchema);

@@ -45,10 +45,10 @@ struct FillRequest {
   uint64_t seed;
 };
 
-// What vjp, jvp and vmap of a pinned call go through.
+// What vjp, jvp and vmap of our kernel go through; a composition may stand for MLX's form.
 struct Gradient {
   enum class By {
-    mlx,   // MLX's form is differentiated (the default; none where the op has no MLX form)
+    mlx,   // MLX's form is differentiated (the default)
     none,  // they throw, as MLX's operators without gradients do
     op,    // vjp calls another operator of the table; jvp and vmap go through MLX's form
   } by = By::mlx;

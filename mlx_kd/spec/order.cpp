@@ -32,7 +32,7 @@ std::vector<size_t> rank(const std::vector<Ranked>& candidates) {
   });
   std::vector<size_t> order(candidates.size());
   std::iota(order.begin(), order.end(), size_t(0));
-  std::sort(order.begin(), order.end(), [&](size_t i, size_t j) {
+  std::stable_sort(order.begin(), order.end(), [&](size_t i, size_t j) {
     return before(*candidates[i].metrics, candidates[i].id, *candidates[j].metrics,
                   candidates[j].id, by_kernel);
   });

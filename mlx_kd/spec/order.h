@@ -21,7 +21,7 @@ struct Ranked {
 };
 
 // Indices into `candidates`, best first: ranks_before where all have kernel_us; where one lacks it
-// all go by latency_us, then id. The winner does not depend on the order of `candidates`.
+// all go by latency_us, then id. Equal ones stay in the order of `candidates`.
 std::vector<size_t> rank(const std::vector<Ranked>& candidates);
 
 }  // namespace mlx_kd::spec

@@ -34,6 +34,44 @@ TEST_F(PackVerb, ComparesProtocolsOnlyWhenTold) {
   EXPECT_EQ(Json::parse(ran.out).at("dropped").at(0).at("candidate_id"), "rmsnorm_b");
 }
 
+TEST_F(PackVerb, ReportsSpeedUpsThatDifferBeyondTheirIntervals) {
+  Json other = entry_json(1, 3, "rmsnorm_a");
+  other["metrics"].update({{"speedup_vs_ref", 5.5}, {"speedup_lo", 5.25}, {"speedup_hi", 5.75}});
+  write_run("a", {entry_json(1, 4, "rmsnorm_a")});
+  write_run("b", {other});
+  const packs_test::Ran ran = kd("pack --runs a b --out all.json");
+  EXPECT_NE(ran.out.find("3.50x (3.25 to 3.75) in a  5.50x (5.25 to 5.75) in b"), std::string::npos)
+      << ran.out;
+  EXPECT_NE(ran.err.find("--remeasure decides here"), std::string::npos) << ran.err;
+  const Json json = Json::parse(kd("pack --runs a b --out all.json --json").out);
+  EXPECT_EQ(json.at("disagreements").at(0).at("high").at("origin"), "b");
+  // Of another machine: nothing is measured, and both are kept as they were.
+  const packs_test::Ran kept = kd("pack --runs a b --out all.json --remeasure --quiet");
+  EXPECT_EQ(kept.exit_code, 0) << kept.err;
+  EXPECT_NE(kept.out.find("which is not this machine's"), std::string::npos) << kept.out;
+}
+
+TEST_F(PackVerb, SplitsByDeviceAndOperator) {
+  write_run("a", {entry_json(1, 4, "rmsnorm_a"), entry_json(2, 4, "rmsnorm_a")});
+  const packs_test::Ran ran = kd("pack --runs a --out packs --split-by device,op");
+  EXPECT_EQ(ran.out, "packs: 1 pack, 2 entries, 0 dropped\n") << ran.err;
+  EXPECT_EQ(kd("show packs/some-cpu-x86-64-rmsnorm.json").exit_code, 0);
+  expect_misuse("pack --runs a --out packs --split-by shape", "device, op or device,op");
+  expect_misuse("pack --runs a --out packs", "packs is not a file");
+  expect_misuse("pack --runs a --out packs/some-cpu-x86-64-rmsnorm.json --split-by op",
+                "is not a folder");
+}
+
+TEST_F(PackVerb, ShowsTheFirstOfManyRows) {
+  std::vector<Json> slow, fast;
+  for (int i = 1; i <= 50; ++i)
+    slow.push_back(entry_json(i, 4, "rmsnorm_a")), fast.push_back(entry_json(i, 3, "rmsnorm_b"));
+  write_run("a", slow);
+  write_run("b", fast);
+  EXPECT_NE(kd("pack --runs a b --out all.json").out.find("... and 10 more: --json lists all\n"),
+            std::string::npos);
+}
+
 TEST_F(PackVerb, RefusesBadInputAndWritesNothing) {
   write_run("run", {entry_json(1, 3, "rmsnorm_new")});
   write_run("invented", {entry_json(1, 3, "rmsnorm_new", "null")});

@@ -51,6 +51,24 @@ class Revalidate(unittest.TestCase):
     def entries(self, path=None):
         return json.loads((path or self.pins).read_text())["entries"]
 
+    def test_what_merged_runs_disagree_on_is_measured_here(self):
+        """Both say that the kernel is faster than it can be, by intervals that do not meet."""
+        runs = []
+        for name, speedup in (("much", 1000.0), ("more", 2000.0)):
+            pack = json.loads(json.dumps(self.fresh))
+            del pack["entries"][1:]
+            pack["entries"][0]["metrics"].update(speedup_lo=speedup, speedup_vs_ref=speedup + 1, speedup_hi=speedup + 2)
+            runs.append(Path(self.temp.name) / f"{name}.json")
+            runs[-1].write_text(json.dumps(pack))
+        plain = json.loads(kd("pack", "--runs", *runs, "--out", self.pins, "--json").stdout)
+        self.assertEqual([(one["low"]["origin"], one["high"]["origin"]) for one in plain["disagreements"]],
+                         [(str(runs[0]), str(runs[1]))])
+        self.assertGreaterEqual(self.entries()[0]["metrics"]["speedup_lo"], 1000)
+        answer = json.loads(kd("pack", "--runs", *runs, "--out", self.pins, "--remeasure", "--json", "--quiet").stdout)
+        self.assertEqual([one["outcome"] for one in answer["remeasured"]], ["proved"])
+        self.assertLess(self.entries()[0]["metrics"]["speedup_hi"], 1000)
+        self.assertEqual(self.entries()[0]["key"], self.fresh["entries"][0]["key"])
+
     def test_pins_of_another_mlx_become_pins_of_this_one(self):
         before = self.write(_0=lambda entry: entry.update(mine="stays"))
         self.assertEqual(self.revalidate(), ["proved"] * 2)

@@ -42,6 +42,22 @@ TEST_F(ShowVerb, DoesNotPassControlCharactersOn) {
   EXPECT_EQ(kd("show pins.json").out.find('\x1b'), std::string::npos);
 }
 
+TEST_F(ShowVerb, ListsWhatTwoPacksPinDifferently) {
+  write("a.json", packs_test::pack_text({entry_json(1, 4, "rmsnorm_a"), entry_json(2, 4, "x")}));
+  write("b.json", packs_test::pack_text({entry_json(1, 4, "rmsnorm_b"), entry_json(2, 4, "x")}));
+  const packs_test::Ran ran = kd("show --diff a.json b.json");
+  EXPECT_EQ(ran.exit_code, 0) << ran.err;
+  EXPECT_NE(ran.out.find("kernel  rmsnorm  float32  D=2048,rows=1  rmsnorm_a    rmsnorm_b"),
+            std::string::npos)
+      << ran.out;
+  EXPECT_NE(ran.out.find("a.json -> b.json: 1 difference\n"), std::string::npos) << ran.out;
+  const Json json = Json::parse(kd("show --diff a.json b.json --json").out);
+  EXPECT_EQ(json.at("differences").at(0).at("difference"), "kernel");
+  EXPECT_EQ(kd("show --diff a.json a.json").out, "a.json -> a.json: 0 differences\n");
+  expect_misuse("show --diff a.json", "--diff");
+  expect_misuse("show a.json --diff a.json b.json", "--diff");
+}
+
 TEST_F(ShowVerb, RefusesWhatIsNoPack) {
   write("thesis.json", "{}");
   expect_misuse("show", "file is required");

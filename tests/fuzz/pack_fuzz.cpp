@@ -13,24 +13,13 @@
 #include "mlx_kd/runtime/pins/bundle.h"
 #include "mlx_kd/runtime/pins/describe.h"
 #include "mlx_kd/runtime/state/call_counts.h"
+#include "tests/fuzz/mutations.h"
 
 namespace {
 
 using namespace mlx_kd;
 using base::Json;
-
-// What an input's bytes decide, one after the other.
-class Choices {
- public:
-  Choices(const uint8_t* data, size_t size) : data_(data), size_(size) {}
-  size_t below(size_t count) { return count ? next() % count : 0; }
-  bool any_left() const { return at_ < size_; }
-
- private:
-  uint8_t next() { return at_ < size_ ? data_[at_++] : 0; }
-  const uint8_t* data_;
-  size_t size_, at_ = 0;
-};
+using fuzz::Choices;
 
 Json sound_entry() {
   static const spec::DeviceId cpu = devices::open_device("cpu")->id();
@@ -100,63 +89,12 @@ Json sound_pack(size_t schema) {
           {"entries", {entry, sound_entry()}}};
 }
 
-Json odd_value(Choices& choices) {
-  static const Json values[] = {nullptr,
-                                true,
-                                0,
-                                -1,
-                                1,
-                                1024,
-                                int64_t(1) << 31,
-                                INT64_MAX,
-                                INT64_MIN,
-                                UINT64_MAX,
-                                0.5,
-                                1e308,
-                                -0.0,
-                                "",
-                                "unknown",
-                                "../../etc/passwd",
-                                std::string("a\0b", 3),
-                                "\xff\xfe",
-                                std::string(5000, 'A'),
-                                Json::array(),
-                                Json::object(),
-                                {1, "a", nullptr},
-                                {{"rows", -5}, {"D", 0}},
-                                {{"isa", {3}}, {"cores", "x"}},
-                                "metal",
-                                "float16",
-                                "swiglu",
-                                "rope"};
-  return values[choices.below(std::size(values))];
-}
-
-// Changes one place of the value, found by going down at random.
-void change(Json& value, Choices& choices) {
-  Json* at = &value;
-  while (at->is_structured() && !at->empty() && choices.below(8) != 0) {
-    auto item = at->begin();
-    std::advance(item, choices.below(at->size()));
-    if (choices.below(12) == 0) {
-      at->erase(item);
-      return;
-    }
-    at = &*item;
-  }
-  if (at->is_object() && choices.below(3) == 0)
-    (*at)[odd_value(choices).dump(-1, ' ', true, Json::error_handler_t::replace)] =
-        odd_value(choices);
-  else
-    *at = odd_value(choices);
-}
-
 std::string text_of(const uint8_t* data, size_t size) {
   Choices choices(data, size);
   const size_t kind = choices.below(10);
   if (kind >= 8) return {reinterpret_cast<const char*>(data), size};
   Json pack = sound_pack(kind % 4);
-  for (int i = 0; i < 12 && choices.any_left(); ++i) change(pack, choices);
+  for (int i = 0; i < 12 && choices.any_left(); ++i) fuzz::change(pack, choices);
   std::string text = pack.dump(-1, ' ', true, Json::error_handler_t::replace);
   if (kind == 7) text.resize(choices.below(256) * text.size() / 256);
   return text;

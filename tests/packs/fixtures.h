@@ -69,6 +69,23 @@ inline Pack pack_of(std::vector<Entry> entries) {
   return pack;
 }
 
+inline Entry with_speedup(Entry entry, double lo, double hi) {
+  entry.metrics.speedup_lo = lo, entry.metrics.speedup_hi = hi;
+  entry.metrics.speedup_vs_ref = (lo + hi) / 2;
+  return entry;
+}
+
+// A run directory of these winners.
+inline std::string run_with(const Folder& folder, const std::string& name, const Pack& pack) {
+  fs::create_directory(folder / name);
+  write_pack(folder / name / "best_kernels.json", pack);
+  return folder / name;
+}
+
+inline std::string text_of(const fs::path& path) {
+  return base::read_file(path, "packs");
+}
+
 // Runs it and checks that it is misuse whose message has all parts.
 template <class Function>
 void expect_misuse(const Function& function, const std::vector<std::string>& parts) {

@@ -11,16 +11,6 @@ namespace {
 
 using base::Json;
 
-fs::path run_with(const Folder& folder, const std::string& name, const Pack& pack) {
-  fs::create_directory(folder / name);
-  write_pack(folder / name / "best_kernels.json", pack);
-  return folder / name;
-}
-
-std::string text_of(const fs::path& path) {
-  return base::read_file(path, "packs");
-}
-
 std::vector<std::string> kinds(const InstallResult& result) {
   std::vector<std::string> names;
   for (const Change& change : result.changes) names.push_back(name_of(change.kind));
@@ -32,7 +22,7 @@ TEST(Install, MakesTheFileAndAddsEveryWinner) {
   const fs::path run = run_with(folder, "run", pack_of({entry_of(2, 4, 7), entry_of(1, 4, 7)}));
   const InstallResult result = install(run, folder / "pins.json");
   EXPECT_EQ(kinds(result), (std::vector<std::string>{"added", "added"}));
-  EXPECT_EQ(text_of(folder / "pins.json"), text_of(run / "best_kernels.json"));
+  EXPECT_EQ(text_of(folder / "pins.json"), text_of(fs::path(run) / "best_kernels.json"));
 }
 
 TEST(Install, TwiceIsAsGoodAsOnce) {
@@ -147,31 +137,6 @@ TEST(Install, ProcessesThatInstallAtOnceLoseNothing) {
     EXPECT_EQ(status, 0);
   }
   EXPECT_EQ(read_pack(folder / "pins.json").entries.size(), 2u * kRuns);
-}
-
-TEST(PackRuns, TakesRunsAndFilesInAnyOrder) {
-  Folder folder;
-  const std::string a = run_with(folder, "a", pack_of({entry_of(1, 4, 7, "a")}));
-  const std::string b = run_with(folder, "b", pack_of({entry_of(1, 3, 9, "b")}));
-  const MergeResult result = pack_runs({a, b + "/best_kernels.json"}, folder / "1.json");
-  pack_runs({b, a, golden("schema2.json")}, folder / "2.json");
-  pack_runs({golden("schema2.json"), a, b}, folder / "3.json");
-  ASSERT_EQ(result.dropped.size(), 1u);
-  EXPECT_EQ(result.dropped[0].origin, a);
-  EXPECT_EQ(read_pack(folder / "1.json").entries[0].candidate_id, "b");
-  EXPECT_EQ(read_pack(folder / "2.json").entries.size(), 3u);
-  EXPECT_EQ(text_of(folder / "2.json"), text_of(folder / "3.json"));
-}
-
-TEST(PackRuns, DoesNotWriteOverWhatIsNoPack) {
-  Folder folder;
-  const std::string run = run_with(folder, "run", pack_of({entry_of(1, 4, 7)}));
-  write(folder / "thesis.json", "{\"chapter\": 1}");
-  expect_misuse([&] { pack_runs({run}, folder / "thesis.json"); }, {"thesis.json is not a pack"});
-  EXPECT_EQ(text_of(folder / "thesis.json"), "{\"chapter\": 1}");
-  const std::string empty = run_with(folder, "empty", pack_of({}));
-  expect_misuse([&] { pack_runs({run, empty}, folder / "new.json"); }, {"empty holds no winners"});
-  EXPECT_FALSE(fs::exists(folder / "new.json"));
 }
 
 }  // namespace

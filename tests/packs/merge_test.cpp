@@ -15,7 +15,7 @@ constexpr double kNone = spec::kUnmeasured;
 Json dropped_json(const MergeResult& result) {
   Json list = Json::array();
   for (const Dropped& drop : result.dropped)
-    list.push_back({drop.entry.candidate_id, drop.origin, drop.why});
+    list.push_back({drop.candidate_id, drop.origin, drop.why});
   return list;
 }
 
@@ -110,6 +110,7 @@ TEST(Merge, DoesNotDependOnTheOrderOfArguments) {
     ASSERT_EQ(dropped_json(result), dropped_json(first));
   } while (std::next_permutation(order.begin(), order.end()));
   EXPECT_EQ(first.dropped.size(), 4u);
+  EXPECT_EQ(first.pack.entries[0].candidate_id, "c");
 }
 
 TEST(Merge, DoesNotCompareProtocolsUnlessToldWhichCounts) {

@@ -76,7 +76,9 @@ Finish finish_from_json(const Json& value, const Sizes& sizes) {
     finish.claims.push_back(claim_from_json(claim, sizes));
   for (const Json& pair : value.value("aa", Json::array()))
     finish.aa.push_back(aa_from_json(pair, sizes));
-  finish.seconds = value.value("seconds", Json::object());
+  if (const Json seconds = value.value("seconds", Json::object()); seconds.is_object())
+    for (const auto& [name, one] : seconds.items())
+      if (one.is_number()) finish.seconds[name] = one;
   finish.tours = value.value("tours", std::vector<std::vector<uint64_t>>());
   finish.notes = value.value("notes", Json::object());
   finish.ts = value.value("ts", "");

@@ -15,6 +15,17 @@ constexpr std::array<const char*, 15> kKnown = {
     "shape_suite",    "runtime",           "sizes",         "device", "target", "protocol",
     "options",        "protocol_settings", "mlx_kd_version"};
 
+// An object, in which the members named are texts where they are there. What reads a run asks for
+// them as such.
+Json object_of_texts(const Json& value, const char* key, std::initializer_list<const char*> names) {
+  const Json object = value.value(key, Json::object());
+  if (!object.is_object()) base::misuse("archive", std::string("'") + key + "' is not an object");
+  for (const char* name : names)
+    if (object.contains(name) && !object[name].is_string())
+      base::misuse("archive", std::string("'") + name + "' of '" + key + "' is not a text");
+  return object;
+}
+
 RunMeta take_fields(const Json& value) {
   RunMeta meta;
   meta.op_name = value.at("op_name").get<std::string>();
@@ -25,11 +36,12 @@ RunMeta take_fields(const Json& value) {
   for (const Json& size : value.value("sizes", Json::array()))
     meta.sizes.push_back(spec::Dims::parse(size.get<std::string>()));
   meta.device = value.value("device", "");
-  meta.runtime = value.value("runtime", Json::object());
-  meta.target = value.value("target", Json::object());
+  meta.runtime = object_of_texts(value, "runtime", {"mlx_version", "device_arch", "device_name"});
+  meta.target = object_of_texts(value, "target", {});
   meta.protocol = spec::protocol_name(value.value("protocol", "v1"));
-  meta.protocol_settings = value.value("protocol_settings", Json::object());
-  meta.options = value.value("options", Json::object());
+  meta.protocol_settings = object_of_texts(value, "protocol_settings", {});
+  object_of_texts(meta.protocol_settings, "proof", {});
+  meta.options = object_of_texts(value, "options", {});
   meta.created_at = value.value("created_at", "");
   meta.mlx_kd_version = value.value("mlx_kd_version", "");
   meta.extra = value;

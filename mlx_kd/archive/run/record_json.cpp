@@ -42,6 +42,15 @@ Json object_at(const Json& value, const char* key) {
   return found != value.end() && found->is_object() ? *found : Json::object();
 }
 
+// Its members that are numbers.
+Json numbers_at(const Json& value, const char* key) {
+  Json result = Json::object();
+  const Json object = object_at(value, key);
+  for (const auto& [name, member] : object.items())
+    if (member.is_number()) result[name] = member;
+  return result;
+}
+
 void take_source(spec::Candidate& candidate, const Json& value, Sources& sources) {
   const char* key = candidate.language == "metal" ? "metal_source" : "source";
   if (value.contains(key)) {
@@ -89,7 +98,7 @@ spec::Verdict verdict_from_json(const Json& value, const std::vector<spec::Dims>
   spec::Verdict verdict;
   verdict.status = status_of(value);
   verdict.reason = value.value("reason", "");
-  verdict.seconds = object_at(value, "seconds");
+  verdict.seconds = numbers_at(value, "seconds");
   const Json metrics = object_at(value, "metrics");
   verdict.metrics = spec::metrics_from_json(metrics);
   verdict.objective = metrics.value("objective", spec::kUnmeasured);
@@ -153,7 +162,9 @@ Record record_from_json(const Json& value, const std::vector<spec::Dims>& sizes,
     record.features = features.get<std::vector<double>>();
   record.verdict = verdict_from_json(value, sizes);
   record.ts = value.value("ts", "");
-  record.notes = value.value("notes", Json::object());
+  record.notes = object_at(value, "notes");
+  if (const auto at = record.notes.find("incumbent"); at != record.notes.end() && !at->is_boolean())
+    record.notes.erase(at);
   return record;
 }
 

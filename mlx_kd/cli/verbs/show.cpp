@@ -5,6 +5,7 @@
 
 #include "mlx_kd/cli/table.h"
 #include "mlx_kd/cli/verbs.h"
+#include "mlx_kd/packs/difference.h"
 #include "mlx_kd/packs/pack.h"
 
 namespace mlx_kd::cli {
@@ -80,18 +81,81 @@ void print_json(const packs::Pack& pack) {
   std::printf("%s\n", root.dump(2, ' ', true).c_str());
 }
 
+std::string size_of(const spec::PinKey& key) {
+  return key.shape_signature.empty() ? "any" : key.shape_signature.text();
+}
+
+std::vector<std::string> row_of(const packs::Difference& one) {
+  const packs::Entry& entry = one.a ? *one.a : *one.b;
+  const auto kernel = [](const auto& side) { return side ? side->candidate_id : "-"; };
+  const auto faster = [](const auto& side) { return side ? speedup(side->metrics) : "-"; };
+  return {name_of(one.kind),
+          entry.key.op_name,
+          entry.key.dtype,
+          size_of(entry.key),
+          kernel(one.a),
+          kernel(one.b),
+          faster(one.a),
+          faster(one.b),
+          entry.key.device_name + " (" + entry.key.device_arch + ")"};
+}
+
+base::Json json_of(const packs::Difference& one) {
+  const auto side = [](const auto& entry) {
+    if (!entry) return base::Json();
+    return base::Json{{"candidate_id", entry->candidate_id},
+                      {"protocol", entry->protocol},
+                      {"metrics", spec::to_json(entry->metrics)}};
+  };
+  const packs::Entry& entry = one.a ? *one.a : *one.b;
+  return {{"difference", name_of(one.kind)},
+          {"key", spec::to_json(entry.key)},
+          {"target", entry.target},
+          {"a", side(one.a)},
+          {"b", side(one.b)}};
+}
+
+void print_differences(const std::string& a, const std::string& b, bool json) {
+  const auto differences = packs::difference(packs::read_winners(a), packs::read_winners(b));
+  if (json) {
+    base::Json list = base::Json::array();
+    for (const packs::Difference& one : differences) list.push_back(json_of(one));
+    std::printf("%s\n",
+                base::Json({{"a", a}, {"b", b}, {"differences", list}}).dump(2, ' ', true).c_str());
+    return;
+  }
+  Rows rows = {
+      {"", "op", "dtype", "shape", "kernel in A", "in B", "speed-up in A", "in B", "device"}};
+  for (const packs::Difference& one : differences) rows.push_back(row_of(one));
+  if (rows.size() > 1) std::fputs(table_text(rows).c_str(), stdout);
+  std::printf("%s -> %s: %s\n", a.c_str(), b.c_str(),
+              counted(differences.size(), "difference", "differences").c_str());
+}
+
 }  // namespace
 
 void add_show(CLI::App& app) {
   struct Options {
     std::string file;
+    std::vector<std::string> diff;
     bool json = false;
   };
   auto options = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("show", "List the kernels that a pack or a run pins");
-  verb->add_option("file", options->file, "Pack, best_kernels.json or run directory")->required();
+  CLI::Option* file =
+      verb->add_option("file", options->file, "Pack, best_kernels.json or run directory");
+  CLI::Option* diff =
+      verb->add_option("--diff", options->diff, "Two of them, A and B: list what B pins otherwise")
+          ->expected(2);
+  file->excludes(diff);
   verb->add_flag("--json", options->json, "Print the entries, without their sources, as JSON");
   verb->callback([options] {
+    if (!options->diff.empty()) {
+      print_differences(options->diff[0], options->diff[1], options->json);
+      return;
+    }
+    if (options->file.empty())
+      base::misuse("cli", "file is required: name a pack, or two with --diff");
     const packs::Pack pack = packs::read_winners(options->file);
     options->json ? print_json(pack) : print_table(pack, options->file);
   });
