@@ -21,6 +21,7 @@ INNER = {
     "devices": {".": 0, "metal_text": 1, "host": 1, "cpu": 2, "simt": 2, "metal": 2, "null": 2, "cuda": 2},
     "devices/simt": {"executor": 0, ".": 1},
     "evaluate": {".": 0, "proof": 1, "time": 2, "worker": 3, "evaluators": 4},
+    "discover": {"ranks": 0, ".": 1, "cluster": 2},
     "runtime": {"pins": 0, "state": 1, "call": 2, "wire": 2},
 }
 # What users link stays small, though the ranks would allow it.

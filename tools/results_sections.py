@@ -319,6 +319,25 @@ def search_memory(data):
                   [[row["stage"], f"{row['resident_mib']:.1f}", f"{row['bytes_a_point']:.1f}"] for row in data["stages"]])]
 
 
+@section("cluster_simulation", "Many ranks, simulated")
+def cluster_simulation(data):
+    def regret(row):
+        return [[row["ranks"], row["batch"], row["spaces"], row["repeats"], point["round"], f"{point['evaluations']:,.0f}",
+                 f"{percent(point['regret'])} ({percent(point['lo'])} to {percent(point['hi'])})"]
+                for point in row["rounds"] if point["round"] in (0, 1, 2, 3, 5, 10, 20, 50, row["rounds"][-1]["round"])]
+
+    return ["One rank's part of a meeting, on the null device.",
+            table(["ranks", "records known", "own report, KB", "of all, MB", "written, ms", "read, ms", "learned, ms",
+                   "next proposed, ms", "appended by rank 0, ms", "hub, ms"],
+                  [[f"{row['ranks']:,}", f"{row['records_known']:,}", f"{row['report_bytes'] / 1e3:.1f}",
+                    f"{row['meeting_bytes'] / 1e6:.2f}", *(f"{row[key]:.2f}" for key in
+                    ("write_ms", "read_ms", "learn_ms", "propose_ms", "append_ms", "hub_ms"))] for row in data["costs"]]),
+            """By how much the best found is slower than the best there is, replayed on recorded spaces, mean and 95 %
+            interval.""",
+            table(["ranks", "batch", "spaces", "repeats", "rounds", "evaluations", "regret"],
+                  [cells for row in data["search"] for cells in regret(row)])]
+
+
 @section("runtime", "Runtime")
 def runtime(data):
     lookup = data["lookup"]

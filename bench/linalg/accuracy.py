@@ -3,7 +3,7 @@
 
     bench/linalg/accuracy.py [--out bench/results/linalg_accuracy.json]
 
-Run it with a Python that has mlx_kd and NumPy. Each entry is the largest LAPACK ratio of the operator (docs/linalg.md)
+Run it with a Python that has mlx_kd and NumPy. Each entry is the largest LAPACK ratio of the operator (docs/linalg-operators.md)
 over 20 matrices of each size, computed in float64; none where MLX has no such form or fails.
 """
 import argparse
@@ -86,6 +86,49 @@ def lu_ratios(a, lu, order):
     return norm(moved - (np.tril(x, -1) + np.eye(n)) @ np.triu(x)) / (n * norm(a) * EPS)
 
 
+def orthogonality(q):
+    n = q.shape[-1]
+    return norm(np.eye(n) - q.swapaxes(-1, -2) @ q) / (q.shape[-2] * EPS)
+
+
+def svd_ratios(a, u, s, vt):
+    u, s, vt = of(u), of(s), of(vt)
+    rest = norm(a - (u * s[..., None, :]) @ vt) / (a.shape[-1] * norm(a) * EPS)
+    return np.maximum(rest, np.maximum(orthogonality(u), orthogonality(vt.swapaxes(-1, -2))))
+
+
+def values_ratios(a, s):
+    exact = np.linalg.svd(a, compute_uv=False)
+    return np.abs(of(s) - exact).max(-1) / (exact.max(-1) * a.shape[-1] * EPS)
+
+
+def eigh_ratios(a, w, v):
+    w, v = of(w), of(v)
+    return np.maximum(norm(a @ v - v * w[..., None, :]) / (a.shape[-1] * norm(a) * EPS), orthogonality(v))
+
+
+def cholesky_ratios(a, factor):
+    factor = of(factor)
+    return norm(a - factor @ factor.swapaxes(-1, -2)) / (a.shape[-1] * norm(a) * EPS)
+
+
+def of_spectra(op, a, a64):
+    """svd, eigh and cholesky, of mlx_kd and of MLX."""
+    la, cpu = mx.linalg, mx.cpu
+    if op == "svd":
+        return svd_ratios(a64, *mlx_kd.svd(a)[:3]), lambda: svd_ratios(a64, *la.svd(a, stream=cpu))
+    if op == "svd, values":
+        return (values_ratios(a64, mlx_kd.svd(a, form=2)[1]),
+                lambda: values_ratios(a64, la.svd(a, compute_uv=False, stream=cpu)))
+    if op == "eigh":
+        a = mx.tril(a) + mx.swapaxes(mx.tril(a, -1), -1, -2)
+        return eigh_ratios(of(a), *mlx_kd.eigh(a)[:2]), lambda: eigh_ratios(of(a), *la.eigh(a, stream=cpu))
+    n = a.shape[-1]
+    a = a @ mx.swapaxes(a, -1, -2) + n * mx.eye(n) * mx.abs(a).max()
+    a = mx.tril(a) + mx.swapaxes(mx.tril(a, -1), -1, -2)
+    return cholesky_ratios(of(a), mlx_kd.cholesky(a)[0]), lambda: cholesky_ratios(of(a), la.cholesky(a, stream=cpu))
+
+
 def order_of(pivots):
     pivots = np.array(pivots)
     order = np.broadcast_to(np.arange(pivots.shape[-1]), pivots.shape).copy()
@@ -100,6 +143,8 @@ def ratios(op, x, b):
     la, cpu = mx.linalg, mx.cpu
     a, t = mx.array(x.astype(np.float32)), mx.array(triangle(x))
     a64, t64, b64, sides = of(a), of(t), of(b), mx.array(b)
+    if op in SPECTRA:
+        return of_spectra(op, a, a64)
     if op == "qr":
         return qr_ratios(a64, *mlx_kd.qr(a)[:2]), lambda: qr_ratios(a64, *la.qr(a, stream=cpu))
     if op == "lu":
@@ -127,7 +172,8 @@ def ratios(op, x, b):
     return residual(whole, of(mlx_kd.cholesky_solve(t, sides)[0]), b64), None
 
 
-OPS = ("qr", "lu", "solve", "inv", "solve_triangular", "tri_inv", "cholesky_inv", "cholesky_solve")
+SPECTRA = ("svd", "svd, values", "eigh", "cholesky")
+OPS = ("qr", "lu", "solve", "inv", "solve_triangular", "tri_inv", "cholesky_inv", "cholesky_solve", *SPECTRA)
 
 
 def largest(found):
@@ -154,7 +200,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out")
     args = parser.parse_args()
-    kinds = {op: KINDS if op in ("qr", "lu", "solve", "inv") else ("random",) for op in OPS}
+    kinds = {op: KINDS if op in ("qr", "lu", "solve", "inv", *SPECTRA[:3]) else ("random",) for op in OPS}
     rows = [entry(op, kind) for op in OPS for kind in kinds[op]]
     write_result(rounded({"date": datetime.date.today().isoformat(), "machine": machine(), "mlx": mx.__version__,
                           "sizes": list(SIZES), "rows": rows}), args.out)

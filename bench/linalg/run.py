@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Factorisations of batches of matrices on this CPU: mlx_kd and MLX, paired, in one process for each BLAS.
 
-    bench/linalg/run.py [--ops qr,lu,...] [--rounds 15] [--openblas libopenblas.so.0] [--out bench/results/linalg_cpu.json]
+    bench/linalg/run.py [--ops qr+lu+...] [--rounds 15] [--openblas libopenblas.so.0] [--out bench/results/linalg_cpu.json]
 
 Run it with a Python that has mlx_kd. MLX's wheel brings reference BLAS and LAPACK; with --openblas the same rows are
 measured once more in a process that has that library preloaded. The operators of mlx_kd run at their default setting,
@@ -11,6 +11,7 @@ in the file of results.
 """
 import argparse
 import datetime
+import functools
 import json
 import math
 import os
@@ -26,7 +27,8 @@ from common import machine, rounded, spread, write_result  # noqa: E402
 BATCHES = ((4096, 16), (1024, 32), (64, 64), (256, 128))  # of the geometric mean
 SINGLES = ((16, 512), (1, 1024))
 TALL = (1, 100000, 32)
-OPS = ("qr", "lu", "solve", "solve_triangular", "inv", "tri_inv", "cholesky_inv", "cholesky_solve", "slogdet")
+OPS = ("qr", "lu", "solve", "solve_triangular", "inv", "tri_inv", "cholesky", "cholesky_inv", "cholesky_solve", "slogdet",
+       "svd", "svd, values", "eigh", "eigh, values")
 
 
 def sides_of(op, shape):
@@ -38,6 +40,10 @@ def sides_of(op, shape):
     a = mx.random.normal(shape, key=mx.random.key(0))
     if op in ("tri_inv", "cholesky_inv", "cholesky_solve", "solve_triangular"):
         a = mx.tril(a / n) + mx.eye(n)
+    if op == "cholesky":
+        a = a @ mx.swapaxes(a, -1, -2) / n + mx.eye(n)
+    if op.startswith("eigh"):
+        a = a + mx.swapaxes(a, -1, -2)
     b = mx.random.normal((batch, n, 1), key=mx.random.key(1))
     mx.eval(a, b)
     la, cpu = mx.linalg, mx.cpu
@@ -50,9 +56,13 @@ def sides_of(op, shape):
               "solve": lambda: la.solve(a, b, stream=cpu), "inv": lambda: la.inv(a, stream=cpu),
               "solve_triangular": lambda: la.solve_triangular(a, b, stream=cpu),
               "tri_inv": lambda: la.tri_inv(a, stream=cpu), "cholesky_inv": lambda: la.cholesky_inv(a, stream=cpu),
-              "cholesky_solve": cholesky_solve, "slogdet": lambda: la.slogdet(a, stream=cpu)}[op]
+              "cholesky": lambda: la.cholesky(a, stream=cpu), "cholesky_solve": cholesky_solve,
+              "slogdet": lambda: la.slogdet(a, stream=cpu), "svd": lambda: la.svd(a, stream=cpu),
+              "svd, values": lambda: la.svd(a, compute_uv=False, stream=cpu), "eigh": lambda: la.eigh(a, stream=cpu),
+              "eigh, values": lambda: la.eigvalsh(a, stream=cpu)}[op]
     with_sides = op in ("solve", "solve_triangular", "cholesky_solve")
-    ours = getattr(mlx_kd, op)
+    numbers = {"svd, values": {"form": 2}, "eigh, values": {"values": 1}}.get(op, {})
+    ours = functools.partial(getattr(mlx_kd, op.split(",")[0]), **numbers)
     return {"mlx_kd": lambda: mx.eval(*(ours(a, b) if with_sides else ours(a))), "MLX": lambda: mx.eval(theirs())}
 
 
@@ -95,7 +105,7 @@ def kept(out, blas, rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ops", default=",".join(OPS))
+    parser.add_argument("--ops", default="+".join(OPS))
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--openblas", help="libopenblas.so.0, to be preloaded")
     parser.add_argument("--singles", action="store_true", help="large matrices and a tall one too")
@@ -103,7 +113,7 @@ def main():
     parser.add_argument("--rows", action="store_true", help=argparse.SUPPRESS)  # of a process of its own
     args = parser.parse_args()
     if args.rows:
-        rows = [measured(op, shape, args.rounds) for op in args.ops.split(",") for shape in shapes_of(op, args.singles)]
+        rows = [measured(op, shape, args.rounds) for op in args.ops.split("+") for shape in shapes_of(op, args.singles)]
         print(json.dumps(rows))
         return
     import mlx.core as mx

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <mutex>
+#include <utility>
 
 #include "mlx_kd/evaluate/evaluator.h"
 
@@ -16,8 +18,15 @@ class Interrupt {
     raised_ = true;
     const std::lock_guard lock(mutex_);
     if (evaluator_) evaluator_->interrupt();
+    if (also_) also_();
   }
   bool raised() const { return raised_; }
+
+  // What raise() calls too, from the thread that raises; nullptr: nothing.
+  void call_also(std::function<void()> also) {
+    const std::lock_guard lock(mutex_);
+    also_ = std::move(also);
+  }
 
   // The evaluator at work, for as long as the guard lives.
   class Attached {
@@ -41,6 +50,7 @@ class Interrupt {
   std::atomic<bool> raised_{false};
   std::mutex mutex_;
   evaluate::Evaluator* evaluator_ = nullptr;
+  std::function<void()> also_;
 };
 
 }  // namespace mlx_kd::discover

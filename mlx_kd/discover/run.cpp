@@ -1,128 +1,18 @@
 #include "mlx_kd/discover/run.h"
 
-#include <cstdio>
+#include <chrono>
+#include <thread>
 
-#include "mlx_kd/archive/report/report.h"
-#include "mlx_kd/base/clock.h"
-#include "mlx_kd/base/error.h"
-#include "mlx_kd/devices/device.h"
-#include "mlx_kd/devices/null/proxy_device.h"
-#include "mlx_kd/discover/choice.h"
 #include "mlx_kd/discover/finalise.h"
+#include "mlx_kd/discover/run_setup.h"
 #include "mlx_kd/discover/search_loop.h"
-#include "mlx_kd/discover/tour_steps.h"
-#include "mlx_kd/discover/warm_start.h"
-#include "mlx_kd/kernels/op_table.h"
-#include "mlx_kd/shapes/sizes.h"
 
 namespace mlx_kd::discover {
 namespace {
 
-// Only what the user gave: an option left out is the strategy's own affair.
-base::Json walk_options(const RunRequest& request, const spec::Op& op) {
-  base::Json result = {{"strategy", request.strategy}, {"batch", request.batch}};
-  const search::StrategyOptions& options = request.strategy_options;
-  const auto put = [&](const char* name, const auto& value) {
-    if (value) result[name] = *value;
-  };
-  put("neighbors", options.neighbors);
-  put("knn", options.knn);
-  put("tours", options.tours);
-  put("exploit_fraction", options.exploit_fraction);
-  put("novelty_fraction", options.novelty_fraction);
-  put("min_tour_gap", options.min_tour_gap);
-  for (const auto& run : request.warm_start) result["warm_start"].push_back(run.string());
-  if (request.allow_approximate) result["allow_approximate"] = true;
-  if (request.null_times) result["times"] = "null";
-  if (!request.prove_on.empty()) result["prove_on"] = request.prove_on;
-  for (const shapes::DimRange& range : request.ranges)
-    (range.dim == op.batch_dim ? result["row_range"] : result["ranges"][range.dim]) = {range.lo,
-                                                                                       range.hi};
-  return result;
-}
-
-archive::RunMeta make_meta(const RunRequest& request, const spec::Op& op,
-                           const shapes::Sizes& sizes, const spec::DeviceId& device,
-                           const evaluate::Evaluator& evaluator) {
-  archive::RunMeta meta;
-  meta.op_name = request.op_name;
-  meta.seed = request.seed;
-  meta.budget = request.budget;
-  meta.dtype = spec::name_of(request.dtype);
-  meta.shape_suite = sizes.suite_name;
-  meta.sizes = sizes.sizes;
-  meta.device = request.device;
-  meta.runtime = evaluator.runtime();
-  meta.target = device.target;
-  meta.protocol = evaluator.protocol_name();
-  meta.protocol_settings = evaluator.protocol();
-  meta.options = walk_options(request, op);
-  return meta;
-}
-
-std::unique_ptr<evaluate::Evaluator> open_evaluator(const RunRequest& request, const spec::Op& op,
-                                                    const shapes::Sizes& sizes) {
-  evaluate::EvaluateOptions options;
-  options.seed = request.seed;
-  options.warmup = request.warmup;
-  options.iters = request.iters;
-  options.params = spec::default_scalars(op);
-  options.null_times = request.null_times;
-  options.prove_on = request.prove_on;
-  return evaluate::make_evaluator({&op, request.device, request.dtype, sizes.sizes}, options);
-}
-
-void check(const RunRequest& request) {
-  if (request.budget == 0)
-    base::misuse("discover", "a budget of 0 evaluates nothing: give --budget 50, say");
-  if (request.batch == 0)
-    base::misuse("discover", "a batch of 0 evaluates nothing: give --batch 8, say");
-  if (request.out.empty())
-    base::misuse("discover", "there is no folder for the run: give --out runs/NAME");
-  if (!request.prove_on.empty() && request.prove_on != request.device && !request.null_times)
-    base::misuse("discover", "what is proved on '" + request.prove_on + "' cannot be timed on '" +
-                                 request.device + "': add --times null, or leave out --prove-on");
-}
-
-// The device that kernels are sought for; where nothing is timed, one in its place.
-std::shared_ptr<const devices::Device> open_target(const RunRequest& request) {
-  if (!request.null_times || request.device == "null") return devices::open_device(request.device);
-  return devices::null::stand_in(request.device,
-                                 request.prove_on.empty() ? request.device : request.prove_on);
-}
-
-shapes::Sizes sizes_of(const RunRequest& request, const spec::Op& op) {
-  const shapes::Sizes sizes =
-      request.sizes ? *request.sizes
-                    : shapes::sizes_from(op, request.suite, request.shapes, kernels::all_ops());
-  return shapes::with_ranges(op, sizes, request.ranges);
-}
-
 archive::RunWriter open_writer(const RunRequest& request, archive::RunMeta meta) {
   return request.resume ? archive::RunWriter::resume(request.out, std::move(meta))
                         : archive::RunWriter::create(request.out, std::move(meta));
-}
-
-std::function<bool(uint64_t)> limits(const RunRequest& request, const search::Strategy& strategy,
-                                     int64_t start_ns) {
-  return [&request, &strategy, start_ns](uint64_t done) {
-    if (done == 0) return true;
-    if (request.time_budget_s > 0 && base::seconds_since(start_ns) >= request.time_budget_s)
-      return false;
-    const auto gain = strategy.expected_gain();
-    return request.min_gain <= 0 || !gain || *gain >= request.min_gain;
-  };
-}
-
-// Of a space too large to walk, the search knows a part.
-void tell_if_sampled(const search::Points& points, Listener& listener) {
-  if (!points.sampled()) return;
-  char raw[32];
-  std::snprintf(raw, sizeof raw, "%.3g", points.raw_size());
-  listener.note("[search] the space has " + std::string(raw) +
-                " combinations of knobs, too many to walk: the search chooses among " +
-                std::to_string(points.size()) +
-                " valid ones drawn at random, each with the same chance");
 }
 
 void tell_if_cut(const archive::RunWriter& writer, Listener& listener) {
@@ -131,64 +21,35 @@ void tell_if_cut(const archive::RunWriter& writer, Listener& listener) {
       "[archive] the last record was cut and has been taken off: the run continues before it");
 }
 
-// What a reader of the times has to know.
-std::vector<std::string> remarks_on(const spec::Op& op, const std::string& device) {
-  std::string updated;
-  for (const spec::Port& port : op.outputs)
-    if (!port.updates.empty()) updated += (updated.empty() ? "" : ", ") + port.updates;
-  if (updated.empty() || !devices::copies_updates(device)) return {};
-  return {"On the device " + device + " MLX copies what this operator updates (" + updated +
-          ") before every call; on other devices it is updated in place."};
+bool is_in_use(const std::filesystem::path& file) {
+  std::error_code missing;
+  const auto touched = std::filesystem::last_write_time(file, missing);
+  return !missing &&
+         std::filesystem::file_time_type::clock::now() - touched < std::chrono::seconds(1);
 }
 
-std::unique_ptr<search::Strategy> open_strategy(const RunRequest& request,
-                                                const search::Points& points) {
-  auto options = request.strategy_options;
-  options.budget = request.budget;
-  return search::make_strategy(request.strategy, points, options, request.seed);
+void pause(const RunRequest& request, const Interrupt& interrupt) {
+  while (is_in_use(request.pause_file) && !interrupt.raised())
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
 }
 
 }  // namespace
 
 RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interrupt) {
-  const int64_t start = base::steady_ns();
-  check(request);
-  const spec::Op& op = kernels::find_op(request.op_name);
-  const auto sizes = sizes_of(request, op);
-  const auto device = open_target(request);
-  listener.stage("enumerating the kernels of " + op.name);
-  const CandidateSpace space(op, device->languages(), request.dtype, device->id().traits,
-                             sizes.sizes.front(), request.allow_approximate);
-  const auto points = search::Points::enumerate(space.space());
-  tell_if_sampled(points, listener);
-  const auto strategy = open_strategy(request, points);
-  for (const auto& note : warm_start(*strategy, space, points, op.name, request.warm_start))
-    listener.note(note);
-  listener.stage("computing references for " + std::to_string(sizes.sizes.size()) + " sizes, " +
-                 std::to_string(points.size()) + " kernels to choose from");
-  const auto evaluator = open_evaluator(request, op, sizes);
-  const Interrupt::Attached attached(interrupt, *evaluator);
-  auto writer = open_writer(request, make_meta(request, op, sizes, device->id(), *evaluator));
+  RunSetup setup(request, listener);
+  const Interrupt::Attached attached(interrupt, *setup.evaluator);
+  auto writer = open_writer(request, setup.meta);
   tell_if_cut(writer, listener);
-  const search::Features features(points);
-  Walk walk(
-      {&space, &points, &features, strategy.get(), evaluator.get(), &writer, &listener, &interrupt},
-      {request.budget, request.batch, limits(request, *strategy, start)});
+  const auto goes_on = [&](uint64_t done) {
+    pause(request, interrupt);
+    return setup.goes_on(request, done);
+  };
+  Walk walk({&setup.space, &setup.points, &setup.features, setup.strategy.get(),
+             setup.evaluator.get(), &writer, &listener, &interrupt},
+            {request.budget, request.batch, goes_on});
   walk.run();
-  const Finals finals{&op,
-                      device.get(),
-                      evaluator.get(),
-                      &writer,
-                      &listener,
-                      &interrupt,
-                      request.finalists,
-                      request.ranges,
-                      remarks_on(op, request.device),
-                      start,
-                      tour_steps(*strategy, space, points, walk.records())};
-  RunOutcome outcome = finish_run(finals, sizes.sizes, walk.records());
-  outcome.seconds = base::seconds_since(start);
-  return outcome;
+  return finish_run({&request, &setup, &walk.records(), &writer.so_far()}, writer, listener,
+                    interrupt);
 }
 
 }  // namespace mlx_kd::discover

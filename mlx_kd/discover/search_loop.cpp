@@ -3,30 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "mlx_kd/search/features.h"
+#include "mlx_kd/discover/walk_records.h"
 
 namespace mlx_kd::discover {
-namespace {
-
-// What an evaluation took, in s: what the strategy may weigh gains against. 1 where nothing was
-// measured.
-double cost_of(const spec::Verdict& verdict) {
-  double sum = 0;
-  for (const auto& [stage, seconds] : verdict.seconds.items()) sum += seconds.get<double>();
-  return sum > 0 ? sum : 1;
-}
-
-bool is_benchmarked(const archive::Record& record) {
-  return record.verdict.status == spec::Status::benchmarked;
-}
-
-std::vector<double> log_ratios_of(const archive::Record& record) {
-  std::vector<double> result;
-  for (const auto& size : record.verdict.sizes) result.push_back(size.metrics.log_ratio);
-  return result;
-}
-
-}  // namespace
 
 Walk::Walk(const Parts& parts, const Limits& limits) : parts_(parts), limits_(limits) {
   for (const auto& record : parts_.writer->so_far().records) {
@@ -103,7 +82,9 @@ void Walk::evaluate(const std::vector<size_t>& fresh) {
     batch.push_back(parts_.space->candidate(parts_.points->setting(point)));
   parts_.listener->trying(batch.front(), records_.size() + 1);
   parts_.evaluator->evaluate(batch, [&](size_t i, const spec::Verdict& verdict) {
-    archive::Record record = make_record(batch[i], fresh[i], verdict);
+    archive::Record record = make_record(
+        *parts_.features, {&batch[i], fresh[i], &verdict, next_step_,
+                           incumbent_ ? records_[*incumbent_].candidate_id : "", expected_gain_});
     ++next_step_;
     parts_.writer->append(record);
     take(fresh[i], std::move(record));
@@ -116,26 +97,9 @@ void Walk::evaluate(const std::vector<size_t>& fresh) {
   });
 }
 
-archive::Record Walk::make_record(const spec::Candidate& candidate, size_t point,
-                                  const spec::Verdict& verdict) const {
-  archive::Record record;
-  record.step = next_step_;
-  record.candidate_id = candidate.id();
-  record.parent_id = incumbent_ ? records_[*incumbent_].candidate_id : "";
-  record.candidate = candidate;
-  record.features = search::feature_vector(*parts_.features, point);
-  record.verdict = verdict;
-  if (!verdict.timed_against.empty()) record.notes["timed_against"] = verdict.timed_against;
-  if (verdict.is_incumbent) record.notes["incumbent"] = true;
-  if (expected_gain_) record.notes["expected_gain"] = *expected_gain_;
-  return record;
-}
-
 void Walk::take(size_t point, archive::Record record) {
   const bool benchmarked = is_benchmarked(record);
-  if (point < parts_.points->size())
-    parts_.strategy->observe(
-        {point, !benchmarked, benchmarked ? record.verdict.objective : 0, cost_of(record.verdict)});
+  if (point < parts_.points->size()) parts_.strategy->observe(observation_of(point, record));
   records_.push_back(std::move(record));
   if (benchmarked &&
       (!incumbent_ || records_.back().verdict.objective < records_[*incumbent_].verdict.objective))

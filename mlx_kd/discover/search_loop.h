@@ -52,8 +52,6 @@ class Walk {
   void replay_strays();
   void evaluate(const std::vector<size_t>& fresh);
   void take(size_t point, archive::Record record);
-  archive::Record make_record(const spec::Candidate& candidate, size_t point,
-                              const spec::Verdict& verdict) const;
   const archive::Record& anchor() const;
   const archive::Record& partner() const;
   void adopt_incumbent();

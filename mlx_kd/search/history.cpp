@@ -18,6 +18,12 @@ void History::propose(size_t point) {
   pending_.push_back(point);
 }
 
+void History::keep_share(Tours& tours, size_t tour, size_t rank, size_t ranks) {
+  const uint64_t size = tours.size(), begin = size * rank / ranks, end = size * (rank + 1) / ranks;
+  for (uint64_t step = 0; step < size; ++step)
+    if (step < begin || step >= end) take(tours.long_stop(tour, step));
+}
+
 void History::observe(const Observation& observation) {
   if (observation.point >= points_->size())
     base::misuse("search", "point " + std::to_string(observation.point) +

@@ -7,6 +7,7 @@
 
 #include "mlx_kd/base/random.h"
 #include "mlx_kd/search/strategy.h"
+#include "mlx_kd/search/tours.h"
 
 namespace mlx_kd::search {
 
@@ -36,6 +37,8 @@ class History {
   size_t step() const { return size() + pending_.size(); }
 
   void propose(size_t point);
+  // The stretch `rank` of `ranks` of the tour stays; the other points count as taken.
+  void keep_share(Tours& tours, size_t tour, size_t rank, size_t ranks);
   // A value that is not finite counts as failed. Misuse if there is no such point.
   void observe(const Observation& observation);
 

@@ -12,7 +12,7 @@ constexpr double kHot = 0.5, kCold = 0.001;
 constexpr size_t kPopulation = 20, kChildren = 32;
 
 // What random numbers are drawn for.
-enum WalkPurpose : uint64_t { kNext, kAccept };
+enum WalkPurpose : uint64_t { kNext, kAccept, kDeal };
 
 }  // namespace
 
@@ -24,6 +24,12 @@ std::vector<size_t> SimpleStrategy::propose(size_t count) {
     history_.propose(proposed.back());
   }
   return proposed;
+}
+
+void SimpleStrategy::take_share(size_t rank, size_t ranks) {
+  const Features features(history_.points());
+  Tours tours(features, 1, random_at(seed_, 0, kDeal).next());
+  history_.keep_share(tours, 0, rank, ranks);
 }
 
 size_t ExhaustiveSearch::next(base::Random&) {

@@ -12,6 +12,7 @@ class SimpleStrategy : public Strategy {
   SimpleStrategy(const Points& points, uint64_t seed) : seed_(seed), history_(points) {}
   std::vector<size_t> propose(size_t count) override;
   void observe(const Observation& observation) override { history_.observe(observation); }
+  void take_share(size_t rank, size_t ranks) override;
 
  protected:
   // A point not taken; history_.left() > 0.

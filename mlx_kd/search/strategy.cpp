@@ -51,6 +51,10 @@ TourSettings tour_settings(const StrategyOptions& options) {
 
 }  // namespace
 
+void Strategy::observe_all(const std::vector<Observation>& observations) {
+  for (const Observation& observation : observations) observe(observation);
+}
+
 void Strategy::add_prior(const std::vector<Observation>&) {
   base::misuse("search", "this strategy takes no warm start: use strategy 'tours'");
 }

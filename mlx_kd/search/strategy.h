@@ -53,6 +53,14 @@ class Strategy {
   // the points still pending alone: observing the records of a broken run, in order, continues it
   // as if it had not been broken.
   virtual void observe(const Observation& observation) = 0;
+  // Several at once, in their order: a strategy with a model fits it once, after the last. What it
+  // proposes then may differ from what it would after the same ones one by one.
+  virtual void observe_all(const std::vector<Observation>& observations);
+  // From now on only the points of share `rank` of `ranks` are proposed; who has another share
+  // proposes the rest, and what came of them is observed here too. The points are dealt by a long
+  // tour, a stretch each, so that every share is spread over the space; strategies of one seed deal
+  // alike. At most once, and ranks >= 1.
+  virtual void take_share(size_t rank, size_t ranks) = 0;
   // What an earlier run on a neighbouring size, type or device observed, as points of this space;
   // before the first propose() and observe(), once per run. It guides the first evaluations and is
   // doubted as evidence comes in. Misuse (room search) unless the strategy is "tours".

@@ -53,6 +53,16 @@ std::vector<size_t> TourSearch::propose(size_t count) {
 }
 
 void TourSearch::observe(const Observation& observation) {
+  take(observation);
+  learn();
+}
+
+void TourSearch::observe_all(const std::vector<Observation>& observations) {
+  for (const Observation& observation : observations) take(observation);
+  learn();
+}
+
+void TourSearch::take(const Observation& observation) {
   history_.observe(observation);
   const auto believed = beliefs_.extract(observation.point);
   const size_t size = history_.size();
@@ -60,7 +70,11 @@ void TourSearch::observe(const Observation& observation) {
     outlook_.saw(std::min(history_.value(size - 1), cap_),
                  {believed.mapped().belief, believed.mapped().sd});
   outlook_.best_is(history_.best());
+}
+
+void TourSearch::learn() {
   if (history_.valid() < 2) return;
+  const size_t size = history_.size();
   set_level();
   if (size <= settings_.process_limit && size >= next_scales_) {
     fit_scales();
@@ -74,11 +88,16 @@ void TourSearch::observe(const Observation& observation) {
   }
 }
 
+void TourSearch::take_share(size_t rank, size_t ranks) {
+  ranks_ = ranks;
+  history_.keep_share(tours_, 0, rank, ranks);
+}
+
 TourSearch::Choice TourSearch::choose() {
   expected_gain_.reset();
   const size_t step = history_.step();
   if (prior_.runs() > 0 && history_.valid() < 2) return prior_choice();
-  if (step == 0) return {centre_point(), 0};
+  if (step == 0 && ranks_ == 1) return {centre_point(), 0};  // else it may be another's
   const bool spreading = step < settings_.initial && prior_.runs() == 0;
   if (spreading || history_.valid() < 2) return {spread_point(), history_.best()};
   const double kind = random_at(seed_, step, kKind).uniform();
@@ -150,9 +169,11 @@ bool TourSearch::clear_of_taken(size_t tour, uint64_t step) {
   return true;
 }
 
-// The next stops of the long tours, round robin; they move on with every step.
-std::vector<size_t> TourSearch::far_stops(size_t count) {
+// The next stops of the long tours, round robin; they move on with every step. Of those that ranks
+// look at together, each finds about `count` of its own.
+std::vector<size_t> TourSearch::far_stops(size_t own) {
   std::vector<size_t> stops;
+  const size_t count = ranks_ == 1 ? own : std::min<size_t>(own * ranks_, tours_.size());
   const uint64_t each = (count + tours_.count() - 1) / tours_.count();
   for (size_t i = 0; i < count; ++i) {
     const size_t tour = i % tours_.count();

@@ -53,6 +53,8 @@ class TourSearch : public Strategy {
   TourSearch(const Points& points, const TourSettings& settings, uint64_t seed);
   std::vector<size_t> propose(size_t count) override;
   void observe(const Observation& observation) override;
+  void observe_all(const std::vector<Observation>& observations) override;
+  void take_share(size_t rank, size_t ranks) override;
   void add_prior(const std::vector<Observation>& run) override;
   std::optional<double> expected_gain() const override { return expected_gain_; }
   Tours* tours() override { return &tours_; }
@@ -69,6 +71,8 @@ class TourSearch : public Strategy {
     bool warm;                // starts from the prior, whose median is its cap
     double mean = 0, sd = 1;  // what the process standardises by
   };
+  void take(const Observation& observation);
+  void learn();
   Choice choose();
   double off_centre(size_t point) const;
   size_t centre_point();
@@ -78,7 +82,7 @@ class TourSearch : public Strategy {
   size_t coverage_stop(size_t tour);
   bool clear_of_taken(size_t tour, uint64_t step);
   std::vector<size_t> moves_of_best();
-  std::vector<size_t> far_stops(size_t count);
+  std::vector<size_t> far_stops(size_t own);
   std::vector<size_t> candidates(bool moves_only);
   double value_to_beat(Model& model);  // standardised
   Choice best_by_process(const std::vector<size_t>& candidates);
@@ -100,6 +104,7 @@ class TourSearch : public Strategy {
   Prior prior_;
   std::map<size_t, Choice> beliefs_;  // of pending points
   GainOutlook outlook_;
+  size_t ranks_ = 1;               // that share the points
   std::vector<uint64_t> covered_;  // stops of each long tour that are all taken
   Model cold_, warm_;
   double cap_ = kFailed;  // what failures and the worse half of what was seen count as

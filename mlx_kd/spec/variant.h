@@ -82,6 +82,9 @@ struct Variant {
   std::string approximate = {};
   double approximate_terms = 0;  // added to the bound, as a share of S
   BodyLaunch body = {};          // of a Metal variant, where zmlx.kd knows it
+  // Sizes that its default setting is meant for: a call without a pin that is to run a default
+  // takes the first variant that is meant for its size, before others. Left out: all.
+  std::function<bool(const Dims&)> suits = {};
 };
 
 // The stages of a call: `stages`, or one of func_name.

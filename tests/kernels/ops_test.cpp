@@ -89,7 +89,7 @@ bool reads_chosen(const spec::Op& op) {
 }
 
 // What an op may leave unread: one triangle of a symmetric matrix.
-const std::set<std::string> kReadsHalf = {"cholesky"};
+const std::set<std::string> kReadsHalf = {"cholesky", "eigh"};
 
 // What updates all of its array, not some rows of a cache.
 const std::set<std::string> kUpdatesAll = {"mlstm_step"};

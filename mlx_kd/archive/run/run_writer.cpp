@@ -180,13 +180,23 @@ void RunWriter::go_on(RunMeta meta) {
   write_meta(dir_, so_far_.meta);
 }
 
-void RunWriter::append(Record record) {
+std::string RunWriter::line_of(Record record) {
   if (record.candidate_id.empty()) record.candidate_id = record.candidate.id();
   if (record.ts.empty()) record.ts = base::iso_time_now();
   const std::string hash = record.candidate.source_hash();
   const bool first = !written_sources_.count(hash);
-  log_->append(to_line(record, so_far_.meta.seed, first) + "\n");
   written_sources_.insert(hash);
+  return to_line(record, so_far_.meta.seed, first) + "\n";
+}
+
+void RunWriter::append(Record record) {
+  append_all({std::move(record)});
+}
+
+void RunWriter::append_all(std::vector<Record> records) {
+  std::string lines;
+  for (Record& record : records) lines += line_of(std::move(record));
+  if (!lines.empty()) log_->append(lines);
 }
 
 void RunWriter::append(Finish finish) {

@@ -60,6 +60,8 @@ class RunWriter {
   // before it stay whole.
   void append(Record record);
   void append(Finish finish);
+  // The same of many at once, which costs little more than one.
+  void append_all(std::vector<Record> records);
 
   // best_kernels.json, atomically.
   void write_winners(std::string_view text) const;
@@ -68,6 +70,7 @@ class RunWriter {
   RunWriter(std::filesystem::path dir, base::FileLock lock);
   void start(RunMeta meta);
   void go_on(RunMeta meta);
+  std::string line_of(Record record);
 
   std::filesystem::path dir_;
   base::FileLock lock_;

@@ -3,8 +3,11 @@
 // first n are A's, becomes L below the diagonal and U on and above it, with partial pivoting; what is right
 // of A is reduced with it. It reads index, m, steps, width and has sizes and rows of THREADS in threadgroup
 // memory. `failed` is the first column, from 1, without a pivot that is finite and not 0. NOTE(column, row)
-// is what all threads do with a pivot. W_FLAG is of W's memory.
+// is what all threads do with a pivot. W_FLAG is of W's memory. BAD_PIVOT(size) is whether a column fails.
 #pragma once
+#ifndef BAD_PIVOT
+#define BAD_PIVOT(SIZE) (!((SIZE) > 0.0f))
+#endif
 #define ELIMINATE(W, W_FLAG)                                                          \
     for (int c = 0; c < steps; ++c) {                                                 \
       float most = -1.0f;                                                             \
@@ -32,7 +35,7 @@
       }                                                                               \
       const float size = sizes[0];                                                    \
       const int pivot = rows[0];                                                      \
-      if (!(size > 0.0f) || (as_type<uint>(size) & 0x7f800000u) == 0x7f800000u) {     \
+      if (BAD_PIVOT(size) || (as_type<uint>(size) & 0x7f800000u) == 0x7f800000u) {     \
         failed = c + 1;                                                               \
         break;                                                                        \
       }                                                                               \
@@ -44,7 +47,7 @@
           W[pivot * width + j] = kept;                                                \
         }                                                                             \
       threadgroup_barrier(W_FLAG);                                                    \
-      const float inverse = 1.0f / W[c * width + c];                                  \
+      const float inverse = size > 0.0f ? 1.0f / W[c * width + c] : 0.0f;             \
       for (int i = c + 1 + index; i < m; i += THREADS) W[i * width + c] *= inverse;   \
       threadgroup_barrier(W_FLAG);                                                    \
       const int right = width - c - 1;                                                \

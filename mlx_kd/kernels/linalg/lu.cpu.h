@@ -71,8 +71,19 @@ KD_INLINE void note(Largest& most, int part, Floats x, int row) {
   most.row[part] = (row & more) | (most.row[part] & ~more);
 }
 
+// Whether a column from row k on is 0, which `lu` goes on from: its L is 0 there.
+KD_PART bool is_zero_below(const Work& w, long k, const float* column) {
+#ifdef KD_ZERO_PIVOTS
+  float most = 0;
+  for (long i = k; i < w.m; ++i) most += __builtin_fabsf(column[i * w.stride]);
+  return most == 0;
+#else
+  return false;
+#endif
+}
+
 // Panel [p, p + kPanel) of the columns. The first column, from 1, without a pivot that is finite
-// and not 0; or 0.
+// and not 0 (or may be 0); or 0.
 KD_PART long factor_panel(const Work& w, long p) {
   const int steps = (int)least(kPanel, least(w.m, w.n) - p);
   float* const panel = w.w + p;
@@ -83,11 +94,12 @@ KD_PART long factor_panel(const Work& w, long p) {
   for (int c = 0; c < steps; ++c) {
     const long k = p + c;
     const float size = most.size[c / kFloats][c % kFloats];
-    const int row = most.row[c / kFloats][c % kFloats];
-    if (!(size > 0 && size <= 0x1.fffffep127f)) return k + 1;
+    const bool zero = size == 0 && is_zero_below(w, k, panel + c);
+    if (!zero && !(size > 0 && size <= 0x1.fffffep127f)) return k + 1;
+    const int row = zero ? (int)k : most.row[c / kFloats][c % kFloats];
     w.pivots[k] = row;
     if (row != k) swap_rows(w, k, row);
-    const float inverse = 1 / panel[k * w.stride + c];
+    const float inverse = zero ? 0 : 1 / panel[k * w.stride + c];
     w.inverse[k] = inverse;
     Floats u[kParts];
     Ints at[kParts];

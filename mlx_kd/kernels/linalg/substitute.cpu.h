@@ -17,8 +17,8 @@ struct Triangle {
 
 // One vector of a panel's rows, by the block on the diagonal; kUnit: whose diagonal counts as 1.
 template <bool kLower, bool kUnit>
-static __attribute__((noinline)) void solve_diagonal(const float* block, long stride, const float* inverse, float* to,
-                              long line) {
+static __attribute__((noinline)) void solve_diagonal(const float* block, long stride,
+                                                     const float* inverse, float* to, long line) {
   Floats x[kPanel];
 #pragma GCC unroll 32
   for (int r = 0; r < kPanel; ++r) x[r] = load(to + r * line);

@@ -196,23 +196,22 @@ class Backward {
   // di of the pairs and of the last state; df of all pairs (t, s) with s < j <= t, the states being
   // tokens before the first and after the last.
   void take_gates() {
-    Summed over = through_;
-    for (const Summed& of_row : from_past_) over.add(of_row.value, of_row.size);
-    for (int64_t j = 0; j < h_.s; ++j) {
+    Sums columns = sums(h_.s);  // of the rows so far
+    Summed read = through_;
+    for (int64_t j = h_.s - 1; j >= 0; --j) {
       const auto at = static_cast<size_t>(j);
-      df_[at] = over;
-      over.add(-from_past_[at].value, -from_past_[at].size);
-      over.add(to_state_[at].value, to_state_[at].size);
-      di_[at] = to_state_[at];
-      for (int64_t s = 0; s < j; ++s) {
+      for (int64_t s = 0; s <= j; ++s) {
         const Summed& pair = pairs_[place(j, h_.s, s)];
-        over.add(-pair.value, -pair.size);
+        columns[static_cast<size_t>(s)].add(pair.value, pair.size);
       }
-      for (int64_t t = j; t < h_.s; ++t) {
-        const Summed& pair = pairs_[place(t, h_.s, j)];
-        di_[at].add(pair.value, pair.size);
-        if (t > j) over.add(pair.value, pair.size);
+      read.add(from_past_[at].value, from_past_[at].size);
+      df_[at] = read;
+      for (size_t s = 0; s < at; ++s) {
+        df_[at].add(columns[s].value, columns[s].size);
+        df_[at].add(to_state_[s].value, to_state_[s].size);
       }
+      di_[at] = columns[at];
+      di_[at].add(to_state_[at].value, to_state_[at].size);
     }
   }
 

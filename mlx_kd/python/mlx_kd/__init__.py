@@ -7,7 +7,7 @@
 Three parts: the operators, which pins they use (:func:`enable`, :func:`stats`, :func:`explain`), and the
 search for new ones (:func:`run`, :func:`install`). Modules for models are in :mod:`mlx_kd.nn`; :func:`patch`
 has a whole model use the operators, :func:`sample` and :func:`make_sampler` draw tokens. :mod:`mlx_kd.cache` has
-caches of keys and values, :mod:`mlx_kd.wire` sends them.
+caches of keys and values, :mod:`mlx_kd.wire` sends them. :mod:`mlx_kd.linalg` has the linear algebra of mx.linalg.
 """
 from mlx_kd import _built_for
 
@@ -49,19 +49,22 @@ __all__ += _operators.__all__
 
 
 if TYPE_CHECKING:
-    from mlx_kd import cache as cache, nn as nn, wire as wire
+    from mlx_kd import cache as cache, linalg as linalg, nn as nn, wire as wire
     from mlx_kd.sampling import (
         make_logits_processors as make_logits_processors, make_sampler as make_sampler, sample as sample,
         sampling_counts as sampling_counts)
+    from mlx_kd.tuning import Autotuned as Autotuned, autotune as autotune, tuned as tuned
     from mlx_kd.patching import PatchReport as PatchReport, patch as patch, patched as patched, unpatch as unpatch
 else:
     def __getattr__(name):
         """What needs mlx.nn or mlx-lm, on first use: they take longer to import than the rest together."""
         from importlib import import_module
-        if name in ("cache", "nn", "wire"):
+        if name in ("cache", "linalg", "nn", "wire"):
             return import_module(f"mlx_kd.{name}")
         if name in ("PatchReport", "patch", "patched", "unpatch"):
             return getattr(import_module("mlx_kd.patching"), name)
         if name in ("make_logits_processors", "make_sampler", "sample", "sampling_counts"):
             return getattr(import_module("mlx_kd.sampling"), name)
+        if name in ("Autotuned", "autotune", "tuned"):
+            return getattr(import_module("mlx_kd.tuning"), name)
         raise AttributeError(f"module 'mlx_kd' has no attribute {name!r}")

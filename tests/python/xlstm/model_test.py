@@ -1,5 +1,7 @@
 """The xLSTM model: names and logits of NX-AI's, its states, its cache, its model file."""
+import importlib.util
 import json
+import sys
 import unittest
 
 from tests.support import package, xlstm_models
@@ -112,11 +114,29 @@ class Model(unittest.TestCase):
             xnn.write_model_file(package.temporary_folder(self))
 
 
+class Example(unittest.TestCase):
+    def run_it(self, *options):
+        script = package.SOURCE / "examples" / "train_xlstm.py"
+        return package.run(sys.executable, script, "--batch", 1, "--length", 16, "--width", 16, "--blocks", 1, *options)
+
+    def test_trains_and_writes(self):
+        done = self.run_it("--steps", 3, "--every", 1)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stdout, r"step +3  loss \d")
+        self.assertIn("it writes: ", done.stdout)
+
+    def test_says_what_a_plot_needs(self):
+        if importlib.util.find_spec("matplotlib"):
+            self.skipTest("matplotlib is installed")
+        done = self.run_it("--plot", "loss.png")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--plot needs matplotlib: pip install matplotlib", done.stderr)
+
+
 class MlxLm(unittest.TestCase):
     def test_generates(self):
         try:
-            from mlx_lm import generate
-            from mlx_lm.generate import stream_generate  # noqa: F401
+            from mlx_lm.generate import generate_step
             from mlx_lm.utils import load_model
         except ImportError:
             self.skipTest("mlx-lm is not installed")
@@ -132,14 +152,8 @@ class MlxLm(unittest.TestCase):
         for _ in range(6):
             tokens.append(model(now)[0, -1].argmax().item())
             now = mx.concatenate([now, mx.array([[tokens[-1]]])], 1)
-        generated = [token.item() if isinstance(token, mx.array) else token
-                     for token, _ in zip((t for t, _p in self.steps(loaded, prompt)), range(6))]
-        self.assertEqual(generated, tokens)
-        self.assertTrue(callable(generate))
-
-    def steps(self, model, prompt):
-        from mlx_lm.generate import generate_step
-        return generate_step(mx.array(prompt), model, max_tokens=6, prefill_step_size=8)
+        steps = generate_step(mx.array(prompt), loaded, max_tokens=6, prefill_step_size=8)
+        self.assertEqual([int(token) for token, _ in steps], tokens)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@
 #define KD_DIM_n 2
 #endif
 #define KD_INFO 3
+#define KD_ZERO_PIVOTS
 
 #include "../lu.cpu.h"
 

@@ -14,6 +14,7 @@ using namespace metal;
 #define HELD 4096  // floats of a matrix in threadgroup memory at most
 #endif
 
+#define BAD_PIVOT(SIZE) ((SIZE) < 0.0f)  // a column of zeros has an L of 0
 #include "../eliminate.metal.h"
 
 // One thread keeps the order of the rows.

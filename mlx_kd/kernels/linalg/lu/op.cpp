@@ -52,8 +52,9 @@ spec::Doc doc() {
   doc.returns =
       "LU [..., m, n]; pivots, uint32 [..., min(m, n)]: row i was exchanged with row pivots[i]; "
       "permutation, uint32 [..., m]: row i of P A is row permutation[i] of A; info, int32 "
-      "[...]: 0, or the first column of A, from 1, without a pivot that is finite and not 0. LU "
-      "of such a matrix is NaN, its pivots and permutation exchange nothing.";
+      "[...]: 0, or the first column of A, from 1, without a pivot that is finite. LU of such a "
+      "matrix is NaN, its pivots and permutation exchange nothing. A singular matrix has zeros on "
+      "the diagonal of U.";
   doc.errors = "a is not float32, or has fewer than two axes.";
   return doc;
 }

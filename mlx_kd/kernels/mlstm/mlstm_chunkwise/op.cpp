@@ -3,6 +3,7 @@
 #include "mlx_kd/kernels/mlstm/cells.h"
 #include "mlx_kd/kernels/mlstm/composition.h"
 #include "mlx_kd/kernels/mlstm/cpu_variant.h"
+#include "mlx_kd/kernels/mlstm/metal_variant.h"
 #include "mlx_kd/kernels/mlstm/reference.h"
 #include "mlx_kd/kernels/op_table.h"
 
@@ -90,8 +91,9 @@ spec::Op make_mlstm_chunkwise() {
                             "and widths in float32; S has the terms of the rows over N + eps and, "
                             "times |h|, those of N"};
   };
-  op.variants = {
-      mlstm::chunks_on_cpu(op.name, "mlstm/mlstm_chunkwise/mlstm_chunkwise.cpu.cpp", false)};
+  const std::string path = "mlstm/mlstm_chunkwise/mlstm_chunkwise";
+  op.variants = {mlstm::chunks_on_cpu(op.name, path + ".cpu.cpp", false),
+                 mlstm::forward_on_metal(op.name, path + ".metal")};
   return op;
 }
 

@@ -5,6 +5,7 @@
 #include "mlx_kd/kernels/mlstm/cells.h"
 #include "mlx_kd/kernels/mlstm/composition.h"
 #include "mlx_kd/kernels/mlstm/cpu_variant.h"
+#include "mlx_kd/kernels/mlstm/metal_variant.h"
 #include "mlx_kd/kernels/mlstm/reference.h"
 #include "mlx_kd/kernels/op_table.h"
 
@@ -88,8 +89,9 @@ spec::Op make_mlstm_chunkwise_vjp() {
                             "1e-5 of the terms, with those of dh / (N + eps), of dr and of the "
                             "weights in float32; S carries the terms of N along"};
   };
-  op.variants = {
-      mlstm::chunks_on_cpu(op.name, "mlstm/mlstm_chunkwise/mlstm_chunkwise_vjp.cpu.cpp", true)};
+  const std::string path = "mlstm/mlstm_chunkwise/mlstm_chunkwise_vjp";
+  op.variants = {mlstm::chunks_on_cpu(op.name, path + ".cpu.cpp", true),
+                 mlstm::backward_on_metal(op.name, path + ".metal")};
   return op;
 }
 

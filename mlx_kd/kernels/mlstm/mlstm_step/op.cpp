@@ -142,6 +142,29 @@ spec::Launch launch_cpu(const Dims& dims, const spec::Setting& knobs) {
   return share_units(dims.at("heads") * divide_up(dims.at("DHHV"), knobs.at("BLOCK")), knobs);
 }
 
+// ---- Metal
+
+spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
+  spec::Space space;
+  space.knobs = {{"THREADS", {64, 32, 128, 256}, log2, source, "columns of a threadgroup"}};
+  return space;
+}
+
+spec::Launch launch_metal(const Dims& dims, const spec::Setting& knobs) {
+  const int64_t threads = knobs.at("THREADS");
+  spec::Launch launch;
+  launch.group[0] = threads;
+  launch.grid[0] = dims.at("heads") * divide_up(dims.at("DHHV"), threads) * threads;
+  return launch;
+}
+
+std::vector<spec::Variant> variants() {
+  return {{"blocks", "cpp", kernel_source("mlstm/mlstm_step/mlstm_step.cpu.cpp"),
+           "mlx_kd_mlstm_step", "cpp_arguments", cpu_space, launch_cpu},
+          {"columns", "metal", kernel_source("mlstm/mlstm_step/mlstm_step.metal"),
+           "mlx_kd_mlstm_step", "metal_groups", metal_space, launch_metal}};
+}
+
 Dims size(int64_t heads, int64_t qk, int64_t hv) {
   return {{"heads", heads}, {"DHQK", qk}, {"DHHV", hv}, {"siging", 0}, {"normalize", 1}};
 }
@@ -209,15 +232,7 @@ spec::Op make_mlstm_step() {
         "float32; S has the terms of the row over N + eps and, times |h|, those "
         "of N"};
   };
-  spec::Variant cpu;
-  cpu.name = "blocks";
-  cpu.language = "cpp";
-  cpu.source = kernel_source("mlstm/mlstm_step/mlstm_step.cpu.cpp");
-  cpu.func_name = "mlx_kd_mlstm_step";
-  cpu.launch_kind = "cpp_arguments";
-  cpu.space = cpu_space;
-  cpu.launch = launch_cpu;
-  op.variants = {cpu};
+  op.variants = variants();
   return op;
 }
 

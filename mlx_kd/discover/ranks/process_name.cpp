@@ -1,0 +1,69 @@
+#include "mlx_kd/discover/ranks/process_name.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <iterator>
+
+#include "mlx_kd/base/error.h"
+
+namespace mlx_kd::discover {
+namespace {
+
+std::string text_in(const std::string& path) {
+  std::ifstream in(path);
+  std::string text{std::istreambuf_iterator<char>(in), {}};
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  return text;
+}
+
+std::string pid_space() {
+  char target[64];
+  const ssize_t size = readlink("/proc/self/ns/pid", target, sizeof target);
+  return size > 0 ? std::string(target, static_cast<size_t>(size)) : "";
+}
+
+// Field 22 of its stat, in clock ticks since the machine started; a name may hold spaces.
+std::string start_of(long pid) {
+  const std::string stat = text_in("/proc/" + std::to_string(pid) + "/stat");
+  size_t at = stat.rfind(')');
+  for (int field = 2; field < 22 && at != std::string::npos; ++field) at = stat.find(' ', at + 1);
+  if (at == std::string::npos) return "";
+  return stat.substr(at + 1, stat.find(' ', at + 1) - at - 1);
+}
+
+}  // namespace
+
+ProcessName own_process() {
+  char host[256] = "";
+  gethostname(host, sizeof host - 1);
+  const std::string boot = text_in("/proc/sys/kernel/random/boot_id");
+  return {host, boot.empty() ? host : boot, pid_space(), getpid(), start_of(getpid())};
+}
+
+base::Json to_json(const ProcessName& name) {
+  return {{"host", name.host},
+          {"machine", name.machine},
+          {"space", name.space},
+          {"pid", name.pid},
+          {"started", name.started}};
+}
+
+ProcessName process_from_json(const base::Json& value) try {
+  return {value.at("host").get<std::string>(), value.at("machine").get<std::string>(),
+          value.at("space").get<std::string>(), value.at("pid").get<long>(),
+          value.at("started").get<std::string>()};
+} catch (const base::Json::exception&) {
+  base::misuse("discover",
+               "a rank does not say which process it is: start all ranks with the same mlx-kd");
+}
+
+void end_silent(const ProcessName& name) {
+  const ProcessName mine = own_process();
+  if (name.space.empty() || name.started.empty() || name.pid == mine.pid) return;
+  if (name.machine != mine.machine || name.space != mine.space) return;
+  if (start_of(name.pid) == name.started) kill(static_cast<pid_t>(name.pid), SIGKILL);
+}
+
+}  // namespace mlx_kd::discover

@@ -1,0 +1,127 @@
+// Who started this process: what the environment says, and what makes no sense.
+#include "mlx_kd/discover/ranks/launch.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <map>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/discover/ranks/connection.h"
+#include "tests/support/run_cli.h"
+
+namespace mlx_kd::discover {
+namespace {
+
+using Variables = std::map<std::string, std::string>;
+
+Environment environment_of(const Variables& variables) {
+  return [&variables](const char* name) -> const char* {
+    const auto found = variables.find(name);
+    return found == variables.end() ? nullptr : found->second.c_str();
+  };
+}
+
+class Launches : public testing::Test {
+ protected:
+  std::optional<Launch> find(const Variables& variables) {
+    return find_launch(environment_of(variables));
+  }
+  std::string hosts(const std::string& text) {
+    std::ofstream(folder_ / "hosts") << text;
+    return folder_ / "hosts";
+  }
+  std::string message_of(const Variables& variables) {
+    try {
+      find(variables);
+    } catch (const base::Error& error) {
+      EXPECT_EQ(error.exit_code(), 2);
+      return error.what();
+    }
+    return "";
+  }
+  void expect_refused(const Variables& variables, const std::string& why) {
+    const std::string message = message_of(variables);
+    EXPECT_NE(message.find(why), std::string::npos) << message;
+  }
+  tests::TempDir folder_;
+};
+
+constexpr const char* kTwo = R"([["10.0.0.1:32323"], ["10.0.0.2:32324"]])";
+
+TEST_F(Launches, NoLauncherIsOneProcess) {
+  EXPECT_FALSE(find({}));
+  EXPECT_FALSE(find({{"MLX_HOSTFILE", "left over"}}));
+}
+
+TEST_F(Launches, OneRankIsOneProcess) {
+  EXPECT_FALSE(find({{"MLX_RANK", "0"}, {"MLX_HOSTFILE", hosts("")}}));
+  EXPECT_FALSE(find({{"OMPI_COMM_WORLD_SIZE", "1"}, {"OMPI_COMM_WORLD_RANK", "0"}}));
+  EXPECT_FALSE(find({{"PMI_SIZE", "1"}}));
+}
+
+TEST_F(Launches, MlxLaunchMakesARing) {
+  const auto launch = find({{"MLX_RANK", "1"}, {"MLX_HOSTFILE", hosts(kTwo)}});
+  ASSERT_TRUE(launch);
+  EXPECT_EQ(launch->backend, "ring");
+  EXPECT_EQ(launch->rank, 1);
+  EXPECT_EQ(launch->size, 2);
+  EXPECT_EQ(launch->address, "10.0.0.1");
+  ASSERT_EQ(launch->own.size(), 1u);
+  EXPECT_EQ(launch->own[0].second, 32324);
+}
+
+TEST_F(Launches, MpirunMakesAGroupOfOpenMpi) {
+  const auto launch = find({{"OMPI_COMM_WORLD_SIZE", "4"}, {"OMPI_COMM_WORLD_RANK", "3"}});
+  ASSERT_TRUE(launch);
+  EXPECT_EQ(launch->backend, "mpi");
+  EXPECT_EQ(launch->rank, 3);
+  EXPECT_EQ(launch->size, 4);
+}
+
+TEST_F(Launches, TwoLaunchersAtOnceAreRefused) {
+  expect_refused({{"MLX_RANK", "0"}, {"OMPI_COMM_WORLD_SIZE", "1"}}, "use one of them");
+}
+
+TEST_F(Launches, OtherBackendsAreRefused) {
+  expect_refused({{"PMI_SIZE", "4"}}, "openmpi-bin");
+  expect_refused({{"MLX_RANK", "0"}, {"NCCL_HOST_IP", "10.0.0.1"}}, "--backend ring");
+  expect_refused({{"MLX_RANK", "0"}, {"MLX_JACCL_COORDINATOR", "10.0.0.1:1"}}, "--backend ring");
+}
+
+TEST_F(Launches, ARankThatTheHostsDoNotHaveIsRefused) {
+  expect_refused({{"MLX_RANK", "2"}, {"MLX_HOSTFILE", hosts(kTwo)}}, "has hosts for 2");
+  expect_refused({{"MLX_RANK", "-1"}, {"MLX_HOSTFILE", hosts(kTwo)}}, "not a number");
+  expect_refused({{"MLX_RANK", "one"}, {"MLX_HOSTFILE", hosts(kTwo)}}, "'one'");
+  expect_refused({{"OMPI_COMM_WORLD_SIZE", "many"}}, "'many'");
+}
+
+TEST_F(Launches, HostsThatCannotBeUsedAreRefused) {
+  expect_refused({{"MLX_RANK", "0"}}, "MLX_HOSTFILE is not set");
+  expect_refused({{"MLX_RANK", "0"}, {"MLX_HOSTFILE", folder_ / "none"}}, "none");
+  for (const char* text : {"{", "[1, 2]", R"([["10.0.0.1"], ["10.0.0.2:1"]])", "[[], []]",
+                           R"([["10.0.0.1:0"], ["10.0.0.2:99999"]])", R"([[1], [2]])"})
+    EXPECT_NE(message_of({{"MLX_RANK", "0"}, {"MLX_HOSTFILE", hosts(text)}}), "") << text;
+}
+
+TEST_F(Launches, TwoRanksAtOnePlaceAreRefused) {
+  expect_refused(
+      {{"MLX_RANK", "0"}, {"MLX_HOSTFILE", hosts(R"([["10.0.0.1:5"], ["10.0.0.1:5"]])")}},
+      "ranks 0 and 1 are both to listen at 10.0.0.1:5");
+}
+
+TEST_F(Launches, APortThatIsTakenIsNamed) {
+  const ListeningSocket other = listen_at("127.0.0.1");
+  try {
+    prepare({"ring", 3, 4, "127.0.0.1", {{"127.0.0.1", other.port}}});
+    FAIL() << "not refused";
+  } catch (const base::Error& error) {
+    const std::string message = error.what();
+    EXPECT_NE(message.find("port " + std::to_string(other.port)), std::string::npos) << message;
+    EXPECT_NE(message.find("--starting-port"), std::string::npos) << message;
+    EXPECT_EQ(error.exit_code(), 2);
+  }
+}
+
+}  // namespace
+}  // namespace mlx_kd::discover
