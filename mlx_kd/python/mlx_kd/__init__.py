@@ -36,13 +36,13 @@ from mlx_kd._core import (  # noqa: E402
     settings, stats)
 from mlx_kd import _operators  # noqa: E402
 from mlx_kd._operators import *  # noqa: E402, F403
-from mlx_kd.metal import MetalKernels, enable_metal_kernels, metal_kernel  # noqa: E402
+from mlx_kd.metal import KernelFault, MetalKernels, enable_metal_kernels, metal_kernel  # noqa: E402
 from mlx_kd.discovery import install, pack, report, run, suggest_shapes  # noqa: E402
 from mlx_kd.threads import own_stream  # noqa: E402
 
 __version__ = _built_for.VERSION
 __all__ = [
-    "MetalKernels", "call", "configure", "disable", "enable", "enable_metal_kernels", "explain", "flush_shape_log",
+    "KernelFault", "MetalKernels", "call", "configure", "disable", "enable", "enable_metal_kernels", "explain", "flush_shape_log",
     "install", "metal_kernel", "op_names", "own_stream", "pack", "prepare", "reload", "report", "reset_settings", "reset_stats",
     "run", "settings", "stats", "suggest_shapes"]
 __all__ += _operators.__all__
