@@ -72,7 +72,8 @@ KD_INLINE void note(Largest& most, int part, Floats x, int row) {
 }
 
 // Whether a column from row k on is 0, which `lu` goes on from: its L is 0 there.
-KD_PART bool is_zero_below(const Work& w, long k, const float* column) {
+KD_PART bool is_zero_below([[maybe_unused]] const Work& w, [[maybe_unused]] long k,
+                           [[maybe_unused]] const float* column) {
 #ifdef KD_ZERO_PIVOTS
   float most = 0;
   for (long i = k; i < w.m; ++i) most += __builtin_fabsf(column[i * w.stride]);

@@ -10,7 +10,7 @@
 #define VEC 16
 #endif
 #pragma once
-#define KD_INLINE static inline __attribute__((always_inline))
+#define KD_INLINE [[maybe_unused]] static inline __attribute__((always_inline))
 
 #if KD_DTYPE == 2
 typedef unsigned short T;
@@ -84,8 +84,8 @@ KD_INLINE void scale_row(float* x, float scale, long to) {
 }
 
 // y[j][i] = x[i][j] for i < rows, j < columns; y's rows are padded with 0.
-static void transpose(const float* x, long x_stride, long rows, long columns, float* y,
-                      long y_stride) {
+[[maybe_unused]] static void transpose(const float* x, long x_stride, long rows, long columns,
+                                       float* y, long y_stride) {
   for (long j = 0; j < columns; ++j)
     for (long i = rows; i < padded(rows); ++i) y[j * y_stride + i] = 0;
   for (long i0 = 0; i0 < rows; i0 += kLine)
@@ -109,8 +109,9 @@ KD_INLINE void product_tile(float* c, long c_stride, const float* a, long row, l
     for (int v = 0; v < kVectors; ++v) store(c + i * c_stride + v * kFloats, sum[i][v]);
 }
 
-static void product(float* c, long c_stride, const float* a, long row, long step, const float* b,
-                    long b_stride, long rows, long terms, long columns) {
+[[maybe_unused]] static void product(float* c, long c_stride, const float* a, long row, long step,
+                                     const float* b, long b_stride, long rows, long terms,
+                                     long columns) {
   constexpr int kVectors = VEC == 64 ? 2 : 1;
   long i = 0;
   for (; i < rows; i += 4) {
@@ -135,6 +136,6 @@ KD_INLINE float power_near(float size) {
   return __builtin_bit_cast(float, __builtin_bit_cast(unsigned, size) & 0xff800000u);
 }
 
-static void store_nan(T* to, long count) {
+[[maybe_unused]] static void store_nan(T* to, long count) {
   for (long i = 0; i < count; ++i) to[i] = narrow(__builtin_nanf(""));
 }

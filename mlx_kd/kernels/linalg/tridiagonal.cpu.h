@@ -49,7 +49,7 @@ KD_INLINE long eigen_floats(long n) {
   return (1 + kLanes) * n * stride + 2 * stride + 4 * kLanes * (n + 1) + kSweeps * 2 * kLanes * n;
 }
 
-static Eigen eigen_at(float* at, long n, double small) {
+[[maybe_unused]] static Eigen eigen_at(float* at, long n, double small) {
   Eigen x;
   x.n = n;
   x.stride = stride_of(n);
@@ -92,7 +92,8 @@ KD_INLINE void pass_columns(const Eigen& x, const float* last, const float* w, c
 }
 
 template <bool kUpdate>
-static void pass(const Eigen& x, const float* last, const float* next, float* sums, long from) {
+[[maybe_unused]] static void pass(const Eigen& x, const float* last, const float* next, float* sums,
+                                  long from) {
   const long columns = padded(x.n);
   constexpr int kVectors = WIDE;
   long j = from / kLine * kLine;
@@ -103,7 +104,7 @@ static void pass(const Eigen& x, const float* last, const float* next, float* su
 
 // Makes of row k the v of I - v v^T, which turns the row's elements from k + 1 on into one,
 // returned.
-static float reflection(float* row, long k, long n) {
+[[maybe_unused]] static float reflection(float* row, long k, long n) {
   const long columns = padded(n);
   const float first = row[k + 1];
   for (long j = k / kLine * kLine; j <= k; ++j) row[j] = 0;
@@ -123,7 +124,7 @@ static float reflection(float* row, long k, long n) {
 
 // The matrix in x.a to lane `lane` of x.t; row k of x.a becomes the reflection that made it 0
 // there.
-static void make_tridiagonal(const Eigen& x, int lane) {
+[[maybe_unused]] static void make_tridiagonal(const Eigen& x, int lane) {
   const long n = x.n, columns = padded(n);
   double* const d = x.t.d + lane;
   double* const e = x.t.e + lane;
@@ -153,7 +154,7 @@ static void make_tridiagonal(const Eigen& x, int lane) {
 }
 
 // The rows of Z^T, Z the product of the reflections in x.a, which is used up.
-static void make_vectors(const Eigen& x, float* z) {
+[[maybe_unused]] static void make_vectors(const Eigen& x, float* z) {
   const long n = x.n, columns = padded(n);
   for (long i = 0; i < n; ++i) {
     for (long j = 0; j < columns; ++j) z[i * x.stride + j] = 0;
@@ -268,7 +269,7 @@ KD_INLINE long most_of(Longs x) {
 }
 
 // One sweep of every lane whose range is not empty.
-static void sweep(const Tridiagonal& t, const Ranges& range, Rotations* kept) {
+[[maybe_unused]] static void sweep(const Tridiagonal& t, const Ranges& range, Rotations* kept) {
   Chase x = {Doubles{} + 1, Doubles{} + 1, Doubles{}, Doubles{}};
   double start[kLanes] = {};
   long first_of_all = 1L << 40, last_of_all = 0, full_first = 0, full_last = 1L << 40;
@@ -317,7 +318,7 @@ KD_INLINE void rotate_rows(float* z, long stride, const Rotations* kept, int lan
   for (int v = 0; v < kVectors; ++v) store(z + first * stride + v * kFloats, carried[v]);
 }
 
-static void apply_kept(const Eigen& x, const Ranges* ranges, int sweeps) {
+[[maybe_unused]] static void apply_kept(const Eigen& x, const Ranges* ranges, int sweeps) {
   constexpr int kVectors = WIDE;
   const long columns = padded(x.n);
   for (int l = 0; l < kLanes; ++l) {
@@ -337,7 +338,7 @@ static void apply_kept(const Eigen& x, const Ranges* ranges, int sweeps) {
 
 // Solves the lanes [0, lanes): x.t.d has the eigenvalues, in no order, and the rows of x.z are
 // rotated with them if `vectors`. The lanes whose bit is set in the result did not converge.
-static unsigned solve_tridiagonal(const Eigen& x, int lanes, bool vectors) {
+[[maybe_unused]] static unsigned solve_tridiagonal(const Eigen& x, int lanes, bool vectors) {
   const long n = x.n;
   Longs first = {};
   for (int l = lanes; l < kLanes; ++l)
@@ -372,7 +373,7 @@ static unsigned solve_tridiagonal(const Eigen& x, int lanes, bool vectors) {
 }
 
 // Places of lane `lane`'s eigenvalues in ascending order.
-static void sort_values(const Eigen& x, int lane, int* order) {
+[[maybe_unused]] static void sort_values(const Eigen& x, int lane, int* order) {
   const double* const d = x.t.d + lane;
   for (long i = 0; i < x.n; ++i) {
     long at = i;

@@ -63,8 +63,9 @@ static Svd svd_at(const kd_arguments* a, float* at) {
   s.xt = at, at += s.k * s.line;
   s.g = at, at += rows * s.line;
   s.squares = at, at += padded(s.length);
-  s.bidiagonal = {
-      s.length, s.k, s.stride, s.x, at, at + padded(s.length), at + 2 * padded(s.length)};
+  s.bidiagonal.length = s.length, s.bidiagonal.k = s.k, s.bidiagonal.stride = s.stride;
+  s.bidiagonal.x = s.x, s.bidiagonal.left = at;
+  s.bidiagonal.last_left = at + padded(s.length), s.bidiagonal.side = at + 2 * padded(s.length);
   at += 3 * padded(s.length);
   s.bidiagonal.low = at, s.bidiagonal.last_low = at + padded(s.k);
   s.drift = at + 2 * padded(s.k), s.settled = at + 3 * padded(s.k);
