@@ -107,6 +107,8 @@ class Served(PackageTest):
         scale = scale_with(self.folder(), background=True, budget=1)
         self.assertEqual(scale(mx.ones(64)).sum().item(), 128)
         scale._worker.join(500)
+        if any("took longer" in why for why in scale._failed.values()):
+            self.skipTest("this machine is too busy to tune in the background")
         self.assertEqual(list(scale.settings), [(((64,), mx.float32),)])
 
 

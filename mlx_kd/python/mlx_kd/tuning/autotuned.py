@@ -204,7 +204,7 @@ class Autotuned:
     def _kd(self, *words: Any, pause: Path | None = None) -> None:
         command = [str(_program.path()), *map(str, words)]
         if pause:
-            command = ["nice", "-n", "19", *command]
+            command = ["nice", "-n", "5", *command]
         with tempfile.TemporaryFile("w+") as messages:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=messages,
                                        env=_program.environment())
