@@ -1,6 +1,10 @@
 // How often is a speed-up claimed that is not there, and how often is one of 5 % found?
 //
-//   bench_aa_trials [trials = 1000] [file = bench/results/aa_trials.json]
+//   bench_aa_trials [trials = 1000] [file = bench/results/aa_trials.json] [processes = 0]
+//
+// With processes the claims are those of several: so many processes measure both, then each trial
+// takes as many of them as a claim does, at random, and their interval by Student's t. In these 10
+// % more work are to be found, one call in ten.
 //
 // Each trial is what a claim is: pairs of samples in `graph` mode on the CPU device, as many and as
 // long as the protocol says, then the interval. A kernel runs against itself, and against itself
@@ -17,6 +21,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <thread>
 
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
@@ -34,8 +39,8 @@ namespace {
 
 using namespace mlx_kd;
 
-constexpr int kWorkPercent = 105;
-constexpr double kMostClaimed = 0.064, kLeastFound = 0.90;
+constexpr int kWorkPercent = 105, kWorkPercentOfProcesses = 110;
+constexpr double kMostClaimed = 0.064, kMostClaimedOfProcesses = 0.05, kLeastFound = 0.90;
 
 struct Tally {
   int claimed = 0;
@@ -111,6 +116,89 @@ double load_average() {
   return getloadavg(&load, 1) == 1 ? load : -1;
 }
 
+// What one process sees: the medians of log ratios with as much work, and with more.
+struct Seen {
+  double same, more;
+};
+
+Seen see() {
+  mlx::core::set_default_device(mlx::core::Device::cpu);
+  const spec::Op& op = kernels::find_op("rmsnorm_residual");
+  const Subject subject(op, spec::Dtype::float32, spec::complete(op, {{"rows", 1}, {"D", 4096}}));
+  auto timer = subject.timer();
+  const auto kernel = subject.function();
+  timer.sample(kernel, timer.most_calls());
+  const double us = timer.sample(kernel, timer.most_calls());
+  const auto& protocol = subject.protocol();
+  const int calls = evaluate::plan_graph(us, us, timer.most_calls(), protocol).calls;
+  const int more = static_cast<int>(std::lround(calls * kWorkPercentOfProcesses / 100.0));
+  base::Random random(static_cast<uint64_t>(base::steady_ns()));
+  const auto median = [&](evaluate::GraphCalls of) {
+    const auto pairs =
+        evaluate::time_graph_pairs(timer, kernel, kernel, of, protocol.process_pairs, random);
+    return evaluate::median(pairs.log_ratios);
+  };
+  return {median({calls, calls}), median({calls, more})};
+}
+
+Seen seen_by_a_process(const std::string& program) {
+  std::FILE* const out = ::popen((program + " see").c_str(), "r");
+  Seen seen{};
+  const bool read = out && std::fscanf(out, "%lf %lf", &seen.same, &seen.more) == 2;
+  if (!out || ::pclose(out) != 0 || !read) base::fail("bench", "a process measured nothing");
+  return seen;
+}
+
+base::Json run_of_processes(const std::string& program, int trials, int processes) {
+  std::vector<Seen> seen;
+  for (int i = 0; i < processes; ++i) seen.push_back(seen_by_a_process(program));
+  const evaluate::Protocol protocol;
+  base::Random random(1);
+  int claimed = 0, found = 0, expected = 0;
+  for (int trial = 0; trial < trials; ++trial) {
+    for (size_t i = 0; i <= static_cast<size_t>(protocol.claim_processes); ++i)
+      std::swap(seen[i], seen[i + random.below(seen.size() - i)]);
+    std::vector<double> same, more;
+    for (int i = 0; i < protocol.claim_processes; ++i)
+      same.push_back(seen[static_cast<size_t>(i)].same),
+          more.push_back(seen[static_cast<size_t>(i)].more);
+    claimed += evaluate::across_processes(same).ratio.lo > 1;
+    const auto ten = evaluate::across_processes(more);
+    found += ten.ratio.lo > 1;
+    const double next = std::exp(seen[static_cast<size_t>(protocol.claim_processes)].more);
+    expected += ten.expect_lo <= next && next <= ten.expect_hi;
+  }
+  std::vector<double> same, more;
+  for (const Seen& one : seen) same.push_back(one.same), more.push_back(one.more);
+  const auto spread = [](const std::vector<double>& logs) {
+    return std::exp(evaluate::percentile(logs, 0.9) - evaluate::percentile(logs, 0.1));
+  };
+  const double all = trials;
+  return {{"date", base::iso_time_now()},
+          {"kd_version", base::version()},
+          {"mlx_version", mlx::core::version()},
+          {"cores", std::thread::hardware_concurrency()},
+          {"load", load_average()},
+          {"protocol", evaluate::name_of(protocol)},
+          {"op", "rmsnorm_residual"},
+          {"dims", {{"rows", 1}, {"D", 4096}}},
+          {"dtype", "float32"},
+          {"processes", processes},
+          {"processes_of_a_claim", protocol.claim_processes},
+          {"pairs_of_a_process", protocol.process_pairs},
+          {"trials", trials},
+          {"same",
+           {{"claimed", claimed / all},
+            {"ratio", std::exp(evaluate::median(same))},
+            {"spread", spread(same)}}},
+          {"ten_percent_more_work",
+           {{"found", found / all},
+            {"next_process_within_what_is_expected", expected / all},
+            {"ratio", std::exp(evaluate::median(more))},
+            {"spread", spread(more)}}},
+          {"goals_met", claimed <= kMostClaimedOfProcesses * all && found >= kLeastFound * all}};
+}
+
 base::Json run(int trials) {
   mlx::core::set_default_device(mlx::core::Device::cpu);
   const spec::Op& op = kernels::find_op("rmsnorm_residual");
@@ -158,10 +246,18 @@ base::Json run(int trials) {
 }  // namespace
 
 int main(int argc, char** argv) try {
+  if (argc == 2 && std::string(argv[1]) == "see") {
+    const Seen seen = see();
+    std::printf("%.17g %.17g\n", seen.same, seen.more);
+    return 0;
+  }
   const int trials = argc > 1 ? std::atoi(argv[1]) : 1000;
   const std::string path = argc > 2 ? argv[2] : "bench/results/aa_trials.json";
+  const int processes = argc > 3 ? std::atoi(argv[3]) : 0;
   if (trials < 1) base::misuse("bench", "the number of trials must be positive: 1000");
-  const base::Json result = run(trials);
+  if (processes != 0 && processes <= evaluate::Protocol().claim_processes)
+    base::misuse("bench", "a claim takes more processes than that: give 300");
+  const base::Json result = processes ? run_of_processes(argv[0], trials, processes) : run(trials);
   base::write_file_atomically(path, result.dump(2) + "\n", "bench");
   std::printf("%s\n", result.dump(2).c_str());
   return result["goals_met"].get<bool>() ? 0 : 1;

@@ -86,7 +86,7 @@ def wrong_splice(path, inside, bracket, target):
             return "a CPU kernel source includes no system header, so that it compiles in milliseconds"
         return None
     parts = tuple(normpath("/".join((*inside[:-1], target))).split("/"))
-    if parts == ("kernels", "common", "kd_arguments.h"):
+    if parts in (("kernels", "common", "kd_arguments.h"), ("kernels", "common", "kd_tensor_maps.h")):
         return None  # C++ and CUDA sources share it
     if not target.endswith(shared) or parts[0] != "kernels" or not path.parent.joinpath(target).is_file():
         return f"'{target}' is not a *{shared} below kernels/: a kernel source includes only these, by relative path"

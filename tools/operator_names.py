@@ -14,7 +14,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from check_layers import RANKS  # noqa: E402
 
-WORDS = ("attention", "rope", "router")  # or names of a technique, as fields of configs have them
+# Names of a technique, as fields of configs and functions of MLX have them.
+WORDS = ("attention", "inv", "lu", "matmul", "qr", "rope", "router", "solve", "svd")
 COMMENT = re.compile(r'("(?:\\.|[^"\\\n])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 
 

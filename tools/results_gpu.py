@@ -128,3 +128,11 @@ def gpu_decode(data):
     parts = [sentence(data["what"]), words, rates, told, hosts]
     errors = [f"{row['model']} {row['bits']} bits: {error}" for row in rows for error in row.get("errors", [])]
     return parts + ([sentence("Not run: " + "; ".join(errors))] if errors else [])
+
+
+@section("cuda_gemm_h200", "Products of many rows on an H200")
+def cuda_gemm(data):
+    return [sentence(data["what"]), table(
+        ["size", "setting", "us", "TFLOP/s", "cuBLAS us", "cuBLAS TFLOP/s", "cuBLAS takes", "range"],
+        [[row["size"], row["setting"], *(number(row[key]) for key in ("us", "tflops", "cublas_us", "cublas_tflops")),
+          f"{row['ratio']:.2f}x", interval(*row["interval"])] for row in data["rows"]])]

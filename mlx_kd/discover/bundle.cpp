@@ -8,7 +8,6 @@
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/discover/make_entry.h"
 #include "mlx_kd/evaluate/evaluator.h"
-#include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/runtime/pins/bundle.h"
 #include "mlx_kd/runtime/pins/pin.h"
 
@@ -100,7 +99,7 @@ class Bundler {
   }
 
   size_t compile(packs::Entry& entry, std::string& why) const {
-    const spec::Op& op = kernels::find_op(entry.key.op_name);
+    const spec::Op& op = op_of(entry);
     const spec::Candidate candidate = candidate_of(entry, op);
     const devices::Artifact artifact = device_->compile(candidate, kCompileLimit_s);
     why = artifact.ok ? disproof(candidate, entry, op) : artifact.error;

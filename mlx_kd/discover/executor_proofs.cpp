@@ -3,12 +3,11 @@
 #include <algorithm>
 
 #include "mlx_kd/discover/make_entry.h"
-#include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::discover {
 
 void ExecutorProofs::add(const packs::Entry& entry, size_t index) {
-  const spec::Op& op = kernels::find_op(entry.key.op_name);
+  const spec::Op& op = op_of(entry);
   const spec::Dtype dtype = spec::parse_float_dtype(entry.key.dtype);
   const auto sizes = proved_sizes(entry, op);
   const spec::Candidate candidate = candidate_of(entry, op);

@@ -1,6 +1,8 @@
 #include "mlx_kd/discover/finalise.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstdio>
 #include <set>
 #include <utility>
 
@@ -20,6 +22,8 @@ namespace {
 using Claims = std::vector<evaluate::Claim>;
 using Winners = std::vector<const evaluate::Claim*>;
 using Ranges = std::vector<RangeClaim>;
+
+constexpr double kDrift = 1.2;  // a process's times differ by less on a machine that stays the same
 
 const spec::Candidate& candidate_of(const std::vector<archive::Record>& records,
                                     const std::string& id) {
@@ -64,8 +68,38 @@ RangeResult range_result(const RangeClaim& range) {
   return {range.claim->dims, range.ranges, range.claim->candidate_id};
 }
 
+// By how much a kernel's own time was longer when it was re-measured than when it was tried, over
+// all claims; 1 if nothing was timed twice.
+double drift(const Claims& claims, const std::vector<archive::Record>& records) {
+  double sum = 0;
+  int count = 0;
+  for (const auto& record : records)
+    for (const auto& size : record.verdict.sizes)
+      for (const auto& claim : claims) {
+        if (claim.candidate_id != record.candidate_id || !(claim.dims == size.dims)) continue;
+        const double ratio = std::log(claim.metrics.kernel_us / size.metrics.kernel_us);
+        if (std::isfinite(ratio)) sum += ratio, ++count;
+      }
+  return count ? std::exp(sum / count) : 1;
+}
+
+std::vector<std::string> remarks_of(const Finals& finals, const Claims& claims) {
+  std::vector<std::string> result = finals.setup->remarks;
+  const double ratio = drift(claims, *finals.records);
+  if (ratio < kDrift && ratio > 1 / kDrift) return result;
+  char text[200];
+  std::snprintf(
+      text, sizeof text,
+      "The machine drifted: the finalists took %.2f times as long at the end as when they "
+      "were tried. Ratios come from pairs and hold; times of different moments do not "
+      "compare.",
+      ratio);
+  result.push_back(text);
+  return result;
+}
+
 archive::Finish make_finish(const Finals& finals, const Claims& claims, const Winners& winners,
-                            const Ranges& ranges) {
+                            const Ranges& ranges, const std::vector<std::string>& remarks) {
   archive::Finish finish;
   for (const auto* claim : winners)
     if (claim) finish.winners.push_back({claim->dims, claim->candidate_id});
@@ -74,7 +108,7 @@ archive::Finish make_finish(const Finals& finals, const Claims& claims, const Wi
   finish.tours = tour_steps(*finals.setup->strategy, finals.setup->space, finals.setup->points,
                             *finals.records);
   if (!finals.request->ranges.empty()) finish.notes["row_ranges"] = base::Json::array();
-  if (!finals.setup->remarks.empty()) finish.notes["remarks"] = finals.setup->remarks;
+  if (!remarks.empty()) finish.notes["remarks"] = remarks;
   for (const RangeClaim& range : ranges)
     finish.notes["row_ranges"].push_back(to_json(range_result(range), finals.setup->op));
   finish.seconds = finals.setup->evaluator->seconds();
@@ -123,7 +157,8 @@ Conclusion conclusion_of(const Finals& finals, const Claims& claims, bool are_wr
   Winners winners = choose_winners(claims, sizes);
   const Ranges ranges = take_ranges(finals, claims, sizes, winners);
   Conclusion result;
-  if (!are_written) result.finish = make_finish(finals, claims, winners, ranges);
+  result.remarks = remarks_of(finals, claims);
+  if (!are_written) result.finish = make_finish(finals, claims, winners, ranges, result.remarks);
   result.pack = make_pack(finals, winners, ranges);
   for (size_t s = 0; s < sizes.size(); ++s)
     result.sizes.push_back(size_result(sizes[s], winners[s], claims, *finals.records));
@@ -167,7 +202,7 @@ RunOutcome outcome_of(const Finals& finals, const std::optional<Conclusion>& con
   if (!conclusion) return outcome;
   outcome.sizes = conclusion->sizes;
   outcome.ranges = conclusion->ranges;
-  outcome.remarks = finals.setup->remarks;
+  outcome.remarks = conclusion->remarks;
   return outcome;
 }
 

@@ -22,6 +22,7 @@ struct Conclusion {
   packs::Pack pack;                       // no entries where nothing won
   std::vector<SizeResult> sizes;
   std::vector<RangeResult> ranges;
+  std::vector<std::string> remarks;  // what a reader of the times has to know
 };
 
 // Re-measures the finalists of each size against MLX and chooses the winners. Where the log ends

@@ -5,6 +5,8 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/evaluate/proof/proof_plan.h"
 #include "mlx_kd/kernels/metal_form.h"
+#include "mlx_kd/kernels/op_table.h"
+#include "mlx_kd/kernels/user_kernel.h"
 #include "mlx_kd/shapes/sizes.h"
 
 namespace mlx_kd::discover {
@@ -85,8 +87,20 @@ packs::Entry pin_of(const Measuring& where, const spec::Candidate& candidate,
   entry.contract = where.op->contract;
   entry.claim_kind = claim.kind;
   entry.approximate = !variant.approximate.empty();
+  if (!where.op->description.is_null()) entry.other["kernel"] = where.op->description;
   if (body) entry.other["found_as"] = candidate.id();  // in the records of the run
   return entry;
+}
+
+const spec::Op& op_of(const packs::Entry& entry) {
+  const auto description = entry.other.find("kernel");
+  if (description == entry.other.end()) return kernels::find_op(entry.key.op_name);
+  const spec::Op& op = kernels::add_user_op(*description);
+  if (op.name != entry.key.op_name)
+    base::misuse("discover", "it is for '" + entry.key.op_name.substr(0, 80) +
+                                 "' and describes a kernel '" + op.name.substr(0, 80) +
+                                 "': the entry is damaged");
+  return op;
 }
 
 spec::Dims size_of(const packs::Entry& entry, const spec::Op& op) {

@@ -23,6 +23,10 @@ struct Measuring {
 packs::Entry pin_of(const Measuring& where, const spec::Candidate& candidate,
                     const evaluate::Claim& claim);
 
+// The op that the entry serves: the table's, or the one that it describes. Misuse where there is
+// none.
+const spec::Op& op_of(const packs::Entry& entry);
+
 // The size of an entry's key. Misuse (room discover) if it is none that the op makes.
 spec::Dims size_of(const packs::Entry& entry, const spec::Op& op);
 

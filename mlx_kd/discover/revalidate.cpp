@@ -8,8 +8,8 @@
 #include "mlx_kd/devices/host/mlx_types.h"
 #include "mlx_kd/discover/executor_proofs.h"
 #include "mlx_kd/discover/local_devices.h"
+#include "mlx_kd/discover/make_entry.h"
 #include "mlx_kd/discover/pinned_group.h"
-#include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/packs/merge.h"
 
 namespace mlx_kd::discover {
@@ -28,13 +28,19 @@ std::string reason_of(const base::Error& error) {
 // Entries of one op, type and device are measured together, approximate ones apart.
 using Groups = std::map<std::tuple<std::string, std::string, std::string, bool>, PinnedGroup>;
 
+// Kernels of users may have one name and be different operators.
+std::string name_in_groups(const spec::Op& op) {
+  return op.description.is_null() ? op.name : op.name + op.description.dump();
+}
+
 void sort_in(const packs::Entry& entry, size_t index, LocalDevices& devices, Groups& groups) {
   const auto device = devices.find(entry.language);
   if (!device)
     base::misuse("discover",
                  "no device here runs kernels in '" + entry.language.substr(0, 20) + "'");
-  const spec::Op& op = kernels::find_op(entry.key.op_name);
-  const auto key = std::make_tuple(device->id().kind, op.name, entry.key.dtype, entry.approximate);
+  const spec::Op& op = op_of(entry);
+  const auto key =
+      std::make_tuple(device->id().kind, name_in_groups(op), entry.key.dtype, entry.approximate);
   const auto [at, is_new] = groups.try_emplace(key, op, device, entry.key.dtype);
   try {
     at->second.add(entry, index);

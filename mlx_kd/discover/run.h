@@ -27,6 +27,9 @@ struct RunRequest {
   double min_gain = 0;  // stop when going on promises less gain (0.01: 1 %); 0: no such limit
   std::vector<std::filesystem::path> warm_start;  // earlier runs of the op, or packs
   double time_budget_s = 0;                       // stop proposing after that; 0: no such limit
+  // Before each batch the run waits while this file was changed within the last second: a program
+  // that uses the device touches it. Empty: there is none.
+  std::filesystem::path pause_file;
   uint64_t seed = 0;
   std::filesystem::path out;
   bool resume = false;
@@ -34,6 +37,7 @@ struct RunRequest {
   search::StrategyOptions strategy_options;
   uint64_t batch = 8;              // candidates compiled together
   int warmup = 0, iters = 0;       // floors under the protocol's own counts
+  int claim_processes = 0;         // that a winner is measured in; 0: as the protocol says
   uint64_t finalists = 3;          // a size, re-measured against MLX
   bool allow_approximate = false;  // kernels that trade accuracy on purpose take part too
   // For a device that is not here: EvaluateOptions::null_times and prove_on.

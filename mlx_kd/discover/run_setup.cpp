@@ -4,6 +4,7 @@
 
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/base/sha256.h"
 #include "mlx_kd/devices/null/proxy_device.h"
 #include "mlx_kd/discover/warm_start.h"
 #include "mlx_kd/kernels/op_table.h"
@@ -51,6 +52,9 @@ archive::RunMeta make_meta(const RunRequest& request, const spec::Op& op,
   meta.protocol = evaluator.protocol_name();
   meta.protocol_settings = evaluator.protocol();
   meta.options = walk_options(request, op);
+  if (op.description.is_null()) return meta;
+  meta.options["kernel"] = base::sha256_hex(op.description.dump());
+  meta.extra["kernel"] = op.description;
   return meta;
 }
 
@@ -60,6 +64,7 @@ std::unique_ptr<evaluate::Evaluator> open_evaluator(const RunRequest& request, c
   options.seed = request.seed;
   options.warmup = request.warmup;
   options.iters = request.iters;
+  options.claim_processes = request.claim_processes;
   options.params = spec::default_scalars(op);
   options.null_times = request.null_times;
   options.prove_on = request.prove_on;

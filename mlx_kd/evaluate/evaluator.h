@@ -17,6 +17,7 @@ struct EvaluateOptions {
   uint64_t seed = 0;
   int warmup = 0;  // floors under the protocol's own counts
   int iters = 0;
+  int claim_processes = 0;  // that a claim is made in; 0: as many as the protocol says
   double compile_limit_s = 60, prove_limit_s = 30, time_limit_s = 30;
   std::string worker_program;  // the kd program; empty: the running one
   std::vector<double> params;  // runtime inputs timed with; empty: the op's defaults

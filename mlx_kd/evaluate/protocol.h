@@ -46,6 +46,10 @@ struct Protocol {
   int slow_pairs = 6;        // so many pairs are enough if every ratio
   double slow_ratio = 2;     // is above this; the interval is their minimum and maximum
   int bootstrap_resamples = 2000;
+  int claim_processes = 7;  // a winner's speed-up is measured in so many fresh processes,
+  int process_pairs = 201;  // in all but the first by at most so many pairs, fewer if they take
+  double process_s = 0.15;  // longer than this, but no fewer than
+  int least_pairs = 5;
 };
 
 // For a device whose calls its own clock times, or the host's.

@@ -4,6 +4,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/make_table.h"
+#include "mlx_kd/kernels/user_table.h"
 
 namespace mlx_kd::kernels {
 
@@ -31,6 +32,7 @@ const spec::Op& find_op(const std::string& name) {
     if (op.name == name) return op;
     known.push_back(op.name);
   }
+  if (const spec::Op* op = find_user_op(name)) return *op;
   base::misuse("kernels", "op '" + name + "' is not known: choose " + base::list_of(known));
 }
 

@@ -14,7 +14,8 @@ namespace mlx_kd::kernels {
 // operator and field, if one is not what spec::faults_of asks for.
 const std::vector<spec::Op>& all_ops();
 
-// Misuse, naming the known ones.
+// Of the table, else of those that were added in this process (user_kernel.h). Misuse, naming the
+// known ones.
 const spec::Op& find_op(const std::string& name);
 
 // The text of a kernel source by its path under kernels/: "rmsnorm/rmsnorm.cpu.cpp". Fails if there

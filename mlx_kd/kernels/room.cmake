@@ -1,5 +1,12 @@
 # An operator is a folder <family>/<op>/. What its kernel sources share is spliced into them.
 mlx_kd_table(kernels op_table.h MakeOp op_makers "*/*/op.cpp" make_@folder@ "*/*/vjp.cpp" make_@folder@_vjp)
 mlx_kd_embed(kernels op_table.h kernel_sources kernels
-  TEXTS */*/*.cpu.cpp */*/*.metal */*/*.cu
-  SPLICED common/kd_arguments.h */*.cpu.h */*.metal.h */*.cu.h */*/*.cpu.h */*/*.metal.h */*/*.cu.h)
+  TEXTS */*/*.cpu.cpp */*/*.metal */*/*.cu user/*.py
+  SPLICED common/kd_arguments.h common/kd_tensor_maps.h
+          */*.cpu.h */*.metal.h */*.cu.h */*/*.cpu.h */*/*.metal.h */*/*.cu.h)
+# Without toml++ the files that describe a user's kernel are its heads alone.
+find_path(MLX_KD_TOML_INCLUDE toml++/toml.h)
+if(MLX_KD_TOML_INCLUDE)
+  target_include_directories(mlx_kd_kernels SYSTEM PRIVATE "${MLX_KD_TOML_INCLUDE}")
+  target_compile_definitions(mlx_kd_kernels PRIVATE MLX_KD_TOML)
+endif()

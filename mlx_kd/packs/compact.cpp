@@ -114,7 +114,8 @@ void Opener::add_source(Json& entry) {
   spec::Candidate candidate;
   candidate.language = language;
   candidate.source = *found;
-  if (checked_.emplace(candidate.language, hash).second && candidate.source_hash() != hash)
+  if (checked_.emplace(candidate.language, hash).second &&
+      candidate.source_hash() != hash.get_ref<const std::string&>())
     damaged("the text of " + what + " is another one's: its hash differs");
   entry["source"] = std::move(candidate.source);
 }

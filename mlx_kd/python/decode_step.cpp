@@ -1,6 +1,5 @@
-#include "mlx/device.h"
-#include "mlx/ops.h"
 #include "mlx_kd/python/bindings.h"
+#include "mlx_kd/python/decode_layer.h"
 
 namespace mlx_kd::python {
 namespace {
@@ -45,25 +44,6 @@ MaybeArray array_if_there(nb::handle module, const nb::object& name) {
   const nb::object value = item(module, name);
   return value.is_none() ? MaybeArray() : as<mx::array>(value);
 }
-
-struct Linear {
-  mx::array weight;
-  MaybeArray scales, biases, bias;
-
-  bool has_format_of(const Linear& other) const {
-    return scales.has_value() == other.scales.has_value() &&
-           biases.has_value() == other.biases.has_value() &&
-           (!scales || (scales->dtype() == other.scales->dtype() &&
-                        scales->shape(-1) == other.scales->shape(-1)));
-  }
-};
-
-struct Rotation {
-  MaybeArray freqs;
-  double base = 10000, scale = 1;
-  int64_t dims = 0;
-  int64_t traditional = 0;
-};
 
 constexpr const char* kDoc =
     R"(A decoder layer's step of decoding as one call: attention with its cache, then the feed-forward part.
@@ -112,25 +92,14 @@ class DecodeStep {
   MaybeArray operator()(nb::handle layer, const mx::array& x, nb::handle cache) const;
 
  private:
-  struct Cache;
-
   nb::object name(const nb::dict& names, const char* part) const;
   nb::object name_if_there(const nb::dict& names, const char* part) const;
   nb::object child(nb::handle module, const nb::object& name, const nb::tuple& classes) const;
   bool is_one_of(nb::handle object, const nb::tuple& classes) const;
   Linear linear_of(nb::handle module, const nb::object& name) const;
   Rotation rotation_of(nb::handle attention, int width) const;
-  std::tuple<mx::array, mx::array, mx::array> queries_keys_values(nb::handle attention,
-                                                                  const mx::array& x,
-                                                                  const mx::array& norm,
-                                                                  double eps) const;
-  mx::array product(const Linear& linear, const mx::array& x, const mx::array& residual) const;
-  mx::array queries_with_cache(nb::handle attention, const mx::array& q, const mx::array& k,
-                               const mx::array& v, Cache& cache) const;
-  mx::array attention_of(nb::handle attention, const mx::array& x, const mx::array& norm,
-                         double eps, Cache& cache) const;
-  mx::array feed_forward(nb::handle mlp, const mx::array& x, const mx::array& norm,
-                         double eps) const;
+  void read_attention(nb::handle attention, DecoderLayer& layer) const;
+  DecoderLayer layer_of(nb::handle layer) const;
 
   nb::object weight_ = key("weight"), scales_ = key("scales"), biases_ = key("biases"),
              bias_ = key("bias"), eps_ = key("eps"), original_ = key("_kd_original"),
@@ -144,30 +113,6 @@ class DecodeStep {
   bool quantized_, has_freqs_;
   int activation_;
 };
-
-// Keys and values with room for more positions.
-struct DecodeStep::Cache {
-  mx::array keys, values;
-  int offset;
-
-  bool has_room(const mx::array& x) const {
-    return keys.ndim() == 4 && values.ndim() == 4 && keys.shape(0) == x.shape(0) && offset >= 0 &&
-           offset < keys.shape(2) && keys.dtype() == x.dtype() && values.dtype() == x.dtype();
-  }
-
-  static mx::array until(const mx::array& rows, int end) {
-    if (end == rows.shape(2)) return rows;
-    return mx::slice(rows, {0, 0, 0, 0}, {rows.shape(0), rows.shape(1), end, rows.shape(3)});
-  }
-};
-
-// The same for all layers of a token.
-const mx::array& array_of(int offset) {
-  thread_local std::pair<int, MaybeArray> last{-1, std::nullopt};
-  if (last.first != offset || !last.second)
-    last = {offset, mx::array(std::initializer_list<int>{offset}, mx::int32)};
-  return *last.second;
-}
 
 DecodeStep::DecodeStep(const nb::dict& names, nb::tuple linear, nb::tuple norm, nb::tuple rope,
                        nb::tuple caches, bool quantized, int activation, bool freqs)
@@ -245,85 +190,46 @@ Rotation DecodeStep::rotation_of(nb::handle attention, int width) const {
   return rotation;
 }
 
-std::tuple<mx::array, mx::array, mx::array> DecodeStep::queries_keys_values(nb::handle attention,
-                                                                            const mx::array& x,
-                                                                            const mx::array& norm,
-                                                                            double eps) const {
-  const Linear q = linear_of(attention, q_), k = linear_of(attention, k_),
-               v = linear_of(attention, v_);
-  if (!q.has_format_of(k) || !q.has_format_of(v)) throw Missing();
-  if (!quantized_)
-    return runtime::matvec_qkv(x, q.weight, k.weight, v.weight, norm, q.bias, k.bias, v.bias, eps);
-  return runtime::qmatvec_qkv(x, q.weight, *q.scales, q.biases, k.weight, *k.scales, k.biases,
-                              v.weight, *v.scales, v.biases, norm, q.bias, k.bias, v.bias, eps);
+// Of a layer with norms of queries and keys, and of all.
+void DecodeStep::read_attention(nb::handle attention, DecoderLayer& layer) const {
+  layer.heads = as<int>(attribute(attention, heads_));
+  layer.kv_heads = as<int>(attribute(attention, kv_heads_));
+  layer.scale = as<double>(attribute(attention, scale_));
+  layer.rotation = rotation_of(attention, layer.q.weight.shape(0) / layer.heads);
+  if (q_norm_.is_none()) return;
+  const nb::object first = child(attention, q_norm_, norms_);
+  layer.q_norm = as<mx::array>(item(first, weight_));
+  layer.k_norm = as<mx::array>(item(child(attention, k_norm_, norms_), weight_));
+  layer.head_eps = as<double>(attribute(first, eps_));
 }
 
-mx::array DecodeStep::product(const Linear& linear, const mx::array& x,
-                              const mx::array& residual) const {
-  if (!quantized_)
-    return runtime::matvec(x, linear.weight, std::nullopt, linear.bias, residual, 1e-5);
-  return runtime::qmatvec(x, linear.weight, *linear.scales, linear.biases, std::nullopt,
-                          linear.bias, residual, 1e-5);
-}
-
-// One operator on a CPU; on a GPU, where it has no kernel in CUDA C++, two.
-mx::array DecodeStep::queries_with_cache(nb::handle attention, const mx::array& q,
-                                         const mx::array& k, const mx::array& v,
-                                         Cache& cache) const {
-  const Rotation rotation = rotation_of(attention, q.shape(-1));
-  MaybeArray wq, wk;
-  double eps = 1e-6;
-  if (!q_norm_.is_none()) {
-    const nb::object first = child(attention, q_norm_, norms_);
-    const nb::object second = child(attention, k_norm_, norms_);
-    wq = as<mx::array>(item(first, weight_));
-    wk = as<mx::array>(item(second, weight_));
-    eps = as<double>(attribute(first, eps_));
-  }
-  const mx::array& offset = array_of(cache.offset++);
-  if (mx::default_device() == mx::Device::cpu) {
-    auto [keys, values, turned] = runtime::qk_norm_rope_append(
-        cache.keys, cache.values, q, k, v, offset, wq, wk, rotation.freqs, eps, rotation.base,
-        rotation.scale, rotation.dims, rotation.traditional);
-    cache.keys = keys;
-    cache.values = values;
-    return turned;
-  }
-  const auto [turned, new_keys] =
-      runtime::qk_norm_rope(q, k, offset, wq, wk, rotation.freqs, eps, rotation.base,
-                            rotation.scale, rotation.dims, rotation.traditional);
-  std::tie(cache.keys, cache.values) =
-      runtime::kv_append(cache.keys, cache.values, new_keys, v, offset);
-  return turned;
-}
-
-mx::array DecodeStep::attention_of(nb::handle attention, const mx::array& x, const mx::array& norm,
-                                   double eps, Cache& cache) const {
-  const Linear out = linear_of(attention, out_);
-  const auto heads = as<int>(attribute(attention, heads_)),
-             kv_heads = as<int>(attribute(attention, kv_heads_));
-  const auto scale = as<double>(attribute(attention, scale_));
-  const auto by_head = [&](const mx::array& a, int n) {
-    return mx::reshape(a, {x.shape(0), n, 1, -1});
-  };
-  const auto [q, k, v] = queries_keys_values(attention, x, norm, eps);
-  const mx::array turned = queries_with_cache(attention, by_head(q, heads), by_head(k, kv_heads),
-                                              by_head(v, kv_heads), cache);
-  const mx::array y = runtime::attention(turned, Cache::until(cache.keys, cache.offset),
-                                         Cache::until(cache.values, cache.offset), std::nullopt,
-                                         std::nullopt, std::nullopt, scale, 0, 0);
-  return product(out, mx::reshape(y, {x.shape(0), 1, -1}), x);
-}
-
-mx::array DecodeStep::feed_forward(nb::handle mlp, const mx::array& x, const mx::array& norm,
-                                   double eps) const {
-  const Linear gate = linear_of(mlp, gate_), up = linear_of(mlp, up_), down = linear_of(mlp, down_);
-  if (gate.bias || up.bias || !gate.has_format_of(up)) throw Missing();
-  const mx::array h =
-      quantized_ ? runtime::qmatvec_gate_up(x, gate.weight, *gate.scales, gate.biases, up.weight,
-                                            *up.scales, up.biases, norm, eps, activation_)
-                 : runtime::matvec_gate_up(x, gate.weight, up.weight, norm, eps, activation_);
-  return product(down, h, x);
+DecoderLayer DecodeStep::layer_of(nb::handle layer) const {
+  const nb::object attention = item(layer, attention_), mlp = item(layer, mlp_);
+  const nb::object first = child(layer, attention_norm_, norms_),
+                   second = child(layer, mlp_norm_, norms_);
+  DecoderLayer of{.q = linear_of(attention, q_),
+                  .k = linear_of(attention, k_),
+                  .v = linear_of(attention, v_),
+                  .out = linear_of(attention, out_),
+                  .gate = linear_of(mlp, gate_),
+                  .up = linear_of(mlp, up_),
+                  .down = linear_of(mlp, down_),
+                  .attention_norm = as<mx::array>(item(first, weight_)),
+                  .mlp_norm = as<mx::array>(item(second, weight_)),
+                  .q_norm = {},
+                  .k_norm = {},
+                  .rotation = {},
+                  .attention_eps = as<double>(attribute(first, eps_)),
+                  .mlp_eps = as<double>(attribute(second, eps_)),
+                  .head_eps = 1e-6,
+                  .scale = 1,
+                  .heads = 1,
+                  .kv_heads = 1,
+                  .activation = activation_};
+  if (!of.q.has_format_of(of.k) || !of.q.has_format_of(of.v)) throw Missing();
+  if (of.gate.bias || of.up.bias || !of.gate.has_format_of(of.up)) throw Missing();
+  read_attention(attention, of);
+  return of;
 }
 
 MaybeArray DecodeStep::operator()(nb::handle layer, const mx::array& x, nb::handle cache) const {
@@ -331,16 +237,10 @@ MaybeArray DecodeStep::operator()(nb::handle layer, const mx::array& x, nb::hand
     if (x.ndim() != 3 || x.shape(1) != 1 || !is_one_of(cache, caches_)) return std::nullopt;
     const nb::object keys = attribute(cache, keys_);
     if (keys.is_none()) return std::nullopt;
-    Cache room{as<mx::array>(keys), as<mx::array>(attribute(cache, values_)),
-               as<int>(attribute(cache, offset_))};
+    LayerCache room{as<mx::array>(keys), as<mx::array>(attribute(cache, values_)),
+                    as<int>(attribute(cache, offset_))};
     if (!room.has_room(x)) return std::nullopt;
-    const nb::object first = child(layer, attention_norm_, norms_),
-                     second = child(layer, mlp_norm_, norms_);
-    const mx::array h =
-        attention_of(item(layer, attention_), x, as<mx::array>(item(first, weight_)),
-                     as<double>(attribute(first, eps_)), room);
-    const mx::array y = feed_forward(item(layer, mlp_), h, as<mx::array>(item(second, weight_)),
-                                     as<double>(attribute(second, eps_)));
+    const mx::array y = decode_one(layer.ptr(), layer_of(layer), x, room);
     cache.attr(keys_) = nb::cast(room.keys);
     cache.attr(values_) = nb::cast(room.values);
     cache.attr(offset_) = nb::cast(room.offset);

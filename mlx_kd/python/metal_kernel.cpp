@@ -36,7 +36,11 @@ ensure_row_contiguous : bool
 atomic_outputs : bool
     Whether outputs are ``device atomic<T>*``.
 compile_options : dict, optional
-    ``{"math_mode": "safe" | "relaxed" | "fast"}``, for a Mac; elsewhere it changes nothing.
+    ``{"math_mode": "safe" | "relaxed" | "fast"}``. Off a Mac, fast defines ``__FAST_MATH__``; math is as
+    precise as the source asks in all three.
+check : str, optional
+    What is watched at the first call with each size, on a CPU: ``"races,memory"``, one of them, or
+    ``"none"``; None: what :func:`enable_metal_kernels` or ``MLX_KD_METAL_CHECK`` says.
 
 Returns
 -------
@@ -124,10 +128,39 @@ std::vector<mx::array> call(const MetalKernel& kernel, const std::vector<Scalar>
 MetalKernel make(const std::string& name, const std::vector<std::string>& input_names,
                  const std::vector<std::string>& output_names, const std::string& source,
                  const std::string& header, bool ensure_row_contiguous, bool atomic_outputs,
-                 const std::optional<nb::object>& compile_options) {
+                 const std::optional<nb::object>& compile_options,
+                 const std::optional<std::string>& check) {
+  std::optional<runtime::KernelChecks> checks;
+  if (check) checks = runtime::parse_kernel_checks(*check);
   return {runtime::metal_kernel(name, input_names, output_names, source, header,
-                                ensure_row_contiguous, atomic_outputs,
-                                options_of(compile_options))};
+                                ensure_row_contiguous, atomic_outputs, options_of(compile_options),
+                                checks)};
+}
+
+void watch_kernels(const std::string& checks, const std::string& order, uint64_t seed,
+                   double budget_s, bool print) {
+  runtime::KernelChecks parsed = runtime::parse_kernel_checks(checks);
+  parsed.order = order;
+  parsed.seed = seed;
+  parsed.budget_s = budget_s;
+  parsed.print = print;
+  runtime::check_metal_kernels(parsed);
+}
+
+nb::list take_reports() {
+  nb::list list;
+  for (const runtime::KernelReport& one : runtime::take_kernel_reports()) {
+    nb::dict entry;
+    entry["kernel"] = one.kernel;
+    entry["grid"] = std::tuple(one.grid[0], one.grid[1], one.grid[2]);
+    entry["threadgroup"] = std::tuple(one.threadgroup[0], one.threadgroup[1], one.threadgroup[2]);
+    entry["threadgroups"] = one.groups;
+    entry["watched"] = one.watched;
+    entry["findings"] = one.findings;
+    entry["note"] = one.note;
+    list.append(entry);
+  }
+  return list;
 }
 
 }  // namespace
@@ -149,12 +182,16 @@ void add_metal_kernel(nb::module_& m) {
            kCallKernel);
   m.def("metal_kernel", &make, "name"_a, "input_names"_a, "output_names"_a, "source"_a,
         "header"_a = "", "ensure_row_contiguous"_a = true, "atomic_outputs"_a = false,
-        "compile_options"_a = nb::none(),
+        "compile_options"_a = nb::none(), "check"_a = nb::none(),
         nb::sig("def metal_kernel(name: str, input_names: collections.abc.Sequence[str], "
                 "output_names: collections.abc.Sequence[str], source: str, header: str = '', "
                 "ensure_row_contiguous: bool = True, atomic_outputs: bool = False, "
-                "compile_options: dict[str, str] | None = None) -> MetalKernel"),
+                "compile_options: dict[str, str] | None = None, check: str | None = None) -> "
+                "MetalKernel"),
         kMetalKernel);
+  m.def("_watch_kernels", &watch_kernels, "checks"_a, "order"_a = "forward", "seed"_a = 0,
+        "budget_s"_a = 1.0, "print"_a = true, "What is watched from now on, in this process.");
+  m.def("_take_reports", &take_reports, "What came of watching since this was called last.");
 }
 
 }  // namespace mlx_kd::python

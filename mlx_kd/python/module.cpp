@@ -9,7 +9,9 @@ NB_MODULE(_core, m) {
   mlx_kd::python::add_metal_kernel(m);
   mlx_kd::python::add_operators(m);
   mlx_kd::python::add_ops(m);
+  mlx_kd::python::add_sealed(m);
   mlx_kd::python::add_settings(m);
   mlx_kd::python::add_stats(m);
+  mlx_kd::python::add_tuned(m);
   mlx_kd::python::add_wire(m);
 }

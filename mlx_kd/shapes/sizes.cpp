@@ -11,6 +11,7 @@ namespace {
 using base::Json;
 
 constexpr const char* kExample = "write [{\"rows\": 1, \"D\": 4096}], with the names of the op";
+constexpr size_t kMostListed = 10000;  // sizes of one list
 
 bool has(const std::vector<std::string>& names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
@@ -96,11 +97,40 @@ bool is_file(const std::string& text) {
          (text.size() > ending.size() && text.substr(text.size() - ending.size()) == ending);
 }
 
+std::vector<std::string> split(const std::string& text, char separator) {
+  std::vector<std::string> parts(1);
+  for (const char c : text) {
+    if (c == separator)
+      parts.emplace_back();
+    else
+      parts.back() += c;
+  }
+  return parts;
+}
+
+// "rows=1|64,D=4096|8192" as the four sizes that it abbreviates, the last name varying fastest.
+std::vector<std::string> without_lists(const std::string& text) {
+  std::vector<std::string> result = {""};
+  for (const std::string& item : split(text, ',')) {
+    const size_t equals = item.find('=');
+    const std::string name = item.substr(0, equals == item.npos ? 0 : equals + 1);
+    std::vector<std::string> longer;
+    for (const std::string& size : result)
+      for (const std::string& value : split(item.substr(name.size()), '|'))
+        longer.push_back(size + (size.empty() ? "" : ",") + name + value);
+    if (longer.size() > kMostListed)
+      base::misuse("shapes", "'" + text.substr(0, 80) + "' abbreviates more than " +
+                                 std::to_string(kMostListed) + " sizes: give fewer");
+    result = std::move(longer);
+  }
+  return result;
+}
+
 std::vector<spec::Dims> given_sizes(const spec::Op& op, const std::vector<std::string>& shapes) {
   std::vector<spec::Dims> result;
   for (const std::string& text : shapes) {
     if (!is_file(text)) {
-      result.push_back(spec::Dims::parse(text));
+      for (const std::string& size : without_lists(text)) result.push_back(spec::Dims::parse(size));
       continue;
     }
     const std::vector<spec::Dims> of_file = read_file(op, text);

@@ -17,12 +17,13 @@ struct Sizes {
   std::vector<spec::Dims> sizes;  // complete (Op::complete), at least one, each once, in order
 };
 
-// `suite` names a suite (empty: the op's first); each of `shapes` is "rows=1,D=4096" or the path of
-// a JSON file: an array of {"rows": 1, "D": 4096}, {"sizes": [that array]}, or what kd
-// suggest-shapes writes, {"ops": {"rmsnorm": {"sizes": [that array]}}}. Misuse, naming what
-// is wrong and what is known: both given; a suite that the op lacks (`all_ops`: whose suites the
-// message looks into); a file that is not JSON or holds no sizes; a name missing, unknown or twice;
-// a size below 1 or beyond kMaxBytes; what op.complete refuses.
+// `suite` names a suite (empty: the op's first); each of `shapes` is "rows=1,D=4096",
+// "rows=1|64,D=4096" for every combination of the values, or the path of a JSON file: an array of
+// {"rows": 1, "D": 4096}, {"sizes": [that array]}, or what kd suggest-shapes writes, {"ops":
+// {"rmsnorm": {"sizes": [that array]}}}. Misuse, naming what is wrong and what is known: both
+// given; a suite that the op lacks (`all_ops`: whose suites the message looks into); a file that is
+// not JSON or holds no sizes; a name missing, unknown or twice; a size below 1 or beyond kMaxBytes;
+// what op.complete refuses.
 Sizes sizes_from(const spec::Op& op, const std::string& suite,
                  const std::vector<std::string>& shapes, const std::vector<spec::Op>& all_ops = {});
 

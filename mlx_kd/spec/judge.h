@@ -1,6 +1,7 @@
 // What a kernel's results are held against.
 #pragma once
 
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,9 @@ struct Reference64 {
   // What flushing subnormals on the way may cost, as it is. Empty: nothing.
   std::vector<double> absolute = {};
 };
+
+// The absolute error of an element that a reference leaves out: any finite number is right.
+constexpr double kUnchecked = std::numeric_limits<float>::max();
 
 struct ErrorBound {
   // float32 roundings charged on S, for the given dims; probabilistic where long sums are meant:

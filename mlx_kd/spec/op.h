@@ -45,10 +45,10 @@ struct FillRequest {
   uint64_t seed;
 };
 
-// What vjp, jvp and vmap of a pinned call go through.
+// What vjp, jvp and vmap of our kernel go through; a composition may stand for MLX's form.
 struct Gradient {
   enum class By {
-    mlx,   // MLX's form is differentiated (the default; none where the op has no MLX form)
+    mlx,   // MLX's form is differentiated (the default)
     none,  // they throw, as MLX's operators without gradients do
     op,    // vjp calls another operator of the table; jvp and vmap go through MLX's form
   } by = By::mlx;
@@ -135,6 +135,9 @@ struct Op {
   std::function<std::vector<Reference64>(const std::vector<const void*>& inputs, Dtype, const Dims&,
                                          const std::vector<double>& scalars)>
       reference;
+  // Sizes at which `reference` gives only some elements, because all would take minutes; the others
+  // have kUnchecked as `absolute`. Proofs do not ask MLX at them. Left out: none.
+  std::function<bool(const Dims&)> is_sampled;
   std::function<ErrorBound(const Dims&)> bound;
   std::function<std::vector<Residual>(const JudgedCase&)> residuals;
   // The bits of the outputs judged `exact`, written to memory of their size (null for others).
@@ -144,6 +147,10 @@ struct Op {
       exact;
 
   std::vector<Variant> variants;
+
+  // Of an op that is not in the table: what another process makes the same op from
+  // (kernels/user_kernel.h); it goes with runs, workers and packs. Null: the table has it.
+  base::Json description = {};
 
   std::vector<std::string> dim_names() const;
 };

@@ -6,10 +6,10 @@
 namespace mlx_kd::spec {
 
 // The name of a protocol as a file states it:
-//   "3"               version 3 with its default settings
-//   "3-device-clock"  the same where the device's own clock times the kernels
-//   "3+9f31c2aa"      the same with other settings: a hash of those that differ
-//   "2", ...          the same of version 2
+//   "4"               version 4 with its default settings
+//   "4-device-clock"  the same where the device's own clock times the kernels
+//   "4+9f31c2aa"      the same with other settings: a hash of those that differ
+//   "3", "2", ...     the same of older versions
 //   "v1"              times of zmlx.kd
 //   "null"            invented by the null device
 // Files from before version 2 state a hash of all settings. The hashes of the default settings are

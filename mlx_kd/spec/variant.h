@@ -27,12 +27,29 @@ struct Launch {
   friend bool operator==(const Launch&, const Launch&) = default;
 };
 
+// How bulk copies see an array as a matrix of which they take tiles (CUDA, sm_90 and later). It is
+// encoded for each call, and passed to the kernel: kernels/common/kd_tensor_maps.h. The array is
+// row-major and begins at a multiple of 16 bytes; so must its rows, by `pitch`.
+struct TensorMap {
+  enum class Array { input, output, scratch } array = Array::input;
+  size_t index = 0;                      // of the port, or of the scratch array
+  int64_t element_bytes = 2;             // 1, 2, 4 or 8
+  std::array<int64_t, 2> size = {1, 1};  // elements of a row, and rows
+  int64_t pitch = 1;                     // elements from one row to the next
+  std::array<int64_t, 2> box = {1, 1};   // the same of a tile: at most 256
+  int64_t swizzle = 0;                   // bytes: 0, 32, 64 or 128; a row of a tile has no more
+
+  friend bool operator==(const TensorMap&, const TensorMap&) = default;
+};
+inline constexpr size_t kMostTensorMaps = 4;
+
 // One step of a call. Stages run one after the other: each sees all that the stages before it
 // wrote.
 struct Stage {
   std::string func_name;  // a function of the source
   Launch launch;
   int64_t index = 0;  // passed to the kernel: a block column, a level of a tree
+  std::vector<TensorMap> tensor_maps = {};  // at most kMostTensorMaps
 
   friend bool operator==(const Stage&, const Stage&) = default;
 };
@@ -82,6 +99,9 @@ struct Variant {
   std::string approximate = {};
   double approximate_terms = 0;  // added to the bound, as a share of S
   BodyLaunch body = {};          // of a Metal variant, where zmlx.kd knows it
+  // Sizes that its default setting is meant for: a call without a pin that is to run a default
+  // takes the first variant that is meant for its size, before others. Left out: all.
+  std::function<bool(const Dims&)> suits = {};
 };
 
 // The stages of a call: `stages`, or one of func_name.

@@ -21,7 +21,7 @@ constexpr std::array<std::pair<Status, const char*>, 8> kStatuses = {{
 }};
 
 using Field = std::pair<const char*, double Metrics::*>;
-constexpr std::array<Field, 15> kFields = {{
+constexpr std::array<Field, 17> kFields = {{
     {"latency_us", &Metrics::latency_us},
     {"p10_us", &Metrics::p10_us},
     {"p90_us", &Metrics::p90_us},
@@ -31,6 +31,8 @@ constexpr std::array<Field, 15> kFields = {{
     {"speedup_vs_ref", &Metrics::speedup_vs_ref},
     {"speedup_lo", &Metrics::speedup_lo},
     {"speedup_hi", &Metrics::speedup_hi},
+    {"expect_lo", &Metrics::expect_lo},
+    {"expect_hi", &Metrics::expect_hi},
     {"gbps_est", &Metrics::gbps_est},
     {"correctness_max_abs_err", &Metrics::correctness_max_abs_err},
     {"correctness_max_rel_err", &Metrics::correctness_max_rel_err},

@@ -38,8 +38,10 @@ struct Metrics {
   double kernel_us = kUnmeasured;    // the kernel's own time
   double baseline_us = kUnmeasured;  // MLX at its best, in `graph` mode
   double speedup_vs_ref = kUnmeasured, speedup_lo = kUnmeasured,
-         speedup_hi = kUnmeasured;  // paired, 95 % interval
-  double gbps_est = kUnmeasured;    // least bytes / kernel_us
+         speedup_hi = kUnmeasured;  // paired, 95 % interval; over processes if there were several
+  double expect_lo = kUnmeasured,
+         expect_hi = kUnmeasured;  // 95 % of fresh processes see a speed-up within these
+  double gbps_est = kUnmeasured;   // least bytes / kernel_us
   double correctness_max_abs_err = kUnmeasured, correctness_max_rel_err = kUnmeasured;
   double error_bound_used = kUnmeasured;  // largest |y - y64| / bound; <= 1 when correct
   double compile_time_ms = kUnmeasured;

@@ -1,8 +1,10 @@
 #include "mlx_kd/evaluate/evaluator.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
+#include <cstdio>
 #include <set>
 #include <thread>
 
@@ -152,9 +154,40 @@ TEST(Evaluator, ClaimsCompareWithMlxAndSayWhyNot) {
     EXPECT_GT(claim.metrics.baseline_us, 0);
     EXPECT_LE(claim.metrics.error_bound_used, 1);
   }
+  const spec::Metrics& first = claims[0].metrics;
+  if (claims[0].claimed) {
+    EXPECT_LE(first.expect_lo, first.speedup_lo);
+    EXPECT_GE(first.expect_hi, first.speedup_hi);
+  }
   EXPECT_EQ(claims[1].candidate_id, slow.id());
   EXPECT_FALSE(claims[1].claimed);
+  EXPECT_FALSE(std::isfinite(claims[1].metrics.expect_lo));  // it loses in one process
   EXPECT_NE(claims[1].reason.find("lies below 1"), std::string::npos) << claims[1].reason;
+}
+
+TEST(Evaluator, QuickClaimsAreOfOneProcess) {
+  EvaluateOptions options;
+  options.claim_processes = 1;
+  const auto evaluator = rmsnorm_evaluator(options);
+  const auto claims = evaluator->claims({{rmsnorm_candidate(rmsnorm_source(""))}, {}});
+  ASSERT_EQ(claims.size(), 1u);
+  EXPECT_FALSE(std::isfinite(claims[0].metrics.expect_lo));
+  EXPECT_TRUE(std::isfinite(claims[0].metrics.speedup_lo));
+}
+
+// It is fast in the first process that claims it, and in no other.
+TEST(Evaluator, AFinalistThatIsFastInOneProcessIsNoClaim) {
+  const std::string marker = testing::TempDir() + "kd_claimed_" + std::to_string(::getpid());
+  const std::string lies = rmsnorm_source(
+      "if (slow < 0) slow = open(\"" + marker + "\", 0302, 0600) < 0; if (slow) usleep(400);", "",
+      "extern \"C\" int open(const char*, int, ...); extern \"C\" int usleep(unsigned); "
+      "static int slow = -1;");
+  const auto evaluator = rmsnorm_evaluator();
+  const auto claims = evaluator->claims({{rmsnorm_candidate(lies)}, {}});
+  ASSERT_EQ(std::remove(marker.c_str()), 0) << "it did not run";
+  ASSERT_EQ(claims.size(), 1u);
+  EXPECT_FALSE(claims[0].claimed);
+  EXPECT_LT(claims[0].metrics.speedup_lo, 1);
 }
 
 TEST(Evaluator, AWrongFinalistIsNoClaim) {

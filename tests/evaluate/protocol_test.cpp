@@ -17,8 +17,8 @@ EvaluateOptions with_iters(int iters) {
 }
 
 TEST(Protocol, DefaultSettingsAreNamedByTheVersionAlone) {
-  EXPECT_EQ(name_of(protocol_for({})), "3");
-  EXPECT_EQ(name_of(protocol_for({}, /*device_clock=*/true)), "3-device-clock");
+  EXPECT_EQ(name_of(protocol_for({})), "4");
+  EXPECT_EQ(name_of(protocol_for({}, /*device_clock=*/true)), "4-device-clock");
   EXPECT_NE(name_of(protocol_for({})), spec::protocol_name("28850ad635fe7233"));
 }
 
@@ -26,7 +26,7 @@ TEST(Protocol, DefaultSettingsAreNamedByTheVersionAlone) {
 // which rules a kernel is right.
 TEST(Protocol, TheProofHasAVersionOfItsOwn) {
   EXPECT_EQ(to_json(protocol_for({})).at("proof").at("version"), 2);
-  EXPECT_EQ(to_json(protocol_for({})).at("version"), 3);
+  EXPECT_EQ(to_json(protocol_for({})).at("version"), 4);
 }
 
 // SHA-256 of {"claims":{"most_pairs":500,"pairs":500},"kernel":{"base_pairs":500,
@@ -34,15 +34,23 @@ TEST(Protocol, TheProofHasAVersionOfItsOwn) {
 TEST(Protocol, OtherSettingsAreNamedByAHashOfWhatDiffers) {
   const Protocol longer = protocol_for(with_iters(500));
   EXPECT_EQ(longer.claim_pairs, 500);
-  EXPECT_EQ(name_of(longer), "3+6845b30a");
-  EXPECT_EQ(name_of(protocol_for(with_iters(500), true)), "3-device-clock+6845b30a");
+  EXPECT_EQ(name_of(longer), "4+6845b30a");
+  EXPECT_EQ(name_of(protocol_for(with_iters(500), true)), "4-device-clock+6845b30a");
   EXPECT_NE(name_of(protocol_for(with_iters(501))), name_of(longer));
 }
 
 TEST(Protocol, FewerItersThanTheProtocolsChangeNothing) {
   EvaluateOptions fewer;
   fewer.iters = fewer.warmup = 1;
-  EXPECT_EQ(name_of(protocol_for(fewer)), "3");
+  EXPECT_EQ(name_of(protocol_for(fewer)), "4");
+}
+
+// It decides what is claimed, not how times were taken.
+TEST(Protocol, TheNumberOfProcessesIsNotInTheName) {
+  EvaluateOptions longer;
+  longer.claim_processes = 21;
+  EXPECT_EQ(name_of(protocol_for(longer)), "4");
+  EXPECT_EQ(to_json(protocol_for(longer)).at("claims").at("processes"), 21);
 }
 
 // A sentence in the settings could not be reworded without another name.

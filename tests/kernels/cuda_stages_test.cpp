@@ -1,4 +1,6 @@
 // How operators in CUDA C++ are launched, for every setting and size: what no GPU is needed for.
+#include <gtest/gtest.h>
+
 #include "mlx_kd/kernels/op_table.h"
 #include "tests/kernels/every_op.h"
 

@@ -1,11 +1,12 @@
 """metal_kernel from Python: as mx.fast.metal_kernel where there is no Mac, and in its place for programs."""
 import shutil
+import sys
 import tempfile
 import threading
 import unittest
 from pathlib import Path
 
-from tests.support.package import PackageTest, python
+from tests.support.package import PackageTest, python, run, temporary_folder
 
 import mlx.core as mx
 
@@ -200,7 +201,7 @@ class Enabled(PackageTest):
 
     def test_puts_the_kernel_in_place_and_back(self):
         enabled = mlx_kd.enable_metal_kernels()
-        self.assertIs(mx.fast.metal_kernel, mlx_kd.metal_kernel)
+        self.assertIsNot(mx.fast.metal_kernel, MLX_KERNEL)
         self.assertFalse(mx.metal.is_available())
         self.assertIsNone(self.program(mx, mx.ones(32)))
         enabled.disable()
@@ -235,7 +236,7 @@ class Enabled(PackageTest):
     def test_may_be_enabled_twice_and_undone_in_any_order(self):
         outer, inner = mlx_kd.enable_metal_kernels(True), mlx_kd.enable_metal_kernels()
         outer.disable()
-        self.assertIs(mx.fast.metal_kernel, mlx_kd.metal_kernel)
+        self.assertIsNot(mx.fast.metal_kernel, MLX_KERNEL)
         self.assertFalse(mx.metal.is_available())
         inner.disable()
 
@@ -244,6 +245,128 @@ def mlx_nn_loss():
     """It asks for the default device to choose between two forms."""
     import mlx.nn
     return mlx.nn.losses.cross_entropy(mx.array([[1.0, 2.0, 3.0]]), mx.array([2])).item()
+
+
+
+RACY = """
+    uint i = thread_position_in_grid.x, t = thread_position_in_threadgroup.x;
+    threadgroup float kept[64];
+    kept[t] = a[i];
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    float other = kept[63 - t];
+    kept[t] = other;
+    b[i] = other;
+"""
+
+
+def turned(x, source=RACY, **more):
+    kernel = mx.fast.metal_kernel(name="turned", input_names=["a"], output_names=["b"], source=source, **more)
+    return kernel(inputs=[x], grid=(x.size, 1, 1), threadgroup=(64, 1, 1), output_shapes=[x.shape],
+                  output_dtypes=[x.dtype])[0]
+
+
+class Watched(PackageTest):
+    def setUp(self):
+        mx.set_default_device(mx.cpu)
+
+    def test_a_race_is_reported_with_kernel_line_and_threads(self):
+        with mlx_kd.enable_metal_kernels(check="races", report=lambda one: None) as kernels:
+            for _ in range(2):
+                mx.eval(turned(mx.arange(640.0)))
+            reports = kernels.reports()
+        self.assertEqual([(one["kernel"], one["threadgroups"]) for one in reports], [("turned", 10)])
+        self.assertGreaterEqual(reports[0]["watched"], 1)
+        self.assertRegex(reports[0]["findings"][0], r"kd_body:6: data race: thread \d+ of threadgroup 0 reads byte \d+ "
+                         r"of threadgroup 'kept' and thread \d+ of threadgroup 0 wrote it at kd_body:7")
+
+    def test_an_access_beyond_the_end_is_reported(self):
+        found = []
+        with mlx_kd.enable_metal_kernels(check="memory", report=found.append):
+            mx.eval(turned(mx.arange(64.0), "uint i = thread_position_in_grid.x; b[i] = a[i + 1];"))
+        self.assertIn("of 'a', which lies outside", found[0]["findings"][0])
+
+    def test_raise_raises_and_what_is_right_does_not(self):
+        with self.assertRaisesRegex(mlx_kd.KernelFault, "kernel 'turned': kd_body:6: data race"):
+            with mlx_kd.enable_metal_kernels(check="races", report="raise"):
+                mx.eval(turned(mx.arange(64.0)))
+        right = RACY.replace("    kept[t] = other;\n", "")
+        with mlx_kd.enable_metal_kernels(check="races,memory", report="raise"):
+            mx.eval(turned(mx.arange(64.0), right))
+
+    def test_one_kernel_may_be_left_out(self):
+        with mlx_kd.enable_metal_kernels(check="races", report="raise") as kernels:
+            mx.eval(turned(mx.arange(128.0), check="none"))
+            self.assertEqual(kernels.reports(), [])
+
+    def test_bad_words_are_refused_and_nothing_stays_enabled(self):
+        for more in (dict(check="locks"), dict(check="races", order="sideways"), dict(report="mail")):
+            with self.assertRaises(ValueError):
+                mlx_kd.enable_metal_kernels(**more)
+        self.assertIs(mx.fast.metal_kernel, MLX_KERNEL)
+
+    def test_run_script_watches_an_unchanged_program(self):
+        folder = temporary_folder(self)
+        script = folder / "program.py"
+        script.write_text("import sys\nimport mlx.core as mx\n"
+                          "assert mx.is_available(mx.gpu) and sys.argv[1:] == ['3']\n"
+                          f"k = mx.fast.metal_kernel(name='turned', input_names=['a'], output_names=['b'], source={RACY!r})\n"
+                          "b = k(inputs=[mx.arange(64.0)], grid=(64, 1, 1), threadgroup=(64, 1, 1), output_shapes=[(64,)],\n"
+                          "      output_dtypes=[mx.float32], stream=mx.gpu)[0]\nprint(b[0].item())\n")
+        done = run(sys.executable, "-m", "mlx_kd", "run-script", "--check", "races", script, 3)
+        self.assertEqual((done.returncode, done.stdout.strip()), (1, "63.0"), done.stderr)
+        self.assertIn("kernel 'turned': kd_body:6: data race", done.stderr)
+        self.assertIn("1 of 1 threadgroups watched", done.stderr)
+        done = run(sys.executable, "-m", "mlx_kd", "run-script", script, 3)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+
+class NamesOfAMac(PackageTest):
+    def test_programs_that_name_the_gpu_run_on_the_cpu(self):
+        call = dict(inputs=[mx.arange(64.0)], grid=(64, 1, 1), threadgroup=(64, 1, 1), output_shapes=[(64,)],
+                    output_dtypes=[mx.float32])
+        with mlx_kd.enable_metal_kernels(report_metal_available=True):
+            self.assertTrue(mx.is_available(mx.gpu))
+            kernel = mx.fast.metal_kernel(name="turned", input_names=["a"], output_names=["b"], source=RACY)
+            for stream in (mx.gpu, mx.new_stream(mx.gpu), None):
+                self.assertEqual(kernel(**call, stream=stream)[0][0].item(), 63)
+            mx.set_default_device(mx.gpu)
+            with mx.stream(mx.gpu):
+                self.assertEqual(mx.add(1, 2, stream=mx.gpu).item(), 3)
+            self.assertEqual(mx.device_count(mx.gpu), 1)
+            self.assertIn("memory_size", mx.device_info(mx.gpu))
+        self.assertFalse(mx.is_available(mx.gpu))
+
+    def test_an_export_traces_the_kernel_of_mlx(self):
+        path = temporary_folder(self) / "turned.mlxfn"
+        with mlx_kd.enable_metal_kernels():
+            mx.export_function(str(path), lambda x: turned(x) + 1, mx.arange(64.0))
+        self.assertGreater(path.stat().st_size, 0)
+
+    def test_math_mode_is_a_macro(self):
+        source = """
+            #if defined(__FAST_MATH__)
+            b[thread_position_in_grid.x] = 1;
+            #else
+            b[thread_position_in_grid.x] = 0;
+            #endif
+        """
+        with mlx_kd.enable_metal_kernels():
+            for mode, wanted in (("safe", 0), ("fast", 1)):
+                made = turned(mx.arange(64.0), source, compile_options={"math_mode": mode})
+                self.assertEqual(made[0].item(), wanted)
+
+    def test_contraction_is_switched_off(self):
+        a, b = (mx.random.normal((640,), key=mx.random.key(k)) for k in (1, 2))
+        source = """
+            #pragma clang fp contract(off)
+            uint i = thread_position_in_grid.x;
+            float p = a[i] * a[i];
+            b[i] = p + 0.1f;
+        """
+        with mlx_kd.enable_metal_kernels():
+            square = a * a
+            mx.eval(square, b)
+            self.assertTrue(mx.array_equal(turned(a, source), square + mx.array(0.1)).item())
 
 
 if __name__ == "__main__":

@@ -86,6 +86,18 @@ void expect_misuse(const std::vector<std::string>& shapes, const std::vector<std
   }
 }
 
+TEST_F(SizesFrom, ListsOfValuesAreAllTheirCombinations) {
+  const auto sizes = sizes_from(rows_op(), "", {"rows=1|2,D=4|8"}).sizes;
+  EXPECT_EQ(sizes, (std::vector<Dims>{rows_dims(1, 4), rows_dims(1, 8), rows_dims(2, 4),
+                                      rows_dims(2, 8)}));
+  EXPECT_EQ(sizes_from(rows_op(), "", {"rows=1|1,D=4", "rows=1,D=4"}).sizes.size(), 1u);
+  for (const char* bad : {"rows=1|,D=4", "rows=|1,D=4", "rows=1|x,D=4", "rows|D=1"})
+    EXPECT_THROW(sizes_from(rows_op(), "", {bad}), base::Error) << bad;
+  std::string many = "rows=1";
+  for (int i = 2; i < 10002; ++i) many += "|" + std::to_string(i);
+  EXPECT_THROW(sizes_from(rows_op(), "", {many + ",D=4"}), base::Error);
+}
+
 TEST_F(SizesFrom, WithoutOptionsAreTheFirstSuite) {
   const Sizes sizes = sizes_from(rows_op(), "", {});
   EXPECT_EQ(sizes.suite_name, "small");

@@ -51,6 +51,19 @@ class ResultsPage(unittest.TestCase):
         self.assertEqual(result.returncode, 0, result.stderr)
         return (self.root / "docs" / "results.md").read_text()
 
+    def test_the_guide_of_products_gets_its_table(self):
+        row = {"what": "16 x 32 x 64", "dtype": "bfloat16", "gflops": 12.0, "ms": {"mlx_kd": rate(0.5), "MLX": rate(5.0)},
+               "ratio": {"MLX": rate(10.0)}}
+        self.write("gemm_cpu", {"what": "products", "date": "2026-01-02", "machine": {"cpu": "a CPU"}, "rows": [row],
+                                "versions": {"MLX": "9.9"}})
+        self.assertIn("No such file", self.call().stderr)
+        guide = self.root / "docs" / "gemm.md"
+        guide.write_text("# Products\n")
+        self.assertIn("gemm.md lacks the lines <!-- products begin -->", self.call().stderr)
+        guide.write_text("# Products\n<!-- products begin -->\n<!-- products end -->\n")
+        self.assertIn("16 x 32 x 64", self.page())
+        self.assertIn("| 16 x 32 x 64 | bfloat16 | 0.500 | 12 | 10.00x (9.00 to 11.00) |", guide.read_text())
+
     def test_made_pages_pass_the_check(self):
         self.page()
         self.assertEqual(self.call("--check").returncode, 0)

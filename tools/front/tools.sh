@@ -19,6 +19,9 @@ kd_missing nlohmann-json3-dev
 #if !__has_include(<zlib.h>)
 kd_missing zlib1g-dev
 #endif
+#if !__has_include(<toml++/toml.h>)
+kd_missing libtomlplusplus-dev
+#endif
 #if !__has_include(<gtest/gtest.h>)
 kd_missing libgtest-dev
 #endif
@@ -74,6 +77,7 @@ find_missing() {
 brew_names() {
   printf '%s\n' "$@" | sed -e 's/^g++$/llvm/' -e 's/^libcli11-dev$/cli11/' -e 's/^libgtest-dev$/googletest/' \
     -e 's/^nlohmann-json3-dev$/nlohmann-json/' -e 's/^zlib1g-dev$/zlib/' \
+    -e 's/^libtomlplusplus-dev$/tomlplusplus/' \
     -e 's/^libbenchmark-dev$/google-benchmark/' -e 's/^ninja-build$/ninja/' -e 's/^python3-venv$/python/' \
     -e 's/^python3-dev$/python/' |
     tr '\n' ' '

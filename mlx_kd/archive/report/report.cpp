@@ -19,6 +19,7 @@ std::vector<std::string> table_row(const SizeResult& size) {
           number(m.baseline_us),
           ratio(m.speedup_vs_ref),
           interval(m.speedup_lo, m.speedup_hi),
+          interval(m.expect_lo, m.expect_hi),
           size.won ? "pinned" : "no pin: " + plain_line(size.why_not)};
 }
 
@@ -66,8 +67,9 @@ Json aa_json(const RunData& run) {
 }  // namespace
 
 std::string report_table(const RunData& run) {
-  std::vector<std::vector<std::string>> rows = {
-      {"size", "candidate", "kernel us", "graph us", "MLX us", "speed-up", "95% CI", ""}};
+  std::vector<std::vector<std::string>> rows = {{"size", "candidate", "kernel us", "graph us",
+                                                 "MLX us", "speed-up", "95% CI", "a new process",
+                                                 ""}};
   for (const SizeResult& size : size_results(run)) rows.push_back(table_row(size));
   return aligned(rows);
 }

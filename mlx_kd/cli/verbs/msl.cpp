@@ -49,6 +49,7 @@ struct Source {
         base::misuse("msl", "'" + one + "': write a function constant as INDEX=VALUE");
       options.function_constants[static_cast<int>(index)] = end + 1;
     }
+    options.bfloat_functions = false;
     return options;
   }
 };
@@ -72,6 +73,7 @@ std::vector<msl::Diagnostic> diagnose(const Check& check, const msl::Unit& unit)
   if (!found.empty()) return found;
   const msl::Translation translation =
       msl::translate(unit, msl::Target::cpp, check.source.translate());
+  for (const std::string& note : translation.notes) std::fprintf(stderr, "%s\n", note.c_str());
   simt::CompileOptions options;
   options.syntax = true;
   simt::Compiled made = simt::compile(unit, translation, options, check.source.file);

@@ -102,7 +102,9 @@ std::string nvrtc_version() {
 Cubin compile_cuda(const std::string& name, const std::string& text,
                    const std::vector<std::string>& options, const Headers& headers) {
   Compilation compilation(name, text, headers);
-  if (compilation.run(options)) return {compilation.code(), ""};
+  std::vector<std::string> all = options;
+  if (text.find("#define KD_NO_CONTRACTION 1\n") != text.npos) all.push_back("--fmad=false");
+  if (compilation.run(all)) return {compilation.code(), ""};
   return {"", first_error(compilation.log())};
 }
 

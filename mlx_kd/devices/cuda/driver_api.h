@@ -24,11 +24,11 @@ using Program = struct OpaqueProgram*;  // of NVRTC
 
 // CUlaunchAttribute with the one value that is used here, the blocks per cluster.
 struct LaunchAttribute {
-  int id;  // kClusterAttribute
+  int id;  // kClusterAttribute, kEarlyAttribute
   int padding;
-  unsigned cluster[16];  // x, y, z; the driver's union has 64 bytes
+  unsigned cluster[16];  // x, y, z, or 1 in the first; the driver's union has 64 bytes
 };
-inline constexpr int kClusterAttribute = 4;
+inline constexpr int kClusterAttribute = 4, kEarlyAttribute = 6;
 
 // CUlaunchConfig.
 struct LaunchConfig {
@@ -93,6 +93,10 @@ struct KernelNode {
   X(graph_instantiate, Result(GraphExec*, Graph, unsigned long long),                              \
     "cuGraphInstantiateWithFlags")                                                                 \
   X(graph_launch, Result(GraphExec, Stream), "cuGraphLaunch")                                      \
+  X(encode_tiles,                                                                                  \
+    Result(void*, int, unsigned, void*, const unsigned long long*, const unsigned long long*,      \
+           const unsigned*, const unsigned*, int, int, int, int),                                  \
+    "cuTensorMapEncodeTiled")                                                                      \
   X(graph_destroy, Result(Graph), "cuGraphDestroy")                                                \
   X(graph_exec_destroy, Result(GraphExec), "cuGraphExecDestroy")
 

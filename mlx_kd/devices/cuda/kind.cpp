@@ -5,6 +5,7 @@
 #include "mlx_kd/devices/cuda/cuda_body.h"
 #include "mlx_kd/devices/cuda/cuda_device.h"
 #include "mlx_kd/devices/cuda/gpu.h"
+#include "mlx_kd/devices/cuda/native_group.h"
 #include "mlx_kd/devices/cuda/native_module.h"
 #include "mlx_kd/devices/registry.h"
 
@@ -62,7 +63,13 @@ std::vector<Finding> examine() {
 DeviceKind kind_cuda();
 
 DeviceKind kind_cuda() {
-  return {"cuda", probe, cuda::open_cuda_device, examine, {"metal", "cuda"}, cuda::run_body};
+  return {.kind = "cuda",
+          .probe = probe,
+          .open = cuda::open_cuda_device,
+          .examine = examine,
+          .languages = {"metal", "cuda"},
+          .run_body = cuda::run_body,
+          .group = cuda::native_group};
 }
 
 }  // namespace mlx_kd::devices

@@ -115,7 +115,8 @@ MslOutcome MslSession::run(MslRequest& request) {
   const msl::Kernel& kernel = find_kernel(text_.made, request.kernel);
   const msl::SourceSet& sources = *text_.unit.sources;
   at_kernel(kernel, sources, [&] { check_names(kernel, request); });
-  check_group_bytes(kernel, request, sources);
+  check_constants(text_, kernel);
+  check_group_bytes(kernel, request.group_bytes.size(), sources);
   const auto [groups, size] = at_kernel(kernel, sources, [&] {
     return std::pair(place_groups(kernel, request),
                      launch_size(wide(request.grid), wide(request.threadgroup)));

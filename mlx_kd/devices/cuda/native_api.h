@@ -16,7 +16,7 @@
 
 namespace mlx_kd::devices::cuda {
 
-inline constexpr int kNativeInterface = 2;
+inline constexpr int kNativeInterface = 3;
 
 // What the module was built against.
 struct NativeAbout {
@@ -32,6 +32,8 @@ struct NativeNode {
   void* function;  // CUfunction
   unsigned blocks[3], threads[3], cluster[3];
   unsigned shared_bytes;  // dynamic
+  // The kernel waits by itself for what runs before it: it may be started while that still runs.
+  bool early = false;
 };
 
 // What the program does for the module, by the CUDA driver. Failures are errors (exit 1).
@@ -48,8 +50,12 @@ struct NativeApi {
   void* (*encoder)(const mlx::core::Stream& stream);
   // Keeps an array until the kernels added so far and later ones of this graph are done.
   void (*keep)(void* encoder, const mlx::core::array& array);
+  // How many arrays share the array's description: 1 where nobody else has it.
+  long (*holders)(const mlx::core::array& array);
   // The address on the GPU of the first element.
   void* (*address)(const mlx::core::array& array);
+  // The encoder's stream (CUstream), after all that was added before was launched on it.
+  void* (*stream)(void* encoder);
   // A node that runs after all that wrote `inputs` and `outputs`. parameters: as cuLaunchKernel's,
   // copied before it returns.
   void (*add)(void* encoder, const NativeNode& node, void** parameters,

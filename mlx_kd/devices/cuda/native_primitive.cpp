@@ -6,6 +6,8 @@
 #include "mlx/ops.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/cuda/cubin.h"
+#include "mlx_kd/devices/cuda/leases.h"
+#include "mlx_kd/devices/cuda/staged_program.h"
 
 namespace mlx_kd::devices::cuda {
 namespace {
@@ -59,8 +61,9 @@ bool fits(const mx::array& array, const NativeKernel& kernel, size_t input) {
 // all outputs but the first of each; of a large array a copy costs more than to wait for that.
 // (What the graph in the making holds is let go after the first wait has returned, so there may be
 // a second.)
-bool is_given_up(const mx::array& input, const mx::Stream& stream, Patience& patience) {
-  if (input.is_donatable()) return true;
+bool is_given_up(const NativeApi& api, const mx::array& input, const mx::Stream& stream,
+                 Patience& patience) {
+  if (is_held_by_graphs_alone(api, input)) return true;
   if (input.nbytes() < kLargeBytes || input.data_shared_ptr().use_count() == 1) return false;
   if (!patience.allows()) return false;
   for (int waits = 0; waits < 2 && !input.is_donatable(); ++waits) mx::synchronize(stream);
@@ -69,10 +72,10 @@ bool is_given_up(const mx::array& input, const mx::Stream& stream, Patience& pat
 }
 
 // Whether `output` may take the memory of `input` over: nobody else can see it.
-bool can_take_over(const mx::array& input, const mx::array& output, const mx::Stream& stream,
-                   Patience& patience) {
+bool can_take_over(const NativeApi& api, const mx::array& input, const mx::array& output,
+                   const mx::Stream& stream, Patience& patience) {
   return input.flags().row_contiguous && input.nbytes() == output.nbytes() &&
-         input.data_size() == input.size() && is_given_up(input, stream, patience);
+         input.data_size() == input.size() && is_given_up(api, input, stream, patience);
 }
 
 // Memory of MLX's own for an array of a primitive, on the stream of that: counted, kept for later
@@ -106,8 +109,10 @@ class Evaluation {
         patience_(patience),
         outputs_(outputs),
         encoder_(api.encoder(stream)) {
+    lay_out(inputs);
+    if (kernel_.is_direct) own_stream_ = api.stream(encoder_);  // before MLX is given a mark
     for (size_t i = 0; i < outputs.size(); ++i) place_output(i, inputs);
-    for (size_t i = 0; i < inputs.size(); ++i) place_input(i, inputs[i]);
+    for (size_t i = 0; i < inputs.size(); ++i) place_input(i);
     for (size_t i = 0; i < kernel_.scratch_bytes.size(); ++i)
       memory_.scratch[i] = scratch(kernel_.scratch_bytes[i]);
   }
@@ -129,12 +134,21 @@ class Evaluation {
     mx::array& output = outputs_[i];
     const int updated = i < kernel_.updates.size() ? kernel_.updates[i] : -1;
     if (updated >= 0 &&
-        can_take_over(inputs[static_cast<size_t>(updated)], output, stream_, patience_))
-      output.copy_shared_buffer(inputs[static_cast<size_t>(updated)]);
+        can_take_over(api_, inputs[static_cast<size_t>(updated)], output, stream_, patience_))
+      lease(inputs[static_cast<size_t>(updated)], output, mark(), &output.inputs() != &inputs);
     else
       give_memory(output);
     memory_.outputs[i] = api_.address(output);
     memory_.out[i] = &output;
+  }
+
+  // Held by MLX from here on, before the outputs that it holds after the evaluation.
+  const std::shared_ptr<const Mark>& mark() {
+    if (!mark_) {
+      mark_ = std::make_shared<const Mark>();
+      api_.keep(encoder_, Mark::held_by(mark_));
+    }
+    return mark_;
   }
 
   // The output that updates the input, or nullptr.
@@ -144,15 +158,18 @@ class Evaluation {
     return nullptr;
   }
 
-  void place_input(size_t i, const mx::array& given) {
+  // Inputs as the kernel takes them: MLX copies what does not fit.
+  void lay_out(const std::vector<mx::array>& inputs) {
+    copies_.reserve(inputs.size());  // their addresses are kept
+    for (size_t i = 0; i < inputs.size(); ++i)
+      memory_.in[i] =
+          fits(inputs[i], kernel_, i) ? &inputs[i] : &copies_.emplace_back(contiguous(inputs[i]));
+  }
+
+  void place_input(size_t i) {
     const Layout layout = kernel_.layouts[i];
-    const mx::array* input = &given;
-    if (!fits(given, kernel_, i)) {
-      copies_.reserve(kernel_.layouts.size());  // their addresses are kept
-      input = &copies_.emplace_back(contiguous(given));
-    }
+    const mx::array* const input = memory_.in[i];
     used_[used_count_++] = input;
-    memory_.in[i] = input;
     const void* address = api_.address(*input);
     void* const updated = updated_memory(i);
     const bool misaligned = layout != Layout::as_it_lies && input->size() > 0 &&
@@ -208,6 +225,10 @@ class Evaluation {
 
   // Later nodes follow the first through the outputs, which all of them may write.
   void add(const NativeNode& node, void** parameters) {
+    if (kernel_.is_direct) {
+      launch_node(node, parameters, static_cast<Stream>(own_stream_), true);
+      return;
+    }
     api_.add(encoder_, node, parameters, {used_.data(), used_count_}, outputs_);
     used_count_ = 0;
   }
@@ -219,6 +240,8 @@ class Evaluation {
   Patience& patience_;
   std::vector<mx::array>& outputs_;
   void* const encoder_;
+  void* own_stream_ = nullptr;
+  std::shared_ptr<const Mark> mark_;
   NativeMemory memory_;
   std::array<const mx::array*, cpu::kMostArrays> used_;
   size_t used_count_ = 0;

@@ -33,6 +33,9 @@ struct NativeKernel {
   std::vector<size_t> scratch_bytes;  // at most spec::kMostScratch
   // Per input: the axes of its port. An array with others is row-major, whatever its layout says.
   std::vector<size_t> axes;
+  // Its kernels are launched on the stream themselves, after MLX's graph in the making: what many
+  // kernels in a row cost the host is less than half, and those that can start early do.
+  bool is_direct = false;
 };
 NativeKernel native_kernel(const std::string& op_name, const Call& call);
 
@@ -83,6 +86,8 @@ class NativePrimitive final : public cpu::HostPrimitive {
                 std::vector<mlx::core::array>& outputs) override;
   bool is_equivalent(const Primitive& other) const override;
   const char* name() const override { return work_->kernel().op_name.c_str(); }
+  const NativeApi& api() const { return api_; }
+  const std::shared_ptr<const NativeWork>& work() const { return work_; }
 
  private:
   void run(const cpu::Pointers&, const Strides*) const override {}

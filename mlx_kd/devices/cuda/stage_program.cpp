@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/devices/cuda/tensor_maps.h"
 #include "mlx_kd/devices/host/check_arrays.h"
 
 namespace mlx_kd::devices::cuda {
@@ -13,6 +14,10 @@ namespace mx = mlx::core;
 // Attributes of functions, by their numbers in the driver's interface.
 constexpr int kThreadsAttribute = 0, kStaticBytes = 1, kDynamicBytes = 8, kLargeClusters = 14;
 constexpr int64_t kPortableCluster = 8;
+
+// A source that has it has it in each of its kernels: in every thread, before it reads anything but
+// weights, and before it writes.
+constexpr const char* kWaits = "griddepcontrol.wait";
 
 int attribute(Function function, int which) {
   int value = 0;
@@ -42,6 +47,20 @@ Strides strides_in(const mx::array& array) {
   return strides;
 }
 
+// Where the arrays of a call begin.
+struct CallPointers {
+  const void* const* inputs;
+  void* const* outputs;
+  void* const* scratch;
+
+  const void* operator()(const spec::TensorMap& map) const {
+    using Array = spec::TensorMap::Array;
+    return map.array == Array::input    ? inputs[map.index]
+           : map.array == Array::output ? outputs[map.index]
+                                        : scratch[map.index];
+  }
+};
+
 // One call as a primitive launches it.
 class StageWork final : public NativeWork {
  public:
@@ -66,9 +85,13 @@ class StageWork final : public NativeWork {
     for (size_t i = 0; i < made_for.updates.size(); ++i) arguments.set_output(i, memory.outputs[i]);
     for (size_t i = 0; i < made_for.scratch_bytes.size(); ++i)
       arguments.set_scratch(i, memory.scratch[i]);
-    void* parameters[] = {arguments.data()};
+    const CallPointers pointers = {memory.inputs.data(), memory.outputs.data(),
+                                   memory.scratch.data()};
+    EncodedMaps maps;
+    void* parameters[] = {arguments.data(), maps.data()};
     for (const StageNodes::Node& node : nodes_->nodes) {
       arguments.set_stage(node.index);
+      maps.encode(node.maps, pointers);
       add(node.launch, parameters);
     }
   }
@@ -110,7 +133,8 @@ const StageKernels::Entry& StageKernels::at(const std::string& func_name) const 
 StageProgram::StageProgram(const std::string& cubin, const spec::Candidate& candidate)
     : StagedProgram(candidate.op_name, std::make_shared<Code>(cubin)),
       counts_(argument_counts(candidate)),
-      kernels_(code(), source_file(candidate)) {
+      kernels_(code(), source_file(candidate)),
+      waits_(candidate.source.find(kWaits) != std::string::npos) {
   kernels_.at(candidate.func_name);
 }
 
@@ -137,9 +161,11 @@ std::shared_ptr<const StageNodes> StageProgram::make_nodes(const Call& call) con
     const auto& cluster = stage.launch.cluster;
     for (size_t d = 0; d < 3; ++d) node.cluster[d] = static_cast<unsigned>(cluster[d]);
     node.shared_bytes = static_cast<unsigned>(stage.launch.shared_bytes);
+    node.early = waits_;
+    check_tensor_maps(op_name(), stage, gpu().sm);
     if (cluster[0] * cluster[1] * cluster[2] > kPortableCluster)
       check(driver().function_set(kernel.function, kLargeClusters, 1), "asking for large clusters");
-    made->nodes.push_back({node, stage.index});
+    made->nodes.push_back({node, stage.index, stage.tensor_maps});
   }
   return made;
 }
@@ -155,9 +181,12 @@ void StageProgram::run(const std::vector<const void*>& inputs, const std::vector
   }
   for (size_t i = 0; i < outputs.size(); ++i) arguments.set_output(i, outputs[i]);
   for (size_t i = 0; i < call.scratch.size(); ++i) arguments.set_scratch(i, scratch.memory()[i]);
-  void* parameters[] = {arguments.data()};
+  const CallPointers pointers = {inputs.data(), outputs.data(), scratch.memory().data()};
+  EncodedMaps maps;
+  void* parameters[] = {arguments.data(), maps.data()};
   for (const StageNodes::Node& node : nodes->nodes) {
     arguments.set_stage(node.index);
+    maps.encode(node.maps, pointers);
     launch_node(node.launch, parameters, stream);
   }
 }

@@ -38,6 +38,7 @@ struct StageNodes {
   struct Node {
     NativeNode launch;
     int64_t index;
+    std::vector<spec::TensorMap> maps;
   };
   std::vector<Node> nodes;
   NativeKernel kernel;
@@ -75,6 +76,7 @@ class StageProgram final : public StagedProgram {
 
   ArgumentCounts counts_;
   StageKernels kernels_;
+  bool waits_;  // its kernels wait by themselves for what runs before them
   mutable Prepared<Size, std::shared_ptr<const StageNodes>> nodes_;
 };
 

@@ -18,21 +18,22 @@ void CallScratch::reserve(const std::vector<int64_t>& wanted) {
   }
 }
 
-void launch_node(const NativeNode& node, void** parameters, Stream stream) {
+void launch_node(const NativeNode& node, void** parameters, Stream stream, bool may_overlap) {
   LaunchConfig config = {};
-  LaunchAttribute attribute = {};
-  attribute.id = kClusterAttribute;
-  int64_t cluster = 1;
+  std::array<LaunchAttribute, 2> attributes = {};
+  LaunchAttribute cluster = {kClusterAttribute, 0, {}};
+  unsigned of_cluster = 1;
   for (size_t d = 0; d < 3; ++d) {
     config.blocks[d] = node.blocks[d];
     config.threads[d] = node.threads[d];
-    attribute.cluster[d] = node.cluster[d];
-    cluster *= node.cluster[d];
+    cluster.cluster[d] = node.cluster[d];
+    of_cluster *= node.cluster[d];
   }
   config.dynamic_bytes = node.shared_bytes;
   config.stream = stream;
-  config.attributes = &attribute;
-  config.attribute_count = cluster > 1 ? 1 : 0;
+  config.attributes = attributes.data();
+  if (of_cluster > 1) attributes[config.attribute_count++] = cluster;
+  if (may_overlap && node.early) attributes[config.attribute_count++] = {kEarlyAttribute, 0, {1}};
   check(driver().launch_config(&config, static_cast<Function>(node.function), parameters, nullptr),
         "launching a kernel");
 }

@@ -26,7 +26,9 @@ class CallScratch {
 };
 
 // Runs on our own stream.
-void launch_node(const NativeNode& node, void** parameters, Stream stream);
+// `may_overlap`: a node that is `early` may start while the one before it on the stream still runs.
+void launch_node(const NativeNode& node, void** parameters, Stream stream,
+                 bool may_overlap = false);
 
 // Fails (exit 1), with the reason, where the module is absent; `what` cannot do without it.
 const NativeApi& require_native(const std::string& what);

@@ -62,10 +62,10 @@ bool can_take_over(const mx::array& input, const mx::Stream& stream) {
 
 using InputStrides = std::array<Strides, kMostArrays>;
 
-// Whether a kernel of a strided port of so many axes takes the array as it lies. What has other
-// axes (rows of several, say) has no stride per axis of the port.
+// Whether a kernel of a strided port of so many axes takes the array as it lies. What has more axes
+// (rows of several, say) has no stride per axis of the port; axes that are left out have one item.
 bool can_stride(const mx::array& input, size_t axes) {
-  return axes > 0 && axes <= kStrideAxes && input.ndim() == axes &&
+  return axes > 0 && axes <= kStrideAxes && input.ndim() <= axes && input.ndim() > 0 &&
          (input.shape(-1) <= 1 || input.strides().back() == 1);
 }
 

@@ -18,7 +18,7 @@ struct CommandEncoder;
 namespace mlx_kd::devices::cpu {
 
 // Inputs and outputs of one operation together; a metal_kernel may have more than an operator.
-inline constexpr size_t kMostArrays = 32;
+inline constexpr size_t kMostArrays = 48;
 
 // Inputs first, then outputs.
 using Pointers = std::array<void*, kMostArrays>;

@@ -1,6 +1,7 @@
 #include "mlx_kd/devices/metal_text/binding.h"
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/msl/parse/constants.h"
 
 namespace mlx_kd::devices {
 
@@ -39,18 +40,33 @@ HostArray& array_of(const msl::Kernel& kernel, const msl::Binding& buffer, MslRe
   if (!array)
     base::misuse("msl", place + "buffer '" + buffer.name + "' of '" + kernel.name +
                             "' is not given: add --in " + buffer.name + "=... or --out");
-  const std::string wanted = host_type(buffer.type);
+  const bool bytes = buffer.type == "void" || buffer.type == "char" || buffer.type == "uchar" ||
+                     buffer.type == "int8_t" || buffer.type == "uint8_t";
+  const std::string wanted = bytes && !buffer.reference ? "" : host_type(buffer.type);
   if (!wanted.empty() && wanted != array->type)
     base::misuse("msl", place + "buffer '" + buffer.name + "' holds " + buffer.type + " (" +
                             wanted + ") and is given " + array->type);
   return *array;
 }
 
-void check_group_bytes(const msl::Kernel& kernel, const MslRequest& request,
-                       const msl::SourceSet& sources) {
-  if (request.group_bytes.size() < kernel.groups.size())
-    base::misuse("msl", sources.describe(kernel.groups.back().at) + ": '" +
-                            kernel.groups.back().name + "' needs its size: add --group-bytes");
+void check_group_bytes(const msl::Kernel& kernel, size_t given, const msl::SourceSet& sources) {
+  if (given < kernel.groups.size())
+    base::misuse("msl", sources.describe(kernel.groups[given].at) + ": '" +
+                            kernel.groups[given].name + "' needs its size: add --group-bytes");
+}
+
+void check_constants(const TranslatedText& text, const msl::Kernel& kernel) {
+  const msl::Function* function = text.unit.definition_of(kernel.function.substr(
+      kernel.function.rfind(':') == std::string::npos ? 0 : kernel.function.rfind(':') + 1));
+  if (!function) return;
+  for (const msl::Global* one : msl::constants_read(text.unit, *function)) {
+    const int index = *one->function_constant;
+    if (text.values.count(index) == 0)
+      base::misuse("msl", text.unit.sources->describe(one->at) + ": function constant " +
+                              std::to_string(index) + " '" + one->name +
+                              "' has no value: give --constant " + std::to_string(index) +
+                              "=VALUE");
+  }
 }
 
 void refuse_at(const msl::SourceSet& sources, msl::Position at, const base::Error& error) {

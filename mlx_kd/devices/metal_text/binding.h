@@ -3,6 +3,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/metal_text/msl_request.h"
+#include "mlx_kd/devices/metal_text/translated_text.h"
 #include "mlx_kd/msl/translate/translate.h"
 
 namespace mlx_kd::devices {
@@ -20,9 +21,12 @@ void check_names(const msl::Kernel& kernel, const MslRequest& request);
 HostArray& array_of(const msl::Kernel& kernel, const msl::Binding& buffer, MslRequest& request,
                     const msl::SourceSet& sources);
 
-// Every [[threadgroup(n)]] argument has its size.
-void check_group_bytes(const msl::Kernel& kernel, const MslRequest& request,
-                       const msl::SourceSet& sources);
+// `given`: the sizes that are known, one for each threadgroup argument.
+void check_group_bytes(const msl::Kernel& kernel, size_t given, const msl::SourceSet& sources);
+
+// Every function constant that the kernel reads has a value. One that the source asks for with
+// is_function_constant_defined may lack it.
+void check_constants(const TranslatedText& text, const msl::Kernel& kernel);
 
 // A refusal that names a place in the Metal text: that of `act`, or where it names none, `at`.
 [[noreturn]] void refuse_at(const msl::SourceSet& sources, msl::Position at,

@@ -26,6 +26,7 @@ struct LaunchReport {
   int divergent_barrier_site = -1;  // a barrier that not all threads of the group reached
   int divergent_simd_site = -1;     // a simd function that not all lanes reached
   double seconds = 0;
+  uint64_t groups = 0;  // threadgroups that ran, where a budget stopped the rest
 };
 
 }  // namespace mlx_kd::devices

@@ -78,6 +78,8 @@ MetalBody metal_body(const MetalKernelText& kernel, const MetalKernelCall& call)
                    std::move(form.kernel),
                    std::move(form.buffers)};
   result.text.options.texts = std::move(form.texts);
+  if (kernel.options.math_mode == mx::MathMode::Fast)
+    result.text.options.defines["__FAST_MATH__"] = "1";
   return result;
 }
 

@@ -15,7 +15,8 @@ namespace {
 
 namespace mx = mlx::core;
 
-constexpr double kMostBytes = 1e15;  // of an output: more than any machine has
+constexpr int64_t kMostThreads = 1024;  // of a threadgroup, before the grid cuts it
+constexpr double kMostBytes = 1e15;     // of an output: more than any machine has
 
 using Sizes = std::array<int64_t, 3>;
 
@@ -96,6 +97,10 @@ std::vector<mx::array> MetalKernel::operator()(const MetalKernelCall& call) cons
   }
   const Sizes grid = sizes_of(call.grid, "grid");
   Sizes group = sizes_of(call.threadgroup, "threadgroup");
+  if (const int64_t threads = group[0] * group[1] * group[2]; threads > kMostThreads)
+    base::misuse("metal_kernel", "a threadgroup of " + std::to_string(threads) +
+                                     " threads: Metal takes at most " +
+                                     std::to_string(kMostThreads));
   for (size_t d = 0; d < 3; ++d) group[d] = std::min(group[d], grid[d]);
   const MetalBody body = metal_body(text_, call);
   if (call.verbose) print_source(body);

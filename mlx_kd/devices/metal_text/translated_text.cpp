@@ -14,7 +14,8 @@ const msl::Kernel& TranslatedText::kernel(const std::string& name) const {
 
 TranslatedText translate_text(const MetalText& text, msl::Target target,
                               const msl::TranslateOptions& options) {
-  TranslatedText result{msl::parse(text.file, text.text, text.options), {}};
+  TranslatedText result{
+      msl::parse(text.file, text.text, text.options), {}, options.function_constants};
   msl::require_rules(result.unit);
   result.made = msl::translate(result.unit, target, options);
   return result;

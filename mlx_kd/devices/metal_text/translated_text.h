@@ -12,6 +12,7 @@ namespace mlx_kd::devices {
 struct TranslatedText {
   msl::Unit unit;
   msl::Translation made;
+  std::map<int, std::string> values;  // of its function constants
 
   // The kernel of that host name. Fails (exit 1) if the text has none.
   const msl::Kernel& kernel(const std::string& name) const;

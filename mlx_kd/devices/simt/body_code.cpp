@@ -52,11 +52,14 @@ Code body_code(const MetalBody& body) {
   return known.get(all_of(body.text), [&] { return build(body); });
 }
 
-bool BodyCode::run(const std::vector<void*>& buffers, Size3 grid, Size3 group) const {
+bool BodyCode::run(const std::vector<void*>& buffers, Size3 grid, Size3 group, ThreadOrder order,
+                   uint64_t seed) const {
   std::string fault;
   try {
     LaunchOptions options;
     options.timeout_s = run_limit_s();
+    options.order = order;
+    options.seed = seed;
     const LaunchReport report = launch(entry_, buffers, {}, grid, group, options);
     fault = report.timed_out ? "it did not end in time (MLX_KD_SIMT_LIMIT_S)" : report.fault;
   } catch (const std::exception& error) {

@@ -18,7 +18,8 @@ class BodyCode {
 
   // Returns when the kernel is done. False if it ended early; then the next call of metal_kernel
   // with it says why: an MLX operation that is already running cannot raise an error.
-  bool run(const std::vector<void*>& buffers, Size3 grid, Size3 group) const;
+  bool run(const std::vector<void*>& buffers, Size3 grid, Size3 group, ThreadOrder order,
+           uint64_t seed) const;
 
   // Fails (exit 1) if a run ended early since it was asked last.
   void require_no_fault() const;

@@ -36,6 +36,13 @@ Entry Module::entry(const msl::Kernel& kernel) const {
   return found;
 }
 
+std::vector<size_t> Module::group_bytes(const msl::Kernel& kernel) const {
+  const auto* sizes =
+      static_cast<const unsigned long*>(dlsym(handle_, (kernel.symbol + "_bytes").c_str()));
+  if (!sizes) return {};
+  return {sizes, sizes + kernel.groups.size()};
+}
+
 std::string Module::line_of(const void* code) const {
   Dl_info info;
   if (!dladdr(code, &info)) return "";

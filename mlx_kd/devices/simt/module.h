@@ -21,6 +21,9 @@ class Module {
   // Fails (exit 1) if the object has no such kernel.
   Entry entry(const msl::Kernel& kernel) const;
 
+  // The sizes of what the kernel's threadgroup arguments refer to; 0 for pointers.
+  std::vector<size_t> group_bytes(const msl::Kernel& kernel) const;
+
   // "kernels.metal:12" of an instruction, from the debug information by addr2line; "" if unknown.
   std::string line_of(const void* code) const;
 

@@ -50,15 +50,20 @@ MslOutcome Session::run(MslRequest& request) {
   const bool check = request.check_races || request.check_memory;
   Checker checker({request.check_races, request.check_memory});
   const std::vector<void*> buffers = bind(kernel, request, check ? &checker : nullptr);
-  check_group_bytes(kernel, request, *unit().sources);
+  check_constants(text_, kernel);
   const std::shared_ptr<Module> code = module(check, request.debug);
+  std::vector<size_t> group_bytes = request.group_bytes;
+  const std::vector<size_t> known = code->group_bytes(kernel);
+  for (size_t i = group_bytes.size(); i < known.size() && known[i] > 0; ++i)
+    group_bytes.push_back(known[i]);
+  check_group_bytes(kernel, group_bytes.size(), *unit().sources);
   LaunchOptions options{request.launch};
   if (check) options.monitor = &checker;
   if (request.debug) options.fibers = true;
   MslOutcome outcome;
   outcome.report = at_kernel(kernel, *unit().sources, [&] {
-    return launch(code->entry(kernel), buffers, request.group_bytes, request.grid,
-                  request.threadgroup, options);
+    return launch(code->entry(kernel), buffers, group_bytes, request.grid, request.threadgroup,
+                  options);
   });
   const std::string place = unit().sources->describe(kernel.at) + ": kernel '" + kernel.name + "' ";
   if (outcome.report.timed_out) {

@@ -9,6 +9,7 @@
 #include "mlx_kd/devices/simt/aligned_inputs.h"
 #include "mlx_kd/devices/simt/body_code.h"
 #include "mlx_kd/devices/simt/simt_program.h"
+#include "mlx_kd/devices/simt/watch.h"
 
 namespace mlx_kd::devices::simt {
 namespace {
@@ -88,6 +89,8 @@ struct Bound {
   bool contiguous;
   std::string name;
   Size3 grid, group;
+  Watch watch;
+  MetalBody body;  // of what is watched
 };
 
 size_t count_of(const mx::Shape& shape) {
@@ -170,10 +173,35 @@ class BodyPrimitive final : public cpu::HostPrimitive {
     AlignedInputs aligned;
     for (size_t i = 0; i < bound_->dtypes.size() && bound_->init_value; ++i)
       fill(output(i), count_of(bound_->shapes[i]), bound_->dtypes[i], *bound_->init_value);
-    if (bound_->code->run(buffers(pointers, aligned), bound_->grid, bound_->group)) return;
+    const std::vector<void*> bound = buffers(pointers, aligned);
+    if (bound_->watch.watches()) watch(bound);
+    if (bound_->code->run(bound, bound_->grid, bound_->group, bound_->watch.order,
+                          bound_->watch.seed))
+      return;
     for (size_t i = 0; i < bound_->dtypes.size(); ++i)  // NaN, where the type has one
       if (const size_t bytes = count_of(bound_->shapes[i]) * mx::size_of(bound_->dtypes[i]))
         std::memset(output(i), 0xff, bytes);
+  }
+
+  void watch(const std::vector<void*>& bound) const {
+    std::vector<WatchedBuffer> watched;
+    for (size_t i = 0; i < bound.size(); ++i) {
+      const msl::BodyBuffer& one = bound_->buffers[i];
+      WatchedBuffer buffer{bound[i]};
+      if (one.holds == BodyHolds::output) {
+        buffer.behind =
+            count_of(bound_->shapes[one.array]) * mx::size_of(bound_->dtypes[one.array]);
+      } else {
+        const Layout& in = layouts_[one.array];
+        const auto axes = static_cast<size_t>(in.ndim);
+        if (one.holds == BodyHolds::input) buffer.before = in.before, buffer.behind = in.behind;
+        if (one.holds == BodyHolds::shape) buffer.behind = axes * sizeof(mx::ShapeElem);
+        if (one.holds == BodyHolds::strides) buffer.behind = axes * sizeof(int64_t);
+        if (one.holds == BodyHolds::ndim) buffer.behind = sizeof(int);
+      }
+      watched.push_back(buffer);
+    }
+    watch_call(bound_->body, bound_->name, watched, bound_->grid, bound_->group, bound_->watch);
   }
 
   std::shared_ptr<const Bound> bound_;
@@ -188,13 +216,14 @@ std::vector<mx::array> run_body(const MetalBodyCall& call) {
     base::misuse("metal_kernel", "a threadgroup of " + std::to_string(threads) +
                                      " threads: Metal takes at most " +
                                      std::to_string(kMaxThreads));
+  const Watch watch = current_watch();
   const auto code = body_code(call.body);
   code->require_no_fault();
   const MetalKernelCall& given = *call.call;
   const auto bound = std::make_shared<const Bound>(
       Bound{code, call.body.buffers, given.output_shapes, given.output_dtypes, given.init_value,
             call.kernel->ensure_row_contiguous, call.kernel->name, size3(call.grid, "grid"),
-            size3(call.group, "threadgroup")});
+            size3(call.group, "threadgroup"), watch, watch.watches() ? call.body : MetalBody{}});
   return mx::array::make_arrays(given.output_shapes, given.output_dtypes,
                                 std::make_shared<BodyPrimitive>(call.stream, bound, given.inputs),
                                 given.inputs);

@@ -127,12 +127,15 @@ std::vector<std::string> flags_of(const CompileOptions& options) {
     add({"-O0", "-g"});
   else
     add({"-O3"});
+  if (!options.contraction) add({"-ffp-contract=off"});
   if (options.syntax || options.check || options.debug) add({"-DKD_NO_SPLIT=1"});
   return flags;
 }
 
 Compiled compile(const msl::Unit& unit, const msl::Translation& translation,
-                 const CompileOptions& options, const std::string& about) {
+                 const CompileOptions& asked, const std::string& about) {
+  CompileOptions options = asked;
+  options.contraction = translation.contraction;
   const cpu::ObjectCache cache = cpu::ObjectCache::from_environment();
   const std::string key = options.syntax ? "" : key_of(translation.text, options);
   if (!options.syntax)

@@ -11,9 +11,10 @@
 namespace mlx_kd::devices::simt {
 
 struct CompileOptions {
-  bool check = false;   // report every access to the runtime; slow
-  bool debug = false;   // no optimisation, debug information: for gdb
-  bool syntax = false;  // only say what is wrong; no object
+  bool check = false;       // report every access to the runtime; slow
+  bool debug = false;       // no optimisation, debug information: for gdb
+  bool syntax = false;      // only say what is wrong; no object
+  bool contraction = true;  // products may be fused into sums; the translation says whether
   double timeout_s = 60;
 };
 

@@ -6,6 +6,8 @@
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/evaluate/evaluators/device_evaluator.h"
+#include "mlx_kd/evaluate/time/statistics.h"
+#include "mlx_kd/spec/order.h"
 
 namespace mlx_kd::evaluate {
 namespace {
@@ -25,8 +27,10 @@ std::string why_not(const spec::Metrics& m) {
 
 }  // namespace
 
-Claim DeviceEvaluator::claim(size_t size, const Compiled& what, const Compiled* leader) {
-  Claim result;
+DeviceEvaluator::Made DeviceEvaluator::claim(size_t size, const Compiled& what,
+                                             const Compiled* leader) {
+  Made made{{}, size, what};
+  Claim& result = made.claim;
   result.dims = task_.sizes[size];
   result.candidate_id = what.candidate.id();
   const auto part = [](const Compiled& c) {
@@ -42,7 +46,7 @@ Claim DeviceEvaluator::claim(size_t size, const Compiled& what, const Compiled* 
   if (!take(answer, "re-measuring", limit_s, verdict)) {
     result.reason = name_of(verdict.status) + ": " + verdict.reason;
     host_.replace();
-    return result;
+    return made;
   }
   result.metrics = spec::metrics_from_json(answer.reply.at("metrics"));
   result.metrics.compile_time_ms = what.artifact.compile_ms;
@@ -51,28 +55,93 @@ Claim DeviceEvaluator::claim(size_t size, const Compiled& what, const Compiled* 
   result.claimed = result.metrics.speedup_lo > 1 ||
                    (result.kind == spec::ClaimKind::mlx_cannot && result.baseline.empty());
   if (!result.claimed) result.reason = why_not(result.metrics);
+  made.mlx = answer.reply.value("mlx", base::Json());
+  made.log_ratios = {std::log(result.metrics.speedup_vs_ref)};
+  return made;
+}
+
+std::vector<DeviceEvaluator::Made> DeviceEvaluator::claims_of_size(
+    size_t size, const std::vector<spec::Candidate>& finalists) {
+  const auto artifacts = compile(finalists);
+  std::vector<Made> result;
+  double leader_us = spec::kUnmeasured;
+  for (size_t i = 0; i < finalists.size() && !host_.interrupted(); ++i) {
+    const Compiled what{finalists[i], artifacts[i]}, leader{finalists[0], artifacts[0]};
+    if (!artifacts[i].ok) {
+      result.push_back(
+          {{task_.sizes[size], finalists[i].id(), {}, false, artifacts[i].error}, size, what});
+      continue;
+    }
+    const bool paired = i > 0 && std::isfinite(leader_us);
+    Made& made = result.emplace_back(claim(size, what, paired ? &leader : nullptr));
+    spec::Metrics& metrics = made.claim.metrics;
+    if (i == 0) leader_us = metrics.kernel_us;
+    if (paired) metrics.kernel_us = leader_us * std::exp(metrics.log_ratio);
+    metrics.log_ratio = spec::kUnmeasured;
+  }
   return result;
 }
 
-std::vector<Claim> DeviceEvaluator::claims_of_size(size_t size,
-                                                   const std::vector<spec::Candidate>& finalists) {
-  const auto artifacts = compile(finalists);
-  std::vector<Claim> claims;
-  double leader_us = spec::kUnmeasured;
-  for (size_t i = 0; i < finalists.size() && !host_.interrupted(); ++i) {
-    if (!artifacts[i].ok) {
-      claims.push_back({task_.sizes[size], finalists[i].id(), {}, false, artifacts[i].error});
-      continue;
+// Of each size the first claim by spec::rank, unless it is confirmed or needs no other process.
+std::vector<DeviceEvaluator::Made*> DeviceEvaluator::unconfirmed_winners(
+    std::vector<Made>& made) const {
+  std::vector<Made*> result;
+  for (size_t size = 0; size < task_.sizes.size(); ++size) {
+    std::vector<Made*> claimed;
+    std::vector<spec::Ranked> ranked;
+    for (Made& one : made) {
+      if (one.size != size || !one.claim.claimed) continue;
+      claimed.push_back(&one);
+      ranked.push_back({&one.claim.metrics, one.claim.candidate_id});
     }
-    const Compiled what{finalists[i], artifacts[i]}, leader{finalists[0], artifacts[0]};
-    const bool paired = i > 0 && std::isfinite(leader_us);
-    Claim claim = this->claim(size, what, paired ? &leader : nullptr);
-    if (i == 0) leader_us = claim.metrics.kernel_us;
-    if (paired) claim.metrics.kernel_us = leader_us * std::exp(claim.metrics.log_ratio);
-    claim.metrics.log_ratio = spec::kUnmeasured;
-    claims.push_back(claim);
+    if (claimed.empty()) continue;
+    Made* const winner = claimed[spec::rank(ranked).front()];
+    if (!winner->is_confirmed && !winner->mlx.is_null()) result.push_back(winner);
   }
-  return claims;
+  return result;
+}
+
+// The same claim in the process that is there; a failure takes it back.
+void DeviceEvaluator::claim_again(Made& made) {
+  const double limit_s = kClaimLimitFactor * options_.time_limit_s;
+  const auto answer = host_.ask({{"do", "claim_again"},
+                                 {"size", made.size},
+                                 {"mlx", made.mlx},
+                                 {"candidate", to_json(made.what.candidate)},
+                                 {"artifact", to_json(made.what.artifact)}},
+                                limit_s);
+  spec::Verdict verdict;
+  if (take(answer, "re-measuring", limit_s, verdict)) {
+    made.log_ratios.push_back(answer.reply.at("log_ratio").get<double>());
+    return;
+  }
+  made.claim.claimed = false;
+  made.claim.reason = name_of(verdict.status) + " in another process: " + verdict.reason;
+  host_.replace();
+}
+
+// Of each size the winner is measured in further processes, all sizes in each. One that is not
+// surely faster over processes gives way to the next.
+void DeviceEvaluator::confirm_winners(std::vector<Made>& made) {
+  for (auto winners = unconfirmed_winners(made); !winners.empty() && !host_.interrupted();
+       winners = unconfirmed_winners(made)) {
+    for (int process = 1; process < protocol_.claim_processes; ++process) {
+      host_.replace();
+      for (Made* winner : winners)
+        if (winner->claim.claimed && !host_.interrupted()) claim_again(*winner);
+    }
+    for (Made* winner : winners) {
+      winner->is_confirmed = true;
+      if (!winner->claim.claimed || winner->log_ratios.size() < 2) continue;
+      spec::Metrics& metrics = winner->claim.metrics;
+      const AcrossProcesses seen = across_processes(winner->log_ratios);
+      metrics.speedup_vs_ref = seen.ratio.middle;
+      metrics.speedup_lo = seen.ratio.lo, metrics.speedup_hi = seen.ratio.hi;
+      metrics.expect_lo = seen.expect_lo, metrics.expect_hi = seen.expect_hi;
+      winner->claim.claimed = metrics.speedup_lo > 1;
+      if (!winner->claim.claimed) winner->claim.reason = why_not(metrics);
+    }
+  }
 }
 
 std::vector<Claim> DeviceEvaluator::claims(
@@ -81,9 +150,12 @@ std::vector<Claim> DeviceEvaluator::claims(
   host_.prepare();
   host_.measure();
   host_.replace();
-  std::vector<Claim> result;
+  std::vector<Made> made;
   for (size_t size = 0; size < finalists.size() && size < task_.sizes.size(); ++size)
-    for (Claim& claim : claims_of_size(size, finalists[size])) result.push_back(std::move(claim));
+    for (Made& one : claims_of_size(size, finalists[size])) made.push_back(std::move(one));
+  if (protocol_.claim_processes > 1) confirm_winners(made);
+  std::vector<Claim> result;
+  for (Made& one : made) result.push_back(std::move(one.claim));
   claims_s_ += base::seconds_since(start);
   return result;
 }

@@ -17,8 +17,8 @@ using Kind = WorkerClient::Answer::Kind;
 
 Setup setup_of(const Task& task, const EvaluateOptions& options) {
   const auto params = options.params.empty() ? spec::default_scalars(*task.op) : options.params;
-  return {task.op->name, task.device_kind, task.dtype,     task.sizes,
-          params,        options.seed,     options.warmup, options.iters};
+  return {task.op->name, task.device_kind, task.op->description, task.dtype,   task.sizes,
+          params,        options.seed,     options.warmup,       options.iters};
 }
 
 base::Json request_for(const char* what, const spec::Candidate& candidate,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "mlx_kd/evaluate/proof/proof_plan.h"
 #include "mlx_kd/evaluate/worker/worker_host.h"
@@ -47,8 +48,20 @@ class DeviceEvaluator : public Evaluator {
             spec::Verdict& verdict);
   void keep_if_best(const Compiled& what, const spec::Verdict& verdict);
   void compile_if_adopted(std::optional<Partner>& partner);
-  Claim claim(size_t size, const Compiled& what, const Compiled* leader);
-  std::vector<Claim> claims_of_size(size_t size, const std::vector<spec::Candidate>& finalists);
+  // A claim on its way: from the first process, then from several.
+  struct Made {
+    Claim claim;
+    size_t size;
+    Compiled what;
+    base::Json mlx = {};  // what it was compared with; null where one process is enough
+    std::vector<double> log_ratios = {};  // of each process
+    bool is_confirmed = false;
+  };
+  Made claim(size_t size, const Compiled& what, const Compiled* leader);
+  std::vector<Made> claims_of_size(size_t size, const std::vector<spec::Candidate>& finalists);
+  std::vector<Made*> unconfirmed_winners(std::vector<Made>& made) const;
+  void claim_again(Made& made);
+  void confirm_winners(std::vector<Made>& made);
 
   Task task_;
   EvaluateOptions options_;

@@ -120,6 +120,7 @@ Claim NullEvaluator::claim(const spec::Candidate& candidate, const spec::Dims& d
   m.speedup_vs_ref = m.baseline_us / m.latency_us;
   m.speedup_lo = m.speedup_vs_ref * (1 - kHalfWidth);
   m.speedup_hi = m.speedup_vs_ref * (1 + kHalfWidth);
+  m.expect_lo = m.speedup_lo, m.expect_hi = m.speedup_hi;
   m.correctness_max_abs_err = m.correctness_max_rel_err = m.error_bound_used = 0;
   m.bit_exact = true;
   m.compile_time_ms = 0;

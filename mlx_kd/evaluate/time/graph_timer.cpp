@@ -196,7 +196,13 @@ Baseline mlx_at_its_best(const spec::Op& op, const std::vector<double>& scalars,
   const double us = std::min(plain_us, compiled_us);
   const GraphPlan plan = plan_graph(us, us, timer.most_calls(), protocol);
   const std::string name = !has_mlx ? "composition" : is_plain ? "plain" : "compiled";
-  return {name, is_plain ? plain : compiled, plan, !has_mlx};
+  return {name, is_plain ? plain : compiled, plan, !has_mlx, !is_plain};
+}
+
+Function mlx_form(const spec::Op& op, const std::vector<double>& scalars, bool is_composition,
+                  bool is_compiled) {
+  const Function plain = function_of(is_composition ? op.composition : op.mlx, scalars);
+  return is_compiled ? mx::compile(plain) : plain;
 }
 
 }  // namespace mlx_kd::evaluate

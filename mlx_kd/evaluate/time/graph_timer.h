@@ -86,6 +86,7 @@ struct Baseline {
   Function function;  // null then
   GraphPlan plan;     // of pairs with it
   bool mlx_cannot = false;
+  bool is_compiled = false;
 };
 
 // MLX at its best: the form whose median is lower in a short sample; where a call is slow, in one
@@ -94,5 +95,10 @@ struct Baseline {
 // outlive it.
 Baseline mlx_at_its_best(const spec::Op& op, const std::vector<double>& scalars, GraphTimer& timer,
                          const Protocol& protocol, base::Random& random);
+
+// The form that mlx_at_its_best has chosen in another process: its composition or its own form,
+// compiled or plain.
+Function mlx_form(const spec::Op& op, const std::vector<double>& scalars, bool is_composition,
+                  bool is_compiled);
 
 }  // namespace mlx_kd::evaluate

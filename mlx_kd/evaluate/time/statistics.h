@@ -30,4 +30,13 @@ Interval bootstrap_ratio(const std::vector<double>& log_ratios, int resamples, u
 // every ratio is above `least`.
 std::optional<Interval> few_ratios(const std::vector<double>& log_ratios, double least);
 
+// What several processes say of one ratio, each by the logarithm of its own median: the geometric
+// mean over processes with its 95 % interval by Student's t, and the interval in which one more
+// process lies with 95 % (t sqrt(1 + 1/n) standard deviations). At least two processes.
+struct AcrossProcesses {
+  Interval ratio;
+  double expect_lo, expect_hi;
+};
+AcrossProcesses across_processes(const std::vector<double>& log_ratios);
+
 }  // namespace mlx_kd::evaluate

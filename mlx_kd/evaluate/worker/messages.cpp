@@ -113,9 +113,10 @@ LineReader::Outcome LineReader::read(std::string& line, double timeout_s) {
 base::Json to_json(const Setup& setup) {
   base::Json sizes = base::Json::array();
   for (const auto& dims : setup.sizes) sizes.push_back(setting_json(dims));
-  return {{"op", setup.op_name},    {"device", setup.device_kind}, {"dtype", name_of(setup.dtype)},
-          {"sizes", sizes},         {"params", setup.params},      {"seed", setup.seed},
-          {"warmup", setup.warmup}, {"iters", setup.iters}};
+  return {
+      {"op", setup.op_name},    {"device", setup.device_kind}, {"dtype", name_of(setup.dtype)},
+      {"sizes", sizes},         {"params", setup.params},      {"seed", setup.seed},
+      {"warmup", setup.warmup}, {"iters", setup.iters},        {"description", setup.description}};
 }
 
 Setup setup_from_json(const base::Json& value) {
@@ -128,6 +129,7 @@ Setup setup_from_json(const base::Json& value) {
   result.seed = value.at("seed").get<uint64_t>();
   result.warmup = value.at("warmup").get<int>();
   result.iters = value.at("iters").get<int>();
+  result.description = value.at("description");
   return result;
 }
 

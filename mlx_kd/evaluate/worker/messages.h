@@ -1,8 +1,8 @@
 // What parent and worker say to each other: one JSON value a line, over a socket.
 //
-// Requests: {"do": "setup" | "bandwidth" | "prepare" | "prove" | "time" | "claim" | "aa", ...};
-// worker.cpp has their fields. Each is answered by one line: an object, with "error" and
-// "exit_code" where the request could not be carried out. Every line of a worker holds the word
+// Requests: {"do": "setup" | "bandwidth" | "prepare" | "prove" | "time" | "claim" | "claim_again" |
+// "aa", ...}; worker.cpp has their fields. Each is answered by one line: an object, with "error"
+// and "exit_code" where the request could not be carried out. Every line of a worker holds the word
 // that its setup gave it, "signature": a kernel that writes to the socket does not know it.
 #pragma once
 
@@ -40,6 +40,7 @@ class LineReader {
 // Everything a worker has to know about the task.
 struct Setup {
   std::string op_name, device_kind;
+  base::Json description = {};  // Op::description: null for one of the table
   spec::Dtype dtype = spec::Dtype::float32;
   std::vector<spec::Dims> sizes;
   std::vector<double> params;

@@ -13,6 +13,7 @@
 #include "mlx_kd/evaluate/proof/references.h"
 #include "mlx_kd/evaluate/time/statistics.h"
 #include "mlx_kd/kernels/op_table.h"
+#include "mlx_kd/kernels/user_kernel.h"
 
 namespace mlx_kd::evaluate {
 namespace {
@@ -61,7 +62,8 @@ base::Json to_json(const Proof& proof) {
 
 Session::Session(const Setup& setup, int memory_fd, std::function<int()> open_memory)
     : setup_(setup),
-      op_(kernels::find_op(setup.op_name)),
+      op_(setup.description.is_null() ? kernels::find_op(setup.op_name)
+                                      : kernels::add_user_op(setup.description)),
       device_(devices::open_device(setup.device_kind)),
       protocol_(protocol_for(floors_of(setup), device_->accelerator() != nullptr)),
       plan_(plan_cases(op_, setup.dtype, setup.sizes, setup.params, protocol_)),

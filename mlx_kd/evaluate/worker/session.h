@@ -38,7 +38,10 @@ class Session {
   // long whatever it shows, and the reply says how many pairs were won over all sizes: {"wins"}.
   base::Json time(const base::Json& request);
   base::Json claim(const base::Json& request);  // {"size", "leader": as incumbent}
-  base::Json aa(const base::Json& request);     // {"size"}
+  // {"size", "mlx": as the reply of claim has it}: the speed-up alone, by fewer pairs ->
+  // {"log_ratio"}.
+  base::Json claim_again(const base::Json& request);
+  base::Json aa(const base::Json& request);  // {"size"}
 
  private:
   Loaded load(const base::Json& request);

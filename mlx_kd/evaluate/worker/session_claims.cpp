@@ -22,9 +22,12 @@ Function Session::as_function(const Loaded& what, size_t size) const {
              const Arrays& inputs) { return program->call(inputs, shapes, made); };
 }
 
-// Chosen once per size.
+// Chosen once per size. A user's kernel on the executor is not compared: no program runs it there
+// for its speed.
 const Baseline& Session::baseline(size_t size) {
   if (const auto found = baselines_.find(size); found != baselines_.end()) return found->second;
+  if (!op_.description.is_null() && setup_.device_kind == "simt")
+    return baselines_.emplace(size, Baseline{"", nullptr, {}, true}).first->second;
   return baselines_
       .emplace(size, mlx_at_its_best(op_, spec::numbers_of(op_, setup_.params, setup_.sizes[size]),
                                      graph(size), protocol_, random_))
@@ -70,6 +73,8 @@ void Session::claim_graph(const Loaded& candidate, size_t size, spec::Metrics& m
   m.single_us = median(single);
 }
 
+// The reply has {"mlx": {"composition", "compiled", "calls"}} if further processes are to make the
+// claim as well: there is something to compare with, and a call of it is not slow.
 base::Json Session::claim(const base::Json& request) try {
   const auto size = request.at("size").get<size_t>();
   const Loaded loaded = load(request);
@@ -89,6 +94,31 @@ base::Json Session::claim(const base::Json& request) try {
   answer["baseline"] = baseline(size).name;
   answer["claim_kind"] = name_of(baseline(size).mlx_cannot ? spec::ClaimKind::mlx_cannot
                                                            : spec::ClaimKind::faster_than_mlx);
+  const Baseline& mlx = baseline(size);
+  if (mlx.function && !mlx.plan.slow)
+    answer["mlx"] = {
+        {"composition", mlx.mlx_cannot}, {"compiled", mlx.is_compiled}, {"calls", mlx.plan.calls}};
+  return answer;
+} catch (const std::exception& error) {
+  return launch_error(error);
+}
+
+base::Json Session::claim_again(const base::Json& request) try {
+  const auto size = request.at("size").get<size_t>();
+  const base::Json& form = request.at("mlx");
+  const Loaded loaded = load(request);
+  const Function mine = as_function(loaded, size);
+  const Function mlx = mlx_form(op_, spec::numbers_of(op_, setup_.params, setup_.sizes[size]),
+                                form.at("composition"), form.at("compiled"));
+  const int calls = form.at("calls");
+  GraphTimer& timer = graph(size);
+  timer.sample(mlx, 1);
+  const double pair_s = 1e-6 * calls * (timer.sample(mine, calls) + timer.sample(mlx, calls));
+  const int pairs = std::clamp(static_cast<int>(protocol_.process_s / pair_s),
+                               protocol_.least_pairs, protocol_.process_pairs);
+  base::Json answer = {{"status", name_of(spec::Status::benchmarked)}, {"reason", ""}};
+  answer["log_ratio"] =
+      median(time_graph_pairs(timer, mine, mlx, {calls, calls}, pairs, random_).log_ratios);
   return answer;
 } catch (const std::exception& error) {
   return launch_error(error);

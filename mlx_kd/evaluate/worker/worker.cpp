@@ -2,7 +2,8 @@
 //
 //   {"do": "setup", "setup": {...}, "signature", "memory_fd": 4, "bandwidth": {...} | null} -> {}
 //   {"do": "prepare"} -> {"seconds"}          {"do": "bandwidth"} -> {"bandwidth"}
-//   {"do": "prove" | "time" | "claim" | "aa", "candidate", "artifact", ...} -> session.h
+//   {"do": "prove" | "time" | "claim" | "claim_again" | "aa", "candidate", "artifact", ...} ->
+//   session.h
 #include <poll.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -53,6 +54,7 @@ base::Json serve(const base::Json& request, Worker& worker) {
   if (what == "prove") return session->prove(request);
   if (what == "time") return session->time(request);
   if (what == "claim") return session->claim(request);
+  if (what == "claim_again") return session->claim_again(request);
   if (what == "aa") return session->aa(request);
   base::fail("evaluate", "a worker does not know '" + what + "'");
 }

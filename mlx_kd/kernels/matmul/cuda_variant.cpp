@@ -23,17 +23,16 @@ spec::Space cuda_space(const Kind& kind) {
   using enum spec::KnobRole;
   spec::Space space;
   using Values = std::vector<int64_t>;
-  const Values few_blocks = {132, 264, 396, 528, 1056}, many_blocks = {528, 132, 264, 396, 1056};
-  const Values wide = {16, 2, 4, 8}, narrow = {8, 2, 4, 16};
+  const Values few_blocks = {132, 264, 396, 528, 1056}, many_blocks = {264, 132, 396, 528, 1056};
   space.knobs = {
-      {"WARPS", kind.quantised ? wide : narrow, log2, source, "warps of a block"},
+      {"WARPS", {16, 2, 4, 8}, log2, source, "warps of a block"},
       {"BLOCKS", kind.quantised ? few_blocks : many_blocks, log2, launch,
        "blocks that share the tiles"},
       {"UNROLL", {4, 2, 8}, log2, source, "loads of a row that are requested together"},
       {"XROWS", {1, 2, 4}, log2, source, "rows of x of a block"},
-      {"CACHE", {0, 1}, choice, source, "W is read", {"as any array", "as what is used once"}}};
+      {"CACHE", {1, 0}, choice, source, "W is read", {"as what is used once", "as any array"}}};
   if (!kind.quantised)
-    space.knobs.push_back({"ROWS", {2, 1, 4, 8}, log2, source, "rows of W of a tile"});
+    space.knobs.push_back({"ROWS", {1, 2, 4, 8}, log2, source, "rows of W of a tile"});
   if (kind.quantised)
     space.constraints.push_back({"a thread has 128 registers",
                                  {"UNROLL", "XROWS"},

@@ -26,6 +26,7 @@ struct Form {
 
   // No expert has an id from E on: its results are NaN, and nothing is read.
   static __device__ bool skips(const kd_arguments& a, const Run& run) {
+    wait_for_others();  // for the ids
     if (expert(a) < a.dims[KD_DIM_E]) return false;
     const long first = run.first / kMatrices * kRows, end = first + run.count / kMatrices * kRows;
     for (long n = first + threadIdx.x; n < min(end, a.dims[KD_DIM_N]); n += kThreads)

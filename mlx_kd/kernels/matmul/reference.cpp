@@ -111,25 +111,6 @@ void add_value(Products& made, size_t i, const void* values, int64_t at, Dtype t
   made.terms[i] += std::fabs(value);
 }
 
-struct Activated {
-  double y, slope, exponent;  // of g; its slope there; what is exponentiated
-};
-
-Activated activated(double g, int64_t activation) {
-  const double c = std::sqrt(2 / 3.14159265358979323846);
-  if (activation == 2) g = g > 7 ? 7 : g;
-  const double inner = activation == 1   ? 2 * c * (g + 0.044715 * g * g * g)
-                       : activation == 2 ? 1.702f * g
-                                         : g;
-  const double inner_slope = activation == 1   ? 2 * c * (1 + 3 * 0.044715 * g * g)
-                             : activation == 2 ? 1.702f
-                                               : 1;
-  const double sigmoid = 1 / (1 + std::exp(-inner));
-  const double sigmoid_slope = sigmoid * (1 - sigmoid) * inner_slope;
-  return {g * sigmoid, sigmoid + (std::isfinite(g) && sigmoid_slope > 0 ? g * sigmoid_slope : 0),
-          std::fabs(inner)};
-}
-
 spec::Reference64 gated(const Products& gate, const Products& up, Dtype t, const Dims& dims) {
   const double u = spec::unit_roundoff(t);
   spec::Reference64 result;
@@ -210,6 +191,21 @@ Products products_of_experts(const std::vector<double>& x, const uint32_t* ids, 
 }
 
 }  // namespace
+
+Activated activated(double g, int64_t activation) {
+  const double c = std::sqrt(2 / 3.14159265358979323846);
+  if (activation == 2) g = g > 7 ? 7 : g;
+  const double inner = activation == 1   ? 2 * c * (g + 0.044715 * g * g * g)
+                       : activation == 2 ? 1.702f * g
+                                         : g;
+  const double inner_slope = activation == 1   ? 2 * c * (1 + 3 * 0.044715 * g * g)
+                             : activation == 2 ? 1.702f
+                                               : 1;
+  const double sigmoid = 1 / (1 + std::exp(-inner));
+  const double sigmoid_slope = sigmoid * (1 - sigmoid) * inner_slope;
+  return {g * sigmoid, sigmoid + (std::isfinite(g) && sigmoid_slope > 0 ? g * sigmoid_slope : 0),
+          std::fabs(inner)};
+}
 
 std::vector<std::string> rows_of(Form form) {
   if (form == Form::single) return {"N"};

@@ -8,6 +8,13 @@
 
 namespace mlx_kd::kernels::matmul {
 
+// g sigmoid(..) of one number, or of gpt-oss; activation: 0 SiLU, 1 the tanh form of GELU, 2 that
+// of gpt-oss, g at most 7.
+struct Activated {
+  double y, slope, exponent;  // of g; its slope there; what is exponentiated
+};
+Activated activated(double g, int64_t activation);
+
 // The dims that count the rows of each matrix: "N" twice where two have as many.
 std::vector<std::string> rows_of(Form form);
 

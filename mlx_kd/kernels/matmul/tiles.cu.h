@@ -18,6 +18,7 @@
 #define CACHE 0  // W is read: 0 as any array, 1 as what is used once
 #endif
 
+#include "../common/early.cu.h"
 #include "../common/kd_arguments.h"
 #include "../common/numbers.cu.h"
 
@@ -68,9 +69,10 @@ static __device__ float normed(float x, float scale, float weight) {
   return rounded(rounded(x * scale) * weight);
 }
 
-// Scales of the norm of each row, by all threads; 1 where there is no norm.
+// Scales of the norm of each row, by all threads; 1 where there is no norm. x may be read from here on.
 static __device__ void norm_scales(const Inputs& in, float (&scales)[XROWS]) {
   __shared__ float partial[XROWS][WARPS];
+  wait_for_others();
   if (in.weight == nullptr) {
 #pragma unroll
     for (int m = 0; m < XROWS; ++m) scales[m] = 1.0f;

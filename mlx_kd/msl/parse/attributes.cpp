@@ -63,7 +63,8 @@ Known known_attribute(std::string_view name) {
       "vertex_id", "instance_id",     "patch",
       "tile",      "imageblock_data", "raster_order_group",
       "attribute", "point_size",      "early_fragment_tests"};
-  if (plain.count(name) || find_thread_attribute(name)) return Known::yes;
+  const bool other = name.substr(0, 7) == "clang::" || name.substr(0, 5) == "gnu::";
+  if (plain.count(name) || find_thread_attribute(name) || other) return Known::yes;
   return graphics.count(name) ? Known::unsupported : Known::no;
 }
 

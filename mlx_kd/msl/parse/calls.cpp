@@ -23,8 +23,40 @@ size_t required_parameters(const Unit& unit, const Function& function) {
 }  // namespace
 
 bool is_meeting(std::string_view name) {
+  if (starts_with(name, "__metal_simd_")) return true;
   return name == "threadgroup_barrier" || starts_with(name, "simd_") ||
          starts_with(name, "quad_") || starts_with(name, "simdgroup_");
+}
+
+bool is_exchange(std::string_view name) {
+  static const std::set<std::string_view> ends = {"sum",
+                                                  "product",
+                                                  "max",
+                                                  "min",
+                                                  "and",
+                                                  "or",
+                                                  "xor",
+                                                  "prefix_inclusive_sum",
+                                                  "prefix_exclusive_sum",
+                                                  "prefix_inclusive_product",
+                                                  "prefix_exclusive_product",
+                                                  "shuffle",
+                                                  "broadcast",
+                                                  "shuffle_xor",
+                                                  "shuffle_down",
+                                                  "shuffle_up",
+                                                  "shuffle_rotate_down",
+                                                  "shuffle_rotate_up",
+                                                  "shuffle_and_fill_down",
+                                                  "shuffle_and_fill_up",
+                                                  "broadcast_first",
+                                                  "ballot",
+                                                  "all",
+                                                  "any",
+                                                  "active_threads_mask",
+                                                  "is_first"};
+  const bool known = starts_with(name, "simd_") || starts_with(name, "quad_");
+  return known && ends.count(name.substr(5)) > 0;
 }
 
 uint32_t call_bracket(const Unit& unit, uint32_t i, uint32_t end) {
@@ -53,10 +85,8 @@ void CallGraph::collect(const Unit& unit, uint32_t function) {
     if (found == named_.end() && !metal) continue;
     const uint32_t bracket = call_bracket(unit, i, body.last);
     if (bracket == 0) continue;
-    if (found == named_.end()) {
-      meets_[function] = true;
-      continue;
-    }
+    if (found == named_.end() || is_exchange(token.text)) meets_[function] = true;
+    if (found == named_.end()) continue;
     const size_t given = split_list(unit, {bracket + 1, unit.partner[bracket]}).size();
     for (const uint32_t callee : found->second) {
       const Function& target = unit.functions[callee];
@@ -81,6 +111,18 @@ void CallGraph::spread_meeting() {
   }
 }
 
+bool CallGraph::is_certain(const Call& call) const {
+  static const std::set<std::string_view> library = {
+      "abs",   "min",    "max",       "clamp",  "exp",   "log",   "sqrt",  "rsqrt",
+      "sin",   "cos",    "tanh",      "pow",    "floor", "ceil",  "round", "sign",
+      "dot",   "mix",    "fma",       "select", "step",  "isnan", "isinf", "popcount",
+      "fract", "length", "normalize", "any",    "all"};
+  const Function& callee = unit_.functions[call.function];
+  if (!callee.templates.empty() || callee.member || callee.specialised) return false;
+  if (library.count(callee.name) || is_exchange(callee.name)) return false;
+  return named_.at(callee.name).size() == 1;
+}
+
 uint32_t CallGraph::recursive_call() const {
   enum State : uint8_t { fresh, open, closed };
   std::vector<State> state(calls_.size(), fresh);
@@ -99,8 +141,7 @@ uint32_t CallGraph::recursive_call() const {
         continue;
       }
       const Call call = calls_[step.function][step.next++];
-      const Function& callee = unit_.functions[call.function];
-      if (!callee.templates.empty() || callee.member) continue;
+      if (!is_certain(call)) continue;
       if (state[call.function] == open) return call.name_at;
       if (state[call.function] == fresh)
         path.push_back({call.function, 0}), state[call.function] = open;

@@ -25,7 +25,8 @@ class CallGraph {
   // function of Metal.
   bool meets(uint32_t function) const { return meets_[function]; }
   // A chain of calls that returns to where it began: the token of the call that closes it; 0 if
-  // there is none. Templates may call themselves, with other arguments.
+  // there is none. Templates may call themselves, with other arguments; of a name with several
+  // overloads, some of them perhaps Metal's, it is not known which one is called.
   uint32_t recursive_call() const;
 
  private:
@@ -33,13 +34,17 @@ class CallGraph {
   void spread_meeting();
 
   const Unit& unit_;
+  bool is_certain(const Call& call) const;
+
   std::unordered_map<std::string_view, std::vector<uint32_t>> named_;
   std::vector<std::vector<Call>> calls_;
   std::vector<bool> meets_;
 };
 
-// The name of a Metal function in which threads meet.
+// The name of a Metal function in which threads meet, or of one that begins like those.
 bool is_meeting(std::string_view name);
+// One of Metal's own simd_ and quad_ functions. A source may have overloads of them.
+bool is_exchange(std::string_view name);
 
 // The token at i is a name. Returns the bracket that opens its arguments, 0 if it is not called
 // here.

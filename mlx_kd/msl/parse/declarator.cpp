@@ -23,6 +23,27 @@ uint32_t end_of_name(const Unit& unit, Range range) {
   return range.last;
 }
 
+// "1200+3" -> "1203"; any other text as it is.
+std::string value_of(const std::string& text) {
+  if (text.find_first_not_of("0123456789+- ()") != text.npos ||
+      text.find_first_of("+-") == text.npos)
+    return text;
+  long sum = 0, sign = 1;
+  for (size_t i = 0; i < text.size();) {
+    if (text[i] >= '0' && text[i] <= '9') {
+      char* end = nullptr;
+      sum += sign * std::strtol(text.c_str() + i, &end, 10);
+      sign = 1;
+      i = static_cast<size_t>(end - text.c_str());
+      continue;
+    }
+    if (text[i] == '(' && sign < 0) return text;
+    if (text[i] == '-') sign = -sign;
+    ++i;
+  }
+  return std::to_string(sum);
+}
+
 bool is_specifier(const Token& token) {
   static const std::set<std::string_view> words = {
       "const",    "constexpr", "static",   "inline",      "volatile", "extern",
@@ -80,7 +101,7 @@ void read_attributes(Unit& unit, uint32_t first, uint32_t last) {
     uint32_t k = part.first;
     while (k < part.last && !unit.tokens[k].is("(")) found.name += unit.tokens[k++].text;
     if (k < part.last)
-      found.argument = spell(&unit.tokens[k] + 1, &unit.tokens[0] + unit.partner[k]);
+      found.argument = value_of(spell(&unit.tokens[k] + 1, &unit.tokens[0] + unit.partner[k]));
     const Known known = known_attribute(found.name);
     if (known == Known::unsupported)
       refuse(*unit.sources, found.at,
@@ -123,6 +144,8 @@ std::vector<Range> split_list(const Unit& unit, Range range) {
     } else if (token.is("<") && i > range.first && unit.tokens[i - 1].kind == Kind::word) {
       const uint32_t after = unit.behind_angles(i, range.last);
       if (after > i) i = after - 1;
+      const bool shared = range.last < unit.tokens.size() && unit.tokens[range.last].is(">>");
+      if (after == i && shared) i = range.last;  // one ">>" closes this list and that around it
     } else if (unit.partner[i] > i) {
       i = unit.partner[i];
     }
@@ -146,11 +169,37 @@ TemplateParameter read_template_parameter(const Unit& unit, Range range) {
   return found;
 }
 
+namespace {
+
+// float (&tile)[32]: the index of the name; 0 if the declarator is another.
+uint32_t name_in_brackets(const Unit& unit, uint32_t first, uint32_t end) {
+  if (end < first + 4 || !unit.tokens[end - 1].is(")")) return 0;
+  const uint32_t open = unit.partner[end - 1];
+  const bool refers = open > first && is_any(unit.tokens[open + 1], {"&", "*"});
+  return refers && open + 4 == end && unit.tokens[open + 2].kind == Kind::word ? open + 2 : 0;
+}
+
+void read_referred_array(const Unit& unit, uint32_t first, uint32_t name, Parameter& found) {
+  found.at = unit.tokens[name].at;
+  found.name = std::string(unit.tokens[name].text);
+  found.type = type_text(unit, first, name - 2);
+  found.space = space_in(unit, first, name);
+  found.is_const = holds(unit, first, name, "const") || found.space == Space::constant;
+  found.pointer = unit.tokens[name - 1].is("*");
+  found.reference = unit.tokens[name - 1].is("&");
+}
+
+}  // namespace
+
 Parameter read_parameter(const Unit& unit, Range range) {
   Parameter found;
   found.tokens = range;
   found.attributes = attributes_in(unit, range);
   const uint32_t end = end_of_name(unit, range);
+  if (const uint32_t inner = name_in_brackets(unit, range.first, end)) {
+    read_referred_array(unit, range.first, inner, found);
+    return found;
+  }
   const uint32_t name = find_name(unit, range.first, end);
   found.at = unit.tokens[name < end ? name : range.first].at;
   if (name < end) found.name = std::string(unit.tokens[name].text);
@@ -182,26 +231,40 @@ void read_function_head(const Unit& unit, Function& function) {
   }
 }
 
-void read_globals(Unit& unit, Range range) {
+namespace {
+
+// Behind the name of a declarator that ends at `end`: without the arguments of a specialisation.
+uint32_t behind_name(const Unit& unit, uint32_t first, uint32_t end) {
+  if (end <= first || !is_any(unit.tokens[end - 1], {">", ">>"})) return end;
+  for (uint32_t i = end - 1; i-- > first;)
+    if (unit.tokens[i].is("<") && unit.behind_angles(i, end) == end) return i;
+  return end;
+}
+
+}  // namespace
+
+void read_globals(Unit& unit, Range range, uint32_t start) {
   if (range.last <= range.first + 2) return;
-  Global first;
   const std::vector<Range> parts = split_list(unit, {range.first, range.last - 1});
-  const uint32_t end = end_of_name(unit, parts[0]);
+  const uint32_t end = behind_name(unit, range.first, end_of_name(unit, parts[0]));
   const uint32_t name = find_name(unit, range.first, end);
   if (name == end)
     refuse(*unit.sources, unit.tokens[range.first].at, "this is not a declaration of Metal");
   for (const Range& part : parts) {
     Global found;
     const uint32_t stop = end_of_name(unit, part);
-    found.name_at = stop - 1;
-    found.name = std::string(unit.tokens[stop - 1].text);
-    found.at = unit.tokens[stop - 1].at;
+    found.name_at = behind_name(unit, part.first, stop) - 1;
+    found.name = std::string(unit.tokens[found.name_at].text);
+    found.at = unit.tokens[found.name_at].at;
     found.type = type_text(unit, range.first, name);
     found.space = space_in(unit, range.first, name);
     found.tokens = range;
     found.array = stop < part.last && unit.tokens[stop].is("[") && !unit.tokens[stop + 1].is("[");
     found.initialised = holds(unit, stop, part.last, "=") || holds(unit, stop, part.last, "{");
     found.is_constexpr = holds(unit, range.first, name, "constexpr");
+    found.start = start;
+    found.is_template = start < range.first;
+    found.is_member = found.name_at > part.first && unit.tokens[found.name_at - 1].is("::");
     for (const Attribute& one : attributes_in(unit, part))
       if (one.name == "function_constant")
         found.function_constant = std::atoi(one.argument.c_str());

@@ -25,7 +25,8 @@ Parameter read_parameter(const Unit& unit, Range range);
 void read_function_head(const Unit& unit, Function& function);
 
 // Appends the variables of one declaration.
-void read_globals(Unit& unit, Range range);
+// `start`: where it begins, with the template <...> in front of it.
+void read_globals(Unit& unit, Range range, uint32_t start);
 void read_fields(Unit& unit, Range range);
 
 }  // namespace mlx_kd::msl

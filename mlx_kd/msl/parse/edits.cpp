@@ -103,7 +103,7 @@ class Writer {
   }
 
   void write_pragma(const Token& token) {
-    if (target_ != Target::cuda) return;
+    if (target_ != Target::cuda || token.text.find("unroll") == token.text.npos) return;
     out_ += "\n#pragma " + unroll_pragma(token.text) + "\n";
     file_ = UINT32_MAX;  // the next token says where it is
   }

@@ -2,6 +2,8 @@
 
 #include "mlx_kd/msl/parse/attributes.h"
 #include "mlx_kd/msl/parse/declarator.h"
+#include "mlx_kd/msl/parse/deduction.h"
+#include "mlx_kd/msl/parse/memory_words.h"
 
 namespace mlx_kd::msl {
 namespace {
@@ -68,7 +70,9 @@ class Parser {
     if (token.is(";") || token.kind == Kind::pragma) return i + 1;
     if (token.is("}")) refuse_at(i, "'}' closes nothing");
     if (token.is("namespace")) return name_space(i, end, name, depth);
-    if (is_any(token, {"using", "typedef", "static_assert", "friend"})) return behind(i, end);
+    if (is_any(token, {"using", "typedef"})) return alias(i, end, name, depth);
+    if (token.is("static_assert")) return behind(i, end);
+    if (token.is("friend")) return behind_friend(i, end);
     if (is_any(token, {"public", "private", "protected"}) && i + 1 < end && tokens_[i + 1].is(":"))
       return i + 2;
     if (token.is("extern") && i + 1 < end && tokens_[i + 1].kind == Kind::text) return i + 2;
@@ -80,8 +84,11 @@ class Parser {
       return instantiation(i, end);
     std::vector<TemplateParameter> templates;
     const uint32_t head = template_head(i, end, templates);
+    if (head < end && is_any(tokens_[head], {"using", "static_assert"})) return behind(head, end);
+    if (head < end && tokens_[head].is("friend")) return behind_friend(head, end);
     if (head < end && is_any(tokens_[head], {"struct", "class", "union", "enum"})) {
       const uint32_t after = type_definition(head, end, name, depth);
+      if (after && head > i && specialises(head, after)) unit_.specialised.push_back({i, after});
       if (after) return after;
     }
     return plain(i, head, end, name, member, std::move(templates));
@@ -92,6 +99,42 @@ class Parser {
     while (i < end && !tokens_[i].is(";")) i = unit_.partner[i] > i ? unit_.partner[i] + 1 : i + 1;
     return i < end ? i + 1 : end;
   }
+
+  // A friend may be a whole function.
+  uint32_t behind_friend(uint32_t i, uint32_t end) const {
+    for (; i < end && !tokens_[i].is(";"); i = unit_.partner[i] > i ? unit_.partner[i] + 1 : i + 1)
+      if (tokens_[i].is("{")) return unit_.partner[i] + 1;
+    return i < end ? i + 1 : end;
+  }
+
+  // using NAME = TYPE; typedef TYPE NAME; typedef TYPE NAME[N];
+  uint32_t alias(uint32_t i, uint32_t end, const std::string& name_space, int depth) {
+    const uint32_t last = behind(i, end);
+    const bool typedefs = tokens_[i].is("typedef");
+    if (typedefs && i + 1 < end && is_any(tokens_[i + 1], {"struct", "union"}))
+      for (uint32_t k = i + 2; k < last; ++k)
+        if (tokens_[k].is("{")) {
+          scope(k + 1, unit_.partner[k], name_space + text(last - 2) + "::", true, depth + 1);
+          return last;
+        }
+    uint32_t name = i + 1, first = i + 3, stop = last - 1;
+    if (typedefs) {
+      first = i + 1;
+      const bool array = stop > first && tokens_[stop - 1].is("]");
+      for (name = stop - 1; name > first && tokens_[name].is("]");) name = unit_.partner[name] - 1;
+      if (array && tokens_[name].kind == Kind::word) unit_.arrays.insert(text(name));
+      if (array) return last;
+      stop = name;
+    } else if (i + 2 >= last || !tokens_[i + 2].is("=")) {
+      return last;
+    }
+    if (first + 2 < stop && tokens_[first].is("metal") && tokens_[first + 1].is("::")) first += 2;
+    if (name < last && first + 1 == stop && tokens_[first].kind == Kind::word)
+      unit_.aliases.emplace(text(name), text(first));
+    return last;
+  }
+
+  std::string text(uint32_t i) const { return std::string(tokens_[i].text); }
 
   uint32_t name_space(uint32_t i, uint32_t end, const std::string& name, int depth) {
     std::string inner = name;
@@ -118,8 +161,8 @@ class Parser {
 
   // 0 if this is no definition of a type (a variable or a function of such a type).
   uint32_t type_definition(uint32_t i, uint32_t end, const std::string& name, int depth) {
-    std::string type;
-    uint32_t k = i + 1;
+    std::string type;  // with the arguments of a specialisation
+    uint32_t k = i + 1, inherits = 0;
     for (; k < end && !is_any(tokens_[k], {"{", ";", "(", "="}); ++k) {
       if (tokens_[k].is("[")) k = unit_.partner[k];
       if (is_any(tokens_[k], {"alignas", "__attribute__"}) && k + 1 < end &&
@@ -129,12 +172,39 @@ class Parser {
       }
       if (type.empty() && tokens_[k].kind == Kind::word && !tokens_[k].is("class"))
         type = std::string(tokens_[k].text);
+      if (tokens_[k].is(":") && inherits == 0) inherits = k;
+      if (!tokens_[k].is("<") || tokens_[k - 1].kind != Kind::word) continue;
+      const uint32_t after = unit_.behind_angles(k, end);
+      if (after > k && inherits == 0) type += spell(&tokens_[k], &tokens_[0] + after);
+      if (after > k) k = after - 1;  // bases have arguments with brackets in them
     }
     if (k == end) refuse_at(i, "this type has no end");
     if (tokens_[k].is(";")) return k + 1;
     if (!tokens_[k].is("{")) return 0;
     if (!tokens_[i].is("enum")) scope(k + 1, unit_.partner[k], name + type + "::", true, depth + 1);
-    return behind(unit_.partner[k], end);
+    const uint32_t close = unit_.partner[k];
+    const bool unnamed = close + 1 < end && tokens_[close + 1].is(";");
+    if (type.empty() && unnamed && depth > 0 && tokens_[i].is("struct")) hold({k + 1, close});
+    return behind(close, end);
+  }
+
+  // struct name<...> {
+  bool specialises(uint32_t i, uint32_t end) const {
+    return i + 2 < end && tokens_[i + 1].kind == Kind::word && tokens_[i + 2].is("<");
+  }
+
+  // The types of the members of an anonymous struct.
+  void hold(Range members) {
+    for (uint32_t i = members.first; i < members.last;) {
+      const uint32_t last = behind(i, members.last);
+      uint32_t first = i;
+      while (first < last && tokens_[first].is("const")) ++first;
+      const bool two = first + 2 < last && tokens_[first].kind == Kind::word &&
+                       tokens_[first + 1].kind == Kind::word;
+      if (two && !is_any(tokens_[first], {"struct", "union", "enum", "unsigned", "signed"}))
+        unit_.held.push_back({first, first + 1});
+      i = last;
+    }
   }
 
   uint32_t instantiation(uint32_t i, uint32_t end) {
@@ -154,6 +224,7 @@ class Parser {
         found.values.push_back(spell(&tokens_[part.first], &tokens_[0] + part.last));
       k = after - 1;
     }
+    if (found.function.empty()) deduce_arguments(unit_, i, found);
     for (const Attribute& one : attributes_in(unit_, found.tokens))
       if (one.name == "host_name") found.host_name = unquoted(unit_, one);
     if (found.function.empty())
@@ -174,16 +245,24 @@ class Parser {
       if (is_any(token, {";", "=", "{"})) break;
       if (token.is("(") && k > head && names_function(k - 1))
         return function(first, head, k - 1, end, name, member, templates);
-      if (token.is("<") && k > head && tokens_[k - 1].kind == Kind::word)
-        k = std::max(unit_.behind_angles(k, end), k + 1);
-      else
+      if (token.is("<") && k > head && tokens_[k - 1].kind == Kind::word) {
+        const uint32_t after = unit_.behind_angles(k, end);
+        const bool named = after > k && after < end && tokens_[after].is("(");
+        const std::string own = text(k - 1) + "::";  // a constructor: pair<T>()
+        const bool constructs = member && name.size() >= own.size() &&
+                                name.compare(name.size() - own.size(), own.size(), own) == 0;
+        if (named && names_function(k - 1) &&
+            (head > first || constructs))  // or template <> f<half>()
+          return function(first, head, k - 1, end, name, member, templates);
+        k = std::max(after, k + 1);
+      } else
         k = unit_.partner[k] > k ? unit_.partner[k] + 1 : k + 1;
     }
     const Range range = {head, behind(head, end)};
     if (member)
       read_fields(unit_, range);
     else
-      read_globals(unit_, range);
+      read_globals(unit_, range, first);
     return range.last;
   }
 
@@ -199,17 +278,22 @@ class Parser {
     found.head = head;
     found.name_at = name_at;
     found.at = tokens_[name_at].at;
-    found.scope = scope_name;
-    found.member = member;
+    found.scope = scope_name + scope_before(name_at, head);
+    found.member = member || found.scope != scope_name;
     found.templates = std::move(templates);
+    found.specialised = head > first && found.templates.empty();
     found.open = parameters_of(name_at, end);
-    found.name = spell(&tokens_[name_at], &tokens_[found.open]);
+    const bool plain_name = tokens_[name_at + 1].is("<") && !tokens_[name_at].is("operator");
+    found.name = plain_name ? text(name_at) : spell(&tokens_[name_at], &tokens_[found.open]);
     const uint32_t close = unit_.partner[found.open];
     for (const Range& part : split_list(unit_, {found.open + 1, close}))
       found.parameters.push_back(read_parameter(unit_, part));
     uint32_t k = close + 1;
-    while (k < end && !is_any(tokens_[k], {"{", ";"}))
+    while (k < end && !is_any(tokens_[k], {"{", ";", ":"}))
       k = unit_.partner[k] > k ? unit_.partner[k] + 1 : k + 1;
+    if (k < end && tokens_[k].is(":")) k = behind_initialisers(k + 1, end);
+    if (k < end && tokens_[k].is(";"))
+      found.given = is_any(tokens_[k - 1], {"default", "delete"}) && tokens_[k - 2].is("=");
     if (k == end) refuse_at(name_at, "this function has neither a body nor a ';'");
     found.definition = tokens_[k].is("{");
     if (found.definition) found.body = {k, unit_.partner[k] + 1};
@@ -219,9 +303,42 @@ class Parser {
     return unit_.functions.back().tokens.last;
   }
 
+  // "Block<T>::" in front of the name at i.
+  std::string scope_before(uint32_t i, uint32_t first) const {
+    uint32_t start = i;
+    while (start > first + 1 && tokens_[start - 1].is("::")) {
+      uint32_t k = start - 2;
+      while (k > first && is_any(tokens_[k], {">", ">>"}) && tokens_[k].kind != Kind::word) {
+        uint32_t open = k;
+        while (open > first && !(tokens_[open].is("<") && unit_.behind_angles(open, i) == k + 1))
+          --open;
+        if (open == first) return "";
+        k = open - 1;
+      }
+      if (tokens_[k].kind != Kind::word) break;
+      start = k;
+    }
+    return start < i ? spell(&tokens_[start], &tokens_[i]) : "";
+  }
+
+  // Behind a constructor's "a(1), b{2}", which starts at i.
+  uint32_t behind_initialisers(uint32_t i, uint32_t end) const {
+    while (i < end) {
+      while (i < end && !is_any(tokens_[i], {"(", "{"})) {
+        const uint32_t after = tokens_[i].is("<") ? unit_.behind_angles(i, end) : i;
+        i = after > i ? after : i + 1;
+      }
+      if (i < end) i = unit_.partner[i] + 1;
+      if (i >= end || !tokens_[i].is(",")) return i;
+      ++i;
+    }
+    return end;
+  }
+
   // The bracket that opens the parameters of the function whose name starts at i.
   uint32_t parameters_of(uint32_t i, uint32_t end) {
-    if (!tokens_[i].is("operator")) return i + 1;
+    if (!tokens_[i].is("operator"))
+      return tokens_[i + 1].is("<") ? unit_.behind_angles(i + 1, end) : i + 1;
     uint32_t k = i + 1;
     if (k + 1 < end && tokens_[k].is("(")) k += 2;
     while (k < end && !is_any(tokens_[k], {"(", ";", "{", "}"})) ++k;
@@ -239,7 +356,7 @@ Unit parse(const std::string& name, const std::string& text, const PreprocessOpt
   Unit unit;
   unit.sources = std::make_shared<SourceSet>();
   unit.file = unit.sources->add(name, text);
-  unit.tokens = preprocess(*unit.sources, unit.file, options);
+  unit.tokens = without_memory_words(preprocess(*unit.sources, unit.file, options));
   Parser(unit).run();
   return unit;
 }

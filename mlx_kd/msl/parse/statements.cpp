@@ -49,6 +49,7 @@ bool read_declarator(const Unit& unit, Range part, GroupVariable& one) {
   for (; k < part.last && unit.tokens[k].is("["); k = unit.partner[k] + 1)
     one.bounds.last = unit.partner[k] + 1;
   one.initialised = k < part.last;
+  if (one.initialised) one.value = {k, part.last};
   return true;
 }
 

@@ -12,6 +12,7 @@ struct GroupVariable {
   std::string name;
   Range type;       // the tokens of its type
   Range bounds;     // the tokens of "[32][33]"; empty for a scalar
+  Range value;      // the tokens of "= {0}"; empty if there is none
   Range statement;  // the whole declaration with its semicolon
   uint32_t function = 0;
   uint32_t word = 0;  // the token threadgroup

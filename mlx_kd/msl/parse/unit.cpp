@@ -47,6 +47,8 @@ uint32_t Unit::behind_angles(uint32_t i, uint32_t end) const {
   int depth = 0;
   for (uint32_t k = i; k < end && k - i < kLongestType; ++k) {
     const std::string_view text = tokens[k].text;
+    const bool compares = k > i && (tokens[k - 1].is(")") || tokens[k - 1].kind == Kind::number);
+    if (text == "<" && compares) continue;  // sizeof(T) < 4
     if (text == "<") ++depth;
     if (text == ">") --depth;
     if (text == ">>") depth -= 2;
@@ -58,9 +60,22 @@ uint32_t Unit::behind_angles(uint32_t i, uint32_t end) const {
 }
 
 const Function* Unit::definition_of(std::string_view name) const {
-  for (const Function& function : functions)
-    if (function.definition && function.name == name) return &function;
-  return nullptr;
+  const Function* found = nullptr;
+  for (const Function& function : functions) {
+    if (!function.definition || function.name != name || function.specialised) continue;
+    if (function.kernel) return &function;
+    if (!found) found = &function;
+  }
+  return found;
+}
+
+std::string Unit::alias_of(std::string type) const {
+  for (int turns = 0; turns < 16; ++turns) {  // aliases of a cycle are none, and never end
+    const auto found = aliases.find(type);
+    if (found == aliases.end()) break;
+    type = found->second;
+  }
+  return type;
 }
 
 }  // namespace mlx_kd::msl

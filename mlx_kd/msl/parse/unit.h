@@ -2,6 +2,7 @@
 // count tokens of Unit::tokens; a range is [first, last).
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -63,6 +64,8 @@ struct Function {
   bool kernel = false;
   bool member = false;
   bool definition = false;
+  bool specialised = false;  // template <> of a function, by its arguments or by name
+  bool given = false;        // = default, = delete
   std::vector<TemplateParameter> templates;
   std::vector<Parameter> parameters;
   std::vector<Attribute> attributes;
@@ -91,8 +94,11 @@ struct Global {
   bool array = false;
   bool initialised = false;
   bool is_constexpr = false;
+  bool is_template = false;  // of a variable template, or a specialisation of one
+  bool is_member = false;    // the definition of a static member outside its struct
   std::optional<int> function_constant;
-  Range tokens;  // with the semicolon
+  Range tokens;        // with the semicolon
+  uint32_t start = 0;  // tokens.first, or that of the template <...> in front
   uint32_t name_at = 0;
   Position at;
 };
@@ -107,10 +113,17 @@ struct Unit {
   std::vector<Global> globals;
   std::vector<Attribute> attributes;  // all of the source, in order
   std::set<std::string> fields;       // names of data members of its structs
+  std::vector<Range> specialised;     // specialisations of class templates, with template <...>
+  std::vector<Range> held;            // types of the members of anonymous structs
+  std::map<std::string, std::string> aliases;  // using NAME = TYPE of one word
+  std::set<std::string> arrays;                // typedef TYPE NAME[N]
 
   // The index behind the ">" that closes the "<" at i, or i if it closes nowhere before `end`.
   uint32_t behind_angles(uint32_t i, uint32_t end) const;
+  // Of several of that name, a kernel.
   const Function* definition_of(std::string_view name) const;
+  // What a name stands for, through all aliases.
+  std::string alias_of(std::string type) const;
 };
 
 }  // namespace mlx_kd::msl

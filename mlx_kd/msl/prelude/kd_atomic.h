@@ -40,6 +40,8 @@ struct atomic {
   atomic(const atomic&) = delete;
   atomic& operator=(const atomic&) = delete;
 };
+template <class T>
+using _atomic = atomic<T>;
 typedef atomic<int> atomic_int;
 typedef atomic<uint> atomic_uint;
 typedef atomic<float> atomic_float;

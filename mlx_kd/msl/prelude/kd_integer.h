@@ -140,18 +140,34 @@ KD_FN constexpr A insert_bits(A base, A insert, uint offset, uint bits) {
   }
 KD_EACH_ONE(popcount) KD_EACH_ONE(clz) KD_EACH_ONE(ctz) KD_EACH_ONE(reverse_bits)
 KD_EACH_TWO(rotate) KD_EACH_TWO(mulhi) KD_EACH_TWO(addsat) KD_EACH_TWO(subsat)
-KD_EACH_TWO(hadd) KD_EACH_TWO(rhadd)
+KD_EACH_TWO(hadd) KD_EACH_TWO(rhadd) KD_EACH_TWO(mul24)
 #undef KD_EACH_ONE
 #undef KD_EACH_TWO
-
-// Four 8-bit numbers in a word <-> floats in [0, 1] or [-1, 1].
-KD_FN vec<float, 4> unpack_unorm4x8_to_float(uint a) {
-  return vec<float, 4>(float(a & 255u), float((a >> 8) & 255u), float((a >> 16) & 255u),
-                       float(a >> 24)) / 255.0f;
+#define KD_EACH_THREE(name)                                                        \
+  template <class T, int N, kd_if<kd_is_number<T>> = 0>                            \
+  KD_FN constexpr vec<T, N> name(vec<T, N> a, vec<T, N> b, vec<T, N> c) {          \
+    vec<T, N> r;                                                                   \
+    for (int i = 0; i < N; ++i) r[i] = T(name(a[i], b[i], c[i]));                  \
+    return r;                                                                      \
+  }
+KD_EACH_THREE(madhi) KD_EACH_THREE(madsat) KD_EACH_THREE(mad24)
+#undef KD_EACH_THREE
+template <class T, int N, kd_if<kd_is_number<T>> = 0>
+KD_FN constexpr vec<kd_unsigned<T>, N> absdiff(vec<T, N> a, vec<T, N> b) {
+  vec<kd_unsigned<T>, N> r;
+  for (int i = 0; i < N; ++i) r[i] = absdiff(a[i], b[i]);
+  return r;
 }
-KD_FN uint pack_float_to_unorm4x8(vec<float, 4> a) {
-  uint r = 0;
-  for (int i = 0; i < 4; ++i) r |= uint(KD_F(rintf)(kd_saturate(a[i]) * 255.0f)) << (8 * i);
+template <class T, int N, kd_if<kd_is_number<T>> = 0>
+KD_FN constexpr vec<T, N> extract_bits(vec<T, N> a, uint offset, uint bits) {
+  vec<T, N> r;
+  for (int i = 0; i < N; ++i) r[i] = extract_bits(a[i], offset, bits);
+  return r;
+}
+template <class T, int N, kd_if<kd_is_number<T>> = 0>
+KD_FN constexpr vec<T, N> insert_bits(vec<T, N> a, vec<T, N> b, uint offset, uint bits) {
+  vec<T, N> r;
+  for (int i = 0; i < N; ++i) r[i] = insert_bits(a[i], b[i], offset, bits);
   return r;
 }
 

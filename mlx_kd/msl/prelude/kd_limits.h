@@ -81,7 +81,7 @@
 namespace metal {
 
 template <class T>
-struct numeric_limits {
+struct _numeric_limits_impl {
   static constexpr bool is_specialized = true, is_integer = true, is_signed = kd_is_signed<T>;
   static constexpr int digits = 8 * sizeof(T) - (kd_is_signed<T> ? 1 : 0);
   KD_FN static constexpr T min() { return kd_lowest<T>(); }
@@ -89,14 +89,14 @@ struct numeric_limits {
   KD_FN static constexpr T max() { return kd_highest<T>(); }
 };
 template <>
-struct numeric_limits<bool> {
+struct _numeric_limits_impl<bool> {
   KD_FN static constexpr bool min() { return false; }
   KD_FN static constexpr bool lowest() { return false; }
   KD_FN static constexpr bool max() { return true; }
 };
 #define KD_LIMITS(T, least, most, gap)                                       \
   template <>                                                                \
-  struct numeric_limits<T> {                                                 \
+  struct _numeric_limits_impl<T> {                                                 \
     static constexpr bool is_specialized = true, is_integer = false, is_signed = true; \
     static constexpr bool has_infinity = true;                               \
     KD_FN static constexpr T min() { return T(least); }                      \
@@ -110,52 +110,7 @@ KD_LIMITS(float, FLT_MIN, FLT_MAX, FLT_EPSILON)
 KD_LIMITS(half, 0x1p-14f, 65504.0f, 0x1p-10f)
 KD_LIMITS(bfloat, 0x1p-126f, 0x1.fep127f, 0x1p-7f)
 #undef KD_LIMITS
-
-template <class A, class B>
-inline constexpr bool is_same_v = kd_same<A, B>;
-template <class A, class B>
-struct is_same {
-  static constexpr bool value = kd_same<A, B>;
-};
-template <bool B, class T = void>
-using enable_if_t = kd_if<B, T>;
-template <bool B, class T = void>
-struct enable_if : kd_if_<B, T> {};
-template <bool B, class T, class F>
-using conditional_t = kd_either<B, T, F>;
-template <bool B, class T, class F>
-struct conditional : kd_either_<B, T, F> {};
 template <class T>
-inline constexpr bool is_integral_v = kd_is_integer<T>;
-template <class T>
-inline constexpr bool is_floating_point_v = kd_is_float<T>;
-template <class T>
-inline constexpr bool is_arithmetic_v = kd_is_scalar<T>;
-template <class T>
-inline constexpr bool is_signed_v = kd_is_float<T> || kd_is_signed<T>;
-template <class T>
-inline constexpr bool is_unsigned_v = kd_is_integer<T> && !kd_is_signed<T>;
-template <class T, T v>
-struct integral_constant {
-  static constexpr T value = v;
-  typedef T value_type;
-  KD_FN constexpr operator T() const { return v; }
-};
-typedef integral_constant<bool, true> true_type;
-typedef integral_constant<bool, false> false_type;
-template <class T>
-struct is_integral : integral_constant<bool, kd_is_integer<T>> {};
-template <class T>
-struct is_floating_point : integral_constant<bool, kd_is_float<T>> {};
-template <class T>
-using remove_cv_t = kd_plain<T>;
-template <class T>
-using remove_reference_t = kd_plain<T>;
-template <class T>
-struct make_unsigned {
-  typedef kd_unsigned<T> type;
-};
-template <class T>
-using make_unsigned_t = kd_unsigned<T>;
+struct numeric_limits : _numeric_limits_impl<T> {};
 
 }  // namespace metal

@@ -82,11 +82,21 @@ KD_FN float kd_sinpi(float x) { return float(KD_F(sin)(3.14159265358979323846 * 
 KD_FN float kd_cospi(float x) { return float(KD_F(cos)(3.14159265358979323846 * kd_turn(x))); }
 KD_FN float kd_tanpi(float x) { return kd_sinpi(x) / kd_cospi(x); }
 
+// Metal has these functions for half and float: a bfloat becomes a float. (MLX adds those of bfloat
+// to the kernels that it makes.)
+#if defined(KD_METAL_ALONE)
+template <class A>
+using kd_result = kd_either<kd_same<A, bfloat>, float, A>;
+#else
+template <class A>
+using kd_result = A;
+#endif
+
 #define KD_MATH_ONE(name, expression)                                      \
   template <class A, kd_if<kd_one_float<A>> = 0>                           \
-  KD_FN A name(A a) {                                                      \
+  KD_FN kd_result<A> name(A a) {                                           \
     const float x = float(a);                                              \
-    return A(expression);                                                  \
+    return kd_result<A>(expression);                                       \
   }                                                                        \
   template <class T, int N, kd_if<kd_is_float<T>> = 0>                     \
   KD_FN vec<T, N> name(vec<T, N> a) {                                      \
@@ -100,9 +110,9 @@ KD_FN float kd_tanpi(float x) { return kd_sinpi(x) / kd_cospi(x); }
   }
 #define KD_MATH_TWO(name, expression)                                      \
   template <class A, class B, kd_if<kd_two_floats<A, B>> = 0>              \
-  KD_FN kd_float_of<A, B> name(A a, B b) {                                 \
+  KD_FN kd_result<kd_float_of<A, B>> name(A a, B b) {                      \
     const float x = float(a), y = float(b);                                \
-    return kd_float_of<A, B>(expression);                                  \
+    return kd_result<kd_float_of<A, B>>(expression);                       \
   }                                                                        \
   template <class A, class B, class V = kd_joint<A, B>>                    \
   KD_FN V name(A a, B b) {                                                 \
@@ -112,6 +122,29 @@ KD_FN float kd_tanpi(float x) { return kd_sinpi(x) / kd_cospi(x); }
       r[i] = name(T(kd_component(a, i)), T(kd_component(b, i)));           \
     return r;                                                              \
   }
+
+// What Metal does not have: left out where the source has a function of that name.
+#if defined(KD_OWN_erf)
+#define KD_MATH_ERF
+#else
+#define KD_MATH_ERF KD_MATH_ONE(erf, KD_F(erff)(x))
+#endif
+#if defined(KD_OWN_erfc)
+#define KD_MATH_ERFC
+#else
+#define KD_MATH_ERFC KD_MATH_ONE(erfc, KD_F(erfcf)(x))
+#endif
+#if defined(KD_OWN_log1p)
+#define KD_MATH_LOG1P
+#else
+#define KD_MATH_LOG1P KD_MATH_ONE(log1p, KD_F(log1pf)(x))
+#endif
+#if defined(KD_OWN_expm1)
+#define KD_MATH_EXPM1
+#else
+#define KD_MATH_EXPM1 KD_MATH_ONE(expm1, KD_F(expm1f)(x))
+#endif
+#define KD_MATH_BEYOND KD_MATH_ERF KD_MATH_ERFC KD_MATH_LOG1P KD_MATH_EXPM1
 
 #define KD_MATH_ALL                                                                             \
   KD_MATH_ONE(exp, KD_F(expf)(x))                                                               \
@@ -145,10 +178,7 @@ KD_FN float kd_tanpi(float x) { return kd_sinpi(x) / kd_cospi(x); }
   KD_MATH_ONE(fract, kd_fract<A>(x))                                                            \
   KD_MATH_ONE(saturate, kd_saturate(x))                                                         \
   KD_MATH_ONE(sign, kd_sign(x))                                                                 \
-  KD_MATH_ONE(erf, KD_F(erff)(x))                                                               \
-  KD_MATH_ONE(erfc, KD_F(erfcf)(x))                                                             \
-  KD_MATH_ONE(log1p, KD_F(log1pf)(x))                                                           \
-  KD_MATH_ONE(expm1, KD_F(expm1f)(x))                                                           \
+  KD_MATH_BEYOND                                                                                \
   KD_MATH_TWO(pow, KD_F(powf)(x, y))                                                            \
   KD_MATH_TWO(powr, KD_F(powf)(x, y))                                                           \
   KD_MATH_TWO(fmod, KD_F(fmodf)(x, y))                                                          \

@@ -21,6 +21,10 @@ struct matrix {
     int i = 0;
     ((columns[i / R][i % R] = T(given), ++i), ...);
   }
+  template <class A, kd_if<!kd_same<A, T>> = 0>
+  KD_FN constexpr explicit matrix(const matrix<A, C, R>& a) {
+    for (int c = 0; c < C; ++c) columns[c] = vec<T, R>(a[c]);
+  }
   KD_FN constexpr vec<T, R>& operator[](int c) { return columns[c]; }
   KD_FN constexpr const vec<T, R>& operator[](int c) const { return columns[c]; }
 };

@@ -109,6 +109,16 @@ struct kd_Place {
   KD_FN uint thread_execution_width() const { return 32u; }
 };
 
+// A pointer to the first element of an array type.
+template <class T>
+struct kd_elements_ {};
+template <class T, unsigned long N>
+struct kd_elements_<T[N]> {
+  typedef T* type;
+};
+template <class T>
+using kd_elements = typename kd_elements_<T>::type;
+
 // The first components of a place, as the type that the kernel asks for.
 template <class T>
 KD_FN T kd_as(uint a) {

@@ -138,19 +138,20 @@ KD_SHUFFLE(shuffle_up, lane - int(n))
 KD_SHUFFLE(shuffle_rotate_down, (lane + int(n)) & (width - 1))
 KD_SHUFFLE(shuffle_rotate_up, (lane - int(n)) & (width - 1))
 #undef KD_SHUFFLE
+// Within parts of `modulo` lanes: 2, 4, 8, 16, 32.
 template <class T, kd_if<kd_lane_type<T>> = 0>
-KD_DEVICE T simd_shuffle_and_fill_down(KD_SITE T v, T fill, ushort n) {
-  const int lane = int(kd_lane());
-  const T moved = kd_shuffle<T, 32>(KD_AT v, lane + int(n));
-  const T filled = kd_shuffle<T, 32>(KD_AT fill, lane + int(n) - 32);
-  return lane + int(n) < 32 ? moved : filled;
+KD_DEVICE T simd_shuffle_and_fill_down(KD_SITE T v, T fill, ushort n, ushort modulo = 32) {
+  const int lane = int(kd_lane()), width = int(modulo), at = lane % width, start = lane - at;
+  const T moved = kd_shuffle<T, 32>(KD_AT v, start + at + int(n));
+  const T filled = kd_shuffle<T, 32>(KD_AT fill, start + at + int(n) - width);
+  return at + int(n) < width ? moved : filled;
 }
 template <class T, kd_if<kd_lane_type<T>> = 0>
-KD_DEVICE T simd_shuffle_and_fill_up(KD_SITE T v, T fill, ushort n) {
-  const int lane = int(kd_lane());
-  const T moved = kd_shuffle<T, 32>(KD_AT v, lane - int(n));
-  const T filled = kd_shuffle<T, 32>(KD_AT fill, lane - int(n) + 32);
-  return lane >= int(n) ? moved : filled;
+KD_DEVICE T simd_shuffle_and_fill_up(KD_SITE T v, T fill, ushort n, ushort modulo = 32) {
+  const int lane = int(kd_lane()), width = int(modulo), at = lane % width, start = lane - at;
+  const T moved = kd_shuffle<T, 32>(KD_AT v, start + at - int(n));
+  const T filled = kd_shuffle<T, 32>(KD_AT fill, start + at - int(n) + width);
+  return at >= int(n) ? moved : filled;
 }
 template <class T, kd_if<kd_lane_type<T>> = 0>
 KD_DEVICE T simd_broadcast_first(KD_SITE T v) {

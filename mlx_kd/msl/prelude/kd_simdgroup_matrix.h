@@ -7,6 +7,7 @@ template <class T, int C, int R>
 struct simdgroup_matrix {
   static_assert(C == 8 && R == 8, "Metal has simdgroup matrices of 8 x 8 alone");
   static_assert(kd_is_float<T>, "Metal has simdgroup matrices of half, bfloat and float alone");
+  typedef vec<T, 2> storage_type;
   vec<T, 2> kd_pair;
   simdgroup_matrix() = default;
   KD_DEVICE explicit simdgroup_matrix(T diagonal) {
@@ -159,8 +160,21 @@ KD_FN void simdgroup_multiply(kd_site site, simdgroup_matrix<D, 8, 8>& d,
 #endif
 #undef KD_TAG
 
-template <class T, int C, int R>
-KD_DEVICE simdgroup_matrix<T, C, R> make_filled_simdgroup_matrix(T v) {
+// Its lanes meet at a site of their own: an operator has no place for the number of one.
+template <class A, class B>
+KD_DEVICE simdgroup_matrix<A, 8, 8> operator*(simdgroup_matrix<A, 8, 8> a,
+                                              simdgroup_matrix<B, 8, 8> b) {
+  simdgroup_matrix<A, 8, 8> d;
+#if KD_CUDA
+  simdgroup_multiply(d, a, b);
+#else
+  simdgroup_multiply(kd_site{65535}, d, a, b);
+#endif
+  return d;
+}
+
+template <class T, int C, int R = C>
+KD_DEVICE simdgroup_matrix<T, C, R> make_filled_simdgroup_matrix(kd_given<T> v) {
   simdgroup_matrix<T, C, R> m;
   m.kd_pair = vec<T, 2>(v);
   return m;

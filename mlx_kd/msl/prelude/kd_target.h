@@ -86,4 +86,13 @@ struct kd_given_ {
 template <class T>
 using kd_given = typename kd_given_<T>::type;  // not deduced
 
+template <class T>
+KD_FN T kd_some();
+template <class T>
+KD_FN void kd_take(T);
+template <class From, class To, class = void>
+inline constexpr bool kd_converts = false;
+template <class From, class To>
+inline constexpr bool kd_converts<From, To, decltype(kd_take<To>(kd_some<From>()))> = true;
+
 }  // namespace metal

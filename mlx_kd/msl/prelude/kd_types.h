@@ -76,7 +76,24 @@ KD_FN constexpr ushort kd_bfloat_bits(float value) {
 }
 KD_FN constexpr float kd_bfloat_value(ushort bits) { return KD_BITS(float, uint(bits) << 16); }
 
+struct half;
 struct bfloat;
+
+// A class that converts to numbers of one type, as to bool: it converts to half through them. One
+// that converts to any type that a float makes converts to half itself.
+struct kd_probe {
+  KD_FN kd_probe(float) {}
+};
+template <class T>
+struct kd_held;
+template <class A>
+inline constexpr bool kd_is_own = kd_same<A, half> || kd_same<A, bfloat>;
+template <class T>
+inline constexpr bool kd_is_own<kd_held<T>> = true;
+template <class A, bool = __is_class(A) && !kd_is_own<A>>
+inline constexpr bool kd_counts = false;
+template <class A>
+inline constexpr bool kd_counts<A, true> = kd_converts<A, float> && !kd_converts<A, kd_probe>;
 
 // Any arithmetic type converts to and from half implicitly, except bfloat.
 struct half {
@@ -85,6 +102,8 @@ struct half {
   template <class A, kd_if<kd_is_integer<A> || kd_same<A, float>> = 0>
   KD_FN constexpr half(A a) : kd_bits(kd_half_bits(float(a))) {}
   KD_FN constexpr explicit half(bfloat b);
+  template <class A, kd_if<kd_counts<A>> = 0, class = void>
+  KD_FN constexpr half(A a) : kd_bits(kd_half_bits(float(a))) {}
   template <class A, kd_if<kd_is_integer<A> || kd_same<A, float>> = 0>
   KD_FN constexpr operator A() const {
     if constexpr (kd_same<A, bool>) return (kd_bits & 0x7fffu) != 0;
@@ -100,6 +119,8 @@ struct bfloat {
   KD_FN constexpr bfloat(A a) : kd_bits(kd_bfloat_bits(float(a))) {}
   template <class A, kd_if<kd_same<A, float>> = 0, class = void>
   KD_FN constexpr explicit bfloat(A a) : kd_bits(kd_bfloat_bits(a)) {}
+  template <class A, kd_if<kd_counts<A>> = 0, class = void, class = void>
+  KD_FN constexpr bfloat(A a) : kd_bits(kd_bfloat_bits(float(a))) {}
   KD_FN constexpr explicit bfloat(half h) : kd_bits(kd_bfloat_bits(kd_half_value(h.kd_bits))) {}
   template <class A, kd_if<kd_is_integer<A> || kd_same<A, float>> = 0>
   KD_FN constexpr operator A() const {
@@ -173,6 +194,38 @@ template <class To, class From>
 KD_FN constexpr To as_type(From from) {
   static_assert(sizeof(To) == sizeof(From), "as_type: the two types differ in size");
   return KD_BITS(To, from);
+}
+
+// A 16-bit float in an anonymous struct, where C++ takes no class with constructors.
+template <class T>
+struct kd_held {
+  ushort kd_bits;
+  KD_FN constexpr operator T() const { return KD_BITS(T, kd_bits); }
+  template <class A, kd_if<kd_is_integer<A> || kd_same<A, float>> = 0>
+  KD_FN constexpr operator A() const { return A(KD_BITS(T, kd_bits)); }
+  KD_FN T* operator&() { return reinterpret_cast<T*>(&kd_bits); }
+  KD_FN const T* operator&() const { return reinterpret_cast<const T*>(&kd_bits); }
+  template <class A, kd_if<kd_is_scalar<A>> = 0>
+  KD_FN constexpr kd_held& operator=(A a) {
+    kd_bits = T(a).kd_bits;
+    return *this;
+  }
+};
+template <class T>
+using kd_field = kd_either<kd_is_small<T>, kd_held<T>, T>;
+#define KD_HELD_OP(op)                                                              \
+  template <class T, class B, kd_if<kd_is_scalar<B>> = 0>                           \
+  KD_FN constexpr auto operator op(kd_held<T> a, B b) { return T(a) op b; }         \
+  template <class A, class T, kd_if<kd_is_scalar<A>> = 0>                           \
+  KD_FN constexpr auto operator op(A a, kd_held<T> b) { return a op T(b); }         \
+  template <class T>                                                                \
+  KD_FN constexpr auto operator op(kd_held<T> a, kd_held<T> b) { return T(a) op T(b); }
+KD_HELD_OP(+) KD_HELD_OP(-) KD_HELD_OP(*) KD_HELD_OP(/) KD_HELD_OP(==) KD_HELD_OP(!=)
+KD_HELD_OP(<) KD_HELD_OP(>) KD_HELD_OP(<=) KD_HELD_OP(>=)
+#undef KD_HELD_OP
+template <class T>
+KD_FN constexpr T operator-(kd_held<T> a) {
+  return -T(a);
 }
 
 }  // namespace metal

@@ -8,7 +8,7 @@ struct vec;
 template <class T, int N>
 struct packed_vec;
 template <int... I>
-struct order {};
+struct kd_order {};
 
 template <class T>
 inline constexpr int kd_width = 1;  // components of a scalar or a vector
@@ -65,12 +65,12 @@ struct kd_place_of {
 
 #define KD_SWIZZLES(V, N)                                                                  \
   template <int... I>                                                                      \
-  KD_FN constexpr vec<T, sizeof...(I)> swizzle(order<I...>) const {                        \
+  KD_FN constexpr vec<T, sizeof...(I)> swizzle(kd_order<I...>) const {                        \
     static_assert(kd_within<I...>(N), "the vector has no such component");                 \
     return vec<T, sizeof...(I)>((*this)[I]...);                                            \
   }                                                                                        \
   template <int... I>                                                                      \
-  KD_FN kd_place_of<V, T, I...> place(order<I...>) {                                       \
+  KD_FN kd_place_of<V, T, I...> place(kd_order<I...>) {                                       \
     static_assert(kd_within<I...>(N), "the vector has no such component");                 \
     return {*this};                                                                        \
   }
@@ -88,6 +88,10 @@ struct kd_place_of {
   }                                                                                         \
   KD_FN constexpr vec(packed_vec<T, N> a) {                                                 \
     for (int i = 0; i < N; ++i) (*this)[i] = a[i];                                          \
+  }                                                                                         \
+  template <class A, kd_if<!kd_same<A, T>> = 0>                                             \
+  KD_FN constexpr explicit vec(packed_vec<A, N> a) {                                        \
+    for (int i = 0; i < N; ++i) (*this)[i] = T(a[i]);                                       \
   }                                                                                         \
   template <class A, class B, class... C,                                                   \
             kd_if<kd_width<A> + kd_width<B> + (kd_width<C> + ... + 0) == N> = 0>            \
@@ -233,6 +237,22 @@ KD_FN constexpr T kd_element(vec<T, N>*);
 KD_VECTOR_OP(+) KD_VECTOR_OP(-) KD_VECTOR_OP(*) KD_VECTOR_OP(/) KD_VECTOR_OP(%) KD_VECTOR_OP(&)
 KD_VECTOR_OP(|) KD_VECTOR_OP(^) KD_VECTOR_OP(<<) KD_VECTOR_OP(>>)
 #undef KD_VECTOR_OP
+// Shifts take a count of another integer type: the result has the type of what is shifted.
+#define KD_VECTOR_SHIFT(op)                                                              \
+  template <class T, class U, int N,                                                     \
+            kd_if<kd_is_integer<T> && kd_is_integer<U> && !kd_same<T, U>> = 0>           \
+  KD_FN constexpr vec<T, N> operator op(vec<T, N> a, vec<U, N> b) {                      \
+    vec<T, N> r;                                                                         \
+    for (int i = 0; i < N; ++i) r[i] = T(a[i] op b[i]);                                  \
+    return r;                                                                            \
+  }                                                                                      \
+  template <class T, class U, int N,                                                     \
+            kd_if<kd_is_integer<T> && kd_is_integer<U> && !kd_same<T, U>> = 0>           \
+  KD_FN constexpr vec<T, N>& operator op##=(vec<T, N>& a, vec<U, N> b) {                 \
+    return a = a op b;                                                                   \
+  }
+KD_VECTOR_SHIFT(<<) KD_VECTOR_SHIFT(>>)
+#undef KD_VECTOR_SHIFT
 #define KD_VECTOR_COMPARE(op)                                                       \
   template <class A, class B, class V = kd_joint<A, B>>                             \
   KD_FN constexpr vec<bool, kd_width<V>> operator op(A a, B b) {                    \
@@ -276,11 +296,27 @@ KD_VECTORS(int) KD_VECTORS(uint) KD_VECTORS(long) KD_VECTORS(ulong) KD_VECTORS(h
 KD_VECTORS(bfloat) KD_VECTORS(float)
 #undef KD_VECTORS
 
-// The type of c ? a : b.
-template <class A, class B, bool = kd_is_scalar<A> && kd_is_scalar<B>>
-struct kd_arm_ {
-  typedef decltype(false ? *static_cast<A*>(nullptr) : *static_cast<B*>(nullptr)) type;
+// float4 v = {1, 2}: what is not given is 0.
+template <class V, class... A>
+KD_FN constexpr V kd_braces(A... a) {
+  static_assert((kd_width<A> + ... + 0) <= kd_width<V>, "too many components for the vector");
+  V v(0);
+  int at = 0;
+  (v.fill(at, a), ...);
+  return v;
+}
+
+// The type of c ? a : b. Of a class and a type that it converts to: that type.
+template <class A, class B, class = void>
+struct kd_class_arm_ {
+  typedef kd_either<kd_converts<B, A>, A, B> type;
 };
+template <class A, class B>
+struct kd_class_arm_<A, B, decltype((void)(false ? kd_some<A>() : kd_some<B>()))> {
+  typedef kd_plain<decltype(false ? kd_some<A>() : kd_some<B>())> type;
+};
+template <class A, class B, bool = kd_is_scalar<A> && kd_is_scalar<B>>
+struct kd_arm_ : kd_class_arm_<A, B> {};
 template <class A>
 struct kd_arm_<A, A, false> {
   typedef A type;
@@ -312,7 +348,7 @@ struct kd_arm_<vec<T, N>, vec<T, N>, false> {
   typedef vec<T, N> type;
 };
 template <class F, class G>
-KD_FN constexpr auto pick(bool condition, F yes, G no) {
+KD_FN constexpr auto kd_pick(bool condition, F yes, G no) {
   typedef typename kd_arm_<kd_plain<decltype(yes())>, kd_plain<decltype(no())>>::type R;
   if (condition) return static_cast<R>(yes());
   return static_cast<R>(no());

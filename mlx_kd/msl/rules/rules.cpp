@@ -31,6 +31,7 @@ const std::map<std::string_view, Banned>& banned_words() {
       {"throw", {"Metal has no exceptions", "1.5.4"}},
       {"asm", {"Metal has no inline assembly", "1.5.4"}},
       {"__asm__", {"Metal has no inline assembly", "1.5.4"}},
+      {"__asm", {"Metal has no inline assembly", "1.5.4"}},
       {"std", {"Metal has no C++ standard library: use namespace metal", "1.5.4"}},
   };
   return words;
@@ -46,9 +47,9 @@ int place_width(const std::string& type) {
   return one == types.end() ? 0 : one->second;
 }
 
-void check_place(const Parameter& one, const ThreadAttribute& place,
+void check_place(const Unit& unit, const Parameter& one, const ThreadAttribute& place,
                  std::vector<Diagnostic>& found) {
-  const int width = place_width(one.type);
+  const int width = place_width(unit.alias_of(one.type));
   if (width == 0 || one.pointer || one.reference)
     found.push_back({one.at,
                      "[[" + place.name + "]] must be uint or ushort" +
@@ -78,13 +79,13 @@ void check_buffer(const Parameter& one, std::map<int, std::string>& taken, int m
                      "5.2.1"});
 }
 
-void check_parameter(const Parameter& one, std::map<int, std::string>& buffers,
+void check_parameter(const Unit& unit, const Parameter& one, std::map<int, std::string>& buffers,
                      std::map<int, std::string>& groups, std::vector<Diagnostic>& found) {
   bool placed = false;
   for (const Attribute& attribute : one.attributes) {
     const ThreadAttribute* place = find_thread_attribute(attribute.name);
     placed = placed || place;
-    if (place) check_place(one, *place, found);
+    if (place) check_place(unit, one, *place, found);
     if (attribute.name == "buffer") check_buffer(one, buffers, 30, found, attribute);
     if (attribute.name == "threadgroup") check_buffer(one, groups, 30, found, attribute);
   }
@@ -176,13 +177,36 @@ void require_rules(const Unit& unit) {
   if (!found.empty()) refuse(*unit.sources, found[0].at, found[0].message, found[0].section);
 }
 
+namespace {
+
+// "= delete" of a function; a name that is std and not its namespace.
+bool is_something_else(const Unit& unit, uint32_t i) {
+  const Token& token = unit.tokens[i];
+  if (token.is("delete")) return i > 0 && unit.tokens[i - 1].is("=") && unit.tokens[i + 1].is(";");
+  if (!token.is("std")) return false;
+  const bool scope = i + 1 < unit.tokens.size() && unit.tokens[i + 1].is("::");
+  return !scope && !(i > 0 && unit.tokens[i - 1].is("namespace"));
+}
+
+std::string why(const Unit& unit, uint32_t i, const Banned& banned) {
+  const bool label = i + 2 < unit.tokens.size() && unit.tokens[i + 1].is("(") &&
+                     unit.tokens[i + 2].text.find("\"air.") == 0;
+  if (!label) return banned.why;
+  return unit.tokens[i + 2].text.find("simdgroup_") != std::string_view::npos
+             ? "asynchronous copies are not supported"
+             : "functions of Apple's compiler by their label are not supported";
+}
+
+}  // namespace
+
 void check_words(const Unit& unit, std::vector<Diagnostic>& found) {
   for (uint32_t i = 0; i < unit.tokens.size(); ++i) {
     const Token& token = unit.tokens[i];
     if (token.kind != Kind::word) continue;
     const auto banned = banned_words().find(token.text);
-    if (banned != banned_words().end() && !unit.fields.count(std::string(token.text)))
-      found.push_back({token.at, banned->second.why, banned->second.section});
+    if (banned != banned_words().end() && !unit.fields.count(std::string(token.text)) &&
+        !is_something_else(unit, i))
+      found.push_back({token.at, why(unit, i, banned->second), banned->second.section});
     const bool next_long = i + 1 < unit.tokens.size() && unit.tokens[i + 1].is("long");
     if (token.is("long") && next_long)
       found.push_back({token.at, "Metal has no long long: long has 64 bits", "2.1"});
@@ -200,7 +224,8 @@ void check_kernels(const Unit& unit, std::vector<Diagnostic>& found) {
     if (function.name == "main")
       found.push_back({function.at, "no Metal function can be called main", "1.5.4"});
     std::map<int, std::string> buffers, groups;
-    for (const Parameter& one : function.parameters) check_parameter(one, buffers, groups, found);
+    for (const Parameter& one : function.parameters)
+      check_parameter(unit, one, buffers, groups, found);
     check_widths(function, found);
     if (function.templates.empty() &&
         !names.emplace(function.scope + function.host_name, function.at).second)

@@ -81,9 +81,21 @@ class SpaceCheck {
       if (token(i).kind != Kind::word) continue;
       if (space_named(token(i).text) != Space::none)
         check_pointer(i, function.body.last, pointers);
+      else if (declares_plain_pointer(i, function.body))
+        check_source(i + 4, function.body.last, Space::thread, pointers);
       else
         check_call(i, function.body.last, pointers);
     }
+  }
+
+  // "T* p = x;" without an address space, which is a pointer into thread memory.
+  bool declares_plain_pointer(uint32_t i, Range body) const {
+    if (i + 5 >= body.last || i <= body.first || !token(i + 1).is("*")) return false;
+    const Token& before = token(i - 1);
+    if (!is_any(before, {";", "{", "}", "const"}) || is_any(token(i), {"auto", "return"}))
+      return false;
+    if (before.is("const") && space_named(token(i - 2).text) != Space::none) return false;
+    return is_word(token(i + 2)) && token(i + 3).is("=");
   }
 
   // At i is an address space: the star behind its type, if a pointer type follows.
@@ -112,18 +124,60 @@ class SpaceCheck {
       pointers.add(std::string(token(k).text), space);
   }
 
-  // What the pointer expression at i points into, if it is as simple as p, p + n or &p[n].
-  Space source_at(uint32_t i, uint32_t end, const Pointers& pointers) const {
-    if (i + 1 >= end) return Space::none;
-    if (token(i).is("&") && i + 2 < end && token(i + 2).is("[")) return pointers.of(token(i + 1));
-    const Token& next = token(i + 1);
-    const bool whole = next.is(";") || next.is(",") || next.is(")") || next.is("+") || next.is("-");
-    return whole && token(i).kind == Kind::word ? pointers.of(token(i)) : Space::none;
+  // What the pointer expression at i points into: p, p + n, n + p, (p), &p[n], &p->x, a cast, a
+  // choice between such.
+  Space source_at(uint32_t i, uint32_t end, const Pointers& pointers, int depth = 0) const {
+    if (i + 1 >= end || depth > 8) return Space::none;
+    if (const uint32_t question = choice_at(i, end))
+      return source_at(question + 1, end, pointers, depth + 1);
+    if (token(i).is("&")) return referred_at(i + 1, end, pointers);
+    if (token(i).is("(")) return bracket_at(i, end, pointers, depth);
+    Space found = Space::none;
+    for (uint32_t k = i; k + 1 < end; k += 2) {
+      const Token& next = token(k + 1);
+      const bool last = is_any(next, {";", ",", ")", ":", "}"});
+      if (!last && !is_any(next, {"+", "-"})) return Space::none;
+      if (is_word(token(k)) && pointers.of(token(k)) != Space::none) found = pointers.of(token(k));
+      if (last) return found;
+    }
+    return Space::none;
+  }
+
+  // The "?" of the expression at i; 0 if there is none.
+  uint32_t choice_at(uint32_t i, uint32_t end) const {
+    for (uint32_t seen = 0; i < end && seen < 60; ++seen) {
+      if (token(i).is("?")) return i;
+      if (is_any(token(i), {";", ",", ")", "]", "}", ":", "="})) return 0;
+      i = unit_.partner[i] > i ? unit_.partner[i] + 1 : i + 1;
+    }
+    return 0;
+  }
+
+  // Behind "&": p[n], p->x.
+  Space referred_at(uint32_t i, uint32_t end, const Pointers& pointers) const {
+    const bool element = i + 1 < end && is_any(token(i + 1), {"[", "->"});
+    return element ? pointers.of(token(i)) : Space::none;
+  }
+
+  // "(p + n)", "(device T*)x": a cast says itself what it gives.
+  Space bracket_at(uint32_t i, uint32_t end, const Pointers& pointers, int depth) const {
+    for (uint32_t k = i + 1; k < unit_.partner[i]; ++k)
+      if (const Space named = space_named(token(k).text); named != Space::none)
+        return token(unit_.partner[i] - 1).is("*") ? named : Space::none;
+    const uint32_t behind = unit_.partner[i] + 1;
+    if (behind >= end || !is_any(token(behind), {";", ",", ")", ":", "+", "-"})) return Space::none;
+    return source_at(i + 1, unit_.partner[i] + 1, pointers, depth + 1);
+  }
+
+  // The first name of the expression at i.
+  uint32_t named_at(uint32_t i) const {
+    while (is_any(token(i), {"&", "("})) ++i;
+    return i;
   }
 
   void check_source(uint32_t i, uint32_t end, Space wanted, const Pointers& pointers) {
     const Space from = source_at(i, end, pointers);
-    if (from != Space::none && from != wanted) report(token(i).is("&") ? i + 1 : i, from, wanted);
+    if (from != Space::none && from != wanted) report(named_at(i), from, wanted);
   }
 
   // A declaration "device float* p = x" or a cast "(device float*)x", "..._cast<device float*>(x)".
@@ -150,8 +204,7 @@ class SpaceCheck {
       const Space from = source_at(given[n].first, end, pointers);
       if (from == Space::none) continue;
       const Space other = refused_by_all(callees->second, given.size(), n, from);
-      const uint32_t first = given[n].first;
-      if (other != Space::none) report(token(first).is("&") ? first + 1 : first, from, other);
+      if (other != Space::none) report(named_at(given[n].first), from, other);
     }
   }
 

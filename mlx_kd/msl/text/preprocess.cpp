@@ -45,7 +45,10 @@ class Preprocessor {
   void predefine() {
     std::string text =
         "#define __METAL__ 1\n#define __METAL_VERSION__ 320\n#define __METAL_MACOS__ 1\n"
-        "#define METAL_FUNC inline\n#define __HAVE_BFLOAT__ 1\n";
+        "#define METAL_FUNC inline\n#define __HAVE_BFLOAT__ 1\n"
+        "#define __cpp_variable_templates 201304\n"
+        "#define __METAL_FAST_MATH__ 1\n#define __METAL_PRECISE_MATH__ 0\n"
+        "#define __METAL_MAYBE_FAST_MATH__ 0\n";
     for (const auto& [name, value] : options_.defines)
       text += "#define " + name + " " + value + "\n";
     read(sources_.add("<defines>", text), 0);
@@ -79,6 +82,14 @@ class Preprocessor {
     out_.insert(out_.end(), made.begin(), made.end());
   }
 
+  // Loops that are unrolled, and how floating-point numbers are rounded.
+  static bool is_kept(std::string_view pragma) {
+    for (const std::string_view part :
+         {"unroll", "contract", "FP_CONTRACT", "eval_method", "exceptions"})
+      if (pragma.find(part) != pragma.npos) return true;
+    return false;
+  }
+
   // _Pragma("clang loop unroll(full)") becomes a pragma token, any other _Pragma nothing.
   Tokens without_pragma_operators(Tokens made) {
     Tokens kept;
@@ -90,7 +101,7 @@ class Preprocessor {
       }
       Token token = made[i + 2];
       i += 3;
-      if (token.kind != Kind::text || token.text.find("unroll") == std::string_view::npos) continue;
+      if (token.kind != Kind::text || !is_kept(token.text)) continue;
       token.kind = Kind::pragma;
       token.text = token.text.substr(1, token.text.size() - 2);
       kept.push_back(token);
@@ -238,6 +249,8 @@ class Preprocessor {
         "limits",    "map",   "memory", "math.h", "stdio.h", "string",  "utility", "vector"};
     if (angled && library.count(name))
       refuse(sources_, at, "Metal has no C++ standard library: drop <" + name + ">", "1.5.4");
+    if (name.rfind("MetalPerformancePrimitives/", 0) == 0)
+      refuse(sources_, at, "the tensor operations of Metal 4 (" + name + ") are not supported");
     refuse(sources_, at, "the include '" + name + "' is in none of the folders: name its folder");
   }
 
@@ -255,7 +268,7 @@ class Preprocessor {
     if (rest.empty()) return;
     if (rest[0].is("once") && keys_.count(line[0].at.file)) once_.insert(keys_[line[0].at.file]);
     const std::string text = spell(rest.data(), rest.data() + rest.size());
-    if (text.find("unroll") == std::string::npos) return;
+    if (!is_kept(text)) return;
     Token token = line[0];
     token.kind = Kind::pragma;
     token.text = sources_.keep(text);

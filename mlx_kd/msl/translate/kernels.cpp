@@ -55,7 +55,7 @@ std::string symbol_of(const std::string& name) {
   return symbol.empty() || (symbol[0] >= '0' && symbol[0] <= '9') ? "k_" + symbol : symbol;
 }
 
-Kernel describe_kernel(const Unit&, const Function& function,
+Kernel describe_kernel(const Unit& unit, const Function& function,
                        const std::vector<std::string>& values) {
   Kernel kernel;
   kernel.name = function.host_name;
@@ -75,11 +75,12 @@ Kernel describe_kernel(const Unit&, const Function& function,
     taken[group].insert(index);
     Binding binding;
     binding.name = one.name;
-    binding.type = resolve(one.type, function, values);
+    binding.type = unit.alias_of(resolve(one.type, function, values));
     binding.index = index;
     binding.space = one.space;
     binding.is_const = one.is_const;
-    binding.reference = one.reference;
+    binding.of_array = one.reference && unit.arrays.count(one.type);
+    binding.reference = one.reference && !binding.of_array;
     binding.at = one.at;
     add_sorted(group ? kernel.groups : kernel.buffers, std::move(binding));
   }
@@ -115,15 +116,30 @@ std::string call_text(const Function& function, const std::string& arguments, co
     const bool group = one.space == Space::threadgroup;
     const Binding& binding = binding_of(group ? kernel.groups : kernel.buffers, one.name);
     const std::string index = std::to_string(binding.index);
+    const char* bound = binding.reference ? "kd_Reference" : "kd_Pointer";
     if (group)
-      text += "kd_Pointer{kd_groups[" + index + "]}";
-    else if (one.reference && copies && binding.is_const)
+      text += std::string(bound) + "{kd_groups[" + index + "]}";
+    else if (binding.reference && copies && binding.is_const)
       text += "kd_value_" + index;
     else
-      text += std::string(one.reference ? "kd_Reference" : "kd_Pointer") + "{" +
+      text += std::string(bound) + "{" +
               (copies ? "kd_buffer_" + index : "kd_buffers[" + index + "]") + "}";
   }
   return text + ");";
+}
+
+}  // namespace
+
+namespace {
+
+std::string group_bytes_text(const Kernel& kernel) {
+  std::string sizes;
+  for (const Binding& one : kernel.groups)
+    sizes +=
+        (one.reference || one.of_array ? "sizeof(" + one.type + ")" : std::string("0ul")) + ", ";
+  if (sizes.empty()) return "";
+  return "extern \"C\" const unsigned long " + kernel.symbol + "_bytes[];\n" +
+         "extern \"C\" const unsigned long " + kernel.symbol + "_bytes[] = {" + sizes + "};\n";
 }
 
 }  // namespace
@@ -135,6 +151,7 @@ std::string entry_text(const Unit&, const Function& function, const std::string&
                      "kd_t) {\n  (void)kd_buffers, (void)kd_groups;\n  const kd_Place "
                      "kd_place(*kd_t);\n  (void)kd_place;\n  " +
                      call_text(function, arguments, kernel, false) + "\n}\n";
+  text += group_bytes_text(kernel);
   if (kernel.meets) return text;
   text += "extern \"C\" void " + kernel.symbol +
           "_group(void* const* kd_buffers, void* const* kd_groups, const kd_group* kd_g) {\n"

@@ -14,17 +14,24 @@ namespace mlx_kd::msl {
 // 1.0 -> 1.0f, 1.0h -> half(1.0f), 1.0bf -> bfloat(1.0f). (C++ has double, Metal has not.)
 void edit_literals(const Unit& unit, Edits& edits);
 
-// v.xy -> v.swizzle(order<0, 1>{}), v.xy = -> v.place(order<0, 1>{}) =, v.r -> v.x; not for names
-// that are fields of the source's own structs.
+// v.xy -> v.swizzle(kd_order<0, 1>{}), v.xy = -> v.place(kd_order<0, 1>{}) =, v.r -> v.x; not for
+// names that are fields of the source's own structs.
 void edit_swizzles(const Unit& unit, Edits& edits);
 
-// c ? a : b -> pick(c, [&] { return a; }, [&] { return b; }) where a 16-bit type may meet a float:
-// C++ finds no common type for classes that convert both ways.
+// float4 v = {a, b}; -> = kd_braces<float4>(a, b); a[4] = {[0 ... 3] = x}; -> a loop over a.
+void edit_braces(const Unit& unit, Edits& edits);
+
+// c ? a : b -> kd_pick(c, [&] { return a; }, [&] { return b; }) where a 16-bit type may meet a
+// float: C++ finds no common type for classes that convert both ways.
 void edit_ternaries(const Unit& unit, Edits& edits);
 
 // Attributes, address spaces (constant -> const), the word kernel, instantiations, overloads that
 // differ in address space alone.
 void edit_qualifiers(const Unit& unit, Edits& edits);
+
+// Half and bfloat in anonymous structs; references to array types, which are pointers here: a
+// buffer that is bound to one is indexed beyond its end. After edit_qualifiers.
+void edit_arrays(const Unit& unit, Edits& edits);
 
 // Threadgroup variables, constants of the source, function constants. After edit_qualifiers.
 void edit_variables(const Unit& unit, Target target, const TranslateOptions& options, Edits& edits);

@@ -60,6 +60,9 @@ std::string declaration(const CudaParameter& parameter, const Kernel& kernel,
     case By::list:
       return "const __grid_constant__ kd_List " + one.name + "_list";
     default:
+      if (one.of_array)
+        return std::string("kd_elements<") + (one.is_const ? "const " : "") + one.type + "> " +
+               one.name;
       return std::string(one.is_const ? "const " : "") + one.type + "* " +
              (lies_apart(one, kernel, options) ? "__restrict__ " : "") + one.name +
              (one.reference ? "_pointer" : "");
@@ -79,6 +82,17 @@ std::string referred(const Binding& one, const TranslateOptions& options) {
     default:
       return "(" + one.type + ")" + one.name + "_value";
   }
+}
+
+std::string group_type(const Binding& one) {
+  const std::string type = (one.is_const ? "const " : "") + one.type;
+  return one.of_array ? "kd_elements<" + type + ">" : type + (one.reference ? "&" : "*");
+}
+
+std::string group_value(const Binding& one) {
+  if (one.of_array) return "*kd_dynamic<" + one.type + ">(" + one.name + "_offset)";
+  return std::string(one.reference ? "*" : "") + "kd_dynamic<" + one.type + ">(" + one.name +
+         "_offset)";
 }
 
 std::string head_of(const Kernel& kernel, const TranslateOptions& options) {
@@ -114,8 +128,7 @@ std::string prologue(const Function& function, const Kernel& kernel,
     if (kind_of(one, options) == By::list)
       text += "\n  const " + one.type + "* " + one.name + " = " + one.name + "_list.at;";
   for (const Binding& one : kernel.groups)
-    text += std::string("\n  ") + (one.is_const ? "const " : "") + one.type + "* " + one.name +
-            " = kd_dynamic<" + one.type + ">(" + one.name + "_offset);";
+    text += "\n  " + group_type(one) + " " + one.name + " = " + group_value(one) + ";";
   return text;
 }
 
@@ -135,9 +148,9 @@ std::string argument(const Parameter& one, const Kernel& kernel, const Translate
     if (find_thread_attribute(attribute.name))
       return "kd_as<" + one.type + ">(kd_place." + attribute.name + "())";
   for (const Binding& group : kernel.groups)
-    if (group.name == one.name) return "kd_dynamic<" + group.type + ">(" + one.name + "_offset)";
+    if (group.name == one.name) return group_value(group);
   for (const Binding& buffer : kernel.buffers)
-    if (buffer.name == one.name && (one.reference || kind_of(buffer, options) == By::list))
+    if (buffer.name == one.name && (buffer.reference || kind_of(buffer, options) == By::list))
       return referred(buffer, options);
   return one.name;
 }

@@ -12,6 +12,8 @@ bool has_small_floats(const Unit& unit) {
         (is_any(token, {"typename", "auto", "class", "float16_t", "bfloat16_t"}) ||
          token.text.substr(0, 4) == "half" || token.text.substr(0, 6) == "bfloat"))
       return true;
+  for (const Function& one : unit.functions)  // a class that converts to numbers
+    if (one.member && one.name.rfind("operator", 0) == 0 && one.parameters.empty()) return true;
   for (const Token& token : unit.tokens)
     if (token.kind == Kind::number && (token.text.back() == 'h' || token.text.back() == 'H'))
       return true;
@@ -38,7 +40,10 @@ class Ternaries {
     if (unit_.partner[i] > i) return unit_.partner[i] + 1;
     if (!token(i).is("<") || token(i - 1).kind != Kind::word) return i + 1;
     const uint32_t after = unit_.behind_angles(i, end);
-    return after > i && after < end && is_any(token(after), {"(", "{", "::"}) ? after : i + 1;
+    return after > i && after < end &&
+                   is_any(token(after), {"(", "{", "::", ":", ";", ",", ")", "]", "}"})
+               ? after
+               : i + 1;
   }
 
   uint32_t find_colon(uint32_t question, uint32_t end) const {
@@ -89,14 +94,30 @@ class Ternaries {
     return false;
   }
 
+  // X<c ? 1 : 2>: no place for a lambda.
+  bool in_template_arguments(uint32_t question, Range body) const {
+    uint32_t seen = 0;
+    for (uint32_t i = question; i > body.first + 1 && seen < 200; ++seen) {
+      i = unit_.partner[i - 1] < i - 1 ? unit_.partner[i - 1] : i - 1;
+      if (is_any(token(i), {";", "{", "}", "("})) return false;
+      if (!token(i).is("<") || token(i - 1).kind != Kind::word) continue;
+      const uint32_t after = unit_.behind_angles(i, body.last);
+      if (after > question && after < body.last &&
+          is_any(token(after), {"(", ";", "{", "::", ">", ",", "&", "*"}))
+        return true;
+    }
+    return false;
+  }
+
   void edit(uint32_t question, Range body) {
+    if (in_template_arguments(question, body)) return;
     const uint32_t colon = find_colon(question, body.last);
     const uint32_t end = colon ? find_end(colon, body.last) : 0;
     const uint32_t start = find_start(question, body.first);
     if (!colon || !end || colon == question + 1 || end == colon + 1 || start == question) return;
     if (literal(question + 1, colon) && literal(colon + 1, end)) return;
     if (acts(question + 1, colon) || acts(colon + 1, end)) return;
-    edits_.before(start, "pick(");
+    edits_.before(start, "kd_pick(");
     edits_.replace(question, ", [&] { return");
     edits_.replace(colon, "; }, [&] { return");
     edits_.after(end - 1, "; })");

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <set>
 
+#include "mlx_kd/msl/parse/attributes.h"
+#include "mlx_kd/msl/parse/declarator.h"
 #include "mlx_kd/msl/translate/passes.h"
 
 namespace mlx_kd::msl {
@@ -66,24 +68,87 @@ void edit_swizzles(const Unit& unit, Edits& edits) {
     if (name.text.size() == 1)
       edits.replace(i, std::string(1, "xyzw"[order[0] - '0']));
     else
-      edits.replace(
-          i, (assigns(unit.tokens[i + 1]) ? "place(order<" : "swizzle(order<") + order + ">{})");
+      edits.replace(i, (assigns(unit.tokens[i + 1]) ? "place(kd_order<" : "swizzle(kd_order<") +
+                           order + ">{})");
   }
 }
 
-std::vector<Position> edit_sites(const Unit& unit, Edits& edits) {
+namespace {
+
+// 4 for "uint4", 0 for what is no vector.
+int components(std::string_view type) {
+  const char last = type.empty() ? '0' : type.back();
+  const bool vector = is_value_type(type) && last >= '2' && last <= '4' &&
+                      type.find('x') == std::string_view::npos && type.substr(0, 6) != "packed";
+  return vector && !is_value_type(type.substr(0, type.size() - 2)) ? last - '0' : 0;
+}
+
+// At i is "=" and behind it "{ [0 ... n] = value }".
+void edit_range(const Unit& unit, uint32_t i, Edits& edits) {
+  const uint32_t open = i + 1, bracket = i + 2, close = unit.partner[open];
+  uint32_t name = i - 1;
+  while (name > 0 && unit.tokens[name].is("]")) name = unit.partner[name] - 1;
+  const uint32_t equals = unit.partner[bracket] + 1;
+  bool range = false;
+  for (uint32_t k = bracket; k < equals; ++k) range = range || unit.tokens[k].is("...");
+  if (!range || !is_word(unit.tokens[name]) || !unit.tokens[equals].is("=")) return;
+  edits.replace(i, "; for (auto& kd_item : " + std::string(unit.tokens[name].text) + ") kd_item =");
+  edits.drop({open, equals + 1});
+  edits.drop(close);
+}
+
+}  // namespace
+
+void edit_braces(const Unit& unit, Edits& edits) {
+  for (uint32_t i = 2; i + 2 < unit.tokens.size(); ++i) {
+    if (!unit.tokens[i].is("=") || !unit.tokens[i + 1].is("{")) continue;
+    const uint32_t close = unit.partner[i + 1];
+    if (unit.tokens[i + 2].is("[") && !unit.tokens[i + 3].is("[")) edit_range(unit, i, edits);
+    const int width = components(unit.tokens[i - 2].text);
+    if (width == 0 || !is_word(unit.tokens[i - 1]) || close == i + 2) continue;
+    if (split_list(unit, {i + 2, close}).size() >= static_cast<size_t>(width)) continue;
+    edits.replace(i + 1, "kd_braces<" + std::string(unit.tokens[i - 2].text) + ">(");
+    edits.replace(close, ")");
+  }
+}
+
+// An overload of one of Metal's functions takes a site too, as those do.
+std::set<std::string_view> edit_overloads_of_exchanges(const Unit& unit, Edits& edits) {
   std::set<std::string_view> own;
-  for (const Function& one : unit.functions) own.insert(one.name);
+  for (const Function& one : unit.functions) {
+    if (one.member || !is_exchange(one.name)) {
+      own.insert(one.name);
+      continue;
+    }
+    edits.after(one.open, one.parameters.empty() ? "kd_site kd_here" : "kd_site kd_here, ");
+  }
+  return own;
+}
+
+namespace {
+
+// Metal's functions that take a site, and not what begins like them.
+bool takes_site(std::string_view name) {
+  static const std::set<std::string_view> others = {
+      "threadgroup_barrier", "simdgroup_barrier",  "simdgroup_load",
+      "simdgroup_store",     "simdgroup_multiply", "simdgroup_multiply_accumulate"};
+  return is_exchange(name) || others.count(name) > 0 || name.substr(0, 13) == "__metal_simd_";
+}
+
+}  // namespace
+
+std::vector<Position> edit_sites(const Unit& unit, Edits& edits) {
+  const std::set<std::string_view> own = edit_overloads_of_exchanges(unit, edits);
   std::vector<Position> sites;
   for (const Function& function : unit.functions) {
     if (!function.definition || sites.size() > 60000) continue;
     for (uint32_t i = function.body.first; i < function.body.last; ++i) {
       const Token& name = unit.tokens[i];
-      if (name.kind != Kind::word || !is_meeting(name.text) || own.count(name.text)) continue;
+      if (name.kind != Kind::word || !takes_site(name.text)) continue;
+      const bool of_object = is_any(unit.tokens[i - 1], {".", "->"});
+      if (of_object || (own.count(name.text) && !is_exchange(name.text))) continue;
       const uint32_t open = call_bracket(unit, i, function.body.last);
-      if (open == 0 || name.is("simdgroup_matrix") || name.is("simd_vote") ||
-          (name.text.size() > 10 && name.text.substr(name.text.size() - 3) == "8x8"))
-        continue;
+      if (open == 0) continue;
       const bool bare = unit.partner[open] == open + 1;
       edits.after(open, "kd_site{" + std::to_string(sites.size()) + (bare ? "}" : "}, "));
       sites.push_back(name.at);

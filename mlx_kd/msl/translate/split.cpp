@@ -206,6 +206,8 @@ std::optional<Split> split_at_barriers(const Unit& unit, const Function& functio
   if (!function.kernel || !function.scope.empty() || !function.definition) return std::nullopt;
   for (const Call& call : calls.calls_of(static_cast<uint32_t>(&function - &unit.functions[0])))
     if (calls.meets(call.function)) return std::nullopt;
+  for (const Parameter& one : function.parameters)
+    if (one.reference && unit.arrays.count(one.type)) return std::nullopt;
   const auto shared = shared_variables(unit, function);
   if (!shared || hides_writes(unit, function.body)) return std::nullopt;
   std::set<uint32_t> starts;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "mlx_kd/msl/parse/statements.h"
 #include "mlx_kd/msl/rules/rules.h"
 #include "mlx_kd/msl/translate/passes.h"
 
@@ -47,14 +48,14 @@ std::vector<Named> name_kernels(const Unit& unit, const CallGraph& calls) {
 // source.
 std::string shared_names(const Unit& unit) {
   static const std::set<std::string> library = {
-      "abs",      "min",   "max",    "clamp",     "exp",    "log",   "sqrt",    "rsqrt",
-      "sin",      "cos",   "tanh",   "erf",       "pow",    "floor", "ceil",    "round",
-      "sign",     "dot",   "mix",    "fma",       "select", "step",  "isnan",   "isinf",
-      "popcount", "fract", "length", "normalize", "log1p",  "expm1", "simd_sum"};
+      "abs",    "min",  "max",   "clamp", "exp",      "log",   "sqrt",   "rsqrt",     "sin", "cos",
+      "tanh",   "pow",  "floor", "ceil",  "round",    "exp2",  "sign",   "dot",       "mix", "fma",
+      "select", "step", "isnan", "isinf", "popcount", "fract", "length", "normalize", "any", "all"};
   std::set<std::string> used;
   std::string text;
   for (const Function& one : unit.functions)
-    if (one.scope.empty() && library.count(one.name) && used.insert(one.name).second)
+    if (one.scope.empty() && (library.count(one.name) || is_exchange(one.name)) &&
+        used.insert(one.name).second)
       text += "using metal::" + one.name + ";\n";
   return text;
 }
@@ -77,13 +78,61 @@ std::string at_place(const Unit& unit, Position at, std::string text) {
   return "#line " + std::to_string(at.line) + " \"" + name + "\"\n" + text + "\n";
 }
 
-std::vector<std::string> notes(const Unit& unit) {
+bool switches_contraction_off(const Token& token) {
+  const auto has = [&](std::string_view part) { return token.text.find(part) != token.text.npos; };
+  if (token.kind != Kind::pragma) return false;
+  return (has("contract") && has("off")) || (has("FP_CONTRACT") && has("OFF"));
+}
+
+// What the reader of the translation should know.
+std::vector<std::string> notes(const Unit& unit, Target target) {
   std::vector<std::string> found;
-  for (const Token& token : unit.tokens)
-    if (token.is("thread_elements"))
-      return {unit.sources->describe(token.at) +
-              ": thread_elements() relies on Apple's layout of a simdgroup matrix, which is kept"};
+  std::set<std::string> told;
+  const auto add = [&](Position at, const std::string& text) {
+    if (told.insert(text).second) found.push_back(unit.sources->describe(at) + ": " + text);
+  };
+  for (const Token& token : unit.tokens) {
+    if (target == Target::cuda && token.is("thread_elements"))
+      add(token.at,
+          "thread_elements() relies on Apple's layout of a simdgroup matrix, which is kept");
+    const bool other =
+        token.kind == Kind::pragma && (token.text.find("exceptions") != token.text.npos ||
+                                       token.text.find("eval_method") != token.text.npos);
+    if (other) add(token.at, "#pragma " + std::string(token.text) + " is not honoured");
+  }
+  for (const GroupVariable& one : group_variables(unit))
+    if (one.initialised)
+      add(one.at, "the initial value of threadgroup variable '" + one.name + "' is ignored");
+  for (const Attribute& one : unit.attributes)
+    if (one.name.find("::") != std::string::npos) add(one.at, "[[" + one.name + "]] is ignored");
   return found;
+}
+
+// Macros for the prelude, in front of it.
+std::string settings_text(const Unit& unit, const TranslateOptions& options, bool contraction) {
+  static const std::set<std::string_view> beyond = {"erf", "erfc", "log1p", "expm1"};
+  std::set<std::string> macros;
+  for (const Function& one : unit.functions)
+    if (!one.member && beyond.count(one.name)) macros.insert("KD_OWN_" + one.name);
+  if (!options.bfloat_functions) macros.insert("KD_METAL_ALONE");
+  if (!contraction) macros.insert("KD_NO_CONTRACTION");
+  std::string text;
+  for (const std::string& one : macros) text += "#define " + one + " 1\n";
+  return text;
+}
+
+// Words that C++20 has and Metal leaves to names.
+std::string renamed_words(const Unit& unit) {
+  static const std::set<std::string_view> words = {"requires",  "concept",  "char8_t",
+                                                   "co_await",  "co_yield", "co_return",
+                                                   "consteval", "constinit"};
+  std::set<std::string_view> used;
+  for (const Token& token : unit.tokens)
+    if (words.count(token.text)) used.insert(token.text);
+  std::string text;
+  for (const std::string_view one : used)
+    text += "#define " + std::string(one) + " kd_" + std::string(one) + "\n";
+  return text;
 }
 
 }  // namespace
@@ -96,13 +145,19 @@ Translation translate(const Unit& unit, Target target, const TranslateOptions& o
   edit_literals(unit, edits);
   edit_swizzles(unit, edits);
   edit_ternaries(unit, edits);
+  edit_braces(unit, edits);
   edit_qualifiers(unit, edits);
+  edit_arrays(unit, edits);
   edit_variables(unit, target, options, edits);
   if (target == Target::cpp)
     result.sites = edit_sites(unit, edits);
   else
     edit_functions(unit, options, edits);
-  result.text = target == Target::cpp ? kCppHead : kCudaHead + shared_names(unit);
+  for (const Token& token : unit.tokens)
+    if (switches_contraction_off(token)) result.contraction = false;
+  result.text = settings_text(unit, options, result.contraction) +
+                (target == Target::cpp ? kCppHead : kCudaHead + shared_names(unit)) +
+                renamed_words(unit);
   if (target == Target::cuda && options.whole_lines)
     result.text = "#define KD_WHOLE_LINES 1\n" + result.text;
   if (target == Target::cpp)
@@ -126,8 +181,8 @@ Translation translate(const Unit& unit, Target target, const TranslateOptions& o
   if (!split.empty()) result.text += "#if !defined(KD_NO_SPLIT)\n" + split + "#endif\n";
   if (target == Target::cuda) {
     result.text += "}  // namespace source\n}  // namespace metal\n";
-    result.notes = notes(unit);
   }
+  result.notes = notes(unit, target);
   return result;
 }
 

@@ -28,6 +28,8 @@ struct TranslateOptions {
   // CUDA: all launches are of whole threadgroups of one dimension, so the grid is no parameter
   // (KD_WHOLE_LINES in kd_place.h).
   bool whole_lines = false;
+  // Functions of bfloat that Metal does not have and MLX adds to the kernels that it makes: exp(b).
+  bool bfloat_functions = true;
 };
 constexpr int kListLength = 4;
 
@@ -39,6 +41,7 @@ struct Binding {
   Space space = Space::device;
   bool is_const = false;
   bool reference = false;  // one value, not an array
+  bool of_array = false;   // a reference to an array type: a pointer here
   Position at;
 };
 
@@ -60,12 +63,15 @@ struct Translation {
   std::vector<Position> sites;  // C++: where the barriers and simd functions are, by site number
   std::vector<ColumnMark> columns;  // C++: for reading the compiler's messages
   std::vector<std::string> notes;   // what the reader of the CUDA text should know
+  bool contraction = true;  // false: the text must be compiled without fusing products into sums
 };
 
 // C++: a kernel with symbol S has two functions with C linkage, of the types in prelude/abi.h:
 //   S_thread   runs one thread; called on a fiber
 //   S_group    runs all threads of a group in loops; only if the kernel does not meet or is split.
 //              For split kernels it is left out where KD_NO_SPLIT is defined.
+//   S_bytes    an array of the sizes of what its threadgroup arguments refer to, 0 for pointers;
+//              only where there are such arguments
 // CUDA: S is an extern "C" __global__ function; its parameters are the buffers in order of index
 // (but see cuda_layout), one byte offset into dynamic shared memory for each of `groups`, and,
 // unless whole_lines are promised, the grid's threads in x, y, z.

@@ -7,7 +7,7 @@
 Three parts: the operators, which pins they use (:func:`enable`, :func:`stats`, :func:`explain`), and the
 search for new ones (:func:`run`, :func:`install`). Modules for models are in :mod:`mlx_kd.nn`; :func:`patch`
 has a whole model use the operators, :func:`sample` and :func:`make_sampler` draw tokens. :mod:`mlx_kd.cache` has
-caches of keys and values, :mod:`mlx_kd.wire` sends them.
+caches of keys and values, :mod:`mlx_kd.wire` sends them. :mod:`mlx_kd.linalg` has the linear algebra of mx.linalg.
 """
 from mlx_kd import _built_for
 
@@ -36,32 +36,35 @@ from mlx_kd._core import (  # noqa: E402
     settings, stats)
 from mlx_kd import _operators  # noqa: E402
 from mlx_kd._operators import *  # noqa: E402, F403
-from mlx_kd.metal import MetalKernels, enable_metal_kernels, metal_kernel  # noqa: E402
+from mlx_kd.metal import KernelFault, MetalKernels, enable_metal_kernels, metal_kernel  # noqa: E402
 from mlx_kd.discovery import install, pack, report, run, suggest_shapes  # noqa: E402
 from mlx_kd.threads import own_stream  # noqa: E402
 
 __version__ = _built_for.VERSION
 __all__ = [
-    "MetalKernels", "call", "configure", "disable", "enable", "enable_metal_kernels", "explain", "flush_shape_log",
+    "KernelFault", "MetalKernels", "call", "configure", "disable", "enable", "enable_metal_kernels", "explain", "flush_shape_log",
     "install", "metal_kernel", "op_names", "own_stream", "pack", "prepare", "reload", "report", "reset_settings", "reset_stats",
     "run", "settings", "stats", "suggest_shapes"]
 __all__ += _operators.__all__
 
 
 if TYPE_CHECKING:
-    from mlx_kd import cache as cache, nn as nn, wire as wire
+    from mlx_kd import cache as cache, linalg as linalg, nn as nn, wire as wire
     from mlx_kd.sampling import (
         make_logits_processors as make_logits_processors, make_sampler as make_sampler, sample as sample,
         sampling_counts as sampling_counts)
+    from mlx_kd.tuning import Autotuned as Autotuned, autotune as autotune, tuned as tuned
     from mlx_kd.patching import PatchReport as PatchReport, patch as patch, patched as patched, unpatch as unpatch
 else:
     def __getattr__(name):
         """What needs mlx.nn or mlx-lm, on first use: they take longer to import than the rest together."""
         from importlib import import_module
-        if name in ("cache", "nn", "wire"):
+        if name in ("cache", "linalg", "nn", "wire"):
             return import_module(f"mlx_kd.{name}")
         if name in ("PatchReport", "patch", "patched", "unpatch"):
             return getattr(import_module("mlx_kd.patching"), name)
         if name in ("make_logits_processors", "make_sampler", "sample", "sampling_counts"):
             return getattr(import_module("mlx_kd.sampling"), name)
+        if name in ("Autotuned", "autotune", "tuned"):
+            return getattr(import_module("mlx_kd.tuning"), name)
         raise AttributeError(f"module 'mlx_kd' has no attribute {name!r}")

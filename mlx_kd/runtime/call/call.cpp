@@ -9,6 +9,7 @@
 #include "mlx_kd/base/json.h"
 #include "mlx_kd/devices/host/mlx_types.h"
 #include "mlx_kd/runtime/call/graph_forms.h"
+#include "mlx_kd/runtime/call/group.h"
 #include "mlx_kd/runtime/call/tracing.h"
 #include "mlx_kd/runtime/state/call_counts.h"
 #include "mlx_kd/runtime/state/never_matched_warning.h"
@@ -73,18 +74,18 @@ Arrays by_wanted_default(const Pending& call, Ledger& ledger, Line& line, bool w
 Arrays by_pin(const Pending& call, uint32_t modes) {
   Ledger& ledger = Ledger::mine();
   const auto& [line, served] = ledger.find(*call.read.query);
-  line.calls.add();
+  count(line.calls);
   Arrays outputs;
   if (served) {
     outputs = by_kernel(call, line, served, modes & kWait);
-    if (!outputs.empty()) line.hits.add();
+    if (!outputs.empty()) count(line.hits);
   }
   if (outputs.empty()) {
     if (line.wants_default) outputs = by_wanted_default(call, ledger, line, modes & kWait);
     if (!outputs.empty())
-      line.defaults.add();
+      count(line.defaults);
     else if (served)
-      line.fallbacks.add();
+      count(line.fallbacks);
   }
   if (modes & kPins) {
     if (served || !outputs.empty())
@@ -221,7 +222,7 @@ const mx::array& left_out(spec::Dtype type) {
 
 bool passes_by() {
   if (Process::shared().modes() & kWatched) return false;
-  Ledger::mine().other().calls.add();
+  count(Ledger::mine().other().calls);
   return true;
 }
 
@@ -236,7 +237,7 @@ Arrays run(const Operator& op, Arrays inputs, const Numbers& numbers, const mx::
     Arrays outputs = by_pin(call, modes);
     if (!outputs.empty()) return outputs;
   } else {
-    Ledger::mine().other().calls.add();
+    count(Ledger::mine().other().calls);
   }
   return without_pin(call);
 }

@@ -99,12 +99,18 @@ struct Forms {
   devices::VjpForm vjp;
 };
 
+// In MLX's operators: its form of the op or, where it has none, the composition; null where there
+// is neither.
+const devices::MlxForm* written_form(const spec::Op& op) {
+  return op.mlx ? &op.mlx : op.composition ? &op.composition : nullptr;
+}
+
 Forms make_forms(const spec::Op& op, const DimValues& dims) {
   Forms forms;
-  if (op.mlx)
-    forms.form = [&op, dims](const Arrays& inputs, std::span<const double> scalars,
-                             const mx::Stream& stream) {
-      return op.mlx(inputs, numbers_for_mlx(op, scalars, dims), stream);
+  if (const devices::MlxForm* const form = written_form(op))
+    forms.form = [&op, form, dims](const Arrays& inputs, std::span<const double> scalars,
+                                   const mx::Stream& stream) {
+      return (*form)(inputs, numbers_for_mlx(op, scalars, dims), stream);
     };
   if (op.gradient.by == By::op)
     forms.vjp = [&op, dims](const Arrays& primals, const Arrays& outputs, const Arrays& cotangents,
@@ -173,8 +179,7 @@ bool is_traced(const Inputs& inputs) {
 devices::GraphCall graph_call(const Operator& op, const DimValues& dims, const mx::Stream& stream) {
   const spec::Op& what = *op.op;
   if (what.gradient.by == By::none) return {stream};
-  if (what.gradient.by == By::mlx && !op.has_attributes)
-    return {stream, what.mlx ? &what.mlx : nullptr};
+  if (what.gradient.by == By::mlx && !op.has_attributes) return {stream, written_form(what)};
   const Forms& forms = forms_of(op, dims);
   return {stream, forms.form ? &forms.form : nullptr, forms.vjp ? &forms.vjp : nullptr};
 }

@@ -1,5 +1,6 @@
 #include "mlx_kd/runtime/pins/default_kernel.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "mlx_kd/base/error.h"
@@ -13,8 +14,8 @@ struct Choice {
   const spec::Variant* variant;
 };
 
-// Variants that give up accuracy are never a default.
-std::vector<Choice> choices_for(const spec::Op& op, const Query& query) {
+// Those that are meant for the size come first. Variants that give up accuracy are never a default.
+std::vector<Choice> choices_for(const spec::Op& op, const Query& query, const spec::Dims& dims) {
   std::vector<Choice> found;
   for (const Engine& engine : engines()) {
     if (engine.place != static_cast<mlx::core::Device::DeviceType>(query.place)) continue;
@@ -23,6 +24,9 @@ std::vector<Choice> choices_for(const spec::Op& op, const Query& query) {
         if (variant.language == language && variant.approximate.empty())
           found.push_back({engine, &variant});
   }
+  std::stable_partition(found.begin(), found.end(), [&](const Choice& choice) {
+    return !choice.variant->suits || choice.variant->suits(dims);
+  });
   return found;
 }
 
@@ -65,7 +69,7 @@ std::shared_ptr<const Served> first_that_runs(const Query& query, bool wait) {
   const spec::Op& op = *all_operators()[query.op].op;
   const spec::Dims dims = size_of(op, query);
   std::string why = kNoKernel;
-  for (const Choice& choice : choices_for(op, query)) {
+  for (const Choice& choice : choices_for(op, query, dims)) {
     auto served = serve(choice, op, query, dims);
     if (served->kernel->program(wait)) return served;
     if (!wait && served->kernel->state() == KernelState::compiling) return nullptr;
@@ -89,7 +93,7 @@ std::shared_ptr<Kernel> default_kernel_of(const Query& query, std::string& why_n
   why_not = kNoKernel;
   try {
     const spec::Dims dims = size_of(op, query);
-    for (const Choice& choice : choices_for(op, query)) {
+    for (const Choice& choice : choices_for(op, query, dims)) {
       auto kernel = serve(choice, op, query, dims)->kernel;
       if (kernel->state() != KernelState::dropped) return kernel;
       why_not = unusable(*kernel);

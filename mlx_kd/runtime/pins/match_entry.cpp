@@ -74,6 +74,8 @@ Engine engine_of(const packs::Entry& entry) {
 
 const Operator& operator_of(const packs::Entry& entry) {
   const Operator* found = find_operator(entry.key.op_name);
+  if (!found && entry.other.contains("kernel"))
+    refuse("it is of a kernel of kd tune, which mlx_kd.tuned calls");
   if (!found) refuse("this build has no such op");
   if (entry.contract != found->op->contract)
     refuse("for contract " + std::to_string(entry.contract) + " of the op, which has contract " +

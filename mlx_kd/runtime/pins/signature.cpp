@@ -268,8 +268,10 @@ std::vector<mx::Shape> Signature::output_shapes(const std::vector<mx::array>& in
   shapes.reserve(ports.size());
   for (size_t i = 0; i < ports.size(); ++i) {
     mx::Shape shape;
-    if (leading_outputs_[i]) shape.insert(shape.end(), leading.begin(), leading.end());
-    for (size_t axis = leading_outputs_[i]; axis < ports[i].size(); ++axis) {
+    // What depends on an input that was left out has no elements, and no leading axes either.
+    const bool leads = leading_outputs_[i] && ports[i] != spec::Shape{0};
+    if (leads) shape.insert(shape.end(), leading.begin(), leading.end());
+    for (size_t axis = leads; axis < ports[i].size(); ++axis) {
       if (ports[i][axis] > std::numeric_limits<mx::ShapeElem>::max())
         throw std::invalid_argument("[" + op_->name + "] " + op_->outputs[i].name +
                                     " would have an axis of " + std::to_string(ports[i][axis]) +

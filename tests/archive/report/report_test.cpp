@@ -47,7 +47,7 @@ TEST(ReportMarkdown, HasItsSectionsAndNumbers) {
         "- suite: `glm_flash_small`", "60 evaluated", "`AMD EPYC 9R14`", "## Top 10 by Latency",
         "## Pareto Frontier (Latency vs Error)", "## Knob Notes", "## Failures",
         "unknown type name", "## A/A", "1.04x", "## Where the time went", "`claims` | 7.90",
-        "no pin: `the interval [0.979, 1.071] holds 1`", "3.40x | [3.26, 3.57] | pinned"})
+        "no pin: `the interval [0.979, 1.071] holds 1`", "3.40x | [3.26, 3.57] | - | pinned"})
     EXPECT_NE(text.find(part), std::string::npos) << part;
   EXPECT_EQ(count_of(text, "\n| 10 |"), 4u) << "ten rows per size";
   EXPECT_EQ(count_of(text, "\n| 11 |"), 0u);

@@ -43,6 +43,8 @@ const Reject kRejects[] = {
     BODY("Register", "1.5.4", "register int r = 1;"),
     BODY("ThreadLocal", "1.5.4", "thread_local int r = 1;"),
     BODY("Assembly", "1.5.4", "asm(\"nop\");"),
+    {"AssemblyLabel", "1.5.4", "void copy(int n) __asm(\"air.simdgroup_async_copy_1d\"); //!\n"},
+    BODY("Delete", "1.5.4", "device float* p = y; delete p;"),
     BODY("StandardLibrary", "1.5.4", "y[i] = std::sqrt(x[i]);"),
     {"Virtual", "1.5.4", "struct A { virtual void f(); }; //!\n"},
     {"LibraryHeader", "1.5.4", "#include <vector> //!\n"},
@@ -107,6 +109,14 @@ const Reject kRejects[] = {
     BODY("DeviceToThreadgroup", "4", "threadgroup const float* p = x;"),
     BODY("ThreadgroupToDevice", "4", "device float* p = s;"),
     BODY("CastAcrossSpaces", "4", "auto p = (threadgroup float*)y;"),
+    BODY("DeviceToPlain", "4", "float* p = y;"),
+    BODY("SumToPlain", "4", "float* p = (i + y) + 1;"),
+    BODY("AddressToPlain", "4", "const float* p = &x[2];"),
+    BODY("ChoiceToPlain", "4", "const float* p = i > 3 ? x + 1 : x;"),
+    BODY("BracketToThreadgroup", "4", "threadgroup float* p = (y + 4);"),
+    {"ArrayOfFunctionConstant", "5.8.1",
+     "constant uint n [[function_constant(0)]];\nconstant uint twice = 2 * n;\n"
+     "kernel void k(device float* y) {\n  float a[twice]; //!\n  y[0] = a[0];\n}\n"},
     BODY("AddressAcrossSpaces", "4", "device float* p = &s[3];"),
     BODY("WriteToConstant", "4.2", "c[i] = 1;"),
     BODY("WriteToConst", "4.1", "((device const float*)y)[i] = 1;"),
@@ -166,15 +176,17 @@ std::string section_in(const std::string& message) {
 }
 
 // The line of the first message, 0 if the text is accepted; the message in `why`.
-uint32_t refused_at(const std::string& text, std::string& why) {
+uint32_t refused_at(const std::string& text, std::string& why,
+                    const msl::TranslateOptions& options = {}) {
   std::vector<msl::Diagnostic> found;
   try {
     const msl::Unit unit = msl::parse("t.metal", text, {});
     found = msl::check_rules(unit);
     if (found.empty()) {
-      CompileOptions options;
-      options.syntax = true;
-      found = compile(unit, msl::translate(unit, msl::Target::cpp, {}), options, "test").found;
+      CompileOptions compiling;
+      compiling.syntax = true;
+      found =
+          compile(unit, msl::translate(unit, msl::Target::cpp, options), compiling, "test").found;
     }
   } catch (const base::Error& error) {
     why = error.what();
@@ -215,6 +227,15 @@ TEST(Accepts, TheSurroundingsOfTheRejectedLines) {
   EXPECT_EQ(refused_at(whole(plain), why), 0u) << why;
 }
 
+TEST(Accepts, FunctionsOfBfloatOnlyWhereMlxAddsThem) {
+  const std::string text = whole(BODY("Bfloat", "", "b[i] = exp(b[i]);"));
+  std::string why;
+  EXPECT_EQ(refused_at(text, why), 0u) << why;
+  msl::TranslateOptions alone;
+  alone.bfloat_functions = false;
+  EXPECT_NE(refused_at(text, why, alone), 0u);
+}
+
 TEST(Accepts, WhatIsCloseToTheRules) {
   const Reject near[] = {
       BODY("A", "",
@@ -223,6 +244,8 @@ TEST(Accepts, WhatIsCloseToTheRules) {
            "float4 v = 0; v.xy = v.yx; v = max(v, 0.0f); y[i] = pow(x[i], 2) + v.r + v.a;"),
       BODY("C", "",
            "const constant float* p = c + 1; threadgroup float* q = &s[2]; y[i] = p[0] + q[0];"),
+      BODY("E", "", "float t[4] = {1}; float* p = t; const float* q = p + 1; y[i] = p[0] + q[0];"),
+      BODY("F", "", "threadgroup float zeros[4] = {0}; zeros[0] = 1; y[i] = zeros[0];"),
       BODY("D", "", "y[i] = i > 3 ? h[i] : x[i]; h[i] = i > 3 ? h[i] : 0; y[i] += fmax(x[i], 1);"),
   };
   for (const Reject& one : near) {

@@ -57,6 +57,7 @@ void add_products(std::vector<SuiteCase>& list);
 void add_groups(std::vector<SuiteCase>& list);
 void add_exchanges(std::vector<SuiteCase>& list);
 void add_atomics(std::vector<SuiteCase>& list);
+void add_generated(std::vector<SuiteCase>& list);
 
 const std::vector<SuiteCase>& suite();
 

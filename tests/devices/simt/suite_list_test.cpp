@@ -46,7 +46,7 @@ const std::vector<SuiteCase>& suite() {
   static const std::vector<SuiteCase> list = [] {
     std::vector<SuiteCase> made;
     for (const auto add : {add_elementwise, add_language, add_reductions, add_norms, add_products,
-                           add_groups, add_exchanges, add_atomics})
+                           add_groups, add_exchanges, add_atomics, add_generated})
       add(made);
     return made;
   }();

@@ -42,6 +42,16 @@ struct ComparedArrays {
 class CompareOf : public testing::TestWithParam<Dtype> {};
 INSTANTIATE_TEST_SUITE_P(EachType, CompareOf, testing::ValuesIn(spec::float_dtypes()));
 
+TEST_P(CompareOf, OfAnElementThatWasLeftOutAnyNumberIsRight) {
+  ComparedArrays arrays(1000, GetParam());
+  for (const int64_t i : {7, 300, 999}) arrays.set(i, 1e4, 0, 0, std::numeric_limits<float>::max());
+  const Comparison found = compare(arrays.all());
+  EXPECT_EQ(found.first_wrong, -1);
+  EXPECT_EQ(found.max_abs_err, 0) << "of the others";
+  arrays.set(300, kNan, 0, 0, std::numeric_limits<float>::max());
+  EXPECT_EQ(compare(arrays.all()).first_wrong, 300);
+}
+
 TEST_P(CompareOf, EqualArraysUseNoneOfTheBound) {
   const ComparedArrays arrays(1000, GetParam());
   const Comparison found = compare(arrays.all());

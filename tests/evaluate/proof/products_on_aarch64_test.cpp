@@ -40,6 +40,7 @@ int main(int, char** names) {
       void* const memory = malloc(bytes > 0 ? bytes : 1);
       if (bytes > 0 && fread(memory, bytes, 1, in) != 1) return 5;
       a.inputs[i] = memory;
+      for (long axis = 0; axis < 4; ++axis) a.strides[i][axis] = number(in);
     }
     const long outputs = number(in);
     long sizes[KD_OUTPUTS];
@@ -49,6 +50,7 @@ int main(int, char** names) {
     const long stages = number(in);
     for (long i = 0; i < stages; ++i) {
       const long units = number(in), each = number(in);
+      a.stage = number(in);
       for (long from = 0; from < units; from += each)
         kStages[i](&a, from, from + each < units ? from + each : units);
     }
@@ -73,8 +75,8 @@ class Numbers {
 
 class OnAArch64 {
  public:
-  OnAArch64(const spec::Op& op, Dtype t)
-      : op_(op), t_(t), rig_(op, t, op.edge_sizes), variant_(op.variants.front()) {
+  OnAArch64(const spec::Op& op, const spec::Variant& variant, Dtype t)
+      : op_(op), t_(t), rig_(op, t, op.edge_sizes), variant_(variant) {
     const spec::Space space = rig_.space(variant_);
     knobs_ = spec::default_setting(space);
     knobs_.set("VEC", 16);
@@ -123,6 +125,7 @@ class OnAArch64 {
     to.add(static_cast<int64_t>(rig_.plan().cases.size()));
     for (const Case& c : rig_.plan().cases) {
       const devices::Call call = call_of(c);
+      const devices::KernelArguments arguments = devices::arguments_of(call);
       to.add(static_cast<int64_t>(c.dims.items().size()));
       for (const auto& [name, value] : c.dims.items()) to.add(value);
       to.add(static_cast<int64_t>(c.scalars.size()));
@@ -131,6 +134,8 @@ class OnAArch64 {
       for (const Span& span : c.inputs) {
         to.add(span.bytes);
         to.add(rig_.memory() + span.offset, static_cast<size_t>(span.bytes));
+        const auto strides = arguments.strides[&span - c.inputs.data()];
+        for (size_t axis = 0; axis < 4; ++axis) to.add(int64_t{strides[axis]});
       }
       to.add(static_cast<int64_t>(c.outputs.size()));
       for (const OutputSpans& output : c.outputs) to.add(output.array.bytes());
@@ -140,6 +145,7 @@ class OnAArch64 {
       for (const spec::Stage& stage : call.stages) {
         to.add(stage.launch.grid[0]);
         to.add(stage.launch.group[0]);
+        to.add(stage.index);
       }
     }
   }
@@ -177,12 +183,18 @@ TEST(ProductsOnAArch64, AreWithinTheirBounds) {
       GTEST_SKIP() << "no " << tool << " (Debian: g++-aarch64-linux-gnu, qemu-user)";
   const bool is_long = std::getenv("MLX_KD_LONG");
   for (const spec::Op& op : kernels::all_ops()) {
-    if (op.name.find("matvec") == std::string::npos && op.name.find("gemm") == std::string::npos)
+    if (op.name.find("mat") == std::string::npos && op.name.find("gemm") == std::string::npos)
       continue;
     for (const Dtype t : spec::float_dtypes()) {
-      if (!is_long && !(op.name == "qmatvec" && t == Dtype::bfloat16)) continue;
-      SCOPED_TRACE(op.name + " " + name_of(t));
-      OnAArch64(op, t).expect_right();
+      const bool is_quick = (op.name == "qmatvec" && t == Dtype::bfloat16) ||
+                            (op.name == "matmul" && t == Dtype::float16);
+      if (!is_long && !is_quick) continue;
+      for (const spec::Variant& variant : op.variants) {
+        const bool is_other = &variant != &op.variants.front() && op.name != "matmul";
+        if (variant.language != "cpp" || is_other) continue;
+        SCOPED_TRACE(op.name + " " + variant.name + " " + name_of(t));
+        OnAArch64(op, variant, t).expect_right();
+      }
     }
   }
 }

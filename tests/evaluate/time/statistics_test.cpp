@@ -51,6 +51,51 @@ TEST(Statistics, FewRatiosAreNotEnoughWhereOneIsLowOrNotANumber) {
   EXPECT_FALSE(few_ratios({std::log(30), std::nan("")}, 2));
 }
 
+// Numbers of scipy.stats.t.ppf(0.975, n - 1).
+TEST(Statistics, ProcessesHaveTheIntervalsOfStudentsT) {
+  const auto width = [](size_t count) {  // of t, in units of the standard deviation of the mean
+    std::vector<double> values(count, 0);
+    values[0] = 1, values[1] = -1;
+    const double deviation = std::sqrt(2 / static_cast<double>(count - 1));
+    const AcrossProcesses seen = across_processes(values);
+    EXPECT_NEAR(std::log(seen.expect_hi) / std::log(seen.ratio.hi),
+                std::sqrt(static_cast<double>(count) + 1), 1e-9);
+    EXPECT_NEAR(seen.ratio.lo * seen.ratio.hi, 1, 1e-12);
+    return std::log(seen.ratio.hi) / deviation * std::sqrt(static_cast<double>(count));
+  };
+  EXPECT_NEAR(width(2), 12.706, 1e-3);
+  EXPECT_NEAR(width(7), 2.4469, 1e-3);
+  EXPECT_NEAR(width(12), 2.2010, 1e-3);
+  EXPECT_NEAR(width(21), 2.0860, 1e-3);
+  EXPECT_NEAR(width(101), 1.9840, 1e-3);
+}
+
+// Processes differ among each other more than pairs within one do: both intervals hold all the
+// same.
+TEST(Statistics, ProcessesAreJudgedByHowTheyDiffer) {
+  base::Random random(7);
+  int claimed = 0, found = 0, expected = 0;
+  constexpr int kTrials = 2000;
+  for (int trial = 0; trial < kTrials; ++trial) {
+    const auto process = [&](double shift) {
+      return median(noisy_pairs(random, 21, shift + 0.04 * normal(random)));
+    };
+    const auto claim = [&](double shift) {
+      std::vector<double> medians;
+      for (int i = 0; i < 7; ++i) medians.push_back(process(shift));
+      return across_processes(medians);
+    };
+    claimed += claim(0).ratio.lo > 1;
+    const AcrossProcesses ten = claim(std::log(1.1));
+    found += ten.ratio.lo > 1;
+    const double next = std::exp(process(std::log(1.1)));
+    expected += ten.expect_lo <= next && next <= ten.expect_hi;
+  }
+  EXPECT_LE(claimed, 0.05 * kTrials);
+  EXPECT_GE(found, 0.90 * kTrials);
+  EXPECT_GE(expected, 0.93 * kTrials);
+}
+
 TEST(Statistics, BootstrapOfEqualValuesIsAPoint) {
   const Interval interval = bootstrap_ratio(std::vector<double>(30, std::log(2.0)), 500, 1);
   EXPECT_DOUBLE_EQ(interval.lo, 2);

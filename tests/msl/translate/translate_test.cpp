@@ -76,7 +76,7 @@ TEST(Translate, WritesReadableCuda) {
 TEST(Translate, LeavesFieldsThatLookLikeSwizzles) {
   const Translation t =
       made("struct S { float xy; };\nfloat f(S s, float2 v) { return s.xy + v.yx.x; }\n");
-  EXPECT_TRUE(has(t.text, "s.xy + v.swizzle(order<1, 0>{}).x")) << t.text;
+  EXPECT_TRUE(has(t.text, "s.xy + v.swizzle(kd_order<1, 0>{}).x")) << t.text;
 }
 
 // The field tells that it was read as a type.
@@ -91,7 +91,7 @@ TEST(Translate, TakesTypesWithAnAlignment) {
     EXPECT_EQ(unit.functions[0].scope, "") << head;
     const Translation t = made(text);
     EXPECT_TRUE(has(t.text, head)) << t.text;
-    EXPECT_TRUE(has(t.text, "s.xy + v.swizzle(order<1, 0>{}).x")) << t.text;
+    EXPECT_TRUE(has(t.text, "s.xy + v.swizzle(kd_order<1, 0>{}).x")) << t.text;
   }
   const Unit scoped =
       parse("t.metal", "struct alignas(8) S { float g() const { return 1; } };", {});

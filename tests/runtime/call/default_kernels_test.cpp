@@ -49,6 +49,31 @@ TEST_F(DefaultKernels, RunWhereNoPinServesACallAndNowhereElse) {
   EXPECT_EQ(ran("test_seven"), 1);
 }
 
+// Of two kernels the first is meant for fewer than 100 elements, and would be the default of others
+// too.
+const Operator& suited() {
+  static const Operator& made = []() -> const Operator& {
+    spec::Op op = elementwise("test_suited", {"x"}, "y", std::string("7 * ") + kFirst);
+    op.mlx = [](const spec::Op::Arrays& in, std::span<const double>, const mx::Stream& s) {
+      return spec::Op::Arrays{mx::add(in[0], mx::array(0.0f), s)};
+    };
+    spec::Variant longer = op.variants.front();
+    longer.name = "longer";
+    longer.source.replace(longer.source.find("7 * "), 4, "11 * ");
+    op.variants.front().suits = [](const spec::Dims& dims) { return dims.at("n") < 100; };
+    op.variants.push_back(longer);
+    return add_operator(op);
+  }();
+  return made;
+}
+
+TEST_F(DefaultKernels, AreOfTheFirstVariantThatIsMeantForTheSize) {
+  suited();
+  configure({.default_kernels = Names{"test_suited"}});
+  EXPECT_EQ(ran("test_suited", 99), 7);
+  EXPECT_EQ(ran("test_suited", 100), 11);
+}
+
 TEST_F(DefaultKernels, APinComesFirst) {
   pin({entry_of(seven(), {{"n", 8}}, 3)});
   configure({.default_kernels = Names{"test_seven"}});

@@ -26,6 +26,27 @@ void keep(void* encoder, const mx::array& array) {
   at(encoder).add_temporary(array);
 }
 
+// MLX does not say it; the headers that this was built with are checked when it is loaded.
+long holders(const mx::array& array) {
+  static_assert(sizeof(mx::array) == sizeof(std::shared_ptr<void>));
+  return reinterpret_cast<const std::shared_ptr<void>&>(array).use_count();
+}
+
+// What MLX keeps to itself can be named where a template is instantiated by hand.
+template <int mx::cu::CommandEncoder::*member>
+struct Nodes {
+  friend int nodes_of(mx::cu::CommandEncoder& encoder) { return encoder.*member; }
+};
+int nodes_of(mx::cu::CommandEncoder& encoder);
+template struct Nodes<&mx::cu::CommandEncoder::node_count_>;
+
+// A commit without nodes would still start a task on another thread.
+void* stream_of(void* encoder) {
+  mx::cu::CommandEncoder& to = at(encoder);
+  if (nodes_of(to) > 0) to.commit();
+  return static_cast<cudaStream_t>(to.stream());
+}
+
 dim3 three(const unsigned (&size)[3]) {
   return dim3(size[0], size[1], size[2]);
 }
@@ -62,7 +83,7 @@ mlx_kd_cuda_native_about() {
 __attribute__((visibility("default"))) const mlx_kd::devices::cuda::NativeApi* mlx_kd_cuda_native(
     const mlx_kd::devices::cuda::NativeHost* host) {
   using namespace mlx_kd::devices::cuda;
-  static const NativeApi api = {encoder_of, keep, address, add};
+  static const NativeApi api = {encoder_of, keep, holders, address, stream_of, add};
   the_host = host;
   return &api;
 }

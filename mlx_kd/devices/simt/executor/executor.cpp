@@ -70,8 +70,13 @@ struct Shared {
 bool run_chunk(const Job& job, Worker& worker, const GroupOrder& order, uint64_t first,
                uint64_t last) {
   if (worker.loops()) return worker.run_loops(first, last);
-  for (uint64_t i = first; i < last && !job.stop; ++i)
+  const auto spent = [&] {
+    return job.options.budget_s > 0 && base::seconds_since(job.start) > job.options.budget_s;
+  };
+  for (uint64_t i = first; i < last && !job.stop && !(job.groups_run > 0 && spent()); ++i) {
     if (!worker.run(order.at(i))) return false;
+    ++job.groups_run;
+  }
   return true;
 }
 
@@ -125,7 +130,7 @@ LaunchReport launch(const Entry& entry, const std::vector<void*>& buffers,
                     const std::vector<size_t>& group_bytes, Size3 grid, Size3 group,
                     const LaunchOptions& options) {
   check_sizes(grid, group, group_bytes);
-  Job job{entry, buffers, group_bytes, grid, group, {}, options};
+  Job job{entry, buffers, group_bytes, grid, group, {}, options, base::steady_ns()};
   uint64_t count = 1;
   for (int d = 0; d < 3; ++d) {
     job.group[d] = std::min(group[d], grid[d]);
@@ -150,6 +155,7 @@ LaunchReport launch(const Entry& entry, const std::vector<void*>& buffers,
       helpers.emplace_back([&] { work(job, count, order, shared, dog); });
     work(job, count, order, shared, dog);
   }
+  shared.report.groups = job.groups_run;
   shared.report.timed_out = job.stop;
   shared.report.seconds = base::seconds_since(start);
   return shared.report;

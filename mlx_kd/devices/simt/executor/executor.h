@@ -26,6 +26,7 @@ struct Entry {
 };
 
 struct LaunchOptions : RunOptions {
+  double budget_s = 0;         // no group starts later than this, but the first; 0: none
   Monitor* monitor = nullptr;  // sees every access; needs a kernel built for it, and one core
 };
 

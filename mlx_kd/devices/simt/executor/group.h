@@ -46,7 +46,9 @@ struct Job {
   std::vector<size_t> group_bytes;
   Size3 grid, group, groups;
   LaunchOptions options;
+  int64_t start = 0;
   mutable std::atomic<bool> stop{false};
+  mutable std::atomic<uint64_t> groups_run{0};  // not of those that run as loops
 };
 
 class Worker {

@@ -33,6 +33,7 @@
 #define KD_SCALAR_scale 0
 #endif
 
+#include "../../common/early.cu.h"
 #include "../../common/kd_arguments.h"
 #include "../../common/numbers.cu.h"
 
@@ -200,6 +201,7 @@ static __device__ void add_keys(const kd_arguments& a, const Block& block, const
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads) mlx_kd_attention(const __grid_constant__ kd_arguments a) {
+  wait_for_others();
   const Block block = block_of(a, 1);
   const Part part = part_of(memory);
   add_keys(a, block, part, part.sums + kRows * a.dims[KD_DIM_Dv]);
@@ -361,6 +363,7 @@ static __device__ bool is_aligned(const kd_arguments& a) {
 
 template <int kWidth>
 static __device__ void attend(const kd_arguments& a) {
+  wait_for_others();
   const Block block = block_of(a, 16);
   const Part part = part_of(memory);
   float* const rest = part.sums + kRows * kWidth;

@@ -38,9 +38,10 @@ Shape matrices(const Dims& dims) {
   return {dims.at("batch"), dims.at("n"), dims.at("n")};
 }
 
-// On a CPU: MLX throws elsewhere. It takes float32, and reports no failure.
-spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> numbers,
-                          const mx::Stream& s) {
+// On a CPU. It takes float32, and reports no failure: it is not a form of the operator.
+spec::Op::Arrays composition(const spec::Op::Arrays& in, std::span<const double> numbers,
+                             const mx::Stream&) {
+  const mx::Stream s = mx::default_stream(mx::Device::cpu);
   const mx::Shape& shape = in[0].shape();
   const mx::array a = mx::astype(in[0], mx::float32, s);
   const mx::array l = mx::linalg::cholesky(a, numbers[0] != 0, s);
@@ -220,7 +221,8 @@ spec::Op make_cholesky() {
                    size(3, 65, 1), size(2, 100), size(1, 130),   size(1, 257, 1)};
   op.complete = complete;
   op.cost = cost;
-  op.mlx = mlx_form;
+  op.composition = composition;
+  op.gradient.by = spec::Gradient::By::none;
   op.fill = cholesky::fill;
   op.residuals = cholesky::residuals;
   op.variants = {{.name = "blocks",

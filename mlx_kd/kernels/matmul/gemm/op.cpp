@@ -1,4 +1,5 @@
 // gemm: y = x W^T of many rows, with a norm before and a bias and a residual after.
+#include "mlx_kd/kernels/matmul/gemm/cuda_variant.h"
 #include "mlx_kd/kernels/matmul/products.h"
 #include "mlx_kd/kernels/op_table.h"
 
@@ -24,6 +25,7 @@ spec::Op make_gemm() {
       {"eps", "Positive; of the norm."}};
   op.doc.returns = "[..., N], of the type of x.";
   op.doc.errors = "Shapes that do not go together.";
+  op.variants.push_back(matmul::gemm_in_cuda());
   return op;
 }
 

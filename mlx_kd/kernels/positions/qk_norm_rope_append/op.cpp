@@ -8,6 +8,7 @@
 #include "mlx_kd/kernels/common/model_sizes.h"
 #include "mlx_kd/kernels/common/reference64.h"
 #include "mlx_kd/kernels/common/suites.h"
+#include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/kernels/positions/normed_heads.h"
 
@@ -255,6 +256,25 @@ std::vector<spec::Dim> dims_of_op() {
   return dims;
 }
 
+spec::Space cuda_space(Dtype, const spec::DeviceTraits&) {
+  spec::Space space;
+  space.knobs = {{"WARPS",
+                  {4, 1, 2, 8},
+                  spec::KnobScale::log2,
+                  spec::KnobRole::source,
+                  "warps of a block, each with a row"}};
+  return space;
+}
+
+spec::Launch launch_in_cuda(const Dims& dims, const spec::Setting& knobs) {
+  const int64_t warps = knobs.at("WARPS");
+  const int64_t rows = dims.at("B") * (dims.at("Hq") + 2 * dims.at("Hk")) * dims.at("M");
+  spec::Launch launch;
+  launch.group = {32 * warps, 1, 1};
+  launch.grid = {divide_up(rows, warps) * 32 * warps, 1, 1};
+  return launch;
+}
+
 }  // namespace
 }  // namespace qk_norm_rope_append
 
@@ -294,7 +314,9 @@ spec::Op make_qk_norm_rope_append() {
        "mlx_kd_qk_norm_rope_append", "metal_flat", metal_rotary_space,
        [](const Dims& dims, const spec::Setting& knobs) {
          return launch_metal_rotary(dims, dims.at("Hq") + 2 * dims.at("Hk"), knobs);
-       }}};
+       }},
+      {"warps", "cuda", kernel_source("positions/qk_norm_rope_append/qk_norm_rope_append.cu"),
+       "mlx_kd_qk_norm_rope_append", "cuda_arguments", cuda_space, launch_in_cuda}};
   return op;
 }
 

@@ -48,8 +48,8 @@ def patch(model: Any, pack: Optional[PathLike] = None, ops: Optional[Iterable[st
     model : mlx.nn.Module
         As ``mlx_lm.load`` gives it.
     pack : str or os.PathLike, optional
-        A pack whose pins are used. Left out: the pins in effect, else the packs that came with mlx_kd. Where no pin
-        serves a call the operator's default kernel runs.
+        A pack whose pins are used. Left out: the pins in effect, else on a CPU the packs that came with mlx_kd. Where
+        no pin serves a call the operator's default kernel runs.
     ops : iterable of str, optional
         The operators to use; all that this build has if left out.
     verify : bool
@@ -137,10 +137,12 @@ def use_pins(pack: Optional[PathLike], operators: Operators) -> str:
         _settings_before.clear()
         _settings_before.update({name: before[name] for name in ("enabled", "path", "default_kernels")})
     known = set(_core.op_names())
+    if mx.default_device() != mx.cpu:
+        known.discard("gemm")  # its tiles have 128 rows: shorter prompts are faster in MLX
     defaults = sorted(set(before["default_kernels"]) | {name for name in operators.functions if name in known})
     if pack is not None:
         _core.configure(enabled=True, path=pack, default_kernels=defaults)
-    elif before["enabled"]:
+    elif before["enabled"] or mx.default_device() != mx.cpu:  # the shipped pins of a GPU cannot start early
         _core.configure(default_kernels=defaults)
     else:
         try:

@@ -1,0 +1,76 @@
+"""How many Metal files of a checkout `kd msl check` accepts.
+
+    python bench/metal_libraries.py SET=FOLDER[:INCLUDE[:INCLUDE]] ... [--kd PROGRAM] [--jobs 2] [--json]
+
+Every *.metal file under FOLDER is checked on its own. Files that use a feature that is not supported by choice
+(tensor operations, textures, argument buffers, ...: docs/metal.md) are counted apart. The refusals are listed by
+message, the most frequent first.
+"""
+import argparse
+import collections
+import concurrent.futures
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+REPO = pathlib.Path(__file__).resolve().parent.parent
+LIMIT_S = 300
+
+
+def check(program, file, includes):
+    command = [program, "msl", "check", str(file)] + [part for one in includes for part in ("-I", one)]
+    start = time.monotonic()
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        return file, f"not checked within {LIMIT_S} s", LIMIT_S
+    first = next((line for line in done.stderr.splitlines() if line.startswith("[")), "the program ended early")
+    return file, "" if done.returncode == 0 else first, time.monotonic() - start
+
+
+def count(name, folder, includes, program, jobs):
+    files = sorted(pathlib.Path(folder).rglob("*.metal"))
+    if not files:
+        sys.exit(f"metal_libraries: no *.metal file under {folder}: name the folder of a checkout")
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        results = list(pool.map(lambda file: check(program, file, includes), files))
+    refused = {str(file): text for file, text, _ in results if text}
+    excluded = {file: text for file, text in refused.items() if "not supported" in text}
+    return {"set": name, "files": len(files), "excluded": len(excluded), "accepted": len(files) - len(refused),
+            "seconds": round(sum(seconds for _, _, seconds in results), 1),
+            "slowest_s": round(max(seconds for _, _, seconds in results), 1),
+            "refused": {file: text for file, text in refused.items() if file not in excluded},
+            "not_supported": excluded}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sets", nargs="+", metavar="SET=FOLDER[:INCLUDE]")
+    parser.add_argument("--kd", default=str(REPO / "build/release/kd"))
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    found = []
+    for one in options.sets:
+        name, equals, places = one.partition("=")
+        if not equals:
+            parser.error(f"'{one}': write SET=FOLDER")
+        folder, *includes = places.split(":")
+        found.append(count(name, folder, includes, options.kd, options.jobs))
+    if options.json:
+        return print(json.dumps(found, indent=1))
+    print("| set | files | not supported | in scope | accepted | seconds |\n| --- | --- | --- | --- | --- | --- |")
+    for one in found:
+        print(f"| {one['set']} | {one['files']} | {one['excluded']} | {one['files'] - one['excluded']} | "
+              f"{one['accepted']} | {one['seconds']} |")
+    for one in found:
+        messages = collections.Counter(re.sub(r"^\[msl\] \S+ ", "", text) for text in one["refused"].values())
+        for text, times in messages.most_common():
+            print(f"{one['set']}: {times}x {text[:200]}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

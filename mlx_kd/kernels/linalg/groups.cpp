@@ -1,0 +1,87 @@
+#include "mlx_kd/kernels/linalg/groups.h"
+
+#include <algorithm>
+
+#include "mlx_kd/kernels/common/cpu_space.h"
+#include "mlx_kd/kernels/divide_up.h"
+
+namespace mlx_kd::kernels::groups {
+namespace {
+
+constexpr int64_t kLine = 16;  // floats of a cache line
+
+// Matrices of a task: an equal part of the batch each, of whole groups where it has many.
+int64_t grain_of(const spec::Dims& dims, const spec::Setting& knobs) {
+  const int64_t batch = dims.at("batch"), lanes = knobs.at("VEC") / 8;
+  const int64_t threads = knobs.at("THREADS");
+  const int64_t share = divide_up(batch, threads);
+  if (share <= lanes) return share;
+  return std::max(divide_up(divide_up(batch, 4 * threads), lanes), knobs.at("GRAIN")) * lanes;
+}
+
+}  // namespace
+
+int64_t padded(int64_t n) {
+  return divide_up(n, kLine) * kLine;
+}
+
+int64_t stride_of(int64_t n) {
+  const int64_t columns = padded(n);
+  return columns <= 2 * kLine || columns / kLine % 2 ? columns : columns + kLine;
+}
+
+int64_t eigen_floats(int64_t n, const spec::Setting& knobs) {
+  const int64_t lanes = knobs.at("VEC") / 8, stride = stride_of(n);
+  return (1 + lanes) * n * stride + 2 * stride + 4 * lanes * (n + 1) +
+         knobs.at("SWEEPS") * 2 * lanes * n;
+}
+
+spec::Space cpu_space(spec::Dtype, const spec::DeviceTraits& traits) {
+  spec::Space space;
+  space.knobs = {vector_knob(traits),
+                 {"SWEEPS",
+                  {8, 4, 16},
+                  spec::KnobScale::log2,
+                  spec::KnobRole::source,
+                  "sweeps of the QL method whose rotations are applied together"},
+                 {"WIDE",
+                  {4, 2, 8},
+                  spec::KnobScale::log2,
+                  spec::KnobRole::source,
+                  "vectors of columns that are worked on together"}};
+  add_thread_knobs(space, traits, {1, 2, 4}, "groups at least");
+  return space;
+}
+
+int64_t tasks(const spec::Dims& dims, const spec::Setting& knobs) {
+  return divide_up(dims.at("batch"), grain_of(dims, knobs));
+}
+
+std::vector<spec::Stage> cpu_stages(const char* function, const spec::Dims& dims,
+                                    const spec::Setting& knobs) {
+  const int64_t grain = grain_of(dims, knobs);
+  spec::Stage stage{function, {}, grain};
+  stage.launch.grid[0] = dims.at("batch");
+  stage.launch.group[0] = grain;
+  stage.launch.threads =
+      static_cast<int>(std::clamp<int64_t>(tasks(dims, knobs), 1, knobs.at("THREADS")));
+  return {stage};
+}
+
+spec::Space metal_space(spec::Dtype, const spec::DeviceTraits&) {
+  using enum spec::KnobScale;
+  using enum spec::KnobRole;
+  spec::Space space;
+  space.knobs = {{"THREADS", {128, 32, 64, 256, 512}, log2, source, "threads of a matrix"},
+                 {"PARTS", {8, 4, 16, 32}, log2, source, "threads of a pair of columns"}};
+  return space;
+}
+
+spec::Launch launch_metal(const spec::Dims& dims, const spec::Setting& knobs) {
+  spec::Launch launch;
+  launch.group[0] = knobs.at("THREADS");
+  launch.grid[0] = dims.at("batch") * knobs.at("THREADS");
+  return launch;
+}
+
+}  // namespace mlx_kd::kernels::groups

@@ -1,0 +1,12 @@
+// What an LU factorisation is held against.
+#pragma once
+
+#include <vector>
+
+#include "mlx_kd/spec/op.h"
+
+namespace mlx_kd::kernels::lu {
+
+std::vector<spec::Residual> residuals(const spec::JudgedCase& judged);
+
+}  // namespace mlx_kd::kernels::lu

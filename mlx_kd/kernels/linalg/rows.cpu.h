@@ -1,0 +1,140 @@
+// Rows of floats for the decompositions: the three types, vectors, and what is done to whole rows.
+//
+// A row has `padded` columns, a multiple of kLine, and what is beyond its elements is 0.
+//
+//   KD_DTYPE  0 float32, 1 float16, 2 bfloat16       VEC  bytes of a vector
+#ifndef KD_DTYPE
+#define KD_DTYPE 0
+#endif
+#ifndef VEC
+#define VEC 16
+#endif
+#pragma once
+#define KD_INLINE static inline __attribute__((always_inline))
+
+#if KD_DTYPE == 2
+typedef unsigned short T;
+KD_INLINE float widen(T x) {
+  return __builtin_bit_cast(float, (unsigned)x << 16);
+}
+KD_INLINE T narrow(float x) {  // to nearest, ties to even; NaN stays NaN
+  const unsigned bits = __builtin_bit_cast(unsigned, x);
+  return x != x ? 0x7fc0 : T((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+#else
+#if KD_DTYPE == 0
+typedef float T;
+#elif defined(__clang__)
+typedef __fp16 T;
+#else
+typedef _Float16 T;
+#endif
+// Macros: no function of Clang's takes or gives an __fp16.
+#define widen(x) ((float)(x))
+#define narrow(x) ((T)(x))
+#endif
+
+constexpr long kLine = 16;  // floats of a cache line
+constexpr long kFloats = VEC / 4;
+typedef float Floats __attribute__((vector_size(VEC)));
+
+KD_INLINE Floats load(const float* from) {
+  Floats value;
+  __builtin_memcpy(&value, from, sizeof value);
+  return value;
+}
+KD_INLINE void store(float* to, Floats value) {
+  __builtin_memcpy(to, &value, sizeof value);
+}
+
+KD_INLINE long padded(long n) {
+  return (n + kLine - 1) / kLine * kLine;
+}
+
+// Floats from one row to the next: padded, and not a multiple of what would share sets of a cache.
+KD_INLINE long stride_of(long n) {
+  const long columns = padded(n);
+  return columns <= 2 * kLine || columns / kLine % 2 ? columns : columns + kLine;
+}
+
+KD_INLINE float sum_of(Floats x) {
+  float part[kFloats];
+  __builtin_memcpy(part, &x, sizeof part);
+  for (long step = kFloats / 2; step > 0; step /= 2)
+    for (long i = 0; i < step; ++i) part[i] += part[i + step];
+  return part[0];
+}
+
+// Of columns [from, to), multiples of kFloats.
+KD_INLINE float dot(const float* x, const float* y, long from, long to) {
+  Floats sum[4] = {};
+  long j = from;
+  for (; j + 4 * kFloats <= to; j += 4 * kFloats)
+    for (int v = 0; v < 4; ++v) sum[v] += load(x + j + v * kFloats) * load(y + j + v * kFloats);
+  for (; j < to; j += kFloats) sum[0] += load(x + j) * load(y + j);
+  return sum_of((sum[0] + sum[1]) + (sum[2] + sum[3]));
+}
+
+KD_INLINE void add_scaled(float* y, float scale, const float* x, long from, long to) {
+  for (long j = from; j < to; j += kFloats) store(y + j, load(y + j) + scale * load(x + j));
+}
+
+KD_INLINE void scale_row(float* x, float scale, long to) {
+  for (long j = 0; j < to; j += kFloats) store(x + j, load(x + j) * scale);
+}
+
+// y[j][i] = x[i][j] for i < rows, j < columns; y's rows are padded with 0.
+static void transpose(const float* x, long x_stride, long rows, long columns, float* y,
+                      long y_stride) {
+  for (long j = 0; j < columns; ++j)
+    for (long i = rows; i < padded(rows); ++i) y[j * y_stride + i] = 0;
+  for (long i0 = 0; i0 < rows; i0 += kLine)
+    for (long j = 0; j < columns; ++j) {
+      const long end = i0 + kLine < rows ? i0 + kLine : rows;
+      for (long i = i0; i < end; ++i) y[j * y_stride + i] = x[i * x_stride + j];
+    }
+}
+
+// C[i] = sum over p of a[i * row + p * step] B[p], for i < rows, in the columns [0, columns).
+template <int kRows, int kVectors>
+KD_INLINE void product_tile(float* c, long c_stride, const float* a, long row, long step,
+                            const float* b, long b_stride, long terms) {
+  Floats sum[kRows][kVectors] = {};
+  for (long p = 0; p < terms; ++p)
+    for (int v = 0; v < kVectors; ++v) {
+      const Floats line = load(b + p * b_stride + v * kFloats);
+      for (int i = 0; i < kRows; ++i) sum[i][v] += a[i * row + p * step] * line;
+    }
+  for (int i = 0; i < kRows; ++i)
+    for (int v = 0; v < kVectors; ++v) store(c + i * c_stride + v * kFloats, sum[i][v]);
+}
+
+static void product(float* c, long c_stride, const float* a, long row, long step, const float* b,
+                    long b_stride, long rows, long terms, long columns) {
+  constexpr int kVectors = VEC == 64 ? 2 : 1;
+  long i = 0;
+  for (; i < rows; i += 4) {
+    long j = 0;
+    if (i + 4 > rows) break;
+    for (; j + kVectors * kFloats <= columns; j += kVectors * kFloats)
+      product_tile<4, kVectors>(c + i * c_stride + j, c_stride, a + i * row, row, step, b + j,
+                                b_stride, terms);
+    for (; j < columns; j += kFloats)
+      product_tile<4, 1>(c + i * c_stride + j, c_stride, a + i * row, row, step, b + j, b_stride,
+                         terms);
+  }
+  for (; i < rows; ++i)
+    for (long j = 0; j < columns; j += kFloats)
+      product_tile<1, 1>(c + i * c_stride + j, c_stride, a + i * row, row, step, b + j, b_stride,
+                         terms);
+}
+
+// The power of 2 at or below a size, 1 for 0: what is divided by it is exact.
+KD_INLINE float power_near(float size) {
+  if (size < 0x1p-120f) return size > 0 ? 0x1p-120f : 1;
+  return __builtin_bit_cast(float, __builtin_bit_cast(unsigned, size) & 0xff800000u);
+}
+
+static void store_nan(T* to, long count) {
+  for (long i = 0; i < count; ++i) to[i] = narrow(__builtin_nanf(""));
+}

@@ -1,0 +1,12 @@
+// What a determinant is held against.
+#pragma once
+
+#include <vector>
+
+#include "mlx_kd/spec/op.h"
+
+namespace mlx_kd::kernels::slogdet {
+
+std::vector<spec::Residual> residuals(const spec::JudgedCase& judged);
+
+}  // namespace mlx_kd::kernels::slogdet

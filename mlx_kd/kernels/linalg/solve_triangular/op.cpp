@@ -1,0 +1,119 @@
+#include <mlx/linalg.h>
+#include <mlx/ops.h>
+
+#include "mlx_kd/kernels/linalg/batches.h"
+#include "mlx_kd/kernels/linalg/judges.h"
+#include "mlx_kd/kernels/linalg/systems.h"
+#include "mlx_kd/kernels/op_table.h"
+
+namespace mlx_kd::kernels {
+
+spec::Op make_solve_triangular();
+
+namespace solve_triangular {
+namespace {
+
+using spec::Dims;
+using spec::Dtype;
+namespace mx = mlx::core;
+
+// On a CPU: MLX throws elsewhere, and reports no failure.
+spec::Op::Arrays composition(const spec::Op::Arrays& in, std::span<const double> numbers,
+                             const mx::Stream&) {
+  const mx::Stream s = mx::default_stream(mx::Device::cpu);
+  const bool upper = numbers[0] != 0, transposed = numbers[1] != 0;
+  mx::array t = in[0];
+  if (numbers[2] != 0) t = mx::where(mx::eye(t.shape(-1), mx::bool_, s), mx::array(1.0f), t, s);
+  if (transposed) t = mx::swapaxes(t, -1, -2, s);
+  return {mx::linalg::solve_triangular(t, in[1], upper != transposed, s),
+          mx::zeros({in[0].shape().begin(), in[0].shape().end() - 2}, mx::int32, s)};
+}
+
+double flops(const Dims& dims) {
+  const auto n = static_cast<double>(dims.at("n"));
+  return n * n * static_cast<double>(dims.at("k"));
+}
+
+spec::Doc doc() {
+  spec::Doc doc;
+  doc.brief = "The solution X of T X = B for each triangular matrix T of a batch, or of T^T X = B.";
+  doc.parameters = {
+      {"a", "[..., n, n], float32"},
+      {"b", "[..., n, k], float32, with the leading axes of a"},
+      {"upper",
+       "1: the upper triangle of a is read, 0: the lower one; what is not read may be anything"},
+      {"transposed", "1: T^T X = B is solved"},
+      {"unit", "1: the diagonal of T is 1 and is not read"}};
+  doc.returns =
+      "X [..., n, k] and info, int32 [...]: 0, or the first row of the triangle, from 1, whose "
+      "diagonal is 0 or of which an element is not finite; X of such a matrix is NaN.";
+  doc.errors = "a is not float32, or its last two axes differ, or b does not go with it.";
+  return doc;
+}
+
+Dims size(int64_t batch, int64_t n, int64_t k, int64_t upper = 0, int64_t transposed = 0,
+          int64_t unit = 0) {
+  return {{"batch", batch},           {"n", n},      {"k", k}, {"upper", upper},
+          {"transposed", transposed}, {"unit", unit}};
+}
+
+}  // namespace
+}  // namespace solve_triangular
+
+spec::Op make_solve_triangular() {
+  using namespace solve_triangular;
+  spec::Op op;
+  op.name = "solve_triangular";
+  op.summary = "solutions of triangular systems for a batch of matrices";
+  op.doc = doc();
+  op.inputs = {linalg::floats("a", {"n", "n"}), linalg::floats("b", {"n", "k"})};
+  op.outputs = {linalg::floats("x", {"n", "k"}), linalg::integers("info", {})};
+  op.dims = {linalg::batch_dim(),
+             {"n"},
+             {"k"},
+             linalg::attribute("upper"),
+             linalg::attribute("transposed"),
+             linalg::attribute("unit")};
+  op.batch_dim = "batch";
+  op.suites =
+      linalg::square_suites({"n"}, {{"k", 1}, {"upper", 0}, {"transposed", 0}, {"unit", 0}});
+  op.edge_sizes = {size(6, 1, 1),
+                   size(9, 2, 3, 1),
+                   size(21, 5, 1, 0, 1),
+                   size(13, 17, 40, 1, 1, 1),
+                   size(11, 33, 1, 0, 0, 1),
+                   size(5, 100, 7, 1, 0, 1),
+                   size(1, 260, 33, 0, 1, 1),
+                   size(1, 270, 1, 1, 1)};
+  op.complete = [](const Dims& dims) {
+    linalg::check_choice("solve_triangular", dims, "upper", 1, "0 or 1");
+    linalg::check_choice("solve_triangular", dims, "transposed", 1, "0 or 1");
+    linalg::check_choice("solve_triangular", dims, "unit", 1, "0 or 1");
+    return dims;
+  };
+  op.cost = [inputs = op.inputs, outputs = op.outputs](const Dims& dims, Dtype t) {
+    return linalg::cost_of_ports(inputs, outputs, dims, t, flops(dims));
+  };
+  op.composition = composition;
+  op.gradient = {spec::Gradient::By::none};
+  op.fill = [](const spec::FillRequest& request) {
+    linalg::fill_triangles(request);
+    linalg::fill_sides(request);
+  };
+  op.residuals = [](const spec::JudgedCase& judged) {
+    return linalg::triangular_residuals(judged, false, [](const spec::JudgedCase& each, int64_t m) {
+      const linalg::Matrix t = linalg::read_triangle(each, m);
+      return std::vector<linalg::Matrix>{each.dims.at("transposed") != 0 ? linalg::transposed(t)
+                                                                         : t};
+    });
+  };
+  op.variants = {linalg::triangle_variant({.op = "solve_triangular",
+                                           .finish = "mlx_kd_triangle_sides",
+                                           .sides = [](const Dims& dims) { return dims.at("k"); }}),
+                 linalg::metal_variant("solve_triangular", [](const Dims& dims) {
+                   return dims.at("n") * (dims.at("n") + dims.at("k"));
+                 })};
+  return op;
+}
+
+}  // namespace mlx_kd::kernels

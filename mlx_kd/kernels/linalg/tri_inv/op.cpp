@@ -1,0 +1,92 @@
+#include <mlx/linalg.h>
+#include <mlx/ops.h>
+
+#include "mlx_kd/kernels/linalg/batches.h"
+#include "mlx_kd/kernels/linalg/judges.h"
+#include "mlx_kd/kernels/linalg/systems.h"
+#include "mlx_kd/kernels/op_table.h"
+
+namespace mlx_kd::kernels {
+
+spec::Op make_tri_inv();
+
+namespace tri_inv {
+namespace {
+
+using spec::Dims;
+using spec::Dtype;
+namespace mx = mlx::core;
+
+// On a CPU: MLX throws elsewhere, and reports no failure.
+spec::Op::Arrays composition(const spec::Op::Arrays& in, std::span<const double> numbers,
+                             const mx::Stream&) {
+  const mx::Stream s = mx::default_stream(mx::Device::cpu);
+  return {mx::linalg::tri_inv(in[0], numbers[0] != 0, s),
+          mx::zeros({in[0].shape().begin(), in[0].shape().end() - 2}, mx::int32, s)};
+}
+
+double flops(const Dims& dims) {
+  const auto n = static_cast<double>(dims.at("n"));
+  return n * n * n / 3;
+}
+
+spec::Doc doc() {
+  spec::Doc doc;
+  doc.brief = "The inverse of each triangular matrix of a batch.";
+  doc.parameters = {
+      {"a", "[..., n, n], float32"},
+      {"upper",
+       "1: the upper triangle of a is read, 0: the lower one; what is not read may be anything"}};
+  doc.returns =
+      "The inverse [..., n, n], whose other triangle is 0, and info, int32 [...]: 0, or the "
+      "first row of the triangle, from 1, whose diagonal is 0 or of which an element is not "
+      "finite; the inverse of such a matrix is NaN.";
+  doc.errors = "a is not float32, or its last two axes differ.";
+  return doc;
+}
+
+Dims size(int64_t batch, int64_t n, int64_t upper = 0) {
+  return {{"batch", batch}, {"n", n}, {"upper", upper}};
+}
+
+}  // namespace
+}  // namespace tri_inv
+
+spec::Op make_tri_inv() {
+  using namespace tri_inv;
+  spec::Op op;
+  op.name = "tri_inv";
+  op.summary = "inverses of a batch of triangular matrices";
+  op.doc = doc();
+  op.inputs = {linalg::floats("a", {"n", "n"})};
+  op.outputs = {linalg::floats("inverse", {"n", "n"}), linalg::integers("info", {})};
+  op.dims = {linalg::batch_dim(), {"n"}, linalg::attribute("upper")};
+  op.batch_dim = "batch";
+  op.suites = linalg::square_suites({"n"}, {{"upper", 0}});
+  op.edge_sizes = {size(6, 1),   size(9, 2, 1),   size(21, 5),  size(13, 17, 1),
+                   size(11, 33), size(5, 100, 1), size(1, 260), size(1, 270, 1)};
+  op.complete = [](const Dims& dims) {
+    linalg::check_choice("tri_inv", dims, "upper", 1, "0 or 1");
+    return dims;
+  };
+  op.cost = [inputs = op.inputs, outputs = op.outputs](const Dims& dims, Dtype t) {
+    return linalg::cost_of_ports(inputs, outputs, dims, t, flops(dims));
+  };
+  op.composition = composition;
+  op.gradient = {spec::Gradient::By::none};
+  op.fill = [](const spec::FillRequest& request) { linalg::fill_triangles(request); };
+  op.residuals = [](const spec::JudgedCase& judged) {
+    return linalg::triangular_residuals(judged, true, [](const spec::JudgedCase& each, int64_t m) {
+      const linalg::Matrix t = linalg::read_triangle(each, m);
+      return std::vector<linalg::Matrix>{t};
+    });
+  };
+  op.variants = {linalg::triangle_variant({.op = "tri_inv",
+                                           .finish = "mlx_kd_triangle_sides",
+                                           .sides = [](const Dims& dims) { return dims.at("n"); }}),
+                 linalg::metal_variant(
+                     "tri_inv", [](const Dims& dims) { return 2 * dims.at("n") * dims.at("n"); })};
+  return op;
+}
+
+}  // namespace mlx_kd::kernels

@@ -1,0 +1,10 @@
+// The CUDA variant of gemm.
+#pragma once
+
+#include "mlx_kd/spec/variant.h"
+
+namespace mlx_kd::kernels::matmul {
+
+spec::Variant gemm_in_cuda();
+
+}  // namespace mlx_kd::kernels::matmul

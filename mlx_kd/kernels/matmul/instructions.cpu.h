@@ -1,0 +1,34 @@
+// What the processor has for products, and how far loops are unrolled. Macros: those of
+// steps.cpu.h, and
+//
+//   DOT     1: AVX512_BF16's dot product where the compiler has it; 0: float32
+//   UNROLL  steps a turn of the innermost loop
+#ifndef DOT
+#define DOT 1
+#endif
+#ifndef UNROLL
+#define UNROLL 1
+#endif
+#pragma once
+#include "../common/steps.cpu.h"
+
+#if DOT && defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && \
+    defined(__AVX512VL__) && VEC == 64
+#define KD_DOT 1
+#else
+#define KD_DOT 0
+#endif
+
+#if KD_DOT && defined(__AVX512VBMI__)
+#define KD_PACKED 1  // codes of 3, 5 and 6 bits as well
+#else
+#define KD_PACKED 0
+#endif
+
+#define KD_TEXT(text) #text
+#define KD_PRAGMA(text) _Pragma(KD_TEXT(text))
+#ifdef __clang__
+#define KD_TURNS KD_PRAGMA(clang loop unroll_count(UNROLL))
+#else
+#define KD_TURNS KD_PRAGMA(GCC unroll UNROLL)
+#endif

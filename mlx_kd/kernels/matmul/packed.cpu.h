@@ -1,0 +1,139 @@
+// Products of two packed operands, tile by tile.
+//
+// Both operands are cut into panels along the axis that stays in C: TILE_M rows of A, kWidthB
+// columns of B. A panel holds, step by step of K, the elements of its width side by side, as
+// floats. Where the processor has dot products of bfloat16, a step is two elements of K and a word
+// is their pair. What is behind the last row, column or step is zero. A tile of C keeps its sums in
+// registers: a step reads TILE_N vectors of the panel of B and multiplies them by each word of the
+// panel of A.
+//
+// Macros: those of steps.cpu.h and instructions.cpu.h, and
+//
+//   TILE_M    rows of a tile            PREFETCH  bytes ahead in the panel of B; 0: none
+//   TILE_N    vectors of columns of a tile
+#ifndef TILE_M
+#define TILE_M 4
+#endif
+#ifndef TILE_N
+#define TILE_N 2
+#endif
+#ifndef PREFETCH
+#define PREFETCH 0
+#endif
+#pragma once
+#include "finish.cpu.h"
+#include "words.cpu.h"
+
+constexpr long kWidthA = TILE_M, kWidthB = TILE_N * kLanes;
+
+// Elements [k, k + depth) of the panel that begins at `first`, to (steps, kWidth) words.
+template <long kWidth>
+static void pack_panel(const Operand& from, long first, long k, long depth, float* to) {
+  const long valid = least(kWidth, from.count - first), steps = steps_of(depth);
+  if (from.along != 1) {
+    const T* row = from.base + first * from.across + k * from.along;
+    for (long step = 0; step < steps; ++step, row += kPerStep * from.along) {
+      const T* const next = kPerStep * step + 1 < depth ? row + from.along : nullptr;
+      KD_UNROLL
+      for (long p = 0; p < kWidth; p += kLanes) {
+        const Floats words = valid - p >= kLanes
+                                 ? words_across(row + p, next ? next + p : next, kLanes)
+                             : valid > p ? words_across(row + p, next ? next + p : next, valid - p)
+                                         : Floats{};
+        __builtin_memcpy(to + step * kWidth + p, &words, least(kLanes, kWidth - p) * sizeof(float));
+      }
+    }
+    return;
+  }
+  KD_UNROLL
+  for (long p = 0; p < kWidth; p += kLanes) {
+    const long rows = least(kLanes, valid - p);
+    const T* const base = from.base + (first + p) * from.across + k;
+    for (long step = 0; step < steps; step += kLanes) {
+      Floats words[kLanes] = {};
+      for (long r = 0; r < rows; ++r)
+        words[r] = words_of(base + r * from.across + step * kPerStep, depth - step * kPerStep);
+      transpose(words);
+      for (long i = 0; i < kLanes && step + i < steps; ++i)
+        __builtin_memcpy(to + (step + i) * kWidth + p, &words[i],
+                         least(kLanes, kWidth - p) * sizeof(float));
+    }
+  }
+}
+
+// Adds the products of `steps` steps of both panels.
+template <int kRows, int kVectors>
+KD_INLINE void add_products(const float* a, const float* b, long steps,
+                            Floats (&sums)[kRows][kVectors]) {
+  KD_TURNS
+  for (long step = 0; step < steps; ++step, a += kWidthA, b += kWidthB) {
+    Floats columns[kVectors];
+    KD_UNROLL
+    for (int v = 0; v < kVectors; ++v) columns[v] = take<Floats>(b + v * kLanes);
+    if (PREFETCH > 0) {
+      KD_UNROLL
+      for (int v = 0; v < kVectors * VEC; v += 64)
+        __builtin_prefetch((const char*)b + PREFETCH + v);
+    }
+    KD_UNROLL
+    for (int i = 0; i < kRows; ++i) {
+      const Floats row = Floats{} + a[i];
+      KD_UNROLL
+      for (int v = 0; v < kVectors; ++v) {
+#if KD_PAIRS
+        asm("vdpbf16ps %2, %1, %0" : "+v"(sums[i][v]) : "v"(columns[v]), "v"(row));
+#else
+        sums[i][v] += columns[v] * row;
+#endif
+      }
+    }
+  }
+}
+
+// The same on sums in memory, (TILE_M, TILE_N) vectors: from zeros, or from what they are.
+template <int kRows, int kVectors>
+static void add_tile(const float* a, const float* b, long steps, bool from_zero, Floats* to) {
+  Floats sums[kRows][kVectors];
+  KD_UNROLL
+  for (int i = 0; i < kRows; ++i) {
+    KD_UNROLL
+    for (int v = 0; v < kVectors; ++v) sums[i][v] = from_zero ? Floats{} : to[i * TILE_N + v];
+  }
+  add_products(a, b, steps, sums);
+  KD_UNROLL
+  for (int i = 0; i < kRows; ++i) {
+    KD_UNROLL
+    for (int v = 0; v < kVectors; ++v) to[i * TILE_N + v] = sums[i][v];
+  }
+}
+
+template <int kVectors>
+KD_INLINE void add_tile(const float* a, const float* b, long steps, bool from_zero, long rows,
+                        Floats* to) {
+  constexpr int kSome = (2 * TILE_M + 2) / 3, kFew = (TILE_M + 2) / 3;
+  if (rows > kSome)
+    add_tile<TILE_M, kVectors>(a, b, steps, from_zero, to);
+  else if (rows > kFew)
+    add_tile<kSome, kVectors>(a, b, steps, from_zero, to);
+  else
+    add_tile<kFew, kVectors>(a, b, steps, from_zero, to);
+}
+
+// A tile of `rows` rows and `columns` columns of C.
+KD_INLINE void add_tile(const float* a, const float* b, long steps, bool from_zero, long rows,
+                        long columns, Floats* to) {
+  if (columns > kLanes)
+    add_tile<TILE_N>(a, b, steps, from_zero, rows, to);
+  else
+    add_tile<1>(a, b, steps, from_zero, rows, to);
+}
+
+// The tile of panels p of A and q of B of y (m, n); sums (TILE_M, TILE_N) vectors.
+static void finish_tile(const Finish& finish, long m, long n, long p, long q, const Floats* sums) {
+  const long row = p * kWidthA, column = q * kWidthB;
+  const long rows = least(kWidthA, m - row), columns = least(kWidthB, n - column);
+  for (long i = 0; i < rows; ++i)
+    for (long v = 0; v * kLanes < columns; ++v)
+      finish.put(row + i, column + v * kLanes, least(kLanes, columns - v * kLanes),
+                 sums[i * TILE_N + v]);
+}

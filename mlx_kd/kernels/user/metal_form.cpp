@@ -1,0 +1,308 @@
+#include <algorithm>
+#include <map>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/kernels/user/expression.h"
+#include "mlx_kd/kernels/user/read_files.h"
+#include "mlx_kd/msl/parse/attributes.h"
+#include "mlx_kd/msl/parse/parser.h"
+#include "mlx_kd/msl/translate/translate.h"
+
+namespace mlx_kd::kernels::user {
+namespace {
+
+constexpr const char* kBodyMarker = "// kd: body";
+constexpr const char* kStdlib = "#include <metal_stdlib>\nusing namespace metal;\n";
+// The type that --dtype names, for texts that let it vary.
+constexpr const char* kTypes =
+    "#ifndef KD_DTYPE\n#define KD_DTYPE 0\n#endif\n#if KD_DTYPE == 0\n#define KD_T float\n"
+    "#elif KD_DTYPE == 1\n#define KD_T half\n#else\n#define KD_T bfloat\n#endif\n";
+
+std::string dtype_named(const std::string& metal_type) {
+  static const std::map<std::string, std::string> names = {
+      {"float", "float32"},       {"half", "float16"},
+      {"float16_t", "float16"},   {"bfloat", "bfloat16"},
+      {"bfloat16_t", "bfloat16"}, {"int", "int32"},
+      {"int32_t", "int32"},       {"uint", "uint32"},
+      {"uint32_t", "uint32"},     {"long", "int64"},
+      {"int64_t", "int64"},       {"uchar", "uint8"},
+      {"uint8_t", "uint8"},       {"bool", "bool"}};
+  auto found = names.find(metal_type);
+  if (found == names.end() && !metal_type.empty() &&
+      std::isdigit(static_cast<unsigned char>(metal_type.back())))
+    found = names.find(metal_type.substr(0, metal_type.size() - 1));  // float4
+  return found == names.end() ? "" : found->second;
+}
+
+msl::PreprocessOptions defines_of(const UserKernel& kernel, int dtype) {
+  msl::PreprocessOptions options;
+  options.defines["KD_DTYPE"] = std::to_string(dtype);
+  for (const UserKnob& knob : kernel.knobs)
+    options.defines[knob.name] = std::to_string(knob.values.front());
+  return options;
+}
+
+const UserKnob* knob_named(const UserKernel& kernel, const std::string& name) {
+  for (const UserKnob& knob : kernel.knobs)
+    if (knob.name == name) return &knob;
+  return nullptr;
+}
+
+// A knob that is no macro: its macro becomes a constant of another name.
+std::string constant_of(const std::string& name, const std::string& type, int64_t otherwise) {
+  const std::string value = type == "bool" ? name + " != 0" : name;
+  return "#ifndef " + name + "\n#define " + name + " " + std::to_string(otherwise) +
+         "\n#endif\nconstant constexpr " + type + " kd_knob_" + name + " = " + value +
+         ";\n#undef " + name + "\n";
+}
+
+size_t offset_of(const std::string& text, msl::Position at) {
+  size_t offset = 0;
+  for (uint32_t line = 1; line < at.line; ++line) offset = text.find('\n', offset) + 1;
+  return offset + at.column - 1;
+}
+
+// The whole file with what an instantiation and constants need.
+class WholeFile {
+ public:
+  WholeFile(const Source& source, UserKernel& kernel)
+      : source_(source),
+        kernel_(kernel),
+        unit_(msl::parse(source.file, source.text, first_options())) {}
+
+  void prepare() {
+    std::string text = source_.text;
+    set_function_constants(text);
+    for (const msl::Instantiation& one : unit_.instantiations)
+      if (one.host_name == kernel_.function) return finish(text, "");
+    finish(text, instantiation(function()));
+  }
+
+ private:
+  msl::PreprocessOptions first_options() const {
+    msl::PreprocessOptions options = defines_of(kernel_, 0);
+    // Names of template parameters and constants are no macros.
+    const std::string code = without_comments(source_.text);
+    for (const UserKnob& knob : kernel_.knobs)
+      if (!has_word(code, "ifndef " + knob.name)) options.defines.erase(knob.name);
+    if (!source_.head.type_macro.empty()) options.defines[source_.head.type_macro] = "float";
+    return options;
+  }
+
+  const msl::Function& function() const {
+    std::vector<std::string> known;
+    for (const msl::Function& one : unit_.functions) {
+      if (!one.kernel || !one.definition) continue;
+      if (one.name == kernel_.function || one.host_name == kernel_.function) return one;
+      known.push_back(one.name);
+    }
+    base::misuse("tune", source_.file + " has no kernel '" + kernel_.function + "', but " +
+                             base::list_of(known) + ": give one with --fn");
+  }
+
+  // Backwards, so that offsets stay what they are.
+  void set_function_constants(std::string& text) {
+    for (auto one = unit_.globals.rbegin(); one != unit_.globals.rend(); ++one) {
+      if (!one->function_constant || one->at.file != unit_.file) continue;
+      const UserKnob* knob = knob_named(kernel_, one->name);
+      if (!knob)
+        base::misuse("tune", unit_.sources->describe(one->at) + ": the function constant '" +
+                                 one->name + "' has no values: add // kd: knob " + one->name +
+                                 " 1, 2");
+      const msl::Token &first = unit_.tokens[one->tokens.first],
+                       &last = unit_.tokens[one->tokens.last - 1];
+      const size_t begin = offset_of(text, first.at),
+                   end = offset_of(text, last.at) + last.text.size();
+      text.replace(begin, end - begin,
+                   "constant constexpr " + one->type + " " + one->name + " = " + one->type +
+                       "(kd_knob_" + one->name + ");");
+      constants_ +=
+          constant_of(one->name, one->type == "bool" ? "bool" : "int", knob->values.front());
+    }
+  }
+
+  std::string instantiation(const msl::Function& function) {
+    if (function.templates.empty()) return "";
+    std::string values;
+    for (const msl::TemplateParameter& one : function.templates) {
+      if (!values.empty()) values += ", ";
+      const UserKnob* knob = knob_named(kernel_, one.name);
+      if (one.kind == "typename" || one.kind == "class") {
+        values += "KD_T";
+        needs_types_ = true;
+      } else if (knob) {
+        values += "kd_knob_" + one.name;
+        constants_ +=
+            constant_of(one.name, one.kind == "bool" ? "bool" : "int", knob->values.front());
+      } else {
+        base::misuse("tune", unit_.sources->describe(function.at) + ": the template argument '" +
+                                 one.name + "' has no values: add // kd: knob " + one.name +
+                                 " 1, 2");
+      }
+    }
+    const std::string name = function.name + "<" + values + ">";
+    kernel_.function += "_tuned";
+    return "\ntemplate [[host_name(\"" + kernel_.function + "\")]] [[kernel]] decltype(" + name +
+           ") " + name + ";\n";
+  }
+
+  void finish(const std::string& text, const std::string& behind) {
+    const std::string& type = source_.head.type_macro;
+    const std::string types = type.empty() && !needs_types_ ? "" : kTypes;
+    kernel_.source =
+        types + (type.empty() ? "" : "#define " + type + " KD_T\n") + constants_ + text + behind;
+  }
+
+  const Source& source_;
+  UserKernel& kernel_;
+  const msl::Unit unit_;
+  std::string constants_;
+  bool needs_types_ = false;
+};
+
+// A whole kernel around the body of a metal_kernel: its arrays and thread positions have the names
+// that the body uses, and sizes are parameters of an outer scope.
+class BodyFile {
+ public:
+  BodyFile(const Source& source, const UserKernel& kernel, const std::vector<std::string>& sizes)
+      : source_(source), kernel_(kernel), code_(without_comments(source.text)), sizes_(sizes) {}
+
+  std::string whole() {
+    for (const UserPort& port : kernel_.inputs)
+      add("const device " + type_of(port) + "* " + port.name);
+    for (const UserPort& port : kernel_.outputs) add("device " + type_of(port) + "* " + port.name);
+    for (const std::string& size : sizes_) add("constant int& " + size);
+    std::string places;
+    for (const msl::ThreadAttribute& one : msl::thread_attributes())
+      if (has_word(code_, one.name))
+        places += std::string(",\n  ") + (one.vector ? "uint3 " : "uint ") + one.name + " [[" +
+                  one.name + "]]";
+    const size_t marker = source_.text.find(kBodyMarker);
+    const size_t begin = marker == std::string::npos ? 0 : source_.text.find('\n', marker) + 1;
+    const std::string header = source_.text.substr(0, begin), body = source_.text.substr(begin);
+    return kTypes + std::string(has_word(code_, "T") ? "#define T KD_T\n" : "") + kStdlib + header +
+           "[[kernel]] void " + kernel_.function + "(\n" + parameters_ + places + ") {\n" +
+           shapes() + "{\n" + body + "\n}\n}\n";
+  }
+
+ private:
+  static std::string type_of(const UserPort& port) {
+    static const std::map<std::string, std::string> types = {
+        {"", "KD_T"},           {"T", "KD_T"},    {"float32", "float"}, {"float16", "half"},
+        {"bfloat16", "bfloat"}, {"int32", "int"}, {"uint32", "uint"},   {"int64", "int64_t"},
+        {"uint8", "uint8_t"},   {"bool", "bool"}};
+    const auto found = types.find(port.type);
+    if (found == types.end())
+      base::misuse("tune", "'" + port.name + "' has type '" + port.type +
+                               "': give float32, float16, bfloat16, int32, uint32, int64, uint8, "
+                               "bool or T");
+    return found->second;
+  }
+
+  void add(const std::string& declaration) {
+    parameters_ +=
+        (count_ ? ",\n  " : "  ") + declaration + " [[buffer(" + std::to_string(count_) + ")]]";
+    ++count_;
+  }
+
+  // NAME_shape, NAME_strides and NAME_ndim, of those that the body mentions.
+  std::string shapes() const {
+    std::string text;
+    for (const UserPort& port : kernel_.inputs) {
+      const std::string count = std::to_string(port.shape.size());
+      std::string extents, strides, behind = "1";
+      for (const std::string& axis : port.shape)
+        extents += (extents.empty() ? "" : ", ") + ("int(" + axis + ")");
+      for (size_t i = port.shape.size(); i-- > 0;) {
+        strides = "long(" + behind + ")" + (strides.empty() ? "" : ", ") + strides;
+        behind += " * (" + port.shape[i] + ")";
+      }
+      if (has_word(code_, port.name + "_shape"))
+        text += "const int " + port.name + "_shape[" + count + "] = {" + extents + "};\n";
+      if (has_word(code_, port.name + "_strides"))
+        text += "const long " + port.name + "_strides[" + count + "] = {" + strides + "};\n";
+      if (has_word(code_, port.name + "_ndim"))
+        text += "const int " + port.name + "_ndim = " + count + ";\n";
+    }
+    return text;
+  }
+
+  const Source& source_;
+  const UserKernel& kernel_;
+  const std::string code_;
+  const std::vector<std::string>& sizes_;
+  std::string parameters_;
+  int count_ = 0;
+};
+
+// The sizes that a body's arrays have.
+std::vector<std::string> sizes_in(const UserKernel& kernel) {
+  std::vector<std::string> result;
+  for (const auto* ports : {&kernel.inputs, &kernel.outputs})
+    for (const UserPort& port : *ports)
+      for (const std::string& axis : port.shape)
+        for (const std::string& name : names_in(axis))
+          if (!knob_named(kernel, name) &&
+              std::find(result.begin(), result.end(), name) == result.end())
+            result.push_back(name);
+  return result;
+}
+
+bool is_body(const std::string& text) {
+  return text.find(kBodyMarker) != text.npos || !has_word(without_comments(text), "kernel");
+}
+
+msl::Kernel translated(const Source& source, const UserKernel& kernel, int dtype) {
+  const msl::Unit unit = msl::parse(source.file, kernel.source, defines_of(kernel, dtype));
+  for (const msl::Kernel& one : msl::translate(unit, msl::Target::cpp, {}).kernels) {
+    if (one.name != kernel.function) continue;
+    if (!one.groups.empty())
+      base::misuse("tune",
+                   unit.sources->describe(one.groups.front().at) + ": '" + one.groups.front().name +
+                       "' is threadgroup memory that the host sizes: declare an array in the "
+                       "kernel in its place");
+    return one;
+  }
+  base::misuse("tune",
+               source.file + " has no kernel '" + kernel.function + "': give one with --fn");
+}
+
+// What one buffer is, under float32 (`one`) and float16 (`other`).
+void take_buffer(const msl::Binding& one, const msl::Binding& other, const Source& source,
+                 Signature& result) {
+  const std::string type = dtype_named(one.type);
+  if (type.empty())
+    base::misuse("tune", source.file + ": '" + one.name + "' of the kernel holds " + one.type +
+                             ", which arrays of operators do not have");
+  if (one.reference) {
+    (type == "float32" || type == "float16" || type == "bfloat16" ? result.real : result.whole)
+        .push_back(one.name);
+    return;
+  }
+  const bool varies = one.type != other.type;
+  if (!varies && result.type.empty() && spec::is_float(spec::parse_dtype(type))) result.type = type;
+  (one.is_const ? result.inputs : result.outputs).push_back({one.name, varies ? "T" : type, {}});
+}
+
+}  // namespace
+
+Signature prepare_metal(const Source& source, UserKernel& kernel) {
+  if (is_body(source.text))
+    kernel.source = BodyFile(source, kernel, sizes_in(kernel)).whole();
+  else
+    WholeFile(source, kernel).prepare();
+  const msl::Kernel one = translated(source, kernel, 0), other = translated(source, kernel, 1);
+  Signature result;
+  for (size_t i = 0; i < one.buffers.size(); ++i)
+    take_buffer(one.buffers[i], other.buffers[i], source, result);
+  const auto is_t = [](const UserPort& port) { return port.type == "T"; };
+  if (std::any_of(result.inputs.begin(), result.inputs.end(), is_t) ||
+      std::any_of(result.outputs.begin(), result.outputs.end(), is_t))
+    result.type.clear();
+  for (auto* ports : {&result.inputs, &result.outputs})
+    for (UserPort& port : *ports)
+      if (!result.type.empty() && port.type == result.type) port.type = "T";
+  return result;
+}
+
+}  // namespace mlx_kd::kernels::user

@@ -1,0 +1,162 @@
+#include "mlx_kd/python/decode_layer.h"
+
+#include <bit>
+#include <utility>
+
+#include "mlx/device.h"
+#include "mlx/ops.h"
+#include "mlx/stream.h"
+#include "mlx_kd/runtime/call/group.h"
+#include "mlx_kd/runtime/call/ops.h"
+
+namespace mlx_kd::python {
+namespace {
+
+namespace mx = mlx::core;
+using Arrays = std::vector<mx::array>;
+
+mx::array rows_until(const mx::array& rows, int end) {
+  if (end == rows.shape(2)) return rows;
+  return mx::slice(rows, {0, 0, 0, 0}, {rows.shape(0), rows.shape(1), end, rows.shape(3)});
+}
+
+// The same for all layers of a token.
+const mx::array& array_of_offset(int offset) {
+  thread_local std::pair<int, std::optional<mx::array>> last{-1, std::nullopt};
+  if (last.first != offset || !last.second)
+    last = {offset, mx::array(std::initializer_list<int>{offset}, mx::int32)};
+  return *last.second;
+}
+
+std::tuple<mx::array, mx::array, mx::array> queries_keys_values(const DecoderLayer& of,
+                                                                const mx::array& x) {
+  const auto& [q, k, v] = std::tie(of.q, of.k, of.v);
+  if (!q.scales)
+    return runtime::matvec_qkv(x, q.weight, k.weight, v.weight, of.attention_norm, q.bias, k.bias,
+                               v.bias, of.attention_eps);
+  return runtime::qmatvec_qkv(x, q.weight, *q.scales, q.biases, k.weight, *k.scales, k.biases,
+                              v.weight, *v.scales, v.biases, of.attention_norm, q.bias, k.bias,
+                              v.bias, of.attention_eps);
+}
+
+mx::array product_and_residual(const Linear& linear, const mx::array& x,
+                               const mx::array& residual) {
+  if (!linear.scales)
+    return runtime::matvec(x, linear.weight, std::nullopt, linear.bias, residual, 1e-5);
+  return runtime::qmatvec(x, linear.weight, *linear.scales, linear.biases, std::nullopt,
+                          linear.bias, residual, 1e-5);
+}
+
+mx::array attention_part(const DecoderLayer& of, const mx::array& x, LayerCache& cache) {
+  const auto by_head = [&](const mx::array& a, int n) {
+    return mx::reshape(a, {x.shape(0), n, 1, -1});
+  };
+  const auto [q, k, v] = queries_keys_values(of, x);
+  const Rotation& turn = of.rotation;
+  auto [keys, values, turned] = runtime::qk_norm_rope_append(
+      cache.keys, cache.values, by_head(q, of.heads), by_head(k, of.kv_heads),
+      by_head(v, of.kv_heads), array_of_offset(cache.offset), of.q_norm, of.k_norm, turn.freqs,
+      of.head_eps, turn.base, turn.scale, turn.dims, turn.traditional);
+  cache = {keys, values, cache.offset + 1};
+  const mx::array y =
+      runtime::attention(turned, rows_until(keys, cache.offset), rows_until(values, cache.offset),
+                         std::nullopt, std::nullopt, std::nullopt, of.scale, 0, 0);
+  return product_and_residual(of.out, mx::reshape(y, {x.shape(0), 1, -1}), x);
+}
+
+mx::array feed_forward_part(const DecoderLayer& of, const mx::array& x) {
+  const Linear &gate = of.gate, &up = of.up;
+  const mx::array h =
+      gate.scales
+          ? runtime::qmatvec_gate_up(x, gate.weight, *gate.scales, gate.biases, up.weight,
+                                     *up.scales, up.biases, of.mlp_norm, of.mlp_eps, of.activation)
+          : runtime::matvec_gate_up(x, gate.weight, up.weight, of.mlp_norm, of.mlp_eps,
+                                    of.activation);
+  return product_and_residual(of.down, h, x);
+}
+
+// {y, keys, values}
+Arrays one_by_one(const DecoderLayer& of, const mx::array& x, const LayerCache& cache) {
+  LayerCache longer = cache;
+  const mx::array h = attention_part(of, x, longer);
+  return {feed_forward_part(of, h), longer.keys, longer.values};
+}
+
+Arrays inputs_of_step(const DecoderLayer& of, const mx::array& x, const LayerCache& cache) {
+  Arrays all;
+  all.reserve(40);
+  all.insert(all.end(), {x, cache.keys, cache.values, array_of_offset(cache.offset)});
+  const auto add = [&](const std::optional<mx::array>& array) {
+    if (array) all.push_back(*array);
+  };
+  for (const Linear* linear : {&of.q, &of.k, &of.v, &of.out, &of.gate, &of.up, &of.down}) {
+    all.push_back(linear->weight);
+    add(linear->scales);
+    add(linear->biases);
+    add(linear->bias);
+  }
+  all.push_back(of.attention_norm);
+  all.push_back(of.mlp_norm);
+  add(of.q_norm);
+  add(of.k_norm);
+  add(of.rotation.freqs);
+  return all;
+}
+
+// What the steps of two layers must have in common to be the same calls: shapes and types, which of
+// the optional arrays there are, the numbers, the position and the stream.
+using StepKind = std::vector<int64_t>;
+
+void describe(const DecoderLayer& of, const LayerCache& cache, const Arrays& inputs,
+              StepKind& kind) {
+  kind.clear();
+  for (const mx::array& input : inputs) {
+    kind.push_back(static_cast<int64_t>(input.ndim()) * 64 +
+                   static_cast<int64_t>(input.dtype().val()));
+    kind.insert(kind.end(), input.shape().begin(), input.shape().end());
+  }
+  int64_t given = 0;  // a bias of one product is not that of another
+  for (const Linear* linear : {&of.q, &of.k, &of.v, &of.out, &of.gate, &of.up, &of.down})
+    given = 4 * given + 2 * linear->bias.has_value() + linear->biases.has_value();
+  const Rotation& turn = of.rotation;
+  for (const double number :
+       {of.attention_eps, of.mlp_eps, of.head_eps, of.scale, turn.base, turn.scale})
+    kind.push_back(std::bit_cast<int64_t>(number));
+  const mx::Stream stream = mx::default_stream(mx::default_device());
+  for (const int64_t number :
+       {given, int64_t{of.q_norm.has_value()}, int64_t{turn.freqs.has_value()}, turn.dims,
+        turn.traditional, int64_t{of.heads}, int64_t{of.kv_heads}, int64_t{of.activation},
+        int64_t{cache.offset}, int64_t{stream.index}})
+    kind.push_back(number);
+}
+
+struct LastStep {
+  const void* layer = nullptr;  // that it was made for
+  StepKind kind;
+  std::shared_ptr<const runtime::CallGroup> group;  // nullptr: it cannot be one operation
+};
+
+Arrays as_one(const void* layer, const DecoderLayer& of, const mx::array& x,
+              const LayerCache& cache) {
+  thread_local LastStep last;
+  thread_local StepKind kind;
+  const Arrays inputs = inputs_of_step(of, x, cache);
+  describe(of, cache, inputs, kind);
+  if (last.layer != layer && last.kind == kind)
+    return last.group ? runtime::call_again(*last.group, inputs) : one_by_one(of, x, cache);
+  runtime::Grouped made = runtime::as_group(inputs, [&] { return one_by_one(of, x, cache); });
+  last = {layer, kind, std::move(made.group)};
+  return std::move(made.outputs);
+}
+
+}  // namespace
+
+mx::array decode_one(const void* layer, const DecoderLayer& of, const mx::array& x,
+                     LayerCache& cache) {
+  const bool on_gpu = mx::default_device() == mx::Device::gpu;
+  Arrays made = on_gpu && !x.is_tracer() ? as_one(layer, of, x, cache) : one_by_one(of, x, cache);
+  cache = {made[1], made[2], cache.offset + 1};
+  return made[0];
+}
+
+}  // namespace mlx_kd::python

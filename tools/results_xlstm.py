@@ -1,0 +1,24 @@
+"""The section of docs/results.md on mLSTM."""
+from results_sections import section
+from results_tables import interval, table
+
+
+@section("mlstm_cpu", "mLSTM on a CPU")
+def mlstm(data):
+    others = [side for side in data["rows"][0]["ms"] if side != "mlx_kd"]
+    rows = []
+    for row in data["rows"]:
+        cells = [row["what"], f"{row['ms']['mlx_kd']['median']:.3g}"]
+        for side in others:
+            found = side in row["ms"]
+            cells.append(f"{row['ms'][side]['median']:.3g}" if found else "")
+            ratio = row["ratio"].get(side)
+            cells.append(f"{ratio['median']:.1f}x ({interval(ratio['lo'], ratio['hi'], 1)})" if ratio else "")
+        rows.append(cells)
+    head = ["what", "mlx_kd", *(title for side in others for title in (side, f"{side} / mlx_kd"))]
+    memory = ", ".join(f"{side} {mb:g} MB" for side, mb in data["memory_mb"].items())
+    return [f"""{data['what']}: medians of {data['rounds']} rounds in which the sides took turns; the ratios are medians of
+            paired samples, with their 95% CI. MLX's operators compute the parallel form, PyTorch
+            mlstm_chunkwise__native_autograd with chunks of 64. A process that computes the first size with its gradients
+            grows by: {memory}; the arrays that go in and come out are {data['memory_arrays_mb']:g} MB.""",
+            table(head, rows)]
