@@ -12,6 +12,7 @@ namespace mlx_kd::discover {
 namespace {
 
 constexpr double kLongestWaitS = 0.25;
+constexpr double kFarewellS = 2;   // for ranks that are caught in a collective operation
 constexpr size_t kStrangers = 16;  // connections that may be there in addition to the ranks'
 
 // A connection is a file, and systems allow a process 1024 unless it asks for more.
@@ -49,7 +50,7 @@ bool Hub::over() const {
   const bool all_came = here_.size() == static_cast<size_t>(settings_.size);
   const bool all_went =
       std::none_of(peers_.begin(), peers_.end(), [](const auto& peer) { return peer->rank >= 0; });
-  return end_ && ((all_came && all_went) || watched_.since(ended_ns_) > settings_.limits.hello_s);
+  return end_ && ((all_came && all_went) || watched_.since(ended_ns_) > kFarewellS);
 }
 
 void Hub::serve() {
