@@ -32,7 +32,7 @@ class MLX_KD_API Tuned {
   std::vector<std::string> settings() const;
 
  private:
-  struct State;
+  struct MLX_KD_HIDDEN State;
   std::shared_ptr<State> state_;
 };
 
