@@ -191,7 +191,9 @@ void add_metal_kernel(nb::module_& m) {
         kMetalKernel);
   m.def("_watch_kernels", &watch_kernels, "checks"_a, "order"_a = "forward", "seed"_a = 0,
         "budget_s"_a = 1.0, "print"_a = true, "What is watched from now on, in this process.");
-  m.def("_take_reports", &take_reports, "What came of watching since this was called last.");
+  m.def("_take_reports", &take_reports,
+        nb::sig("def _take_reports() -> list[dict[str, typing.Any]]"),
+        "What came of watching since this was called last.");
 }
 
 }  // namespace mlx_kd::python

@@ -26,7 +26,7 @@ _enabled: list["MetalKernels"] = []
 _replaced: list[tuple[Any, str, Any]] = []  # what MLX had there
 _tracing = threading.local()  # .depth: exports that this thread is in
 _gpu = mx.gpu
-_mlx_kernel = mx.fast.metal_kernel
+_mlx_kernel: Any = mx.fast.metal_kernel
 
 
 class KernelFault(RuntimeError):
@@ -160,10 +160,10 @@ def _apply() -> None:
     for where, name, value in _replaced:
         setattr(where, name, value)
     _replaced.clear()
-    watching = [one for one in _enabled if one.check is not None]
+    watching = [(one, one.check) for one in _enabled if one.check is not None]
     if watching:
-        last = watching[-1]
-        _core._watch_kernels(last.check, last.order, last.seed, last.budget_s, last.report == "stderr")
+        last, checks = watching[-1]
+        _core._watch_kernels(checks, last.order, last.seed, last.budget_s, last.report == "stderr")
     else:
         _core._watch_kernels(os.environ.get("MLX_KD_METAL_CHECK", ""))
     if not _enabled or mx.metal.is_available():  # on a Mac all of it is true already

@@ -36,7 +36,7 @@ class StateCache:
     @classmethod
     def from_state(cls, state: Sequence[mx.array], *_meta: Any) -> "StateCache":
         cache = cls()
-        cache.state = state  # type: ignore[assignment]
+        cache.state = state
         return cache
 
     meta_state = ""
@@ -95,7 +95,7 @@ class StateCache:
         """Adds the texts of another cache behind these, in place; neither may be empty."""
         if self.value is None or other.value is None:
             raise ValueError("[mlstm] an empty cache has no batch size: give both caches a token before extend()")
-        c, n, m = (mx.concatenate(pair) for pair in zip(self.value, other.value))
+        c, n, m = (mx.concatenate(list(pair)) for pair in zip(self.value, other.value))
         self.value = (c, n, m)
 
     @classmethod

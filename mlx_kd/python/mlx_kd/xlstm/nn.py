@@ -13,10 +13,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import mlx.core as mx
-import mlx.nn as nn
+from mlx.nn.layers import base, embedding, linear
 
 from mlx_kd import _operators
 from mlx_kd.xlstm import arrays
@@ -69,7 +69,7 @@ class ModelArgs:
         return int((self.embedding_dim * self.ffn_proj_factor + by - 1) // by * by)
 
     @classmethod
-    def from_dict(cls, config: dict) -> "ModelArgs":
+    def from_dict(cls, config: dict[str, Any]) -> "ModelArgs":
         known = {field.name for field in fields(cls)}
         missing = [name for name in ("embedding_dim", "num_heads", "num_blocks", "vocab_size") if name not in config]
         if missing:
@@ -81,7 +81,12 @@ def _capped(x: mx.array, cap: Optional[float]) -> mx.array:
     return x if cap is None else _operators.soft_cap(x, cap)
 
 
-class RMSNorm(nn.Module):
+class _Module(base.Module):
+    if TYPE_CHECKING:  # MLX's own has no types
+        def __init__(self) -> None: ...
+
+
+class RMSNorm(_Module):
     def __init__(self, size: int, args: ModelArgs):
         super().__init__()
         self.weight = mx.ones(size)
@@ -94,7 +99,7 @@ class RMSNorm(nn.Module):
         return y + self.bias if "bias" in self else y
 
 
-class MultiHeadLayerNorm(nn.Module):
+class MultiHeadLayerNorm(_Module):
     """Over each head of ``[B, S, NH, DH]``; then the heads side by side, times a weight."""
 
     def __init__(self, args: ModelArgs):
@@ -109,16 +114,16 @@ class MultiHeadLayerNorm(nn.Module):
         return y + self.bias if "bias" in self else y
 
 
-class FeedForward(nn.Module):
+class FeedForward(_Module):
     def __init__(self, args: ModelArgs):
         super().__init__()
         up = args.up_proj_dim
         if args.weight_mode == "single":
-            self.proj_up_gate = nn.Linear(args.embedding_dim, up, bias=args.use_bias)
-            self.proj_up = nn.Linear(args.embedding_dim, up, bias=args.use_bias)
+            self.proj_up_gate = linear.Linear(args.embedding_dim, up, bias=args.use_bias)
+            self.proj_up = linear.Linear(args.embedding_dim, up, bias=args.use_bias)
         else:
-            self.proj_up_gate_z = nn.Linear(args.embedding_dim, 2 * up, bias=args.use_bias)
-        self.proj_down = nn.Linear(up, args.embedding_dim, bias=args.use_bias)
+            self.proj_up_gate_z = linear.Linear(args.embedding_dim, 2 * up, bias=args.use_bias)
+        self.proj_down = linear.Linear(up, args.embedding_dim, bias=args.use_bias)
 
     def __call__(self, x: mx.array) -> mx.array:
         if "proj_up" in self:
@@ -128,7 +133,7 @@ class FeedForward(nn.Module):
         return self.proj_down(_operators.swiglu2(gate, z))
 
 
-class mLSTMLayer(nn.Module):
+class mLSTMLayer(_Module):
     """``(x [B, S, D], state) -> (y, state)``; the biases of the gates begin as in the training of xLSTM-7B."""
 
     def __init__(self, args: ModelArgs):
@@ -137,28 +142,30 @@ class mLSTMLayer(nn.Module):
         width, qk, v, heads = args.embedding_dim, args.qk_dim, args.v_dim, args.num_heads
         of_i, of_f = mx.full(heads, -10.0), mx.linspace(3.0, 6.0, heads)
         if args.weight_mode == "single":
-            self.q = nn.Linear(width, qk, bias=args.use_bias)
-            self.k = nn.Linear(width, qk, bias=args.use_bias)
-            self.v = nn.Linear(width, v, bias=args.use_bias)
-            self.ogate_preact = nn.Linear(width, v, bias=args.use_bias)
-            self.igate_preact = nn.Linear(width, heads, bias=True)
-            self.fgate_preact = nn.Linear(width, heads, bias=True)
+            self.q = linear.Linear(width, qk, bias=args.use_bias)
+            self.k = linear.Linear(width, qk, bias=args.use_bias)
+            self.v = linear.Linear(width, v, bias=args.use_bias)
+            self.ogate_preact = linear.Linear(width, v, bias=args.use_bias)
+            self.igate_preact = linear.Linear(width, heads, bias=True)
+            self.fgate_preact = linear.Linear(width, heads, bias=True)
             self.igate_preact.bias, self.fgate_preact.bias = of_i, of_f
         else:
-            self.qkv_opreact = nn.Linear(width, 2 * qk + 2 * v, bias=args.use_bias)
-            self.ifgate_preact = nn.Linear(width, 2 * heads, bias=True)
+            self.qkv_opreact = linear.Linear(width, 2 * qk + 2 * v, bias=args.use_bias)
+            self.ifgate_preact = linear.Linear(width, 2 * heads, bias=True)
             self.ifgate_preact.bias = mx.concatenate([of_i, of_f])
         self.multihead_norm = MultiHeadLayerNorm(args)
-        self.out_proj = nn.Linear(v, width, bias=args.use_bias)
+        self.out_proj = linear.Linear(v, width, bias=args.use_bias)
 
     def _projections(self, x: mx.array) -> tuple[mx.array, ...]:
         """q, k, v, the output gate, i and f."""
         args = self._args
+        rows: tuple[mx.array, ...]
+        gates: tuple[mx.array, ...]
         if "q" in self:
             gates = self.igate_preact(x), self.fgate_preact(x)
             rows = (self.q(x), self.k(x), self.v(x), self.ogate_preact(x))
         else:
-            ends = [args.qk_dim, 2 * args.qk_dim, 2 * args.qk_dim + args.v_dim]
+            ends = (args.qk_dim, 2 * args.qk_dim, 2 * args.qk_dim + args.v_dim)
             rows = tuple(self.qkv_opreact(x).split(ends, -1))
             gates = tuple(self.ifgate_preact(x).split(2, -1))
         return (*rows, *(_capped(gate, args.gate_soft_cap) for gate in gates))
@@ -183,7 +190,7 @@ class mLSTMLayer(nn.Module):
         return self.out_proj(mx.sigmoid(o) * self.multihead_norm(h)), state
 
 
-class mLSTMBlock(nn.Module):
+class mLSTMBlock(_Module):
     def __init__(self, args: ModelArgs):
         super().__init__()
         self.norm_mlstm = RMSNorm(args.embedding_dim, args)
@@ -198,7 +205,7 @@ class mLSTMBlock(nn.Module):
         return x + self.ffn(self.norm_ffn(x)), state
 
 
-class BlockStack(nn.Module):
+class BlockStack(_Module):
     def __init__(self, args: ModelArgs):
         super().__init__()
         self.blocks = [mLSTMBlock(args) for _ in range(args.num_blocks)]
@@ -213,16 +220,16 @@ class BlockStack(nn.Module):
         return self.out_norm(x) if "out_norm" in self else x
 
 
-class Model(nn.Module):
+class Model(_Module):
     """Tokens ``[B, S]`` to logits ``[B, S, vocab_size]``; `cache` from :meth:`make_cache` goes on from call to call."""
 
     def __init__(self, args: ModelArgs):
         super().__init__()
         self.args = args
         self.model_type = args.model_type
-        self.embedding = nn.Embedding(args.vocab_size, args.embedding_dim)
+        self.embedding = embedding.Embedding(args.vocab_size, args.embedding_dim)
         self.backbone = BlockStack(args)
-        self.lm_head = nn.Linear(args.embedding_dim, args.vocab_size, bias=False)
+        self.lm_head = linear.Linear(args.embedding_dim, args.vocab_size, bias=False)
 
     def __call__(self, inputs: mx.array, cache: Optional[list[StateCache]] = None,
                  input_embeddings: Optional[mx.array] = None) -> mx.array:

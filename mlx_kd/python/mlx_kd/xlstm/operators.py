@@ -1,9 +1,9 @@
 """mLSTM over sequences and token by token: the operators with gradients and vmap."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NamedTuple, Optional, Union
+from typing import Any, Literal, NamedTuple, Optional, Union, cast, overload
 
 import mlx.core as mx
 
@@ -13,6 +13,8 @@ from mlx_kd.xlstm import arrays
 from mlx_kd.xlstm.arrays import State
 
 STATE = 3  # arrays of a state
+Arrays = tuple[mx.array, ...]
+Run = Callable[..., Arrays]
 
 
 class Settings(NamedTuple):
@@ -22,7 +24,7 @@ class Settings(NamedTuple):
     normalizer_grad: bool
     chunk: int = 0
 
-    def numbers(self) -> dict:
+    def numbers(self) -> dict[str, Any]:
         return {"eps": self.eps, "siging": int(self.siging), "normalize": int(self.normalize),
                 "normalizer_grad": int(self.normalizer_grad), "chunk": self.chunk}
 
@@ -35,9 +37,9 @@ def _settings(eps: float, siging: bool, normalize: bool, normalizer_grad: bool, 
     return Settings(float(eps), bool(siging), bool(normalize), bool(normalizer_grad), chunk)
 
 
-def _folded(run):
+def _folded(run: Run) -> Callable[[Sequence[mx.array], Sequence[Optional[int]]], tuple[Arrays, tuple[int, ...]]]:
     """A vmap of `run`: the mapped axis becomes the first of every array, for leading axes may be any."""
-    def vmap(inputs, axes):
+    def vmap(inputs: Sequence[mx.array], axes: Sequence[Optional[int]]) -> tuple[Arrays, tuple[int, ...]]:
         size = next(x.shape[axis] for x, axis in zip(inputs, axes) if axis is not None)
         moved = [mx.broadcast_to(x[None], (size, *x.shape)) if axis is None else mx.moveaxis(x, axis, 0)
                  for x, axis in zip(inputs, axes)]
@@ -46,50 +48,76 @@ def _folded(run):
     return vmap
 
 
+def _custom(run: Run, vjp: Optional[Callable[[Arrays, Arrays, Arrays], Arrays]] = None) -> Run:
+    """`run` with this gradient, if any, and a vmap."""
+    function = mx.custom_function(run)
+    made = cast(Run, function)
+    if vjp is not None:
+        function.vjp(vjp)
+    function.vmap(_folded(made))
+    return made
+
+
 @lru_cache(maxsize=64)
-def _backward(settings: Settings):
-    @mx.custom_function
-    def run(*inputs):
+def _backward(settings: Settings) -> Run:
+    def run(*inputs: mx.array) -> Arrays:
         has_state = len(inputs) == 5 + STATE + 4
         middle = [] if has_state else [mx.zeros(0)] * STATE
         found = call("mlstm_chunkwise_vjp", [*inputs[:-4], *middle, *inputs[-4:]], settings.numbers())
         return tuple(found[:5 + STATE if has_state else 5])
 
-    run.vmap(_folded(run))
-    return run
+    return _custom(run)
 
 
 @lru_cache(maxsize=64)
-def _chunkwise(settings: Settings):
-    @mx.custom_function
-    def run(*inputs):
-        return tuple(_operators.mlstm_chunkwise(*inputs, **settings.numbers()))
+def _chunkwise(settings: Settings) -> Run:
+    def run(q: mx.array, k: mx.array, v: mx.array, i: mx.array, f: mx.array, *state: mx.array) -> Arrays:
+        c, n, m = state or (None, None, None)
+        return tuple(_operators.mlstm_chunkwise(q, k, v, i, f, c, n, m, **settings.numbers()))
 
-    @run.vjp
-    def run_vjp(primals, cotangents, _outputs):
+    def vjp(primals: Arrays, cotangents: Arrays, _outputs: Arrays) -> Arrays:
         return _backward(settings)(*primals, *cotangents)
 
-    run.vmap(_folded(run))
-    return run
+    return _custom(run, vjp)
 
 
 @lru_cache(maxsize=64)
-def _step(settings: Settings):
-    @mx.custom_function
-    def run(*inputs):
-        return tuple(_operators.mlstm_step(*inputs, eps=settings.eps, siging=int(settings.siging),
+def _step(settings: Settings) -> Run:
+    def run(q: mx.array, k: mx.array, v: mx.array, i: mx.array, f: mx.array, *state: mx.array) -> Arrays:
+        c, n, m = state
+        return tuple(_operators.mlstm_step(q, k, v, i, f, c, n, m, eps=settings.eps, siging=int(settings.siging),
                                            normalize=int(settings.normalize)))
 
-    @run.vjp
-    def run_vjp(primals, cotangents, _outputs):  # a sequence of one token
+    def vjp(primals: Arrays, cotangents: Arrays, _outputs: Arrays) -> Arrays:  # a sequence of one token
         q, k, v = (x[..., None, :] for x in primals[:3])
         i, f = (x[..., None] for x in primals[3:5])
         dh, *of_state = cotangents
         found = _backward(settings)(q, k, v, i, f, *primals[5:], dh[..., None, :], *of_state)
         return (*(x.squeeze(-2) for x in found[:3]), *(x.squeeze(-1) for x in found[3:5]), *found[5:])
 
-    run.vmap(_folded(run))
-    return run
+    return _custom(run, vjp)
+
+
+@overload
+def mlstm_chunkwise(
+        q: mx.array, k: mx.array, v: mx.array, i: mx.array, f: mx.array, *, chunk_size: Optional[int] = ...,
+        state: Optional[Sequence[Optional[mx.array]]] = ..., return_last_states: Literal[False] = ..., eps: float = ...,
+        normalizer_grad: bool = ..., siging: bool = ..., normalize: bool = ...) -> mx.array: ...
+
+
+@overload
+def mlstm_chunkwise(
+        q: mx.array, k: mx.array, v: mx.array, i: mx.array, f: mx.array, *, chunk_size: Optional[int] = ...,
+        state: Optional[Sequence[Optional[mx.array]]] = ..., return_last_states: Literal[True], eps: float = ...,
+        normalizer_grad: bool = ..., siging: bool = ..., normalize: bool = ...) -> tuple[mx.array, State]: ...
+
+
+@overload
+def mlstm_chunkwise(
+        q: mx.array, k: mx.array, v: mx.array, i: mx.array, f: mx.array, *, chunk_size: Optional[int] = ...,
+        state: Optional[Sequence[Optional[mx.array]]] = ..., return_last_states: bool, eps: float = ...,
+        normalizer_grad: bool = ..., siging: bool = ...,
+        normalize: bool = ...) -> Union[mx.array, tuple[mx.array, State]]: ...
 
 
 def mlstm_chunkwise(

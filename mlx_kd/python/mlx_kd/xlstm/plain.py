@@ -2,13 +2,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Optional, Union
+from typing import Literal, Optional, Union, overload
 
 import mlx.core as mx
-import mlx.nn as nn
+from mlx.nn.layers import activations
 
 from mlx_kd.xlstm import arrays
 from mlx_kd.xlstm.arrays import State
+
+
+@overload
+def mlstm_parallel(
+        q: mx.array, k: mx.array, v: mx.array, i: mx.array, f: mx.array, *,
+        state: Optional[Sequence[Optional[mx.array]]] = ..., return_last_states: Literal[False] = ..., eps: float = ...,
+        siging: bool = ..., normalize: bool = ...) -> mx.array: ...
+
+
+@overload
+def mlstm_parallel(
+        q: mx.array, k: mx.array, v: mx.array, i: mx.array, f: mx.array, *,
+        state: Optional[Sequence[Optional[mx.array]]] = ..., return_last_states: Literal[True], eps: float = ...,
+        siging: bool = ..., normalize: bool = ...) -> tuple[mx.array, State]: ...
+
+
+@overload
+def mlstm_parallel(
+        q: mx.array, k: mx.array, v: mx.array, i: mx.array, f: mx.array, *,
+        state: Optional[Sequence[Optional[mx.array]]] = ..., return_last_states: bool, eps: float = ...,
+        siging: bool = ..., normalize: bool = ...) -> Union[mx.array, tuple[mx.array, State]]: ...
 
 
 def mlstm_parallel(
@@ -26,8 +47,8 @@ def mlstm_parallel(
     kind = q.dtype
     q, k, v, i, f = (x.astype(mx.float32) for x in (q, k, v, i, f))
     q = q * q.shape[-1] ** -0.5
-    b = mx.cumsum(nn.log_sigmoid(f), axis=-1)
-    i = nn.log_sigmoid(i) if siging else i
+    b = mx.cumsum(activations.log_sigmoid(f), axis=-1)
+    i = activations.log_sigmoid(i) if siging else i
     seen = mx.tri(q.shape[-2], dtype=mx.bool_)
     d = mx.where(seen, b[..., :, None] - b[..., None, :] + i[..., None, :], -mx.inf)
     from_m0 = b if siging else b + m0[..., None]
