@@ -13,7 +13,8 @@ TEST(KdReport, WritesBothReportsAndPrintsTheWinners) {
   const Outcome outcome = kd("report --run '" + (folder / "a run") + "' 2>/dev/null");
   EXPECT_EQ(outcome.exit_code, 0);
   EXPECT_NE(outcome.out.find("rows=4,D=64"), std::string::npos) << outcome.out;
-  EXPECT_NE(outcome.out.find("2.00x  [1.90, 2.10]              -  pinned"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("2.00x  [1.90, 2.10]              -  pinned"), std::string::npos)
+      << outcome.out;
   EXPECT_NE(folder.text("a run/report.md").find("## Top 10 by Latency"), std::string::npos);
   EXPECT_NE(folder.text("a run/report.html").find("</html>"), std::string::npos);
 }

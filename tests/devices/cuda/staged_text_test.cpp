@@ -36,7 +36,8 @@ TEST(StagedText, TakesStridesByValueAndKnowsWhatOverlaps) {
   EXPECT_TRUE(has(code_of(pick_candidate()), "const long* x_strides = x_strides_list.at;"));
   // The first kernel has no buffer of the array that it updates but one, the second has two.
   const std::string text = code_of(updating_candidate());
-  EXPECT_TRUE(has(text, "add_column(const float* __restrict__ x, float* __restrict__ added")) << text;
+  EXPECT_TRUE(has(text, "add_column(const float* __restrict__ x, float* __restrict__ added"))
+      << text;
   EXPECT_TRUE(has(text, "sum_up(const float* cache, float* added")) << text;
   EXPECT_FALSE(has(text, "int grid_x")) << text;  // it is as many threads as are launched
 }

@@ -146,7 +146,8 @@ spec::Launch launch_cpu(const Dims& dims, const spec::Setting& knobs) {
 
 spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
   spec::Space space;
-  space.knobs = {{"THREADS", {64, 32, 128, 256, 16, 512, 8, 1024}, log2, source, "columns of a threadgroup"}};
+  space.knobs = {
+      {"THREADS", {64, 32, 128, 256, 16, 512, 8, 1024}, log2, source, "columns of a threadgroup"}};
   return space;
 }
 
