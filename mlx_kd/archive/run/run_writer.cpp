@@ -59,7 +59,10 @@ base::FileLock take_lock(const fs::path& dir) {
   return std::move(*lock);
 }
 
+// Another process may be starting a run there: what it writes first makes it a run directory, so
+// that is asked last.
 void refuse_used(const fs::path& dir, bool locked) {
+  const bool blank = is_blank(dir);
   if (is_run_dir(dir)) {
     if (!locked) {
       // Asks without leaving a lock file behind in a folder that is not ours to write.
@@ -67,7 +70,7 @@ void refuse_used(const fs::path& dir, bool locked) {
     }
     refuse(dir, "holds a run already: add --resume to go on with it, or choose another folder");
   }
-  if (!is_blank(dir)) refuse(dir, "is not empty and holds no run: choose another folder");
+  if (!blank) refuse(dir, "is not empty and holds no run: choose another folder");
 }
 
 std::string sizes_text(const std::vector<spec::Dims>& sizes) {
