@@ -1,5 +1,7 @@
 #include "mlx_kd/kernels/linalg/batches.h"
 
+#include <mlx/ops.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -136,11 +138,32 @@ spec::Launch launch_groups(int64_t groups, const spec::Setting& knobs) {
   return launch;
 }
 
-spec::Cost cost_of_ports(const std::vector<spec::Port>& inputs,
-                         const std::vector<spec::Port>& outputs, const Dims& dims, spec::Dtype t,
-                         double flops) {
-  const int64_t bytes = spec::bytes_of(inputs, t, dims) + spec::bytes_of(outputs, t, dims);
-  return {static_cast<double>(bytes), static_cast<double>(dims.at("batch")) * flops};
+spec::Op op_on(const OnBatch& batch) {
+  spec::Op op;
+  op.name = batch.name;
+  op.summary = batch.summary;
+  op.inputs = batch.inputs;
+  op.outputs = batch.outputs;
+  op.dims = batch.dims;
+  op.dims.insert(op.dims.begin(), batch_dim());
+  op.batch_dim = "batch";
+  op.cost = [batch](const Dims& dims, spec::Dtype t) {
+    const int64_t bytes =
+        spec::bytes_of(batch.inputs, t, dims) + spec::bytes_of(batch.outputs, t, dims);
+    return spec::Cost{static_cast<double>(bytes),
+                      static_cast<double>(dims.at("batch")) * batch.flops(dims)};
+  };
+  op.gradient = {spec::Gradient::By::none};
+  return op;
+}
+
+mlx::core::array no_info(const mlx::core::array& a, const mlx::core::Stream& s) {
+  return mlx::core::zeros({a.shape().begin(), a.shape().end() - 2}, mlx::core::int32, s);
+}
+
+spec::DocLine upper_parameter() {
+  return {"upper",
+          "1: the upper triangle of a is read, 0: the lower one; what is not read may be anything"};
 }
 
 }  // namespace mlx_kd::kernels::linalg

@@ -1,6 +1,9 @@
 // What the operators on batches of matrices share: sizes, knobs, and how matrices go to threads.
 #pragma once
 
+#include <mlx/array.h>
+#include <mlx/stream.h>
+
 #include <string>
 #include <vector>
 
@@ -49,9 +52,20 @@ spec::Stage whole_stage(const std::string& function, int64_t units, const spec::
 spec::Knob metal_threads();
 spec::Launch launch_groups(int64_t groups, const spec::Setting& knobs);
 
-// Bytes that are read and written, with the flops of one matrix.
-spec::Cost cost_of_ports(const std::vector<spec::Port>& inputs,
-                         const std::vector<spec::Port>& outputs, const spec::Dims& dims,
-                         spec::Dtype t, double flops);
+// What every operator on a batch states alike: its dims begin with the batch, it costs the bytes of
+// its ports and `flops` a matrix, and has no gradient of its own.
+struct OnBatch {
+  std::string name, summary;
+  std::vector<spec::Port> inputs, outputs;
+  std::vector<spec::Dim> dims;  // without the batch
+  double (*flops)(const spec::Dims& dims);
+};
+spec::Op op_on(const OnBatch& batch);
+
+// 0 for each matrix of (..., m, n): MLX's forms report no failure.
+mlx::core::array no_info(const mlx::core::array& a, const mlx::core::Stream& s);
+
+// How a page says which triangle is read.
+spec::DocLine upper_parameter();
 
 }  // namespace mlx_kd::kernels::linalg

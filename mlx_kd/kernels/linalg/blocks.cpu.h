@@ -1,26 +1,26 @@
-// What the factorisations share: vectors, products of small tiles, matrices copied into rows whose
-// lengths are multiples of PANEL. An includer defines VEC (bytes of a vector), PANEL (columns of a
-// panel, at least a vector), ROWS (rows of a tile of products, a divisor of PANEL) and TILE (its
-// vectors).
+// What the factorisations share: their knobs, products of small tiles, matrices copied into rows
+// whose lengths are multiples of PANEL.
 #pragma once
+#ifndef VEC
+#define VEC 16  // bytes of a vector
+#endif
+#ifndef PANEL
+#define PANEL 16  // columns of a panel, or rows that are solved together: at least a vector
+#endif
+#ifndef ROWS
+#define ROWS 8  // rows of a tile of products: a divisor of PANEL
+#endif
+#ifndef TILE
+#define TILE 2  // its vectors
+#endif
 
-#define KD_INLINE static inline __attribute__((always_inline))
+#include "../common/elements.cpu.h"
+
 #define KD_PART [[maybe_unused]] static  // not every source uses all
 
-constexpr int kFloats = VEC / 4;
 constexpr int kPanel = PANEL;
 constexpr int kParts = kPanel / kFloats;  // vectors of a panel's row
-typedef float Floats __attribute__((vector_size(VEC)));
 typedef int Ints __attribute__((vector_size(VEC)));
-
-KD_INLINE Floats load(const float* from) {
-  Floats value;
-  __builtin_memcpy(&value, from, sizeof value);
-  return value;
-}
-KD_INLINE void store(float* to, Floats value) {
-  __builtin_memcpy(to, &value, sizeof value);
-}
 
 KD_INLINE Floats absolute(Floats x) {
   return (Floats)((Ints)x & 0x7fffffff);

@@ -1,9 +1,12 @@
 #include "mlx_kd/kernels/linalg/groups.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/divide_up.h"
+#include "mlx_kd/kernels/linalg/batches.h"
+#include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::kernels::groups {
 namespace {
@@ -17,6 +20,27 @@ int64_t grain_of(const spec::Dims& dims, const spec::Setting& knobs) {
   const int64_t share = divide_up(batch, threads);
   if (share <= lanes) return share;
   return std::max(divide_up(divide_up(batch, 4 * threads), lanes), knobs.at("GRAIN")) * lanes;
+}
+
+// One stage, whose index is the number of matrices of a task.
+std::vector<spec::Stage> cpu_stages(const std::string& function, const spec::Dims& dims,
+                                    const spec::Setting& knobs) {
+  const int64_t grain = grain_of(dims, knobs);
+  spec::Stage stage{function, {}, grain};
+  stage.launch.grid[0] = dims.at("batch");
+  stage.launch.group[0] = grain;
+  stage.launch.threads =
+      static_cast<int>(std::clamp<int64_t>(tasks(dims, knobs), 1, knobs.at("THREADS")));
+  return {stage};
+}
+
+spec::Space metal_space(spec::Dtype, const spec::DeviceTraits&) {
+  using enum spec::KnobScale;
+  using enum spec::KnobRole;
+  spec::Space space;
+  space.knobs = {{"THREADS", {128, 32, 64, 256, 512}, log2, source, "threads of a matrix"},
+                 {"PARTS", {8, 4, 16, 32}, log2, source, "threads of a pair of columns"}};
+  return space;
 }
 
 }  // namespace
@@ -57,31 +81,31 @@ int64_t tasks(const spec::Dims& dims, const spec::Setting& knobs) {
   return divide_up(dims.at("batch"), grain_of(dims, knobs));
 }
 
-std::vector<spec::Stage> cpu_stages(const char* function, const spec::Dims& dims,
-                                    const spec::Setting& knobs) {
-  const int64_t grain = grain_of(dims, knobs);
-  spec::Stage stage{function, {}, grain};
-  stage.launch.grid[0] = dims.at("batch");
-  stage.launch.group[0] = grain;
-  stage.launch.threads =
-      static_cast<int>(std::clamp<int64_t>(tasks(dims, knobs), 1, knobs.at("THREADS")));
-  return {stage};
-}
-
-spec::Space metal_space(spec::Dtype, const spec::DeviceTraits&) {
-  using enum spec::KnobScale;
-  using enum spec::KnobRole;
-  spec::Space space;
-  space.knobs = {{"THREADS", {128, 32, 64, 256, 512}, log2, source, "threads of a matrix"},
-                 {"PARTS", {8, 4, 16, 32}, log2, source, "threads of a pair of columns"}};
-  return space;
-}
-
-spec::Launch launch_metal(const spec::Dims& dims, const spec::Setting& knobs) {
-  spec::Launch launch;
-  launch.group[0] = knobs.at("THREADS");
-  launch.grid[0] = dims.at("batch") * knobs.at("THREADS");
-  return launch;
+std::vector<spec::Variant> variants(const std::string& op, decltype(spec::Variant::space) cpu_space,
+                                    decltype(spec::Variant::scratch) cpu_scratch,
+                                    decltype(spec::Variant::scratch) metal_scratch) {
+  const std::string source = "linalg/" + op + "/" + op, function = "mlx_kd_" + op;
+  return {{.name = "lanes",
+           .language = "cpp",
+           .source = kernel_source(source + ".cpu.cpp"),
+           .func_name = function,
+           .launch_kind = "cpp_arguments",
+           .space = std::move(cpu_space),
+           .stages = [function](
+                         const spec::Dims& dims,
+                         const spec::Setting& knobs) { return cpu_stages(function, dims, knobs); },
+           .scratch = std::move(cpu_scratch)},
+          {.name = "jacobi",
+           .language = "metal",
+           .source = kernel_source(source + ".metal"),
+           .func_name = function,
+           .launch_kind = "metal_groups",
+           .space = metal_space,
+           .launch =
+               [](const spec::Dims& dims, const spec::Setting& knobs) {
+                 return linalg::launch_groups(dims.at("batch"), knobs);
+               },
+           .scratch = std::move(metal_scratch)}};
 }
 
 }  // namespace mlx_kd::kernels::groups

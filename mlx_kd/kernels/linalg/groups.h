@@ -1,6 +1,7 @@
 // Launches of kernels that take several matrices of a batch together.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "mlx_kd/spec/op.h"
@@ -20,12 +21,10 @@ spec::Space cpu_space(spec::Dtype dtype, const spec::DeviceTraits& traits);
 // Tasks of a call, each with a scratch of its own: at most four a thread.
 int64_t tasks(const spec::Dims& dims, const spec::Setting& knobs);
 
-// One stage, whose index is the number of matrices of a task.
-std::vector<spec::Stage> cpu_stages(const char* function, const spec::Dims& dims,
-                                    const spec::Setting& knobs);
-
-// THREADS of a matrix and PARTS of a pair of its columns; a threadgroup for each matrix.
-spec::Space metal_space(spec::Dtype dtype, const spec::DeviceTraits& traits);
-spec::Launch launch_metal(const spec::Dims& dims, const spec::Setting& knobs);
+// The kernels of an op's folder: on a CPU lanes take matrices, or rows of one; in Metal a
+// threadgroup takes a matrix, with the knobs THREADS, and PARTS of a pair of its columns.
+std::vector<spec::Variant> variants(const std::string& op, decltype(spec::Variant::space) cpu_space,
+                                    decltype(spec::Variant::scratch) cpu_scratch,
+                                    decltype(spec::Variant::scratch) metal_scratch);
 
 }  // namespace mlx_kd::kernels::groups

@@ -155,6 +155,12 @@ int64_t first_bad_row(const Matrix& triangle) {
 
 }  // namespace
 
+std::vector<Matrix> factor_and_transpose(const spec::JudgedCase& judged, int64_t m) {
+  const Matrix t = read_triangle(judged, m), other = transposed(t);
+  if (judged.dims.at("upper") != 0) return {other, t};
+  return {t, other};
+}
+
 std::vector<spec::Residual> triangular_residuals(const spec::JudgedCase& judged, bool is_inverse,
                                                  const FactorsOf& factors) {
   Found found;

@@ -39,6 +39,9 @@ std::vector<spec::Residual> triangular_residuals(const spec::JudgedCase& judged,
 // Of dims n, and upper, transposed, unit as far as there are.
 Matrix read_triangle(const spec::JudgedCase& judged, int64_t m);
 
+// L and L^T, or U^T and U with upper, of the matrix whose factor is read.
+std::vector<Matrix> factor_and_transpose(const spec::JudgedCase& judged, int64_t m);
+
 // Input 0: triangles (batch, n, n) whose condition is moderate, random and graded, some with 0 on
 // the diagonal or a NaN where the distribution is special. With magnitudes, what is not read is
 // NaN.

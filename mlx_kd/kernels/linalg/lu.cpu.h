@@ -4,6 +4,9 @@
 // is updated. The includer defines KD_INFO, the output that says where a matrix failed, and has
 // included kd_arguments.h.
 #pragma once
+#ifndef BLOCK
+#define BLOCK 64  // columns between two updates of all that is right of them
+#endif
 
 #include "substitute.cpu.h"
 

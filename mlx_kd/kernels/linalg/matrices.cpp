@@ -71,6 +71,13 @@ bool is_all_nan(const Matrix& a) {
   return std::all_of(a.values.begin(), a.values.end(), [](double x) { return std::isnan(x); });
 }
 
+Matrix hilbert(int64_t rows, int64_t columns) {
+  Matrix a(rows, columns);
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < columns; ++j) a.at(i, j) = 1 / static_cast<double>(i + j + 1);
+  return a;
+}
+
 Matrix triangle_of(const Matrix& a, bool upper, bool unit) {
   Matrix t(a.rows, a.columns);
   for (int64_t i = 0; i < a.rows; ++i)
@@ -116,12 +123,7 @@ Matrix random_of(int64_t rows, int64_t columns, base::Random& random) {
 
 Matrix make(Kind kind, int64_t rows, int64_t columns, base::Random& random) {
   const int64_t least = std::min(rows, columns);
-  if (kind == Kind::hilbert) {
-    Matrix a(rows, columns);
-    for (int64_t i = 0; i < rows; ++i)
-      for (int64_t j = 0; j < columns; ++j) a.row(i)[j] = 1 / static_cast<double>(i + j + 1);
-    return a;
-  }
+  if (kind == Kind::hilbert) return hilbert(rows, columns);
   if (kind == Kind::deficient && least > 1) {
     const int64_t rank = std::max<int64_t>(1, least / 2);
     return random_of(rows, rank, random) * random_of(rank, columns, random);

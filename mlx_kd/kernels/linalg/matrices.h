@@ -19,6 +19,8 @@ struct Matrix {
   Matrix(int64_t m, int64_t n) : rows(m), columns(n), values(static_cast<size_t>(m * n)) {}
   double* row(int64_t i) { return values.data() + i * columns; }
   const double* row(int64_t i) const { return values.data() + i * columns; }
+  double& at(int64_t i, int64_t j) { return row(i)[j]; }
+  double at(int64_t i, int64_t j) const { return row(i)[j]; }
 };
 
 // From float32 memory; `m` counts matrices.
@@ -32,6 +34,7 @@ Matrix operator-(const Matrix& a, const Matrix& b);
 double norm1(const Matrix& a);  // NaN where an element is
 bool is_finite(const Matrix& a);
 bool is_all_nan(const Matrix& a);
+Matrix hilbert(int64_t rows, int64_t columns);
 // The lower or upper triangle; what is not part of it is 0. With `unit`, its diagonal is 1.
 Matrix triangle_of(const Matrix& a, bool upper, bool unit = false);
 double outside_triangle(const Matrix& a, bool upper);  // count of elements that are not 0

@@ -4,8 +4,6 @@
 #include <cmath>
 #include <limits>
 
-#include "mlx_kd/kernels/divide_up.h"
-
 namespace mlx_kd::kernels::spectra {
 namespace {
 
@@ -21,14 +19,7 @@ Matrix random_entries(int64_t m, int64_t n, base::Random& random) {
 // Of rank (min(m, n) + 1) / 2.
 Matrix low_rank(int64_t m, int64_t n, base::Random& random) {
   const int64_t rank = (std::min(m, n) + 1) / 2;
-  return product(random_entries(m, rank, random), random_entries(rank, n, random));
-}
-
-Matrix hilbert(int64_t m, int64_t n) {
-  Matrix a(m, n);
-  for (int64_t i = 0; i < m; ++i)
-    for (int64_t j = 0; j < n; ++j) a.at(i, j) = 1 / static_cast<double>(i + j + 1);
-  return a;
+  return random_entries(m, rank, random) * random_entries(rank, n, random);
 }
 
 // Columns, and rows if symmetric, from 1 down to 1e-6.
@@ -80,19 +71,12 @@ bool turn_pair(double* p, double* q, int64_t count) {
   return true;
 }
 
-Matrix transposed(const Matrix& a) {
-  Matrix result(a.columns, a.rows);
-  for (int64_t i = 0; i < a.rows; ++i)
-    for (int64_t j = 0; j < a.columns; ++j) result.at(j, i) = a.at(i, j);
-  return result;
-}
-
 }  // namespace
 
 Matrix proof_matrix(int64_t m, int64_t n, bool symmetric, int64_t index,
                     const spec::FillRequest& request, base::Random& random) {
   const int64_t kind = index + static_cast<int64_t>(request.seed);
-  Matrix a = kind % 4 == 2   ? hilbert(m, n)
+  Matrix a = kind % 4 == 2   ? linalg::hilbert(m, n)
              : kind % 4 == 3 ? low_rank(m, n, random)
                              : random_entries(m, n, random);
   if (kind % 4 == 1) grade_by_columns(a, symmetric);
@@ -102,13 +86,6 @@ Matrix proof_matrix(int64_t m, int64_t n, bool symmetric, int64_t index,
   if (request.distribution == Distribution::special && kind % 3 == 1)
     spoil_one(a, kind % 2 == 1, symmetric, random);
   return a;
-}
-
-std::vector<int64_t> judged_matrices(const spec::JudgedCase& judged) {
-  const int64_t batch = judged.dims.at("batch"), step = divide_up(batch, 64);
-  std::vector<int64_t> chosen;
-  for (int64_t m = 0; m < batch; m += step) chosen.push_back(m);
-  return chosen;
 }
 
 Matrix read_matrix(const void* data, int64_t at, Dtype t, int64_t m, int64_t n) {
@@ -123,25 +100,8 @@ void write_matrix(void* data, int64_t at, Dtype t, const Matrix& a) {
     spec::store_element(data, at + e, t, static_cast<float>(a.values[static_cast<size_t>(e)]));
 }
 
-bool is_finite(const Matrix& a) {
-  return std::all_of(a.values.begin(), a.values.end(), [](double x) { return std::isfinite(x); });
-}
-
-bool is_all_nan(const Matrix& a) {
-  return std::all_of(a.values.begin(), a.values.end(), [](double x) { return std::isnan(x); });
-}
-
-double norm_1(const Matrix& a) {
-  std::vector<double> sums(static_cast<size_t>(a.columns));
-  for (int64_t i = 0; i < a.rows; ++i)
-    for (int64_t j = 0; j < a.columns; ++j) sums[static_cast<size_t>(j)] += std::fabs(a.at(i, j));
-  double largest = 0;
-  for (const double sum : sums) raise_to(largest, sum);
-  return largest;
-}
-
 std::vector<double> singular_values(const Matrix& a) {
-  Matrix g = a.rows >= a.columns ? transposed(a) : a;  // its rows are turned
+  Matrix g = a.rows >= a.columns ? linalg::transposed(a) : a;  // its rows are turned
   bool turned = true;
   for (int sweep = 0; sweep < 40 && turned; ++sweep) {
     turned = false;
@@ -155,38 +115,13 @@ std::vector<double> singular_values(const Matrix& a) {
   return values;
 }
 
-Matrix product(const Matrix& x, const Matrix& y, bool of_transposed) {
-  const int64_t rows = of_transposed ? x.columns : x.rows;
-  Matrix z(rows, y.columns);
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t p = 0; p < y.rows; ++p) {
-      const double factor = of_transposed ? x.at(p, i) : x.at(i, p);
-      const double* const from = y.row(p);
-      double* const to = z.row(i);
-      for (int64_t j = 0; j < y.columns; ++j) to[j] += factor * from[j];
-    }
-  return z;
-}
-
 double distance_from_orthogonal(const Matrix& q) {
-  Matrix square = product(q, q, true);
-  for (int64_t i = 0; i < square.rows; ++i) square.at(i, i) -= 1;
-  return norm_1(square);
-}
-
-double distance(const Matrix& a, const Matrix& b) {
-  Matrix rest = a;
-  for (size_t e = 0; e < rest.values.size(); ++e) rest.values[e] -= b.values[e];
-  return norm_1(rest);
+  return linalg::norm1(linalg::transposed(q) * q - linalg::identity(q.columns));
 }
 
 double rounding(int64_t size, Dtype t) {
   const double stored = t == Dtype::float32 ? 0 : spec::unit_roundoff(t);
   return static_cast<double>(size) * 0x1p-24 + stored;
-}
-
-void raise_to(double& worst, double ratio) {
-  if (!(ratio <= worst)) worst = ratio;
 }
 
 }  // namespace mlx_kd::kernels::spectra

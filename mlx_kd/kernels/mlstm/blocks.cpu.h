@@ -170,7 +170,7 @@ KD_INLINE float dot(const float* a, const float* b, long count) {  // a multiple
   return sum_of(sum);
 }
 // The first `count` lanes; the others become 0.
-[[maybe_unused]] KD_INLINE Floats first_of(Floats value, long count) {
+KD_INLINE Floats first_of(Floats value, long count) {
   Ints lane;
   KD_UNROLL
   for (int i = 0; i < kFloats; ++i) lane[i] = i;

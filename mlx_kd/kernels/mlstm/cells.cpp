@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <stdexcept>
+#include <utility>
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/random.h"
@@ -56,6 +57,59 @@ void check_shape(const std::string& op, const Expected& port, const spec::ArrayV
   Shape wanted(leading.begin(), leading.end());
   for (size_t i = 0; i < port.axes; ++i) wanted.push_back(dims[port.dims[i]]);
   refuse(op, port.port, array, shape_text(wanted) + ", as q and v say");
+}
+
+// ---- sizes of sequences
+
+std::vector<spec::Dim> chunkwise_dims() {
+  const auto attribute = spec::Dim::Kind::attribute;
+  return {{.name = "heads", .leading = true, .free = true},
+          {.name = "S", .free = true},
+          {"DHQK"},
+          {"DHHV"},
+          {.name = "siging", .kind = attribute},
+          {.name = "normalize", .kind = attribute, .default_value = 1},
+          {.name = "normalizer_grad", .kind = attribute, .default_value = 1},
+          {.name = "chunk", .kind = attribute},
+          {.name = "has_state", .kind = attribute}};
+}
+
+// Reads the sizes off the inputs, and sees that they go together and, of the gradient, with the
+// cotangents dh, dc, dn, dm behind them.
+void read_chunkwise(const std::string& op, std::span<const spec::ArrayView> in,
+                    std::span<int64_t> dims) {
+  const auto q = in[0].shape, v = in[2].shape;
+  if (q.size() < 2) refuse(op, "q", in[0], "of at least 2 axes: (..., S, DHQK)");
+  if (v.size() != q.size()) refuse(op, "v", in[2], "of as many axes as q: (..., S, DHHV)");
+  const auto leading = q.first(q.size() - 2);
+  dims[kHeads] = 1;
+  for (const int32_t extent : leading) dims[kHeads] *= extent;
+  dims[kS] = q[q.size() - 2], dims[kQk] = q.back(), dims[kHv] = v.back();
+  dims[kHasState] = 0;
+  for (size_t i = kState; i < kState + 3; ++i)
+    if (!is_left_out(in[i])) dims[kHasState] = 1;
+  for (size_t i = 0; i < in.size(); ++i) {
+    const bool may_lack = i >= kState && i < kState + 3 && !dims[kHasState];
+    if (!may_lack) check_shape(op, kExpected[i], in[i], leading, dims);
+  }
+}
+
+std::vector<spec::Suite> chunkwise_suites() {
+  return {{"small", {size_of(4, 256, 64, 128), size_of(4, 1024, 64, 128)}},
+          {"xlstm_7b", {size_of(8, 512, 256, 512)}},
+          {"square", {size_of(8, 512, 64, 64), size_of(8, 512, 128, 128)}}};
+}
+
+// One token, one element, chunks that are not full, both gates, with and without a state.
+std::vector<Dims> chunkwise_edges() {
+  const Dims odd = size_of(3, 37, 5, 9), wide = size_of(2, 70, 33, 48);
+  return {size_of(1, 1, 1, 1),
+          with(odd, {{"has_state", 1}, {"chunk", 16}}),
+          with(wide, {{"has_state", 1}}),
+          with(odd, {{"siging", 1}, {"has_state", 1}, {"chunk", 7}}),
+          with(odd, {{"siging", 1}, {"normalize", 0}}),
+          with(odd, {{"normalizer_grad", 0}, {"has_state", 1}, {"chunk", 33}}),
+          with(size_of(3, 130, 16, 24), {{"chunk", 0}})};
 }
 
 // ---- inputs of proofs
@@ -146,37 +200,6 @@ std::vector<spec::Port> chunkwise_inputs() {
           {.name = "m0", .shape = given_m, .type = state, .optional = true}};
 }
 
-std::vector<spec::Dim> chunkwise_dims() {
-  const auto attribute = spec::Dim::Kind::attribute;
-  return {{.name = "heads", .leading = true, .free = true},
-          {.name = "S", .free = true},
-          {"DHQK"},
-          {"DHHV"},
-          {.name = "siging", .kind = attribute},
-          {.name = "normalize", .kind = attribute, .default_value = 1},
-          {.name = "normalizer_grad", .kind = attribute, .default_value = 1},
-          {.name = "chunk", .kind = attribute},
-          {.name = "has_state", .kind = attribute}};
-}
-
-void read_chunkwise(const std::string& op, std::span<const spec::ArrayView> in,
-                    std::span<int64_t> dims) {
-  const auto q = in[0].shape, v = in[2].shape;
-  if (q.size() < 2) refuse(op, "q", in[0], "of at least 2 axes: (..., S, DHQK)");
-  if (v.size() != q.size()) refuse(op, "v", in[2], "of as many axes as q: (..., S, DHHV)");
-  const auto leading = q.first(q.size() - 2);
-  dims[kHeads] = 1;
-  for (const int32_t extent : leading) dims[kHeads] *= extent;
-  dims[kS] = q[q.size() - 2], dims[kQk] = q.back(), dims[kHv] = v.back();
-  dims[kHasState] = 0;
-  for (size_t i = kState; i < kState + 3; ++i)
-    if (!is_left_out(in[i])) dims[kHasState] = 1;
-  for (size_t i = 0; i < in.size(); ++i) {
-    const bool may_lack = i >= kState && i < kState + 3 && !dims[kHasState];
-    if (!may_lack) check_shape(op, kExpected[i], in[i], leading, dims);
-  }
-}
-
 Dims complete_chunkwise(const std::string& op, const Dims& dims) {
   for (const char* width : {"DHQK", "DHHV"})
     if (dims.at(width) > kWidest)
@@ -201,33 +224,36 @@ int64_t chunk_of(const Dims& dims, int64_t preferred) {
   return std::min(chunk, dims.at("S"));
 }
 
-double bytes_of(const std::vector<spec::Port>& inputs, const std::vector<spec::Port>& outputs,
-                Dtype t, const Dims& dims) {
-  return static_cast<double>(spec::bytes_of(inputs, t, dims) + spec::bytes_of(outputs, t, dims));
-}
-
 Dims size_of(int64_t heads, int64_t s, int64_t qk, int64_t hv) {
   return {{"heads", heads},       {"S", s},      {"DHQK", qk},
           {"DHHV", hv},           {"siging", 0}, {"normalize", 1},
           {"normalizer_grad", 1}, {"chunk", 0},  {"has_state", 0}};
 }
 
-std::vector<spec::Suite> chunkwise_suites() {
-  return {{"small", {size_of(4, 256, 64, 128), size_of(4, 1024, 64, 128)}},
-          {"xlstm_7b", {size_of(8, 512, 256, 512)}},
-          {"square", {size_of(8, 512, 64, 64), size_of(8, 512, 128, 128)}}};
+double bytes_of(const std::vector<spec::Port>& inputs, const std::vector<spec::Port>& outputs,
+                Dtype t, const Dims& dims) {
+  return static_cast<double>(spec::bytes_of(inputs, t, dims) + spec::bytes_of(outputs, t, dims));
 }
 
-// One token, one element, chunks that are not full, both gates, with and without a state.
-std::vector<Dims> chunkwise_edges() {
-  const Dims odd = size_of(3, 37, 5, 9), wide = size_of(2, 70, 33, 48);
-  return {size_of(1, 1, 1, 1),
-          with(odd, {{"has_state", 1}, {"chunk", 16}}),
-          with(wide, {{"has_state", 1}}),
-          with(odd, {{"siging", 1}, {"has_state", 1}, {"chunk", 7}}),
-          with(odd, {{"siging", 1}, {"normalize", 0}}),
-          with(odd, {{"normalizer_grad", 0}, {"has_state", 1}, {"chunk", 33}}),
-          with(size_of(3, 130, 16, 24), {{"chunk", 0}})};
+spec::Op chunkwise_op(const std::string& name, std::vector<spec::Port> inputs,
+                      std::vector<spec::Port> outputs, double (*flops)(const Dims&)) {
+  spec::Op op;
+  op.name = name;
+  op.inputs = std::move(inputs);
+  op.outputs = std::move(outputs);
+  op.dims = chunkwise_dims();
+  op.batch_dim = "heads";
+  op.scalars = {eps_scalar()};
+  op.suites = chunkwise_suites();
+  op.edge_sizes = chunkwise_edges();
+  op.complete = [name](const Dims& dims) { return complete_chunkwise(name, dims); };
+  op.signature = [name](std::span<const spec::ArrayView> in, std::span<const double>,
+                        std::span<int64_t> dims) { read_chunkwise(name, in, dims); };
+  op.cost = [in = op.inputs, out = op.outputs, flops](const Dims& dims, Dtype t) {
+    return spec::Cost{bytes_of(in, out, t, dims), flops(dims)};
+  };
+  op.fill = [in = op.inputs](const spec::FillRequest& request) { fill(request, in); };
+  return op;
 }
 
 void fill(const spec::FillRequest& request, const std::vector<spec::Port>& ports) {

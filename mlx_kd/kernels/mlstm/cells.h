@@ -24,13 +24,14 @@ spec::Shape given_m(const spec::Dims& dims);
 
 // q, k, v, i, f and the state before; the state after.
 std::vector<spec::Port> chunkwise_inputs();
-// heads, S, DHQK, DHHV and the attributes.
-std::vector<spec::Dim> chunkwise_dims();
-// Reads the sizes off those inputs, and sees that they go together and, of the gradient, with the
-// cotangents dh, dc, dn, dm behind them.
-void read_chunkwise(const std::string& op, std::span<const spec::ArrayView> inputs,
-                    std::span<int64_t> dims);
+// mlstm_chunkwise or its gradient, as far as they are alike: name, dims, eps, suites, edges, sizes
+// and cost.
+spec::Op chunkwise_op(const std::string& name, std::vector<spec::Port> inputs,
+                      std::vector<spec::Port> outputs, double (*flops)(const spec::Dims&));
+
+// Misuse, naming the op, for sizes that it does not take.
 spec::Dims complete_chunkwise(const std::string& op, const spec::Dims& dims);
+spec::Dims size_of(int64_t heads, int64_t s, int64_t qk, int64_t hv);  // attributes by default
 // A chunk of a call: what the attribute says, else `preferred`; at most the sequence.
 int64_t chunk_of(const spec::Dims& dims, int64_t preferred);
 
@@ -39,8 +40,6 @@ double bytes_of(const std::vector<spec::Port>& inputs, const std::vector<spec::P
                 spec::Dtype t, const spec::Dims& dims);
 
 spec::Dims size_of(int64_t heads, int64_t s, int64_t qk, int64_t hv);
-std::vector<spec::Suite> chunkwise_suites();
-std::vector<spec::Dims> chunkwise_edges();
 
 // Writes the inputs of a proof by the names of their ports: gates of all sizes, and, where special,
 // infinite ones. `ports`: of the op.

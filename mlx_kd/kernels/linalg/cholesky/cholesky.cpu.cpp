@@ -24,6 +24,7 @@
 #define BLOCK 64  // rows of a panel: a multiple of 16
 #endif
 
+#include "../../common/elements.cpu.h"
 #include "../../common/kd_arguments.h"
 
 #ifndef KD_DIM_n
@@ -32,43 +33,7 @@
 #define KD_DIM_upper 2
 #endif
 
-#define KD_INLINE static inline __attribute__((always_inline))
-
-#if KD_DTYPE == 2
-typedef unsigned short T;
-KD_INLINE float widen(T x) {
-  return __builtin_bit_cast(float, (unsigned)x << 16);
-}
-KD_INLINE T narrow(float x) {  // to nearest, ties to even; NaN stays NaN
-  const unsigned bits = __builtin_bit_cast(unsigned, x);
-  return x != x ? 0x7fc0 : T((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-#else
-#if KD_DTYPE == 0
-typedef float T;
-#elif defined(__clang__)
-typedef __fp16 T;
-#else
-typedef _Float16 T;
-#endif
-// Macros: no function of Clang's takes or gives an __fp16.
-#define widen(x) ((float)(x))
-#define narrow(x) ((T)(x))
-#endif
-
-constexpr int kLine = 16;  // floats of a cache line
-constexpr int kFloats = VEC / 4;
 constexpr int kParts = kLine / kFloats;  // vectors of sixteen columns
-typedef float Floats __attribute__((vector_size(VEC)));
-
-KD_INLINE Floats load(const float* from) {
-  Floats value;
-  __builtin_memcpy(&value, from, sizeof value);
-  return value;
-}
-KD_INLINE void store(float* to, Floats value) {
-  __builtin_memcpy(to, &value, sizeof value);
-}
 
 // One matrix in work: row i of U begins at u + i * stride; inverse[i] is 1 / U[i][i].
 struct Work {

@@ -21,8 +21,7 @@ namespace mx = mlx::core;
 spec::Op::Arrays composition(const spec::Op::Arrays& in, std::span<const double> numbers,
                              const mx::Stream&) {
   const mx::Stream s = mx::default_stream(mx::Device::cpu);
-  return {mx::linalg::cholesky_inv(in[0], numbers[0] != 0, s),
-          mx::zeros({in[0].shape().begin(), in[0].shape().end() - 2}, mx::int32, s)};
+  return {mx::linalg::cholesky_inv(in[0], numbers[0] != 0, s), linalg::no_info(in[0], s)};
 }
 
 double flops(const Dims& dims) {
@@ -33,10 +32,7 @@ double flops(const Dims& dims) {
 spec::Doc doc() {
   spec::Doc doc;
   doc.brief = "The inverse of L L^T, or of U^T U with upper, for each Cholesky factor of a batch.";
-  doc.parameters = {
-      {"a", "[..., n, n], float32"},
-      {"upper",
-       "1: the upper triangle of a is read, 0: the lower one; what is not read may be anything"}};
+  doc.parameters = {{"a", "[..., n, n], float32"}, linalg::upper_parameter()};
   doc.returns =
       "The inverse [..., n, n] and info, int32 [...]: 0, or the first row of the triangle, from "
       "1, whose diagonal is 0 or of which an element is not finite; the inverse of such a "
@@ -54,14 +50,14 @@ Dims size(int64_t batch, int64_t n, int64_t upper = 0) {
 
 spec::Op make_cholesky_inv() {
   using namespace cholesky_inv;
-  spec::Op op;
-  op.name = "cholesky_inv";
-  op.summary = "inverses of a batch of matrices from their Cholesky factors";
+  spec::Op op = linalg::op_on(
+      {.name = "cholesky_inv",
+       .summary = "inverses of a batch of matrices from their Cholesky factors",
+       .inputs = {linalg::floats("a", {"n", "n"})},
+       .outputs = {linalg::floats("inverse", {"n", "n"}), linalg::integers("info", {})},
+       .dims = {{"n"}, linalg::attribute("upper")},
+       .flops = flops});
   op.doc = doc();
-  op.inputs = {linalg::floats("a", {"n", "n"})};
-  op.outputs = {linalg::floats("inverse", {"n", "n"}), linalg::integers("info", {})};
-  op.dims = {linalg::batch_dim(), {"n"}, linalg::attribute("upper")};
-  op.batch_dim = "batch";
   op.suites = linalg::square_suites({"n"}, {{"upper", 0}});
   op.edge_sizes = {size(6, 1),   size(9, 2, 1),   size(21, 5),  size(13, 17, 1),
                    size(11, 33), size(5, 100, 1), size(1, 260), size(1, 270, 1)};
@@ -69,18 +65,10 @@ spec::Op make_cholesky_inv() {
     linalg::check_choice("cholesky_inv", dims, "upper", 1, "0 or 1");
     return dims;
   };
-  op.cost = [inputs = op.inputs, outputs = op.outputs](const Dims& dims, Dtype t) {
-    return linalg::cost_of_ports(inputs, outputs, dims, t, flops(dims));
-  };
   op.composition = composition;
-  op.gradient = {spec::Gradient::By::none};
   op.fill = [](const spec::FillRequest& request) { linalg::fill_triangles(request); };
   op.residuals = [](const spec::JudgedCase& judged) {
-    return linalg::triangular_residuals(judged, true, [](const spec::JudgedCase& each, int64_t m) {
-      const linalg::Matrix t = linalg::read_triangle(each, m), other = linalg::transposed(t);
-      if (each.dims.at("upper") != 0) return std::vector<linalg::Matrix>{other, t};
-      return std::vector<linalg::Matrix>{t, other};
-    });
+    return linalg::triangular_residuals(judged, true, linalg::factor_and_transpose);
   };
   op.variants = {linalg::triangle_variant({.op = "cholesky_inv",
                                            .finish = "mlx_kd_triangle_sides",

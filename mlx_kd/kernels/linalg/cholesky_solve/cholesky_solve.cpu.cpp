@@ -2,19 +2,6 @@
 //
 // inputs a (batch, n, n), of which one triangle is read, b (batch, n, k); outputs x (batch, n, k),
 // info (batch). triangle.cpu.h says how the matrices go to threads.
-#ifndef VEC
-#define VEC 16  // bytes of a vector
-#endif
-#ifndef PANEL
-#define PANEL 16  // rows that are solved together
-#endif
-#ifndef ROWS
-#define ROWS 8  // rows of a tile of products
-#endif
-#ifndef TILE
-#define TILE 2  // its vectors
-#endif
-
 #include "../../common/kd_arguments.h"
 
 #ifndef KD_DIM_n
@@ -24,19 +11,9 @@
 #define KD_DIM_upper 3
 #endif
 #define KD_INFO 1
-#define KD_TRIANGLES 2
 
-#include "../triangle.cpu.h"
+#include "../cholesky_factors.cpu.h"
 
-// L, then its transpose.
-static Stored stored_of(const kd_arguments* a, long each, long which) {
-  const long n = a->dims[KD_DIM_n];
-  const bool upper = a->dims[KD_DIM_upper] != 0;
-  return {(const float*)a->inputs[0] + each * n * n, n, upper, upper == (which == 0), false};
-}
-static bool is_unit(const kd_arguments*) {
-  return false;
-}
 static long sides_of(const kd_arguments* a) {
   return a->dims[KD_DIM_k];
 }

@@ -25,7 +25,7 @@ spec::Op::Arrays composition(const spec::Op::Arrays& in, std::span<const double>
   const mx::array other = mx::swapaxes(in[0], -1, -2, s);
   const mx::array y = mx::linalg::solve_triangular(upper ? other : in[0], in[1], false, s);
   return {mx::linalg::solve_triangular(upper ? in[0] : other, y, true, s),
-          mx::zeros({in[0].shape().begin(), in[0].shape().end() - 2}, mx::int32, s)};
+          linalg::no_info(in[0], s)};
 }
 
 double flops(const Dims& dims) {
@@ -38,11 +38,9 @@ spec::Doc doc() {
   doc.brief =
       "The solution X of L L^T X = B, or of U^T U X = B with upper, for each Cholesky factor of "
       "a batch.";
-  doc.parameters = {
-      {"a", "[..., n, n], float32"},
-      {"b", "[..., n, k], float32, with the leading axes of a"},
-      {"upper",
-       "1: the upper triangle of a is read, 0: the lower one; what is not read may be anything"}};
+  doc.parameters = {{"a", "[..., n, n], float32"},
+                    {"b", "[..., n, k], float32, with the leading axes of a"},
+                    linalg::upper_parameter()};
   doc.returns =
       "X [..., n, k] and info, int32 [...]: 0, or the first row of the triangle, from 1, whose "
       "diagonal is 0 or of which an element is not finite; X of such a matrix is NaN.";
@@ -59,14 +57,14 @@ Dims size(int64_t batch, int64_t n, int64_t k, int64_t upper = 0) {
 
 spec::Op make_cholesky_solve() {
   using namespace cholesky_solve;
-  spec::Op op;
-  op.name = "cholesky_solve";
-  op.summary = "solutions for a batch of matrices from their Cholesky factors";
+  spec::Op op =
+      linalg::op_on({.name = "cholesky_solve",
+                     .summary = "solutions for a batch of matrices from their Cholesky factors",
+                     .inputs = {linalg::floats("a", {"n", "n"}), linalg::floats("b", {"n", "k"})},
+                     .outputs = {linalg::floats("x", {"n", "k"}), linalg::integers("info", {})},
+                     .dims = {{"n"}, {"k"}, linalg::attribute("upper")},
+                     .flops = flops});
   op.doc = doc();
-  op.inputs = {linalg::floats("a", {"n", "n"}), linalg::floats("b", {"n", "k"})};
-  op.outputs = {linalg::floats("x", {"n", "k"}), linalg::integers("info", {})};
-  op.dims = {linalg::batch_dim(), {"n"}, {"k"}, linalg::attribute("upper")};
-  op.batch_dim = "batch";
   op.suites = linalg::square_suites({"n"}, {{"k", 1}, {"upper", 0}});
   op.edge_sizes = {size(6, 1, 1),   size(9, 2, 3, 1),   size(21, 5, 1),   size(13, 17, 40, 1),
                    size(11, 33, 1), size(5, 100, 7, 1), size(1, 260, 33), size(1, 270, 1, 1)};
@@ -74,21 +72,13 @@ spec::Op make_cholesky_solve() {
     linalg::check_choice("cholesky_solve", dims, "upper", 1, "0 or 1");
     return dims;
   };
-  op.cost = [inputs = op.inputs, outputs = op.outputs](const Dims& dims, Dtype t) {
-    return linalg::cost_of_ports(inputs, outputs, dims, t, flops(dims));
-  };
   op.composition = composition;
-  op.gradient = {spec::Gradient::By::none};
   op.fill = [](const spec::FillRequest& request) {
     linalg::fill_triangles(request);
     linalg::fill_sides(request);
   };
   op.residuals = [](const spec::JudgedCase& judged) {
-    return linalg::triangular_residuals(judged, false, [](const spec::JudgedCase& each, int64_t m) {
-      const linalg::Matrix t = linalg::read_triangle(each, m), other = linalg::transposed(t);
-      if (each.dims.at("upper") != 0) return std::vector<linalg::Matrix>{other, t};
-      return std::vector<linalg::Matrix>{t, other};
-    });
+    return linalg::triangular_residuals(judged, false, linalg::factor_and_transpose);
   };
   op.variants = {linalg::triangle_variant({.op = "cholesky_solve",
                                            .finish = "mlx_kd_triangle_sides",

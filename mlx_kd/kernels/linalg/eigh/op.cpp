@@ -90,7 +90,7 @@ Matrix read_symmetric(const void* data, int64_t at, Dtype t, int64_t n, bool upp
 
 // Ascending: the singular values of the matrix moved to be positive, less what it was moved by.
 std::vector<double> eigenvalues(Matrix a) {
-  const double move = 2 * spectra::norm_1(a);
+  const double move = 2 * linalg::norm1(a);
   for (int64_t i = 0; i < a.rows; ++i) a.at(i, i) += move;
   std::vector<double> values = spectra::singular_values(a);
   for (double& value : values) value -= move;
@@ -107,41 +107,41 @@ double residual_of(const Matrix& a, const Matrix& v, const Matrix& w) {
   Matrix scaled = v;
   for (int64_t i = 0; i < v.rows; ++i)
     for (int64_t j = 0; j < v.columns; ++j) scaled.at(i, j) *= w.at(0, j);
-  return spectra::distance(spectra::product(a, v), scaled);
+  return linalg::norm1(a * v - scaled);
 }
 
 void judge_values(const Matrix& a, const Matrix& w, double rounding, Found& found) {
   const std::vector<double> exact = eigenvalues(a);
   const double size = std::max(std::fabs(exact.front()), std::fabs(exact.back()));
   for (int64_t i = 0; i < a.rows; ++i)
-    spectra::raise_to(found.values, std::fabs(w.at(0, i) - exact[static_cast<size_t>(i)]) /
-                                        std::max(size * rounding, 1e-300));
+    linalg::take(found.values, std::fabs(w.at(0, i) - exact[static_cast<size_t>(i)]) /
+                                   std::max(size * rounding, 1e-300));
 }
 
 void judge_matrix(const spec::JudgedCase& judged, int64_t m, Found& found) {
   const int64_t n = judged.dims.at("n");
   const Matrix a =
       read_symmetric(judged.inputs[0], m * n * n, judged.t, n, judged.dims.at("upper") != 0);
-  const bool values = judged.dims.at("values") != 0, good = spectra::is_finite(a);
+  const bool values = judged.dims.at("values") != 0, good = linalg::is_finite(a);
   const int64_t size = values ? 0 : n;
   const Matrix w = spectra::read_matrix(judged.outputs[0], m * n, judged.t, 1, n);
   const Matrix v = spectra::read_matrix(judged.outputs[1], m * n * n, judged.t, size, size);
   found.wrong_info += spec::load_integer(judged.outputs[2], m, Dtype::int32) != !good;
   if (!good) {
-    found.not_nan += !spectra::is_all_nan(w) + !spectra::is_all_nan(v);
+    found.not_nan += !linalg::is_all_nan(w) + !linalg::is_all_nan(v);
     return;
   }
   for (int64_t i = 1; i < n; ++i) found.disorder += !(w.at(0, i) >= w.at(0, i - 1));
   const double rounding = spectra::rounding(n, judged.t);
   if (values) return judge_values(a, w, rounding, found);
-  spectra::raise_to(found.residual,
-                    residual_of(a, v, w) / std::max(spectra::norm_1(a) * rounding, 1e-300));
-  spectra::raise_to(found.orthogonal, spectra::distance_from_orthogonal(v) / rounding);
+  linalg::take(found.residual,
+               residual_of(a, v, w) / std::max(linalg::norm1(a) * rounding, 1e-300));
+  linalg::take(found.orthogonal, spectra::distance_from_orthogonal(v) / rounding);
 }
 
 std::vector<spec::Residual> residuals(const spec::JudgedCase& judged) {
   Found found;
-  for (const int64_t m : spectra::judged_matrices(judged)) judge_matrix(judged, m, found);
+  for (const int64_t m : linalg::judged_matrices(judged)) judge_matrix(judged, m, found);
   return {{"|A V - V W| / (|A| (n 2^-24 + u))", found.residual},
           {"|I - V^T V| / (n 2^-24 + u)", found.orthogonal},
           {"the largest |w - w64| / (|A| (n 2^-24 + u))", found.values},
@@ -181,28 +181,6 @@ std::vector<int64_t> scratch_metal(Dtype, const Dims& dims, const spec::Setting&
   return {dims.at("batch") * (2 * n * n + n) * 4};
 }
 
-std::vector<spec::Variant> variants() {
-  return {{.name = "lanes",
-           .language = "cpp",
-           .source = kernel_source("linalg/eigh/eigh.cpu.cpp"),
-           .func_name = "mlx_kd_eigh",
-           .launch_kind = "cpp_arguments",
-           .space = groups::cpu_space,
-           .stages =
-               [](const Dims& dims, const spec::Setting& knobs) {
-                 return groups::cpu_stages("mlx_kd_eigh", dims, knobs);
-               },
-           .scratch = scratch_cpu},
-          {.name = "jacobi",
-           .language = "metal",
-           .source = kernel_source("linalg/eigh/eigh.metal"),
-           .func_name = "mlx_kd_eigh",
-           .launch_kind = "metal_groups",
-           .space = groups::metal_space,
-           .launch = groups::launch_metal,
-           .scratch = scratch_metal}};
-}
-
 }  // namespace
 }  // namespace eigh
 
@@ -235,7 +213,7 @@ spec::Op make_eigh() {
   op.gradient.by = spec::Gradient::By::none;
   op.fill = eigh::fill;
   op.residuals = eigh::residuals;
-  op.variants = variants();
+  op.variants = groups::variants("eigh", groups::cpu_space, scratch_cpu, scratch_metal);
   return op;
 }
 

@@ -3,22 +3,6 @@
 // input a (batch, m, n); outputs lu (batch, m, n), pivots (batch, min(m, n)), permutation (batch,
 // m), info (batch). lu.cpu.h says how. mlx_kd_lu factors whole matrices, a unit each;
 // mlx_kd_lu_load, _panel, _columns and _store are stages that share one among threads.
-#ifndef VEC
-#define VEC 16  // bytes of a vector
-#endif
-#ifndef PANEL
-#define PANEL 16  // columns of a panel
-#endif
-#ifndef ROWS
-#define ROWS 8  // rows of a tile of products
-#endif
-#ifndef TILE
-#define TILE 2  // its vectors
-#endif
-#ifndef BLOCK
-#define BLOCK 64  // columns between two updates of all that is right of them
-#endif
-
 #include "../../common/kd_arguments.h"
 
 #ifndef KD_DIM_n

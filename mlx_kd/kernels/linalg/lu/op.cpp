@@ -25,8 +25,7 @@ spec::Op::Arrays composition(const spec::Op::Arrays& in, std::span<const double>
                              const mx::Stream&) {
   const mx::Stream s = mx::default_stream(mx::Device::cpu);
   const auto [lu, pivots] = mx::linalg::lu_factor(in[0], s);
-  return {lu, pivots, pivots,
-          mx::zeros({in[0].shape().begin(), in[0].shape().end() - 2}, mx::int32, s)};
+  return {lu, pivots, pivots, linalg::no_info(in[0], s)};
 }
 
 spec::Port pivots_port() {
@@ -68,24 +67,19 @@ Dims size(int64_t batch, int64_t m, int64_t n) {
 
 spec::Op make_lu() {
   using namespace lu;
-  spec::Op op;
-  op.name = "lu";
-  op.summary = "LU factorisations of a batch of matrices";
+  spec::Op op = linalg::op_on({.name = "lu",
+                               .summary = "LU factorisations of a batch of matrices",
+                               .inputs = {linalg::floats("a", {"m", "n"})},
+                               .outputs = {linalg::floats("lu", {"m", "n"}), pivots_port(),
+                                           linalg::integers("permutation", {"m"}, Dtype::uint32),
+                                           linalg::integers("info", {})},
+                               .dims = {{"m"}, {"n"}},
+                               .flops = flops});
   op.doc = doc();
-  op.inputs = {linalg::floats("a", {"m", "n"})};
-  op.outputs = {linalg::floats("lu", {"m", "n"}), pivots_port(),
-                linalg::integers("permutation", {"m"}, Dtype::uint32),
-                linalg::integers("info", {})};
-  op.dims = {linalg::batch_dim(), {"m"}, {"n"}};
-  op.batch_dim = "batch";
   op.suites = linalg::square_suites({"m", "n"}, {});
   op.edge_sizes = {size(6, 1, 1),    size(9, 2, 3),    size(21, 7, 4),    size(13, 17, 17),
                    size(11, 33, 50), size(5, 100, 60), size(1, 260, 300), size(1, 300, 260)};
-  op.cost = [inputs = op.inputs, outputs = op.outputs](const Dims& dims, Dtype t) {
-    return linalg::cost_of_ports(inputs, outputs, dims, t, flops(dims));
-  };
   op.composition = composition;
-  op.gradient = {spec::Gradient::By::none};
   op.fill = [](const spec::FillRequest& request) {
     linalg::fill_matrices(request, request.dims.at("m"), request.dims.at("n"), true);
   };

@@ -14,6 +14,7 @@
 #define TILE 1  // vectors of its columns
 #endif
 
+#include "../../common/elements.cpu.h"
 #include "../../common/kd_arguments.h"
 
 #ifndef KD_DIM_n
@@ -23,10 +24,6 @@
 #define KD_DIM_n 3
 #endif
 
-#define KD_INLINE static inline __attribute__((always_inline))
-
-constexpr long kFloats = VEC / 4;
-typedef float Floats __attribute__((vector_size(VEC)));
 #if defined(__AVX512F__)
 constexpr long kRegister = VEC;
 #elif defined(__AVX__)

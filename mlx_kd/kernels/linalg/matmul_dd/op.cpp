@@ -116,24 +116,18 @@ spec::Doc doc() {
 
 spec::Op make_matmul_dd() {
   using namespace matmul_dd;
-  using spec::Judge;
-  spec::Op op;
-  op.name = "matmul_dd";
-  op.summary = "products of a batch of matrices as sums of two floats";
+  spec::Op op = linalg::op_on(
+      {.name = "matmul_dd",
+       .summary = "products of a batch of matrices as sums of two floats",
+       .inputs = {linalg::floats("a", {"m", "k"}), linalg::floats("b", {"k", "n"})},
+       .outputs = {linalg::floats("hi", {"m", "n"}), linalg::floats("lo", {"m", "n"})},
+       .dims = {{"m"}, {"k"}, {"n"}},
+       .flops = flops});
   op.doc = doc();
-  op.inputs = {linalg::floats("a", {"m", "k"}), linalg::floats("b", {"k", "n"})};
-  op.outputs = {linalg::floats("hi", {"m", "n"}), linalg::floats("lo", {"m", "n"})};
-  for (spec::Port& output : op.outputs) output.judge = Judge::residuals;
-  op.dims = {linalg::batch_dim(), {"m"}, {"k"}, {"n"}};
-  op.batch_dim = "batch";
   op.suites = {
       {"batches", {size(64, 64, 64, 64), size(16, 128, 128, 128), size(1, 512, 512, 512)}}};
   op.edge_sizes = {size(1, 1, 1, 1), size(3, 5, 7, 9), size(2, 17, 33, 40), size(1, 4, 300, 16)};
-  op.cost = [inputs = op.inputs, outputs = op.outputs](const Dims& dims, Dtype t) {
-    return linalg::cost_of_ports(inputs, outputs, dims, t, flops(dims));
-  };
   op.composition = composition;
-  op.gradient = {spec::Gradient::By::none};
   op.fill = fill_with_magnitudes;
   op.residuals = matmul_dd::residuals;
   op.variants = {{.name = "tiles",

@@ -37,7 +37,7 @@ spec::Op::Arrays composition(const spec::Op::Arrays& in, std::span<const double>
   mx::array whole = a;
   if (is_complete) whole = mx::concatenate({a, mx::broadcast_to(mx::eye(m, s), square, s)}, -1, s);
   const auto [q, r] = mx::linalg::qr(whole, s);
-  const mx::array info = mx::zeros({a.shape().begin(), a.shape().end() - 2}, mx::int32, s);
+  const mx::array info = linalg::no_info(a, s);
   if (!is_complete) return {q, r, info};
   mx::Shape stop = r.shape();
   stop.back() = n;
@@ -258,14 +258,13 @@ std::vector<spec::Variant> variants() {
 
 spec::Op make_qr() {
   using namespace qr;
-  spec::Op op;
-  op.name = "qr";
-  op.summary = "QR factorisations of a batch of matrices";
+  spec::Op op = linalg::op_on({.name = "qr",
+                               .summary = "QR factorisations of a batch of matrices",
+                               .inputs = {linalg::floats("a", {"m", "n"})},
+                               .outputs = output_ports(),
+                               .dims = {{"m"}, {"n"}, linalg::attribute("mode")},
+                               .flops = flops});
   op.doc = doc();
-  op.inputs = {linalg::floats("a", {"m", "n"})};
-  op.outputs = output_ports();
-  op.dims = {linalg::batch_dim(), {"m"}, {"n"}, linalg::attribute("mode")};
-  op.batch_dim = "batch";
   op.suites = linalg::square_suites({"m", "n"}, {{"mode", kReduced}});
   op.suites.push_back({"tall", {size(1, 100000, 32), size(64, 512, 32)}});
   op.edge_sizes = {size(5, 1, 1),
@@ -283,11 +282,7 @@ spec::Op make_qr() {
     linalg::check_choice("qr", dims, "mode", 2, "0 (reduced), 1 (complete) or 2 (R alone)");
     return dims;
   };
-  op.cost = [inputs = op.inputs, outputs = op.outputs](const Dims& dims, Dtype t) {
-    return linalg::cost_of_ports(inputs, outputs, dims, t, flops(dims));
-  };
   op.composition = composition;
-  op.gradient = {spec::Gradient::By::none};
   op.fill = [](const spec::FillRequest& request) {
     linalg::fill_matrices(request, request.dims.at("m"), request.dims.at("n"), false);
   };

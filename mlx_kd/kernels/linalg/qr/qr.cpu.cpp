@@ -13,18 +13,6 @@
 // small ones as a vector has lanes, one in each; load, panel, columns and finish share one matrix
 // among threads; rows, top and back share a tall one: each block of rows is factored, then what is
 // left of all blocks together, and Q of that is carried back into the blocks.
-#ifndef VEC
-#define VEC 16  // bytes of a vector
-#endif
-#ifndef PANEL
-#define PANEL 16  // columns of a panel
-#endif
-#ifndef ROWS
-#define ROWS 8  // rows of a tile of products
-#endif
-#ifndef TILE
-#define TILE 2  // its vectors
-#endif
 #ifndef BLOCK
 #define BLOCK 64  // columns between two updates of all that is right of them
 #endif

@@ -23,8 +23,7 @@ spec::Op::Arrays composition(const spec::Op::Arrays& in, std::span<const double>
                              const mx::Stream&) {
   const mx::Stream s = mx::default_stream(mx::Device::cpu);
   const auto [sign, logabsdet] = mx::linalg::slogdet(in[0], s);
-  return {sign, logabsdet,
-          mx::zeros({in[0].shape().begin(), in[0].shape().end() - 2}, mx::int32, s)};
+  return {sign, logabsdet, linalg::no_info(in[0], s)};
 }
 
 double flops(const Dims& dims) {
@@ -55,23 +54,19 @@ Dims size(int64_t batch, int64_t n) {
 
 spec::Op make_slogdet() {
   using namespace slogdet;
-  spec::Op op;
-  op.name = "slogdet";
-  op.summary = "sign and logarithm of the determinants of a batch of matrices";
+  spec::Op op =
+      linalg::op_on({.name = "slogdet",
+                     .summary = "sign and logarithm of the determinants of a batch of matrices",
+                     .inputs = {linalg::floats("a", {"n", "n"})},
+                     .outputs = {linalg::floats("sign", {}), linalg::floats("logabsdet", {}),
+                                 linalg::integers("info", {})},
+                     .dims = {{"n"}},
+                     .flops = flops});
   op.doc = doc();
-  op.inputs = {linalg::floats("a", {"n", "n"})};
-  op.outputs = {linalg::floats("sign", {}), linalg::floats("logabsdet", {}),
-                linalg::integers("info", {})};
-  op.dims = {linalg::batch_dim(), {"n"}};
-  op.batch_dim = "batch";
   op.suites = linalg::square_suites({"n"}, {});
   op.edge_sizes = {size(6, 1),   size(9, 2),   size(21, 5), size(13, 17),
                    size(11, 33), size(5, 100), size(1, 260)};
-  op.cost = [inputs = op.inputs, outputs = op.outputs](const Dims& dims, Dtype t) {
-    return linalg::cost_of_ports(inputs, outputs, dims, t, flops(dims));
-  };
   op.composition = composition;
-  op.gradient = {spec::Gradient::By::none};
   op.fill = [](const spec::FillRequest& request) {
     linalg::fill_matrices(request, request.dims.at("n"), request.dims.at("n"), true);
   };

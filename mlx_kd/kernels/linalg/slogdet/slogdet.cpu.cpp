@@ -5,22 +5,6 @@
 // is factored. The mantissas of the pivots are multiplied in double, their exponents added.
 // mlx_kd_slogdet takes whole matrices, a unit each; mlx_kd_lu_load, _panel, _columns and
 // mlx_kd_slogdet_sum are stages that share one among threads.
-#ifndef VEC
-#define VEC 16  // bytes of a vector
-#endif
-#ifndef PANEL
-#define PANEL 16  // columns of a panel
-#endif
-#ifndef ROWS
-#define ROWS 8  // rows of a tile of products
-#endif
-#ifndef TILE
-#define TILE 2  // its vectors
-#endif
-#ifndef BLOCK
-#define BLOCK 64  // columns between two updates of all that is right of them
-#endif
-
 #include "../../common/kd_arguments.h"
 
 #ifndef KD_DIM_n

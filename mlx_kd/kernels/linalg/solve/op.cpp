@@ -21,8 +21,7 @@ namespace mx = mlx::core;
 spec::Op::Arrays composition(const spec::Op::Arrays& in, std::span<const double>,
                              const mx::Stream&) {
   const mx::Stream s = mx::default_stream(mx::Device::cpu);
-  return {mx::linalg::solve(in[0], in[1], s),
-          mx::zeros({in[0].shape().begin(), in[0].shape().end() - 2}, mx::int32, s)};
+  return {mx::linalg::solve(in[0], in[1], s), linalg::no_info(in[0], s)};
 }
 
 double flops(const Dims& dims) {
@@ -53,22 +52,18 @@ Dims size(int64_t batch, int64_t n, int64_t k) {
 
 spec::Op make_solve() {
   using namespace solve;
-  spec::Op op;
-  op.name = "solve";
-  op.summary = "solutions of A X = B for a batch of matrices";
+  spec::Op op =
+      linalg::op_on({.name = "solve",
+                     .summary = "solutions of A X = B for a batch of matrices",
+                     .inputs = {linalg::floats("a", {"n", "n"}), linalg::floats("b", {"n", "k"})},
+                     .outputs = {linalg::floats("x", {"n", "k"}), linalg::integers("info", {})},
+                     .dims = {{"n"}, {"k"}},
+                     .flops = flops});
   op.doc = doc();
-  op.inputs = {linalg::floats("a", {"n", "n"}), linalg::floats("b", {"n", "k"})};
-  op.outputs = {linalg::floats("x", {"n", "k"}), linalg::integers("info", {})};
-  op.dims = {linalg::batch_dim(), {"n"}, {"k"}};
-  op.batch_dim = "batch";
   op.suites = linalg::square_suites({"n"}, {{"k", 1}});
   op.edge_sizes = {size(6, 1, 1),   size(9, 2, 3),   size(21, 5, 1),  size(13, 17, 40),
                    size(11, 33, 1), size(5, 100, 7), size(1, 260, 33)};
-  op.cost = [inputs = op.inputs, outputs = op.outputs](const Dims& dims, Dtype t) {
-    return linalg::cost_of_ports(inputs, outputs, dims, t, flops(dims));
-  };
   op.composition = composition;
-  op.gradient = {spec::Gradient::By::none};
   op.fill = [](const spec::FillRequest& request) {
     linalg::fill_matrices(request, request.dims.at("n"), request.dims.at("n"), true);
     linalg::fill_sides(request);

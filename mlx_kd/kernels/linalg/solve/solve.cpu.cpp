@@ -3,22 +3,6 @@
 // inputs a (batch, n, n), b (batch, n, k); outputs x (batch, n, k), info (batch). lu.cpu.h says how
 // A is factored. mlx_kd_solve takes whole systems, a unit each; mlx_kd_lu_load, _panel, _columns
 // and mlx_kd_solve_sides are stages that share one among threads.
-#ifndef VEC
-#define VEC 16  // bytes of a vector
-#endif
-#ifndef PANEL
-#define PANEL 16  // columns of a panel
-#endif
-#ifndef ROWS
-#define ROWS 8  // rows of a tile of products
-#endif
-#ifndef TILE
-#define TILE 2  // its vectors
-#endif
-#ifndef BLOCK
-#define BLOCK 64  // columns between two updates of all that is right of them
-#endif
-
 #include "../../common/kd_arguments.h"
 
 #ifndef KD_DIM_n

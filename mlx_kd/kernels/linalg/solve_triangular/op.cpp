@@ -26,7 +26,7 @@ spec::Op::Arrays composition(const spec::Op::Arrays& in, std::span<const double>
   if (numbers[2] != 0) t = mx::where(mx::eye(t.shape(-1), mx::bool_, s), mx::array(1.0f), t, s);
   if (transposed) t = mx::swapaxes(t, -1, -2, s);
   return {mx::linalg::solve_triangular(t, in[1], upper != transposed, s),
-          mx::zeros({in[0].shape().begin(), in[0].shape().end() - 2}, mx::int32, s)};
+          linalg::no_info(in[0], s)};
 }
 
 double flops(const Dims& dims) {
@@ -37,13 +37,11 @@ double flops(const Dims& dims) {
 spec::Doc doc() {
   spec::Doc doc;
   doc.brief = "The solution X of T X = B for each triangular matrix T of a batch, or of T^T X = B.";
-  doc.parameters = {
-      {"a", "[..., n, n], float32"},
-      {"b", "[..., n, k], float32, with the leading axes of a"},
-      {"upper",
-       "1: the upper triangle of a is read, 0: the lower one; what is not read may be anything"},
-      {"transposed", "1: T^T X = B is solved"},
-      {"unit", "1: the diagonal of T is 1 and is not read"}};
+  doc.parameters = {{"a", "[..., n, n], float32"},
+                    {"b", "[..., n, k], float32, with the leading axes of a"},
+                    linalg::upper_parameter(),
+                    {"transposed", "1: T^T X = B is solved"},
+                    {"unit", "1: the diagonal of T is 1 and is not read"}};
   doc.returns =
       "X [..., n, k] and info, int32 [...]: 0, or the first row of the triangle, from 1, whose "
       "diagonal is 0 or of which an element is not finite; X of such a matrix is NaN.";
@@ -62,19 +60,18 @@ Dims size(int64_t batch, int64_t n, int64_t k, int64_t upper = 0, int64_t transp
 
 spec::Op make_solve_triangular() {
   using namespace solve_triangular;
-  spec::Op op;
-  op.name = "solve_triangular";
-  op.summary = "solutions of triangular systems for a batch of matrices";
+  spec::Op op =
+      linalg::op_on({.name = "solve_triangular",
+                     .summary = "solutions of triangular systems for a batch of matrices",
+                     .inputs = {linalg::floats("a", {"n", "n"}), linalg::floats("b", {"n", "k"})},
+                     .outputs = {linalg::floats("x", {"n", "k"}), linalg::integers("info", {})},
+                     .dims = {{"n"},
+                              {"k"},
+                              linalg::attribute("upper"),
+                              linalg::attribute("transposed"),
+                              linalg::attribute("unit")},
+                     .flops = flops});
   op.doc = doc();
-  op.inputs = {linalg::floats("a", {"n", "n"}), linalg::floats("b", {"n", "k"})};
-  op.outputs = {linalg::floats("x", {"n", "k"}), linalg::integers("info", {})};
-  op.dims = {linalg::batch_dim(),
-             {"n"},
-             {"k"},
-             linalg::attribute("upper"),
-             linalg::attribute("transposed"),
-             linalg::attribute("unit")};
-  op.batch_dim = "batch";
   op.suites =
       linalg::square_suites({"n"}, {{"k", 1}, {"upper", 0}, {"transposed", 0}, {"unit", 0}});
   op.edge_sizes = {size(6, 1, 1),
@@ -91,11 +88,7 @@ spec::Op make_solve_triangular() {
     linalg::check_choice("solve_triangular", dims, "unit", 1, "0 or 1");
     return dims;
   };
-  op.cost = [inputs = op.inputs, outputs = op.outputs](const Dims& dims, Dtype t) {
-    return linalg::cost_of_ports(inputs, outputs, dims, t, flops(dims));
-  };
   op.composition = composition;
-  op.gradient = {spec::Gradient::By::none};
   op.fill = [](const spec::FillRequest& request) {
     linalg::fill_triangles(request);
     linalg::fill_sides(request);

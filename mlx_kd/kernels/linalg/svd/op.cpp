@@ -125,47 +125,38 @@ double residual_of(const Matrix& a, const Factors& f) {
   for (int64_t i = 0; i < a.rows; ++i)
     for (int64_t j = 0; j < f.s.columns; ++j) scaled.at(i, j) = f.u.at(i, j) * f.s.at(0, j);
   for (int64_t j = 0; j < f.s.columns; ++j) std::copy_n(f.vt.row(j), a.columns, first.row(j));
-  return spectra::distance(a, spectra::product(scaled, first));
+  return linalg::norm1(a - scaled * first);
 }
 
 void judge_values(const Matrix& a, const Matrix& s, double rounding, Found& found) {
   const std::vector<double> exact = spectra::singular_values(a);
   for (int64_t i = 0; i < s.columns; ++i)
-    spectra::raise_to(found.values, std::fabs(s.at(0, i) - exact[static_cast<size_t>(i)]) /
-                                        std::max(exact.front() * rounding, 1e-300));
-}
-
-Matrix rows_as_columns(const Matrix& a) {
-  Matrix result(a.columns, a.rows);
-  for (int64_t i = 0; i < a.rows; ++i)
-    for (int64_t j = 0; j < a.columns; ++j) result.at(j, i) = a.at(i, j);
-  return result;
+    linalg::take(found.values, std::fabs(s.at(0, i) - exact[static_cast<size_t>(i)]) /
+                                   std::max(exact.front() * rounding, 1e-300));
 }
 
 void judge_matrix(const spec::JudgedCase& judged, int64_t index, Found& found) {
   const int64_t m = judged.dims.at("m"), n = judged.dims.at("n");
   const Matrix a = spectra::read_matrix(judged.inputs[0], index * m * n, judged.t, m, n);
   const Factors f = read_factors(judged, index);
-  const bool good = spectra::is_finite(a);
+  const bool good = linalg::is_finite(a);
   found.wrong_info += spec::load_integer(judged.outputs[3], index, Dtype::int32) != !good;
   if (!good) {
-    for (const Matrix* each : {&f.u, &f.s, &f.vt}) found.not_nan += !spectra::is_all_nan(*each);
+    for (const Matrix* each : {&f.u, &f.s, &f.vt}) found.not_nan += !linalg::is_all_nan(*each);
     return;
   }
   for (int64_t i = 0; i < f.s.columns; ++i)
     found.disorder += !(f.s.at(0, i) >= 0) || (i && !(f.s.at(0, i) <= f.s.at(0, i - 1)));
   const double rounding = spectra::rounding(std::max(m, n), judged.t);
   if (judged.dims.at("form") == kValues) return judge_values(a, f.s, rounding, found);
-  spectra::raise_to(found.residual,
-                    residual_of(a, f) / std::max(spectra::norm_1(a) * rounding, 1e-300));
-  spectra::raise_to(found.of_u, spectra::distance_from_orthogonal(f.u) / rounding);
-  spectra::raise_to(found.of_v,
-                    spectra::distance_from_orthogonal(rows_as_columns(f.vt)) / rounding);
+  linalg::take(found.residual, residual_of(a, f) / std::max(linalg::norm1(a) * rounding, 1e-300));
+  linalg::take(found.of_u, spectra::distance_from_orthogonal(f.u) / rounding);
+  linalg::take(found.of_v, spectra::distance_from_orthogonal(linalg::transposed(f.vt)) / rounding);
 }
 
 std::vector<spec::Residual> residuals(const spec::JudgedCase& judged) {
   Found found;
-  for (const int64_t index : spectra::judged_matrices(judged)) judge_matrix(judged, index, found);
+  for (const int64_t index : linalg::judged_matrices(judged)) judge_matrix(judged, index, found);
   return {{"|A - U S V^T| / (|A| (max(m, n) 2^-24 + u))", found.residual},
           {"|I - U^T U| / (max(m, n) 2^-24 + u)", found.of_u},
           {"|I - V^T V| / (max(m, n) 2^-24 + u)", found.of_v},
@@ -222,28 +213,6 @@ std::vector<int64_t> scratch_metal(Dtype, const Dims& dims, const spec::Setting&
   return {dims.at("batch") * (rows * length + k * k + 2 * k + length + rows) * 4};
 }
 
-std::vector<spec::Variant> variants() {
-  return {{.name = "lanes",
-           .language = "cpp",
-           .source = kernel_source("linalg/svd/svd.cpu.cpp"),
-           .func_name = "mlx_kd_svd",
-           .launch_kind = "cpp_arguments",
-           .space = space_cpu,
-           .stages =
-               [](const Dims& dims, const spec::Setting& knobs) {
-                 return groups::cpu_stages("mlx_kd_svd", dims, knobs);
-               },
-           .scratch = scratch_cpu},
-          {.name = "jacobi",
-           .language = "metal",
-           .source = kernel_source("linalg/svd/svd.metal"),
-           .func_name = "mlx_kd_svd",
-           .launch_kind = "metal_groups",
-           .space = groups::metal_space,
-           .launch = groups::launch_metal,
-           .scratch = scratch_metal}};
-}
-
 }  // namespace
 }  // namespace svd
 
@@ -279,7 +248,7 @@ spec::Op make_svd() {
   op.gradient.by = spec::Gradient::By::none;
   op.fill = svd::fill;
   op.residuals = svd::residuals;
-  op.variants = variants();
+  op.variants = groups::variants("svd", space_cpu, scratch_cpu, scratch_metal);
   return op;
 }
 

@@ -2,19 +2,6 @@
 //
 // input a (batch, n, n), of which one triangle is read; outputs inverse (batch, n, n), whose other
 // triangle is 0, info (batch). triangle.cpu.h says how the matrices go to threads.
-#ifndef VEC
-#define VEC 16  // bytes of a vector
-#endif
-#ifndef PANEL
-#define PANEL 16  // rows that are solved together
-#endif
-#ifndef ROWS
-#define ROWS 8  // rows of a tile of products
-#endif
-#ifndef TILE
-#define TILE 2  // its vectors
-#endif
-
 #include "../../common/kd_arguments.h"
 
 #ifndef KD_DIM_n

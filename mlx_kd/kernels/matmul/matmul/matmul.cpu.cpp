@@ -4,21 +4,7 @@
 // mlx_kd_matmul_blocks: a unit is a block of y of about BLOCK_M rows and BLOCK_N columns, whose
 // sums stay in the task's scratch while K goes by in parts of BLOCK_K; the stage's index is how
 // many units a task has.
-#ifndef KD_DTYPE
-#define KD_DTYPE 0  // 0 float32, 1 float16, 2 bfloat16
-#endif
-#ifndef VEC
-#define VEC 16  // bytes of a vector of floats
-#endif
-#ifndef DOT
-#define DOT 1  // 1: the processor's dot product of bfloat16, where it has one
-#endif
-#ifndef UNROLL
-#define UNROLL 1  // steps a turn of the innermost loop
-#endif
-#ifndef PREFETCH
-#define PREFETCH 0  // bytes ahead in panels of b
-#endif
+#include "../knobs.cpu.h"
 #ifndef TILE_M
 #define TILE_M 4  // rows of a tile
 #endif

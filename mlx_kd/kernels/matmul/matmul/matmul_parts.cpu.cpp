@@ -6,19 +6,8 @@
 // task has, and from bit 32 on how many parts a product has at most. Where a product is one part it
 // is finished there; else its sums go to scratch, and in stage mlx_kd_matmul_parts_sums a unit is a
 // tile of y. The index of that stage is how many parts there are.
-#ifndef KD_DTYPE
-#define KD_DTYPE 0  // 0 float32, 1 float16, 2 bfloat16
-#endif
-#ifndef VEC
-#define VEC 16  // bytes of a vector of floats
-#endif
-#ifndef DOT
-#define DOT 1  // 1: the processor's dot product of bfloat16, where it has one
-#endif
-#ifndef UNROLL
-#define UNROLL 1  // steps a turn of the innermost loop
-#endif
 #define PREFETCH 0
+#include "../knobs.cpu.h"
 #ifndef TILE_M
 #define TILE_M 4  // rows of a tile
 #endif

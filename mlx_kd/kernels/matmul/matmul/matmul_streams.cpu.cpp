@@ -7,21 +7,7 @@
 // which are far apart, are multiplied by all of the small operand, BLOCK_K steps at a time; else
 // its elements along y are neighbours, and GROUP steps of K at a time are added to sums of CHUNK of
 // them.
-#ifndef KD_DTYPE
-#define KD_DTYPE 0  // 0 float32, 1 float16, 2 bfloat16
-#endif
-#ifndef VEC
-#define VEC 16  // bytes of a vector of floats
-#endif
-#ifndef DOT
-#define DOT 1  // 1: the processor's dot product of bfloat16, where it has one
-#endif
-#ifndef UNROLL
-#define UNROLL 1  // steps a turn of the innermost loop
-#endif
-#ifndef PREFETCH
-#define PREFETCH 0  // bytes ahead in the stream
-#endif
+#include "../knobs.cpu.h"
 #ifndef CHUNK
 #define CHUNK 256  // rows of the stream of a unit: a multiple of 64
 #endif

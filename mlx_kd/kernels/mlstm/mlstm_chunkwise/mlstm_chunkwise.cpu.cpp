@@ -8,34 +8,7 @@
 //
 // Of a chunk: the scores q k^T of pairs (t, s), s <= t, with their weights (gates.cpu.h); then the
 // rows h = (past (s q) C + M v) / (N + eps) tile by tile; then the state.
-#ifndef KD_DTYPE
-#define KD_DTYPE 0  // 0 float32, 1 float16, 2 bfloat16
-#endif
-#ifndef VEC
-#define VEC 16  // bytes of a vector of floats
-#endif
-#ifndef ROWS
-#define ROWS 4  // rows that a product works on together
-#endif
-#ifndef TILE
-#define TILE 2  // vectors of columns that it works on together
-#endif
-
-#include "../../common/kd_arguments.h"
 #include "chunk.cpu.h"
-
-#ifndef KD_DIM_S
-#define KD_DIM_heads 0
-#define KD_DIM_S 1
-#define KD_DIM_DHQK 2
-#define KD_DIM_DHHV 3
-#define KD_DIM_siging 4
-#define KD_DIM_normalize 5
-#define KD_DIM_normalizer_grad 6
-#define KD_DIM_chunk 7
-#define KD_DIM_has_state 8
-#define KD_SCALAR_eps 0
-#endif
 
 struct Forward {
   float *q, *k, *v, *k_t, *scores, *h, *c, *n, *gates, *sums, *shares;

@@ -13,34 +13,7 @@
 //   dC before = past_last dC + (past q)^T dH
 // i_s has the column sums of G = P o q k^T; log sigmoid(f_j) has the sum of G over t >= j > s, of
 // what reads the state before, of what writes the state behind, and of what passes through.
-#ifndef KD_DTYPE
-#define KD_DTYPE 0  // 0 float32, 1 float16, 2 bfloat16
-#endif
-#ifndef VEC
-#define VEC 16  // bytes of a vector of floats
-#endif
-#ifndef ROWS
-#define ROWS 4  // rows that a product works on together
-#endif
-#ifndef TILE
-#define TILE 2  // vectors of columns that it works on together
-#endif
-
-#include "../../common/kd_arguments.h"
 #include "chunk.cpu.h"
-
-#ifndef KD_DIM_S
-#define KD_DIM_heads 0
-#define KD_DIM_S 1
-#define KD_DIM_DHQK 2
-#define KD_DIM_DHHV 3
-#define KD_DIM_siging 4
-#define KD_DIM_normalize 5
-#define KD_DIM_normalizer_grad 6
-#define KD_DIM_chunk 7
-#define KD_DIM_has_state 8
-#define KD_SCALAR_eps 0
-#endif
 
 struct Backward {
   float *q, *k, *v, *dh, *k_t, *v_t, *scores, *weighted, *powers;

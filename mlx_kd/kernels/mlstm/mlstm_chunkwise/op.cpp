@@ -1,5 +1,4 @@
 // mlstm_chunkwise: mLSTM over whole sequences, chunk by chunk.
-#include "mlx_kd/kernels/common/suites.h"
 #include "mlx_kd/kernels/mlstm/cells.h"
 #include "mlx_kd/kernels/mlstm/composition.h"
 #include "mlx_kd/kernels/mlstm/cpu_variant.h"
@@ -54,36 +53,19 @@ double flops(const Dims& dims) {
 
 spec::Op make_mlstm_chunkwise() {
   using namespace mlstm_chunkwise;
-  spec::Op op;
-  op.name = "mlstm_chunkwise";
+  spec::Op op = mlstm::chunkwise_op("mlstm_chunkwise", mlstm::chunkwise_inputs(),
+                                    {{"h", mlstm::values},
+                                     {"c", mlstm::state_c, Dtype::float32},
+                                     {"n", mlstm::state_n, Dtype::float32},
+                                     {"m", mlstm::state_m, Dtype::float32}},
+                                    flops);
   op.summary = "mLSTM over sequences: h of every token and the state after the last";
   op.doc = doc();
-  op.inputs = mlstm::chunkwise_inputs();
-  op.outputs = {{"h", mlstm::values},
-                {"c", mlstm::state_c, Dtype::float32},
-                {"n", mlstm::state_n, Dtype::float32},
-                {"m", mlstm::state_m, Dtype::float32}};
-  op.dims = mlstm::chunkwise_dims();
-  op.batch_dim = "heads";
-  op.scalars = {eps_scalar()};
-  op.suites = mlstm::chunkwise_suites();
-  op.edge_sizes = mlstm::chunkwise_edges();
-  op.complete = [](const Dims& dims) { return mlstm::complete_chunkwise("mlstm_chunkwise", dims); };
-  op.signature = [](std::span<const spec::ArrayView> in, std::span<const double>,
-                    std::span<int64_t> dims) {
-    mlstm::read_chunkwise("mlstm_chunkwise", in, dims);
-  };
-  op.cost = [in = op.inputs, out = op.outputs](const Dims& dims, Dtype t) {
-    return spec::Cost{mlstm::bytes_of(in, out, t, dims), flops(dims)};
-  };
   op.composition = [](const spec::Op::Arrays& in, std::span<const double> numbers,
                       const mlx::core::Stream& s) {
     return mlstm::parallel_form(in, {numbers[0], numbers[1] != 0, numbers[2] != 0}, s);
   };
   op.gradient = {spec::Gradient::By::op, "mlstm_chunkwise_vjp"};
-  op.fill = [inputs = op.inputs](const spec::FillRequest& request) {
-    mlstm::fill(request, inputs);
-  };
   op.reference = mlstm::forward64;
   op.bound = [](const Dims&) {
     return spec::ErrorBound{mlstm::kAccumulated,

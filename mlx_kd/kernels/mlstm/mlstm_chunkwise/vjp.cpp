@@ -1,7 +1,6 @@
 // mlstm_chunkwise_vjp: the gradient of mlstm_chunkwise.
 #include <mlx/transforms.h>
 
-#include "mlx_kd/kernels/common/suites.h"
 #include "mlx_kd/kernels/mlstm/cells.h"
 #include "mlx_kd/kernels/mlstm/composition.h"
 #include "mlx_kd/kernels/mlstm/cpu_variant.h"
@@ -51,38 +50,21 @@ spec::Op::Arrays composition(const spec::Op::Arrays& in, std::span<const double>
 
 spec::Op make_mlstm_chunkwise_vjp() {
   using namespace mlstm_chunkwise_vjp;
-  spec::Op op;
-  op.name = "mlstm_chunkwise_vjp";
+  spec::Op op = mlstm::chunkwise_op("mlstm_chunkwise_vjp", inputs(),
+                                    {{"dq", mlstm::keys},
+                                     {"dk", mlstm::keys},
+                                     {"dv", mlstm::values},
+                                     {"di", mlstm::gates, Dtype::float32},
+                                     {"df", mlstm::gates, Dtype::float32},
+                                     {"dc0", mlstm::given_c, Dtype::float32},
+                                     {"dn0", mlstm::given_n, Dtype::float32},
+                                     {"dm0", mlstm::given_m, Dtype::float32}},
+                                    flops);
   op.summary = "The gradient of mlstm_chunkwise";
   op.doc.hidden = true;
-  op.inputs = inputs();
-  op.outputs = {{"dq", mlstm::keys},
-                {"dk", mlstm::keys},
-                {"dv", mlstm::values},
-                {"di", mlstm::gates, Dtype::float32},
-                {"df", mlstm::gates, Dtype::float32},
-                {"dc0", mlstm::given_c, Dtype::float32},
-                {"dn0", mlstm::given_n, Dtype::float32},
-                {"dm0", mlstm::given_m, Dtype::float32}};
-  op.dims = mlstm::chunkwise_dims();
-  op.batch_dim = "heads";
-  op.scalars = {eps_scalar()};
-  op.suites = mlstm::chunkwise_suites();
   for (spec::Suite& suite : op.suites)
     for (Dims& size : suite.sizes) size.set("has_state", 1);
-  op.edge_sizes = mlstm::chunkwise_edges();
-  op.complete = [](const Dims& dims) {
-    return mlstm::complete_chunkwise("mlstm_chunkwise_vjp", dims);
-  };
-  op.signature = [](std::span<const spec::ArrayView> in, std::span<const double>,
-                    std::span<int64_t> dims) {
-    mlstm::read_chunkwise("mlstm_chunkwise_vjp", in, dims);
-  };
-  op.cost = [in = op.inputs, out = op.outputs](const Dims& dims, Dtype t) {
-    return spec::Cost{mlstm::bytes_of(in, out, t, dims), flops(dims)};
-  };
   op.composition = composition;
-  op.fill = [ports = op.inputs](const spec::FillRequest& request) { mlstm::fill(request, ports); };
   op.reference = mlstm::backward64;
   op.bound = [](const Dims&) {
     return spec::ErrorBound{mlstm::kAccumulated,
