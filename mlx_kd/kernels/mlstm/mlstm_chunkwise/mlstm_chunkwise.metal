@@ -115,21 +115,15 @@ using namespace metal;
   threadgroup float weighted[ROWS * CHUNK];
   threadgroup float inverse[ROWS];
   const int chunk = stage_index;
-  const uint blocks = (uint(chunk) + ROWS - 1) / ROWS;
-  const uint chunks = (uint(S) + uint(chunk) - 1) / uint(chunk);
-  const uint unit = threadgroup_position_in_grid.x;
-  const uint head = unit / (blocks * chunks);
-  const uint at = unit / blocks % chunks;
-  const int first = int(unit % blocks) * ROWS;  // in the chunk
-  const int count = min(chunk, S - int(at) * chunk);
-  if (first >= count) return;
-  const int rows = min(ROWS, count - first);
-  const ulong token = ulong(head) * ulong(S) + ulong(at) * ulong(chunk);
-  const device float* tokens = scratch0 + token * GATE_FLOATS;
-  const device float* state = scratch1 + (ulong(head) * chunks + at) * ulong(DHQK) * ulong(DHHV + 1);
-  const device T* queries = q + (token + ulong(first)) * ulong(DHQK);
-  const device T* keys = k + token * ulong(DHQK);
-  const device T* values = v + token * ulong(DHHV);
+  const Place p = place_of(threadgroup_position_in_grid.x, S, chunk);
+  const int first = p.first;
+  if (first >= p.count) return;
+  const int rows = min(ROWS, p.count - first);
+  const device float* tokens = scratch0 + p.token * GATE_FLOATS;
+  const device float* state = scratch1 + state_at(p.head, p.chunk, S, chunk, DHQK, DHHV);
+  const device T* queries = q + (p.token + ulong(first)) * ulong(DHQK);
+  const device T* keys = k + p.token * ulong(DHQK);
+  const device T* values = v + p.token * ulong(DHHV);
   const float by = precise::rsqrt(float(DHQK));
 
   for (int e = int(thread_index_in_threadgroup); e < rows * (first + rows); e += THREADS) {
@@ -181,6 +175,6 @@ using namespace metal;
         if (r < rows && s <= first + r) sums[r] += weighted[r * CHUNK + s] * value;
     }
     for (int r = 0; r < rows; ++r)
-      h[(token + ulong(first + r)) * ulong(DHHV) + e] = T(sums[r] * inverse[r]);
+      h[(p.token + ulong(first + r)) * ulong(DHHV) + e] = T(sums[r] * inverse[r]);
   }
 }

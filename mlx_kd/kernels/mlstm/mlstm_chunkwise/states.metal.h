@@ -1,7 +1,32 @@
 // clang-format off
-// The states before the chunks, for both directions of mlstm_chunkwise in Metal. Macro: ROWS, rows of the memory that
-// a thread takes, in one column; the column after the last of the values is n.
+// Where tokens and states are, and the states before the chunks, for both directions of mlstm_chunkwise in Metal.
+// Macro: ROWS, tokens of a threadgroup, and rows of the memory that a thread takes, in one column; the column after the
+// last of the values is n.
 #pragma once
+// Where a threadgroup of ROWS tokens is.
+struct Place {
+  uint head;
+  uint chunk;
+  int first;  // in the chunk
+  int count;  // tokens of the chunk
+  ulong token;  // the first of the chunk, of all heads
+};
+static Place place_of(uint unit, int S, int chunk) {
+  const uint blocks = (uint(chunk) + ROWS - 1) / ROWS;
+  const uint chunks = (uint(S) + uint(chunk) - 1) / uint(chunk);
+  Place p;
+  p.head = unit / (blocks * chunks);
+  p.chunk = unit / blocks % chunks;
+  p.first = int(unit % blocks) * ROWS;
+  p.count = min(chunk, S - int(p.chunk) * chunk);
+  p.token = ulong(p.head) * ulong(S) + ulong(p.chunk) * ulong(chunk);
+  return p;
+}
+static ulong state_at(uint head, uint at, int S, int chunk, int DHQK, int DHHV) {
+  const ulong chunks = (ulong(S) + ulong(chunk) - 1) / ulong(chunk);
+  return (ulong(head) * chunks + ulong(at)) * ulong(DHQK) * ulong(DHHV + 1);
+}
+
 // The thread's part of the states (heads, chunks, DHQK, DHHV + 1); `sums` gets that after the last chunk.
 static void find_states(const device T* k, const device T* v, const device float* c0, const device float* n0,
                         const device float* tokens, device float* states, thread float* sums, int S, int chunk,
