@@ -16,6 +16,7 @@ import textwrap
 from pathlib import Path
 
 import decode_figure
+import results_contract  # noqa: F401  (its sections)
 import results_generation  # noqa: F401  (its sections)
 import results_gpu  # noqa: F401  (its sections)
 import results_linalg  # noqa: F401  (its sections)
