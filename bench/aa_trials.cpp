@@ -99,6 +99,10 @@ class Subject {
   devices::Call call_;
 };
 
+double spread(const std::vector<double>& logs) {
+  return std::exp(evaluate::percentile(logs, 0.9) - evaluate::percentile(logs, 0.1));
+}
+
 void one_trial(evaluate::GraphTimer& timer, const evaluate::Function& kernel,
                evaluate::GraphCalls calls, int pairs, const evaluate::Protocol& protocol,
                base::Random& random, Tally& tally) {
@@ -107,8 +111,7 @@ void one_trial(evaluate::GraphTimer& timer, const evaluate::Function& kernel,
       evaluate::bootstrap_ratio(times.log_ratios, protocol.bootstrap_resamples, random.next());
   tally.claimed += interval.lo > 1;
   tally.ratios.push_back(interval.middle);
-  tally.spreads.push_back(std::exp(evaluate::percentile(times.log_ratios, 0.9) -
-                                   evaluate::percentile(times.log_ratios, 0.1)));
+  tally.spreads.push_back(spread(times.log_ratios));
 }
 
 double load_average() {
@@ -149,31 +152,41 @@ Seen seen_by_a_process(const std::string& program) {
   return seen;
 }
 
+std::pair<std::vector<double>, std::vector<double>> logs_of(const std::vector<Seen>& seen) {
+  std::vector<double> same, more;
+  for (const Seen& one : seen) same.push_back(one.same), more.push_back(one.more);
+  return {same, more};
+}
+
+struct Counts {
+  int claimed = 0, found = 0, expected = 0;
+};
+
+// Claims of processes that are drawn at random, and whether the next one lies inside.
+Counts draw_claims(std::vector<Seen> seen, int trials, size_t processes) {
+  base::Random random(1);
+  Counts counts;
+  for (int trial = 0; trial < trials; ++trial) {
+    for (size_t i = 0; i <= processes; ++i)
+      std::swap(seen[i], seen[i + random.below(seen.size() - i)]);
+    const auto [same, more] = logs_of({seen.begin(), seen.begin() + std::ptrdiff_t(processes)});
+    counts.claimed += evaluate::across_processes(same).ratio.lo > 1;
+    const auto ten = evaluate::across_processes(more);
+    counts.found += ten.ratio.lo > 1;
+    const double next = std::exp(seen[processes].more);
+    counts.expected += ten.expect_lo <= next && next <= ten.expect_hi;
+  }
+  return counts;
+}
+
 base::Json run_of_processes(const std::string& program, int trials, int processes) {
   std::vector<Seen> seen;
   for (int i = 0; i < processes; ++i) seen.push_back(seen_by_a_process(program));
   const evaluate::Protocol protocol;
-  base::Random random(1);
-  int claimed = 0, found = 0, expected = 0;
-  for (int trial = 0; trial < trials; ++trial) {
-    for (size_t i = 0; i <= static_cast<size_t>(protocol.claim_processes); ++i)
-      std::swap(seen[i], seen[i + random.below(seen.size() - i)]);
-    std::vector<double> same, more;
-    for (int i = 0; i < protocol.claim_processes; ++i)
-      same.push_back(seen[static_cast<size_t>(i)].same),
-          more.push_back(seen[static_cast<size_t>(i)].more);
-    claimed += evaluate::across_processes(same).ratio.lo > 1;
-    const auto ten = evaluate::across_processes(more);
-    found += ten.ratio.lo > 1;
-    const double next = std::exp(seen[static_cast<size_t>(protocol.claim_processes)].more);
-    expected += ten.expect_lo <= next && next <= ten.expect_hi;
-  }
-  std::vector<double> same, more;
-  for (const Seen& one : seen) same.push_back(one.same), more.push_back(one.more);
-  const auto spread = [](const std::vector<double>& logs) {
-    return std::exp(evaluate::percentile(logs, 0.9) - evaluate::percentile(logs, 0.1));
-  };
+  const auto [claimed, found, expected] =
+      draw_claims(seen, trials, static_cast<size_t>(protocol.claim_processes));
   const double all = trials;
+  const auto [same, more] = logs_of(seen);
   return {{"date", base::iso_time_now()},
           {"kd_version", base::version()},
           {"mlx_version", mlx::core::version()},

@@ -9,8 +9,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <future>
 #include <iostream>
+#include <utility>
 
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
@@ -88,7 +90,7 @@ std::vector<Candidate> candidates(const devices::Device& device) {
   std::vector<std::future<Candidate>> made;
   const spec::Space space = variant().space(kType, device.id().traits);
   const search::Points points = search::Points::enumerate(space);
-  for (int64_t i = 0; i < points.size(); ++i) {
+  for (size_t i = 0; i < points.size(); ++i) {
     const spec::Setting knobs = points.setting(i);
     if (!knobs.at("TENSOR") || knobs.at("BLOCKS") != 132) continue;
     made.push_back(std::async(std::launch::async, [&device, knobs, space] {
@@ -147,14 +149,48 @@ double relative_difference(const Numbers& ours, const Numbers& theirs) {
   return std::sqrt(off / all);
 }
 
-base::OrderedJson row_of(const std::vector<Candidate>& all, const Cublas& cublas,
-                         const std::string& size) {
+using Graph = std::unique_ptr<cuda::TimedGraph>;
+
+// The candidate whose graph takes least, and its graph.
+std::pair<const Candidate*, Graph> fastest(const std::vector<Candidate>& all,
+                                           const std::function<Graph(const Candidate&)>& graph_of) {
+  std::pair<const Candidate*, Graph> best;
+  double least = 1e30;
+  for (const Candidate& one : all) {
+    auto graph = graph_of(one);
+    const double us = std::min({graph->run(), graph->run(), graph->run()});
+    if (us < least) least = us, best = {&one, std::move(graph)};
+  }
+  return best;
+}
+
+struct Pairs {
+  std::vector<double> own, others, ratios;  // us of a product; theirs over ours
+};
+
+Pairs paired(cuda::TimedGraph& own, cuda::TimedGraph& other) {
+  Pairs pairs;
+  for (int i = 0; i < kPairs; ++i) {
+    pairs.own.push_back(own.run() / kProducts);
+    pairs.others.push_back(other.run() / kProducts);
+    pairs.ratios.push_back(pairs.others.back() / pairs.own.back());
+  }
+  return pairs;
+}
+
+spec::Dims sizes_of(const std::string& size) {
   spec::Dims given;
   long m = 0, n = 0, k = 0;
   if (std::sscanf(size.c_str(), "%ldx%ldx%ld", &m, &n, &k) != 3)
     base::misuse("bench", "'" + size + "' is no size: give MxNxK");
   for (const auto& [name, value] : {std::pair{"M", m}, {"N", n}, {"K", k}}) given.set(name, value);
-  const spec::Dims dims = spec::complete(gemm(), given);
+  return spec::complete(gemm(), given);
+}
+
+base::OrderedJson row_of(const std::vector<Candidate>& all, const Cublas& cublas,
+                         const std::string& size) {
+  const spec::Dims dims = sizes_of(size);
+  const int64_t m = dims.at("M"), n = dims.at("N"), k = dims.at("K");
   const Numbers x(m * k, 1, 1), w(n * k, 0.02f, 2), none(8, 1, 3);
   const Numbers ours(m * n, 0, 4), theirs(m * n, 0, 5);
   const auto graph_of = [&](const Candidate& one) {
@@ -167,29 +203,17 @@ base::OrderedJson row_of(const std::vector<Candidate>& all, const Cublas& cublas
                            stream);
     });
   };
-  std::unique_ptr<cuda::TimedGraph> best;
-  double least = 1e30;
-  spec::Setting setting;
-  for (const Candidate& one : all) {
-    auto graph = graph_of(one);
-    const double us = std::min({graph->run(), graph->run(), graph->run()});
-    if (us < least) least = us, setting = one.knobs, best = std::move(graph);
-  }
-  const cuda::TimedGraph other([&](cuda::Stream stream) {
+  const auto [best, graph] = fastest(all, graph_of);
+  cuda::TimedGraph other([&](cuda::Stream stream) {
     cublas.work_on(stream);
     for (int i = 0; i < kProducts; ++i) cublas.product(dims, x.at(), w.at(), theirs.at());
   });
-  std::vector<double> own, others, ratios;
-  for (int i = 0; i < kPairs; ++i) {
-    own.push_back(best->run() / kProducts);
-    others.push_back(other.run() / kProducts);
-    ratios.push_back(others.back() / own.back());
-  }
+  const auto [own, others, ratios] = paired(*graph, other);
   const auto [lo, hi] = std::minmax_element(ratios.begin(), ratios.end());
   const double flops =
       2e-6 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
   return {{"size", size},
-          {"setting", setting.text()},
+          {"setting", best->knobs.text()},
           {"us", median(own)},
           {"tflops", flops / median(own)},
           {"cublas_us", median(others)},
