@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cctype>
 #include <cerrno>
 #include <cstring>
 
@@ -71,6 +72,19 @@ std::string read_file(const fs::path& path, const std::string& room, uint64_t ma
     text.append(buffer, static_cast<size_t>(n));
   ::close(fd);
   return text;
+}
+
+std::string file_word(std::string_view text, std::string_view kept) {
+  std::string result;
+  for (const char c : text) {
+    const auto letter = static_cast<unsigned char>(c);
+    if ((letter < 128 && std::isalnum(letter)) || kept.find(c) != kept.npos)
+      result += static_cast<char>(std::tolower(letter));
+    else if (!result.empty() && result.back() != '-')
+      result += '-';
+  }
+  while (!result.empty() && result.back() == '-') result.pop_back();
+  return result;
 }
 
 void make_parent(const fs::path& path, const std::string& room) {

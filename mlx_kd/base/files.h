@@ -14,6 +14,10 @@ namespace fs = std::filesystem;
 std::string read_file(const fs::path& path, const std::string& room,
                       uint64_t max_bytes = uint64_t(1) << 30);
 
+// Letters and digits in small, everything between them one "-": "AMD EPYC (x)" is "amd-epyc-x".
+// What is in `kept` stays as it is. Empty if nothing is left.
+std::string file_word(std::string_view text, std::string_view kept = "");
+
 // Creates the folders that the file is to be in, where they are missing. Fails (exit 1) with the
 // reason of the system.
 void make_parent(const fs::path& path, const std::string& room);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cctype>
 #include <exception>
 #include <functional>
 #include <map>
@@ -65,17 +64,8 @@ class Readers {
   std::exception_ptr error_;
 };
 
-// "amd-epyc-x86-64" of "AMD EPYC (x86_64)".
 std::string file_word(const std::string& text) {
-  std::string word;
-  for (const char c : text) {
-    const auto letter = static_cast<unsigned char>(c);
-    if (letter < 128 && std::isalnum(letter))
-      word += static_cast<char>(std::tolower(letter));
-    else if (!word.empty() && word.back() != '-')
-      word += '-';
-  }
-  while (!word.empty() && word.back() == '-') word.pop_back();
+  const std::string word = base::file_word(text);
   return word.empty() ? "unnamed" : word.substr(0, 100);
 }
 

@@ -17,17 +17,8 @@ using base::Json;
 
 constexpr const char* kMatrix = "matrix.jsonl";
 
-// Letters and digits in small, everything between them one "-": "AMD EPYC (x)" is "amd-epyc-x".
 std::string slug(const std::string& text) {
-  std::string result;
-  for (unsigned char c : text) {
-    if (std::isalnum(c) || c == '.' || c == '_')
-      result += static_cast<char>(std::tolower(c));
-    else if (!result.empty() && result.back() != '-')
-      result += '-';
-  }
-  while (!result.empty() && result.back() == '-') result.pop_back();
-  return result;
+  return base::file_word(text, "._");
 }
 
 std::string fact(const RunMeta& meta, const char* name) {
