@@ -135,12 +135,8 @@ std::string renamed_words(const Unit& unit) {
   return text;
 }
 
-}  // namespace
-
-Translation translate(const Unit& unit, Target target, const TranslateOptions& options) {
-  require_rules(unit);
-  const CallGraph calls(unit);
-  Translation result;
+// What both targets write differently from Metal.
+Edits edits_of(const Unit& unit, Target target, const TranslateOptions& options) {
   Edits edits;
   edit_literals(unit, edits);
   edit_swizzles(unit, edits);
@@ -149,17 +145,30 @@ Translation translate(const Unit& unit, Target target, const TranslateOptions& o
   edit_qualifiers(unit, edits);
   edit_arrays(unit, edits);
   edit_variables(unit, target, options, edits);
+  return edits;
+}
+
+std::string head_text(const Unit& unit, Target target, const TranslateOptions& options,
+                      bool contraction) {
+  return (target == Target::cuda && options.whole_lines ? "#define KD_WHOLE_LINES 1\n" : "") +
+         settings_text(unit, options, contraction) +
+         (target == Target::cpp ? kCppHead : kCudaHead + shared_names(unit)) + renamed_words(unit);
+}
+
+}  // namespace
+
+Translation translate(const Unit& unit, Target target, const TranslateOptions& options) {
+  require_rules(unit);
+  const CallGraph calls(unit);
+  Translation result;
+  Edits edits = edits_of(unit, target, options);
   if (target == Target::cpp)
     result.sites = edit_sites(unit, edits);
   else
     edit_functions(unit, options, edits);
   for (const Token& token : unit.tokens)
     if (switches_contraction_off(token)) result.contraction = false;
-  result.text = settings_text(unit, options, result.contraction) +
-                (target == Target::cpp ? kCppHead : kCudaHead + shared_names(unit)) +
-                renamed_words(unit);
-  if (target == Target::cuda && options.whole_lines)
-    result.text = "#define KD_WHOLE_LINES 1\n" + result.text;
+  result.text = head_text(unit, target, options, result.contraction);
   if (target == Target::cpp)
     for (const Function& one : unit.functions)
       if (one.kernel) edits.before(one.head, "KD_KERNEL ");
