@@ -25,11 +25,10 @@ using Ranges = std::vector<RangeClaim>;
 
 constexpr double kDrift = 1.2;  // a process's times differ by less on a machine that stays the same
 
-const spec::Candidate& candidate_of(const std::vector<archive::Record>& records,
-                                    const std::string& id) {
-  return std::find_if(records.begin(), records.end(),
-                      [&](const auto& r) { return r.candidate_id == id; })
-      ->candidate;
+const archive::Record& record_of(const std::vector<archive::Record>& records,
+                                 const std::string& id) {
+  return *std::find_if(records.begin(), records.end(),
+                       [&](const auto& r) { return r.candidate_id == id; });
 }
 
 size_t count_distinct(const std::vector<std::vector<spec::Candidate>>& finalists) {
@@ -56,7 +55,7 @@ packs::Pack make_pack(const Finals& finals, const Winners& winners, const Ranges
   for (size_t s = 0; s < winners.size(); ++s) {
     if (!winners[s]) continue;
     packs::Entry& pin = pack.entries.emplace_back(
-        pin_of(where, candidate_of(*finals.records, winners[s]->candidate_id), *winners[s]));
+        pin_of(where, record_of(*finals.records, winners[s]->candidate_id).candidate, *winners[s]));
     for (const RangeClaim& range : ranges)
       if (range.size == s && !spec::is_metal_body(pin.language, pin.launch_params))
         packs::set_ranges(pin, range.ranges, setup.op.batch_dim);
@@ -73,13 +72,11 @@ RangeResult range_result(const RangeClaim& range) {
 double drift(const Claims& claims, const std::vector<archive::Record>& records) {
   double sum = 0;
   int count = 0;
-  for (const auto& record : records)
-    for (const auto& size : record.verdict.sizes)
-      for (const auto& claim : claims) {
-        if (claim.candidate_id != record.candidate_id || !(claim.dims == size.dims)) continue;
-        const double ratio = std::log(claim.metrics.kernel_us / size.metrics.kernel_us);
-        if (std::isfinite(ratio)) sum += ratio, ++count;
-      }
+  for (const auto& claim : claims)
+    for (const auto& size : record_of(records, claim.candidate_id).verdict.sizes) {
+      const double ratio = std::log(claim.metrics.kernel_us / size.metrics.kernel_us);
+      if (claim.dims == size.dims && std::isfinite(ratio)) sum += ratio, ++count;
+    }
   return count ? std::exp(sum / count) : 1;
 }
 
@@ -121,7 +118,7 @@ SizeResult size_result(const spec::Dims& size, const evaluate::Claim* winner, co
   SizeResult result{size, std::nullopt, winner != nullptr, ""};
   if (const auto* shown = winner ? winner : best_attempt(claims, size)) {
     result.claim = *shown;
-    result.knobs = candidate_of(records, shown->candidate_id).knobs.text();
+    result.knobs = record_of(records, shown->candidate_id).candidate.knobs.text();
   }
   return result;
 }
