@@ -152,7 +152,7 @@ std::shared_ptr<const Device> open_device(const std::string& kind);
 // nothing else holds it. False for an unknown kind.
 bool copies_updates(const std::string& kind);
 
-// Operations of ours that follow one another, as one operation of MLX's graph.
+// Consecutive operations of this project as one operation of MLX's graph.
 class OperationGroup {
  public:
   virtual ~OperationGroup() = default;

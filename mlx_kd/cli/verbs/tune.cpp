@@ -76,7 +76,8 @@ std::vector<spec::Dims> sizes_for(const kernels::UserKernel& kernel,
   return result;
 }
 
-// What is wrong at its defaults is said before the budget is spent. At the smallest size.
+// Proves the default setting at the smallest size, so that a wrong kernel is reported before the
+// budget is spent.
 void check_defaults(const TuneVerb& options, const spec::Op& op, spec::Dtype dtype) {
   const auto device = devices::open_device(options.request.device);
   const spec::Variant& variant = op.variants.front();

@@ -19,7 +19,7 @@ struct Work {
   const FlatCall* call;
 };
 
-// For calls in a user's graph, which nobody watches.
+// For calls in a user's graph, whose floating-point modes are not checked.
 struct Unwatched {};
 
 template <class Guard>

@@ -50,7 +50,7 @@ struct NativeApi {
   void* (*encoder)(const mlx::core::Stream& stream);
   // Keeps an array until the kernels added so far and later ones of this graph are done.
   void (*keep)(void* encoder, const mlx::core::array& array);
-  // How many arrays share the array's description: 1 where nobody else has it.
+  // How many arrays share the array's description: 1 if no other array does.
   long (*holders)(const mlx::core::array& array);
   // The address on the GPU of the first element.
   void* (*address)(const mlx::core::array& array);

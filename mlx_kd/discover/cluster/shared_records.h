@@ -13,8 +13,8 @@ class SharedRecords {
  public:
   SharedRecords(uint64_t seed, const std::vector<spec::Dims>& sizes) : seed_(seed), sizes_(sizes) {}
 
-  // The source text of a record goes along where nobody has it yet and `with_sources`; the caller
-  // knows that another rank sends it before, where not.
+  // With `with_sources`, a record carries its source text if no rank has it yet; without, the
+  // caller knows that another rank sends it first.
   base::Json lines_of(const std::vector<archive::Record>& records, bool with_sources) const;
   // Misuse (room archive or base) where a line is not a record.
   std::vector<archive::Record> read(const base::Json& lines);
