@@ -49,6 +49,16 @@ class ProofRig {
     return prover_->prove(candidate, *device_->load(artifact, candidate));
   }
 
+  // Of the candidate with `wrong` in the place of `right`, the first in its text. A text that is
+  // not there fails the test.
+  Proof prove_changed(spec::Candidate candidate, const std::string& right,
+                      const std::string& wrong) {
+    const size_t at = candidate.source.find(right);
+    EXPECT_NE(at, std::string::npos) << right;
+    if (at != std::string::npos) candidate.source.replace(at, right.size(), wrong);
+    return prove(candidate);
+  }
+
   spec::Space space(const spec::Variant& variant) const {
     return variant.space(t_, device_->id().traits);
   }

@@ -21,11 +21,7 @@ Proof prove_attention_with(ProofRig& rig, const std::string& right, const std::s
   const spec::Variant& variant = kernels::find_op("attention").variants.front();
   spec::Setting knobs = spec::default_setting(rig.space(variant));
   knobs.set("KEYS", keys);
-  spec::Candidate candidate = rig.candidate(variant, knobs);
-  const size_t at = candidate.source.find(right);
-  EXPECT_NE(at, std::string::npos) << right;
-  if (at != std::string::npos) candidate.source.replace(at, right.size(), wrong);
-  return rig.prove(candidate);
+  return rig.prove_changed(rig.candidate(variant, knobs), right, wrong);
 }
 
 struct Mutant {

@@ -25,12 +25,8 @@ const spec::Variant& append_on_cpu() {
 }
 
 Proof prove_append_with(ProofRig& append_rig, const std::string& right, const std::string& wrong) {
-  spec::Candidate candidate = append_rig.candidate(
-      append_on_cpu(), spec::default_setting(append_rig.space(append_on_cpu())));
-  const size_t at = candidate.source.find(right);
-  EXPECT_NE(at, std::string::npos) << right;
-  if (at != std::string::npos) candidate.source.replace(at, right.size(), wrong);
-  return append_rig.prove(candidate);
+  const spec::Setting knobs = spec::default_setting(append_rig.space(append_on_cpu()));
+  return append_rig.prove_changed(append_rig.candidate(append_on_cpu(), knobs), right, wrong);
 }
 
 // None of them reaches beyond the arrays, where the process would end.

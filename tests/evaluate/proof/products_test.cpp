@@ -46,12 +46,7 @@ class Kernel {
     spec::Setting knobs = spec::default_setting(rig_.space(variant_));
     if (knobs.has("DOT")) knobs.set("DOT", 0);
     if (knobs.has("PREFETCH")) knobs.set("PREFETCH", 4096);
-    spec::Candidate candidate = rig_.candidate(variant_, knobs);
-    const size_t at = candidate.source.find(mutant.right);
-    EXPECT_NE(at, std::string::npos) << mutant.right;
-    if (at != std::string::npos)
-      candidate.source.replace(at, std::string(mutant.right).size(), mutant.wrong);
-    return rig_.prove(candidate);
+    return rig_.prove_changed(rig_.candidate(variant_, knobs), mutant.right, mutant.wrong);
   }
 
  private:
