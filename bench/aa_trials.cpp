@@ -119,6 +119,10 @@ double load_average() {
   return getloadavg(&load, 1) == 1 ? load : -1;
 }
 
+spec::Dims dims_of(const spec::Op& op) {
+  return spec::complete(op, {{"rows", 1}, {"D", 4096}});
+}
+
 // What one process sees: the medians of log ratios with as much work, and with more.
 struct Seen {
   double same, more;
@@ -127,7 +131,7 @@ struct Seen {
 Seen see() {
   mlx::core::set_default_device(mlx::core::Device::cpu);
   const spec::Op& op = kernels::find_op("rmsnorm_residual");
-  const Subject subject(op, spec::Dtype::float32, spec::complete(op, {{"rows", 1}, {"D", 4096}}));
+  const Subject subject(op, spec::Dtype::float32, dims_of(op));
   auto timer = subject.timer();
   const auto kernel = subject.function();
   timer.sample(kernel, timer.most_calls());
@@ -215,8 +219,7 @@ base::Json run_of_processes(const std::string& program, int trials, int processe
 base::Json run(int trials) {
   mlx::core::set_default_device(mlx::core::Device::cpu);
   const spec::Op& op = kernels::find_op("rmsnorm_residual");
-  const spec::Dims dims = spec::complete(op, {{"rows", 1}, {"D", 4096}});
-  const Subject subject(op, spec::Dtype::float32, dims);
+  const Subject subject(op, spec::Dtype::float32, dims_of(op));
   auto timer = subject.timer();
   const auto kernel = subject.function();
   timer.sample(kernel, timer.most_calls());
@@ -233,7 +236,7 @@ base::Json run(int trials) {
       std::fprintf(stderr, "%d trials: claimed %d, found %d\n", i + 1, same.claimed,
                    slower.claimed);
   }
-  const double claimed = double(same.claimed) / trials, found = double(slower.claimed) / trials;
+  const double all = trials, claimed = same.claimed / all, found = slower.claimed / all;
   return {
       {"date", base::iso_time_now()},
       {"kd_version", base::version()},
@@ -243,7 +246,7 @@ base::Json run(int trials) {
       {"load", load_average()},
       {"protocol", evaluate::name_of(subject.protocol())},
       {"op", op.name},
-      {"dims", dims.json()},
+      {"dims", dims_of(op).json()},
       {"dtype", "float32"},
       {"calls", plan.calls},
       {"pairs", plan.pairs},

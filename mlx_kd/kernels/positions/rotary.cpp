@@ -8,6 +8,7 @@
 #include <limits>
 #include <numbers>
 #include <stdexcept>
+#include <utility>
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/random.h"
@@ -89,9 +90,24 @@ Dims complete_rotary(const Dims& dims) {
   return result;
 }
 
+namespace {
+
 spec::Shape offset_shape_of(const Dims& dims) {
   return {dims.at("ragged") ? dims.at("B") : 1};
 }
+
+}  // namespace
+
+spec::Port rotary_offset() {
+  return {.name = "offset",
+          .shape = offset_shape_of,
+          .type = spec::Dtype::int32,
+          .int_range = [](const Dims&) {
+            return std::pair<int64_t, int64_t>{std::numeric_limits<int32_t>::min(),
+                                               std::numeric_limits<int32_t>::max()};
+          }};
+}
+
 spec::Shape freqs_shape_of(const Dims& dims) {
   return {dims.at("has_freqs") ? dims.at("dims") / 2 : 0};
 }

@@ -25,8 +25,8 @@ spec::Scalar rotary_scale();
 spec::Dims complete_rotary(const spec::Dims& dims);
 
 // Shapes of ports.
-spec::Shape offset_shape_of(const spec::Dims& dims);  // (1), or (B) where it is ragged
-spec::Shape freqs_shape_of(const spec::Dims& dims);   // (dims / 2), if there are any
+spec::Port rotary_offset();                          // (1), or (B) where it is ragged: any int32
+spec::Shape freqs_shape_of(const spec::Dims& dims);  // (dims / 2), if there are any
 
 // Values of dims (in full), ragged and has_freqs of a call whose offset and freqs have these
 // shapes. Throws std::invalid_argument, "[op] ..", where they do not fit.

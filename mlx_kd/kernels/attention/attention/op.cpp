@@ -228,13 +228,28 @@ spec::Doc doc() {
   return doc;
 }
 
+std::vector<spec::Dim> dims_of_heads() {
+  const auto attribute = spec::Dim::Kind::attribute;
+  return {{.name = "S", .free = true},
+          {"B"},
+          {"Hq"},
+          {"Hk"},
+          {"M"},
+          {"Dk"},
+          {"Dv"},
+          {.name = "causal", .kind = attribute},
+          {.name = "window", .kind = attribute},
+          {.name = "has_mask", .kind = attribute},
+          {.name = "has_sinks", .kind = attribute},
+          {.name = "has_bias", .kind = attribute}};
+}
+
 }  // namespace
 }  // namespace attention
 
 spec::Op make_attention() {
   using namespace attention;
   const auto scores = heads_of("Hq", "M", "S");
-  const auto attribute = spec::Dim::Kind::attribute;
   spec::Op op;
   op.name = "attention";
   op.summary = "softmax(scale q k^T) v of each head, with limits, masks, biases and sinks";
@@ -251,18 +266,7 @@ spec::Op make_attention() {
       {.name = "sinks", .shape = if_there("has_sinks", head_shape), .optional = true},
       {.name = "bias", .shape = if_there("has_bias", scores), .strided = true, .optional = true}};
   op.outputs = {{"y", heads_of("Hq", "M", "Dv")}};
-  op.dims = {{.name = "S", .free = true},
-             {"B"},
-             {"Hq"},
-             {"Hk"},
-             {"M"},
-             {"Dk"},
-             {"Dv"},
-             {.name = "causal", .kind = attribute},
-             {.name = "window", .kind = attribute},
-             {.name = "has_mask", .kind = attribute},
-             {.name = "has_sinks", .kind = attribute},
-             {.name = "has_bias", .kind = attribute}};
+  op.dims = dims_of_heads();
   op.batch_dim = "S";
   op.scalars = {{"scale", 0.125, {0.125, 0.0883883461}}};
   op.suites = suites();

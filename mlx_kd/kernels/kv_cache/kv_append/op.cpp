@@ -165,6 +165,13 @@ std::vector<Dims> edge_sizes() {
   return sizes;
 }
 
+std::vector<spec::Suite> suites() {
+  return {{"decode", {size(1, 8, 1, 128, 128), size(4, 8, 1, 128, 128)}},
+          {"decode_batches", {size(2, 8, 1, 128, 128), size(8, 8, 1, 128, 128, 2048)}},
+          {"latent_decode", {size(1, 1, 1, 576, 512), size(8, 1, 1, 576, 512)}},
+          {"prefill", {size(1, 8, 128, 128, 128), size(1, 1, 128, 576, 512)}}};
+}
+
 }  // namespace
 }  // namespace kv_append
 
@@ -190,10 +197,7 @@ spec::Op make_kv_append() {
              {"Dv"},
              {.name = "ragged", .kind = spec::Dim::Kind::attribute}};
   op.batch_dim = "S";
-  op.suites = {{"decode", {size(1, 8, 1, 128, 128), size(4, 8, 1, 128, 128)}},
-               {"decode_batches", {size(2, 8, 1, 128, 128), size(8, 8, 1, 128, 128, 2048)}},
-               {"latent_decode", {size(1, 1, 1, 576, 512), size(8, 1, 1, 576, 512)}},
-               {"prefill", {size(1, 8, 128, 128, 128), size(1, 1, 128, 576, 512)}}};
+  op.suites = suites();
   op.edge_sizes = edge_sizes();
   op.complete = complete_places;
   op.signature = signature;

@@ -196,6 +196,33 @@ Dims size(int64_t batch, int64_t n, int64_t upper = 0) {
   return {{"batch", batch}, {"n", n}, {"upper", upper}};
 }
 
+std::vector<spec::Variant> variants() {
+  return {{.name = "blocks",
+           .language = "cpp",
+           .source = kernel_source("linalg/cholesky/cholesky.cpu.cpp"),
+           .func_name = "mlx_kd_cholesky",
+           .launch_kind = "cpp_arguments",
+           .space = space,
+           .stages = stages,
+           .scratch = scratch},
+          {.name = "panels",
+           .language = "metal",
+           .source = kernel_source("linalg/cholesky/cholesky.metal"),
+           .func_name = "mlx_kd_cholesky",
+           .launch_kind = "metal_groups",
+           .space = metal_space,
+           .launch = launch_metal,
+           .scratch = scratch_metal},
+          {.name = "matrices",
+           .language = "cuda",
+           .source = kernel_source("linalg/cholesky/cholesky.cu"),
+           .func_name = "mlx_kd_cholesky",
+           .launch_kind = "cuda_arguments",
+           .space = cuda_space,
+           .launch = launch_cuda,
+           .scratch = scratch_cuda}};
+}
+
 }  // namespace
 }  // namespace cholesky
 
@@ -225,30 +252,7 @@ spec::Op make_cholesky() {
   op.gradient.by = spec::Gradient::By::none;
   op.fill = cholesky::fill;
   op.residuals = cholesky::residuals;
-  op.variants = {{.name = "blocks",
-                  .language = "cpp",
-                  .source = kernel_source("linalg/cholesky/cholesky.cpu.cpp"),
-                  .func_name = "mlx_kd_cholesky",
-                  .launch_kind = "cpp_arguments",
-                  .space = space,
-                  .stages = stages,
-                  .scratch = scratch},
-                 {.name = "panels",
-                  .language = "metal",
-                  .source = kernel_source("linalg/cholesky/cholesky.metal"),
-                  .func_name = "mlx_kd_cholesky",
-                  .launch_kind = "metal_groups",
-                  .space = metal_space,
-                  .launch = launch_metal,
-                  .scratch = scratch_metal},
-                 {.name = "matrices",
-                  .language = "cuda",
-                  .source = kernel_source("linalg/cholesky/cholesky.cu"),
-                  .func_name = "mlx_kd_cholesky",
-                  .launch_kind = "cuda_arguments",
-                  .space = cuda_space,
-                  .launch = launch_cuda,
-                  .scratch = scratch_cuda}};
+  op.variants = variants();
   return op;
 }
 

@@ -55,6 +55,17 @@ Dims size(int64_t batch, int64_t n, int64_t k, int64_t upper = 0, int64_t transp
           {"transposed", transposed}, {"unit", unit}};
 }
 
+std::vector<Dims> edge_sizes() {
+  return {size(6, 1, 1),
+          size(9, 2, 3, 1),
+          size(21, 5, 1, 0, 1),
+          size(13, 17, 40, 1, 1, 1),
+          size(11, 33, 1, 0, 0, 1),
+          size(5, 100, 7, 1, 0, 1),
+          size(1, 260, 33, 0, 1, 1),
+          size(1, 270, 1, 1, 1)};
+}
+
 }  // namespace
 }  // namespace solve_triangular
 
@@ -74,18 +85,10 @@ spec::Op make_solve_triangular() {
   op.doc = doc();
   op.suites =
       linalg::square_suites({"n"}, {{"k", 1}, {"upper", 0}, {"transposed", 0}, {"unit", 0}});
-  op.edge_sizes = {size(6, 1, 1),
-                   size(9, 2, 3, 1),
-                   size(21, 5, 1, 0, 1),
-                   size(13, 17, 40, 1, 1, 1),
-                   size(11, 33, 1, 0, 0, 1),
-                   size(5, 100, 7, 1, 0, 1),
-                   size(1, 260, 33, 0, 1, 1),
-                   size(1, 270, 1, 1, 1)};
+  op.edge_sizes = edge_sizes();
   op.complete = [](const Dims& dims) {
-    linalg::check_choice("solve_triangular", dims, "upper", 1, "0 or 1");
-    linalg::check_choice("solve_triangular", dims, "transposed", 1, "0 or 1");
-    linalg::check_choice("solve_triangular", dims, "unit", 1, "0 or 1");
+    for (const char* choice : {"upper", "transposed", "unit"})
+      linalg::check_choice("solve_triangular", dims, choice, 1, "0 or 1");
     return dims;
   };
   op.composition = composition;

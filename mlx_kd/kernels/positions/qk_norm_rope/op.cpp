@@ -141,13 +141,7 @@ spec::Op make_qk_norm_rope() {
   op.doc = doc();
   op.inputs = {{.name = "q", .shape = rows_of("Hq"), .strided = true},
                {.name = "k", .shape = rows_of("Hk"), .strided = true},
-               {.name = "offset",
-                .shape = offset_shape_of,
-                .type = Dtype::int32,
-                .int_range = [](const Dims&) {
-                  return std::pair<int64_t, int64_t>{std::numeric_limits<int32_t>::min(),
-                                                     std::numeric_limits<int32_t>::max()};
-                }}};
+               rotary_offset()};
   for (const spec::Port& port : head_ports()) op.inputs.push_back(port);
   op.outputs = {{"q_out", rows_of("Hq")}, {"k_out", rows_of("Hk")}};
   op.dims = {{.name = "M", .free = true}, {"B"}, {"Hq"}, {"Hk"}, {"D"}};

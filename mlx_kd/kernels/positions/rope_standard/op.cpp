@@ -141,14 +141,7 @@ spec::Op make_rope_standard() {
   op.doc = doc();
   op.inputs = {
       {.name = "x", .shape = rows, .strided = true},
-      {.name = "offset",
-       .shape = offset_shape_of,
-       .type = Dtype::int32,
-       .int_range =
-           [](const Dims&) {
-             return std::pair<int64_t, int64_t>{std::numeric_limits<int32_t>::min(),
-                                                std::numeric_limits<int32_t>::max()};
-           }},
+      rotary_offset(),
       {.name = "freqs", .shape = freqs_shape_of, .type = Dtype::float32, .optional = true}};
   op.outputs = {{"y", rows}};
   op.dims = {{.name = "M", .free = true}, {"B"}, {"H"}, {"D"}};

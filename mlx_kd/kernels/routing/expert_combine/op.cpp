@@ -172,6 +172,24 @@ spec::Doc doc() {
   return doc;
 }
 
+std::vector<Dims> edge_sizes() {
+  return {{{"M", 1}, {"A", 1}, {"D", 1}, {"wide", 0}},
+          {{"M", 3}, {"A", 2}, {"D", 75}, {"wide", 1}},
+          {{"M", 2}, {"A", 8}, {"D", 64}, {"wide", 0}},
+          {{"M", 5}, {"A", 3}, {"D", 2049}, {"wide", 1}}};
+}
+
+std::vector<spec::ModelSizes> model_sizes(const spec::ModelConfig& config) {
+  const routing::Experts experts = routing::experts_of(config);
+  spec::ModelSizes sizes = {"model",
+                            "hidden_size, and how many experts a token chooses",
+                            {{"A", experts.chosen},
+                             {"D", hidden_width(config, "the width between layers")},
+                             {"wide", experts.is_sigmoid}}};
+  sizes.calls.decode = experts.layers;
+  return std::vector<spec::ModelSizes>{sizes};
+}
+
 }  // namespace
 }  // namespace expert_combine
 
@@ -197,22 +215,10 @@ spec::Op make_expert_combine() {
              {.name = "wide", .kind = spec::Dim::Kind::attribute}};
   op.batch_dim = "M";
   op.suites = {suite("qwen3_30b_a3b_decode", 8, 2048), suite("gpt_oss_20b_decode", 4, 2880)};
-  op.edge_sizes = {{{"M", 1}, {"A", 1}, {"D", 1}, {"wide", 0}},
-                   {{"M", 3}, {"A", 2}, {"D", 75}, {"wide", 1}},
-                   {{"M", 2}, {"A", 8}, {"D", 64}, {"wide", 0}},
-                   {{"M", 5}, {"A", 3}, {"D", 2049}, {"wide", 1}}};
+  op.edge_sizes = edge_sizes();
   op.complete = expert_combine::complete;
   op.signature = expert_combine::signature;
-  op.of_model = [](const spec::ModelConfig& config) {
-    const routing::Experts experts = routing::experts_of(config);
-    spec::ModelSizes sizes = {"model",
-                              "hidden_size, and how many experts a token chooses",
-                              {{"A", experts.chosen},
-                               {"D", hidden_width(config, "the width between layers")},
-                               {"wide", experts.is_sigmoid}}};
-    sizes.calls.decode = experts.layers;
-    return std::vector<spec::ModelSizes>{sizes};
-  };
+  op.of_model = expert_combine::model_sizes;
   op.fill = expert_combine::fill;
   op.mlx = expert_combine::mlx_form;
   op.reference = expert_combine::reference;
