@@ -10,6 +10,7 @@
 #include <iterator>
 #include <map>
 #include <set>
+#include <sstream>
 #include <vector>
 
 #ifdef __linux__
@@ -38,10 +39,8 @@ std::string content(pid_t pid, const char* file) {
 
 // 0 if the process is gone, or waits to be waited for.
 pid_t parent_of(pid_t pid) {
-  const std::string stat = content(pid, "stat");
-  const size_t name_end = stat.rfind(')');  // a name may hold spaces
-  if (name_end == std::string::npos || name_end + 4 > stat.size()) return 0;
-  return stat[name_end + 2] == 'Z' ? 0 : std::atoi(stat.c_str() + name_end + 4);
+  const std::vector<std::string> fields = stat_fields(pid);
+  return fields.size() < 2 || fields[0] == "Z" ? 0 : std::atoi(fields[1].c_str());
 }
 
 std::set<pid_t> descendants() {
@@ -58,6 +57,14 @@ std::set<pid_t> descendants() {
 }
 
 }  // namespace
+
+std::vector<std::string> stat_fields(pid_t pid) {
+  const std::string stat = content(pid, "stat");
+  const size_t name_end = stat.rfind(')');  // a name may hold spaces
+  if (name_end == std::string::npos) return {};
+  std::istringstream rest(stat.substr(name_end + 1));
+  return {std::istream_iterator<std::string>(rest), {}};
+}
 
 void keep_descendants() {
 #ifdef __linux__

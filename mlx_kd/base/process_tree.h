@@ -1,9 +1,17 @@
-// Ending processes that somebody else has started. On Linux; elsewhere nothing is found.
+// Processes of the system, and ending those that somebody else has started. On Linux; elsewhere
+// nothing is found.
 #pragma once
 
+#include <sys/types.h>
+
 #include <string>
+#include <vector>
 
 namespace mlx_kd::base {
+
+// What /proc/PID/stat says of a process behind its name: its state first (proc(5) counts that as
+// field 3). Empty if there is none.
+std::vector<std::string> stat_fields(pid_t pid);
 
 // From now on whatever this process's descendants start stays its descendant, sessions of their own
 // included: who loses its parent gets this process for one.

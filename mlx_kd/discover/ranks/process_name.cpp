@@ -5,8 +5,10 @@
 
 #include <fstream>
 #include <iterator>
+#include <vector>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/base/process_tree.h"
 
 namespace mlx_kd::discover {
 namespace {
@@ -24,13 +26,10 @@ std::string pid_space() {
   return size > 0 ? std::string(target, static_cast<size_t>(size)) : "";
 }
 
-// Field 22 of its stat, in clock ticks since the machine started; a name may hold spaces.
+// Field 22 of its stat, in clock ticks since the machine started.
 std::string start_of(long pid) {
-  const std::string stat = text_in("/proc/" + std::to_string(pid) + "/stat");
-  size_t at = stat.rfind(')');
-  for (int field = 2; field < 22 && at != std::string::npos; ++field) at = stat.find(' ', at + 1);
-  if (at == std::string::npos) return "";
-  return stat.substr(at + 1, stat.find(' ', at + 1) - at - 1);
+  const std::vector<std::string> fields = base::stat_fields(static_cast<pid_t>(pid));
+  return fields.size() > 19 ? fields[19] : "";
 }
 
 }  // namespace
