@@ -13,8 +13,8 @@
 #include "bench/recorded_spaces.h"
 #include "mlx_kd/base/json.h"
 #include "mlx_kd/base/random.h"
-#include "mlx_kd/search/fixed_math.h"
-#include "mlx_kd/search/replay.h"
+#include "mlx_kd/search/replay/replay.h"
+#include "mlx_kd/search/space/fixed_math.h"
 
 namespace mlx_kd::bench {
 

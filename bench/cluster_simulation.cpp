@@ -43,8 +43,8 @@
 #include "mlx_kd/discover/cluster/rounds.h"
 #include "mlx_kd/discover/cluster/shared_records.h"
 #include "mlx_kd/discover/ranks/ranks.h"
-#include "mlx_kd/discover/run_setup.h"
-#include "mlx_kd/discover/walk_records.h"
+#include "mlx_kd/discover/run/run_setup.h"
+#include "mlx_kd/discover/run/walk_records.h"
 
 namespace {
 

@@ -18,12 +18,12 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/json.h"
 #include "mlx_kd/base/random.h"
-#include "mlx_kd/devices/cuda/cubin.h"
-#include "mlx_kd/devices/cuda/device_clock.h"
-#include "mlx_kd/devices/cuda/stage_program.h"
+#include "mlx_kd/devices/cuda/call/stage_program.h"
+#include "mlx_kd/devices/cuda/compile/cubin.h"
+#include "mlx_kd/devices/cuda/driver/device_clock.h"
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/kernels/op_table.h"
-#include "mlx_kd/search/points.h"
+#include "mlx_kd/search/space/points.h"
 
 namespace {
 

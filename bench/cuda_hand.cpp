@@ -15,8 +15,8 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/base/random.h"
-#include "mlx_kd/devices/cuda/cubin.h"
-#include "mlx_kd/devices/cuda/device_clock.h"
+#include "mlx_kd/devices/cuda/compile/cubin.h"
+#include "mlx_kd/devices/cuda/driver/device_clock.h"
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/kernels/op_table.h"
 

@@ -10,8 +10,8 @@
 #include <string>
 
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/devices/cuda/native_module.h"
-#include "mlx_kd/devices/cuda/stage_program.h"
+#include "mlx_kd/devices/cuda/call/native_module.h"
+#include "mlx_kd/devices/cuda/call/stage_program.h"
 #include "mlx_kd/devices/device.h"
 
 namespace mlx_kd::bench {

@@ -18,8 +18,8 @@
 #include "mlx_kd/base/json.h"
 #include "mlx_kd/base/process.h"
 #include "mlx_kd/devices/host/cpu_info.h"
-#include "mlx_kd/devices/simt/session.h"
-#include "mlx_kd/devices/simt/simt_compiler.h"
+#include "mlx_kd/devices/simt/checks/session.h"
+#include "mlx_kd/devices/simt/program/simt_compiler.h"
 
 namespace {
 

@@ -33,13 +33,13 @@
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/base/random.h"
 #include "mlx_kd/devices/device.h"
-#include "mlx_kd/discover/candidate_space.h"
+#include "mlx_kd/discover/run/candidate_space.h"
 #include "mlx_kd/evaluate/evaluator.h"
 #include "mlx_kd/evaluate/proof/proof_plan.h"
 #include "mlx_kd/evaluate/time/statistics.h"
 #include "mlx_kd/evaluate/worker/compile_batch.h"
 #include "mlx_kd/kernels/op_table.h"
-#include "mlx_kd/search/strategy.h"
+#include "mlx_kd/search/strategy/strategy.h"
 #include "mlx_kd/shapes/sizes.h"
 
 namespace {

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "mlx_kd/archive/exchange/tuning_cache.h"
-#include "mlx_kd/search/score.h"
-#include "mlx_kd/search/tour_search.h"
+#include "mlx_kd/search/replay/score.h"
+#include "mlx_kd/search/strategy/tour_search.h"
 
 namespace mlx_kd::bench {
 

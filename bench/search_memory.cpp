@@ -19,8 +19,8 @@
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/base/json.h"
 #include "mlx_kd/base/version.h"
-#include "mlx_kd/search/strategy.h"
-#include "mlx_kd/search/tours.h"
+#include "mlx_kd/search/space/tours.h"
+#include "mlx_kd/search/strategy/strategy.h"
 
 namespace {
 

@@ -4,8 +4,8 @@
 #include <cstdio>
 #include <ctime>
 
-#include "mlx_kd/search/strategy.h"
-#include "mlx_kd/search/tours.h"
+#include "mlx_kd/search/space/tours.h"
+#include "mlx_kd/search/strategy/strategy.h"
 
 namespace {
 

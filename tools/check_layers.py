@@ -4,7 +4,7 @@
 A room includes only rooms of strictly lower rank; siblings never include one another. Inside a big
 room the same holds for its folders (inner rooms). In kernels/<family>/<op>/ a file uses its own folder,
 its family's files, kernels/common/ and kernels/*.h; other rooms use kernels/*.h. Only kernel sources
-and the texts that they share (*.cpu.h, ...) include by relative path. Prints one line per violation
+and the texts that they share (*.cpu.h, ...) include by relative path. A folder has at most 12 modules. Prints one line per violation
 (file:line: what is wrong) and exits 1 if there is any.
 """
 import re
@@ -18,12 +18,20 @@ RANKS = {"base": 0, "spec": 1, "msl": 2, "search": 2, "archive": 2, "packs": 2, 
 INNER = {
     "msl": {".": 0, "text": 1, "parse": 2, "rules": 3, "translate": 4, "bodies": 5},
     "archive": {".": 0, "run": 1, "report": 2, "exchange": 2, "evidence": 2},
+    "cli": {"terminal": 0, ".": 1, "verbs": 2},
     "devices": {".": 0, "metal_text": 1, "host": 1, "cpu": 2, "simt": 2, "metal": 2, "null": 2, "cuda": 2},
-    "devices/simt": {"executor": 0, ".": 1},
+    "devices/simt": {"executor": 0, "program": 1, "checks": 2, ".": 3},
     "evaluate": {".": 0, "proof": 1, "time": 2, "worker": 3, "evaluators": 4},
-    "discover": {"ranks": 0, ".": 1, "cluster": 2},
+    "devices/cuda": {"driver": 0, "compile": 1, "call": 2, ".": 3, "module": 3},
+    "discover": {"ranks": 0, ".": 0, "run": 1, "revalidate": 1, "cluster": 2, "models": 2},
+    "packs": {".": 0, "file": 1, "merge": 1},
+    "search": {"space": 0, "strategy": 1, "replay": 2},
+    "spec": {".": 0, "op": 1},
     "runtime": {"pins": 0, "state": 1, "call": 2, "wire": 2},
 }
+# A folder with more modules (a header with its source) than this gets inner rooms.
+MOST_MODULES = 12
+CATALOGUES = {"cli/verbs": "a verb is a file", "msl/prelude": "a group of Metal's names is a header"}
 # What users link stays small, though the ranks would allow it.
 NEVER = {"runtime": {"search", "archive"}}
 NO_MLX = {room for room, rank in RANKS.items() if rank <= 2}
@@ -131,6 +139,13 @@ def check_cmake(path):
                 yield f"{path}: mlx_kd_room({room}): {why}"
 
 
+def check_size(folder, name):
+    """Whether the folder `name` below mlx_kd/ has too many modules; texts of kernels are not counted."""
+    modules = {path.stem for path in folder.iterdir() if path.suffix in (".h", ".cpp") and not text_kind(path.name)}
+    if len(modules) > MOST_MODULES and name not in CATALOGUES:
+        yield f"{folder}: {len(modules)} modules, more than {MOST_MODULES}: give it inner rooms"
+
+
 def check_tree(root):
     house = root / "mlx_kd"
     if not house.is_dir():
@@ -140,6 +155,8 @@ def check_tree(root):
         inside = path.relative_to(house).parts
         if path.is_dir() and len(inside) == 1 and inside[0] not in RANKS:
             yield f"{path}: this room has no rank: give it one in tools/check_layers.py"
+        elif path.is_dir():
+            yield from check_size(path, path.relative_to(house).as_posix())
         elif path.suffix in (".h", ".cpp", ".metal", ".cu") and inside[0] in RANKS:
             yield from check_file(path, inside)
     yield from check_cmake(root / "CMakeLists.txt")

@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "mlx_kd/base/random.h"
-#include "mlx_kd/search/strategy.h"
+#include "mlx_kd/search/strategy/strategy.h"
 
 using namespace mlx_kd;
 

@@ -16,7 +16,7 @@
 #include "mlx_kd/archive/text.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/evaluate/time/statistics.h"
-#include "mlx_kd/search/fixed_math.h"
+#include "mlx_kd/search/space/fixed_math.h"
 
 namespace mlx_kd::cli {
 namespace {

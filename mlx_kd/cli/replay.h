@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "mlx_kd/search/score.h"
+#include "mlx_kd/search/replay/score.h"
 
 namespace mlx_kd::cli {
 

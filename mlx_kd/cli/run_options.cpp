@@ -4,10 +4,10 @@
 #include <map>
 
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/cli/console.h"
-#include "mlx_kd/cli/progress.h"
 #include "mlx_kd/cli/run_outcome.h"
-#include "mlx_kd/cli/signals.h"
+#include "mlx_kd/cli/terminal/console.h"
+#include "mlx_kd/cli/terminal/progress.h"
+#include "mlx_kd/cli/terminal/signals.h"
 #include "mlx_kd/discover/cluster/agreement.h"
 #include "mlx_kd/discover/cluster/folders.h"
 #include "mlx_kd/discover/cluster/run_as_rank.h"

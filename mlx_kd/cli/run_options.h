@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "mlx_kd/cli/verbs.h"
-#include "mlx_kd/discover/run.h"
+#include "mlx_kd/discover/run/run.h"
 
 namespace mlx_kd::cli {
 

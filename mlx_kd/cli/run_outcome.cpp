@@ -5,8 +5,8 @@
 #include <cstdio>
 
 #include "mlx_kd/cli/command.h"
-#include "mlx_kd/cli/console.h"
-#include "mlx_kd/cli/table.h"
+#include "mlx_kd/cli/terminal/console.h"
+#include "mlx_kd/cli/terminal/table.h"
 #include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::cli {

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "mlx_kd/discover/run.h"
+#include "mlx_kd/discover/run/run.h"
 
 namespace mlx_kd::cli {
 

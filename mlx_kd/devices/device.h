@@ -15,8 +15,8 @@
 #include "mlx/array.h"
 #include "mlx/stream.h"
 #include "mlx_kd/devices/accelerator.h"
-#include "mlx_kd/spec/candidate.h"
 #include "mlx_kd/spec/device_id.h"
+#include "mlx_kd/spec/op/candidate.h"
 
 namespace mlx_kd::devices {
 

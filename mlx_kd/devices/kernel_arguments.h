@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "mlx_kd/devices/device.h"
-#include "mlx_kd/spec/limits.h"
+#include "mlx_kd/spec/op/limits.h"
 
 namespace mlx_kd::devices {
 

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "mlx_kd/spec/candidate.h"
+#include "mlx_kd/spec/op/candidate.h"
 #include "mlx_kd/spec/verdict.h"
 
 namespace mlx_kd::discover {

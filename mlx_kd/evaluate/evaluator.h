@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "mlx_kd/spec/candidate.h"
 #include "mlx_kd/spec/claim.h"
 #include "mlx_kd/spec/device_id.h"
+#include "mlx_kd/spec/op/candidate.h"
 #include "mlx_kd/spec/verdict.h"
 
 namespace mlx_kd::evaluate {

@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "mlx_kd/spec/candidate.h"
+#include "mlx_kd/spec/op/candidate.h"
 
 namespace mlx_kd::kernels {
 

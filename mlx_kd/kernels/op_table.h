@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "mlx_kd/spec/op.h"
+#include "mlx_kd/spec/op/op.h"
 
 namespace mlx_kd::kernels {
 

@@ -8,9 +8,9 @@
 #include <tuple>
 #include <vector>
 
-#include "mlx_kd/spec/candidate.h"
 #include "mlx_kd/spec/claim.h"
 #include "mlx_kd/spec/device_id.h"
+#include "mlx_kd/spec/op/candidate.h"
 #include "mlx_kd/spec/pin.h"
 #include "mlx_kd/spec/verdict.h"
 

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "mlx_kd/shapes/hub_settings.h"
-#include "mlx_kd/spec/model_config.h"
+#include "mlx_kd/spec/op/model_config.h"
 
 namespace mlx_kd::shapes {
 

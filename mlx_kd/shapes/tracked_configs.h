@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "mlx_kd/spec/model_config.h"
+#include "mlx_kd/spec/op/model_config.h"
 
 namespace mlx_kd::shapes {
 

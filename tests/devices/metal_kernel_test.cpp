@@ -12,7 +12,7 @@
 #include "mlx/random.h"
 #include "mlx/transforms.h"
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/devices/cuda/gpu.h"
+#include "mlx_kd/devices/cuda/driver/gpu.h"
 
 namespace mlx_kd::devices {
 namespace {

@@ -7,10 +7,10 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "mlx_kd/devices/cuda/cuda_compiler.h"
-#include "mlx_kd/devices/cuda/driver_api.h"
-#include "mlx_kd/devices/cuda/gpu.h"
-#include "mlx_kd/devices/cuda/native_module.h"
+#include "mlx_kd/devices/cuda/call/native_module.h"
+#include "mlx_kd/devices/cuda/compile/cuda_compiler.h"
+#include "mlx_kd/devices/cuda/driver/driver_api.h"
+#include "mlx_kd/devices/cuda/driver/gpu.h"
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "tests/support/run_cli.h"

@@ -12,7 +12,7 @@
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/kernels/metal_form.h"
 #include "mlx_kd/kernels/op_table.h"
-#include "mlx_kd/spec/candidate.h"
+#include "mlx_kd/spec/op/candidate.h"
 #include "tests/kernels/every_op.h"
 
 namespace mlx_kd::kernels {

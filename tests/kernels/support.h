@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "mlx_kd/spec/op.h"
+#include "mlx_kd/spec/op/op.h"
 #include "tests/kernels/every_op.h"
 
 namespace mlx_kd::kernels {

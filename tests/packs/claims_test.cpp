@@ -1,6 +1,6 @@
 // What an entry may say of its kernel since schema 4: its contract, ranges of sizes, what is
 // claimed, and whether it is approximate.
-#include "mlx_kd/packs/merge.h"
+#include "mlx_kd/packs/merge/merge.h"
 #include "tests/packs/fixtures.h"
 
 namespace mlx_kd::packs {

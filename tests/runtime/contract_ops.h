@@ -6,7 +6,7 @@
 
 #include "mlx_kd/packs/entry.h"
 #include "mlx_kd/runtime/pins/operators.h"
-#include "mlx_kd/spec/candidate.h"
+#include "mlx_kd/spec/op/candidate.h"
 #include "tests/runtime/pinned.h"
 
 namespace mlx_kd::runtime {

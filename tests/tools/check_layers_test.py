@@ -16,7 +16,7 @@ class CheckLayers(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.root)
         self.write("CMakeLists.txt", "mlx_kd_room(base)\nmlx_kd_room(spec DEPS base)\n")
         self.write("mlx_kd/base/clock.h", "#include <string>\n")
-        self.write("mlx_kd/spec/op.h", '#include "mlx_kd/base/clock.h"\n#include "mlx_kd/spec/space.h"\n')
+        self.write("mlx_kd/spec/op/op.h", '#include "mlx_kd/base/clock.h"\n#include "mlx_kd/spec/space.h"\n')
         self.write("mlx_kd/kernels/positions/rope/op.cpp",
                    '#include <mlx/mlx.h>\n#include "mlx_kd/kernels/op_table.h"\n'
                    '#include "mlx_kd/kernels/common/suites.h"\n#include "mlx_kd/kernels/positions/angles.h"\n')
@@ -41,11 +41,11 @@ class CheckLayers(unittest.TestCase):
         self.assertEqual(result.returncode, 0, result.stdout)
 
     def test_include_upward_is_found_with_its_line(self):
-        self.write("mlx_kd/base/clock.h", '#pragma once\n#include "mlx_kd/spec/op.h"\n')
+        self.write("mlx_kd/base/clock.h", '#pragma once\n#include "mlx_kd/spec/op/op.h"\n')
         self.assert_found("clock.h:2: base (rank 0) may not use spec (rank 1)")
 
     def test_sibling_is_found(self):
-        self.write("mlx_kd/search/tours.cpp", '# include "mlx_kd/archive/run.h"\n')
+        self.write("mlx_kd/search/space/tours.cpp", '# include "mlx_kd/archive/run.h"\n')
         self.assert_found("search (rank 2) may not use archive (rank 2)")
 
     def test_inner_room_that_looks_up_is_found(self):
@@ -95,7 +95,7 @@ class CheckLayers(unittest.TestCase):
         self.assert_found("kernels/common may not use kernels/positions")
 
     def test_mlx_in_a_room_without_it_is_found(self):
-        self.write("mlx_kd/search/tours.cpp", "#include <mlx/array.h>\n")
+        self.write("mlx_kd/search/space/tours.cpp", "#include <mlx/array.h>\n")
         self.assert_found("search does without MLX")
 
     def test_runtime_that_reaches_the_archive_is_found(self):
@@ -103,8 +103,15 @@ class CheckLayers(unittest.TestCase):
         self.assert_found("runtime never reaches archive")
 
     def test_relative_include_is_found(self):
-        self.write("mlx_kd/spec/op.cpp", '#include "op.h"\n')
+        self.write("mlx_kd/spec/op/op.cpp", '#include "op.h"\n')
         self.assert_found("write the whole path")
+
+    def test_folder_with_too_many_modules_is_found(self):
+        for number in range(13):
+            self.write(f"base/part_{number}.h", "")
+            self.write(f"cli/verbs/verb_{number}.cpp", "")
+        self.assert_found("base: 13 modules, more than 12")
+        self.assertNotIn("verbs: ", self.check().stdout)
 
     def test_room_without_a_rank_is_found(self):
         self.write("mlx_kd/utils/misc.h", "")

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "mlx_kd/base/json.h"
-#include "mlx_kd/spec/candidate.h"
 #include "mlx_kd/spec/claim.h"
+#include "mlx_kd/spec/op/candidate.h"
 #include "mlx_kd/spec/verdict.h"
 
 namespace mlx_kd::archive {

@@ -5,8 +5,8 @@
 #include <memory>
 
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/cli/console.h"
-#include "mlx_kd/cli/table.h"
+#include "mlx_kd/cli/terminal/console.h"
+#include "mlx_kd/cli/terminal/table.h"
 #include "mlx_kd/cli/verbs.h"
 
 namespace mlx_kd::cli {

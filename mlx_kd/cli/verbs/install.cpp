@@ -1,10 +1,10 @@
 // kd install: the winners of one run into the file that programs load.
-#include "mlx_kd/packs/install.h"
+#include "mlx_kd/packs/merge/install.h"
 
 #include <cstdio>
 #include <memory>
 
-#include "mlx_kd/cli/table.h"
+#include "mlx_kd/cli/terminal/table.h"
 #include "mlx_kd/cli/verbs.h"
 
 namespace mlx_kd::cli {

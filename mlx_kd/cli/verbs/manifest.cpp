@@ -8,7 +8,7 @@
 #include "mlx_kd/archive/run/run_reader.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
-#include "mlx_kd/cli/console.h"
+#include "mlx_kd/cli/terminal/console.h"
 #include "mlx_kd/cli/verbs.h"
 #include "mlx_kd/kernels/op_table.h"
 

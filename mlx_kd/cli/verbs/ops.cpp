@@ -3,7 +3,7 @@
 #include <memory>
 
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/cli/table.h"
+#include "mlx_kd/cli/terminal/table.h"
 #include "mlx_kd/cli/verbs.h"
 #include "mlx_kd/discover/check_ops.h"
 #include "mlx_kd/kernels/op_table.h"

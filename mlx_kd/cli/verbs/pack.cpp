@@ -3,13 +3,13 @@
 #include <cstdio>
 #include <memory>
 
-#include "mlx_kd/cli/console.h"
-#include "mlx_kd/cli/progress.h"
-#include "mlx_kd/cli/signals.h"
-#include "mlx_kd/cli/table.h"
+#include "mlx_kd/cli/terminal/console.h"
+#include "mlx_kd/cli/terminal/progress.h"
+#include "mlx_kd/cli/terminal/signals.h"
+#include "mlx_kd/cli/terminal/table.h"
 #include "mlx_kd/cli/verbs.h"
-#include "mlx_kd/discover/remeasure.h"
-#include "mlx_kd/packs/merge_runs.h"
+#include "mlx_kd/discover/revalidate/remeasure.h"
+#include "mlx_kd/packs/merge/merge_runs.h"
 
 namespace mlx_kd::cli {
 namespace {

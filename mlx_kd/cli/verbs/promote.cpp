@@ -8,7 +8,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/json.h"
-#include "mlx_kd/cli/console.h"
+#include "mlx_kd/cli/terminal/console.h"
 #include "mlx_kd/cli/verbs.h"
 
 namespace mlx_kd::cli {

@@ -9,7 +9,7 @@
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/base/json.h"
 #include "mlx_kd/cli/replay_page.h"
-#include "mlx_kd/cli/table.h"
+#include "mlx_kd/cli/terminal/table.h"
 #include "mlx_kd/cli/verbs.h"
 
 namespace mlx_kd::cli {

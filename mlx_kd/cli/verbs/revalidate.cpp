@@ -1,13 +1,13 @@
 // kd revalidate: proves and times a pack again, for the current MLX and device.
-#include "mlx_kd/discover/revalidate.h"
+#include "mlx_kd/discover/revalidate/revalidate.h"
 
 #include <cstdio>
 #include <memory>
 
-#include "mlx_kd/cli/console.h"
-#include "mlx_kd/cli/progress.h"
-#include "mlx_kd/cli/signals.h"
-#include "mlx_kd/cli/table.h"
+#include "mlx_kd/cli/terminal/console.h"
+#include "mlx_kd/cli/terminal/progress.h"
+#include "mlx_kd/cli/terminal/signals.h"
+#include "mlx_kd/cli/terminal/table.h"
 #include "mlx_kd/cli/verbs.h"
 
 namespace mlx_kd::cli {

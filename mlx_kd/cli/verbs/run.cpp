@@ -1,5 +1,5 @@
 // kd run: discover, prove and pin.
-#include "mlx_kd/discover/run.h"
+#include "mlx_kd/discover/run/run.h"
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/cli/run_options.h"

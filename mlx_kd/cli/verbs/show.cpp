@@ -3,9 +3,9 @@
 #include <cstdio>
 #include <memory>
 
-#include "mlx_kd/cli/table.h"
+#include "mlx_kd/cli/terminal/table.h"
 #include "mlx_kd/cli/verbs.h"
-#include "mlx_kd/packs/difference.h"
+#include "mlx_kd/packs/merge/difference.h"
 #include "mlx_kd/packs/pack.h"
 
 namespace mlx_kd::cli {

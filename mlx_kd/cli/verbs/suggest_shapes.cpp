@@ -11,10 +11,10 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/cli/command.h"
-#include "mlx_kd/cli/console.h"
-#include "mlx_kd/cli/signals.h"
 #include "mlx_kd/cli/size_options.h"
-#include "mlx_kd/cli/table.h"
+#include "mlx_kd/cli/terminal/console.h"
+#include "mlx_kd/cli/terminal/signals.h"
+#include "mlx_kd/cli/terminal/table.h"
 #include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::cli {

@@ -1,5 +1,5 @@
 // kd tune-model: all operators that a model calls, tuned within one limit of time.
-#include "mlx_kd/discover/tune_model.h"
+#include "mlx_kd/discover/models/tune_model.h"
 
 #include <cstdio>
 #include <memory>
@@ -7,12 +7,12 @@
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/cli/command.h"
-#include "mlx_kd/cli/console.h"
-#include "mlx_kd/cli/progress.h"
-#include "mlx_kd/cli/signals.h"
 #include "mlx_kd/cli/size_options.h"
-#include "mlx_kd/cli/table.h"
-#include "mlx_kd/discover/tune_report.h"
+#include "mlx_kd/cli/terminal/console.h"
+#include "mlx_kd/cli/terminal/progress.h"
+#include "mlx_kd/cli/terminal/signals.h"
+#include "mlx_kd/cli/terminal/table.h"
+#include "mlx_kd/discover/models/tune_report.h"
 #include "mlx_kd/shapes/tracked_configs.h"
 
 namespace mlx_kd::cli {

@@ -11,7 +11,7 @@
 
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/devices/kernel_arguments.h"
-#include "mlx_kd/spec/limits.h"
+#include "mlx_kd/spec/op/limits.h"
 
 namespace mlx_kd::devices::cpu {
 

@@ -4,8 +4,8 @@
 #include <mutex>
 #include <optional>
 
-#include "mlx_kd/devices/cuda/device_clock.h"
-#include "mlx_kd/devices/cuda/queued_program.h"
+#include "mlx_kd/devices/cuda/driver/device_clock.h"
+#include "mlx_kd/devices/cuda/driver/queued_program.h"
 
 namespace mlx_kd::devices::cuda {
 namespace {

@@ -5,9 +5,9 @@
 #include "mlx/ops.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
-#include "mlx_kd/devices/cuda/cuda_text.h"
-#include "mlx_kd/devices/cuda/precompiled.h"
-#include "mlx_kd/devices/cuda/primitive_cache.h"
+#include "mlx_kd/devices/cuda/call/precompiled.h"
+#include "mlx_kd/devices/cuda/call/primitive_cache.h"
+#include "mlx_kd/devices/cuda/compile/cuda_text.h"
 #include "mlx_kd/devices/host/once.h"
 
 namespace mlx_kd::devices::cuda {

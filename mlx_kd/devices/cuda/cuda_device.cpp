@@ -5,13 +5,13 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
+#include "mlx_kd/devices/cuda/call/cuda_program.h"
+#include "mlx_kd/devices/cuda/call/native_module.h"
+#include "mlx_kd/devices/cuda/call/stage_program.h"
+#include "mlx_kd/devices/cuda/compile/cuda_compiler.h"
+#include "mlx_kd/devices/cuda/compile/cuda_source.h"
 #include "mlx_kd/devices/cuda/cuda_accelerator.h"
-#include "mlx_kd/devices/cuda/cuda_compiler.h"
-#include "mlx_kd/devices/cuda/cuda_program.h"
-#include "mlx_kd/devices/cuda/cuda_source.h"
-#include "mlx_kd/devices/cuda/gpu.h"
-#include "mlx_kd/devices/cuda/native_module.h"
-#include "mlx_kd/devices/cuda/stage_program.h"
+#include "mlx_kd/devices/cuda/driver/gpu.h"
 
 namespace mlx_kd::devices::cuda {
 namespace {

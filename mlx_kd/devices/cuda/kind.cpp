@@ -1,12 +1,12 @@
 #include <mlx/device.h>
 
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/devices/cuda/cubin.h"
+#include "mlx_kd/devices/cuda/call/native_group.h"
+#include "mlx_kd/devices/cuda/call/native_module.h"
+#include "mlx_kd/devices/cuda/compile/cubin.h"
 #include "mlx_kd/devices/cuda/cuda_body.h"
 #include "mlx_kd/devices/cuda/cuda_device.h"
-#include "mlx_kd/devices/cuda/gpu.h"
-#include "mlx_kd/devices/cuda/native_group.h"
-#include "mlx_kd/devices/cuda/native_module.h"
+#include "mlx_kd/devices/cuda/driver/gpu.h"
 #include "mlx_kd/devices/registry.h"
 
 namespace mlx_kd::devices {

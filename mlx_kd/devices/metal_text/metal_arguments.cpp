@@ -5,7 +5,7 @@
 #include <map>
 
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/spec/limits.h"
+#include "mlx_kd/spec/op/limits.h"
 
 namespace mlx_kd::devices {
 namespace {

@@ -6,10 +6,10 @@
 #include "mlx/types/half_types.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/host/host_primitive.h"
-#include "mlx_kd/devices/simt/aligned_inputs.h"
-#include "mlx_kd/devices/simt/body_code.h"
-#include "mlx_kd/devices/simt/simt_program.h"
-#include "mlx_kd/devices/simt/watch.h"
+#include "mlx_kd/devices/simt/checks/watch.h"
+#include "mlx_kd/devices/simt/program/aligned_inputs.h"
+#include "mlx_kd/devices/simt/program/body_code.h"
+#include "mlx_kd/devices/simt/program/simt_program.h"
 
 namespace mlx_kd::devices::simt {
 namespace {

@@ -3,9 +3,9 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/host/cpu_info.h"
 #include "mlx_kd/devices/host/object_cache.h"
-#include "mlx_kd/devices/simt/simt_check.h"
-#include "mlx_kd/devices/simt/simt_compiler.h"
-#include "mlx_kd/devices/simt/simt_program.h"
+#include "mlx_kd/devices/simt/checks/simt_check.h"
+#include "mlx_kd/devices/simt/program/simt_compiler.h"
+#include "mlx_kd/devices/simt/program/simt_program.h"
 
 namespace mlx_kd::devices::simt {
 namespace {

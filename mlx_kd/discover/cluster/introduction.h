@@ -6,7 +6,7 @@
 
 #include "mlx_kd/base/json.h"
 #include "mlx_kd/discover/ranks/process_name.h"
-#include "mlx_kd/discover/run_setup.h"
+#include "mlx_kd/discover/run/run_setup.h"
 
 namespace mlx_kd::discover {
 

@@ -6,7 +6,7 @@
 
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/discover/cluster/agreement.h"
-#include "mlx_kd/discover/walk_records.h"
+#include "mlx_kd/discover/run/walk_records.h"
 
 namespace mlx_kd::discover {
 

@@ -13,8 +13,8 @@
 #include "mlx_kd/discover/cluster/introduction.h"
 #include "mlx_kd/discover/cluster/rank_walk.h"
 #include "mlx_kd/discover/cluster/turn.h"
-#include "mlx_kd/discover/finalise.h"
-#include "mlx_kd/packs/merge.h"
+#include "mlx_kd/discover/run/finalise.h"
+#include "mlx_kd/packs/merge/merge.h"
 
 namespace mlx_kd::discover {
 namespace {

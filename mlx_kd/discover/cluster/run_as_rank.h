@@ -2,7 +2,7 @@
 #pragma once
 
 #include "mlx_kd/discover/ranks/ranks.h"
-#include "mlx_kd/discover/run.h"
+#include "mlx_kd/discover/run/run.h"
 
 namespace mlx_kd::discover {
 

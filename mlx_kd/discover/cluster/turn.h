@@ -7,7 +7,7 @@
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/discover/interrupt.h"
 #include "mlx_kd/discover/ranks/ranks.h"
-#include "mlx_kd/discover/run_setup.h"
+#include "mlx_kd/discover/run/run_setup.h"
 
 namespace mlx_kd::discover {
 

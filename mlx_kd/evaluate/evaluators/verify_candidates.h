@@ -3,8 +3,8 @@
 
 #include <vector>
 
-#include "mlx_kd/spec/candidate.h"
 #include "mlx_kd/spec/device_id.h"
+#include "mlx_kd/spec/op/candidate.h"
 
 namespace mlx_kd::evaluate {
 

@@ -6,7 +6,7 @@
 #include <cstdio>
 #include <cstring>
 
-#include "mlx_kd/spec/judge.h"
+#include "mlx_kd/spec/op/judge.h"
 
 namespace mlx_kd::evaluate {
 namespace {

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "mlx_kd/evaluate/protocol.h"
-#include "mlx_kd/spec/op.h"
+#include "mlx_kd/spec/op/op.h"
 
 namespace mlx_kd::evaluate {
 

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "mlx_kd/spec/port.h"
+#include "mlx_kd/spec/op/port.h"
 
 namespace mlx_kd::evaluate {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "mlx_kd/kernels/common/reference64.h"
-#include "mlx_kd/spec/op.h"
+#include "mlx_kd/spec/op/op.h"
 
 namespace mlx_kd::kernels {
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "mlx_kd/base/random.h"
-#include "mlx_kd/spec/op.h"
+#include "mlx_kd/spec/op/op.h"
 
 namespace mlx_kd::kernels {
 

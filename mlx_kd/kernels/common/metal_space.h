@@ -1,7 +1,7 @@
 // What the knob spaces and launches of the Metal variants have in common.
 #pragma once
 
-#include "mlx_kd/spec/op.h"
+#include "mlx_kd/spec/op/op.h"
 
 namespace mlx_kd::kernels {
 

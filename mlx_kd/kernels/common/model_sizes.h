@@ -2,7 +2,7 @@
 // rules.
 #pragma once
 
-#include "mlx_kd/spec/model_config.h"
+#include "mlx_kd/spec/op/model_config.h"
 
 namespace mlx_kd::kernels {
 

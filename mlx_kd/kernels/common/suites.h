@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "mlx_kd/spec/op.h"
+#include "mlx_kd/spec/op/op.h"
 
 namespace mlx_kd::kernels {
 

@@ -5,7 +5,7 @@
 #include <functional>
 #include <string>
 
-#include "mlx_kd/spec/op.h"
+#include "mlx_kd/spec/op/op.h"
 
 namespace mlx_kd::kernels::linalg {
 

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "mlx_kd/kernels/matmul/weights64.h"
-#include "mlx_kd/spec/model_config.h"
+#include "mlx_kd/spec/op/model_config.h"
 
 namespace mlx_kd::kernels::matmul {
 

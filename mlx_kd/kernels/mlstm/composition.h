@@ -1,7 +1,7 @@
 // mLSTM in MLX's own operators.
 #pragma once
 
-#include "mlx_kd/spec/op.h"
+#include "mlx_kd/spec/op/op.h"
 
 namespace mlx_kd::kernels::mlstm {
 

@@ -1,7 +1,7 @@
 // The norms of a model, by its config.json. docs/models.md states the rules.
 #pragma once
 
-#include "mlx_kd/spec/model_config.h"
+#include "mlx_kd/spec/op/model_config.h"
 
 namespace mlx_kd::kernels {
 

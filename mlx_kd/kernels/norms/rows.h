@@ -2,7 +2,7 @@
 // knob AGAIN says whether they are added twice.
 #pragma once
 
-#include "mlx_kd/spec/op.h"
+#include "mlx_kd/spec/op/op.h"
 
 namespace mlx_kd::kernels {
 

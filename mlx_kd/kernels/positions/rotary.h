@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "mlx_kd/kernels/common/shapes.h"
-#include "mlx_kd/spec/op.h"
+#include "mlx_kd/spec/op/op.h"
 
 namespace mlx_kd::kernels {
 

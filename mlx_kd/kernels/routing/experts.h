@@ -1,7 +1,7 @@
 // What a model's config says about its experts.
 #pragma once
 
-#include "mlx_kd/spec/model_config.h"
+#include "mlx_kd/spec/op/model_config.h"
 
 namespace mlx_kd::kernels::routing {
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "mlx_kd/kernels/vectors/judge.h"
-#include "mlx_kd/spec/op.h"
+#include "mlx_kd/spec/op/op.h"
 
 namespace mlx_kd::kernels::vectors {
 

@@ -1,7 +1,7 @@
 #include "mlx_kd/runtime/call/metal_kernel.h"
 
 #include "mlx_kd/devices/metal_text/metal_kernel.h"
-#include "mlx_kd/devices/simt/watch.h"
+#include "mlx_kd/devices/simt/checks/watch.h"
 
 namespace mlx_kd::runtime {
 

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "mlx_kd/spec/limits.h"
+#include "mlx_kd/spec/op/limits.h"
 
 namespace mlx_kd::runtime {
 

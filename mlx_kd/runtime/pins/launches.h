@@ -3,7 +3,7 @@
 
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/packs/entry.h"
-#include "mlx_kd/spec/op.h"
+#include "mlx_kd/spec/op/op.h"
 
 namespace mlx_kd::runtime {
 

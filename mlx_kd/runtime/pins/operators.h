@@ -9,7 +9,7 @@
 
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/runtime/pins/signature.h"
-#include "mlx_kd/spec/op.h"
+#include "mlx_kd/spec/op/op.h"
 
 namespace mlx_kd::runtime {
 

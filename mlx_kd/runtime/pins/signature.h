@@ -8,7 +8,7 @@
 
 #include "mlx/array.h"
 #include "mlx_kd/runtime/pins/call_key.h"
-#include "mlx_kd/spec/op.h"
+#include "mlx_kd/spec/op/op.h"
 
 namespace mlx_kd::runtime {
 

@@ -5,8 +5,8 @@
 #include <mlx/transforms.h>
 
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/devices/cuda/cuda_compiler.h"
-#include "mlx_kd/devices/cuda/gpu.h"
+#include "mlx_kd/devices/cuda/compile/cuda_compiler.h"
+#include "mlx_kd/devices/cuda/driver/gpu.h"
 #include "tests/devices/cuda/cuda_kernels.h"
 #include "tests/support/run_cli.h"
 

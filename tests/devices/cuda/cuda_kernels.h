@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "mlx_kd/base/files.h"
-#include "mlx_kd/devices/cuda/stage_program.h"
+#include "mlx_kd/devices/cuda/call/stage_program.h"
 
 namespace mlx_kd::devices::cuda {
 

@@ -1,7 +1,7 @@
 // The CUDA translation of a Metal source on the executor: what a GPU would run, without one.
 #pragma once
 
-#include "mlx_kd/devices/simt/session.h"
+#include "mlx_kd/devices/simt/checks/session.h"
 
 namespace mlx_kd::devices::simt {
 

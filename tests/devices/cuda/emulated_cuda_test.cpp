@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "mlx_kd/devices/simt/simt_compiler.h"
+#include "mlx_kd/devices/simt/program/simt_compiler.h"
 
 namespace mlx_kd::devices::simt {
 namespace {

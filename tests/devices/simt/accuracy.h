@@ -6,7 +6,7 @@
 #include <functional>
 #include <string>
 
-#include "mlx_kd/devices/simt/session.h"
+#include "mlx_kd/devices/simt/checks/session.h"
 
 namespace mlx_kd::devices::simt {
 

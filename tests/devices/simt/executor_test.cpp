@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/devices/simt/session.h"
+#include "mlx_kd/devices/simt/checks/session.h"
 
 namespace mlx_kd::devices::simt {
 namespace {

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/devices/simt/simt_compiler.h"
+#include "mlx_kd/devices/simt/program/simt_compiler.h"
 #include "mlx_kd/msl/parse/parser.h"
 #include "mlx_kd/msl/rules/rules.h"
 

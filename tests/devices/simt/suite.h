@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "mlx_kd/devices/simt/session.h"
+#include "mlx_kd/devices/simt/checks/session.h"
 
 namespace mlx_kd::devices::simt {
 

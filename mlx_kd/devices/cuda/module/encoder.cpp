@@ -1,7 +1,7 @@
 // The module: MLX's CUDA command encoder as native_api.h calls it.
 #include "mlx/backend/cuda/device.h"
 #include "mlx/version.h"
-#include "mlx_kd/devices/cuda/native_api.h"
+#include "mlx_kd/devices/cuda/call/native_api.h"
 
 namespace mlx_kd::devices::cuda {
 namespace {

@@ -1,7 +1,7 @@
 // What soft_cap and its gradient share: ports, sizes, knobs, launches.
 #pragma once
 
-#include "mlx_kd/spec/op.h"
+#include "mlx_kd/spec/op/op.h"
 
 namespace mlx_kd::kernels::soft_cap {
 

@@ -1,7 +1,7 @@
 // The widths of a model's gated MLPs, from its config.json.
 #pragma once
 
-#include "mlx_kd/spec/model_config.h"
+#include "mlx_kd/spec/op/model_config.h"
 
 namespace mlx_kd::kernels::swiglu {
 

@@ -3,7 +3,7 @@
 
 #include <span>
 
-#include "mlx_kd/spec/op.h"
+#include "mlx_kd/spec/op/op.h"
 
 namespace mlx_kd::kernels::attention {
 

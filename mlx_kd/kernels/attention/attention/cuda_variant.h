@@ -1,7 +1,7 @@
 // The CUDA variant of attention.
 #pragma once
 
-#include "mlx_kd/spec/op.h"
+#include "mlx_kd/spec/op/op.h"
 
 namespace mlx_kd::kernels::attention {
 

@@ -1,7 +1,7 @@
 // What the results of attention are held against.
 #pragma once
 
-#include "mlx_kd/spec/op.h"
+#include "mlx_kd/spec/op/op.h"
 
 namespace mlx_kd::kernels::attention {
 

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "mlx_kd/spec/model_config.h"
+#include "mlx_kd/spec/op/model_config.h"
 
 namespace mlx_kd::kernels::kv_append {
 

@@ -1,7 +1,7 @@
 // The CUDA variant of gemm.
 #pragma once
 
-#include "mlx_kd/spec/variant.h"
+#include "mlx_kd/spec/op/variant.h"
 
 namespace mlx_kd::kernels::matmul {
 

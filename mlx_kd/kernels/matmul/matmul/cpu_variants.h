@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "mlx_kd/spec/variant.h"
+#include "mlx_kd/spec/op/variant.h"
 
 namespace mlx_kd::kernels::general_product {
 

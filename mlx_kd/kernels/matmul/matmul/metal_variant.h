@@ -1,7 +1,7 @@
 // The kernel of matmul in Metal: tiles in threadgroup memory, multiplied as matrices of 8 x 8.
 #pragma once
 
-#include "mlx_kd/spec/variant.h"
+#include "mlx_kd/spec/op/variant.h"
 
 namespace mlx_kd::kernels::general_product {
 

@@ -1,7 +1,7 @@
 // The pack of latent (MLA) attention, from a model's config.json.
 #pragma once
 
-#include "mlx_kd/spec/model_config.h"
+#include "mlx_kd/spec/op/model_config.h"
 
 namespace mlx_kd::kernels::rope {
 

@@ -1,7 +1,7 @@
 // mlx-lm's sampler with MLX's operators.
 #pragma once
 
-#include "mlx_kd/spec/op.h"
+#include "mlx_kd/spec/op/op.h"
 
 namespace mlx_kd::kernels::sample_tokens {
 

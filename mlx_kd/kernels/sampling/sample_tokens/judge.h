@@ -1,7 +1,7 @@
 // Whether tokens are draws that mlx-lm's chain can make, for any order of its float32 sums.
 #pragma once
 
-#include "mlx_kd/spec/op.h"
+#include "mlx_kd/spec/op/op.h"
 
 namespace mlx_kd::kernels::sample_tokens {
 

@@ -1,0 +1,76 @@
+#include "mlx_kd/devices/cuda/compile/cuda_compiler.h"
+
+#include <chrono>
+#include <future>
+#include <thread>
+
+#include "mlx_kd/base/clock.h"
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/devices/cuda/compile/cuda_source.h"
+
+namespace mlx_kd::devices::cuda {
+namespace {
+
+constexpr int64_t kMostGroupThreads = 1024;  // one cubin serves every launch of a candidate
+
+Artifact refused(const std::string& error) {
+  Artifact artifact;
+  artifact.error = error;
+  return artifact;
+}
+
+using Work = std::function<Artifact()>;
+
+Work work_of(const spec::Candidate& candidate, int sm, const cpu::ObjectCache& cache) {
+  if (candidate.language == "cuda") {
+    const auto options = source_options(candidate, sm);
+    return [candidate, options, cache] {
+      return cached_cubin(cache, source_key(candidate, options), candidate.op_name,
+                          [&] { return compile_source(candidate, options); });
+    };
+  }
+  const CudaText text = candidate_text(candidate, sm).cuda;
+  return [text, cache, op_name = candidate.op_name] { return compile_text(text, cache, op_name); };
+}
+
+}  // namespace
+
+msl::TranslateOptions candidate_options(const spec::Candidate& candidate) {
+  msl::TranslateOptions options;
+  options.numbers_by_value = true;
+  options.buffers_apart = true;
+  options.whole_lines = !is_body(candidate);
+  for (const base::Json& port : candidate.inputs_spec)
+    if (port.contains("name"))
+      options.lists_by_value.insert(port["name"].get<std::string>() + "_strides");
+  for (size_t i = 0; i < candidate.updates.size(); ++i)
+    if (const int input = candidate.updates[i]; input >= 0)
+      options.same_memory.emplace_back(
+          candidate.inputs_spec.at(static_cast<size_t>(input)).at("name").get<std::string>(),
+          candidate.outputs_spec.at(i).at("name").get<std::string>());
+  return options;
+}
+
+CandidateText candidate_text(const spec::Candidate& candidate, int sm) {
+  CandidateText result{
+      translate_text(metal_text(candidate), msl::Target::cuda, candidate_options(candidate)), {}};
+  result.text.kernel(candidate.func_name);
+  result.cuda = cuda_text(result.text, sm, kMostGroupThreads);
+  return result;
+}
+
+Artifact CudaCompiler::compile(const spec::Candidate& candidate, double timeout_s) const try {
+  std::packaged_task<Artifact()> task(work_of(candidate, sm_, cache_));
+  std::future<Artifact> result = task.get_future();
+  std::thread(std::move(task)).detach();
+  if (result.wait_for(std::chrono::duration<double>(timeout_s)) == std::future_status::ready)
+    return result.get();
+  Artifact late = refused("the compiler took longer than " + base::seconds_text(timeout_s));
+  late.timed_out = true;
+  return late;
+} catch (const base::Error& error) {
+  if (error.exit_code() != 2) throw;
+  return refused(error.what());  // no valid Metal
+}
+
+}  // namespace mlx_kd::devices::cuda

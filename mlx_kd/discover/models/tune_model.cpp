@@ -1,0 +1,303 @@
+#include "mlx_kd/discover/models/tune_model.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "mlx_kd/archive/run/run_reader.h"
+#include "mlx_kd/base/clock.h"
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/devices/device.h"
+#include "mlx_kd/discover/models/tune_report.h"
+#include "mlx_kd/discover/models/tune_state.h"
+#include "mlx_kd/packs/merge/merge_runs.h"
+
+namespace mlx_kd::discover {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kDefaultRun = "default";
+constexpr const char* kSearchRun = "search";
+constexpr double kSlowCall = 0.05;         // s of MLX: evaluate's protocol takes few pairs then
+constexpr double kProofCalls = 10;         // of MLX, for a size: references, and its better form
+constexpr double kClaimPairs = 6;          // that a slow claim takes
+constexpr double kLongestClaim = 3;        // s of a claim that is not slow
+constexpr double kShareOfClaims = 0.5;     // of a search's time, at most
+constexpr double kSecondsPerKernel = 0.4;  // how many can be tried, at most
+constexpr uint64_t kMostKernels = 400;
+constexpr double kBytesPerUs = 5e3;  // of a use whose default kernel did not pass
+constexpr double kLeastSearch = 2;   // times the seconds of the default's run
+
+// The stages of a run, with the use that it is of.
+class OfUse : public Listener {
+ public:
+  OfUse(const ModelUse& use, Listener& inner) : name_(use.name), inner_(inner) {}
+  void stage(const std::string& what) override { inner_.stage(name_ + ": " + what); }
+  void trying(const spec::Candidate& candidate, uint64_t number) override {
+    inner_.trying(candidate, number);
+  }
+  void evaluated(const Step& step) override { inner_.evaluated(step); }
+  void note(const std::string& message) override { inner_.note(name_ + ": " + message); }
+
+ private:
+  std::string name_;
+  Listener& inner_;
+};
+
+// Of a run in which no kernel passed, the last verdict.
+std::string why_none(const fs::path& folder) {
+  const archive::RunData run = archive::read_run(folder);
+  if (run.records.empty()) return "no kernel was tried";
+  const spec::Verdict& verdict = run.records.back().verdict;
+  return "no kernel passed: " + spec::name_of(verdict.status) +
+         (verdict.reason.empty() ? "" : ", " + verdict.reason);
+}
+
+class Tuning {
+ public:
+  Tuning(const TuneRequest& request, Listener& listener, Interrupt& interrupt)
+      : request_(request), listener_(listener), interrupt_(interrupt), state_(request) {}
+
+  TuneOutcome run() {
+    for (const ModelUse& use : request_.uses.uses)
+      if (!interrupt_.raised() && !state_.of(use).by_default) try_default(use);
+    search_all();
+    TuneOutcome outcome = conclude();
+    state_.save();
+    return outcome;
+  }
+
+ private:
+  RunRequest run_request(const ModelUse& use, const char* run) const {
+    RunRequest result;
+    result.claim_processes = 1;  // what counts is the model's speed, which promotion measures
+    result.op_name = use.op->name;
+    result.device = request_.device;
+    result.dtype = request_.dtype;
+    result.seed = request_.seed;
+    result.allow_approximate = request_.allow_approximate;
+    result.out = state_.folder(use, run);
+    result.resume = true;
+    return result;
+  }
+
+  // nullopt where it was interrupted. What is misuse for one operator (no kernel for the
+  // device or type) leaves that one; a folder that cannot go on does not.
+  std::optional<UseRun> run_use(const ModelUse& use, const RunRequest& request) {
+    const int64_t start = base::steady_ns();
+    OfUse listener(use, listener_);
+    try {
+      const RunOutcome outcome = discover::run(request, listener, interrupt_);
+      if (outcome.interrupted) return std::nullopt;
+      UseRun found = use_run(outcome, base::seconds_since(start));
+      if (outcome.benchmarked == 0) found.left = why_none(request.out);
+      return found;
+    } catch (const base::Error& error) {
+      const std::string why = error.what();
+      if (error.exit_code() != 2 || why.rfind("[archive]", 0) == 0) throw;
+      UseRun left;
+      left.left = why;
+      return left;
+    }
+  }
+
+  void try_default(const ModelUse& use) {
+    RunRequest request = run_request(use, kDefaultRun);
+    request.sizes = shapes::Sizes{"model:" + use.name, {use.sizes.front()}};
+    if (use.grows) request.ranges = use.ranges;
+    request.budget = request.batch = request.finalists = 1;
+    if (const auto found = run_use(use, request)) state_.of(use).by_default = *found;
+    state_.save();
+  }
+
+  // Seconds of a prompt and as many decoded tokens, with default kernels: what searches may
+  // shorten.
+  double weight(const ModelUse& use) const {
+    const UseRun& found = *state_.find(use)->by_default;
+    if (found.evaluated == 0) return 0;  // there is no kernel to search among
+    const double us =
+        std::isfinite(found.us)
+            ? found.us
+            : spec::cost_of(*use.op, use.sizes.front(), request_.dtype).bytes / kBytesPerUs;
+    const double tokens =
+        use.prompt ? 1 : static_cast<double>(std::max<int64_t>(1, request_.sizes.prompt));
+    return 1e-6 * us * use.passes * static_cast<double>(use.calls) * tokens;
+  }
+
+  void search_all() {
+    std::vector<const ModelUse*> open;
+    for (const ModelUse& use : request_.uses.uses)
+      if (const UseState& state = state_.of(use); state.by_default && weight(use) > 0)
+        if (!state.search || state.search->of_budget_s < request_.time_budget_s)
+          open.push_back(&use);
+    std::stable_sort(open.begin(), open.end(),
+                     [&](const ModelUse* a, const ModelUse* b) { return weight(*a) > weight(*b); });
+    double weights = 0;
+    for (const ModelUse* use : open) weights += weight(*use);
+    for (const ModelUse* use : open) {
+      if (interrupt_.raised()) return;
+      const double left = request_.time_budget_s - state_.seconds();
+      search(*use, left * weight(*use) / weights);
+      weights -= weight(*use);
+      state_.save();
+    }
+  }
+
+  // Seconds of the default's run, for a size of it.
+  double default_s(const ModelUse& use) const {
+    const shapes::DimRanges ranges = use.grows ? use.ranges : shapes::DimRanges();
+    const auto sizes = shapes::with_ranges(*use.op, {use.name, {use.sizes.front()}}, ranges).sizes;
+    return state_.find(use)->by_default->seconds / static_cast<double>(sizes.size());
+  }
+
+  bool is_slow(const ModelUse& use) const {
+    return 1e-6 * state_.find(use)->by_default->mlx_us > kSlowCall;
+  }
+
+  // Seconds that the proof and claims of a size take, for each of which MLX runs.
+  double claim_s(const ModelUse& use, const spec::Dims& size, uint64_t finalists) const {
+    const UseRun& found = *state_.find(use)->by_default;
+    const std::string& first = use.op->batch_dim;
+    const double mlx_s = 1e-6 * found.mlx_us * static_cast<double>(size.at(first)) /
+                         static_cast<double>(use.sizes.front().at(first));
+    const auto count = static_cast<double>(finalists);
+    if (mlx_s > kSlowCall) return mlx_s * (kProofCalls + kClaimPairs * count);
+    return std::min(kLongestClaim, default_s(use)) * count;
+  }
+
+  double claims_s(const ModelUse& use, const std::vector<spec::Dims>& sizes,
+                  uint64_t finalists) const {
+    double result = 0;
+    for (const spec::Dims& size : sizes) result += claim_s(use, size, finalists);
+    return result;
+  }
+
+  // The first size, and further ones and a range as far as their claims fit.
+  SearchPlan plan(const ModelUse& use, double seconds) const {
+    SearchPlan plan;
+    plan.finalists = is_slow(use) ? 1 : 2;
+    const auto fits = [&](const std::vector<spec::Dims>& sizes) {
+      return claims_s(use, sizes, plan.finalists) <= kShareOfClaims * seconds;
+    };
+    for (const spec::Dims& size : use.sizes) {
+      std::vector<spec::Dims> more = plan.sizes;
+      more.push_back(size);
+      if (plan.sizes.empty() || fits(more)) plan.sizes = more;
+    }
+    const auto ranged = shapes::with_ranges(*use.op, {use.name, plan.sizes}, use.ranges);
+    if (!use.ranges.empty() && fits(ranged.sizes)) plan.ranges = use.ranges;
+    const double rest = seconds - claims_s(use, ranged_sizes(use, plan), plan.finalists);
+    plan.budget = std::max<uint64_t>(4, kernels_in(rest));
+    return plan;
+  }
+
+  static uint64_t kernels_in(double seconds) {
+    return static_cast<uint64_t>(
+        std::clamp(seconds / kSecondsPerKernel, 0.0, double(kMostKernels)));
+  }
+
+  static std::vector<spec::Dims> ranged_sizes(const ModelUse& use, const SearchPlan& plan) {
+    return shapes::with_ranges(*use.op, {use.name, plan.sizes}, plan.ranges).sizes;
+  }
+
+  void search(const ModelUse& use, double seconds) {
+    std::optional<SearchPlan>& search = state_.of(use).search;
+    const bool is_open = search && !search->found;
+    const double least = kLeastSearch * default_s(use);
+    if (!is_open && seconds < least) return;
+    if (!search)
+      search = plan(use, seconds);
+    else if (!is_open)
+      search->budget += kernels_in(seconds);
+    state_.save();
+    RunRequest request = run_request(use, kSearchRun);
+    request.sizes = shapes::Sizes{"model:" + use.name, search->sizes};
+    request.ranges = search->ranges;
+    request.budget = search->budget;
+    request.finalists = search->finalists;
+    const double claims = claims_s(use, ranged_sizes(use, *search), search->finalists);
+    request.time_budget_s = std::max(0.1, seconds - claims);
+    const auto found = run_use(use, request);
+    if (!found) return;
+    search->found = *found;
+    search->of_budget_s = request_.time_budget_s;
+  }
+
+  UseResult result_of(const ModelUse& use) const {
+    UseResult result;
+    result.use = &use;
+    const UseState* state = state_.find(use);
+    if (!state || !state->by_default) {
+      result.left = "it was not reached";
+      return result;
+    }
+    const bool searched = state->search && state->search->found;
+    const UseRun& run = searched ? *state->search->found : *state->by_default;
+    result.mlx_us = run.mlx_us, result.us = run.us;
+    result.default_us = state->by_default->us;
+    result.speedup_lo = run.speedup_lo, result.speedup_hi = run.speedup_hi;
+    result.pinned = run.won, result.searched = searched;
+    result.candidate_id = run.candidate_id, result.knobs = run.knobs, result.left = run.left;
+    result.evaluated = state->by_default->evaluated + (searched ? run.evaluated : 0);
+    return result;
+  }
+
+  // Of each use the search's winners, else those of the default's run.
+  void merge(TuneOutcome& outcome) const {
+    std::vector<std::string> runs;
+    for (const ModelUse& use : request_.uses.uses) {
+      const UseState* state = state_.find(use);
+      if (!state || !state->by_default) continue;
+      const bool searched = state->search && state->search->found;
+      const fs::path folder = state_.folder(use, searched ? kSearchRun : kDefaultRun);
+      std::error_code ignored;
+      if (!fs::exists(folder / "best_kernels.json", ignored)) continue;
+      if (!packs::read_winners(folder).entries.empty()) runs.push_back(folder.string());
+    }
+    const fs::path file = request_.out / "pack.json";
+    outcome.has_pack = request_.device != "null";
+    if (!outcome.has_pack) return;
+    if (runs.empty()) return packs::write_pack(file, {});
+    packs::Pack merged = packs::merge_runs(runs).pack;
+    outcome.pins = merged.entries.size();
+    packs::write_merged(std::move(merged), file);
+  }
+
+  TuneOutcome conclude() const {
+    TuneOutcome outcome;
+    outcome.interrupted = interrupt_.raised();
+    for (const ModelUse& use : request_.uses.uses) outcome.uses.push_back(result_of(use));
+    merge(outcome);
+    outcome.seconds = state_.seconds();
+    base::write_file_atomically(request_.out / "report.json",
+                                tune_report_json(request_, outcome).dump(2, ' ', true) + "\n",
+                                "discover");
+    base::write_file_atomically(request_.out / "report.html", tune_report_html(request_, outcome),
+                                "discover");
+    return outcome;
+  }
+
+  const TuneRequest& request_;
+  Listener& listener_;
+  Interrupt& interrupt_;
+  TuneState state_;
+};
+
+}  // namespace
+
+double UseResult::before_s() const {
+  return 1e-6 * mlx_us * use->passes * static_cast<double>(use->calls);
+}
+
+double UseResult::after_s() const {
+  return pinned ? 1e-6 * us * use->passes * static_cast<double>(use->calls) : before_s();
+}
+
+TuneOutcome tune_model(const TuneRequest& request, Listener& listener, Interrupt& interrupt) {
+  if (!(request.time_budget_s > 0))
+    base::misuse("discover", "a time budget of 0 tunes nothing: give --time-budget 10m, say");
+  devices::open_device(request.device);  // misuse before anything is written
+  return Tuning(request, listener, interrupt).run();
+}
+
+}  // namespace mlx_kd::discover

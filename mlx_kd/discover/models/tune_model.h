@@ -1,0 +1,67 @@
+// All operators that a model calls, tuned within one limit of time: what kd tune-model does.
+//
+// The folder of a tuning holds
+//
+//   tune.json              what was asked for, and what was found so far of each use
+//   runs/<op>.<suite>/     of each use: default/, a run of the default kernel alone, and search/
+//   pack.json              all winners
+//   report.json, report.html
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "mlx_kd/discover/interrupt.h"
+#include "mlx_kd/discover/listener.h"
+#include "mlx_kd/discover/models/tune_plan.h"
+
+namespace mlx_kd::discover {
+
+struct TuneRequest {
+  std::string model;  // as the user named it
+  base::Json config;  // the whole config.json: another one is another tuning
+  ModelUses uses;
+  PassSizes sizes;
+  std::string device = "cpu";
+  spec::Dtype dtype = spec::Dtype::bfloat16;
+  double time_budget_s = 600;  // of all calls with this folder together; > 0
+  uint64_t seed = 0;
+  bool allow_approximate = false;
+  std::filesystem::path out;
+};
+
+// Times in us, of a call with the first size; NaN where not measured.
+struct UseResult {
+  const ModelUse* use;
+  double mlx_us = spec::kUnmeasured, default_us = spec::kUnmeasured, us = spec::kUnmeasured;
+  double speedup_lo = spec::kUnmeasured, speedup_hi = spec::kUnmeasured;
+  bool pinned = false;    // the first size has a winner
+  bool searched = false;  // else its default kernel alone was tried
+  uint64_t evaluated = 0;
+  std::string candidate_id, knobs;
+  std::string left;  // why there is no pin; empty: there is one
+
+  // Of a pass, s: all calls, all tokens of the prompt.
+  double before_s() const;
+  double after_s() const;  // MLX's where there is no pin
+};
+
+struct TuneOutcome {
+  bool interrupted = false;  // the same call continues
+  double seconds = 0;        // of this and earlier calls with the folder
+  std::vector<UseResult> uses;
+  size_t pins = 0;        // entries of the pack
+  bool has_pack = false;  // the null device's times make none
+};
+
+// First the default kernel of each use, proved, timed and claimed at its first size, or over the
+// range of one that grows, whatever the limit; then
+// searches, each with a part of what is left that is the share of its use in the time of a prompt
+// and as many decoded tokens. A size whose claim would take too long for its part is left out.
+// Continues where an earlier call stopped; a larger time_budget_s searches further. Misuse where
+// the folder holds something else, the tuning of another model or request, or is being written.
+// Fails (exit 1) where a run would (discover::run).
+TuneOutcome tune_model(const TuneRequest& request, Listener& listener, Interrupt& interrupt);
+
+}  // namespace mlx_kd::discover

@@ -1,0 +1,110 @@
+#include "mlx_kd/discover/models/tune_plan.h"
+
+#include <algorithm>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/kernels/op_table.h"
+#include "mlx_kd/shapes/sizes.h"
+
+namespace mlx_kd::discover {
+namespace {
+
+constexpr double kManyOperations = 2.7e8;  // of a call: beyond, fewer tokens of a prompt
+constexpr int64_t kMostRows = 16;          // of a step of decoding
+constexpr int64_t kPromptFactor = 4;       // prompts up to so many times as long as the one given
+
+spec::Dims size_with(const spec::Op& op, const spec::ModelSizes& place, int64_t first) {
+  spec::Dims dims = {{op.batch_dim, first}};
+  for (const auto& [name, value] : place.dims.items()) dims.set(name, value);
+  return shapes::checked_size(op, dims);
+}
+
+void add_range(const spec::Op& op, int64_t lo, int64_t hi, ModelUse& use) {
+  const auto ranged = shapes::ranged_dims(op);
+  if (lo < hi && std::find(ranged.begin(), ranged.end(), op.batch_dim) != ranged.end())
+    use.ranges = {{op.batch_dim, lo, hi}};
+}
+
+ModelUse decode_use(const spec::Op& op, const spec::ModelSizes& place, const PassSizes& sizes) {
+  ModelUse use{&op, op.name + "." + place.name, place.reason, false, place.calls.decode, 1, {}, {}};
+  if (!place.lengths.empty()) {
+    // The longest first: its time counts.
+    for (auto at = place.lengths.rbegin(); at != place.lengths.rend(); ++at)
+      use.sizes.push_back(size_with(op, place, *at));
+    add_range(op, place.lengths.front(), place.lengths.back(), use);
+    use.grows = !use.ranges.empty();
+    return use;
+  }
+  for (const int64_t rows : sizes.rows)
+    use.sizes.push_back(size_with(op, place, rows * place.per_token));
+  const int64_t most = std::max(*std::max_element(sizes.rows.begin(), sizes.rows.end()), kMostRows);
+  add_range(op, place.per_token, most * place.per_token, use);
+  return use;
+}
+
+ModelUse prompt_use(const spec::Op& op, const spec::ModelSizes& place, int64_t prompt) {
+  ModelUse use{
+      &op, op.name + "." + place.name + ".prompt", place.reason, true, place.calls.prompt, 1, {},
+      {}};
+  const spec::Dims whole = size_with(op, place, prompt * place.per_token);
+  const bool many = prompt > kPromptTokens &&
+                    spec::cost_of(op, whole, spec::Dtype::float32).flops > kManyOperations;
+  if (many) {
+    use.sizes = {size_with(op, place, kPromptTokens * place.per_token)};
+    use.passes = static_cast<double>(prompt) / static_cast<double>(kPromptTokens);
+    add_range(op, (kMostRows + 1) * place.per_token, kPromptTokens * place.per_token, use);
+    return use;
+  }
+  use.sizes = {whole};
+  if (prompt > kMostRows)
+    add_range(op, (kMostRows + 1) * place.per_token, (kPromptFactor * prompt + 1) * place.per_token,
+              use);
+  return use;
+}
+
+// Places with one size are one use: gate and up, keys and values.
+void add_use(ModelUse use, std::vector<ModelUse>& uses) {
+  for (ModelUse& known : uses)
+    if (known.op == use.op && known.prompt == use.prompt && known.sizes == use.sizes) {
+      known.calls += use.calls;
+      return;
+    }
+  uses.push_back(std::move(use));
+}
+
+}  // namespace
+
+ModelUses uses_of(const spec::ModelConfig& config, const PassSizes& sizes) {
+  config.first_of({"hidden_size", "n_embd", "d_model"}, "the width between layers");
+  config.first_of({"num_hidden_layers", "n_layer", "n_layers"}, "how often a token calls each op");
+  config.first_of({"num_attention_heads", "n_head"}, "the heads of a layer");
+  config.first_of(
+      {"intermediate_size", "ffn_hidden_size", "block_ff_dim", "n_inner", "moe_intermediate_size"},
+      "the width of the MLP");
+  ModelUses result;
+  for (const spec::Op& op : kernels::all_ops()) {
+    if (!op.of_model) continue;
+    try {
+      for (const spec::ModelSizes& place : op.of_model(config)) {
+        if (place.calls.decode > 0) add_use(decode_use(op, place, sizes), result.uses);
+        if (place.calls.prompt > 0 && sizes.prompt > 0)
+          add_use(prompt_use(op, place, sizes.prompt), result.uses);
+      }
+    } catch (const base::Error& error) {
+      result.without.push_back(op.name + ": " + error.what());
+    }
+  }
+  if (result.uses.empty())
+    base::misuse("discover", "no operator is called by " + config.origin() +
+                                 ": its layers are of a kind that mlx_kd.patch leaves as they are");
+  return result;
+}
+
+spec::Dtype float_type_of(const spec::ModelConfig& config) {
+  for (const char* field : {"dtype", "torch_dtype"})
+    for (const spec::Dtype type : spec::float_dtypes())
+      if (config.text(field) == spec::name_of(type)) return type;
+  return spec::Dtype::bfloat16;
+}
+
+}  // namespace mlx_kd::discover

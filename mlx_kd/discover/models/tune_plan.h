@@ -1,0 +1,47 @@
+// What a model calls: the operators and sizes that kd tune-model spends its time on.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "mlx_kd/shapes/dim_ranges.h"
+#include "mlx_kd/spec/op/op.h"
+
+namespace mlx_kd::discover {
+
+// One place of a model that calls an operator.
+struct ModelUse {
+  const spec::Op* op;
+  std::string name;    // "<op>.<suite>": of its folder
+  std::string reason;  // which fields of the config, and where in the model
+  bool prompt;         // prompts call it; else a step of decoding does
+  int64_t calls;       // of one pass, all layers together
+  double passes;       // passes for which one call at the first size counts: more than 1 where a
+                       // prompt is measured with fewer tokens than it has
+  std::vector<spec::Dims> sizes;  // complete; the first is the one whose time counts
+  shapes::DimRanges ranges;       // that its kernel may serve, those sizes inside; one at most
+  bool grows = false;             // every length of that range is called, as a cache fills
+};
+
+struct PassSizes {
+  std::vector<int64_t> rows = {1, 2, 4, 8};  // tokens of a step of decoding
+  int64_t prompt = 512;                      // tokens; 0: no prompts
+};
+
+// Products of a prompt are measured with so many tokens where more would be many operations: one
+// call of MLX takes seconds then.
+inline constexpr int64_t kPromptTokens = 32;
+
+struct ModelUses {
+  std::vector<ModelUse> uses;        // at least one, in the order of the operators
+  std::vector<std::string> without;  // "<op>: why the config gives it no sizes"
+};
+
+// Misuse, naming the fields, where the config lacks what every model has (its width, layers, heads,
+// the width of its MLP), and where no operator is called.
+ModelUses uses_of(const spec::ModelConfig& config, const PassSizes& sizes);
+
+// The type that the config states for its weights; bfloat16 where it states none.
+spec::Dtype float_type_of(const spec::ModelConfig& config);
+
+}  // namespace mlx_kd::discover

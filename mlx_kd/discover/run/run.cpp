@@ -1,0 +1,55 @@
+#include "mlx_kd/discover/run/run.h"
+
+#include <chrono>
+#include <thread>
+
+#include "mlx_kd/discover/run/finalise.h"
+#include "mlx_kd/discover/run/run_setup.h"
+#include "mlx_kd/discover/run/search_loop.h"
+
+namespace mlx_kd::discover {
+namespace {
+
+archive::RunWriter open_writer(const RunRequest& request, archive::RunMeta meta) {
+  return request.resume ? archive::RunWriter::resume(request.out, std::move(meta))
+                        : archive::RunWriter::create(request.out, std::move(meta));
+}
+
+void tell_if_cut(const archive::RunWriter& writer, Listener& listener) {
+  if (!writer.so_far().cut) return;
+  listener.note(
+      "[archive] the last record was cut and has been taken off: the run continues before it");
+}
+
+bool is_in_use(const std::filesystem::path& file) {
+  std::error_code missing;
+  const auto touched = std::filesystem::last_write_time(file, missing);
+  return !missing &&
+         std::filesystem::file_time_type::clock::now() - touched < std::chrono::seconds(1);
+}
+
+void pause(const RunRequest& request, const Interrupt& interrupt) {
+  while (is_in_use(request.pause_file) && !interrupt.raised())
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+}
+
+}  // namespace
+
+RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interrupt) {
+  RunSetup setup(request, listener);
+  const Interrupt::Attached attached(interrupt, *setup.evaluator);
+  auto writer = open_writer(request, setup.meta);
+  tell_if_cut(writer, listener);
+  const auto goes_on = [&](uint64_t done) {
+    pause(request, interrupt);
+    return setup.goes_on(request, done);
+  };
+  Walk walk({&setup.space, &setup.points, &setup.features, setup.strategy.get(),
+             setup.evaluator.get(), &writer, &listener, &interrupt},
+            {request.budget, request.batch, goes_on});
+  walk.run();
+  return finish_run({&request, &setup, &walk.records(), &writer.so_far()}, writer, listener,
+                    interrupt);
+}
+
+}  // namespace mlx_kd::discover
