@@ -108,9 +108,9 @@ class CheckLayers(unittest.TestCase):
 
     def test_folder_with_too_many_modules_is_found(self):
         for number in range(13):
-            self.write(f"base/part_{number}.h", "")
-            self.write(f"cli/verbs/verb_{number}.cpp", "")
-        self.assert_found("base: 13 modules, more than 12")
+            self.write(f"mlx_kd/base/part_{number}.h", "")
+            self.write(f"mlx_kd/cli/verbs/verb_{number}.cpp", "")
+        self.assert_found("base: 14 modules, more than 12")
         self.assertNotIn("verbs: ", self.check().stdout)
 
     def test_room_without_a_rank_is_found(self):
