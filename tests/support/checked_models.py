@@ -9,9 +9,11 @@ import gc
 import importlib
 import io
 import pkgutil
+import sys
 from unittest import mock
 
 import mlx.core as mx
+from mlx.utils import tree_flatten
 
 import mlx_kd
 from mlx_kd.patching import float_type, proof, samples
@@ -19,6 +21,7 @@ from mlx_kd.patching.operators import calls_by_operator
 
 # Each module's error is at most 1.25 times MLX's; roundings of many layers add up.
 RATIO, FLOAT32_SHARE = 2.0, 1e-5
+MOST_BYTES = 3 << 30  # of a model: there are several copies
 
 
 class Found:
@@ -69,6 +72,8 @@ class Checking:
         dtype = str(float_type(model))
         if model.__dict__.get("_kd_checked") == dtype:
             return
+        if (size := sum(array.nbytes for _, array in tree_flatten(model.parameters()))) > MOST_BYTES:
+            raise MemoryError(f"{self.cls.__module__}: a model of {size / 1e9:.1f} GB is too large to be compared")
         gc.collect()  # earlier models are in cycles
         mx.clear_cache()
         mlx_kd.unpatch(model)
@@ -103,6 +108,7 @@ class Checking:
         ours, mlx = error(new, judge), error(old, judge)
         if not ours <= max(RATIO * mlx, FLOAT32_SHARE * error(judge, mx.zeros(()))):
             self.found.wrong.append(f"{self.cls.__module__}, {old.dtype} {old.shape}: its error is {ours:.3g}, MLX's {mlx:.3g}")
+            print(self.found.wrong[-1], file=sys.stderr, flush=True)
 
 
 def model_classes():
