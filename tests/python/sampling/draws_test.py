@@ -17,6 +17,7 @@ TYPES = (mx.float32, mx.float16, mx.bfloat16)
 
 class Dice:
     """Choices that are the same in every run."""
+    types = TYPES
 
     def __init__(self, seed):
         import random
@@ -45,7 +46,7 @@ class Dice:
             x = x[:, :1] + mx.zeros((rows, width))
         elif kind < 0.35:
             x = mx.round(x)
-        return x.astype(self.one(*TYPES))
+        return x.astype(self.one(*self.types))
 
     def settings(self, width):
         top_k, kept = self.one(0, 0, 1, 5, 50), self.one(1, 1, 2, 5)

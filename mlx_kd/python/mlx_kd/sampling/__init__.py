@@ -4,8 +4,9 @@
 >>> token, logprob = mlx_kd.sample(logits, temperature=0.7, top_p=0.9)  # doctest: +SKIP
 >>> mlx_lm.generate(model, tokenizer, prompt, sampler=mlx_kd.make_sampler(0.7, top_p=0.9))  # doctest: +SKIP
 
-On a CPU the tokens are those of mlx-lm's chain of MLX operators for the same key, without a sort (the operator
-``sample_tokens``); elsewhere that chain runs (chain.py). :func:`sampling_counts` says how often which of them ran.
+On a CPU, and on an NVIDIA GPU for logits of 16 bits without xtc, the tokens are those of mlx-lm's chain of MLX
+operators for the same key, without a sort (the operator ``sample_tokens``); elsewhere that chain runs (chain.py).
+:func:`sampling_counts` says how often which of them ran.
 """
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from typing import Any, Optional, Union
 
 import mlx.core as mx
 
+from mlx_kd import _core
 from mlx_kd._operators import sample_tokens
 from mlx_kd.sampling import chain
 from mlx_kd.sampling.processors import make_logits_processors
@@ -28,6 +30,7 @@ Number = Union[float, Sequence[float]]
 FLOATS = (mx.float32, mx.bfloat16, mx.float16)
 
 _counts = {"kernel": 0, "chain": 0}
+_in_cuda: dict[mx.Dtype, bool] = {}
 _lock = threading.Lock()
 
 
@@ -89,7 +92,7 @@ def sample(logits: mx.array, temperature: Number = 1.0, top_p: Number = 0.0, min
         temperature, top_p, min_p, min_tokens_to_keep, top_k, xtc_probability, xtc_threshold))
     state = next_state(given, key, alone)
     special = list(xtc_special_tokens or ())
-    if runs_here(logits, given):
+    if runs_here(logits, given) and not is_quick_in_mlx(given, alone, logprobs):
         try:
             made = by_operator(logits, given, alone, special, state, logprobs, normalised)
         except RuntimeError:  # its kernel cannot be compiled here
@@ -113,9 +116,29 @@ def by_operator(logits: mx.array, given: list[Settings], alone: bool, special: l
 
 
 def runs_here(logits: mx.array, given: list[Settings]) -> bool:
-    """Whether the operator draws what MLX draws: on a CPU whose MLX adds one number after the other."""
-    return (mx.default_device() == mx.cpu and sys.platform == "linux" and logits.dtype in FLOATS and logits.size > 0
-            and all(each.is_plain() for each in given))
+    """Whether the operator draws what MLX draws: on a CPU whose MLX adds one number after the other; in CUDA C++ but
+    for xtc, whose probabilities MLX adds in 16 bits there."""
+    if sys.platform != "linux" or logits.size == 0 or not all(each.is_plain() for each in given):
+        return False
+    if mx.default_device() == mx.cpu:
+        return logits.dtype in FLOATS
+    return (mx.cuda.is_available() and logits.dtype in FLOATS[1:] and is_in_cuda(logits.dtype)
+            and not any(each.effective().xtc_probability for each in given))
+
+
+def is_quick_in_mlx(given: list[Settings], alone: bool, top: int) -> bool:
+    """On a GPU the largest of rows is found by MLX's few operators sooner than by the operator."""
+    return mx.default_device() != mx.cpu and not alone and given[0].temperature == 0 and top == 0
+
+
+def is_in_cuda(dtype: mx.Dtype) -> bool:
+    """Whether the operator's kernel of a type is the one in CUDA C++: without the module for it, Metal's runs."""
+    if dtype not in _in_cuda:
+        none = mx.zeros((0,), mx.int32)
+        why = _core.explain("sample_tokens", [mx.zeros((1, 2), dtype), mx.zeros((2,), mx.uint32), none,
+                                              none.astype(mx.float32)])
+        _in_cuda[dtype] = str(why["reason"]).endswith(", in cuda")
+    return _in_cuda[dtype]
 
 
 def next_state(given: list[Settings], key: Optional[mx.array], alone: bool) -> mx.array:
