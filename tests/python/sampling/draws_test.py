@@ -210,6 +210,21 @@ class Results(PackageTest):
         self.assertEqual(got, first)
 
 
+class Settled(PackageTest):
+    def test_settings_that_were_drawn_with_before_are_told_apart_by_value_and_type(self):
+        logits, top_p = mx.array([[0.0, 5.0], [5.0, 0.0]]), [0.5, 0.5]
+        for _ in range(2):
+            token, _ = mlx_kd.sample(logits, [1.0, 1], top_p=top_p, key=mx.random.key(0))
+            self.assertEqual(token.tolist(), [1, 0])
+        top_p[0] = 0.0
+        drawn = {mlx_kd.sample(logits, [100.0, 1], top_p=top_p, key=mx.random.key(seed))[0].tolist()[0]
+                 for seed in range(40)}
+        self.assertEqual(drawn, {0, 1})
+        mx.eval(mlx_kd.sample(logits, top_k=[1, 1]))
+        with self.assertRaisesRegex(ValueError, "top_k"):
+            mlx_kd.sample(logits, top_k=[1.0, 1])
+
+
 class BadInput(PackageTest):
     def test_what_mlx_lm_refuses_is_refused(self):
         logits = mx.zeros((1, 10))

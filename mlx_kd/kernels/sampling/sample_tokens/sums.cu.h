@@ -5,6 +5,7 @@
 // MLX's kernels are of one block each (logsumexp, cumsum) or few; what their threads do is done here by threads of a
 // whole cluster. A `unit` is what a warp of theirs does. What units leave for one another lies in an exchange
 // area of the row in global memory, between two meetings of the cluster.
+//
 // Each phase of the kernel runs once, so what its code costs to fetch counts: what is rarely needed, or called at
 // several places, is not inlined, and is given values: what an address is taken of would lie in local memory.
 #pragma once
@@ -125,7 +126,7 @@ struct Tiles {
 
 // What the cluster knows of the sums of a row: in the exchange area.
 struct Scan {
-  float* sums;   // (tiles, 32): of units
+  float* sums;  // (tiles, 32): of units
   float* last;  // (tiles, 2): in the last thread, of its 4 elements and of the threads before it in its unit
 };
 
@@ -135,7 +136,7 @@ struct Scanned {
   float before;   // of the threads before it
 };
 
-// Of 4 consecutive terms a thread.
+// Of 4 consecutive terms of each thread.
 static __device__ Scanned scan_unit(const float (&terms)[4]) {
   Scanned made;
   made.sums[0] = terms[0];
