@@ -54,7 +54,8 @@ spec::Space cuda_space(spec::Dtype, const spec::DeviceTraits&) {
   return space;
 }
 
-// Threads of a pair by pairs; the function says how much of a column each has, or 0: any length.
+// Threads of a pair by pairs; the name says how much of a column each has; without a number: any
+// length.
 spec::Stage cuda_stage(const std::string& function, const spec::Dims& dims,
                        const spec::Setting& knobs, const Turned& turned) {
   constexpr int64_t kWarp = 32;
@@ -63,7 +64,7 @@ spec::Stage cuda_stage(const std::string& function, const spec::Dims& dims,
   const int64_t parts = std::min(static_cast<int64_t>(std::bit_ceil(wanted)), kWarp);
   const int64_t in_warp = kWarp / parts;
   const auto each = std::bit_ceil(static_cast<uint64_t>(divide_up(quads, parts)));
-  spec::Stage stage{function + "_" + std::to_string(each > 4 ? 0 : each), {}, 0};
+  spec::Stage stage{each > 4 ? function : function + "_" + std::to_string(each), {}, 0};
   stage.launch.group = {
       parts, std::min(divide_up(pairs, in_warp) * in_warp, knobs.at("THREADS") / parts), 1};
   stage.launch.grid = {dims.at("batch") * parts, stage.launch.group[1], 1};

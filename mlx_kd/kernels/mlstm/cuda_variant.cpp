@@ -18,7 +18,7 @@ constexpr int64_t kGateBytes = 32, kStepBytes = 28;
 
 // Shared memory of a group in KiB follows from the type: a knob of one value.
 spec::Space chunk_space(Dtype t, const spec::DeviceTraits&) {
-  constexpr int64_t kWide = 100, kNarrow = 52;
+  constexpr int64_t kWide = 106, kNarrow = 54;
   spec::Space space;
   space.knobs = {{"SHELF",
                   {t == Dtype::float32 ? kWide : kNarrow},
@@ -59,8 +59,8 @@ std::vector<spec::Stage> stages_of_forward(const Dims& dims, const Setting& knob
 std::vector<int64_t> scratch_of_forward(Dtype, const Dims& dims, const Setting& knobs) {
   const int64_t heads = dims.at("heads"), s = dims.at("S"), qk = dims.at("DHQK");
   const int64_t chunks = heads * divide_up(s, chunk_of(dims, knobs.at("CHUNK")));
-  return {heads * s * (kGateBytes + 4), 4 * chunks * qk * dims.at("DHHV"), 4 * (chunks * qk + heads),
-          chunks * kStepBytes};
+  return {heads * s * (kGateBytes + 4), 4 * chunks * qk * dims.at("DHHV"),
+          4 * (chunks * qk + heads), chunks * kStepBytes};
 }
 
 }  // namespace

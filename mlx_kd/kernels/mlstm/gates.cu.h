@@ -1,7 +1,9 @@
 // clang-format off
 // Gates of mLSTM in CUDA C++, as gates.metal.h has them: sums of logarithms as pairs of floats.
 #pragma once
-constexpr float kInfinity = __builtin_huge_valf();
+static __device__ float infinity() {
+  return __int_as_float(0x7f800000);
+}
 
 static __device__ bool is_nan(float x) {
   return x != x;
@@ -22,7 +24,7 @@ struct Pair {
 };
 static __device__ Pair added(Pair a, float b) {
   const float sum = a.high + b;
-  if (is_nan(sum) || fabsf(sum) == kInfinity) return {sum, 0.0f};
+  if (is_nan(sum) || fabsf(sum) == infinity()) return {sum, 0.0f};
   const float part = sum - a.high, lost = (a.high - (sum - part)) + (b - part);
   const float rest = a.rest + lost, high = sum + rest;
   return {high, rest - (high - sum)};
@@ -59,17 +61,17 @@ struct Course {
 };
 
 static __device__ Course course_of(Pair m) {
-  const bool is_full = m.high == kInfinity;
+  const bool is_full = m.high == infinity();
   return {{0.0f, 0.0f}, m, is_full ? Pair{0.0f, 0.0f} : m, 0, true, is_full};
 }
 
 // Returns u of the token.
 static __device__ Pair take_exponential(Course& c, float log_f, float i, int t, int& turn) {
-  const Pair none = {-kInfinity, 0.0f};
+  const Pair none = {-infinity(), 0.0f};
   turn = kTurnPast;
-  if (log_f == -kInfinity) {
+  if (log_f == -infinity()) {
     c.first = t, c.has_past = false, c.b = {0.0f, 0.0f};
-    if (i == -kInfinity) {
+    if (i == -infinity()) {
       c.x = c.is_full ? Pair{0.0f, 0.0f} : c.m;
       turn = kTurnKept;
       return none;
@@ -79,7 +81,7 @@ static __device__ Pair take_exponential(Course& c, float log_f, float i, int t, 
   } else if (!c.is_full) {
     c.b = added(c.b, log_f);
   }
-  if (i == kInfinity) {
+  if (i == infinity()) {
     c.first = t, c.has_past = false, c.b = {0.0f, 0.0f}, c.x = {0.0f, 0.0f};
     c.is_full = true;
     turn = kTurnInput;
@@ -98,7 +100,7 @@ static __device__ Pair take_exponential(Course& c, float log_f, float i, int t, 
 }
 
 static __device__ Pair take_sigmoid(Course& c, float log_f, float i, int t) {
-  if (log_f == -kInfinity)
+  if (log_f == -infinity())
     c.first = t, c.has_past = false, c.b = {0.0f, 0.0f};
   else
     c.b = added(c.b, log_f);
@@ -113,9 +115,9 @@ static __device__ void walk(Course& c, const float* i, const float* f, int count
     const float log_f = log_sigmoid(f[t]);
     int turn = kTurnPast;
     const Pair u = sigmoid ? take_sigmoid(c, log_f, i[t], t) : take_exponential(c, log_f, i[t], t, turn);
-    c.m = c.is_full ? Pair{kInfinity, 0.0f} : sum_of(c.b, c.x);
+    c.m = c.is_full ? Pair{infinity(), 0.0f} : sum_of(c.b, c.x);
     if (!to) continue;
-    const bool is_nothing = c.x.high == -kInfinity;
+    const bool is_nothing = c.x.high == -infinity();
     const Pair past = sigmoid ? c.b : sum_of(before, minus(c.x));
     to[t] = {u.high, u.rest, is_nothing ? 0.0f : c.x.high, is_nothing ? 0.0f : c.x.rest,
              c.has_past && !is_nothing ? expf(past.high + past.rest) : 0.0f, sigmoid ? 1.0f : expf(-c.m.high),
@@ -131,10 +133,10 @@ struct Step {
 };
 
 static __device__ Step step_of(const float* i, const float* f, int count) {
-  Step step = {{0.0f, 0.0f}, {-kInfinity, 0.0f}, 1, {0.0f, 0.0f}};
+  Step step = {{0.0f, 0.0f}, {-infinity(), 0.0f}, 1, {0.0f, 0.0f}};
   for (int t = 0; t < count; ++t) {
     const float log_f = log_sigmoid(f[t]), input = i[t];
-    if (!(log_f > -kInfinity) || !(input < kInfinity)) step.is_plain = 0;
+    if (!(log_f > -infinity()) || !(input < infinity())) step.is_plain = 0;
     step.b = added(step.b, log_f);
     const Pair u = added(minus(step.b), input);
     if (is_above(u, step.u)) step.u = u;

@@ -2,7 +2,8 @@
 //
 // A group of threads takes one matrix. B = A + move I, with `move` above A's largest eigenvalue in magnitude, is
 // positive definite: the rows of B are turned until they are those of B V. Their norms, over those of V, are the
-// eigenvalues of B, and V's columns are the eigenvectors of A too. The functions differ in the floats of a row in a thread's registers.
+// eigenvalues of B, and V's columns are the eigenvectors of A too. The functions differ in the floats of a row in a thread's
+// registers; mlx_kd_eigh takes any length.
 //
 // Grid: groups of (threads of a pair, pairs), one for each matrix in x. Scratch: B and V, if they are not in shared
 // memory, in rows of a multiple of 4 floats, and two lists of norms.
@@ -131,6 +132,9 @@ KD_INLINE void run(const kd_arguments& a) {
     decompose<kQuads>(a, (float*)a.scratch[0] + blockIdx.x * floats);
 }
 
+extern "C" __global__ void __launch_bounds__(1024) mlx_kd_eigh(const __grid_constant__ kd_arguments a) {
+  run<0>(a);
+}
 extern "C" __global__ void __launch_bounds__(1024) mlx_kd_eigh_1(const __grid_constant__ kd_arguments a) {
   run<1>(a);
 }

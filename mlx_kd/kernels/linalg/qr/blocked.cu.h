@@ -21,7 +21,7 @@ KD_INLINE Blocked blocked_of(const kd_arguments& a, long which) {
           (float*)a.scratch[1] + which * panels * kWidth * kWidth, (Found*)a.scratch[2] + which};
 }
 
-extern "C" __global__ void __launch_bounds__(512) mlx_kd_qr_measure(const __grid_constant__ kd_arguments a) {
+extern "C" __global__ void __launch_bounds__(512) mlx_kd_qr(const __grid_constant__ kd_arguments a) {
   __shared__ unsigned largest;
   __shared__ int spoilt;
   const Blocked b = blocked_of(a, blockIdx.x);

@@ -236,7 +236,7 @@ constexpr int64_t kCudaWidth = 32, kCudaTile = 64;  // columns of a panel and of
 
 spec::Stage cuda_stage(const std::string& name, const Dims& dims, int64_t threads, int64_t tiles,
                        int64_t index = 0) {
-  spec::Stage stage{"mlx_kd_qr_" + name, {}, index};
+  spec::Stage stage{"mlx_kd_qr" + name, {}, index};
   stage.launch.group = {threads, 1, 1};
   stage.launch.grid = {threads * dims.at("batch"), tiles, 1};
   return stage;
@@ -254,16 +254,16 @@ std::vector<spec::Stage> cuda_stages(const Dims& dims, const spec::Setting& knob
   }
   const int64_t m = dims.at("m"), steps = std::min(m, dims.at("n")), tall = q_columns(dims);
   const int64_t columns = divide_up(dims.at("n"), kCudaWidth) * kCudaWidth;
-  std::vector<spec::Stage> stages = {cuda_stage("measure", dims, 512, 1),
-                                     cuda_stage("copy", dims, 256, divide_up(m, kRows))};
+  std::vector<spec::Stage> stages = {cuda_stage("", dims, 512, 1),
+                                     cuda_stage("_copy", dims, 256, divide_up(m, kRows))};
   for (int64_t first = 0; first < steps; first += kCudaWidth) {
-    stages.push_back(cuda_stage("panel", dims, 512, 1, first));
+    stages.push_back(cuda_stage("_panel", dims, 512, 1, first));
     if (const int64_t right = columns - first - kCudaWidth; right > 0)
-      stages.push_back(cuda_stage("columns", dims, 256, divide_up(right, kCudaTile), first));
+      stages.push_back(cuda_stage("_columns", dims, 256, divide_up(right, kCudaTile), first));
   }
-  stages.push_back(cuda_stage("r", dims, 256, divide_up(tall, kRows)));
+  stages.push_back(cuda_stage("_r", dims, 256, divide_up(tall, kRows)));
   if (dims.at("mode") != kOnlyR)
-    stages.push_back(cuda_stage("q", dims, 256, divide_up(tall, kCudaTile)));
+    stages.push_back(cuda_stage("_q", dims, 256, divide_up(tall, kCudaTile)));
   return stages;
 }
 

@@ -3,7 +3,8 @@
 // A group of threads takes one matrix. Let X be A, or A^T if m < n: k columns of `length` elements, which are rows in
 // memory. They are turned until they are orthogonal; their norms are the singular values. Vectors that are missing
 // (those of singular values of 0, and all of U and V^T beyond k if `form` is 0) are unit vectors less their parts
-// along the others. The functions differ in the floats of a row in a thread's registers; 0: any length.
+// along the others. The functions differ in the floats of a row in a thread's registers; mlx_kd_svd
+// takes any length.
 //
 // Grid: groups of (threads of a pair, pairs), one for each matrix in x. Scratch: what is not in shared memory:
 // `rows` rows of X^T and k of V, both of a multiple of 4 floats, then norms, places, and two lists of the vectors.
@@ -210,7 +211,7 @@ KD_INLINE void run(const kd_arguments& a) {
     decompose<kQuads>(problem, (float*)a.scratch[0] + blockIdx.x * floats, info);
 }
 
-extern "C" __global__ void __launch_bounds__(1024) mlx_kd_svd_0(const __grid_constant__ kd_arguments a) {
+extern "C" __global__ void __launch_bounds__(1024) mlx_kd_svd(const __grid_constant__ kd_arguments a) {
   run<0>(a);
 }
 extern "C" __global__ void __launch_bounds__(1024) mlx_kd_svd_1(const __grid_constant__ kd_arguments a) {

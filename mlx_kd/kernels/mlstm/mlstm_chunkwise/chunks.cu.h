@@ -81,7 +81,7 @@ static __device__ void find_course(const kd_arguments& a) {
     const Step step = steps[chunk];
     steps[chunk].m = m;
     if (z.siging) continue;
-    if (step.is_plain && m.high < kInfinity) {
+    if (step.is_plain && m.high < infinity()) {
       m = sum_of(step.b, is_above(step.u, m) ? step.u : m);
     } else {
       Course c = course_of(m);

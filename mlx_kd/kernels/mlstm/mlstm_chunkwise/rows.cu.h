@@ -1,11 +1,15 @@
 // clang-format off
 // h of 64 tokens of a chunk: a warp has 16 of them.
+//
+// A lane reads four neighbours at a time. Column c of the product of tile i is column 4 c + i % 4 + 32 (i / 4) of h, so
+// that a lane needs four in a row of the memory and of values for four tiles. In scores the sum over d is taken in an
+// order in which a lane has four in a row of queries and of keys for two steps.
 #pragma once
-constexpr int kLine = kDeep + 16 / (int)sizeof(T), kMemoryLine = kColumns + 8;
+constexpr int kLine = kDeep + 16, kValueLine = kColumns + 16 / (int)sizeof(T), kMemoryLine = kColumns + 8;
 
 // Slices take turns in the halves: of the memory, or of keys and values.
 struct Keys {
-  T k[kSlice][kLine], v[kSlice][kLine];
+  T k[kSlice][kLine], v[kSlice][kValueLine];
 };
 union Half {
   float c[kSlice][kMemoryLine];
@@ -17,6 +21,19 @@ struct alignas(16) Shelf {
   float u[2][kSlice], u_rest[2][kSlice];
 };
 extern __shared__ float4 shared[];
+
+// Four neighbours, as floats.
+struct Four {
+  float at[4];
+};
+static __device__ Four four_of(const float* x) {
+  const float4 y = *(const float4*)x;
+  return {y.x, y.y, y.z, y.w};
+}
+static __device__ Four four_of(const unsigned short* x) {
+  const uint2 y = *(const uint2*)x;
+  return {widen((T)(y.x & 0xffffu)), widen((T)(y.x >> 16)), widen((T)(y.y & 0xffffu)), widen((T)(y.y >> 16))};
+}
 
 struct Work {
   long head, token;            // token: the first of the chunk
@@ -30,6 +47,28 @@ struct Rows {
   Sums h[kColumns / 8];
   float sums[2];  // of the weights, and of what q reads of n: rows g, g + 8
 };
+
+// Of h, that is column c of tile i.
+static __device__ int column_of(int i, int c) {
+  return 4 * c + i % 4 + 32 * (i / 4);
+}
+
+// Tiles i to i + 3 of h: a lane's four columns of rows t and t + 4 of the right factor. Rests first, so that products
+// that follow one another have different sums.
+template <bool a_is_exact, bool b_is_exact>
+static __device__ void add_four(Rows& rows, int i, const Lefts& a, const Four& upper, const Four& lower) {
+  Rights b[4];
+#pragma unroll
+  for (int e = 0; e < 4; ++e) b[e] = rights_of(upper.at[e], lower.at[e]);
+  if (!a_is_exact)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) multiply(rows.h[i + e], a.rest, b[e].head);
+  if (!b_is_exact)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) multiply(rows.h[i + e], a.head, b[e].rest);
+#pragma unroll
+  for (int e = 0; e < 4; ++e) multiply(rows.h[i + e], a.head, b[e].head);
+}
 
 static __device__ Lefts query_of(const Shelf& s, int row, int d) {
   const T* const q = &s.q[row + threadIdx.x % 32 / 4][d + threadIdx.x % 4];
@@ -63,8 +102,8 @@ static __device__ void read_memory(const kd_arguments& a, const Sizes& z, const 
     for (int d = 0; d < kSlice; d += 8) {
       const Lefts query = query_of(s, w.row, d0 % kDeep + d);
 #pragma unroll
-      for (int j = 0; j < kColumns / 8; ++j)
-        multiply<kIsExact, false>(rows.h[j], query, rights_of(c[d + t][8 * j + g], c[d + t + 4][8 * j + g]));
+      for (int i = 0; i < kColumns / 8; i += 4)
+        add_four<kIsExact, false>(rows, i, query, four_of(&c[d + t][8 * i + 4 * g]), four_of(&c[d + t + 4][8 * i + 4 * g]));
     }
 #pragma unroll
     for (int d = t; d < kSlice; d += 4) {
@@ -83,7 +122,7 @@ static __device__ void request_keys(const kd_arguments& a, const Sizes& z, const
 static __device__ void request_tokens(const kd_arguments& a, const Sizes& z, const Work& w, int s0, Shelf& s) {
   const int half = s0 / kSlice % 2;
   request_keys(a, z, w, s0, 0, s.half[half].keys.k);
-  request<kThreads, kSlice, kColumns, kLine>(&s.half[half].keys.v[0][0], Source<T>{(const T*)a.inputs[2] + (w.token + s0) * z.DHHV + w.column0, z.DHHV, w.count - s0, w.columns});
+  request<kThreads, kSlice, kColumns, kValueLine>(&s.half[half].keys.v[0][0], Source<T>{(const T*)a.inputs[2] + (w.token + s0) * z.DHHV + w.column0, z.DHHV, w.count - s0, w.columns});
   if (threadIdx.x < kSlice) {
     const Gate* const gate = gates_of(a, w.token + min(s0 + (int)threadIdx.x, w.count - 1));
     request_one(&s.u[half][threadIdx.x], &gate->u, true);
@@ -92,14 +131,21 @@ static __device__ void request_tokens(const kd_arguments& a, const Sizes& z, con
   close_requests();
 }
 
+// `deep` is a multiple of 16. Two steps: columns t, t + 4 are 4 t, 4 t + 1 and then 4 t + 2, 4 t + 3 of 16.
 static __device__ void add_scores(const Shelf& s, const T (*k)[kLine], int row, int deep, Sums (&scores)[kSlice / 8]) {
   const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-#pragma unroll 4
-  for (int d = 0; d < deep; d += 8) {
-    const Lefts query = query_of(s, row, d);
+#pragma unroll 2
+  for (int d = 0; d < deep; d += 16) {
+    const Four upper = four_of(&s.q[row + g][d + 4 * t]), lower = four_of(&s.q[row + g + 8][d + 4 * t]);
+    Four keys[kSlice / 8];
 #pragma unroll
-    for (int j = 0; j < kSlice / 8; ++j)
-      multiply<kIsExact, kIsExact>(scores[j], query, rights_of(widen(k[8 * j + g][d + t]), widen(k[8 * j + g][d + t + 4])));
+    for (int j = 0; j < kSlice / 8; ++j) keys[j] = four_of(&k[8 * j + g][d + 4 * t]);
+#pragma unroll
+    for (int e = 0; e < 4; e += 2) {
+      const Lefts query = lefts_of(upper.at[e], lower.at[e], upper.at[e + 1], lower.at[e + 1]);
+#pragma unroll
+      for (int j = 0; j < kSlice / 8; ++j) multiply<kIsExact, kIsExact>(scores[j], query, rights_of(keys[j].at[e], keys[j].at[e + 1]));
+    }
   }
 }
 
@@ -117,7 +163,7 @@ static __device__ void add_wide_scores(const kd_arguments& a, const Sizes& z, co
 }
 
 // As the products of add_values, one by one: what is not finite reaches no token before it.
-static __device__ void add_one_by_one(const T (*v)[kLine], const Sums (&scores)[kSlice / 8], int before, Rows& rows) {
+static __device__ void add_one_by_one(const T (*v)[kValueLine], const Sums (&scores)[kSlice / 8], int before, Rows& rows) {
   const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
   for (int own = 0; own < kSlice; ++own) {
     float score[2] = {};
@@ -132,8 +178,8 @@ static __device__ void add_one_by_one(const T (*v)[kLine], const Sums (&scores)[
       if (own > before + g + 8 * e) continue;
 #pragma unroll
       for (int i = 0; i < kColumns / 8; ++i) {
-        rows.h[i].at[2 * e] += weighted * widen(v[own][8 * i + 2 * t]);
-        rows.h[i].at[2 * e + 1] += weighted * widen(v[own][8 * i + 2 * t + 1]);
+        rows.h[i].at[2 * e] += weighted * widen(v[own][column_of(i, 2 * t)]);
+        rows.h[i].at[2 * e + 1] += weighted * widen(v[own][column_of(i, 2 * t + 1)]);
       }
     }
   }
@@ -154,20 +200,20 @@ static __device__ void weigh(const Shelf& s, int half, int t0, int s0, const Gat
 }
 
 // Values with these weights are added to h: tokens 2 t and 2 t + 1 are columns t and t + 4 of the left factor.
-static __device__ void add_values(const T (*v)[kLine], const Sums (&scores)[kSlice / 8], Rows& rows) {
+static __device__ void add_values(const T (*v)[kValueLine], const Sums (&scores)[kSlice / 8], Rows& rows) {
   const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
   for (int j = 0; j < kSlice / 8; ++j) {
     const Lefts left = lefts_of(scores[j].at[0], scores[j].at[2], scores[j].at[1], scores[j].at[3]);
-    const T *const at = &v[8 * j + 2 * t][g], *const next = at + kLine;
+    const T* const at = &v[8 * j + 2 * t][4 * g];
 #pragma unroll
-    for (int i = 0; i < kColumns / 8; ++i) multiply<false, kIsExact>(rows.h[i], left, rights_of(widen(at[8 * i]), widen(next[8 * i])));
+    for (int i = 0; i < kColumns / 8; i += 4) add_four<false, kIsExact>(rows, i, left, four_of(at + 8 * i), four_of(at + 8 * i + kValueLine));
   }
 }
 
-static __device__ bool are_finite(const T (*v)[kLine]) {
+static __device__ bool are_finite(const T (*v)[kValueLine]) {
   bool are = true;
-  for (int e = threadIdx.x; e < kSlice * kColumns; e += kThreads) are = are && fabsf(widen(v[e / kColumns][e % kColumns])) < kInfinity;
+  for (int e = threadIdx.x; e < kSlice * kColumns; e += kThreads) are = are && fabsf(widen(v[e / kColumns][e % kColumns])) < infinity();
   return __syncthreads_and(are);
 }
 
@@ -191,7 +237,8 @@ static __device__ void store_rows(const kd_arguments& a, const Sizes& z, const W
     for (int j = 0; j < kColumns / 8; ++j)
 #pragma unroll
       for (int c = 0; c < 2; ++c)
-        if (own < w.left && 8 * j + 2 * t + c < w.columns) h[8 * j + 2 * t + c] = narrow(rows.h[j].at[2 * e + c] * inverse);
+        if (const int column = column_of(j, 2 * t + c); own < w.left && column < w.columns)
+          h[column] = narrow(rows.h[j].at[2 * e + c] * inverse);
   }
 }
 
@@ -242,7 +289,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) mlx_kd_mlstm_chunkwise(co
     if (s0 + kSlice < end) request_tokens(a, z, w, s0 + kSlice, s);
     Sums scores[kSlice / 8] = {};
     if (z.DHQK <= kDeep)
-      add_scores(s, keys.k, w.row, (z.DHQK + 7) / 8 * 8, scores);
+      add_scores(s, keys.k, w.row, (z.DHQK + 15) / 16 * 16, scores);
     else
       add_wide_scores(a, z, w, s0, keys.k, s, scores);
     weigh(s, half, w.t0 + w.row, s0, upper, lower, by, scores, rows);

@@ -2,7 +2,8 @@
 //
 // A group takes COLUMNS columns of the memory of a head: its threads go through the rows, each with the same few
 // columns, request ROWS of them before they use the first, and add up h, and what q reads of n. A head's first group
-// writes n and m. Functions: _4 reads four floats at a time, _1 one (DHHV that is no multiple of 4).
+// writes n and m. Functions: _4 reads four floats at a time, mlx_kd_mlstm_step one (if DHHV is not a multiple of
+// 4).
 //
 // Grid: groups of THREADS threads: heads in x, blocks of COLUMNS in y.
 #ifndef KD_DTYPE
@@ -37,11 +38,11 @@ struct Token {
 static __device__ Token token_of(float i, float f, float m, bool sigmoid) {
   const float log_f = log_sigmoid(f);
   if (sigmoid) return {expf(log_f), expf(log_sigmoid(i)), 0.0f, 1.0f};
-  const bool drops = log_f == -kInfinity;
-  if (i == kInfinity) return {0.0f, 1.0f, i, 0.0f};
-  if (m == kInfinity && (!drops || i == -kInfinity)) return {drops ? 0.0f : 1.0f, 0.0f, m, 0.0f};
-  const Pair from_m = drops ? Pair{-kInfinity, 0.0f} : added(Pair{m, 0.0f}, log_f);
-  if (from_m.high == -kInfinity && i == -kInfinity) return {0.0f, 0.0f, m, expf(-m)};
+  const bool drops = log_f == -infinity();
+  if (i == infinity()) return {0.0f, 1.0f, i, 0.0f};
+  if (m == infinity() && (!drops || i == -infinity())) return {drops ? 0.0f : 1.0f, 0.0f, m, 0.0f};
+  const Pair from_m = drops ? Pair{-infinity(), 0.0f} : added(Pair{m, 0.0f}, log_f);
+  if (from_m.high == -infinity() && i == -infinity()) return {0.0f, 0.0f, m, expf(-m)};
   const float next = is_above(Pair{i, 0.0f}, from_m) || is_nan(i) ? i : from_m.high;
   const Pair apart = added(from_m, -next);
   return {expf(apart.high + apart.rest), expf(i - next), next, expf(-next)};
@@ -136,6 +137,6 @@ static __device__ void step(const kd_arguments& a) {
 extern "C" __global__ void __launch_bounds__(THREADS) mlx_kd_mlstm_step_4(const __grid_constant__ kd_arguments a) {
   step<4>(a);
 }
-extern "C" __global__ void __launch_bounds__(THREADS) mlx_kd_mlstm_step_1(const __grid_constant__ kd_arguments a) {
+extern "C" __global__ void __launch_bounds__(THREADS) mlx_kd_mlstm_step(const __grid_constant__ kd_arguments a) {
   step<1>(a);
 }

@@ -171,7 +171,7 @@ spec::Space cuda_space(Dtype, const spec::DeviceTraits&) {
 
 std::vector<spec::Stage> cuda_stages(const Dims& dims, const spec::Setting& knobs) {
   const int64_t columns = dims.at("DHHV"), threads = knobs.at("THREADS");
-  spec::Stage stage{columns % 4 ? "mlx_kd_mlstm_step_1" : "mlx_kd_mlstm_step_4", {}, 0};
+  spec::Stage stage{columns % 4 ? "mlx_kd_mlstm_step" : "mlx_kd_mlstm_step_4", {}, 0};
   stage.launch.group = {threads, 1, 1};
   stage.launch.grid = {dims.at("heads") * threads, divide_up(columns, knobs.at("COLUMNS")), 1};
   return {stage};
