@@ -32,7 +32,7 @@ def sample_ms(call, count):
 
 def forward_of(batch, tokens, siging):
     import mlx.core as mx
-    import mlx_kd
+    from mlx_kd import xlstm
 
     def numbers(*shape, dtype=mx.bfloat16):
         return mx.random.normal(shape).astype(dtype)
@@ -40,22 +40,22 @@ def forward_of(batch, tokens, siging):
     v = numbers(batch, 16, tokens, 256)
     i, f = numbers(batch, 16, tokens, dtype=mx.float32), 3 + numbers(batch, 16, tokens, dtype=mx.float32)
     mx.eval(q, k, v, i, f)
-    return lambda: mlx_kd.call("mlstm_chunkwise", [q, k, v, i, f], {"siging": siging})
+    return lambda: xlstm.mlstm_chunkwise(q, k, v, i, f, siging=siging)
 
 
 def step_and_copy():
     import mlx.core as mx
-    import mlx_kd
+    from mlx_kd import xlstm
     heads, qk, hv = 8, 256, 512
-    q, k, v = (mx.random.normal((heads, width)).astype(mx.bfloat16) for width in (qk, qk, hv))
-    i, f = mx.random.normal((heads,)), mx.random.normal((heads,))
-    state = [mx.random.normal((heads, qk, hv)), mx.random.normal((heads, qk)), mx.zeros((heads,))]
+    q, k, v = (mx.random.normal((1, heads, width)).astype(mx.bfloat16) for width in (qk, qk, hv))
+    i, f = mx.random.normal((1, heads)), mx.random.normal((1, heads))
+    state = [mx.random.normal((1, heads, qk, hv)), mx.random.normal((1, heads, qk)), mx.zeros((1, heads))]
     memory = [mx.random.normal((heads, qk, hv))]
     mx.eval(q, k, v, i, f, state, memory)
 
     def step():
-        _, *state[:] = mlx_kd.call("mlstm_step", [q, k, v, i, f, *state], {})
-        return state
+        h, state[:] = xlstm.mlstm_step(q, k, v, i, f, tuple(state))
+        return [h, *state]
 
     def copy():
         memory[0] = memory[0] + 1.0
@@ -72,7 +72,7 @@ def main():
     import mlx.core as mx
     mx.set_default_device(mx.gpu)
     calls = {f"forward, {batch} x {tokens} tokens{', sigmoid gates' if siging else ''}":
-             (forward_of, batch, tokens, siging) for batch, tokens in SEQUENCES for siging in (0, 1)}
+             (forward_of, batch, tokens, siging) for batch, tokens in SEQUENCES for siging in (False, True)}
     rows = []
 
     def measure(what, call, count):
