@@ -67,7 +67,7 @@ std::vector<int64_t> scratch_of_forward(Dtype, const Dims& dims, const Setting& 
 
 spec::Variant forward_on_cuda() {
   spec::Variant variant;
-  variant.name = "tiles";
+  variant.name = "chunks";
   variant.language = "cuda";
   variant.source = kernel_source("mlstm/mlstm_chunkwise/mlstm_chunkwise.cu");
   variant.func_name = "mlx_kd_mlstm_chunkwise";
