@@ -171,14 +171,11 @@ Arrays without_pin(const Pending& call) {
   }
 }
 
-std::string number_text(double value) {
-  return std::isfinite(value) ? base::canonical_json(base::Json(value)) : std::to_string(value);
-}
-
 [[noreturn]] void refuse_number(const spec::Op& op, const std::string& name, double value,
                                 const std::string& why) {
-  throw std::invalid_argument("[" + op.name + "] " + name + " is " + number_text(value) + ": " +
-                              why);
+  const std::string number =
+      std::isfinite(value) ? base::canonical_json(base::Json(value)) : std::to_string(value);
+  throw std::invalid_argument("[" + op.name + "] " + name + " is " + number + ": " + why);
 }
 
 // Every number that the op takes, by name in its order.
