@@ -13,7 +13,7 @@ What speaks against folding such a function into its caller is in its text, and 
   would be too long  its caller would have more than 30 lines with it
   a step of several  its caller calls at least two other functions of the file too: it reads as a list of steps, of
                      which one in full would hide the others
-  is explained       the comment above it says what its name cannot, and would stand amid the caller's statements
+  is explained       the comment above it says what its name cannot, and would interrupt the caller's statements
   names a condition  it returns a bool: its name is what the reader of the caller needs
   has a loop         or a branch: its text would add a level of nesting to the caller
   in many files      at least ten files have a function of this name (doc, bound, model_sizes of each operator), so that
