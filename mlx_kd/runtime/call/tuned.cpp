@@ -195,7 +195,7 @@ std::shared_ptr<const ReadyCall> Tuned::State::make_ready(
                                   [&](const ProvedSetting& one) { return one.serves(type, dims); });
   if (found == settings.end())
     throw std::invalid_argument("[" + op->name + "] no setting is proved for " +
-                                spec::name_of(type) + " at " + dims.text() + ", but for" +
+                                spec::name_of(type) + " at " + dims.text() + ", only for" +
                                 joined(lines()) + "\ntune it at that size, or over a --range");
   for (size_t i = 0; i < inputs.size(); ++i)
     if (element_type(inputs[i]) != op->inputs[i].type.at(type, dims))
