@@ -214,7 +214,8 @@ std::shared_ptr<const ReadyCall> Tuned::State::make_ready(
 }
 
 std::shared_ptr<const ReadyCall> Tuned::State::find(const std::vector<mx::array>& inputs) {
-  constexpr size_t kMostReady = 1024;  // shapes that change at every call do not grow it for ever
+  constexpr size_t kMostReady =
+      1024;  // shapes that change at every call do not grow it without end
   Shapes shapes = shapes_of(inputs);
   {
     std::lock_guard lock(mutex);
