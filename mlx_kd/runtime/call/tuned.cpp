@@ -214,8 +214,7 @@ std::shared_ptr<const ReadyCall> Tuned::State::make_ready(
 }
 
 std::shared_ptr<const ReadyCall> Tuned::State::find(const std::vector<mx::array>& inputs) {
-  constexpr size_t kMostReady =
-      1024;  // shapes that change at every call do not grow it without end
+  constexpr size_t kMostReady = 1024;  // where shapes change at every call, it is emptied
   Shapes shapes = shapes_of(inputs);
   {
     std::lock_guard lock(mutex);
