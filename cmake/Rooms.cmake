@@ -174,7 +174,8 @@ function(mlx_kd_discover_tests program label)
   add_test(${program}_NOT_BUILT ${program}_NOT_BUILT)
   return()
 endif()
-if(NOT \"${tests}\" IS_NEWER_THAN \"$<TARGET_FILE:${program}>\" OR NOT \"${tests}\" IS_NEWER_THAN \"${script}\")
+if(NOT EXISTS \"${tests}\" OR NOT \"${tests}\" IS_NEWER_THAN \"$<TARGET_FILE:${program}>\" OR
+   NOT \"${tests}\" IS_NEWER_THAN \"${script}\")
   execute_process(COMMAND \"${CMAKE_COMMAND}\" -DPROGRAM=$<TARGET_FILE:${program}> -DOUT=${tests} -DLABEL=${label}
     -DFOLDER=${CMAKE_CURRENT_BINARY_DIR} -P \"${script}\" COMMAND_ERROR_IS_FATAL ANY)
 endif()
