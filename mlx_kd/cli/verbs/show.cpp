@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "mlx_kd/base/error.h"
 #include "mlx_kd/cli/terminal/table.h"
 #include "mlx_kd/cli/verbs.h"
 #include "mlx_kd/packs/merge/difference.h"
