@@ -21,10 +21,15 @@ bool have_one_type(const spec::Op& op, const Arrays& inputs) {
   return true;
 }
 
+[[noreturn]] void refuse_type(const spec::Op& op, size_t port, const mx::array& input,
+                              const std::string& wanted) {
+  throw std::invalid_argument("[" + op.name + "] " + op.inputs[port].name + " has type " +
+                              type_text(input) + ": give " + wanted);
+}
+
 void check_type(const spec::Op& op, size_t port, const mx::array& input, spec::Dtype wanted) {
   if (!is_absent(op.inputs[port], input) && element_type(input) != wanted)
-    throw std::invalid_argument("[" + op.name + "] " + op.inputs[port].name + " has type " +
-                                type_text(input) + ": give " + spec::name_of(wanted));
+    refuse_type(op, port, input, spec::name_of(wanted));
 }
 
 void check_fixed_types(const spec::Op& op, const Arrays& inputs) {
