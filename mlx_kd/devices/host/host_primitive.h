@@ -83,6 +83,7 @@ class HostPrimitive : public mlx::core::Primitive,
 
  private:
   bool any_strided() const;
+  bool has_sizes_of(const HostPrimitive& other) const;
   void* take_over(const mlx::core::array& input, void* from, mlx::core::array& output,
                   mlx::core::cpu::CommandEncoder& encoder);
   using Form = std::function<std::vector<mlx::core::array>(const std::vector<mlx::core::array>&)>;
@@ -93,7 +94,7 @@ class HostPrimitive : public mlx::core::Primitive,
   const MlxForm* form_;
   const VjpForm* vjp_;
   size_t input_count_;
-  std::array<size_t, kMostArrays> input_sizes_ = {};  // elements
+  std::array<size_t, kMostArrays> input_sizes_;  // elements of the first input_count_
   std::vector<mlx::core::Shape> output_shapes_;
 };
 
