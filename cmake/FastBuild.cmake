@@ -8,8 +8,8 @@ option(MLX_KD_UNITY "Compile the sources of a folder together, several to a unit
 set(MLX_KD_UNITY_SIZE 12)
 
 # mlx_kd_compile_together(<target> <source>...): a unit holds one folder, several small ones, or an even
-# part of a large one. Names in anonymous namespaces must therefore differ within a folder. Operators
-# share units too if they put theirs into a namespace of the operator (docs/add-an-operator.md).
+# part of a large one. Names in anonymous namespaces must therefore differ within a folder. An operator
+# shares a unit too if it has none, or has them in a namespace of its own (docs/add-an-operator.md).
 function(mlx_kd_compile_together target)
   if(NOT MLX_KD_UNITY)
     return()
@@ -18,9 +18,15 @@ function(mlx_kd_compile_together target)
   foreach(source ${ARGN})
     cmake_path(GET source PARENT_PATH folder)
     if(source MATCHES "/kernels/.+/(op|vjp)\\.cpp$")
-      cmake_path(GET folder FILENAME name)
-      file(STRINGS "${source}" own REGEX "^namespace ${name}(_vjp)? {$" LIMIT_COUNT 1)
-      if(NOT own)
+      cmake_path(GET folder FILENAME op)
+      cmake_path(GET folder PARENT_PATH family)
+      cmake_path(GET family FILENAME family)
+      file(STRINGS "${source}" own REGEX "^namespace [a-z0-9_]+ {$")
+      if(NOT family STREQUAL op)
+        list(REMOVE_ITEM own "namespace ${family} {")
+      endif()
+      file(STRINGS "${source}" local REGEX "^namespace {$" LIMIT_COUNT 1)
+      if(local AND NOT own)
         continue()
       endif()
     endif()

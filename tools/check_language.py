@@ -48,6 +48,8 @@ RULES = (
     (r"\bhow sure\b", "95% CI, confidence"),
     (r"\bto be believed\b", "trusted"),
     (r"\b(is|are) none that\b", "is not a"),
+    (r"\bin vain\b", "without result"),
+    (r"\bbut for\b", "except, without"),
 )
 SPACE = r"(?:[^\S\n]|\n(?![^\S\n]*\n))+"
 NO_AFTER_THERE = re.compile(r"\bthere\W+(is|are|was|were)\s+no\s+\w$", re.IGNORECASE)

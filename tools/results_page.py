@@ -4,7 +4,7 @@
 Each file bench/results/NAME.json becomes a section: what was measured, on which machine, when, and its tables. Sections
 of known files are in tools/results_*.py; a file without one is shown by its scalars and lists,
 so a new result appears on the page without an edit here. A list of texts under "notes" in a file is printed below its tables. README.md
-has its tables between the two "speed-ups" comments and, once a model was measured, between two "decode" comments.
+has its tables between the two "speed-ups" comments and, as soon as a model was measured, between two "decode" comments.
 docs/gemm.md has the table of dense products between two "products" comments. docs/decode-cpu.svg is the figure of that
 model, docs/vectors-cpu.svg that of vector search.
 

@@ -236,9 +236,10 @@ def graph_profile(data):
 
 @section("build_units", "What a unit of the build takes")
 def build_units(data):
-    levels = ["O3", "O2", "O1", "O0", "precompiled"]
-    return [f"""Seconds to compile one unit (a folder's sources together) by level of optimisation, two units at a time. The
-            precompiled header (GoogleTest, JSON, MLX; at O1) takes {data["header_s"]} s to make.""",
+    levels = [level for level in ("O3", "O2", "O1", "O0", "precompiled") if any(level in row for row in data["units"])]
+    header = f""" The precompiled header (GoogleTest, JSON, MLX; at O1) takes {data["header_s"]} s to
+             make.""" if "header_s" in data else ""
+    return ["Seconds to compile one unit (a folder's sources together) by level of optimisation, two units at a time." + header,
             table(["unit", *levels], [[row["unit"], *(f"{row[level]:.1f}" if level in row else "" for level in levels)]
                                       for row in data["units"]])]
 

@@ -11,6 +11,13 @@ What speaks against folding such a function into its caller is in its text, and 
   leaves early       it returns from several places, so its text cannot simply take the place of the call
   in an expression   it has statements, and its call is part of a condition, of a list or of a larger expression
   would be too long  its caller would have more than 30 lines with it
+  a step of several  its caller calls at least two other functions of the file too: it reads as a list of steps, of
+                     which one in full would hide the others
+  is explained       the comment above it says what its name cannot, and would interrupt the caller's statements
+  names a condition  it returns a bool: its name is what the reader of the caller needs
+  has a loop         or a branch: its text would add a level of nesting to the caller
+  in many files      at least ten files have a function of this name (doc, bound, model_sizes of each operator), so that
+                     it is where a reader looks for it
   could be folded    none of these: only its name speaks for it
 
 Uses Universal Ctags if it is installed, else a pattern for definitions as clang-format writes them, which finds a few
@@ -21,11 +28,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections import namedtuple
+from collections import Counter, namedtuple
 from pathlib import Path
 
 Function = namedtuple("Function", "path line name lines local free uses reason")
-REASONS = ("leaves early", "in an expression", "would be too long", "could be folded")
+REASONS = ("leaves early", "in an expression", "would be too long", "a step of several", "is explained",
+           "names a condition", "has a loop", "in many files", "could be folded")
+MANY = 10  # files that share the name of a function
 LONGEST = 30  # lines of a function into which another is folded
 TEXT = re.compile(r'//[^\n]*|/\*.*?\*/|R"(\w*)\(.*?\)\1"|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])\'', re.DOTALL)
 DEFINITION = re.compile(r"^( *)(?!(?:using|return|else|namespace|class|struct|enum|if|for|while|switch|case|do)\b)"
@@ -77,11 +86,11 @@ def functions_by_pattern(code):
                code.count("\n", 0, end_of_block(code, match.end())) + 1, local, not match.group(1) and not match.group(2))
 
 
-def reason_to_stay(code, functions, function):
-    """One of REASONS, for a function with one use. Lines count from 1."""
+def reason_to_stay(source, code, functions, function):
+    """One of REASONS, for a function with one use; `code` is the source without its texts. Lines count from 1."""
     name, first, last = function[:3]
     lines = code.split("\n")
-    uses = [match for match in re.finditer(rf"\b{re.escape(name)}\b", code)]
+    uses = list(re.finditer(rf"\b{re.escape(name)}\s*\(", code))
     use = next((match for match in uses if not first <= code.count("\n", 0, match.start()) + 1 <= last), uses[0])
     body = "\n".join(lines[first - 1:last])
     body = body[body.find("{") + 1:body.rfind("}")]
@@ -92,26 +101,38 @@ def reason_to_stay(code, functions, function):
         return "in an expression"
     at = code.count("\n", 0, use.start()) + 1
     callers = [other for other in functions if other[1] <= at <= other[2] and other[0] != name]
-    longest = max((other[2] - other[1] + 1 for other in callers), default=0) + last - first - 1
-    return "would be too long" if longest > LONGEST else "could be folded"
+    if max((other[2] - other[1] + 1 for other in callers), default=0) + last - first - 1 > LONGEST:
+        return "would be too long"
+    called = "\n".join(lines[callers[-1][1] - 1:callers[-1][2]]) if callers else ""
+    steps = {other[0] for other in functions if re.search(rf"\b{re.escape(other[0])}\s*\(", called)}
+    if len(steps - {name, callers[-1][0] if callers else ""}) >= 2:
+        return "a step of several"
+    if source.split("\n")[first - 2].startswith("//"):
+        return "is explained"
+    if re.match(r"(static |inline |constexpr )*bool ", lines[first - 1]):
+        return "names a condition"
+    return "has a loop" if re.search(r"\b(for|while|if|switch|try)\b", body) else "could be folded"
 
 
 def measure(root):
     """Every function, with how often its file uses it."""
-    found, use_ctags = [], has_ctags()
+    found, use_ctags, files_with = [], has_ctags(), Counter()
     for path in files(root):
-        code = without_texts(path.read_text(encoding="utf-8"))
+        source = path.read_text(encoding="utf-8")
+        code = without_texts(source)
         functions = list(functions_by_ctags(path) if use_ctags else functions_by_pattern(code))
         names = [function[0] for function in functions]
+        files_with.update(set(names))
         for function in functions:
             name, first, last, local, free = function
             calls = len(re.findall(rf"\b{re.escape(name)}\s*\(", code)) - names.count(name)
-            handed_on = len(re.findall(rf"[(,{{&]\s*{re.escape(name)}\s*[,)}}]", code))
+            handed_on = len(re.findall(rf"[(,{{&=?:]\s*{re.escape(name)}\s*[,)}};]", code))
             uses = calls + handed_on if calls else 0
             uses = 0 if names.count(name) > 1 else uses  # overloads, or one of each system
-            reason = reason_to_stay(code, functions, function) if local and free and uses == 1 else ""
+            reason = reason_to_stay(source, code, functions, function) if local and free and uses == 1 else ""
             found.append(Function(path.relative_to(root), first, name, last - first + 1, local, free, uses, reason))
-    return found
+    return [function._replace(reason="in many files") if function.reason == REASONS[-1] and
+            files_with[function.name] >= MANY else function for function in found]
 
 
 def main():

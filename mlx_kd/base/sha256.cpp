@@ -20,13 +20,12 @@ constexpr std::array<uint32_t, 64> kRound = {
 
 using State = std::array<uint32_t, 8>;
 
-uint32_t big_endian_word(const unsigned char* p) {
-  return uint32_t(p[0]) << 24 | uint32_t(p[1]) << 16 | uint32_t(p[2]) << 8 | uint32_t(p[3]);
-}
-
 void compress(State& h, const unsigned char* block) {
   std::array<uint32_t, 64> w{};
-  for (int t = 0; t < 16; ++t) w[t] = big_endian_word(block + 4 * t);
+  for (int t = 0; t < 16; ++t) {
+    const unsigned char* const p = block + 4 * t;  // a big-endian word
+    w[t] = uint32_t(p[0]) << 24 | uint32_t(p[1]) << 16 | uint32_t(p[2]) << 8 | uint32_t(p[3]);
+  }
   for (int t = 16; t < 64; ++t) {
     const uint32_t s0 = std::rotr(w[t - 15], 7) ^ std::rotr(w[t - 15], 18) ^ (w[t - 15] >> 3);
     const uint32_t s1 = std::rotr(w[t - 2], 17) ^ std::rotr(w[t - 2], 19) ^ (w[t - 2] >> 10);

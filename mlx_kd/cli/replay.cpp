@@ -25,7 +25,7 @@ namespace fs = std::filesystem;
 
 constexpr size_t kResamples = 400;
 constexpr int kMedianResamples = 2000;
-constexpr size_t kFinalists = 5;  // of a run, unless it says otherwise
+constexpr size_t kFinalists = 5;  // of a run, unless it states another number
 
 // Runs work(0) .. work(count - 1) on all cores; the first exception is thrown again.
 void on_all_cores(size_t count, const std::function<void(size_t)>& work) {

@@ -132,7 +132,7 @@ void read_options(RunOptions& options) {
 
 constexpr int kInterrupted = 130;  // as by Ctrl-C, on ranks whose user did not press it
 
-// As a rank where a launcher started several, or where one goes on with what several began.
+// As a rank where a launcher started several, or where one continues what several began.
 discover::RunOutcome run_alone_or_as_rank(RunOptions& options, const std::function<void()>& prepare,
                                           std::unique_ptr<discover::Ranks>& ranks,
                                           discover::Interrupt& interrupt) try {

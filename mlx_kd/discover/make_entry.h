@@ -27,7 +27,7 @@ packs::Entry pin_of(const Measuring& where, const spec::Candidate& candidate,
 // none.
 const spec::Op& op_of(const packs::Entry& entry);
 
-// The size of an entry's key. Misuse (room discover) if it is none that the op makes.
+// The size of an entry's key. Misuse (room discover) if the op makes no such size.
 spec::Dims size_of(const packs::Entry& entry, const spec::Op& op);
 
 // The ranges that it states, in the op's order. Misuse (room discover) for one of another dim than

@@ -50,7 +50,7 @@ int64_t groups_of(const spec::Launch& launch) {
   return divide_up(launch.grid[0], launch.group[0]);
 }
 
-// The first version's launches may end in a partial group, which a kernel for whole ones allows.
+// Launches of zmlx.kd may end in a partial group, which a kernel for whole ones allows.
 base::Json launch_params_of(const spec::Candidate& candidate, const spec::BodyLaunch& body,
                             const spec::Launch& launch, const spec::Dims& dims) {
   base::Json params = candidate.launch_params;

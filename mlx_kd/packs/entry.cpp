@@ -1,13 +1,7 @@
 #include "mlx_kd/packs/entry.h"
 
 namespace mlx_kd::packs {
-namespace {
-
-std::string text_of(const DimRange& range, const std::string& dim) {
-  return std::to_string(range.lo) + " to " + std::to_string(range.hi) + " " + dim;
-}
-
-}  // namespace
+namespace {}  // namespace
 
 spec::Candidate candidate_as_stored(const Entry& entry) {
   spec::Candidate result;
@@ -97,7 +91,8 @@ void set_ranges(Entry& entry, const std::map<std::string, DimRange>& ranges,
 std::string ranges_text(const Entry& entry) {
   std::string text;
   for (const auto& [dim, range] : ranges_of(entry, "rows"))
-    text += (text.empty() ? "" : ", ") + text_of(range, dim);
+    text += (text.empty() ? "" : ", ") + std::to_string(range.lo) + " to " +
+            std::to_string(range.hi) + " " + dim;
   return text;
 }
 

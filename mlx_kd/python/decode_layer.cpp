@@ -64,22 +64,18 @@ mx::array attention_part(const DecoderLayer& of, const mx::array& x, LayerCache&
   return product_and_residual(of.out, mx::reshape(y, {x.shape(0), 1, -1}), x);
 }
 
-mx::array feed_forward_part(const DecoderLayer& of, const mx::array& x) {
-  const Linear &gate = of.gate, &up = of.up;
-  const mx::array h =
-      gate.scales
-          ? runtime::qmatvec_gate_up(x, gate.weight, *gate.scales, gate.biases, up.weight,
-                                     *up.scales, up.biases, of.mlp_norm, of.mlp_eps, of.activation)
-          : runtime::matvec_gate_up(x, gate.weight, up.weight, of.mlp_norm, of.mlp_eps,
-                                    of.activation);
-  return product_and_residual(of.down, h, x);
-}
-
 // {y, keys, values}
 Arrays one_by_one(const DecoderLayer& of, const mx::array& x, const LayerCache& cache) {
   LayerCache longer = cache;
-  const mx::array h = attention_part(of, x, longer);
-  return {feed_forward_part(of, h), longer.keys, longer.values};
+  const mx::array between = attention_part(of, x, longer);
+  const Linear &gate = of.gate, &up = of.up;
+  const mx::array h =
+      gate.scales
+          ? runtime::qmatvec_gate_up(between, gate.weight, *gate.scales, gate.biases, up.weight,
+                                     *up.scales, up.biases, of.mlp_norm, of.mlp_eps, of.activation)
+          : runtime::matvec_gate_up(between, gate.weight, up.weight, of.mlp_norm, of.mlp_eps,
+                                    of.activation);
+  return {product_and_residual(of.down, h, between), longer.keys, longer.values};
 }
 
 Arrays inputs_of_step(const DecoderLayer& of, const mx::array& x, const LayerCache& cache) {

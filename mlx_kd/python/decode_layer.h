@@ -51,7 +51,7 @@ struct LayerCache {
 };
 
 // The layer's result for one position, [B, 1, width] as x; the cache is one position longer. On a
-// GPU one operation of MLX's graph where every operator runs a kernel of ours; layers of the same
+// GPU one operation of MLX's graph where every operator runs one of our kernels; layers of the same
 // shapes and numbers that follow one another share what is made for it. `layer` tells layers apart.
 mlx::core::array decode_one(const void* layer, const DecoderLayer& of, const mlx::core::array& x,
                             LayerCache& cache);

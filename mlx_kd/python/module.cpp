@@ -2,7 +2,7 @@
 
 NB_MODULE(_core, m) {
   m.doc() = "The runtime of mlx_kd: operators, settings, telemetry.";
-  // MLX registers array, Stream and Device: whoever takes them comes after.
+  // MLX registers array, Stream and Device: what takes them comes after.
   nanobind::module_::import_("mlx.core");
   mlx_kd::python::add_errors();
   mlx_kd::python::add_decode_step(m);

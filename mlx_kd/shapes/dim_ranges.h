@@ -24,8 +24,8 @@ using Axes = std::vector<std::set<int64_t>>;  // values of the dims of DimRanges
 // The dims that a range may be of: the free ones and the batch dim, in the op's order.
 std::vector<std::string> ranged_dims(const spec::Op& op);
 
-// `ranges`: "S=1:4096" each; `row_range`: "1:512", of the batch dim, or empty. Misuse for what is
-// no such text, another dim, two ranges of one dim, or ends other than two integers from 1 to 2^31
+// `ranges`: "S=1:4096" each; `row_range`: "1:512", of the batch dim, or empty. Misuse for
+// another text, another dim, two ranges of one dim, or ends other than two integers from 1 to 2^31
 // in rising order.
 DimRanges parse_ranges(const spec::Op& op, const std::vector<std::string>& ranges,
                        const std::string& row_range);

@@ -14,10 +14,6 @@ uint16_t to_bfloat16(float value) {
   return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-float from_bfloat16(uint16_t bits) {
-  return std::bit_cast<float>(uint32_t(bits) << 16);
-}
-
 // Adding 2^112 at the right exponent lets the float unit do the rounding, subnormals included.
 uint16_t to_float16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
@@ -134,7 +130,8 @@ double smallest_subnormal(Dtype dtype) {
 float load_element(const void* data, int64_t index, Dtype dtype) {
   if (dtype == Dtype::float32) return static_cast<const float*>(data)[index];
   const uint16_t bits = static_cast<const uint16_t*>(data)[index];
-  return dtype == Dtype::float16 ? from_float16(bits) : from_bfloat16(bits);
+  if (dtype == Dtype::float16) return from_float16(bits);
+  return std::bit_cast<float>(uint32_t(bits) << 16);
 }
 
 void store_element(void* data, int64_t index, Dtype dtype, float value) {

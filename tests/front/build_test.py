@@ -147,6 +147,12 @@ class Test(FrontDoorTest):
         self.assertNotEqual(result.code, 0)
         self.assertIn("why it failed", result.out)
 
+    def test_kernels_are_compiled_once_for_all_tests_and_not_into_the_users_objects(self):
+        self.write("cmake/extra.cmake", "add_test(NAME fails COMMAND sh -c \"env; exit 1\")\n")
+        objects = os.path.realpath(self.clone / "build/release/tests/objects")
+        self.assertIn(f"MLX_KD_CACHE_DIR={objects}\n", self.kd("test").out)
+        self.assertIn("MLX_KD_CACHE_DIR=/mine\n", self.kd("test", MLX_KD_CACHE_DIR="/mine").out)
+
     def test_only_matching_tests_run(self):
         self.write("cmake/extra.cmake", "add_test(NAME fails COMMAND false)\n")
         self.assertEqual(self.kd("test", "-R", "passes").code, 0)

@@ -1,12 +1,9 @@
-// The knob spaces: their size, their defaults, and that source knobs change the object.
+// The knob spaces: their size, their defaults, and the macros of source knobs.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <map>
 #include <set>
 
-#include "mlx_kd/base/files.h"
-#include "mlx_kd/base/process.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "tests/kernels/support.h"
 
@@ -14,13 +11,6 @@ namespace mlx_kd::kernels {
 namespace {
 
 using spec::Dtype;
-
-// The source knobs alone, each launch knob at its default.
-spec::Space source_space(spec::Space space) {
-  for (spec::Knob& knob : space.knobs)
-    if (knob.role == spec::KnobRole::launch) knob.values.resize(1);
-  return space;
-}
 
 spec::DeviceTraits other_cpu(int vector_bytes, std::vector<std::string> isa) {
   spec::DeviceTraits traits;
@@ -111,50 +101,6 @@ TEST(Spaces, NameEachSourceKnobAsAMacroWithADefault) {
         EXPECT_EQ(found, knob.role == spec::KnobRole::source) << op.name << " " << knob.name;
       }
 }
-
-// The machine code and constants of an object.
-std::string code_of(const spec::Variant& variant, const std::vector<std::string>& macros) {
-  const std::string stem = (scratch_folder() / "object").string();
-  base::write_file_atomically(stem + ".cpp", variant.source, "test");
-  std::vector<std::string> argv = {
-      "c++",   "-c",  "-O3", "-std=c++20", "-march=native", "-fno-math-errno", "-ffp-contract=fast",
-      "-fPIC", "-g0", "-o",  stem + ".o",  stem + ".cpp"};
-  argv.insert(argv.end(), macros.begin(), macros.end());
-  const base::ProcessResult compiled = base::run_process(argv, 60);
-  EXPECT_TRUE(compiled.ok()) << compiled.output;
-  const auto copied = base::run_process(
-      {"objcopy", "-O", "binary", "-j", ".text*", "-j", ".rodata*", stem + ".o", stem + ".bin"},
-      10);
-  EXPECT_TRUE(copied.ok()) << copied.output;
-  return base::read_file(stem + ".bin", "test");
-}
-
-class SourceKnobs : public testing::TestWithParam<std::string> {};
-
-// MLX_KD_LONG=1 compiles 100 points for each type, otherwise at most four, two of sources that take
-// long.
-TEST_P(SourceKnobs, ChangeTheObject) {
-  if (!base::run_process({"objcopy", "--version"}, 10).ok()) GTEST_SKIP() << "needs objcopy";
-  const spec::Variant& variant = *variant_in(find_op(GetParam()), "cpp");
-  const char* is_long = std::getenv("MLX_KD_LONG");
-  const size_t points = is_long && std::string(is_long) == "1" ? 100 : takes_long(variant) ? 2 : 4;
-  base::Random random(1);
-  for (Dtype dtype : {Dtype::float32, Dtype::bfloat16}) {
-    const spec::Space space = source_space(variant.space(dtype, host_traits()));
-    const size_t wanted = std::min<size_t>(points, static_cast<size_t>(count_valid(space)));
-    std::set<std::string> settings, objects;
-    while (settings.size() < wanted) {
-      const spec::Setting setting = random_setting(space, random);
-      if (settings.insert(setting.text()).second)
-        objects.insert(code_of(variant, macros_of(space, setting, dtype)));
-    }
-    EXPECT_GE(static_cast<double>(objects.size()), 0.95 * static_cast<double>(settings.size()))
-        << name_of(dtype);
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Kernels, SourceKnobs, testing::ValuesIn(ops_in("cpp")),
-                         [](const auto& test) { return test.param; });
 
 }  // namespace
 }  // namespace mlx_kd::kernels

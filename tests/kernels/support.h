@@ -1,9 +1,8 @@
-// What the tests of kernels share: traits of CPUs, a scratch folder and macros.
+// What the tests of kernels share: traits of CPUs and a scratch folder.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -17,8 +16,5 @@ spec::DeviceTraits avx512_traits();  // 2 cores of a CPU with all that the sourc
 
 // A folder of this process, removed at its end.
 const std::filesystem::path& scratch_folder();
-
-std::vector<std::string> macros_of(const spec::Space& space, const spec::Setting& knobs,
-                                   spec::Dtype dtype);
 
 }  // namespace mlx_kd::kernels

@@ -47,13 +47,4 @@ const fs::path& scratch_folder() {
   return scratch.path;
 }
 
-std::vector<std::string> macros_of(const spec::Space& space, const spec::Setting& knobs,
-                                   spec::Dtype dtype) {
-  std::vector<std::string> macros = {"-DKD_DTYPE=" + std::to_string(static_cast<int>(dtype))};
-  for (const spec::Knob& knob : space.knobs)
-    if (knob.role == spec::KnobRole::source)
-      macros.push_back("-D" + knob.name + "=" + std::to_string(knobs.at(knob.name)));
-  return macros;
-}
-
 }  // namespace mlx_kd::kernels

@@ -174,7 +174,7 @@ class Refusing(Promotion):
     def test_a_pack_that_is_none(self):
         for text in ("{}", "[]", "no json"):
             self.pack.write_text(text)
-            with self.assertRaisesRegex(promotion.Misuse, "is no pack"):
+            with self.assertRaisesRegex(promotion.Misuse, "is not a pack"):
                 packs.entries_of(self.pack)
         with self.assertRaisesRegex(promotion.Misuse, "there is no pack.json or best_kernels.json"):
             packs.pack_of(str(self.pack.parent / "nothing"))

@@ -40,7 +40,7 @@ def install():
 
 SITE = install()
 PREFIX = SITE / "mlx_kd"
-CACHE = SITE / "cache"  # of compiled kernels: the user's own stays as it is
+CACHE = os.environ.get("MLX_KD_CACHE_DIR") or SITE / "cache"  # of kernels: ./kd test has one for all tests
 sys.path.insert(0, str(SITE))
 
 

@@ -14,6 +14,7 @@ FOUND = (
     "It writes beside the output.", "It is built anew.", "A kernel of ours.", "It waits for ever.", "The machine at hand.",
     "It has moods.", "The weather of two moments.", "Nobody knows.", "Whoever wrote it.", "The first version wrote it.",
     "A bar a knob.", "It is dear.", "For it is late.", "The run goes on.",
+    "It waits in vain.", "All are read, but for the last.",
 )
 PLAIN = (
     "There is no such file.", "It is no longer used.", "It is told apart by size.", "A stand-in is used.", "It understands.",

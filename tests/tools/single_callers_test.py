@@ -37,6 +37,29 @@ struct Local {
   int member() const { return 1; }
 };
 
+int step(int x) {
+  return 3 * x;
+}
+
+// What its name cannot say.
+int explained(int x) {
+  return 4 * x;
+}
+
+bool is_large(int x) {
+  return x > 5;
+}
+
+int summed(int x) {
+  int sum = 0;
+  for (int i = 0; i < x; ++i) sum += i;
+  return sum;
+}
+
+int doc() {
+  return 6;
+}
+
 }  // namespace
 
 int count(const int* first, const int* last) {
@@ -44,8 +67,21 @@ int count(const int* first, const int* last) {
 }
 
 int shown() {
-  return once(1) + either(2) + Local{}.member() + static_cast<int>(twice("a").size() + twice("b").size());
+  return either(2) + Local{}.member() + static_cast<int>(twice("a").size() + twice("b").size());
 }
+
+int steps() {
+  return step(shown()) + count(nullptr, nullptr);
+}
+
+int folded(int x) { return once(x); }
+int told(int x) { return explained(x); }
+int asked(int x) { return is_large(x) ? 1 : 0; }
+int nested(int x) {
+  const int sum = summed(x);
+  return sum;
+}
+int documented() { return doc(); }
 
 }  // namespace mlx_kd::search
 """
@@ -57,6 +93,8 @@ class SingleCallers(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.root)
         (self.root / "mlx_kd" / "search").mkdir(parents=True)
         (self.root / "mlx_kd" / "search" / "a.cpp").write_text(SOURCE)
+        for other in range(9):
+            (self.root / "mlx_kd" / "search" / f"b{other}.cpp").write_text("int doc() {\n  return 7;\n}\n")
 
     def call(self, *arguments, path=None):
         environment = dict(os.environ, **({"PATH": path} if path else {}))
@@ -66,11 +104,14 @@ class SingleCallers(unittest.TestCase):
         result = self.call("--list", path=path)
         self.assertEqual(result.returncode, 0, result.stderr)
         lines = result.stdout.splitlines()
-        self.assertEqual(sorted(lines[:2]) + lines[2:], [
-            "mlx_kd/search/a.cpp:17: either, 4 lines, leaves early",
-            "mlx_kd/search/a.cpp:6: once, 3 lines, could be folded",
-            "exactly one caller: 2 functions, 40.0 % of 5 file-local functions, 28.6 % of all 7",
-            "of these: 1 leaves early, 0 in an expression, 0 would be too long, 1 could be folded"])
+        self.assertEqual({line.split(": ")[1] for line in lines[:-2]}, {
+            "once, 3 lines, could be folded", "either, 4 lines, leaves early", "step, 3 lines, a step of several",
+            "explained, 3 lines, is explained", "is_large, 3 lines, names a condition",
+            "summed, 5 lines, has a loop", "doc, 3 lines, in many files"})
+        self.assertEqual(lines[-2:], [
+            "exactly one caller: 7 functions, 70.0 % of 10 file-local functions, 25.9 % of all 27",
+            "of these: 1 leaves early, 0 in an expression, 0 would be too long, 1 a step of several, 1 is explained, "
+            "1 names a condition, 1 has a loop, 1 in many files, 1 could be folded"])
 
     def test_a_function_that_is_handed_on_has_another_use(self):
         self.assertNotIn("is_even", self.call("--list").stdout)

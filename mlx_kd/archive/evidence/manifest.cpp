@@ -37,21 +37,18 @@ const Evidence* find(const Rows& rows, const Job& job) {
   return newest;
 }
 
-std::string planned_command(const Job& job) {
-  return "./kd run --op " + job.op + " --shapes " + job.suite + " --dtype " + job.dtype +
-         " --device " + job.device + " --budget " + kPlannedBudget + " --out runs/" + job.op + "." +
-         job.suite + "." + job.dtype + "." + job.device;
-}
-
 OrderedJson command_json(const ManifestSources& sources, const Rows& rows, const Job& job) {
   const Evidence* evidence = find(rows, job);
-  OrderedJson result = {
-      {"op", job.op},
-      {"suite", job.suite},
-      {"dtype", job.dtype},
-      {"device", job.device},
-      {"status", evidence ? "run" : "planned"},
-      {"command", evidence ? command_of(sources.evidence, *evidence) : planned_command(job)}};
+  const std::string planned = "./kd run --op " + job.op + " --shapes " + job.suite + " --dtype " +
+                              job.dtype + " --device " + job.device + " --budget " +
+                              kPlannedBudget + " --out runs/" + job.op + "." + job.suite + "." +
+                              job.dtype + "." + job.device;
+  OrderedJson result = {{"op", job.op},
+                        {"suite", job.suite},
+                        {"dtype", job.dtype},
+                        {"device", job.device},
+                        {"status", evidence ? "run" : "planned"},
+                        {"command", evidence ? command_of(sources.evidence, *evidence) : planned}};
   if (evidence) result["evidence"] = evidence->id;
   return result;
 }

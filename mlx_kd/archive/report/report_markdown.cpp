@@ -87,26 +87,20 @@ std::string ranges_table(const RunData& run) {
   return text.empty() ? "" : "## Ranges\n\n" + text + "\n";
 }
 
-Row top_row(size_t place, const Record& record, const spec::Metrics& m) {
-  return {std::to_string(place + 1),
-          markdown_code(record.candidate_id),
-          number(m.kernel_us),
-          number(m.latency_us),
-          range(m.p10_us, m.p90_us),
-          number(m.gbps_est),
-          number(m.correctness_max_abs_err),
-          markdown_code(record.candidate.knobs.text())};
-}
-
 std::string top_ten_table(const std::vector<SizeResult>& results) {
   std::string text =
       "## Top 10 by Latency\n\nAs the search measured them; the interval runs from the 10th to the "
       "90th percentile of the samples.\n\n";
   for (const SizeResult& size : results) {
     std::vector<Row> rows;
-    for (size_t place = 0; place < std::min<size_t>(10, size.ranked.size()); ++place)
-      rows.push_back(
-          top_row(place, *size.ranked[place], *metrics_on(*size.ranked[place], size.dims)));
+    for (size_t place = 0; place < std::min<size_t>(10, size.ranked.size()); ++place) {
+      const Record& record = *size.ranked[place];
+      const spec::Metrics& m = *metrics_on(record, size.dims);
+      rows.push_back({std::to_string(place + 1), markdown_code(record.candidate_id),
+                      number(m.kernel_us), number(m.latency_us), range(m.p10_us, m.p90_us),
+                      number(m.gbps_est), number(m.correctness_max_abs_err),
+                      markdown_code(record.candidate.knobs.text())});
+    }
     text += "### " + markdown_code(size.dims.text()) + "\n\n";
     text += table({"#", "Candidate", "Kernel us", "Graph us", "p10 to p90 us", "GB/s",
                    "Max abs error", "Knobs"},

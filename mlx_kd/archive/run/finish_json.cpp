@@ -30,16 +30,6 @@ Json to_json(const AaPair& pair) {
   return result;
 }
 
-Claim claim_from_json(const Json& value, const Sizes& sizes) {
-  return {dims_from_json(value.at("shape"), sizes),
-          value.at("candidate_id").get<std::string>(),
-          spec::metrics_from_json(value.value("metrics", Json::object())),
-          value.value("claimed", false),
-          value.value("reason", ""),
-          value.value("baseline", ""),
-          spec::parse_claim_kind(value.value("claim_kind", "faster_than_mlx"))};
-}
-
 AaPair aa_from_json(const Json& value, const Sizes& sizes) {
   AaPair pair;
   pair.dims = dims_from_json(value.at("shape"), sizes);
@@ -73,7 +63,11 @@ Finish finish_from_json(const Json& value, const Sizes& sizes) {
     finish.winners.push_back(
         {dims_from_json(winner.at("shape"), sizes), winner.at("candidate_id").get<std::string>()});
   for (const Json& claim : value.value("claims", Json::array()))
-    finish.claims.push_back(claim_from_json(claim, sizes));
+    finish.claims.push_back(
+        {dims_from_json(claim.at("shape"), sizes), claim.at("candidate_id").get<std::string>(),
+         spec::metrics_from_json(claim.value("metrics", Json::object())),
+         claim.value("claimed", false), claim.value("reason", ""), claim.value("baseline", ""),
+         spec::parse_claim_kind(claim.value("claim_kind", "faster_than_mlx"))});
   for (const Json& pair : value.value("aa", Json::array()))
     finish.aa.push_back(aa_from_json(pair, sizes));
   if (const Json seconds = value.value("seconds", Json::object()); seconds.is_object())

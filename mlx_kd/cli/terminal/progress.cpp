@@ -10,12 +10,6 @@ namespace {
 
 constexpr double kPlainLineEvery = 5;  // s, where stderr is not a terminal
 
-std::string bar(uint64_t done, uint64_t budget) {
-  constexpr uint64_t kWidth = 20;
-  const uint64_t filled = budget ? kWidth * done / budget : 0;
-  return "[" + std::string(filled, '#') + std::string(kWidth - filled, '.') + "]";
-}
-
 }  // namespace
 
 Progress::Progress(uint64_t budget, bool quiet)
@@ -26,8 +20,10 @@ Progress::~Progress() {
 }
 
 std::string Progress::line(const std::string& doing) const {
-  std::string text =
-      bar(done_, budget_) + " " + std::to_string(done_) + "/" + std::to_string(budget_);
+  constexpr uint64_t kWidth = 20;
+  const uint64_t filled = budget_ ? kWidth * done_ / budget_ : 0;
+  std::string text = "[" + std::string(filled, '#') + std::string(kWidth - filled, '.') + "] " +
+                     std::to_string(done_) + "/" + std::to_string(budget_);
   if (done_ > first_number_ && search_start_ns_) {
     const double each =
         base::seconds_since(search_start_ns_) / static_cast<double>(done_ - first_number_);

@@ -32,30 +32,22 @@ constexpr const char* kStart =
     "             'or name the Python that has it: MLX_KD_PYTHON=.../bin/python')\n"
     "sys.exit(promotion.main(sys.argv[1]))\n";
 
-std::string python_program() {
-  const char* const given = std::getenv("MLX_KD_PYTHON");
-  return given && *given ? given : "python3";
-}
-
-std::string request_text(const PromoteOptions& options) {
-  return base::Json{{"pack", options.pack.empty() ? options.run : options.pack},
-                    {"model", options.model},
-                    {"out", options.out},
-                    {"max_tokens", options.max_tokens},
-                    {"runs", options.runs},
-                    {"require_identical", options.require_identical},
-                    {"time_budget_s", parse_duration(options.time_budget)},
-                    {"seed", options.seed},
-                    {"json", options.json}}
-      .dump();
-}
-
 void promote(const PromoteOptions& options) {
   if (options.run.empty() == options.pack.empty())
     base::misuse("cli",
                  "the pins to promote are given by one of --run (a folder of kd tune-model or kd "
                  "run) and --pack");
-  const std::string python = python_program(), text = request_text(options);
+  const base::Json request = {{"pack", options.pack.empty() ? options.run : options.pack},
+                              {"model", options.model},
+                              {"out", options.out},
+                              {"max_tokens", options.max_tokens},
+                              {"runs", options.runs},
+                              {"require_identical", options.require_identical},
+                              {"time_budget_s", parse_duration(options.time_budget)},
+                              {"seed", options.seed},
+                              {"json", options.json}};
+  const char* const given = std::getenv("MLX_KD_PYTHON");
+  const std::string python = given && *given ? given : "python3", text = request.dump();
   std::fflush(nullptr);
   execlp(python.c_str(), python.c_str(), "-c", kStart, text.c_str(), static_cast<char*>(nullptr));
   base::fail("cli", "the Python '" + python + "' cannot be started (" + std::strerror(errno) +

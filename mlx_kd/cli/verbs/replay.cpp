@@ -27,10 +27,6 @@ std::string three_digits(double value) {
   return text;
 }
 
-std::string with_interval(double score, double lo, double hi) {
-  return three_digits(score) + " [" + three_digits(lo) + ", " + three_digits(hi) + "]";
-}
-
 void tell(const SpaceScore& space) {
   std::fprintf(stderr, "%s %s\n", archive::plain_line(space.name).c_str(),
                three_digits(space.score).c_str());
@@ -43,7 +39,8 @@ std::string text_of(const ReplayScores& scores) {
     rows.push_back({space.name, std::to_string(space.points), std::to_string(space.valid),
                     archive::number(space.evaluations), three_digits(space.score),
                     "[" + three_digits(space.lo) + ", " + three_digits(space.hi) + "]"});
-  return table_text(rows) + "mean " + with_interval(scores.mean, scores.lo, scores.hi) + "\n";
+  return table_text(rows) + "mean " + three_digits(scores.mean) + " [" + three_digits(scores.lo) +
+         ", " + three_digits(scores.hi) + "]\n";
 }
 
 std::string percent_with_interval(const Regret& regret) {

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "mlx_kd/base/error.h"
 #include "mlx_kd/cli/terminal/table.h"
 #include "mlx_kd/cli/verbs.h"
 #include "mlx_kd/packs/merge/difference.h"
@@ -81,10 +82,6 @@ void print_json(const packs::Pack& pack) {
   std::printf("%s\n", root.dump(2, ' ', true).c_str());
 }
 
-std::string size_of(const spec::PinKey& key) {
-  return key.shape_signature.empty() ? "any" : key.shape_signature.text();
-}
-
 std::vector<std::string> row_of(const packs::Difference& one) {
   const packs::Entry& entry = one.a ? *one.a : *one.b;
   const auto kernel = [](const auto& side) { return side ? side->candidate_id : "-"; };
@@ -92,7 +89,7 @@ std::vector<std::string> row_of(const packs::Difference& one) {
   return {name_of(one.kind),
           entry.key.op_name,
           entry.key.dtype,
-          size_of(entry.key),
+          entry.key.shape_signature.empty() ? "any" : entry.key.shape_signature.text(),
           kernel(one.a),
           kernel(one.b),
           faster(one.a),

@@ -17,7 +17,7 @@ namespace mx = mlx::core;
 
 using BodyHolds = msl::BodyBuffer::Holds;
 
-// What MLX's primitive is made of beside the text.
+// What MLX's primitive is made of in addition to the text.
 struct Sizes {
   std::array<int64_t, 3> grid, group;
   std::optional<float> init_value;

@@ -12,11 +12,6 @@
 namespace mlx_kd::devices {
 namespace {
 
-std::string describe(const cuda::GpuInfo& gpu) {
-  return gpu.name + ", sm_" + std::to_string(gpu.sm) + ", " + std::to_string(gpu.processors) +
-         " multiprocessors";
-}
-
 DeviceReport probe() {
   try {
     std::string why;
@@ -25,7 +20,9 @@ DeviceReport probe() {
     if (!cuda::find_nvrtc(&why))
       return {"cuda", false,
               gpu->name + ", but no NVRTC (" + why + "): pip install nvidia-cuda-nvrtc"};
-    return {"cuda", true, describe(*gpu) + "; " + cuda::nvrtc_version()};
+    return {"cuda", true,
+            gpu->name + ", sm_" + std::to_string(gpu->sm) + ", " + std::to_string(gpu->processors) +
+                " multiprocessors; " + cuda::nvrtc_version()};
   } catch (const base::Error& error) {
     return {"cuda", false, error.what()};
   }

@@ -29,7 +29,7 @@ class RankWalk {
   };
   explicit RankWalk(const Parts& parts);
 
-  // Of a run that goes on: records of a kind that are in the logs of rank 0, then records that
+  // Of a run that continues: records of a kind that are in the logs of rank 0, then records that
   // ranks have kept. Alike on all ranks, before run().
   void know(size_t kind, const std::vector<archive::Record>& records, bool in_log);
   // Until the searches of all devices are over. Throws Stopped; fails where a rank is lost.

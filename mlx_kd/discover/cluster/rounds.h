@@ -27,7 +27,7 @@ class Rounds {
  public:
   Rounds(uint64_t budget, uint64_t batch, size_t ranks)
       : budget_(budget), batch_(batch), ranks_(ranks) {}
-  // Of a run that goes on: so many records, and whether an anchor is among them.
+  // Of a run that continues: so many records, and whether an anchor is among them.
   void start(uint64_t records, bool anchored);
 
   bool anchored() const { return anchored_; }

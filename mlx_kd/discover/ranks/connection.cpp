@@ -59,7 +59,8 @@ Connection::Connection(Socket socket) : socket_(std::move(socket)) {
   fcntl(fd(), F_SETFL, fcntl(fd(), F_GETFL) | O_NONBLOCK);
 }
 
-// Frames are small and few: one that does not fit whole means that nobody has read for long.
+// Frames are small and few: one that does not fit whole means that the other end has not read for
+// long.
 bool Connection::send(const base::Json& frame) {
   const std::string bytes = frame_bytes(frame);
   const ssize_t sent = ::send(fd(), bytes.data(), bytes.size(), MSG_NOSIGNAL);

@@ -22,7 +22,7 @@ class Exchange {
 };
 
 // MLX's group of the launch. Misuse (room discover) where it cannot be formed as the launcher
-// says. Waits for ever for ranks that do not start.
+// says. Waits forever for ranks that do not start.
 std::unique_ptr<Exchange> open_group(const Launch& launch);
 
 }  // namespace mlx_kd::discover

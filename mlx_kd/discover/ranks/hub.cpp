@@ -42,8 +42,8 @@ Hub::~Hub() {
   thread_.join();
 }
 
-// Rank 0 leaves last, so that nobody takes its end for a loss. What ended the run has to reach all:
-// who has heard of it hangs up.
+// Rank 0 leaves last, so that no rank takes its end for a loss. What ended the run has to reach
+// all: who has heard of it hangs up.
 bool Hub::over() const {
   if (!leaving_) return false;
   if (done_.size() == static_cast<size_t>(settings_.size)) return true;
@@ -133,13 +133,13 @@ void Hub::greet(Peer& peer, const base::Json& hello) {
   if (end_) peer.connection.send(*end_);
 }
 
-// A stranger that goes is nobody's loss.
+// A connection that never was a rank may end.
 void Hub::close(Peer& peer, const std::string& why) {
   peer.closed = true;
   if (peer.rank >= 0) lose(peer.rank, peer.process.host, why);
 }
 
-// Who waits for a rank that has left would wait for ever.
+// A rank that waits for one that has left would wait forever.
 void Hub::check_left() {
   const bool waiting =
       std::any_of(peers_.begin(), peers_.end(), [](const auto& peer) { return peer->ready; });

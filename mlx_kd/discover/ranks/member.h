@@ -34,7 +34,7 @@ class Member {
 
   // Waits until all ranks are ready. False where the run has ended for all.
   bool await_meeting(bool paced);
-  // While it is true, nobody but this thread can end this process: it is ended after grace_s.
+  // While it is true, only this thread can end this process: it is ended after grace_s.
   void set_collective(bool inside) { collective_ = inside; }
   void stop();
   void failed(const std::string& why);

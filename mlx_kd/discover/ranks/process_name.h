@@ -20,8 +20,8 @@ base::Json to_json(const ProcessName& name);
 // Misuse (room discover) if a field is missing or of another type.
 ProcessName process_from_json(const base::Json& value);
 
-// Ends (SIGKILL) a process of this machine that does not answer any more, so that whoever started
-// it can go on; nothing where it cannot be told for sure that it is that one.
+// Ends (SIGKILL) a process of this machine that does not answer any more, so that what started it
+// can continue; nothing where it is not certain that it is that one.
 void end_silent(const ProcessName& name);
 
 }  // namespace mlx_kd::discover

@@ -24,9 +24,9 @@
 //   hub    -> {"kind": "stop", "rank"}, {"kind": "lost", "rank", "why"}: the run ends for all.
 //
 // A rank is lost when its connection closes before "done", or after silent_s without a frame. Time
-// in which the one who waits was itself stopped does not count. What is lost ends the run: whoever
-// learns of it raises the interrupt, and is ended after grace_s if it is caught in a collective
-// operation that cannot end. silent_s + grace_s are below 30 s.
+// in which the one who waits was itself stopped does not count. What is lost ends the run: a rank
+// that learns of it raises the interrupt, and is ended after grace_s if it is caught in a
+// collective operation that cannot end. silent_s + grace_s are below 30 s.
 //
 // Who cannot prove that he knows the secret within hello_s is disconnected. Frames after that are
 // not signed, and the results travel in MLX's own way: the network between the machines has to be

@@ -18,7 +18,7 @@ namespace {
 
 constexpr size_t kSecretBytes = 32;
 
-// Ends the process if it lives for longer than that: MLX's backends wait for ever for ranks that do
+// Ends the process if it lives for longer than that: MLX's backends wait forever for ranks that do
 // not start.
 class Deadline {
  public:

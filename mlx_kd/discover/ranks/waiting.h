@@ -7,7 +7,7 @@
 
 namespace mlx_kd::discover {
 
-// A watcher that was itself stopped (SIGSTOP, a machine asleep) has heard nobody, and that is not
+// A watcher that was itself stopped (SIGSTOP, a machine asleep) has heard no rank, and that is not
 // their fault: time in which it did not look does not count.
 class Watched {
  public:

@@ -30,7 +30,7 @@ std::string name_of(Revalidated::Kind kind);
 struct Revalidation {
   bool interrupted = false;          // then nothing is written
   packs::Pack pack;                  // the new one
-  std::vector<Revalidated> entries;  // one an entry of the old pack, in its order
+  std::vector<Revalidated> entries;  // one for each entry of the old pack, in its order
 };
 
 // Proves each entry of `pack` again and re-times it against MLX (the claims of a run: a fresh

@@ -14,7 +14,7 @@ struct Finals {
   const RunRequest* request;
   const RunSetup* setup;
   const std::vector<archive::Record>* records;
-  const archive::RunData* log = nullptr;  // of a run that goes on: it may end with claims already
+  const archive::RunData* log = nullptr;  // of a run that continues: it may end with claims already
 };
 
 struct Conclusion {

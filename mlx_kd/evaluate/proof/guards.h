@@ -17,7 +17,7 @@ inline constexpr int kFaultExit = 86;
 void register_guard(const void* begin, int64_t bytes, const std::string& line);
 void clear_guards_within(const void* begin, int64_t bytes);
 void report_faults_to(int fd);
-// What every such line holds besides: the word that tells the parent that it is no forgery.
+// What every such line holds as well: the word by which the parent knows that it is genuine.
 void sign_faults_with(const std::string& signature);
 
 // Writable memory between two guard pages, for an output array of up to `capacity` bytes. The array

@@ -44,7 +44,7 @@ int64_t tile_columns(const spec::Setting& knobs);
 // Whether threads share each matrix: there are fewer of them than threads, and they are large.
 bool is_shared(int64_t batch, int64_t n, const spec::Setting& knobs);
 
-// Matrices of a task: so many that there are at most four tasks a thread, each with its scratch.
+// Matrices of a task: so many that each thread has at most four tasks, each with its scratch.
 int64_t grain_of(int64_t units, const spec::Setting& knobs);
 int64_t tasks_of(int64_t units, const spec::Setting& knobs);
 

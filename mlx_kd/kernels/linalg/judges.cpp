@@ -12,10 +12,6 @@ int64_t attribute_of(const spec::Dims& dims, const std::string& name) {
   return dims.has(name) ? dims.at(name) : 0;
 }
 
-void swap_rows(Matrix& a, int64_t i, int64_t k) {
-  std::swap_ranges(a.row(i), a.row(i) + a.columns, a.row(k));
-}
-
 // What rounding may leave of each column.
 std::vector<double> doubts_of(const Matrix& a, double eps) {
   std::vector<double> most(static_cast<size_t>(a.columns));
@@ -78,7 +74,7 @@ Factors factored(const Matrix& a, double eps) {
       made.doubtful = k + 1;
     if (pivot == 0) continue;
     if (row != k) {
-      swap_rows(w, row, k);
+      std::swap_ranges(w.row(row), w.row(row) + w.columns, w.row(k));
       std::swap(made.order[static_cast<size_t>(row)], made.order[static_cast<size_t>(k)]);
       made.is_odd = !made.is_odd;
     }

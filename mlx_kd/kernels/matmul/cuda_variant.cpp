@@ -75,7 +75,7 @@ struct Shares {
   int64_t blocks, tiles, chunks, rows, x_bytes;
 };
 
-// No block has more sums than fit beside x.
+// No block has more sums than fit next to x.
 Shares shares_of(const Kind& kind, const Dims& dims, const spec::Setting& knobs) {
   const int64_t k = dims.at("K"), loads = knobs.at("UNROLL"), x_rows = block_rows_of(knobs);
   const Format format = format_of(dims);

@@ -18,7 +18,7 @@ using spec::ModelSizes;
 constexpr int64_t kMostLayers = 10000;
 constexpr Format kFourBits = {4, 64, kAffine}, kEightBits = {8, 64, kAffine};
 
-// What is there beside x and W.
+// What there is in addition to x and W.
 struct Extras {
   bool norm = false, bias = false, residual = false, gelu = false;
 };
@@ -148,7 +148,7 @@ void add_place(const Kind& kind, const ModelConfig& config, const Place& place,
         formats[i].format, formats[i].layers);
 }
 
-// Once a step, with the format of lm_head, or of the embedding that is used in its place. mlx-lm
+// Once per step, with the format of lm_head, or of the embedding that is used in its place. mlx-lm
 // makes the logits of a prompt's last token alone.
 void add_head(const Kind& kind, const ModelConfig& config, std::vector<ModelSizes>& sizes) {
   const auto vocabulary = config.integer("vocab_size");

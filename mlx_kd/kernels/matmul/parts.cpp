@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "mlx_kd/kernels/common/cpu_space.h"
+#include "mlx_kd/kernels/common/mlx_forms.h"
 #include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::kernels::matmul {
@@ -49,16 +50,7 @@ Format read_format(const spec::Op& op, size_t first, std::span<const ArrayView> 
 
 mlx::core::array activated_in_mlx(const mlx::core::array& g, bool is_gelu,
                                   const mlx::core::Stream& s) {
-  if (!is_gelu) return mlx::core::multiply(g, mlx::core::sigmoid(g, s), s);
-  const auto number = [&](double value) {
-    return mlx::core::array(static_cast<float>(value), g.dtype());
-  };
-  const mlx::core::array cube = mlx::core::multiply(
-      number(0.044715), mlx::core::power(g, mlx::core::array(3, g.dtype()), s), s);
-  const mlx::core::array inner =
-      mlx::core::multiply(number(std::sqrt(2 / 3.14159265358979)), mlx::core::add(g, cube, s), s);
-  return mlx::core::multiply(mlx::core::multiply(number(0.5), g, s),
-                             mlx::core::add(number(1), mlx::core::tanh(inner, s), s), s);
+  return is_gelu ? gelu_in_mlx(g, s) : mlx::core::multiply(g, mlx::core::sigmoid(g, s), s);
 }
 
 void fill_values(void* to, int64_t count, const spec::FillRequest& request, base::Random& random) {

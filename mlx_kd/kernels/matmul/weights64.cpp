@@ -27,10 +27,6 @@ double float8(uint32_t code) {
   return code & 0x80 ? -value : value;
 }
 
-double power_of_two(uint32_t code) {
-  return code == 255 ? kNan : std::ldexp(1, static_cast<int>(code) - 127);
-}
-
 // Code `column` of a row, a stream of bits from the lowest on.
 uint32_t code_at(const uint8_t* row, int64_t column, int64_t bits) {
   uint32_t code = 0;
@@ -49,7 +45,8 @@ double value_of(const Format& format, uint32_t code) {
 double scale_of(const Format& format, const void* scales, spec::Dtype t, int64_t at) {
   if (format.mode == kAffine) return spec::load_element(scales, at, t);
   const uint32_t code = static_cast<const uint8_t*>(scales)[at];
-  return format.mode == kNvfp4 ? float8(code) : power_of_two(code);
+  if (format.mode == kNvfp4) return float8(code);
+  return code == 255 ? kNan : std::ldexp(1, static_cast<int>(code) - 127);
 }
 
 // No code is a NaN.

@@ -38,7 +38,7 @@ spec::Space space_of(const spec::DeviceTraits& traits, bool is_gradient) {
   return space;
 }
 
-// Heads of a task: so many that there are at most four tasks a thread, each with its scratch.
+// Heads of a task: so many that each thread has at most four tasks, each with its scratch.
 int64_t grain_of(const Dims& dims, const Setting& knobs) {
   return std::max(knobs.at("GRAIN"), divide_up(dims.at("heads"), 4 * knobs.at("THREADS")));
 }

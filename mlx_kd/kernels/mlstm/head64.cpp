@@ -9,7 +9,7 @@ namespace {
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
 
-// What goes from token to token; b begins anew where the past is dropped.
+// What goes from token to token; b begins again where the past is dropped.
 struct Course64 {
   double b = 0, m, x;
   int64_t first = 0;

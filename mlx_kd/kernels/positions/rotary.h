@@ -86,7 +86,7 @@ spec::Cost rotary_cost(const spec::Dims& dims, int64_t elements, int64_t weights
 
 spec::Space cpu_rotary_space(spec::Dtype dtype, const spec::DeviceTraits& traits);
 spec::Launch launch_cpu_rotary(const spec::Dims& dims, const spec::Setting& knobs);
-// A simdgroup a row, of `heads` heads in all.
+// A simdgroup for each row, of `heads` heads in all.
 spec::Space metal_rotary_space(spec::Dtype dtype, const spec::DeviceTraits& traits);
 spec::Launch launch_metal_rotary(const spec::Dims& dims, int64_t heads, const spec::Setting& knobs);
 

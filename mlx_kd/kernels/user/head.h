@@ -46,7 +46,7 @@ struct Head {
 };
 
 // Misuse (room tune), with the place, for a word that is not known, a knob without #ifndef or
-// values that are no whole numbers.
+// values that are not whole numbers.
 Head read_head(const std::string& text, const std::string& file);
 // What a TOML file says, as such lines: docs/tune-your-own.md. Misuse with the place.
 void add_toml(const std::string& text, const std::string& file, Head& head);

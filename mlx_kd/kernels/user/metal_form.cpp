@@ -48,7 +48,7 @@ const UserKnob* knob_named(const UserKernel& kernel, const std::string& name) {
   return nullptr;
 }
 
-// A knob that is no macro: its macro becomes a constant of another name.
+// A knob that is not a macro: its macro becomes a constant of another name.
 std::string constant_of(const std::string& name, const std::string& type, int64_t otherwise) {
   const std::string value = type == "bool" ? name + " != 0" : name;
   return "#ifndef " + name + "\n#define " + name + " " + std::to_string(otherwise) +
@@ -81,7 +81,7 @@ class WholeFile {
  private:
   msl::PreprocessOptions first_options() const {
     msl::PreprocessOptions options = defines_of(kernel_, 0);
-    // Names of template parameters and constants are no macros.
+    // Names of template parameters and constants are not macros.
     const std::string code = without_comments(source_.text);
     for (const UserKnob& knob : kernel_.knobs)
       if (!has_word(code, "ifndef " + knob.name)) options.defines.erase(knob.name);

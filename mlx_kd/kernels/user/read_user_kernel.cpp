@@ -211,7 +211,7 @@ void add_dims(const Head& head, const Signature& signature, UserKernel& kernel) 
                                "': write // kd: scalar " + name + " 1e-5");
 }
 
-// The first size, unless the head says otherwise or a constraint ties it.
+// The first size, unless the head names another or a constraint ties it.
 void choose_batch(const Head& head, UserKernel& kernel) {
   if (const HeadLine* line = head.only("batch")) {
     if (line->rest != "none") kernel.batch_dim = line->rest;

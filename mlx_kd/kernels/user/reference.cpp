@@ -135,14 +135,6 @@ void read_array(const fs::path& path, const spec::ArraySpec& array, void* to) {
   }
 }
 
-base::Json port_request(const std::string& name, const spec::ArraySpec& array,
-                        const std::string& file) {
-  return {{"name", name},
-          {"dtype", spec::name_of(array.type)},
-          {"shape", array.shape},
-          {"file", file + ".npy"}};
-}
-
 base::Json numbers_of(const UserKernel& kernel, const ReferenceCall& call) {
   base::Json result = call.dims.json();
   for (size_t i = 0; i < kernel.scalars.size() && i < call.scalars.size(); ++i)
@@ -163,10 +155,14 @@ base::Json request_for(const UserKernel& kernel, const ReferenceCall& call, cons
                         {"inputs", base::Json::array()},
                         {"outputs", base::Json::array()}};
   const auto add = [&](const char* where, const std::vector<UserPort>& ports) {
-    for (const UserPort& port : ports)
-      request[where].push_back(
-          port_request(port.name, array_of(port, call.t, call.dims),
-                       std::string(where) + std::to_string(request[where].size())));
+    for (const UserPort& port : ports) {
+      const spec::ArraySpec array = array_of(port, call.t, call.dims);
+      const std::string file = where + std::to_string(request[where].size()) + ".npy";
+      request[where].push_back({{"name", port.name},
+                                {"dtype", spec::name_of(array.type)},
+                                {"shape", array.shape},
+                                {"file", file}});
+    }
   };
   add("inputs", kernel.inputs);
   add("outputs", kernel.outputs);

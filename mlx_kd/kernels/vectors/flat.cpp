@@ -37,14 +37,6 @@ Cut cut_of(const Dims& dims, const spec::Setting& knobs) {
   return {most, blocks, parts};
 }
 
-std::vector<spec::Stage> cpu_stages(const std::string& function, const Dims& dims,
-                                    const spec::Setting& knobs) {
-  const Cut cut = cut_of(dims, knobs);
-  const int64_t index = cut.queries << 32 | cut.parts;
-  return {{function, share_units(cut.blocks * cut.parts, knobs), index},
-          {function + "_merge", share_units(dims.at("M"), knobs), index}};
-}
-
 std::vector<int64_t> cpu_scratch(Dtype, const Dims& dims, const spec::Setting& knobs) {
   return std::vector<int64_t>(
       2, dims.at("M") * cut_of(dims, knobs).parts * dims.at("k") * kEntryBytes);
@@ -84,7 +76,10 @@ spec::Variant cpu_variant(const std::string& name) {
   variant.launch_kind = "cpp_arguments";
   variant.space = cpu_space;
   variant.stages = [function = variant.func_name](const Dims& dims, const spec::Setting& knobs) {
-    return cpu_stages(function, dims, knobs);
+    const Cut cut = cut_of(dims, knobs);
+    const int64_t index = cut.queries << 32 | cut.parts;
+    return std::vector<spec::Stage>{{function, share_units(cut.blocks * cut.parts, knobs), index},
+                                    {function + "_merge", share_units(dims.at("M"), knobs), index}};
   };
   variant.scratch = cpu_scratch;
   return variant;

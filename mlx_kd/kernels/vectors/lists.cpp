@@ -33,20 +33,6 @@ int64_t most_blocks(const Dims& dims, const spec::Setting& knobs) {
   return pairs_of(dims) / queries_of_block(dims, knobs) + std::min(pairs_of(dims), dims.at("L"));
 }
 
-std::vector<spec::Stage> lists_stages(const std::string& function, const Dims& dims,
-                                      const spec::Setting& knobs) {
-  const int64_t index = queries_of_block(dims, knobs);
-  return {{function + "_order", spec::Launch{}, index},
-          {function, share_units(most_blocks(dims, knobs), knobs), index},
-          {function + "_merge", share_units(dims.at("M"), knobs), index}};
-}
-
-std::vector<int64_t> lists_scratch(const Dims& dims, const spec::Setting& knobs) {
-  const int64_t pairs = pairs_of(dims), entries = pairs * dims.at("k");
-  const int64_t fields = 1 + most_blocks(dims, knobs) * kBlockFields + dims.at("L") + 1;
-  return {entries * 4, entries * 4, pairs * 4, fields * kFieldBytes};
-}
-
 }  // namespace
 
 void check_pairs(const std::string& op, const Dims& dims) {
@@ -160,10 +146,15 @@ spec::Variant lists_variant(const std::string& op) {
   variant.func_name = "mlx_kd_" + op;
   variant.launch_kind = "cpp_arguments";
   variant.stages = [function = variant.func_name](const Dims& dims, const spec::Setting& knobs) {
-    return lists_stages(function, dims, knobs);
+    const int64_t index = queries_of_block(dims, knobs);
+    return std::vector<spec::Stage>{{function + "_order", spec::Launch{}, index},
+                                    {function, share_units(most_blocks(dims, knobs), knobs), index},
+                                    {function + "_merge", share_units(dims.at("M"), knobs), index}};
   };
   variant.scratch = [](Dtype, const Dims& dims, const spec::Setting& knobs) {
-    return lists_scratch(dims, knobs);
+    const int64_t pairs = pairs_of(dims), entries = pairs * dims.at("k");
+    const int64_t fields = 1 + most_blocks(dims, knobs) * kBlockFields + dims.at("L") + 1;
+    return std::vector<int64_t>{entries * 4, entries * 4, pairs * 4, fields * kFieldBytes};
   };
   return variant;
 }

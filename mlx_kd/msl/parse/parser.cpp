@@ -53,7 +53,7 @@ class Parser {
     for (uint32_t i = 0; i + 1 < tokens_.size(); ++i) {
       if (!tokens_[i].is("[") || !tokens_[i + 1].is("[")) continue;
       const uint32_t end = unit_.partner[i];
-      if (unit_.partner[i + 1] + 1 != end) continue;  // x[[] { ... }()] is no attribute
+      if (unit_.partner[i + 1] + 1 != end) continue;  // x[[] { ... }()] is not an attribute
       read_attributes(unit_, i, end + 1);
       i = end;
     }
@@ -159,7 +159,7 @@ class Parser {
     return i;
   }
 
-  // 0 if this is no definition of a type (a variable or a function of such a type).
+  // 0 if this is not a definition of a type (a variable or a function of such a type).
   uint32_t type_definition(uint32_t i, uint32_t end, const std::string& name, int depth) {
     std::string type;  // with the arguments of a specialisation
     uint32_t k = i + 1, inherits = 0;

@@ -122,7 +122,7 @@ struct Unit {
   uint32_t behind_angles(uint32_t i, uint32_t end) const;
   // Of several of that name, a kernel.
   const Function* definition_of(std::string_view name) const;
-  // What a name stands for, through all aliases.
+  // What a name means, through all aliases.
   std::string alias_of(std::string type) const;
 };
 

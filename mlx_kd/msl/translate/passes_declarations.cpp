@@ -71,8 +71,8 @@ void edit_overloads(const Unit& unit, Edits& edits) {
   }
 }
 
-// pair() = default; of a struct that has no other constructor: C++20 would take it for one that is
-// no aggregate.
+// pair() = default; of a struct that has no other constructor: C++20 would not take it for an
+// aggregate.
 void edit_constructors(const Unit& unit, Edits& edits) {
   std::set<std::string> others;
   const auto constructs = [](const Function& one) {

@@ -75,7 +75,7 @@ void edit_swizzles(const Unit& unit, Edits& edits) {
 
 namespace {
 
-// 4 for "uint4", 0 for what is no vector.
+// 4 for "uint4", 0 for what is not a vector.
 int components(std::string_view type) {
   const char last = type.empty() ? '0' : type.back();
   const bool vector = is_value_type(type) && last >= '2' && last <= '4' &&

@@ -21,7 +21,7 @@ def path() -> Path:
 
 
 def environment() -> "dict[str, str]":
-    """The environment to start it in. It finds MLX beside the package by itself, elsewhere by this; verbs that run a
+    """The environment to start it in. It finds MLX next to the package by itself, elsewhere by this; verbs that run a
     model start this Python."""
     env = {"MLX_KD_PYTHON": sys.executable, **os.environ}
     if not (prefix().parent / "mlx" / "lib").is_dir():

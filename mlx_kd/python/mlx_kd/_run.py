@@ -34,7 +34,7 @@ def start(verb: str, arguments: Mapping[str, Any], stdout: IO[str], stderr: IO[s
 
 
 def result(process: subprocess.Popen[str], stdout: IO[str], stderr: IO[str] | None) -> dict[str, Any]:
-    """What it printed, or the exception that its status stands for."""
+    """What it printed, or the exception of its status."""
     if process.returncode == INTERRUPTED:
         raise KeyboardInterrupt
     if process.returncode != 0:
@@ -56,7 +56,7 @@ def ask(verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def wait(process: subprocess.Popen[str], meanwhile: Callable[[], None]) -> None:
-    """Whatever goes wrong here, Ctrl-C among it, the program is told to stop and has stopped afterwards."""
+    """Whatever goes wrong here, Ctrl-C included, the program gets a signal to stop and has stopped afterwards."""
     try:
         while True:
             try:

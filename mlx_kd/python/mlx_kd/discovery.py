@@ -57,7 +57,7 @@ def run(op: str, out: PathLike, *, shapes: str | Sequence[str] = (), dtype: str 
     RuntimeError
         If the run could not be carried out: no compiler, disk full.
     KeyboardInterrupt
-        On Ctrl-C; ``resume=True`` then goes on. An exception of `progress` ends the run likewise.
+        On Ctrl-C; ``resume=True`` then continues. An exception of `progress` ends the run likewise.
     """
     from mlx_kd import _run
     arguments = dict(op=op, out=out, shapes=shapes, dtype=dtype, budget=budget, seed=seed, device=device, resume=resume)
@@ -80,7 +80,7 @@ def report(run: PathLike) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If `run` is no run directory.
+        If `run` is not a run directory.
     """
     return _ask("report", run=run)
 
@@ -98,12 +98,12 @@ def install(run: PathLike, output: PathLike) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``output``, ``changes`` (one an entry: what happened and why), ``other_entries_kept``.
+        ``output``, ``changes`` (one for each entry: what happened and why), ``other_entries_kept``.
 
     Raises
     ------
     ValueError
-        If `run` has no winners to read, or `output` is no pack.
+        If `run` has no winners to read, or `output` is not a pack.
     """
     return _ask("install", run=run, output=output)
 

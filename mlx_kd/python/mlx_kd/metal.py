@@ -1,4 +1,4 @@
-"""Unmodified programs with Metal kernels, on machines that are no Mac.
+"""Unmodified programs with Metal kernels, on machines that are not a Mac.
 
 >>> import mlx_kd
 >>> with mlx_kd.enable_metal_kernels(report_metal_available=True):  # doctest: +SKIP

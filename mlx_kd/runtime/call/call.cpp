@@ -32,7 +32,7 @@ struct Pending {
   Read read;
 };
 
-// By a kernel of ours; empty where it cannot be in this graph, or is not compiled.
+// By one of our kernels; empty where it cannot be in this graph, or is not compiled.
 Arrays by_kernel(const Pending& call, Line& line, const std::shared_ptr<const Served>& served,
                  bool wait) {
   const devices::Program* program = served->kernel->program_if_ready();
@@ -43,7 +43,7 @@ Arrays by_kernel(const Pending& call, Line& line, const std::shared_ptr<const Se
     return program->add_to_graph(call.inputs, shapes,
                                  Ledger::call_of(line, served, *call.read.query),
                                  graph_call(call.op, call.read.dims, call.stream));
-  } catch (const std::exception& error) {  // of ours, or of MLX's custom kernels
+  } catch (const std::exception& error) {  // our own, or of MLX's custom kernels
     served->kernel->drop(error.what());
     return {};
   }
@@ -149,7 +149,7 @@ Arrays results_without_elements(const Pending& call) {
   return any ? Arrays{} : outputs;
 }
 
-// Where MLX throws on this device, a kernel of ours runs, from then on without asking MLX. Its
+// Where MLX throws on this device, our kernel runs, from then on without asking MLX. Its
 // error is the caller's where none does.
 Arrays without_pin(const Pending& call) {
   if (Arrays none = results_without_elements(call); !none.empty()) return none;
@@ -171,14 +171,11 @@ Arrays without_pin(const Pending& call) {
   }
 }
 
-std::string number_text(double value) {
-  return std::isfinite(value) ? base::canonical_json(base::Json(value)) : std::to_string(value);
-}
-
 [[noreturn]] void refuse_number(const spec::Op& op, const std::string& name, double value,
                                 const std::string& why) {
-  throw std::invalid_argument("[" + op.name + "] " + name + " is " + number_text(value) + ": " +
-                              why);
+  const std::string number =
+      std::isfinite(value) ? base::canonical_json(base::Json(value)) : std::to_string(value);
+  throw std::invalid_argument("[" + op.name + "] " + name + " is " + number + ": " + why);
 }
 
 // Every number that the op takes, by name in its order.

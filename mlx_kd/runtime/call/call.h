@@ -21,7 +21,7 @@ std::vector<mlx::core::array> run(const Operator& op, std::vector<mlx::core::arr
 // The array in place of an optional one that was left out: one axis, no elements. Made once.
 const mlx::core::array& left_out(spec::Dtype type);
 
-// Whether nobody looks at calls, since pins and the shape log are off: then the call is counted,
+// Whether nothing looks at calls, because pins and the shape log are off: then the call is counted,
 // without its size, and MLX's operator is all that is left to do. Some ns. Throws as
 // Process::modes() does.
 bool passes_by();

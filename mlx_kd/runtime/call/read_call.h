@@ -1,4 +1,4 @@
-// What the arrays of a call say: its size, its type, and whether a kernel of ours may serve it.
+// What the arrays of a call say: its size, its type, and whether one of our kernels may serve it.
 #pragma once
 
 #include <array>
@@ -22,8 +22,8 @@ struct Numbers {
 
 std::span<const double> scalars_of(const Operator& op, const Numbers& numbers);
 
-// Of the first array of type T; float32 where the op has none; nullopt for what is no float of
-// ours.
+// Of the first array of type T; float32 where the op has none; nullopt for other
+// types.
 std::optional<spec::Dtype> own_type(const spec::Op& op,
                                     const std::vector<mlx::core::array>& inputs);
 
@@ -33,8 +33,8 @@ bool is_empty(const spec::Op& op, const std::vector<mlx::core::array>& inputs);
 // What the arrays of a call say.
 struct Read {
   DimValues dims = {};  // of the call: attributes too; those that were given where it is unreadable
-  // The call as lookup sees it; nullopt where no kernel of ours can serve it: mixed or other types
-  // of T, no elements, sizes that cannot be read.
+  // The call as lookup sees it; nullopt where none of our kernels can serve it: mixed or other
+  // types of T, no elements, sizes that cannot be read.
   std::optional<Query> query;
 };
 // std::invalid_argument where the arrays do not go together, or a port whose type is fixed or

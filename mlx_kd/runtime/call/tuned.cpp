@@ -195,7 +195,7 @@ std::shared_ptr<const ReadyCall> Tuned::State::make_ready(
                                   [&](const ProvedSetting& one) { return one.serves(type, dims); });
   if (found == settings.end())
     throw std::invalid_argument("[" + op->name + "] no setting is proved for " +
-                                spec::name_of(type) + " at " + dims.text() + ", but for" +
+                                spec::name_of(type) + " at " + dims.text() + ", only for" +
                                 joined(lines()) + "\ntune it at that size, or over a --range");
   for (size_t i = 0; i < inputs.size(); ++i)
     if (element_type(inputs[i]) != op->inputs[i].type.at(type, dims))
@@ -214,7 +214,7 @@ std::shared_ptr<const ReadyCall> Tuned::State::make_ready(
 }
 
 std::shared_ptr<const ReadyCall> Tuned::State::find(const std::vector<mx::array>& inputs) {
-  constexpr size_t kMostReady = 1024;  // shapes that change at every call do not grow it for ever
+  constexpr size_t kMostReady = 1024;  // where shapes change at every call, it is emptied
   Shapes shapes = shapes_of(inputs);
   {
     std::lock_guard lock(mutex);

@@ -19,7 +19,7 @@ struct Engine {
 };
 
 // Every kind of this build that this machine has, but for `null` and `simt`, and what is added.
-// Opened at the first call; a kind that cannot be opened is left out, which is said. Thread-safe.
+// Opened at the first call; a kind that cannot be opened is left out, with a message. Thread-safe.
 std::vector<Engine> engines();
 
 // Another device for packs that are loaded while this lives: tests bring theirs so. Pins of it that

@@ -11,7 +11,7 @@ namespace mlx_kd::runtime::wire {
 // Row-major bytes of the tensor, then its shape and type, as protobuf writes the three fields.
 MLX_KD_API std::string write_grpc_tensor(const Tensor& tensor);
 // The tensor refers to `message`. Shapes may be packed or one number at a time; unknown fields are
-// passed over. base::Error (exit code 2) for anything that is no such message.
+// passed over. base::Error (exit code 2) for anything that is not such a message.
 MLX_KD_API Tensor read_grpc_tensor(Bytes message, const Limits& limits);
 
 }  // namespace mlx_kd::runtime::wire

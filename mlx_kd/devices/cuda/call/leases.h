@@ -23,7 +23,7 @@ class Mark {
 };
 
 // Whether nothing but operations that were queued before on the same stream uses the array: then it
-// may be overwritten in their order. False where that cannot be told. The caller holds `array`
+// may be overwritten in their order. False where that cannot be known. The caller holds `array`
 // where the evaluation finds it, in one place.
 bool is_held_by_graphs_alone(const NativeApi& api, const mlx::core::array& array);
 

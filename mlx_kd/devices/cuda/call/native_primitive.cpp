@@ -71,7 +71,7 @@ bool is_given_up(const NativeApi& api, const mx::array& input, const mx::Stream&
   return input.is_donatable();
 }
 
-// Whether `output` may take the memory of `input` over: nobody else can see it.
+// Whether `output` may take the memory of `input` over: nothing else refers to it.
 bool can_take_over(const NativeApi& api, const mx::array& input, const mx::array& output,
                    const mx::Stream& stream, Patience& patience) {
   return input.flags().row_contiguous && input.nbytes() == output.nbytes() &&

@@ -1,4 +1,5 @@
-// A kernel of ours as an operation in MLX's CUDA graphs: all its stages are nodes of one primitive.
+// One of our kernels as an operation in MLX's CUDA graphs: all its stages are nodes of one
+// primitive.
 #pragma once
 
 #include <atomic>

@@ -56,8 +56,8 @@ class Compilation {
   cuda::Program program_ = nullptr;
 };
 
-// The first error. One inside the prelude stands where the Metal text used it, which NVRTC says in
-// a line of its own: "... at line 12 of k.metal".
+// The first error. One inside the prelude is placed where the Metal text used it, which NVRTC says
+// in a line of its own: "... at line 12 of k.metal".
 std::string first_error(const std::string& log) {
   static const std::regex error(R"(^(.*)\((\d+)\): (?:catastrophic )?error[^:]*: (.*)$)");
   static const std::regex used(R"(at line (\d+) of ([^\s]+))");

@@ -9,7 +9,7 @@
 
 namespace mlx_kd::devices::cuda {
 
-// CUDA's own headers (cuda_bf16.h, mma.h): folders of the toolkit or the nvidia wheels beside MLX,
+// CUDA's own headers (cuda_bf16.h, mma.h): folders of the toolkit or the nvidia wheels next to MLX,
 // or the one that MLX_KD_CUDA_INCLUDE names. None is needed by a source that includes nothing.
 std::vector<std::string> cuda_include_folders();
 

@@ -14,7 +14,7 @@ namespace mlx_kd::devices::cuda {
 // A parsed, translated and compiled source; cubins are those of the cache.
 class MslSession {
  public:
-  // Misuse, with the place in the Metal text, for what is no valid Metal; fails (exit 1) where
+  // Misuse, with the place in the Metal text, for what is not valid Metal; fails (exit 1) where
   // there is no GPU or no NVRTC.
   MslSession(const std::string& name, const std::string& text,
              const msl::PreprocessOptions& options, const msl::TranslateOptions& translate);
@@ -24,8 +24,8 @@ class MslSession {
   const msl::Translation& translation() const { return text_.made; }
 
   // As simt::Session::run, without its checks: `seconds` are of the kernel alone, by the GPU's
-  // clock. A kernel that does not end in time goes on until the process ends; the session is then
-  // of no more use.
+  // clock. A kernel that does not end in time continues until the process ends; the session can
+  // then not be used any more.
   MslOutcome run(MslRequest& request);
 
  private:

@@ -53,7 +53,7 @@ Loaded<Driver> load_driver() {
   return result;
 }
 
-// MLX's CUDA wheels bring NVRTC in a folder beside it.
+// MLX's CUDA wheels bring NVRTC in a folder next to it.
 void add_beside_mlx(std::vector<std::string>& names) {
   const fs::path site = mlx_folder().parent_path();
   for (const char* folder :

@@ -130,8 +130,8 @@ struct Nvrtc {
 #undef KD_MEMBER
 
 // nullptr where the library is missing; the reason is then in `why`, for a person. NVRTC is looked
-// for under the name that MLX_KD_NVRTC gives, then under its own, then beside MLX. Thread-safe,
-// once a process.
+// for under the name that MLX_KD_NVRTC gives, then under its own, then next to MLX. Thread-safe,
+// once for each process.
 const Driver* find_driver(std::string* why = nullptr);
 const Nvrtc* find_nvrtc(std::string* why = nullptr);
 
@@ -139,8 +139,8 @@ const Nvrtc* find_nvrtc(std::string* why = nullptr);
 const Driver& driver();
 const Nvrtc& nvrtc();
 
-// The folder of the MLX that this process runs with: it has lib/ and include/, and lies beside the
-// nvidia wheels where there are any.
+// The folder of the MLX that this process runs with: it has lib/ and include/, and is next to
+// the nvidia wheels where there are any.
 std::filesystem::path mlx_folder();
 
 // Fails (exit 1) with the driver's words where a call of it did not work.

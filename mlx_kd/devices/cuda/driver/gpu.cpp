@@ -52,15 +52,6 @@ Found look() {
   return result;
 }
 
-Context make_context() {
-  gpu();
-  int device = 0;
-  check(driver().device_get(&device, 0), "opening it");
-  Context context = nullptr;
-  check(driver().context_retain(&context, device), "making a context");
-  return context;
-}
-
 const char* const kAxes[] = {"x", "y", "z"};
 
 void check_axis(int64_t grid, int64_t group, size_t axis) {
@@ -98,7 +89,14 @@ const GpuInfo& gpu() {
 }
 
 void use_gpu() {
-  static const Context context = make_context();
+  static const Context context = [] {
+    gpu();
+    int device = 0;
+    check(driver().device_get(&device, 0), "opening it");
+    Context made = nullptr;
+    check(driver().context_retain(&made, device), "making a context");
+    return made;
+  }();
   check(driver().context_set(context), "using its context");
 }
 

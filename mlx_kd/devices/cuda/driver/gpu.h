@@ -15,8 +15,8 @@
 
 namespace mlx_kd::devices::cuda {
 
-// Makes the context of the first GPU that of the calling thread. Once a process it is created,
-// which takes some 100 ms.
+// Makes the context of the first GPU that of the calling thread. It is created once for each
+// process, which takes some 100 ms.
 void use_gpu();
 
 // What it is. Needs no context.
@@ -30,11 +30,11 @@ struct GpuInfo {
 // Why the driver shows none; `visible`: CUDA_VISIBLE_DEVICES, null where it is not set.
 std::string why_none_is_shown(const char* visible);
 
-// nullptr, with the reason in `why`, where there is none. Once a process.
+// nullptr, with the reason in `why`, where there is none. Once for each process.
 const GpuInfo* find_gpu(std::string* why = nullptr);
 const GpuInfo& gpu();  // fails where there is none
 
-// Returns when the memory holds it: streams of ours do not wait for what the driver still copies.
+// Returns when the memory holds it: our streams do not wait for what the driver still copies.
 void write_memory(Address to, const void* from, size_t bytes);
 void fill_memory(Address to, unsigned char byte, size_t bytes);
 
@@ -80,8 +80,8 @@ struct LaunchSize {
   int64_t block_threads() const { return int64_t{threads[0]} * threads[1] * threads[2]; }
 };
 // From Metal's sizes: `grid` counts threads, a group is at most the grid. Misuse for what Metal or
-// CUDA does not take: a size of 0, more than 1,024 threads a group, 2^31 groups or more in x, more
-// than 65,535 in y or z, 2^32 threads or more in a dimension.
+// CUDA does not take: a size of 0, more than 1,024 threads in a group, 2^31 groups or more in x,
+// more than 65,535 in y or z, 2^32 threads or more in a dimension.
 LaunchSize launch_size(const std::array<int64_t, 3>& grid, const std::array<int64_t, 3>& group);
 
 // The values of a kernel's parameters. Copied by a launch before it returns.

@@ -8,7 +8,7 @@ namespace mlx_kd::devices::cuda {
 
 class QueuedProgram : public devices::Program {
  public:
-  // Allocates what queue() needs beside its arrays: before a stream records.
+  // Allocates what queue() needs in addition to its arrays: before a stream records.
   virtual void prepare(const Call& call) const = 0;
   // Arrays in the GPU's memory; returns before the kernel is done. Queued launches of one program
   // do not overlap.

@@ -5,6 +5,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/activations/elements.h"
+#include "mlx_kd/kernels/common/mlx_forms.h"
 #include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::kernels {
@@ -37,14 +38,7 @@ std::vector<spec::Reference64> reference(const std::vector<const void*>& inputs,
 // As mlx.nn.gelu_approx(gate) * up.
 spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double>,
                           const mx::Stream& s) {
-  const auto number = [&](double x) { return mx::array(static_cast<float>(x), in[0].dtype()); };
-  const mx::array cube = mx::power(in[0], number(3), s);
-  const mx::array inner =
-      mx::multiply(number(std::sqrt(2 / 3.14159265358979323846)),
-                   mx::add(in[0], mx::multiply(number(0.044715), cube, s), s), s);
-  const mx::array gelu = mx::multiply(mx::multiply(number(0.5), in[0], s),
-                                      mx::add(number(1), mx::tanh(inner, s), s), s);
-  return {mx::multiply(gelu, in[1], s)};
+  return {mx::multiply(gelu_in_mlx(in[0], s), in[1], s)};
 }
 
 std::vector<spec::ModelSizes> model_sizes(const spec::ModelConfig& config) {

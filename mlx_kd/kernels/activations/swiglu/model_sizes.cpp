@@ -16,7 +16,7 @@ ModelSizes width(const std::string& name, const std::string& reason, int64_t d,
   return {name, reason, {{"D", d}}, per_token};
 }
 
-// MLPs whose gate is not silu (Gemma, Falcon) are no swiglu.
+// MLPs whose gate is not silu (Gemma, Falcon) are not swiglu.
 std::string note_of(const ModelConfig& config) {
   for (const char* field : {"hidden_activation", "hidden_act", "activation_function", "activation"})
     if (const std::string gate = config.text(field); !gate.empty())

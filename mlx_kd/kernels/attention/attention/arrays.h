@@ -12,7 +12,7 @@ enum DimIndex { kS, kB, kHq, kHk, kM, kDk, kDv, kCausal, kWindow, kHasMask, kHas
 enum PortIndex { kQ, kK, kV, kMask, kSinks, kBias };
 
 // As Op::signature, Op::arrange and Op::mlx. Masks and biases get the shape of the scores, without
-// a copy; a mask that is no bool array is a bias.
+// a copy; a mask that is not a bool array is a bias.
 void signature(std::span<const spec::ArrayView> in, std::span<const double> scalars,
                std::span<int64_t> dims);
 spec::Op::Arrays arrange(const spec::Op::Arrays& in, const mlx::core::Stream& s);

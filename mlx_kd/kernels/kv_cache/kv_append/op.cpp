@@ -154,7 +154,7 @@ spec::Dims size(int64_t b, int64_t h, int64_t m, int64_t dk, int64_t dv, int64_t
   return {{"S", s}, {"B", b}, {"H", h}, {"M", m}, {"Dk", dk}, {"Dv", dv}, {"ragged", b > 1}};
 }
 
-// Widths that are no multiple of a vector, one row, a cache that is full, one offset for three.
+// Widths that are not a multiple of a vector, one row, a cache that is full, one offset for three.
 std::vector<Dims> edge_sizes() {
   std::vector<Dims> sizes = {size(1, 1, 1, 1, 1, 1),    size(3, 2, 1, 64, 40, 9),
                              size(4, 3, 5, 33, 7, 5),   size(8, 1, 1, 72, 64, 17),

@@ -85,7 +85,7 @@ bool is_shared(const Dims& dims, const spec::Setting& knobs) {
   return dims.at("batch") < knobs.at("THREADS") && dims.at("n") >= knobs.at("SPLIT");
 }
 
-// Matrices of a task: so many that there are at most four tasks a thread, each with its scratch.
+// Matrices of a task: so many that each thread has at most four tasks, each with its scratch.
 int64_t grain_of(const Dims& dims, const spec::Setting& knobs) {
   return std::max(knobs.at("GRAIN"), divide_up(dims.at("batch"), 4 * knobs.at("THREADS")));
 }

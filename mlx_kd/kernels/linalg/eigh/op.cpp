@@ -74,7 +74,7 @@ void fill(const spec::FillRequest& request) {
   base::Random random(request.seed * 31 + static_cast<uint64_t>(request.distribution));
   for (int64_t m = 0; m < request.dims.at("batch"); ++m) {
     Matrix a = spectra::proof_matrix(n, n, true, m, request, random);
-    if (request.distribution == spec::Distribution::magnitudes)  // in the triangle nobody reads
+    if (request.distribution == spec::Distribution::magnitudes)  // in the triangle that is not read
       for (int64_t i = 0; i < n; ++i)
         for (int64_t j = 0; j < i; ++j) (upper ? a.at(i, j) : a.at(j, i)) = 7;
     spectra::write_matrix(request.inputs[0], m * n * n, request.t, a);

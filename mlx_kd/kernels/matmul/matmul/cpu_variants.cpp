@@ -206,7 +206,7 @@ spec::Space small_space(Dtype, const spec::DeviceTraits& traits) {
   return space;
 }
 
-// Of a call: parts of K, how many the kernel is told, tiles of y, bytes of their sums.
+// Of a call: parts of K, how many the kernel is given, tiles of y, bytes of their sums.
 struct Parts {
   int64_t count, most, tiles, bytes;
 };

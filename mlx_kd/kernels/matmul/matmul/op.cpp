@@ -75,7 +75,7 @@ Dims size(int64_t m, int64_t n, int64_t k, const std::string& transposed = "nn",
           {"has_bias", 0}};
 }
 
-// Squares, what is no multiple of a tile, few rows or columns of large matrices, long sums of
+// Squares, what is not a multiple of a tile, few rows or columns of large matrices, long sums of
 // narrow matrices, many small products.
 std::vector<spec::Suite> suites() {
   return {{"square", {size(256, 256, 256), size(512, 512, 512, "nt"), size(1024, 1024, 1024)}},

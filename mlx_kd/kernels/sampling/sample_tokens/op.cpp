@@ -135,12 +135,9 @@ void fill(const spec::FillRequest& request) {
         static_cast<int32_t>(random.below(static_cast<uint64_t>(dims.at("V"))));
 }
 
-int64_t units_of(const Dims& dims, const spec::Setting& knobs) {
-  return dims.at("B") * ((dims.at("V") + knobs.at("BLOCK") - 1) / knobs.at("BLOCK"));
-}
-
 std::vector<spec::Stage> stages(const Dims& dims, const spec::Setting& knobs) {
-  const spec::Launch parts = share_units(units_of(dims, knobs), knobs);
+  const int64_t block = knobs.at("BLOCK"), blocks = (dims.at("V") + block - 1) / block;
+  const spec::Launch parts = share_units(dims.at("B") * blocks, knobs);
   spec::Launch rows;
   rows.grid[0] = dims.at("B");
   rows.threads = static_cast<int>(std::min(dims.at("B"), knobs.at("THREADS")));

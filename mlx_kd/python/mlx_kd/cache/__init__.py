@@ -29,13 +29,13 @@ for _one in CLASSES:
 
 def make(model: Any, kind: str = "contiguous", bits: int = 8, group_size: int = 64, max_size: Optional[int] = None,
          keep: int = 0, block_size: int = 32, like: Optional[list[Any]] = None) -> list[Any]:
-    """Caches for a model, one a layer.
+    """Caches for a model, one for each layer.
 
     Parameters
     ----------
     model : mlx.nn.Module
         A model of mlx-lm. Where it makes its own caches (``make_cache``), those of keys and values are replaced: a
-        rotating one by a rotating one of its size, all others by `kind`; what is no cache of keys and values stays.
+        rotating one by a rotating one of its size, all others by `kind`; what is not a cache of keys and values stays.
     kind : str
         ``contiguous``, ``rotating``, ``quantized``, ``quantized-rotating`` or ``paged``. ``merge`` makes a batch of
         several.
@@ -71,7 +71,7 @@ def make(model: Any, kind: str = "contiguous", bits: int = 8, group_size: int = 
                "block_size": block_size}
     own = model.make_cache() if hasattr(model, "make_cache") else [_theirs.KVCache() for _ in model.layers]
     if like is not None and (kind != "paged" or len(like) != len(own)):
-        raise ValueError("[cache] like is for the kind 'paged', and has one cache a layer of the same model")
+        raise ValueError("[cache] like is for the kind 'paged', and has one cache for each layer of the same model")
     return [_replaced(one, options, like[i] if like else None) for i, one in enumerate(own)]
 
 

@@ -1,4 +1,4 @@
-"""One call: on a kernel of ours, or by MLX's form on a CPU; with rules for gradients, and what becomes of failures.
+"""One call: on one of our kernels, or by MLX's form on a CPU; with rules for gradients, and what becomes of failures.
 
 Where MLX's form runs, matrices that it cannot take (it throws, or gives what means nothing) are replaced before it
 and are NaN after it, so that failures look the same.
@@ -22,7 +22,7 @@ NAMES = frozenset(op_names())
 
 
 class Options:
-    """What every function takes beside its arrays: stream, return_info, check, fallback."""
+    """What every function takes in addition to its arrays: stream, return_info, check, fallback."""
 
     def __init__(self, what: str, stream: ar.Stream = None, return_info: bool = False, check: bool = False,
                  fallback: bool = False) -> None:
@@ -35,7 +35,7 @@ class Options:
 
 
 def kernel(op: str, inputs: Sequence[mx.array], params: Mapping[str, float]) -> list[mx.array]:
-    """An operator of ours on the default stream; types of 16 bits are computed in float32."""
+    """One of our operators on the default stream; types of 16 bits are computed in float32."""
     if inputs[0].dtype == mx.float64:
         return list(call(op, list(inputs), params))
     found = call(op, [x.astype(mx.float32) for x in inputs], params)

@@ -62,7 +62,7 @@ def as_one_call(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class DeltaCall(Shared):
-    """The layer's own code, in which one name stands for something else: other layers of the class keep theirs."""
+    """The layer's own code, in which one name means something else: other layers of the class keep theirs."""
 
     kind, method = "gated delta rule", "__call__"
 

@@ -26,7 +26,7 @@ class Operators:
         raise AttributeError(name)
 
     def are_own(self, *names: str) -> bool:
-        """Whether all are there, and are functions of the extension that nobody has wrapped."""
+        """Whether all are there, and are functions of the extension that no program has wrapped."""
         return all(isinstance(self.functions.get(name), type(_core.call)) for name in names)
 
     def recorded(self) -> Recorded:

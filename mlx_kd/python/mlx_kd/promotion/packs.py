@@ -30,7 +30,7 @@ def entries_of(pack: Path) -> list[dict[str, Any]]:
         assert isinstance(found, list)
         return found
     except (ValueError, KeyError, AssertionError, TypeError):
-        raise Misuse(f"{pack} is no pack: give one that kd tune-model, kd pack or kd install wrote") from None
+        raise Misuse(f"{pack} is not a pack: give one that kd tune-model, kd pack or kd install wrote") from None
 
 
 def pin_keys() -> dict[int, dict[str, Any]]:

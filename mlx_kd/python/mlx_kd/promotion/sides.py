@@ -45,7 +45,7 @@ def own_text(model: Any, count: int, seed: int) -> list[int]:
 
 
 def forced_logits(model: Any, tokens: list[int]) -> mx.array:
-    """[tokens, vocabulary]: each position decoded in a step of its own, whatever was said before it."""
+    """[tokens, vocabulary]: each position decoded in a step of its own, whatever came before it."""
     cache = new_cache(model)
     result = mx.stack([step(model, token, cache) for token in tokens])
     mx.eval(result)

@@ -161,7 +161,7 @@ def is_in_cuda(dtype: mx.Dtype) -> bool:
 
 
 def next_state(given: list[Settings], key: Optional[mx.array], alone: bool) -> mx.array:
-    """The state that the draws start from; MLX's own goes on by as many draws."""
+    """The state that the draws start from; MLX's own advances by as many draws."""
     if key is not None:
         if key.dtype != mx.uint32 or key.shape != (2,):
             raise ValueError(f"[sample] key has shape {key.shape} and type {key.dtype}: give uint32 (2,), as "

@@ -87,7 +87,7 @@ def autotune(*, knobs: Mapping[str, Sequence[int]], reference: Callable[..., Any
     TypeError
         Around a method.
     ValueError
-        For knobs that are no parameters of the function.
+        For knobs that are not parameters of the function.
     """
     options = {"knobs": knobs, "reference": reference, "where": where, "ranges": ranges or {}, "serve": serve,
                "background": background, "judge": judge, "budget": budget, "folder": folder}

@@ -287,7 +287,7 @@ class Autotuned:
             with tempfile.TemporaryDirectory(prefix="kd-autotune-") as temp:
                 try:
                     self._tune(key, arrays, self.budget, Path(temp) / "in-use")
-                except Exception as error:  # the program goes on with the reference
+                except Exception as error:  # the program continues with the reference
                     with self._lock:
                         self._failed[key] = str(error)
                     warnings.warn(f"{self.__name__} is not tuned for {shape_key(arrays)}: {error}", RuntimeWarning, stacklevel=2)

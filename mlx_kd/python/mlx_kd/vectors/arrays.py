@@ -74,7 +74,7 @@ def count(what: str, value: Any, most: Any = None) -> int:
 
 
 def ids_of(ids: Any, rows: Any = None) -> Any:
-    """int64 [n]; as many as there are rows where that is said."""
+    """int64 [n]; as many as there are rows where those are given."""
     values = to_numpy(ids) if isinstance(ids, mx.array) else np.asarray(ids)
     if values.ndim != 1 or (values.dtype.kind not in "iu" and values.size):
         raise ValueError(f"[vectors] ids have type {values.dtype} and shape {values.shape}: give int64 (n)")

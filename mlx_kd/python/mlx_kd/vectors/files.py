@@ -34,7 +34,7 @@ TYPES = {"float32": np.float32, "int64": np.int64, "uint8": np.uint8}
 
 
 class Refused(ValueError):
-    """A file that is no index."""
+    """A file that is not an index."""
 
     def __init__(self, path: Any, what: str, how: Any = "give a file that save wrote") -> None:
         super().__init__(f"[vectors] {path}: {what}: {how}")

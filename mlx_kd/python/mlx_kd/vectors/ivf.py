@@ -78,7 +78,7 @@ class IndexIVF(Index):
         return self._decoded(arrays.to_numpy(segment.entries)[place:place + 1], np.array([of_list]))[0]
 
     def _train_entries(self, values: Any) -> None:
-        """What an index needs beside centroids."""
+        """What an index needs in addition to centroids."""
         raise NotImplementedError(type(self).__name__)
 
     def _encoded(self, values: Any, of_list: Any) -> Any:

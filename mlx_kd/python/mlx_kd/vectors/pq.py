@@ -31,7 +31,7 @@ class IndexIVFPQ(IndexIVF):
 
     @property
     def codebooks(self) -> Any:
-        """What each code stands for, float32 (m, 256, d / m)."""
+        """What each code means, float32 (m, 256, d / m)."""
         self._refuse_untrained()
         return np.ascontiguousarray(arrays.to_numpy(self._books).transpose(0, 2, 1))
 

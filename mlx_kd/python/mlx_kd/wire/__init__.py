@@ -4,7 +4,7 @@
 >>> received = mlx_kd.wire.unpack(frames)                      # doctest: +SKIP
 >>> received.cache, received.total_tokens                      # doctest: +SKIP
 
-:func:`frames` gives the same bytes a layer at a time, :func:`send` and :func:`receive` use a stream. The format is in
+:func:`frames` gives the same bytes layer by layer, :func:`send` and :func:`receive` use a stream. The format is in
 docs/formats.md. Errors name the frame, and a stream that is wrong anywhere gives no cache at all.
 """
 from mlx_kd.wire.caches import frames, pack, send

@@ -44,7 +44,7 @@ def filled(cache: Any) -> Any:
 
 
 def nested(state: Any) -> Any:
-    """Lists and tuples as lists; what is no array, number or text is refused when it is packed."""
+    """Lists and tuples as lists; what is not an array, number or text is refused when it is packed."""
     return [nested(one) for one in state] if isinstance(state, (list, tuple)) else state
 
 
@@ -99,12 +99,12 @@ def evaluated(one: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 
 def pack(cache: Sequence[Any], request_id: str = "", model_id: str = "", start_pos: int = 0, into: Any = None) -> Any:
-    """A whole cache as one piece of bytes: header, one frame a layer, done.
+    """A whole cache as one piece of bytes: header, one frame for each layer, done.
 
     Parameters
     ----------
     cache : list
-        One entry a layer, as ``make_prompt_cache`` or :func:`mlx_kd.cache.make` return it.
+        One entry for each layer, as ``make_prompt_cache`` or :func:`mlx_kd.cache.make` return it.
     request_id, model_id : str
         Passed on to the receiver.
     start_pos : int

@@ -196,7 +196,7 @@ def unpack(data: Any, limits: Optional[Mapping[str, int]] = None, have: Optional
     Returns
     -------
     Received
-        ``cache`` has one entry a layer: KVCache for a kv_chunk, ArraysCache for an arrays_state, the class that was
+        ``cache`` has one entry for each layer: KVCache for a kv_chunk, ArraysCache for an arrays_state, the class that was
         sent for an extension frame, an empty KVCache for a layer that was not sent.
 
     Raises

@@ -1,6 +1,6 @@
 """The mLSTM functions of xLSTM-metal under their names and with their parameters, on every device.
 
-What differs: the gradient exists; the last states are right for lengths that are no multiple of the chunk; chunks may
+What differs: the gradient exists; the last states are right for lengths that are not a multiple of the chunk; chunks may
 be longer than 64 tokens. m is ``[B, NH]``, or ``[B, NH, 1]`` if it comes so. The sizes of threadgroups (``siz_b_*``)
 are taken so that calls need no change: results do not depend on them there, nor here.
 """

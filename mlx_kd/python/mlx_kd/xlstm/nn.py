@@ -221,7 +221,7 @@ class BlockStack(_Module):
 
 
 class Model(_Module):
-    """Tokens ``[B, S]`` to logits ``[B, S, vocab_size]``; `cache` from :meth:`make_cache` goes on from call to call."""
+    """Tokens ``[B, S]`` to logits ``[B, S, vocab_size]``; `cache` from :meth:`make_cache` is continued from call to call."""
 
     def __init__(self, args: ModelArgs):
         super().__init__()
