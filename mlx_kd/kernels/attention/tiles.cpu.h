@@ -74,7 +74,7 @@ static void score_tile(const Block& block, const Chunk* q, long vectors, long ve
     for (int i = 0; i < 4; ++i) {
       const long key = begin + (j + i < count ? j + i : count - 1);
       k[i] = block.k + key * block.k_stride;
-      if (PREFETCH && vector == 0) fetch(block.v + key * block.v_stride, fetched);
+      if (PREFETCH && vector == 0) fetch(values_ahead(block, key), fetched);
     }
     Floats made[V];
     score_four<V>(q + vector, vectors, k, width, made);

@@ -136,4 +136,8 @@ static Floats limited(const Block& block, int vector, long j, Floats score) {
   return seen ? score : all(kMasked);
 }
 
+KD_INLINE const T* values_ahead(const Block& block, long key) {
+  return block.v + key * block.v_stride;
+}
+
 #include "../tiles.cpu.h"

@@ -55,6 +55,7 @@ struct Block {
   const kd_arguments* a;
   long b, key_head, group, first, rows;  // group: query heads of a key head
   const T *k, *v;                        // of key 0, if all were in the page that is read
+  const T* next_v;                       // likewise, for the page that is read after it
   long k_stride, v_stride;
   long begin, end;              // keys that some row sees
   long whole_begin, whole_end;  // keys that every row sees
@@ -74,11 +75,17 @@ KD_INLINE long dim(const Block& block, int index) {
   return block.a->dims[index];
 }
 
-static Floats limited(const Block& block, int vector, long j, Floats score) {
+// A call: inlined, gcc 12 keeps the sums of the loop around it in memory.
+__attribute__((noinline)) static Floats limited(const Block& block, int vector, long j,
+                                                Floats score) {
   Ints index = Ints{} + int(j);
   for (int i = 0; i < kLanes; ++i) index[i] += i % 4;
   const Ints seen = (index >= block.low[vector]) & (index < block.high[vector]);
   return seen ? score : all(-kInfinity);
+}
+
+KD_INLINE const T* values_ahead(const Block& block, long key) {
+  return block.next_v + key * block.v_stride;
 }
 
 #include "../tiles.cpu.h"
@@ -115,7 +122,7 @@ static void open_block(Block& block, const kd_arguments* a, long index) {
   block.first = (index - head * blocks) * ROWS;
   block.rows = all_rows - block.first < ROWS ? all_rows - block.first : ROWS;
   block.k_stride = a->dims[KD_DIM_Dk], block.v_stride = a->dims[KD_DIM_Dv];
-  block.k = block.v = nullptr;
+  block.k = block.v = block.next_v = nullptr;
   set_limits(block);
 }
 
@@ -138,16 +145,19 @@ static bool open_page(Block& block, long entry) {
   return true;
 }
 
-// The keys from `next` to `to` that are read next: in the page that is open, or in the one after
-// it.
-static Ahead keys_ahead(const Block& block, long next, long to) {
+// The keys from `next` to `to` that are read after those from j on: in the page that is open, or in
+// the one after it. Their values are fetched while keys from j on are scored.
+static Ahead keys_ahead(Block& block, long j, long next, long to) {
   const long length = dim(block, KD_DIM_L), entry = next / length;
   const long row = next < to ? page_row(block, entry) : -1;
+  block.next_v = block.v;
   if (row < 0) return {nullptr, 0, 0, 0};
+  const long at = row + next - entry * length;
+  block.next_v = (const T*)block.a->inputs[2] + (at - j) * block.v_stride;
   const long in_page = (entry + 1) * length - next,
              left = to - next < in_page ? to - next : in_page;
-  return {(const T*)block.a->inputs[1] + (row + next - entry * length) * block.k_stride,
-          left < TILE ? left : TILE, block.k_stride, dim(block, KD_DIM_Dk) * long(sizeof(T))};
+  return {(const T*)block.a->inputs[1] + at * block.k_stride, left < TILE ? left : TILE,
+          block.k_stride, dim(block, KD_DIM_Dk) * long(sizeof(T))};
 }
 
 static void finish_row(const Block& block, long r, float, float powers, Step* sums) {
@@ -195,9 +205,9 @@ static void attend(const kd_arguments* a, long unit) {
     if (!open_page(block, entry)) continue;
     if (next - j > TILE) next = j + TILE;
     const long count = next - j;
+    const Ahead ahead = keys_ahead(block, j, next, to);
     score_rows(block, q, vectors, j, count, scores);
     take_powers(state, scores, vectors, count);
-    const Ahead ahead = keys_ahead(block, next, to);
     add_tile(block, scores, state, out.sums, j, count, ahead);
   }
   for (long r = 0; r < block.rows; ++r) {
