@@ -1,4 +1,5 @@
-// Operators of quantised and paged caches: wrong kernels that their proofs must reject.
+// Operators of quantised and paged caches: wrong kernels that their proofs must reject. None of
+// them reaches beyond the arrays, where the process would end.
 #include "mlx_kd/kernels/op_table.h"
 #include "tests/evaluate/proof_rig.h"
 
