@@ -60,7 +60,7 @@ bool can_take_over(const mx::array& input, const mx::Stream& stream) {
   return input.is_donatable();
 }
 
-using InputStrides = std::array<Strides, kMostArrays>;
+using InputStrides = std::vector<Strides>;
 
 // Whether a kernel of a strided port of so many axes takes the array as it lies. What has more axes
 // (rows of several, say) has no stride per axis of the port; axes that are left out have one item.
@@ -132,8 +132,8 @@ void HostPrimitive::eval_cpu(const std::vector<mx::array>& inputs,
   check_sizes(inputs);
   hold_inputs_once(inputs, outputs);
   auto& encoder = mx::cpu::get_command_encoder(stream());
-  Pointers pointers{};
-  auto strides = any_strided() ? std::make_shared<InputStrides>() : nullptr;
+  Pointers pointers(inputs.size() + outputs.size());
+  auto strides = any_strided() ? std::make_shared<InputStrides>(inputs.size()) : nullptr;
   for (size_t i = 0; i < inputs.size(); ++i) {
     const bool is_view = can_stride(inputs[i], strided_axes(i));
     pointers[i] = memory_of(inputs[i], wants_contiguous() && !is_view, stream(), encoder);
@@ -152,7 +152,7 @@ void HostPrimitive::eval_cpu(const std::vector<mx::array>& inputs,
     any = any || outputs[i].size() > 0;
   }
   if (!any || !has_work()) return;
-  encoder.dispatch([self = shared_from_this(), pointers, strides] {
+  encoder.dispatch([self = shared_from_this(), pointers = std::move(pointers), strides] {
     self->run(pointers, strides ? strides->data() : nullptr);
   });
 }

@@ -21,7 +21,7 @@ namespace mlx_kd::devices::cpu {
 inline constexpr size_t kMostArrays = 48;
 
 // Inputs first, then outputs.
-using Pointers = std::array<void*, kMostArrays>;
+using Pointers = std::vector<void*>;
 
 // An output that updates an input takes over its memory where MLX gives it up (donation), and
 // starts as a copy of it otherwise.
