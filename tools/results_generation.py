@@ -33,5 +33,5 @@ def caches(data):
             f"random order; a graph has {' and '.join(str(of['layers']) for of in data['attention'])} layers, so that caches "
             f"are read from memory. Medians of {data['samples']} rounds, and medians of paired ratios.",
             table(["tokens", "cache", "us", "speed to bfloat16", "bytes to bfloat16"], rows),
-            f"A token appended to a cache of {data['attention'][0]['tokens']} tokens, in a chain of 64, us a call:",
+            f"A token appended to a cache of {data['attention'][0]['tokens']} tokens, in a chain of 64, us per call:",
             table(["operator", "us"], [[name, f"{us:.2f}"] for name, us in data["append_us"].items()])]
