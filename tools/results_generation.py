@@ -23,3 +23,15 @@ def sampling(data):
             "evaluation. The ratios are medians of paired samples, with their 95% CI. mlx_kd and mlx-lm gave the same "
             f"tokens throughout; the operator served {served['kernel']} calls, MLX's own chain {served['chain']}.",
             table(head, rows)]
+
+
+@section("generation_caches", "Caches of keys and values on a CPU")
+def caches(data):
+    rows = [[of["tokens"], kind, f"{us:.0f}", f"{of['times_bf16'][kind]:.2f}x", f"{of['bytes'][kind]:.2f}"]
+            for of in data["attention"] for kind, us in of["attention_us"].items()]
+    return [f"Attention of one token, 32 query heads and 8 key heads of 128, bfloat16, groups of 64, pages of 32 tokens in "
+            f"random order; a graph has {' and '.join(str(of['layers']) for of in data['attention'])} layers, so that caches "
+            f"are read from memory. Medians of {data['samples']} rounds, and medians of paired ratios.",
+            table(["tokens", "cache", "us", "speed to bfloat16", "bytes to bfloat16"], rows),
+            f"A token appended to a cache of {data['attention'][0]['tokens']} tokens, in a chain of 64, us per call:",
+            table(["operator", "us"], [[name, f"{us:.2f}"] for name, us in data["append_us"].items()])]

@@ -1,9 +1,10 @@
 """What do a token's append and attention cost with each kind of cache? caches.py [--out FILE]
 
-In one process, in random order: attention of one token over a cache of --tokens by our bfloat16 kernel and by the
-quantised ones (32 query heads and 8 key heads of 128), and the append of one token as operators in a graph of 64, next
-to an operator that does nothing but pass on its input. Kernels are the defaults. Prints medians and the medians of
-paired ratios, and writes them as JSON.
+In one process, in random order: attention of one token by our bfloat16 kernel, by the quantised ones and over pages (32
+query heads and 8 key heads of 128), over caches of each of --tokens, as a graph of so many layers that no cache is in
+the processor's caches when its turn comes; and the append of one token as operators in a graph of 64, next to an
+operator that does nothing but norm 32 elements: alone, and with the rotation of queries and keys, in one operator and
+in two. Kernels are the defaults. Prints medians and the medians of paired ratios, and writes them as JSON.
 """
 import argparse
 import datetime
@@ -20,59 +21,99 @@ import mlx_kd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common import machine, write_result  # noqa: E402
 
-QUERIES, HEADS, WIDTH, GRAPH = 32, 8, 128, 64
+QUERIES, HEADS, WIDTH, GRAPH, BLOCK = 32, 8, 128, 64, 32
+COLD = 64 << 20  # bytes of the smallest caches of all layers
+KERNELS = ["attention", "attention_paged", "attention_quantized", "kv_append", "kv_append_quantized", "qk_norm_rope",
+           "qk_norm_rope_append", "qk_norm_rope_append_paged", "qk_norm_rope_append_quantized", "rmsnorm"]
 
 
 def normal(*shape):
     return mx.random.normal(shape).astype(mx.bfloat16)
 
 
-def attentions(tokens):
-    """Each as a function that evaluates a graph of 8 calls on different queries."""
-    queries = [normal(1, QUERIES, 1, WIDTH) for _ in range(8)]
+def layer_of(tokens):
+    """The arrays of one layer's caches, by kind."""
     keys, values = normal(1, HEADS, tokens, WIDTH), normal(1, HEADS, tokens, WIDTH)
-    ways = {"bf16": lambda q: mlx_kd.attention(q, keys, values, scale=WIDTH ** -0.5)}
-    sizes = {"bf16": keys.nbytes + values.nbytes}
+    blocks = tokens // BLOCK
+    made = {"bf16": [keys, values]}
     for bits in (8, 4):
-        parts = [*mx.quantize(keys, 64, bits), *mx.quantize(values, 64, bits)]
-        mx.eval(parts)
-        sizes[f"{bits} bits"] = sum(part.nbytes for part in parts)
-        ways[f"{bits} bits"] = lambda q, parts=parts, bits=bits: mlx_kd.attention_quantized(
-            q, *parts, scale=WIDTH ** -0.5, bits=bits, group_size=64)
-    mx.eval(queries, keys, values)
-    return {name: lambda way=way: mx.eval([way(q) for q in queries]) for name, way in ways.items()}, sizes
+        made[f"{bits} bits"] = [*mx.quantize(keys, 64, bits), *mx.quantize(values, 64, bits)]
+    made["paged"] = [x.reshape(HEADS, blocks, BLOCK, WIDTH).swapaxes(0, 1) for x in (keys, values)]
+    made["paged"] = [mx.contiguous(x) for x in made["paged"]]
+    mx.eval(made)
+    return made
+
+
+def attentions(tokens):
+    """Each as a function that evaluates a graph of a call for each layer; how many there are, and bytes of a cache."""
+    first = layer_of(tokens)
+    sizes = {kind: sum(x.nbytes for x in arrays) for kind, arrays in first.items()}
+    count = max(2, -(-COLD // min(sizes.values())))
+    layers = [first] + [layer_of(tokens) for _ in range(count - 1)]
+    queries = [normal(1, QUERIES, 1, WIDTH) for _ in layers]
+    blocks = tokens // BLOCK
+    order = list(range(blocks))
+    random.shuffle(order)
+    pages = mx.array([order], mx.int32), mx.array([0], mx.int32), mx.array([tokens], mx.int32)
+    mx.eval(queries, pages)
+    scale = WIDTH ** -0.5
+
+    def coded(bits):
+        return lambda q, x: mlx_kd.attention_quantized(q, *x, scale=scale, bits=bits, group_size=64)
+    calls = {"bf16": lambda q, x: mlx_kd.attention(q, *x, scale=scale), "8 bits": coded(8), "4 bits": coded(4),
+             "paged": lambda q, x: mlx_kd.attention_paged(q, *x, *pages, scale=scale)}
+
+    def step(kind):
+        return lambda: mx.eval([calls[kind](q, layer[kind]) for q, layer in zip(queries, layers)])
+    return {kind: step(kind) for kind in calls}, count, sizes
+
+
+def chain(held, operator):
+    """One call after the other on what the last one left, which nothing else holds, as one graph."""
+    def run():
+        cache = tuple(held)
+        held.clear()
+        for i in range(GRAPH):
+            cache = operator(cache, i)
+        held.extend(cache)
+        del cache
+        mx.eval(held)
+    return run
 
 
 def appends(tokens):
-    """A token after the other into a cache with room, as a chain in one graph; and a chain of an operator without work."""
-    new = normal(1, HEADS, 1, WIDTH)
-    plain = [mx.zeros((1, HEADS, tokens, WIDTH), mx.bfloat16) for _ in range(2)]
-    coded = [part for _ in range(2) for part in mx.quantize(plain[0], 64, 8)]
-    row, weight = normal(1, 32), mx.ones(32, mx.bfloat16)
-    mx.eval(new, plain, coded, row, weight)
+    """A token after the other into a cache with room; and a chain of an operator that does next to nothing."""
+    new, q = normal(1, HEADS, 1, WIDTH), normal(1, QUERIES, 1, WIDTH)
+    row, weight = [normal(1, 32)], mx.ones(32, mx.bfloat16)
+    at = [mx.array([i], mx.int32) for i in range(GRAPH)]
+    slots = [mx.array([[i]], mx.int32) for i in range(GRAPH)]
+    mx.eval(new, q, row, weight, at, slots)
 
-    def empty():
-        x = row
-        for _ in range(GRAPH):
-            x = mlx_kd.rmsnorm(x, weight, 1e-5)
-        mx.eval(x)
+    def plain():
+        return [mx.zeros((1, HEADS, tokens, WIDTH), mx.bfloat16) for _ in range(2)]
 
-    def contiguous():
-        cache = plain
-        for i in range(GRAPH):
-            cache = mlx_kd.kv_append(*cache, new, new, i)
-        plain[:] = cache
-        del cache
-        mx.eval(plain)
+    def coded():
+        return [part for x in plain() for part in mx.quantize(x, 64, 8)]
 
-    def quantized():
-        cache = coded
-        for i in range(GRAPH):
-            cache = mlx_kd.kv_append_quantized(*cache, new, new, i, bits=8, group_size=64)
-        coded[:] = cache
-        del cache
-        mx.eval(coded)
-    return {"a norm of 32 elements": empty, "kv_append": contiguous, "kv_append_quantized": quantized}
+    def paged():
+        return [mx.zeros((tokens // BLOCK, HEADS, BLOCK, WIDTH), mx.bfloat16) for _ in range(2)]
+
+    def apart(cache, i):
+        turned, keys = mlx_kd.qk_norm_rope(q, new, at[i])
+        return (*mlx_kd.kv_append_quantized(*cache[:6], keys, new, i, bits=8, group_size=64), turned)
+    ways = {
+        "a norm of 32 elements": (row, lambda x, i: (mlx_kd.rmsnorm(x[0], weight, 1e-5),)),
+        "kv_append": (plain(), lambda x, i: mlx_kd.kv_append(*x, new, new, i)),
+        "kv_append_quantized": (coded(), lambda x, i: mlx_kd.kv_append_quantized(*x, new, new, i, bits=8, group_size=64)),
+        "qk_norm_rope_append": (plain(), lambda x, i: mlx_kd.qk_norm_rope_append(*x[:2], q, new, new, at[i])),
+        "qk_norm_rope, kv_append_quantized": (coded(), apart),
+        "qk_norm_rope_append_quantized": (coded(), lambda x, i: mlx_kd.qk_norm_rope_append_quantized(
+            *x[:6], q, new, new, i, at[i], bits=8, group_size=64)),
+        "qk_norm_rope_append_paged": (paged(), lambda x, i: mlx_kd.qk_norm_rope_append_paged(
+            *x[:2], q, new, new, slots[i], at[i])),
+    }
+    mx.eval([held for held, _ in ways.values()])
+    return {name: chain(held, operator) for name, (held, operator) in ways.items()}
 
 
 def measure(ways, samples, calls):
@@ -88,20 +129,24 @@ def measure(ways, samples, calls):
     return {name: statistics.median(one) for name, one in times.items()}, times
 
 
+def of_tokens(tokens, samples):
+    ways, layers, sizes = attentions(tokens)
+    medians, times = measure(ways, samples, layers)
+    ratios = {name: statistics.median(a / b for a, b in zip(times["bf16"], times[name])) for name in times}
+    return {"tokens": tokens, "layers": layers, "attention_us": medians, "times_bf16": ratios,
+            "bytes": {name: size / sizes["bf16"] for name, size in sizes.items()}}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, default=4096)
+    parser.add_argument("--tokens", type=int, nargs="+", default=[4096, 32768])
     parser.add_argument("--samples", type=int, default=41)
     parser.add_argument("--out", help="the JSON file to write")
     arguments = parser.parse_args()
-    mlx_kd.configure(default_kernels=["attention", "attention_quantized", "kv_append", "kv_append_quantized", "rmsnorm"])
-    ways, sizes = attentions(arguments.tokens)
-    medians, times = measure(ways, arguments.samples, 8)
-    ratios = {name: statistics.median(a / b for a, b in zip(times["bf16"], times[name])) for name in times}
-    append, _ = measure(appends(arguments.tokens), arguments.samples, GRAPH)
+    mlx_kd.configure(default_kernels=KERNELS)
+    append, _ = measure(appends(arguments.tokens[0]), arguments.samples, GRAPH)
     result = {"what": "microseconds of attention of one token and of an append, by kind of cache",
-              "tokens": arguments.tokens, "attention_us": medians, "times_bf16": ratios,
-              "bytes": {name: size / sizes["bf16"] for name, size in sizes.items()}, "append_us": append,
+              "attention": [of_tokens(tokens, arguments.samples) for tokens in arguments.tokens], "append_us": append,
               "samples": arguments.samples, "machine": machine(), "date": datetime.date.today().isoformat(),
               "mlx": mx.__version__}
     write_result(result, arguments.out)

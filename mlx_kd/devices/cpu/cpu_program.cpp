@@ -2,8 +2,8 @@
 
 #include "mlx_kd/devices/cpu/kernel_primitive.h"
 #include "mlx_kd/devices/host/check_arrays.h"
-#include "mlx_kd/devices/host/mlx_types.h"
 #include "mlx_kd/devices/host/memory/recycled.h"
+#include "mlx_kd/devices/host/mlx_types.h"
 
 namespace mlx_kd::devices::cpu {
 namespace mx = mlx::core;

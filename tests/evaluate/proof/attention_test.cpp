@@ -46,7 +46,8 @@ TEST(Attention, RejectsWrongKernels) {
                              {"* kLog2E;\n  const bool whole", "* 1.442f;\n  const bool whole"},
                              {"shrink / powers", "shrink / (powers + 0.001f)"},
                              {"sum += scores[i];", "if (i > 0) sum += scores[i];"},
-                             {"at.head * strides[1]", "(at.head ^ 1) * strides[1]"},
+                             {"inputs[0] + block.b * strides[0] + at.head * strides[1]",
+                              "inputs[0] + block.b * strides[0] + (at.head ^ 1) * strides[1]"},
                              {"block.v + begin * block.v_stride", "block.v + begin * width"}});
 }
 

@@ -9,7 +9,8 @@ import mlx.core as mx
 import mlx_kd
 import mlx_kd.cache as caches
 
-NAMES = ["attention_quantized", "kv_append", "kv_append_quantized"]
+NAMES = ["attention_paged", "attention_quantized", "kv_append", "kv_append_quantized", "qk_norm_rope_append_paged",
+         "qk_norm_rope_append_quantized"]
 CODES = [(8, 64), (8, 32), (4, 64), (4, 128)]
 
 
@@ -66,6 +67,55 @@ class Operators(PackageTest):
                         error = mx.max(mx.abs(got.astype(mx.float32) - wanted)) / mx.max(mx.abs(wanted))
                         self.assertLess(error.item(), share, (kernels, dtype, bits, group))
 
+    def test_keys_are_rotated_as_they_are_quantised(self):
+        for kernels in self.both():
+            for bits, group in CODES:
+                q, k, v = (mx.random.normal((2, heads, 3, 128)) for heads in (6, 2, 2))
+                there = [x for _ in range(2) for x in coded(mx.random.normal((2, 2, 20, 128)), bits, group)]
+                wq, wk = mx.random.normal((128,)), mx.random.normal((128,))
+                for at, row, weights in ((4, 4, (None, None)), (mx.array([90, 7]), 17, (wq, wk))):
+                    *got, turned = mlx_kd.qk_norm_rope_append_quantized(*there, q, k, v, row, at, *weights, bits=bits,
+                                                                        group_size=group)
+                    wanted_q, wanted_k = mlx_kd.qk_norm_rope(q, k, at, *weights)
+                    self.assertLess(mx.max(mx.abs(turned - wanted_q)).item(), 1e-4)
+                    for part, x in enumerate((wanted_k, v)):
+                        before = plain(there[3 * part:3 * part + 3], bits, group)
+                        wanted = mx.slice_update(before, plain(coded(x, bits, group), bits, group), mx.array([row]), [2])
+                        now = plain(got[3 * part:3 * part + 3], bits, group)
+                        step = mx.max(mx.abs(got[3 * part + 1])).item()  # a rotation may change a code by one
+                        self.assertLess(mx.max(mx.abs(now - wanted)).item(), 1.01 * step * (1 - part) + 1e-6, kernels)
+
+    def test_attention_over_pages_is_attention_over_their_tokens(self):
+        table = mx.array([[3, 0, 5], [1, 4, -1]], mx.int32)
+        for kernels in self.both():
+            for dtype, share in ((mx.float32, 1e-5), (mx.bfloat16, 0.02)):
+                for rows in (1, 3):
+                    q = mx.random.normal((2, 6, rows, 64)).astype(dtype)
+                    pages = [mx.random.normal((6, 2, 4, 64)).astype(dtype) for _ in range(2)]
+                    got = mlx_kd.attention_paged(q, *pages, table, mx.array([2, 0]), mx.array([11, 5]), scale=0.1)
+                    for b, (blocks, begin, end) in enumerate(((([3, 0, 5]), 2, 11), ([1, 4], 0, 5))):
+                        k, v = (x[mx.array(blocks)].swapaxes(0, 1).reshape(2, -1, 64)[:, begin:end].astype(mx.float32)
+                                for x in pages)
+                        wanted = mx.fast.scaled_dot_product_attention(q[b:b + 1].astype(mx.float32), k[None], v[None],
+                                                                      scale=0.1, mask="causal")
+                        error = mx.max(mx.abs(got[b:b + 1].astype(mx.float32) - wanted)) / mx.max(mx.abs(wanted))
+                        self.assertLess(error.item(), share, (kernels, dtype, rows))
+                none = mlx_kd.attention_paged(q, *pages, table, mx.array([4, 3]), mx.array([4, 3]), scale=0.1)
+                self.assertEqual(mx.max(mx.abs(none[:, :, -1])).item(), 0)  # no key is seen
+
+    def test_keys_are_rotated_into_their_slots(self):
+        for kernels in self.both():
+            pages = [mx.random.normal((3, 2, 4, 64)) for _ in range(2)]
+            q, k, v = (mx.random.normal((2, heads, 2, 64)) for heads in (4, 2, 2))
+            slots, at = mx.array([[11, 0], [5, -1]], mx.int32), mx.array([11, 90])
+            keys, values, turned = mlx_kd.qk_norm_rope_append_paged(*pages, q, k, v, slots, at)
+            wanted_q, wanted_k = mlx_kd.qk_norm_rope(q, k, at)
+            self.assertLess(mx.max(mx.abs(turned - wanted_q)).item(), 1e-4)
+            for now, before, new in ((keys, pages[0], wanted_k), (values, pages[1], v)):
+                wanted = mx.array(before)
+                wanted[2, :, 3], wanted[0, :, 0], wanted[1, :, 1] = new[0, :, 0], new[0, :, 1], new[1, :, 0]
+                self.assertLess(mx.max(mx.abs(now - wanted)).item(), 1e-4, kernels)
+
     def test_what_does_not_go_together_is_refused(self):
         x = mx.ones((1, 2, 4, 128))
         parts = coded(x, 8, 64)
@@ -75,6 +125,11 @@ class Operators(PackageTest):
                 (lambda: mlx_kd.kv_append_quantized(*parts, *parts, x, x, 0, bits=4), "key_codes has shape"),
                 (lambda: mlx_kd.kv_append_quantized(*parts, *parts, x, x, 1), "offset"),
                 (lambda: mlx_kd.kv_append_quantized(*parts, *parts, x[..., :100], x, 0), "multiple of group_size"),
+                (lambda: mlx_kd.qk_norm_rope_append_quantized(*parts, *parts, x, x, x, 1, 0), "row"),
+                (lambda: mlx_kd.qk_norm_rope_append_quantized(*parts, *parts, x, x[:, :1], x, 0, 0), "v has shape"),
+                (lambda: mlx_kd.qk_norm_rope_append_paged(x, x, x, x, x, mx.zeros((1, 3), mx.int32), 0), "slots has shape"),
+                (lambda: mlx_kd.attention_paged(x[:, :1], x, x, mx.zeros((1, 1), mx.int32), *[mx.array([0])] * 2),
+                 "divides the 1 of q"),
                 (lambda: mlx_kd.attention_quantized(x[:, :1], *parts, *parts, scale=0.1), "divides the 1 of q"),
                 (lambda: mlx_kd.attention_quantized(x, *parts, *parts, mx.ones((3, 3), mx.bool_), scale=0.1), "mask has shape"),
                 (lambda: mlx_kd.attention_quantized(x[..., :64], *parts, *parts, scale=0.1), "key_codes has shape")):

@@ -1,7 +1,8 @@
-// A block of query rows that share a key head: which keys its rows see, and its queries in chunks.
+// A block of query rows that share a key head: which keys its rows see, and what limits
+// their scores.
 #pragma once
 #include "../../common/kd_arguments.h"
-#include "chunks.cpu.h"
+#include "../chunks.cpu.h"
 #ifndef KD_DIM_S
 #define KD_DIM_S 0
 #define KD_DIM_B 1
@@ -39,15 +40,6 @@ KD_INLINE Place place_of(const Block& block, long r) {
 
 KD_INLINE long dim(const Block& block, int index) {
   return block.a->dims[index];
-}
-
-// Steps of Dv; the last one may overlap the one before it.
-KD_INLINE long steps_of(long width) {
-  return (width + kStep - 1) / kStep;
-}
-KD_INLINE long step_begin(long step, long width) {
-  const long at = step * kStep;
-  return at + kStep <= width || width < kStep ? at : width - kStep;
 }
 
 // Keys that row t sees: those from `low` up to `high`.
@@ -99,17 +91,53 @@ static void open_block(Block& block, const kd_arguments* a, long index) {
   set_limits(block);
 }
 
-// q in chunks (chunk, vector); rows beyond the last are zero.
-static void load_queries(const Block& block, Chunk* q, long vectors) {
-  const long width = dim(block, KD_DIM_Dk), chunks = (width + kChunk - 1) / kChunk;
-  const long* strides = block.a->strides[0];
-  if (vectors * kRows > block.rows)
-    for (long c = 0; c < chunks; ++c) q[c * vectors + vectors - 1] = Chunk{};
-  for (long r = 0; r < block.rows; ++r) {
-    const Place at = place_of(block, r);
-    const T* from = (const T*)block.a->inputs[0] + block.b * strides[0] + at.head * strides[1] +
-                    at.t * strides[2];
-    for (long c = 0; c < chunks; ++c)
-      place(q + c * vectors + r / kRows, int(r % kRows), from + c * kChunk, width - c * kChunk);
+// Four elements of a mask or bias for each row of a vector, from key j on.
+template <class Element>
+KD_INLINE void gather(const Block& block, int port, int vector, long j, Element (&to)[kLanes]) {
+  const long* strides = block.a->strides[port];
+  const long left = dim(block, KD_DIM_S) - j;
+  for (int i = 0; i < kRows; ++i) {
+    const long r = vector * kRows + i;
+    const Place at = place_of(block, r < block.rows ? r : block.rows - 1);
+    const Element* from = (const Element*)block.a->inputs[port] + block.b * strides[0] +
+                          at.head * strides[1] + at.t * strides[2] + j;
+    if (left >= 4)
+      __builtin_memcpy(to + 4 * i, from, 4 * sizeof(Element));
+    else
+      for (long e = 0; e < 4; ++e) to[4 * i + e] = e < left ? from[e] : Element(0);
   }
 }
+
+static Floats limited(const Block& block, int vector, long j, Floats score) {
+  if (dim(block, KD_DIM_has_bias)) {
+    T bias[kLanes];
+    gather(block, 5, vector, j, bias);
+    typedef T Elements __attribute__((vector_size(kLanes * sizeof(T))));
+    Elements elements;
+    __builtin_memcpy(&elements, bias, sizeof elements);
+#if KD_DTYPE == 2
+    score += (Floats)(__builtin_convertvector(elements, Uints) << 16) * kLog2E;
+#else
+    score += widen(elements).part[0] * kLog2E;
+#endif
+  }
+  Ints index = Ints{} + int(j);
+  for (int i = 0; i < kLanes; ++i) index[i] += i % 4;
+  Ints seen = (index >= block.low[vector]) & (index < block.high[vector]);
+  if (dim(block, KD_DIM_has_mask)) {
+    typedef unsigned char Byte;
+    typedef Byte Bytes __attribute__((vector_size(kLanes)));
+    Byte mask[kLanes];
+    gather(block, 3, vector, j, mask);
+    Bytes bytes;
+    __builtin_memcpy(&bytes, mask, sizeof bytes);
+    seen &= __builtin_convertvector(bytes, Ints) != 0;
+  }
+  return seen ? score : all(kMasked);
+}
+
+KD_INLINE const T* values_ahead(const Block& block, long key) {
+  return block.v + key * block.v_stride;
+}
+
+#include "../tiles.cpu.h"

@@ -78,7 +78,7 @@ struct Coded {
   const unsigned char* codes;
   const T *scales, *biases;
   long code_stride, scale_stride, bias_stride;  // from a row to the next: bytes, elements
-  long width, group, groups;
+  long width, group, groups, bytes;             // of a row; `bytes` of codes
 
   const unsigned char* row(long j) const { return codes + j * code_stride; }
 };

@@ -169,10 +169,13 @@ std::vector<spec::Reference64> reference(const std::vector<const void*>& inputs,
 }
 
 spec::ErrorBound bound(const Dims& dims) {
-  return {sum_roundings(dims),
-          "As attention, with A = |scale| sum |q| (|scale code| + |bias|) + the largest score and "
-          "|v| = |scale code| + |bias|: an element is two roundings of these, in addition to those "
-          "of the sums, and scale and log2(e) are in q with one each."};
+  return {
+      sum_roundings(dims),
+      "As attention, with A = |scale| sum |q| (|scale code| + |bias|) + the largest score and "
+      "|v| = |scale code| + |bias|: an element is two roundings of these, in addition to those "
+      "of the sums, and scale and log2(e) are in q with one each. Where codes are multiplied as "
+      "bytes, the sums are exact, and a number that becomes an integer is off by a rounding of "
+      "the largest of its row."};
 }
 
 }  // namespace mlx_kd::kernels::attention_quantized

@@ -161,13 +161,24 @@ spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> nu
 // --- kernels ---
 
 spec::Space cpu_space(Dtype dtype, const spec::DeviceTraits& traits) {
+  const bool digits = has_isa(traits, {"avx512vnni", "avx512vbmi"});
   spec::Space space;
   space.knobs = {vector_knob(traits),
                  {"ROWS", {4, 1, 2}, log2, source, "query rows of a block"},
                  {"TILE", {64, 32, 128}, log2, source, "keys at a time"},
+                 {"PREFETCH", {1, 0}, choice, source, "keys and values are", {"fetched", "read"}},
                  attention::keys_knob({512, 128, 256, 1024, 2048})};
+  if (digits) {
+    space.knobs[1].values.push_back(8);
+    space.knobs.push_back({"DIGITS", {1, 0}, choice, source, "codes are", {"bytes", "floats"}});
+  }
   add_rounding_knob(space, dtype, traits);
   add_thread_knobs(space, traits, {1, 2, 4}, "blocks");
+  if (digits)
+    space.constraints.push_back(
+        {"bytes take the widest vectors and whole fours of rows",
+         {"DIGITS", "VEC", "ROWS"},
+         [](const int64_t* v) { return v[0] == 1 ? v[1] == 64 && v[2] >= 4 : v[2] <= 4; }});
   return space;
 }
 

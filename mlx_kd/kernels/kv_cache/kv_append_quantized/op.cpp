@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/kernels/common/affine_rows.h"
 #include "mlx_kd/kernels/common/cache_rows.h"
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
@@ -27,13 +28,6 @@ namespace mx = mlx::core;
 
 enum DimIndex { kS, kB, kH, kM, kDk, kDv, kBits, kGroup, kRagged };
 enum PortIndex { kNewKeys = 6, kNewValues, kOffset };
-
-std::string wrong_code(int64_t bits, int64_t group) {
-  if (bits != 4 && bits != 8) return "bits is " + std::to_string(bits) + ": it must be 4 or 8";
-  if (group != 32 && group != 64 && group != 128)
-    return "group_size is " + std::to_string(group) + ": it must be 32, 64 or 128";
-  return "";
-}
 
 Dims complete(const Dims& dims) {
   const int64_t group = dims.at("group_size");
@@ -108,36 +102,6 @@ spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> nu
   return append_in_mlx({in.begin(), in.begin() + 6}, added, in[kOffset], s);
 }
 
-// --- the rule, as the kernels compute it ---
-
-struct Memory {
-  std::byte *codes, *scales, *biases;
-};
-
-// Group g of one row: `x` has the elements.
-void quantize_group(const std::vector<float>& x, int64_t bits, Dtype t, int64_t g,
-                    const Memory& to) {
-  float low = x[0], high = x[0];
-  for (const float one : x) low = std::min(low, one), high = std::max(high, one);
-  const auto most = static_cast<float>((1 << bits) - 1);
-  const bool by_low = std::fabs(low) > std::fabs(high);
-  float scale = std::max((high - low) / most, 1e-7f);
-  if (!by_low) scale = -scale;
-  const float end = by_low ? low : high, q0 = std::rint(end / scale);
-  float bias = 0;
-  if (q0 != 0) scale = end / q0, bias = end;
-  spec::store_element(to.scales, g, t, scale);
-  spec::store_element(to.biases, g, t, bias);
-  const auto group = static_cast<int64_t>(x.size());
-  auto* const codes = reinterpret_cast<uint8_t*>(to.codes) + g * group * bits / 8;
-  std::memset(codes, 0, static_cast<size_t>(group * bits / 8));
-  for (int64_t i = 0; i < group; ++i) {
-    const float q = std::rint((x[static_cast<size_t>(i)] - bias) / scale);
-    const auto code = static_cast<int>(std::clamp(q, 0.0f, most));
-    codes[i * bits / 8] |= static_cast<uint8_t>(code << (i * bits % 8));
-  }
-}
-
 // Keys (part 0) or values (1).
 void append_part(const std::vector<const void*>& inputs, Dtype t, const Dims& dims, size_t part,
                  const std::vector<void*>& outputs) {
@@ -151,19 +115,13 @@ void append_part(const std::vector<const void*>& inputs, Dtype t, const Dims& di
     const int64_t bytes = dims.at("B") * heads * rows * (i == 0 ? code_bytes : scale_bytes);
     std::memcpy(to[i], inputs[3 * part + i], static_cast<size_t>(bytes));
   }
-  std::vector<float> x(static_cast<size_t>(group));
   for (int64_t head = 0; head < dims.at("B") * heads; ++head) {
     const int64_t first = first_row(inputs[kOffset], dims, head / heads);
     for (int64_t m = 0; m < added && first >= 0; ++m) {
       const int64_t row = head * rows + first + m;
-      const Memory memory{to[0] + row * code_bytes, to[1] + row * scale_bytes,
-                          to[2] + row * scale_bytes};
-      for (int64_t g = 0; g < width / group; ++g) {
-        for (int64_t i = 0; i < group; ++i)
-          x[static_cast<size_t>(i)] = static_cast<float>(spec::load_element(
-              inputs[kNewKeys + part], ((head * added + m) * width) + g * group + i, t));
-        quantize_group(x, bits, t, g, memory);
-      }
+      quantize_row(
+          inputs[kNewKeys + part], (head * added + m) * width, width, bits, group, t,
+          {to[0] + row * code_bytes, to[1] + row * scale_bytes, to[2] + row * scale_bytes});
     }
   }
 }

@@ -230,6 +230,9 @@ class _BatchRotating(_Sequences):
         count = self._offset if keys.shape[2] == 1 else rows(self.keys)
         return filled(self.keys, count), filled(self.values, count)
 
+    def _writes_in_place(self, count: int) -> bool:
+        return count == 1
+
     def _several(self, keys: mx.array, values: mx.array) -> None:
         new_keys, new_values = self._encode(keys), self._encode(values)
         if self.keys is not None:

@@ -65,7 +65,25 @@ class Coded(Held):
 
     bits: int
     group_size: int
+    turned_by = "qk_norm_rope_append_quantized"
     _kernel = False
+    _turn: Any = None  # an operator that rotates what it writes, and its arguments; then the queries
+
+    def append_turned(self, operator: Any, q: mx.array, keys: mx.array, values: mx.array, arrays: Any,
+                      numbers: Any) -> Any:
+        """Queries rotated, and what update_and_fetch gives for keys that are rotated as they are quantised. None, and
+        nothing is done, where rows are not written in place."""
+        if not self._writes_in_place(keys.shape[2]):
+            return None
+        self._turn = operator, q, arrays, numbers
+        try:
+            keys_now, values_now = self.update_and_fetch(keys, values)
+            return self._turn, keys_now, values_now
+        finally:
+            self._turn = None
+
+    def _writes_in_place(self, count: int) -> bool:
+        return True
 
     def _encode(self, x: mx.array) -> Planes:
         return tuple(mx.quantize(x, group_size=self.group_size, bits=self.bits))
@@ -78,7 +96,12 @@ class Coded(Held):
         check_rows(self, keys, values)
 
     def _write(self, at: int, keys: mx.array, values: mx.array) -> None:
-        if self._kernel:
+        if self._turn is not None:
+            operator, q, arrays, numbers = self._turn
+            written = operator(*self.keys, *self.values, q, keys, values, at, *arrays, bits=self.bits,
+                               group_size=self.group_size, **numbers)
+            self.keys, self.values, self._turn = tuple(written[:3]), tuple(written[3:6]), written[6]
+        elif self._kernel:
             written = _operators.kv_append_quantized(
                 *self.keys, *self.values, keys, values, at, bits=self.bits, group_size=self.group_size)
             self.keys, self.values = tuple(written[:3]), tuple(written[3:])

@@ -1,7 +1,8 @@
 """Paged caches: a table of blocks for each sequence. Copies share blocks; a shared block is copied before a write."""
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
+from weakref import ref
 
 import mlx.core as mx
 
@@ -11,11 +12,22 @@ from mlx_kd.cache.codes import check_trim
 from mlx_kd.cache.pool import PagePool
 
 
+class PagesRead(NamedTuple):
+    """What attention over pages reads: keys `begins` to `ends` of each sequence's pages in the table."""
+
+    keys: mx.array
+    values: mx.array
+    table: mx.array
+    begins: mx.array
+    ends: mx.array
+
+
 class Pages:
     """Tokens of one sequence: blocks, where the first token is in the first block, and how many there are."""
 
     def __init__(self, pool: PagePool, blocks: Optional[list[int]] = None, front: int = 0, count: int = 0) -> None:
         self.pool, self.blocks, self.front, self.count = pool, blocks or [], front, count
+        self.changes = 0  # of the blocks
 
     def __del__(self) -> None:
         for block in getattr(self, "blocks", []):
@@ -38,8 +50,10 @@ class Pages:
             old = self.blocks[end // size]
             self.blocks[end // size] = self.pool.copy_block(old)
             self.pool.drop(old)
+            self.changes += 1
         while len(self.blocks) * size < end + tokens:
             self.blocks.append(self.pool.take())
+            self.changes += 1
         self.count += tokens
         return self.slots(self.count - tokens)
 
@@ -52,6 +66,7 @@ class Pages:
         self.count -= tokens
         while self.blocks and (len(self.blocks) - 1) * self.pool.block_size >= self.front + self.count:
             self.pool.drop(self.blocks.pop())
+            self.changes += 1
         if not self.blocks:
             self.front = 0
 
@@ -59,6 +74,7 @@ class Pages:
         self.front, self.count = self.front + tokens, self.count - tokens
         while self.blocks and self.front >= self.pool.block_size:
             self.pool.drop(self.blocks.pop(0))
+            self.changes += 1
             self.front -= self.pool.block_size
         if self.count == 0:
             self.cut_end(0)
@@ -68,11 +84,51 @@ class Pages:
             self.pool.check_block(block)
 
 
+def append_to_all(pool: PagePool, sequences: list[Pages], keys: mx.array, values: mx.array) -> list[list[int]]:
+    """Slots for the new rows [B, H, T, D] of each sequence. Raises before anything is changed."""
+    pool.prepare(keys, values)
+    count = keys.shape[2]
+    for pages in sequences:
+        pages.check()
+    pool.check_free(sum(pages.needs(count) for pages in sequences))
+    return [pages.append(count) for pages in sequences]
+
+
+class Table:
+    """The blocks of some sequences as one array, made again where they change."""
+
+    def __init__(self) -> None:
+        self.of: list[Any] = []
+        self.array: Any = None
+
+    def read(self, sequences: list[Pages]) -> mx.array:
+        now = [(ref(pages), pages.changes) for pages in sequences]
+        if self.array is None or self.of != now:
+            width = max(len(pages.blocks) for pages in sequences)
+            rows = [pages.blocks + [-1] * (width - len(pages.blocks)) for pages in sequences]
+            self.of, self.array = now, mx.array(rows, mx.int32)
+        result: mx.array = self.array
+        return result
+
+
+def pages_read(pool: PagePool, sequences: list[Pages], hidden: list[int], table: Table) -> PagesRead:
+    """Of each sequence, all but the first `hidden` tokens."""
+    assert pool.keys is not None and pool.values is not None
+    begins = [pages.front + min(skipped, pages.count) for pages, skipped in zip(sequences, hidden)]
+    ends = [pages.front + pages.count for pages in sequences]
+    return PagesRead(pool.keys, pool.values, table.read(sequences), mx.array(begins, mx.int32), mx.array(ends, mx.int32))
+
+
 class PagedCache(theirs._BaseCache):  # type: ignore[misc]
     """Keys and values of one sequence in blocks of a pool. Attention of MLX gets them gathered."""
 
+    turned_by = "qk_norm_rope_append_paged"
+
     def __init__(self, pool: Optional[PagePool] = None, blocks: int = 128, block_size: int = 32) -> None:
-        self.pages = Pages(pool or PagePool(blocks, block_size))
+        self._set(Pages(pool or PagePool(blocks, block_size)))
+
+    def _set(self, pages: Pages) -> None:
+        self.pages, self._table = pages, Table()
 
     @property
     def pool(self) -> PagePool:
@@ -90,10 +146,20 @@ class PagedCache(theirs._BaseCache):  # type: ignore[misc]
         if keys.ndim != 4 or keys.shape[0] != 1 or keys.shape[:3] != values.shape[:3]:
             raise ValueError(f"[cache] keys have shape {keys.shape} and values {values.shape}: a paged cache takes "
                              "[1, H, T, D]; merge makes a batch of several")
-        self.pool.prepare(keys, values)
-        self.pages.check()
-        self.pool.write(self.pages.append(keys.shape[2]), keys[0].swapaxes(0, 1), values[0].swapaxes(0, 1))
+        slots, = append_to_all(self.pool, [self.pages], keys, values)
+        self.pool.write(slots, keys[0].swapaxes(0, 1), values[0].swapaxes(0, 1))
         return self.keys_and_values()
+
+    def append_turned(self, operator: Any, q: mx.array, keys: mx.array, values: mx.array, arrays: Any,
+                      numbers: Any) -> tuple[mx.array, PagesRead, None]:
+        """Queries rotated, and the pages with the keys, rotated, and the values."""
+        slots = append_to_all(self.pool, [self.pages], keys, values)
+        turned = self.pool.write_turned(operator, slots, q, keys, values, arrays, numbers)
+        return turned, pages_read(self.pool, [self.pages], [0], self._table), None
+
+    def hides_by_itself(self, mask: Any, count: int) -> bool:
+        """Whether a mask for so many new tokens hides later keys alone, as attention over pages does."""
+        return mask is None if count == 1 else isinstance(mask, str)
 
     def keys_and_values(self) -> tuple[mx.array, mx.array]:
         keys, values = self.pool.read(mx.array(self.pages.slots(), mx.int32))
@@ -115,14 +181,14 @@ class PagedCache(theirs._BaseCache):  # type: ignore[misc]
     @state.setter
     def state(self, v: Any) -> None:
         keys, values, offset, blocks, block_size = v
-        self.pages = Pages(PagePool(blocks, block_size))
+        self._set(Pages(PagePool(blocks, block_size)))
         if keys is not None and offset:
             self.update_and_fetch(keys[..., :offset, :], values[..., :offset, :])
 
     def fork(self) -> PagedCache:
         """A cache of the same tokens that shares the blocks: a block is copied when one of the two writes to it."""
         other = PagedCache.__new__(PagedCache)
-        other.pages = self.pages.share()
+        other._set(self.pages.share())
         return other
 
     def __deepcopy__(self, memo: Any) -> PagedCache:
@@ -168,8 +234,14 @@ class PagedCache(theirs._BaseCache):  # type: ignore[misc]
         return BatchPagedCache.merge(caches)
 
 
+# The last mask that a batch made, and what it was made of: one mask serves the layers of a step.
+_made: tuple[Any, int, int, list[int]] = (None, 0, 0, [])
+
+
 class BatchPagedCache(theirs._BaseCache):  # type: ignore[misc]
     """Several sequences on one pool: sequence b has the rows from shift[b] to _idx, and blocks for these alone."""
+
+    turned_by = "qk_norm_rope_append_paged"
 
     def __init__(self, pool: PagePool, left_padding: list[int]) -> None:
         self.pool = pool
@@ -177,6 +249,8 @@ class BatchPagedCache(theirs._BaseCache):  # type: ignore[misc]
         self.left_padding = mx.array(left_padding)
         self.offset = -self.left_padding
         self._idx = 0
+        self._read: tuple[Any, list[int]] = (None, [])
+        self._table = Table()
         self._right_padding: Optional[list[int]] = None
 
     def _shift(self, pages: Pages) -> int:
@@ -186,16 +260,34 @@ class BatchPagedCache(theirs._BaseCache):  # type: ignore[misc]
         if keys.ndim != 4 or keys.shape[0] != len(self.pages) or keys.shape[:3] != values.shape[:3]:
             raise ValueError(f"[cache] keys have shape {keys.shape} and values {values.shape}: this batch takes "
                              f"[{len(self.pages)}, H, T, D]")
-        self.pool.prepare(keys, values)
-        count = keys.shape[2]
-        for pages in self.pages:
-            pages.check()
-        self.pool.check_free(sum(pages.needs(count) for pages in self.pages))
-        slots = [slot for pages in self.pages for slot in pages.append(count)]
-        self.pool.write(slots, *(x.swapaxes(1, 2).reshape(-1, x.shape[1], x.shape[3]) for x in (keys, values)))
-        self._idx += count
-        self.offset = self.offset + count
+        slots = append_to_all(self.pool, self.pages, keys, values)
+        self.pool.write([slot for row in slots for slot in row],
+                        *(x.swapaxes(1, 2).reshape(-1, x.shape[1], x.shape[3]) for x in (keys, values)))
+        self._count(keys.shape[2])
         return self.keys_and_values()
+
+    def append_turned(self, operator: Any, q: mx.array, keys: mx.array, values: mx.array, arrays: Any,
+                      numbers: Any) -> tuple[mx.array, PagesRead, None]:
+        """As PagedCache's."""
+        slots = append_to_all(self.pool, self.pages, keys, values)
+        turned = self.pool.write_turned(operator, slots, q, keys, values, arrays, numbers)
+        self._count(keys.shape[2])
+        hidden = [max(0, padding - self._shift(pages)) for padding, pages in zip(self._padding(), self.pages)]
+        return turned, pages_read(self.pool, self.pages, hidden, self._table), None
+
+    def hides_by_itself(self, mask: Any, count: int) -> bool:
+        """Whether a mask is one that a batch of equal rows made, for so many new tokens, without a window."""
+        return mask is _made[0] and _made[1:] == (count, self._idx, self._padding())
+
+    def _padding(self) -> list[int]:
+        """left_padding as numbers, read when it changes."""
+        if self._read[0] is not self.left_padding:
+            self._read = (self.left_padding, numbers(self.left_padding))
+        return self._read[1]
+
+    def _count(self, tokens: int) -> None:
+        self._idx += tokens
+        self.offset = self.offset + tokens
 
     def keys_and_values(self) -> tuple[mx.array, mx.array]:
         slots = [[0] * self._shift(pages) + pages.slots() for pages in self.pages]
@@ -252,7 +344,11 @@ class BatchPagedCache(theirs._BaseCache):  # type: ignore[misc]
         return n
 
     def make_mask(self, N: int, return_array: bool = False, **kwargs: Any) -> Any:
-        return theirs.create_causal_mask(N, offset=self._idx, left_padding=self.left_padding, **kwargs)
+        global _made
+        mask = theirs.create_causal_mask(N, offset=self._idx, left_padding=self.left_padding, **kwargs)
+        if not any(value is not None for value in kwargs.values()):
+            _made = (mask, N, self._idx, self._padding())
+        return mask
 
     def check(self) -> None:
         for pages in self.pages:
@@ -282,7 +378,7 @@ class BatchPagedCache(theirs._BaseCache):  # type: ignore[misc]
     def extract(self, idx: int) -> PagedCache:
         idx = check_index(self, idx)
         cache = PagedCache.__new__(PagedCache)
-        cache.pages = self.pages[idx].share()
+        cache._set(self.pages[idx].share())
         cache.pages.cut_front(max(0, numbers(self.left_padding)[idx] - self._shift(cache.pages)))
         return cache
 

@@ -15,8 +15,8 @@ class PoolFull(RuntimeError):
 class PagePool:
     """`blocks` blocks of `block_size` tokens, of one layer. The memory is taken at the first token.
 
-    Token i of a cache is in slot ``table[i // block_size] * block_size + i % block_size``. A pool and the caches on it
-    are used by one thread at a time.
+    Token i of a cache is in slot ``table[i // block_size] * block_size + i % block_size``. Keys and values are
+    [blocks, H, block_size, D]. A pool and the caches on it are used by one thread at a time.
     """
 
     def __init__(self, blocks: int, block_size: int = 32) -> None:
@@ -69,9 +69,9 @@ class PagePool:
         wanted = (keys.shape[1], keys.shape[3], values.shape[3])
         if self.keys is None or self.values is None:
             def zeros(x: mx.array) -> mx.array:
-                return mx.zeros((self.blocks, self.block_size, x.shape[1], x.shape[3]), x.dtype)
+                return mx.zeros((self.blocks, x.shape[1], self.block_size, x.shape[3]), x.dtype)
             self.keys, self.values = zeros(keys), zeros(values)
-        there = (self.keys.shape[2], self.keys.shape[3], self.values.shape[3])
+        there = (self.keys.shape[1], self.keys.shape[3], self.values.shape[3])
         if there != wanted:
             raise ValueError(f"[cache] heads and widths of new keys and values are {wanted}, and those of the pool are "
                              f"{there}: use a pool for each layer and each model")
@@ -90,14 +90,22 @@ class PagePool:
         size = self.block_size
         if len(slots) == 1:
             block, at = divmod(slots[0], size)
-            self.keys[block, at], self.values[block, at] = keys[0], values[0]
+            self.keys[block, :, at], self.values[block, :, at] = keys[0], values[0]
             return
         where = mx.array(slots, mx.int32)
-        blocks, places = where // size, where % size
-        self.keys[blocks, places], self.values[blocks, places] = keys, values
+        blocks, places, heads = (where // size)[:, None], (where % size)[:, None], mx.arange(keys.shape[1])
+        self.keys[blocks, heads, places], self.values[blocks, heads, places] = keys, values
+
+    def write_turned(self, operator: Any, slots: list[list[int]], q: mx.array, keys: mx.array, values: mx.array,
+                     arrays: Any, numbers: Any) -> mx.array:
+        """Rows [B, H, T, D] into slots [B][T], the keys rotated by `operator`, which gives the rotated queries."""
+        self.keys, self.values, turned = operator(self.keys, self.values, q, keys, values, mx.array(slots, mx.int32),
+                                                  *arrays, **numbers)
+        return turned
 
     def read(self, slots: mx.array) -> tuple[mx.array, mx.array]:
         """Slots of any shape [..]: keys [.., H, Dk] and values [.., H, Dv]."""
         assert self.keys is not None and self.values is not None
-        flat = [x.reshape(-1, *x.shape[2:]) for x in (self.keys, self.values)]
-        return flat[0][slots], flat[1][slots]
+        blocks, places = (slots // self.block_size)[..., None], (slots % self.block_size)[..., None]
+        heads = mx.arange(self.keys.shape[1])
+        return self.keys[blocks, heads, places], self.values[blocks, heads, places]

@@ -140,6 +140,9 @@ class _Rotating(_Single):
         self._check(keys, values)
         return self._one(keys, values) if keys.shape[2] == 1 else self._several(keys, values)
 
+    def _writes_in_place(self, count: int) -> bool:
+        return count == 1
+
     def _several(self, keys: mx.array, values: mx.array) -> tuple[Planes, Planes]:
         count, new_keys, new_values = keys.shape[2], self._encode(keys), self._encode(values)
         if self.keys is not None:

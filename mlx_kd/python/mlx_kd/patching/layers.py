@@ -15,6 +15,7 @@ from mlx_kd.patching.structure import QKV, ROWS, Attention, Block, Mlp, nn
 
 
 CODES, GROUPS = (4, 8), (32, 64, 128)  # what attention reads of quantised caches
+APPENDS = ("qk_norm_rope_append_quantized", "qk_norm_rope_append_paged")  # by the `turned_by` of a cache
 
 
 class Layer(Shared):
@@ -110,6 +111,9 @@ class AttentionCall(Layer):
         self.positions = Positions(ops, attention)
         self.attention = ops.attention
         self.attention_quantized = ops.attention_quantized
+        self.attention_paged = ops.attention_paged
+        self.appends: dict[str, Any] = {} if self.positions.fused is None else {
+            name: ops.functions[name] for name in APPENDS if name in ops.functions}
 
     def again(self, ops: Operators) -> AttentionCall:
         return AttentionCall(ops, self.what, self.dtype)
@@ -158,10 +162,13 @@ class AttentionCall(Layer):
             q, k, v = m["q_proj"](x), m["k_proj"](x), m["v_proj"](x)
         heads, kv_heads = getattr(m, self.what.heads or ""), getattr(m, self.what.kv_heads or "")
         (q, gate), k, v = self.queries(q, heads), by_head(k, kv_heads), by_head(v, kv_heads)
-        q, k = self.positions(m, q, k, 0 if cache is None else cache.offset)
-        if cache is not None:
-            k, v = cache.update_and_fetch(k, v)
-        y = self.attend(m, q, k, v, mask) if isinstance(k, mx.array) else self.attend_coded(m, q, k, v, mask, cache)
+        q, k, v = self.append(m, q, k, v, mask, cache)
+        if isinstance(k, mx.array):
+            y = self.attend(m, q, k, v, mask)
+        elif v is None:
+            y = self.attention_paged(q, *k, scale=getattr(m, self.what.scale))
+        else:
+            y = self.attend_coded(m, q, k, v, mask, cache)
         if length > 1:
             y = y.transpose(0, 2, 1, 3)
         y = y.reshape(batch, length, -1)
@@ -173,6 +180,26 @@ class AttentionCall(Layer):
     def queries(self, q: mx.array, heads: int) -> tuple[mx.array, Optional[mx.array]]:
         """[B, heads, T, D] and a gate [B, T, heads D] of the result, if there is one."""
         return by_head(q, heads), None
+
+    def append(self, m: Any, q: mx.array, k: mx.array, v: mx.array, mask: Any, cache: Any) -> tuple[Any, Any, Any]:
+        """Rotated queries, and the keys and values that attention reads."""
+        operator = self.appends.get(getattr(cache, "turned_by", ""))
+        if operator is not None and self.may_read(cache, mask, q.shape[2]):
+            arrays, numbers = self.positions.arguments(m, q, cache.offset)
+            turned: Any = cache.append_turned(operator, q, k, v, arrays, numbers)
+            if turned is not None:
+                return turned
+        q, k = self.positions(m, q, k, 0 if cache is None else cache.offset)
+        if cache is not None:
+            k, v = cache.update_and_fetch(k, v)
+        return q, k, v
+
+    def may_read(self, cache: Any, mask: Any, count: int) -> bool:
+        """Whether attention can read what append_turned leaves in a cache."""
+        if hasattr(cache, "bits"):
+            return True
+        return (self.attention_paged is not None and not self.what.sinks
+                and bool(cache.hides_by_itself(mask, count)))
 
     def attend(self, m: Any, q: mx.array, k: mx.array, v: mx.array, mask: Any) -> mx.array:
         scale = getattr(m, self.what.scale)

@@ -73,17 +73,24 @@ class Positions:
             q, k = m[self.norms[0]](q), m[self.norms[1]](k)
         if self.rope is None or not (self.fused or self.rope_standard):
             return rope(q, offset=offset), rope(k, offset=offset)
-        at, freqs = offsets(offset), freqs_of(self.rope, rope)
-        numbers = rope_numbers(self.rope, rope, q.shape[-1])
         if self.fused is None:
+            at, freqs = offsets(offset), freqs_of(self.rope, rope)
+            numbers = rope_numbers(self.rope, rope, q.shape[-1])
             return (self.rope_standard(q, at, freqs, **numbers), self.rope_standard(k, at, freqs, **numbers))
+        arrays, numbers = self.arguments(m, q, offset)
+        result: tuple[mx.array, mx.array] = self.fused(q, k, *arrays, **numbers)
+        return result
+
+    def arguments(self, m: Any, q: mx.array, offset: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Of qk_norm_rope after q and k, and of the operators that append what it makes."""
+        rope: Any = self.rope
         wq = wk = None
         eps = 1e-6
         if self.norms and self.norm:
             first, second = m[self.norms[0]], m[self.norms[1]]
             wq, wk, eps = norm_weight(self.norm, first), norm_weight(self.norm, second), first.eps
-        result: tuple[mx.array, mx.array] = self.fused(q, k, at, wq, wk, freqs, eps=eps, **numbers)
-        return result
+        arrays = offsets(offset), wq, wk, freqs_of(rope, m["rope"])
+        return arrays, {"eps": eps, **rope_numbers(rope, m["rope"], q.shape[-1])}
 
 
 def rope_numbers(rope: Rope, m: Any, width: int) -> dict[str, Any]:

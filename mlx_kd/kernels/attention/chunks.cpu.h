@@ -1,4 +1,4 @@
-// Chunks of queries and keys, and vectors of scores, for attention.cpu.cpp.
+// Chunks of queries and keys, and vectors of scores, for attention.
 //
 // A vector of scores has the scores of kRows rows and four keys, four lanes a row. For them a key
 // is read in chunks of 16 bytes, which are repeated for every row of the vector. So the scores of
@@ -17,8 +17,8 @@
 #define TILE 64
 #endif
 #pragma once
-#include "../../common/exp2.cpu.h"
-#include "../../common/steps.cpu.h"
+#include "../common/exp2.cpu.h"
+#include "../common/steps.cpu.h"
 constexpr float kInfinity = __builtin_inff();
 constexpr float kMasked = -0x1p126f, kLog2E = 0x1.715476p0f;
 constexpr long kLanes = VEC / 4;

@@ -1,0 +1,293 @@
+#include <mlx/fast.h>
+#include <mlx/ops.h>
+
+#include <cmath>
+#include <stdexcept>
+
+#include "mlx_kd/base/error.h"
+#include "mlx_kd/kernels/attention/attention_paged/judge.h"
+#include "mlx_kd/kernels/attention/key_parts.h"
+#include "mlx_kd/kernels/common/cpu_space.h"
+#include "mlx_kd/kernels/common/metal_space.h"
+#include "mlx_kd/kernels/common/shapes.h"
+#include "mlx_kd/kernels/common/suites.h"
+#include "mlx_kd/kernels/divide_up.h"
+#include "mlx_kd/kernels/op_table.h"
+
+namespace mlx_kd::kernels {
+
+spec::Op make_attention_paged();
+
+namespace attention_paged {
+namespace {
+
+namespace mx = mlx::core;
+using spec::ArrayView;
+using spec::Dims;
+using spec::Dtype;
+using spec::Shape;
+using enum spec::KnobScale;
+using enum spec::KnobRole;
+
+enum DimIndex { kW, kP, kL, kB, kHq, kHk, kM, kDk, kDv };
+
+constexpr int64_t kWidest = 1024;  // kernels keep rows on the stack and in threadgroup memory
+constexpr const char* kPorts[] = {"q", "key_pages", "value_pages", "table", "begins", "ends"};
+
+[[noreturn]] void refuse(size_t port, const ArrayView& array, const std::string& wanted) {
+  throw std::invalid_argument(std::string("[attention_paged] ") + kPorts[port] + " has shape " +
+                              shape_text(array.shape) + ": it must be " + wanted);
+}
+
+void check_shape(size_t port, const ArrayView& array, std::initializer_list<int64_t> wanted) {
+  bool fits = array.shape.size() == wanted.size();
+  for (size_t i = 0; i < wanted.size() && fits; ++i) fits = array.shape[i] == wanted.begin()[i];
+  if (!fits) refuse(port, array, shape_text(wanted) + ", as q and key_pages say");
+}
+
+void signature(std::span<const ArrayView> in, std::span<const double>, std::span<int64_t> dims) {
+  for (const PortIndex port : {kQ, kKeyPages, kValuePages})
+    if (in[port].shape.size() != 4)
+      refuse(port, in[port], port == kQ ? "(B, Hq, M, Dk)" : "(P, Hk, L, width)");
+  if (in[kTable].shape.size() != 2) refuse(kTable, in[kTable], "(B, W)");
+  const auto q = in[kQ].shape, keys = in[kKeyPages].shape;
+  dims[kB] = q[0], dims[kHq] = q[1], dims[kM] = q[2], dims[kDk] = q[3];
+  dims[kP] = keys[0], dims[kHk] = keys[1], dims[kL] = keys[2];
+  dims[kDv] = in[kValuePages].shape[3], dims[kW] = in[kTable].shape[1];
+  if (dims[kHk] == 0 || dims[kHq] % dims[kHk] != 0)
+    refuse(kKeyPages, in[kKeyPages],
+           "of a number of heads that divides the " + std::to_string(q[1]) + " of q");
+  for (const int64_t width : {dims[kDk], dims[kDv]})
+    if (width > kWidest)
+      throw std::invalid_argument("[attention_paged] a head is " + std::to_string(width) +
+                                  " wide: give heads of at most " + std::to_string(kWidest));
+  check_shape(kKeyPages, in[kKeyPages], {dims[kP], dims[kHk], dims[kL], dims[kDk]});
+  check_shape(kValuePages, in[kValuePages], {dims[kP], dims[kHk], dims[kL], dims[kDv]});
+  check_shape(kTable, in[kTable], {dims[kB], dims[kW]});
+  for (const PortIndex port : {kBegins, kEnds}) check_shape(port, in[port], {dims[kB]});
+}
+
+Dims complete(const Dims& dims) {
+  if (dims.at("Hk") > 0 && dims.at("Hq") % dims.at("Hk") != 0)
+    base::misuse("kernels", "Hq is " + std::to_string(dims.at("Hq")) + " and Hk " +
+                                std::to_string(dims.at("Hk")) +
+                                ": give a number of key heads that divides that of query heads");
+  for (const char* width : {"Dk", "Dv"})
+    if (dims.at(width) > kWidest)
+      base::misuse("kernels", std::string(width) + " is " + std::to_string(dims.at(width)) +
+                                  ": give heads of at most " + std::to_string(kWidest));
+  return dims;
+}
+
+// --- MLX: keys and values are gathered ---
+
+// (P, H, L, D) by a table (B, W) to (B, H, W L, D).
+mx::array gathered(const mx::array& pages, const mx::array& table, const mx::Stream& s) {
+  const mx::array taken = mx::take(pages, table, 0, s);  // (B, W, H, L, D)
+  const int b = table.shape(0), keys = table.shape(1) * pages.shape(2);
+  return mx::reshape(mx::transpose(taken, {0, 2, 1, 3, 4}, s),
+                     {b, pages.shape(1), keys, pages.shape(3)}, s);
+}
+
+// (B, 1, M, W L): what each query sees.
+mx::array seen_keys(const spec::Op::Arrays& in, const mx::array& there, const mx::Stream& s) {
+  const int m = in[kQ].shape(2), length = in[kKeyPages].shape(2);
+  const int keys = in[kTable].shape(1) * length;
+  const auto by_row = [&](const mx::array& x) { return mx::reshape(x, {-1, 1, 1, 1}, s); };
+  const mx::array key = mx::arange(keys, s);
+  const mx::array query = mx::reshape(mx::arange(m, s), {1, 1, m, 1}, s);
+  const mx::array last = mx::add(mx::subtract(by_row(in[kEnds]), mx::array(m - 1), s), query, s);
+  const mx::array seen =
+      mx::logical_and(mx::greater_equal(key, by_row(in[kBegins]), s), mx::less(key, last, s), s);
+  const mx::array pages = mx::repeat(there, length, 1, s);  // (B, W L)
+  return mx::logical_and(seen, mx::expand_dims(pages, std::vector<int>{1, 2}, s), s);
+}
+
+spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> numbers,
+                          const mx::Stream& s) {
+  const mx::array& q = in[kQ];
+  const int pages = in[kKeyPages].shape(0), width = in[kValuePages].shape(3);
+  const mx::Shape shape = {q.shape(0), q.shape(1), q.shape(2), width};
+  if (pages == 0 || in[kTable].size() == 0 || in[kKeyPages].shape(2) == 0 || q.size() == 0)
+    return {mx::zeros(shape, q.dtype(), s)};
+  const mx::array table = mx::clip(in[kTable], mx::array(0), mx::array(pages - 1), s);
+  const mx::array seen = seen_keys(in, mx::equal(table, in[kTable], s), s);
+  const mx::array y = mx::fast::scaled_dot_product_attention(
+      q, gathered(in[kKeyPages], table, s), gathered(in[kValuePages], table, s),
+      static_cast<float>(numbers[0]), "array", seen, {}, false, s);
+  const mx::array any = mx::any(seen, 3, true, s);
+  return {mx::where(any, y, mx::zeros(shape, q.dtype(), s), s)};
+}
+
+// --- kernels ---
+
+// The sizes of attention over all keys that the table has room for.
+Dims as_attention(const Dims& dims) {
+  Dims result = dims;
+  result.set("S", dims.at("W") * dims.at("L"));
+  return result;
+}
+
+spec::Space cpu_space(Dtype dtype, const spec::DeviceTraits& traits) {
+  spec::Space space;
+  space.knobs = {vector_knob(traits),
+                 {"ROWS", {16, 8, 32}, log2, source, "query rows of a block"},
+                 {"TILE", {64, 32, 128}, log2, source, "keys at a time"},
+                 {"PREFETCH", {1, 0}, choice, source, "keys and values are", {"fetched", "read"}},
+                 attention::keys_knob({512, 128, 256, 1024, 2048})};
+  const bool dots = dtype == Dtype::bfloat16 && traits.vector_bytes >= 64 &&
+                    has_isa(traits, {"avx512bf16", "avx512vl"});
+  if (dots)
+    space.knobs.push_back(
+        {"DOT", {1, 0}, choice, source, "scores by", {"dot instructions", "floats"}});
+  add_rounding_knob(space, dtype, traits);
+  add_thread_knobs(space, traits, {1, 2, 4}, "blocks");
+  if (dots)
+    space.constraints.push_back({"dot instructions take the widest vectors",
+                                 {"DOT", "VEC"},
+                                 [](const int64_t* v) { return v[0] == 0 || v[1] == 64; }});
+  return space;
+}
+
+std::vector<spec::Stage> cpu_stages(const Dims& dims, const spec::Setting& knobs) {
+  return attention::stages_over_keys("mlx_kd_attention_paged", as_attention(dims), knobs);
+}
+
+std::vector<int64_t> cpu_scratch(Dtype dtype, const Dims& dims, const spec::Setting& knobs) {
+  const int64_t step = knobs.at("VEC") / (dtype == Dtype::bfloat16 ? 2 : 4);
+  return attention::scratch_of_parts(as_attention(dims), knobs,
+                                     divide_up(dims.at("Dv"), step) * step);
+}
+
+spec::Variant cpu_variant() {
+  spec::Variant variant;
+  variant.name = "blocks";
+  variant.language = "cpp";
+  variant.source = kernel_source("attention/attention_paged/attention_paged.cpu.cpp");
+  variant.func_name = "mlx_kd_attention_paged";
+  variant.launch_kind = "cpp_arguments";
+  variant.space = cpu_space;
+  variant.stages = cpu_stages;
+  variant.scratch = cpu_scratch;
+  return variant;
+}
+
+spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
+  spec::Space space;
+  space.knobs = {{"THREADS", {128, 64, 256}, log2, source, "threads of a threadgroup"},
+                 {"BLOCK", {256, 128, 512}, log2, source, "keys at a time"}};
+  return space;
+}
+
+spec::Launch launch_metal(const Dims& dims, const spec::Setting& knobs) {
+  const int64_t rows = dims.at("B") * dims.at("Hq") * dims.at("M"), threads = knobs.at("THREADS");
+  spec::Launch launch;
+  launch.grid[0] = rows * threads;
+  launch.group[0] = threads;
+  return launch;
+}
+
+// --- sizes ---
+
+Dims size(int64_t w, int64_t l, int64_t hq, int64_t hk, int64_t m, int64_t d, int64_t b = 1) {
+  return {{"W", w},   {"P", b * w}, {"L", l},  {"B", b}, {"Hq", hq},
+          {"Hk", hk}, {"M", m},     {"Dk", d}, {"Dv", d}};
+}
+
+std::vector<spec::Suite> suites() {
+  return {{"llama_decode", {size(16, 32, 32, 8, 1, 128), size(128, 32, 32, 8, 1, 128)}},
+          {"decode_batches", {size(32, 32, 32, 8, 1, 128, 4)}},
+          {"prompt", {size(16, 32, 32, 8, 128, 128)}}};
+}
+
+// One key, pages of one row, rows that fill no block or vector, fewer keys than queries.
+std::vector<Dims> edge_sizes() {
+  return {size(1, 1, 1, 1, 1, 1),
+          size(7, 1, 6, 2, 3, 33),
+          size(3, 5, 3, 1, 5, 130, 3),
+          with(size(9, 16, 9, 1, 1, 64, 4), {{"P", 5}}),
+          with(size(2, 4, 4, 4, 2, 72, 2), {{"Dv", 40}}),
+          size(33, 64, 8, 2, 1, 96)};
+}
+
+spec::Cost cost(const Dims& dims, Dtype dtype) {
+  const auto of = [&](const char* name) { return static_cast<double>(dims.at(name)); };
+  const double rows = of("B") * of("Hq") * of("M"), width = of("Dk") + of("Dv");
+  const double keys = of("W") * of("L"), element = static_cast<double>(spec::size_of(dtype));
+  return {element * width * (rows + of("B") * of("Hk") * keys) + 4 * of("B") * (of("W") + 2),
+          2 * rows * keys * width};
+}
+
+spec::Doc doc() {
+  spec::Doc doc;
+  doc.brief =
+      "Attention over keys and values in pages: softmax(scale q k^T) v for each head. Key j of "
+      "batch row b is row j % L of page table[b, j / L]. Query t sees the keys from begins[b] up "
+      "to ends[b] - M + t, so the last query sees all up to ends[b]; a query that sees none gives "
+      "zeros. Hq / Hk query heads share each key head; scores, softmax and sums are float32, and "
+      "the result is rounded once.";
+  doc.parameters = {{"q", "[B, Hq, M, Dk], of any strides whose last is 1"},
+                    {"key_pages", "[P, Hk, L, Dk]: P pages of L keys"},
+                    {"value_pages", "[P, Hk, L, Dv]"},
+                    {"table",
+                     "int32 [B, W]: the pages of each batch row, in order. Keys of a page that is "
+                     "not there have no weight"},
+                    {"begins", "int32 [B]: the first key that counts"},
+                    {"ends", "int32 [B]: how far the keys go, counted from the first page's start"},
+                    {"scale", "Of the scores: 1 / sqrt(Dk) for most models"}};
+  doc.returns = "[B, Hq, M, Dv], in the type of q.";
+  doc.errors =
+      "Shapes that do not go together; key heads that do not divide the query heads; heads wider "
+      "than 1024.";
+  return doc;
+}
+
+std::function<Shape(const Dims&)> four(const char* a, const char* b, const char* c, const char* d) {
+  return [=](const Dims& dims) { return Shape{dims.at(a), dims.at(b), dims.at(c), dims.at(d)}; };
+}
+
+Shape row_shape(const Dims& dims) {
+  return {dims.at("B")};
+}
+
+}  // namespace
+}  // namespace attention_paged
+
+spec::Op make_attention_paged() {
+  using namespace attention_paged;
+  spec::Op op;
+  op.name = "attention_paged";
+  op.summary = "attention of each head over keys and values in pages";
+  op.doc = doc();
+  op.inputs = {{.name = "q", .shape = four("B", "Hq", "M", "Dk"), .strided = true},
+               {"key_pages", four("P", "Hk", "L", "Dk")},
+               {"value_pages", four("P", "Hk", "L", "Dv")},
+               {.name = "table",
+                .shape =
+                    [](const Dims& dims) {
+                      return Shape{dims.at("B"), dims.at("W")};
+                    },
+                .type = Dtype::int32},
+               {.name = "begins", .shape = row_shape, .type = Dtype::int32},
+               {.name = "ends", .shape = row_shape, .type = Dtype::int32}};
+  op.outputs = {{"y", four("B", "Hq", "M", "Dv")}};
+  op.dims = {
+      {.name = "W", .free = true}, {"P"}, {"L"}, {"B"}, {"Hq"}, {"Hk"}, {"M"}, {"Dk"}, {"Dv"}};
+  op.batch_dim = "W";
+  op.scalars = {{"scale", 0.125, {0.125, 0.0883883461}}};
+  op.suites = suites();
+  op.edge_sizes = edge_sizes();
+  op.complete = complete;
+  op.signature = signature;
+  op.cost = cost;
+  op.mlx = mlx_form;
+  op.fill = fill;
+  op.reference = reference;
+  op.bound = bound;
+  op.variants = {cpu_variant(),
+                 {"rows", "metal", kernel_source("attention/attention_paged/attention_paged.metal"),
+                  "mlx_kd_attention_paged", "metal_rows", metal_space, launch_metal}};
+  return op;
+}
+
+}  // namespace mlx_kd::kernels

@@ -1,0 +1,131 @@
+// qk_norm_rope_append_quantized: heads of queries and keys, each normed by its weight if there is
+// one, then rotated by its position; keys and values are quantised into a cache, in place.
+//
+// inputs: codes, scales and biases of keys, then of values, (B, Hk, S, D bits / 32) uint32 and (B,
+// Hk, S, D / group); q (B, Hq, M, D), k (B, Hk, M, D), v (B, Hk, M, Dv), row (1) int32, offset (B)
+// or (1) int32, wq (D), wk (D), freqs (dims / 2) float32, the last three if the sizes say so;
+// outputs: the first six, and q'. q, k and v may be strided; a unit is one of the B * M positions.
+// Rotated keys are rounded to the type of k before they are quantised. Nothing is written to the
+// cache where the rows do not fit.
+#ifndef KD_DTYPE
+#define KD_DTYPE 0  // 0 float32, 1 float16, 2 bfloat16
+#endif
+#ifndef VEC
+#define VEC 16  // bytes of a vector of floats
+#endif
+#ifndef BF16
+#define BF16 0  // bfloat16 is rounded by integer arithmetic (0) or by AVX512_BF16 (1)
+#endif
+#ifndef HEADS
+#define HEADS 1  // rows turned together
+#endif
+#ifndef UNROLL
+#define UNROLL 1  // steps a turn of the loop
+#endif
+#ifndef EXACT
+#define EXACT 0  // 1: each product is rounded
+#endif
+#ifndef PREFETCH
+#define PREFETCH 0  // 1: the next rows are fetched
+#endif
+
+#include "../../common/affine_rows.cpu.h"
+#include "../../common/kd_arguments.h"
+#include "../rotate.cpu.h"
+
+#ifndef KD_DIM_S
+#define KD_DIM_S 0
+#define KD_DIM_B 1
+#define KD_DIM_Hq 2
+#define KD_DIM_Hk 3
+#define KD_DIM_M 4
+#define KD_DIM_D 5
+#define KD_DIM_Dv 6
+#define KD_DIM_dims 7
+#define KD_DIM_traditional 8
+#define KD_DIM_bits 9
+#define KD_DIM_group_size 10
+#define KD_DIM_ragged 11
+#define KD_DIM_has_freqs 12
+#define KD_DIM_has_wq 13
+#define KD_DIM_has_wk 14
+#define KD_SCALAR_eps 0
+#define KD_SCALAR_base 1
+#define KD_SCALAR_scale 2
+#endif
+
+constexpr int kQ = 6, kK = 7, kV = 8, kRow = 9, kOffset = 10, kWq = 11, kWk = 12, kFreqs = 13;
+
+// One of the new positions of a batch row.
+struct Position {
+  long b, t;
+};
+
+static const T* row_at(const kd_arguments* a, int port, const Position& at) {
+  const long* const strides = a->strides[port];
+  return (const T*)a->inputs[port] + at.b * strides[0] + at.t * strides[2];
+}
+
+static void turn_queries(const kd_arguments* a, const Tables& tables, const Position& at) {
+  const long width = a->dims[KD_DIM_D], rows = a->dims[KD_DIM_M], count = a->dims[KD_DIM_Hq];
+  const Heads heads = {row_at(a, kQ, at),
+                       a->strides[kQ][1],
+                       (T*)a->outputs[6] + (at.b * count * rows + at.t) * width,
+                       rows * width,
+                       a->dims[KD_DIM_has_wq] ? (const T*)a->inputs[kWq] : nullptr,
+                       float(a->scalars[KD_SCALAR_eps])};
+  turn_heads(tables, heads, count);
+}
+
+// Row `row` of a head of the cache: of keys (port 0) or values (port 3).
+static CodedRow coded_row(const kd_arguments* a, int port, long width, long head, long row) {
+  const long at = head * a->dims[KD_DIM_S] + row, groups = width / a->dims[KD_DIM_group_size];
+  return {(unsigned char*)a->outputs[port] + at * (width * a->dims[KD_DIM_bits] / 8),
+          (T*)a->outputs[port + 1] + at * groups, (T*)a->outputs[port + 2] + at * groups};
+}
+
+static void append(const kd_arguments* a, const Tables& tables, const Position& at, long row,
+                   T* turned) {
+  const long count = a->dims[KD_DIM_Hk], bits = a->dims[KD_DIM_bits];
+  const long width = a->dims[KD_DIM_D], v_width = a->dims[KD_DIM_Dv];
+  const long group = a->dims[KD_DIM_group_size];
+  const Heads heads = {row_at(a, kK, at),
+                       a->strides[kK][1],
+                       turned,
+                       width,
+                       a->dims[KD_DIM_has_wk] ? (const T*)a->inputs[kWk] : nullptr,
+                       float(a->scalars[KD_SCALAR_eps])};
+  turn_heads(tables, heads, count);
+  const T* const values = row_at(a, kV, at);
+  for (long h = 0; h < count; ++h) {
+    const long head = at.b * count + h;
+    quantize(turned + h * width, width, group, bits, coded_row(a, 0, width, head, row));
+    quantize(values + h * a->strides[kV][1], v_width, group, bits,
+             coded_row(a, 3, v_width, head, row));
+  }
+}
+
+extern "C" void mlx_kd_qk_norm_rope_append_quantized(const kd_arguments* a, long begin, long end) {
+  const long* const dims = a->dims;
+  const long count = dims[KD_DIM_M], row = *(const int*)a->inputs[kRow];
+  const bool fits = row >= 0 && row <= dims[KD_DIM_S] - count;
+  const Rotation by = {a->scalars[KD_SCALAR_base],
+                       a->scalars[KD_SCALAR_scale],
+                       dims[KD_DIM_has_freqs] ? (const float*)a->inputs[kFreqs] : nullptr,
+                       dims[KD_DIM_dims],
+                       dims[KD_DIM_D],
+                       dims[KD_DIM_traditional] != 0};
+  float* const cosines =
+      (float*)__builtin_alloca(2 * (unsigned long)table_size(by) * sizeof(float));
+  float* const sines = cosines + table_size(by);
+  T* const turned =
+      (T*)__builtin_alloca((unsigned long)(dims[KD_DIM_Hk] * dims[KD_DIM_D]) * sizeof(T));
+  const Tables tables = {by, cosines, sines};
+  for (long unit = begin; unit < end; ++unit) {
+    const Position at = {unit / count, unit % count};
+    const long offset = ((const int*)a->inputs[kOffset])[dims[KD_DIM_ragged] ? at.b : 0];
+    fill_tables(by, offset + at.t, cosines, sines);
+    turn_queries(a, tables, at);
+    if (fits) append(a, tables, at, row + at.t, turned);
+  }
+}

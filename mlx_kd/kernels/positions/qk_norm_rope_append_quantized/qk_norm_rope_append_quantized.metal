@@ -1,0 +1,197 @@
+// Heads of queries and keys, each normed by its weight if there is one, then rotated by its position;
+// keys and values are quantised into a cache, in place.
+//
+// Two stages, since a function has 31 buffers at most. In both a simdgroup takes a row: of the queries,
+// as qk_norm_rope has it; of the keys and values, which is made in threadgroup memory, rounded to T, and
+// then quantised a group at a time, by the rule of the CPU kernel. Nothing is written to the cache where
+// the rows do not fit.
+//
+// Grids: B * Hq * M * 32 threads in x, and 2 * B * Hk * M * 32, in threadgroups of 32.
+#include <metal_stdlib>
+using namespace metal;
+
+#ifndef KD_DTYPE
+#define KD_DTYPE 1  // of the arrays: 0 float, 1 half, 2 bfloat
+#endif
+#ifndef KD_ALIGNED
+#define KD_ALIGNED 1  // 0: arrays start anywhere, 1: at a multiple of 16 bytes
+#endif
+#ifndef WIDEST
+#define WIDEST 1024  // elements of a row at most
+#endif
+
+#define VEC 1
+#include "../../common/packs.metal.h"
+#include "../rotate.metal.h"
+
+// A row in threadgroup memory to codes, a scale and a bias for each group.
+static void quantize_row(threadgroup float* x, int width, int bits, int group, device uint* codes,
+                         device T* scales, device T* biases, uint lane) {
+  const float most_code = float((1 << uint(bits)) - 1);
+  const int each = 32 / bits;
+  for (int g = 0; g < width / group; ++g) {
+    float low = x[g * group];
+    float high = low;
+    for (int i = int(lane); i < group; i += 32) {
+      low = min(low, x[g * group + i]);
+      high = max(high, x[g * group + i]);
+    }
+    low = simd_min(low);
+    high = simd_max(high);
+    const bool by_low = abs(low) > abs(high);
+    float scale = max((high - low) / most_code, 1e-7f);
+    scale = by_low ? scale : -scale;
+    const float end = by_low ? low : high;
+    const float q0 = rint(end / scale);
+    float bias = 0.0f;
+    if (q0 != 0.0f) {
+      scale = end / q0;
+      bias = end;
+    }
+    if (lane == 0) {
+      scales[g] = T(scale);
+      biases[g] = T(bias);
+    }
+    for (int word = int(lane); word < group / each; word += 32) {
+      uint packed = 0;
+      for (int k = 0; k < each; ++k) {
+        const float code = clamp(rint((x[g * group + word * each + k] - bias) / scale), 0.0f, most_code);
+        packed |= uint(code) << uint(k * bits);
+      }
+      codes[g * group / each + word] = packed;
+    }
+  }
+}
+
+// A row, normed if it has a weight and rotated, as T rounds it, to threadgroup memory.
+static void turn_to(Rotation how, const device T* from, const device T* weight, const device float* freqs,
+                    bool has_freqs, threadgroup float* x, uint lane) {
+  float by = 1.0f;
+  if (how.normed) {
+    float sum = 0.0f;
+    for (int i = int(lane); i < how.width; i += 32) sum += float(from[i]) * float(from[i]);
+    by = precise::rsqrt(simd_sum(sum) / float(how.width) + how.eps);
+  }
+  const int half_dims = how.dims / 2;
+  for (int i = int(lane); i < half_dims; i += 32) {
+    const float rate = has_freqs ? 1.0f / freqs[i]
+                                 : precise::exp2(-(float(i) / float(half_dims)) * how.log2_base);
+    const float angle = how.position * rate;
+    const float c = precise::cos(angle);
+    const float s = precise::sin(angle);
+    const int first = how.interleaved ? 2 * i : i;
+    const int second = how.interleaved ? 2 * i + 1 : i + half_dims;
+    const float a = normed_element(from, weight, how.normed, by, first);
+    const float b = normed_element(from, weight, how.normed, by, second);
+    x[first] = float(T(a * c - b * s));
+    x[second] = float(T(a * s + b * c));
+  }
+  for (int i = how.dims + int(lane); i < how.width; i += 32)
+    x[i] = float(T(normed_element(from, weight, how.normed, by, i)));
+}
+
+[[kernel]] void mlx_kd_qk_norm_rope_append_quantized_queries(
+    const device T* q [[buffer(0)]],
+    const device int* offset [[buffer(1)]],
+    const device T* wq [[buffer(2)]],
+    const device float* freqs [[buffer(3)]],
+    device T* q_out [[buffer(4)]],
+    const constant long* q_strides [[buffer(5)]],
+    constant float& eps [[buffer(6)]],
+    constant float& base [[buffer(7)]],
+    constant float& scale [[buffer(8)]],
+    constant int& Hq [[buffer(9)]],
+    constant int& M [[buffer(10)]],
+    constant int& D [[buffer(11)]],
+    constant int& dims [[buffer(12)]],
+    constant int& traditional [[buffer(13)]],
+    constant int& ragged [[buffer(14)]],
+    constant int& has_freqs [[buffer(15)]],
+    constant int& has_wq [[buffer(16)]],
+    uint3 thread_position_in_grid [[thread_position_in_grid]]) {
+  const uint lane = thread_position_in_grid.x % 32;
+  const uint row = thread_position_in_grid.x / 32;
+  const uint t = row % uint(M);
+  const uint h = row / uint(M) % uint(Hq);
+  const uint b = row / uint(M) / uint(Hq);
+  Rotation how;
+  how.dims = dims;
+  how.width = D;
+  how.interleaved = traditional != 0;
+  how.normed = has_wq != 0;
+  how.log2_base = precise::log2(base);
+  how.position = float(offset[ragged != 0 ? b : 0] + int(t)) * scale;
+  how.eps = eps;
+  turn_row(how, q + long(b) * q_strides[0] + long(h) * q_strides[1] + long(t) * q_strides[2], wq, freqs,
+           has_freqs != 0, q_out + ulong(row) * uint(D), lane);
+}
+
+[[kernel]] void mlx_kd_qk_norm_rope_append_quantized(
+    const device T* k [[buffer(0)]],
+    const device T* v [[buffer(1)]],
+    const device int* row [[buffer(2)]],
+    const device int* offset [[buffer(3)]],
+    const device T* wk [[buffer(4)]],
+    const device float* freqs [[buffer(5)]],
+    device uint* key_codes_out [[buffer(6)]],
+    device T* key_scales_out [[buffer(7)]],
+    device T* key_biases_out [[buffer(8)]],
+    device uint* value_codes_out [[buffer(9)]],
+    device T* value_scales_out [[buffer(10)]],
+    device T* value_biases_out [[buffer(11)]],
+    const constant long* k_strides [[buffer(12)]],
+    const constant long* v_strides [[buffer(13)]],
+    constant float& eps [[buffer(14)]],
+    constant float& base [[buffer(15)]],
+    constant float& scale [[buffer(16)]],
+    constant int& S [[buffer(17)]],
+    constant int& B [[buffer(18)]],
+    constant int& Hk [[buffer(19)]],
+    constant int& M [[buffer(20)]],
+    constant int& D [[buffer(21)]],
+    constant int& Dv [[buffer(22)]],
+    constant int& dims [[buffer(23)]],
+    constant int& traditional [[buffer(24)]],
+    constant int& ragged [[buffer(25)]],
+    constant int& has_freqs [[buffer(26)]],
+    constant int& has_wk [[buffer(27)]],
+    constant int& bits [[buffer(28)]],
+    constant int& group_size [[buffer(29)]],
+    uint3 thread_position_in_grid [[thread_position_in_grid]]) {
+  threadgroup float x[WIDEST];
+  const uint lane = thread_position_in_grid.x % 32;
+  const uint all = thread_position_in_grid.x / 32;
+  const uint keys = uint(B) * uint(Hk) * uint(M);
+  const bool is_value = all >= keys;
+  const uint one = is_value ? all - keys : all;
+  const uint t = one % uint(M);
+  const uint head = one / uint(M);
+  const uint b = head / uint(Hk);
+  const uint h = head % uint(Hk);
+  const int first = row[0];
+  if (first < 0 || first > S - M) return;
+  const constant long* strides = is_value ? v_strides : k_strides;
+  const device T* from =
+      (is_value ? v : k) + long(b) * strides[0] + long(h) * strides[1] + long(t) * strides[2];
+  const int width = is_value ? Dv : D;
+  if (is_value) {
+    for (int i = int(lane); i < Dv; i += 32) x[i] = float(from[i]);
+  } else {
+    Rotation how;
+    how.dims = dims;
+    how.width = D;
+    how.interleaved = traditional != 0;
+    how.normed = has_wk != 0;
+    how.log2_base = precise::log2(base);
+    how.position = float(offset[ragged != 0 ? b : 0] + int(t)) * scale;
+    how.eps = eps;
+    turn_to(how, from, wk, freqs, has_freqs != 0, x, lane);
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  const ulong to = ulong(head) * ulong(S) + ulong(first) + ulong(t);
+  const ulong groups = ulong(width / group_size);
+  quantize_row(x, width, bits, group_size,
+               (is_value ? value_codes_out : key_codes_out) + to * ulong(width * bits / 32),
+               (is_value ? value_scales_out : key_scales_out) + to * groups,
+               (is_value ? value_biases_out : key_biases_out) + to * groups, lane);
+}
