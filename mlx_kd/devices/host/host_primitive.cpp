@@ -9,7 +9,7 @@
 #include "mlx/stream.h"
 #include "mlx/transforms.h"
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/devices/host/buffer_pool.h"
+#include "mlx_kd/devices/host/memory/buffer_pool.h"
 
 namespace mlx_kd::devices::cpu {
 namespace {
