@@ -125,7 +125,9 @@ TEST_P(TakenOver, AChainInOneGraphStaysWhereItIs) {
   for (int i = 0; i < 50; ++i)
     cache_ = append(stream_, Arrays(std::move(cache_)), static_cast<float>(i), i);
   mx::eval(cache_);
-  EXPECT_EQ(places(cache_), before);
+  if (GetParam() == kLarge) {  // of a small one a copy costs less than to wait
+    EXPECT_EQ(places(cache_), before);
+  }
   for (const mx::array& one : cache_) EXPECT_EQ(numbers(one, 50)[49], 49);
 }
 
@@ -265,7 +267,9 @@ TEST_P(TakenOver, EightThreadsWithStreamsOfTheirOwn) {
     });
   for (std::thread& thread : threads) thread.join();
   for (size_t k = 0; k < got.size(); ++k) {
-    EXPECT_EQ(moved[k], 0);
+    if (GetParam() == kLarge) {
+      EXPECT_EQ(moved[k], 0);
+    }
     EXPECT_EQ(got[k], (std::vector<float>{15 * 16 / 2, 31 * 32 / 2, 47 * 48 / 2})) << k;
   }
 }
