@@ -64,6 +64,19 @@ Call make_call(const spec::Op& op, const spec::Variant& variant, spec::Dtype t,
   return call;
 }
 
+void check_types(const Device& device, const spec::Op& op, spec::Dtype t, const spec::Dims& dims) {
+  spec::check_type(op, t);
+  for (const auto* ports : {&op.inputs, &op.outputs})
+    for (const spec::Port& port : *ports) {
+      const spec::Dtype type = port.type.at(t, dims);
+      if (!device.lacks(type)) continue;
+      base::misuse("devices", "device '" + device.id().kind + "' lacks " + spec::name_of(type) +
+                                  ", the type of '" + port.name + "' of op '" + op.name +
+                                  "': choose another " +
+                                  (port.type.follows() ? "type or device" : "device"));
+    }
+}
+
 Arrays Program::add_to_graph(const Arrays& inputs, const std::vector<mx::Shape>& output_shapes,
                              const Call& call, const GraphCall& graph) const {
   if (graph.stream != mx::default_stream(graph.stream.device)) return {};

@@ -141,7 +141,14 @@ class Device {
 
   // How its memory is reached and its calls are timed; null where both are the host's.
   virtual const Accelerator* accelerator() const { return nullptr; }
+
+  // Whether its kernels cannot have arrays of that type.
+  virtual bool lacks(spec::Dtype) const { return false; }
 };
+
+// Misuse, naming the device, a port and its type, where the op has a port of a type that the device
+// lacks, or where T may not be `t`. Who opens a device for an op asks first.
+void check_types(const Device& device, const spec::Op& op, spec::Dtype t, const spec::Dims& dims);
 
 // Factories by kind ("cpu", "null", ...). Misuse, naming the known kinds and, for one that this
 // machine lacks, what it would take. `null` compiles and runs nothing (devices/null/null_device.h

@@ -87,7 +87,7 @@ std::vector<std::string> check_op(const spec::Op& op) {
   if (!faults.empty()) return faults;
   if (op.edge_sizes.empty()) faults.push_back("edge_sizes: there is none");
   for (const spec::Dims& given : op.edge_sizes)
-    for (const spec::Dtype t : spec::float_dtypes()) {
+    for (const spec::Dtype t : op.types) {
       const spec::Dims dims = spec::complete(op, given);
       check_fill(op, t, dims, faults);
       check_signature(op, t, dims, faults);

@@ -15,7 +15,7 @@ constexpr int kVersion = 4;
 
 // Both versions of the proof: all cases at the smallest size, one at each other size and one after
 // timing, each run twice; fewer rows beyond reference_bytes. Version 1: errors at most
-// (roundings u + accumulated 2^-24) S + tiny. Version 2: each output has a judge (spec/judge.h),
+// (roundings u + accumulated 2^-24) S + tiny. Version 2: each output has a judge (spec/op/judge.h),
 // and a bound charges each rounding to the type on the magnitude of what it rounds.
 constexpr int kProofVersion = 2;
 

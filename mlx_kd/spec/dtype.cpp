@@ -55,10 +55,24 @@ Dtype parse_one_of(const std::vector<Dtype>& dtypes, std::string_view name) {
                "dtype '" + std::string(name) + "' is not known: choose " + base::list_of(known));
 }
 
-// unit_roundoff and its like are asked of floating-point types alone.
-void check_float(Dtype dtype, const char* what) {
-  if (!is_float(dtype))
-    base::fail("spec", name_of(dtype) + " has no " + what + ": it is not a floating-point type");
+// What unit_roundoff and its like know of a floating-point type.
+struct Limits {
+  double roundoff, largest, subnormal;
+};
+
+Limits limits_of(Dtype dtype, const char* what) {
+  switch (dtype) {
+    case Dtype::float32:
+      return {0x1p-24, 0x1.fffffep127, 0x1p-149};
+    case Dtype::float16:
+      return {0x1p-11, 65504.0, 0x1p-24};
+    case Dtype::bfloat16:
+      return {0x1p-8, 0x1.fep127, 0x1p-133};
+    case Dtype::float64:
+      return {0x1p-53, 0x1.fffffffffffffp1023, 0x1p-1074};
+    default:
+      base::fail("spec", name_of(dtype) + " has no " + what + ": it is not a floating-point type");
+  }
 }
 
 template <class T>
@@ -71,7 +85,7 @@ void store_as(void* data, int64_t index, int64_t value) {
 const std::vector<Dtype>& all_dtypes() {
   static const std::vector<Dtype> all = {Dtype::float32, Dtype::float16, Dtype::bfloat16,
                                          Dtype::int32,   Dtype::uint32,  Dtype::int64,
-                                         Dtype::uint8,   Dtype::boolean};
+                                         Dtype::uint8,   Dtype::boolean, Dtype::float64};
   return all;
 }
 
@@ -81,12 +95,12 @@ const std::vector<Dtype>& float_dtypes() {
 }
 
 bool is_float(Dtype dtype) {
-  return dtype <= Dtype::bfloat16;
+  return dtype <= Dtype::bfloat16 || dtype == Dtype::float64;
 }
 
 std::string name_of(Dtype dtype) {
-  static constexpr const char* names[] = {"float32", "float16", "bfloat16", "int32",
-                                          "uint32",  "int64",   "uint8",    "bool"};
+  static constexpr const char* names[] = {"float32", "float16", "bfloat16", "int32",  "uint32",
+                                          "int64",   "uint8",   "bool",     "float64"};
   return names[static_cast<size_t>(dtype)];
 }
 
@@ -95,27 +109,26 @@ Dtype parse_dtype(std::string_view name) {
 }
 
 Dtype parse_float_dtype(std::string_view name) {
-  return parse_one_of(float_dtypes(), name);
+  static const std::vector<Dtype> floats = {Dtype::float32, Dtype::float16, Dtype::bfloat16,
+                                            Dtype::float64};
+  return parse_one_of(floats, name);
 }
 
 int64_t size_of(Dtype dtype) {
-  static constexpr int64_t bytes[] = {4, 2, 2, 4, 4, 8, 1, 1};
+  static constexpr int64_t bytes[] = {4, 2, 2, 4, 4, 8, 1, 1, 8};
   return bytes[static_cast<size_t>(dtype)];
 }
 
 double unit_roundoff(Dtype dtype) {
-  check_float(dtype, "unit roundoff");
-  return dtype == Dtype::float32 ? 0x1p-24 : dtype == Dtype::float16 ? 0x1p-11 : 0x1p-8;
+  return limits_of(dtype, "unit roundoff").roundoff;
 }
 
 double largest_finite(Dtype dtype) {
-  check_float(dtype, "largest finite number");
-  return dtype == Dtype::float32 ? 0x1.fffffep127 : dtype == Dtype::float16 ? 65504.0 : 0x1.fep127;
+  return limits_of(dtype, "largest finite number").largest;
 }
 
 double smallest_subnormal(Dtype dtype) {
-  check_float(dtype, "subnormal numbers");
-  return dtype == Dtype::float32 ? 0x1p-149 : dtype == Dtype::float16 ? 0x1p-24 : 0x1p-133;
+  return limits_of(dtype, "subnormal numbers").subnormal;
 }
 
 float load_element(const void* data, int64_t index, Dtype dtype) {
@@ -166,8 +179,16 @@ void store_integer(void* data, int64_t index, Dtype dtype, int64_t value) {
 }
 
 double load_number(const void* data, int64_t index, Dtype dtype) {
+  if (dtype == Dtype::float64) return static_cast<const double*>(data)[index];
   if (is_float(dtype)) return load_element(data, index, dtype);
   return static_cast<double>(load_integer(data, index, dtype));
+}
+
+void store_number(void* data, int64_t index, Dtype dtype, double value) {
+  if (dtype == Dtype::float64)
+    static_cast<double*>(data)[index] = value;
+  else
+    store_element(data, index, dtype, static_cast<float>(value));
 }
 
 }  // namespace mlx_kd::spec

@@ -11,6 +11,8 @@
 #include "candidates.h"
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/evaluate/evaluators/verify_candidates.h"
+#include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::evaluate {
 namespace {
@@ -163,6 +165,34 @@ TEST(Evaluator, ClaimsCompareWithMlxAndSayWhyNot) {
   EXPECT_FALSE(claims[1].claimed);
   EXPECT_FALSE(std::isfinite(claims[1].metrics.expect_lo));  // it loses in one process
   EXPECT_NE(claims[1].reason.find("lies below 1"), std::string::npos) << claims[1].reason;
+}
+
+// MLX would take seconds for all rows of a quantised product.
+TEST(Evaluator, ClaimsOfManyRowsTakeMlxsTimeFromFew) {
+  const spec::Op& op = kernels::find_op("qgemm");
+  const auto size = [](int64_t m) {
+    return spec::Dims{{"M", m},        {"N", 256},      {"K", 1024},
+                      {"bits", 4},     {"group", 64},   {"mode", 0},
+                      {"has_norm", 0}, {"has_bias", 0}, {"has_residual", 0}};
+  };
+  EvaluateOptions options;
+  options.worker_program = MLX_KD_PROGRAM;
+  const auto evaluator = make_evaluator(
+      {&op, "cpu", spec::Dtype::bfloat16, {size(17), size(520), size(1040)}}, options);
+  const spec::DeviceTraits traits = devices::open_device("cpu")->id().traits;
+  const auto kernel =
+      sample_candidates(op, {"cpp"}, traits, spec::Dtype::bfloat16, size(17), 0, 0).front();
+  const auto claims = evaluator->claims({{kernel}, {kernel}, {kernel}});
+  ASSERT_EQ(claims.size(), 3u);
+  EXPECT_EQ(claims[0].baseline.find("M="), std::string::npos) << claims[0].baseline;
+  for (size_t i = 1; i < 3; ++i) {
+    EXPECT_NE(claims[i].baseline.find(" with M=32, in proportion"), std::string::npos)
+        << claims[i].baseline;
+    EXPECT_TRUE(claims[i].claimed) << claims[i].reason;
+    EXPECT_GT(claims[i].metrics.speedup_lo, 2);
+  }
+  EXPECT_NEAR(claims[2].metrics.baseline_us, 2 * claims[1].metrics.baseline_us,
+              1e-6 * claims[2].metrics.baseline_us);
 }
 
 TEST(Evaluator, QuickClaimsAreOfOneProcess) {

@@ -36,7 +36,7 @@ TEST(Spaces, HaveAValidDefaultOnEveryCpu) {
                                                 other_cpu(32, {"avx2", "f16c", "fma"})};
   for (const spec::Op& op : all_ops())
     for (const spec::Variant& variant : op.variants)
-      for (Dtype dtype : spec::float_dtypes())
+      for (Dtype dtype : op.types)
         for (const spec::DeviceTraits& cpu : cpus) {
           const spec::Space space = variant.space(dtype, cpu);
           EXPECT_TRUE(spec::is_valid(space, default_setting(space))) << op.name;
@@ -75,7 +75,7 @@ int64_t least_in(const std::string& language, Dtype dtype) {
 
 TEST(Spaces, OfferEnoughAndNoValueThatIsNeverValid) {
   for (const spec::Op& op : all_ops())
-    for (Dtype dtype : spec::float_dtypes()) {
+    for (Dtype dtype : op.types) {
       std::map<std::string, int64_t> counts;
       for (const spec::Variant& variant : op.variants) {
         const spec::Space space = variant.space(dtype, avx512_traits());

@@ -5,6 +5,8 @@
 #include <bit>
 #include <cmath>
 
+#include "mlx_kd/base/error.h"
+
 namespace mlx_kd::spec {
 namespace {
 
@@ -36,6 +38,18 @@ TEST(Dtype, RoundsToNearestEven) {
   EXPECT_EQ(rounded(Dtype::float16, -0x1p-25f), -0.0f);
   EXPECT_EQ(rounded(Dtype::bfloat16, 1 + 0x1p-8f), 1.0f);
   EXPECT_EQ(rounded(Dtype::bfloat16, 1 + 0x1.8p-7f), 1 + 0x1p-6f);
+}
+
+TEST(Dtype, Float64IsAFloatingPointTypeThatMostOpsDoNotTake) {
+  double stored = 0;
+  store_number(&stored, 0, Dtype::float64, 1 + 0x1p-52);
+  EXPECT_EQ(stored, 1 + 0x1p-52);
+  EXPECT_EQ(load_number(&stored, 0, Dtype::float64), 1 + 0x1p-52);
+  EXPECT_EQ(size_of(Dtype::float64), 8);
+  EXPECT_EQ(unit_roundoff(Dtype::float64), 0x1p-53);
+  EXPECT_TRUE(is_float(Dtype::float64));
+  EXPECT_EQ(parse_float_dtype("float64"), Dtype::float64);
+  EXPECT_THROW(parse_float_dtype("int32"), base::Error);
 }
 
 }  // namespace

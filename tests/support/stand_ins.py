@@ -135,8 +135,13 @@ def expert_combine(x, weights, wide=0):
     return (x * weights[..., None]).astype(mx.float32).sum(-2).astype(x.dtype)
 
 
+def qembedding(ids, w, scales, biases=None, like=None, bits=4):
+    rows = unpacked(w[ids], scales[ids], None if biases is None else biases[ids], w.shape[-1] * 32 // bits)
+    return rows.astype(biases.dtype if biases is not None else like.dtype)
+
+
 ALL = (attention, expert_combine, gather_qmatvec, gather_qmatvec_gate_up, matvec, matvec_gate_up, matvec_qkv,
-       qk_norm_rope, qmatvec, qmatvec_gate_up, qmatvec_qkv, rope_standard, router)
+       qembedding, qk_norm_rope, qmatvec, qmatvec_gate_up, qmatvec_qkv, rope_standard, router)
 
 
 def counted(function):

@@ -1,5 +1,6 @@
 // kd ops: the operators that this program knows.
 #include <cstdio>
+#include <map>
 #include <memory>
 
 #include "mlx_kd/base/error.h"
@@ -27,9 +28,9 @@ std::string joined(const Names& names) {
   return text;
 }
 
-Names dtype_names() {
+Names dtype_names(const spec::Op& op) {
   Names result;
-  for (spec::Dtype dtype : spec::float_dtypes()) result.push_back(spec::name_of(dtype));
+  for (const spec::Dtype dtype : op.types) result.push_back(spec::name_of(dtype));
   return result;
 }
 
@@ -99,7 +100,7 @@ Json op_json(const spec::Op& op) {
           {"ports",
            {{"inputs", ports_json(op.inputs, false)}, {"outputs", ports_json(op.outputs, true)}}},
           {"sizes", dims_json(op)},
-          {"dtypes", dtype_names()},
+          {"dtypes", dtype_names(op)},
           {"runtime_inputs", inputs},
           {"default_suite", op.suites.empty() ? Json() : Json(op.suites[0].name)},
           {"suites", suites_json(op)},
@@ -132,7 +133,13 @@ void print_table() {
                     joined(names_of(op.inputs)) + " -> " + joined(names_of(op.outputs)),
                     joined(names_of(op.suites)), op.summary});
   std::fputs(table_text(rows).c_str(), stdout);
-  std::printf("types: %s\n", joined(dtype_names()).c_str());
+  std::map<std::string, Names> by_types;
+  for (const spec::Op& op : kernels::all_ops())
+    by_types[joined(dtype_names(op))].push_back(op.name);
+  const std::string usual = joined(dtype_names(spec::Op()));
+  std::printf("types: %s\n", usual.c_str());
+  for (const auto& [types, ops] : by_types)
+    if (types != usual) std::printf("  but %s: %s\n", types.c_str(), joined(ops).c_str());
 }
 
 }  // namespace

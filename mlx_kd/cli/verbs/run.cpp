@@ -56,7 +56,8 @@ void add_run(CLI::App& app) {
       "run", "Discover the fastest kernels of an operator: try, prove, time, pin");
   discover::RunRequest& request = options->request;
   verb->add_option("--op", request.op_name, "The operator (kd ops lists them)")->required();
-  verb->add_option("--dtype", options->dtype, "float32, float16 or bfloat16")
+  verb->add_option("--dtype", options->dtype,
+                   "float32, float16 or bfloat16; float64 for some operators")
       ->capture_default_str();
   verb->add_option("--device", request.device, "Where to run (kd devices lists them)")
       ->capture_default_str();

@@ -47,6 +47,7 @@ void verify(const VerifyOptions& options) {
   const auto device = devices::open_device(options.device);
   const auto sizes =
       shapes::sizes_from(op, options.suite, options.shapes, kernels::all_ops()).sizes;
+  devices::check_types(*device, op, dtype, sizes.front());
   const auto candidates =
       evaluate::sample_candidates(op, device->languages(), device->id().traits, dtype,
                                   sizes.front(), options.candidates, options.seed);
@@ -76,7 +77,8 @@ void add_verify(CLI::App& app) {
   auto options = std::make_shared<VerifyOptions>();
   verb->add_option("--op", options->op, "The operator (kd ops lists them)")->required();
   verb->add_option("--device", options->device, "Where the kernels run")->capture_default_str();
-  verb->add_option("--dtype", options->dtype, "float32, float16 or bfloat16")
+  verb->add_option("--dtype", options->dtype,
+                   "float32, float16 or bfloat16; float64 for some operators")
       ->capture_default_str();
   verb->add_option("--suite", options->suite, "A suite of sizes; the op's first by default");
   verb->add_option("--shapes", options->shapes,

@@ -3,6 +3,7 @@
 #include "mlx_kd/devices/cpu/kernel_primitive.h"
 #include "mlx_kd/devices/host/check_arrays.h"
 #include "mlx_kd/devices/host/mlx_types.h"
+#include "mlx_kd/devices/host/memory/recycled.h"
 
 namespace mlx_kd::devices::cpu {
 namespace mx = mlx::core;
@@ -23,8 +24,8 @@ std::vector<mx::array> CpuProgram::add_to_graph(const std::vector<mx::array>& in
                                                 const std::vector<mx::Shape>& output_shapes,
                                                 const Call& call, const GraphCall& graph) const {
   check_arrays(code_->op_name(), inputs, output_shapes.size(), call);
-  auto primitive =
-      std::make_shared<KernelPrimitive>(graph, code_, code_->flatten(call), inputs, output_shapes);
+  auto primitive = std::allocate_shared<KernelPrimitive>(
+      RecycledMemory<KernelPrimitive>(), graph, code_, code_->flatten(call), inputs, output_shapes);
   if (output_shapes.size() == 1)
     return {
         mx::array(output_shapes[0], mlx_dtype(call.outputs[0].type), std::move(primitive), inputs)};

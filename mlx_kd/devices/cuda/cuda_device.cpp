@@ -21,6 +21,7 @@ class CudaDevice final : public Device {
   CudaDevice() : id_(make_cuda_id()), accelerator_(make_accelerator()) {}
 
   const spec::DeviceId& id() const override { return id_; }
+  bool lacks(spec::Dtype type) const override { return type == spec::Dtype::float64; }
   // The first is that of default kernels. Those in CUDA C++ need the module on MLX's arrays.
   std::vector<std::string> languages() const override {
     if (find_native()) return {"cuda", "metal"};

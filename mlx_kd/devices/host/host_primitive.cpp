@@ -62,7 +62,7 @@ bool can_take_over(const mx::array& input, const mx::Stream& stream) {
   return input.is_donatable();
 }
 
-using InputStrides = std::array<Strides, kMostArrays>;
+using InputStrides = std::vector<Strides>;
 
 // Whether a kernel of a strided port of so many axes takes the array as it lies. What has more axes
 // (rows of several, say) has no stride per axis of the port; axes that are left out have one item.
@@ -125,8 +125,9 @@ class HostPrimitive::Placement {
         stream_(primitive.stream()),
         encoder_(mx::cpu::get_command_encoder(stream_)),
         inputs_(inputs),
-        outputs_(outputs) {
-    if (primitive.any_strided()) strides_ = std::make_shared<InputStrides>();
+        outputs_(outputs),
+        pointers_(inputs.size() + outputs.size()) {
+    if (primitive.any_strided()) strides_ = std::make_shared<InputStrides>(inputs.size());
     for (size_t i = 0; i < inputs.size(); ++i) place_input(i);
     for (size_t i = 0; i < outputs.size(); ++i) place_output(i);
   }
@@ -137,10 +138,11 @@ class HostPrimitive::Placement {
     const bool is_queued = any_ && primitive_.has_work();
     if (is_queued) {
       if (updates_ || reads_watched()) work = std::make_shared<const QueuedWork>(stream_);
-      encoder_.dispatch([self = std::move(self), work, pointers = pointers_, strides = strides_] {
-        const Ending ending{work.get()};
-        self->run(pointers, strides ? strides->data() : nullptr);
-      });
+      encoder_.dispatch(
+          [self = std::move(self), work, pointers = std::move(pointers_), strides = strides_] {
+            const Ending ending{work.get()};
+            self->run(pointers, strides ? strides->data() : nullptr);
+          });
     }
     for (size_t i = 0; updates_ && i < inputs_.size(); ++i)
       if (taken_[i]) hand_over(inputs_[i], outputs_[static_cast<size_t>(taken_[i]) - 1]);
@@ -211,7 +213,7 @@ class HostPrimitive::Placement {
   mx::cpu::CommandEncoder& encoder_;
   const std::vector<mx::array>& inputs_;
   std::vector<mx::array>& outputs_;
-  Pointers pointers_{};
+  Pointers pointers_;
   std::shared_ptr<InputStrides> strides_;
   std::array<int, kMostArrays> taken_{};  // of an input: 1 + the output that has its memory now
   bool updates_ = false, any_ = false;

@@ -17,7 +17,7 @@ namespace mlx_kd::devices::cpu {
 inline constexpr size_t kMostArrays = 48;
 
 // Inputs first, then outputs.
-using Pointers = std::array<void*, kMostArrays>;
+using Pointers = std::vector<void*>;
 
 // An output that updates an input takes over its memory where nobody but tasks that were queued
 // before can see it (memory/queued_holds.h), and starts as a copy of it otherwise.

@@ -24,6 +24,8 @@ mx::Dtype mlx_dtype(spec::Dtype dtype) {
       return mx::uint8;
     case spec::Dtype::boolean:
       return mx::bool_;
+    case spec::Dtype::float64:
+      return mx::float64;
     case spec::Dtype::float32:
       break;
   }

@@ -27,6 +27,7 @@ class MetalDevice final : public Device {
   }
 
   const spec::DeviceId& id() const override { return id_; }
+  bool lacks(spec::Dtype type) const override { return type == spec::Dtype::float64; }
   std::vector<std::string> languages() const override { return {"metal"}; }
 
   // Metal compiles at the first call; what our front end refuses is refused here.

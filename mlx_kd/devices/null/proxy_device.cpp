@@ -30,6 +30,7 @@ class StandIn final : public Device {
 
   const spec::DeviceId& id() const override { return id_; }
   std::vector<std::string> languages() const override { return languages_; }
+  bool lacks(spec::Dtype type) const override { return prover_->lacks(type); }
   Artifact compile(const spec::Candidate& candidate, double timeout_s) const override {
     return prover_->compile(candidate, timeout_s);
   }

@@ -29,6 +29,7 @@ class SimtDevice final : public Device {
   SimtDevice() : id_(make_id()) {}
 
   const spec::DeviceId& id() const override { return id_; }
+  bool lacks(spec::Dtype type) const override { return type == spec::Dtype::float64; }
   std::vector<std::string> languages() const override { return {"metal"}; }
 
   Artifact compile(const spec::Candidate& candidate, double timeout_s) const override {

@@ -7,8 +7,10 @@
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/device.h"
+#include "mlx_kd/discover/models/tune_pack.h"
 #include "mlx_kd/discover/models/tune_report.h"
 #include "mlx_kd/discover/models/tune_state.h"
+#include "mlx_kd/kernels/matmul/reference.h"
 #include "mlx_kd/packs/merge/merge_runs.h"
 
 namespace mlx_kd::discover {
@@ -23,7 +25,11 @@ constexpr double kProofCalls = 10;         // of MLX, for a size: references, an
 constexpr double kClaimPairs = 6;          // that a slow claim takes
 constexpr double kLongestClaim = 3;        // s of a claim that is not slow
 constexpr double kShareOfClaims = 0.5;     // of a search's time, at most
-constexpr double kSecondsPerKernel = 0.4;  // how many can be tried, at most
+constexpr double kSecondsPerKernel = 0.4;  // that is tried, beside its samples
+constexpr double kSamples = 20;            // of a size, of both sides of pairs, about
+constexpr uint64_t kFewKernels = 12;       // a range is left out where fewer would be tried
+constexpr double kSecondsPerBatch = 4;     // a search ends after a batch
+constexpr double kMostOfBatch = 8;
 constexpr uint64_t kMostKernels = 400;
 constexpr double kBytesPerUs = 5e3;  // of a use whose default kernel did not pass
 constexpr double kLeastSearch = 2;   // times the seconds of the default's run
@@ -104,7 +110,7 @@ class Tuning {
   void try_default(const ModelUse& use) {
     RunRequest request = run_request(use, kDefaultRun);
     request.sizes = shapes::Sizes{"model:" + use.name, {use.sizes.front()}};
-    if (use.grows) request.ranges = use.ranges;
+    request.ranges = use.ranges;
     request.budget = request.batch = request.finalists = 1;
     if (const auto found = run_use(use, request)) state_.of(use).by_default = *found;
     state_.save();
@@ -121,7 +127,7 @@ class Tuning {
             : spec::cost_of(*use.op, use.sizes.front(), request_.dtype).bytes / kBytesPerUs;
     const double tokens =
         use.prompt ? 1 : static_cast<double>(std::max<int64_t>(1, request_.sizes.prompt));
-    return 1e-6 * us * use.passes * static_cast<double>(use.calls) * tokens;
+    return 1e-6 * us * static_cast<double>(use.calls) * tokens;
   }
 
   void search_all() {
@@ -145,8 +151,8 @@ class Tuning {
 
   // Seconds of the default's run, for a size of it.
   double default_s(const ModelUse& use) const {
-    const shapes::DimRanges ranges = use.grows ? use.ranges : shapes::DimRanges();
-    const auto sizes = shapes::with_ranges(*use.op, {use.name, {use.sizes.front()}}, ranges).sizes;
+    const auto sizes =
+        shapes::with_ranges(*use.op, {use.name, {use.sizes.front()}}, use.ranges).sizes;
     return state_.find(use)->by_default->seconds / static_cast<double>(sizes.size());
   }
 
@@ -154,21 +160,29 @@ class Tuning {
     return 1e-6 * state_.find(use)->by_default->mlx_us > kSlowCall;
   }
 
-  // Seconds that the proof and claims of a size take, for each of which MLX runs.
-  double claim_s(const ModelUse& use, const spec::Dims& size, uint64_t finalists) const {
-    const UseRun& found = *state_.find(use)->by_default;
-    const std::string& first = use.op->batch_dim;
-    const double mlx_s = 1e-6 * found.mlx_us * static_cast<double>(size.at(first)) /
-                         static_cast<double>(use.sizes.front().at(first));
-    const auto count = static_cast<double>(finalists);
-    if (mlx_s > kSlowCall) return mlx_s * (kProofCalls + kClaimPairs * count);
-    return std::min(kLongestClaim, default_s(use)) * count;
+  // Seconds of a call of MLX with the first size and `batch` of its batch dim.
+  double mlx_s(const ModelUse& use, int64_t batch) const {
+    return 1e-6 * state_.find(use)->by_default->mlx_us * static_cast<double>(batch) /
+           static_cast<double>(use.sizes.front().at(use.op->batch_dim));
   }
 
+  // Seconds that the proof and claims of sizes take, for each of which MLX runs: once for all of
+  // those whose claims take its time in proportion.
   double claims_s(const ModelUse& use, const std::vector<spec::Dims>& sizes,
                   uint64_t finalists) const {
+    const int64_t few = kernels::matmul::mlx_rows(*use.op, request_.dtype);
+    const auto count = static_cast<double>(finalists);
+    const double own_s = std::min(kLongestClaim, default_s(use)) * count;
     double result = 0;
-    for (const spec::Dims& size : sizes) result += claim_s(use, size, finalists);
+    bool has_few = false;
+    for (const spec::Dims& size : sizes) {
+      const int64_t batch = size.at(use.op->batch_dim);
+      const bool is_slow = mlx_s(use, batch) > kSlowCall, takes_few = few > 0 && batch > few;
+      result += own_s;
+      if (is_slow && !(takes_few && has_few))
+        result += mlx_s(use, takes_few ? few : batch) * (kProofCalls + kClaimPairs * count);
+      has_few = has_few || (is_slow && takes_few);
+    }
     return result;
   }
 
@@ -185,15 +199,30 @@ class Tuning {
       if (plan.sizes.empty() || fits(more)) plan.sizes = more;
     }
     const auto ranged = shapes::with_ranges(*use.op, {use.name, plan.sizes}, use.ranges);
-    if (!use.ranges.empty() && fits(ranged.sizes)) plan.ranges = use.ranges;
-    const double rest = seconds - claims_s(use, ranged_sizes(use, plan), plan.finalists);
-    plan.budget = std::max<uint64_t>(4, kernels_in(rest));
+    const auto tried = [&](const std::vector<spec::Dims>& sizes) {
+      return kernels_in(use, sizes, seconds - claims_s(use, sizes, plan.finalists));
+    };
+    if (!use.ranges.empty() && fits(ranged.sizes) && tried(ranged.sizes) >= kFewKernels)
+      plan.ranges = use.ranges;
+    plan.budget = std::max<uint64_t>(4, tried(ranged_sizes(use, plan)));
     return plan;
   }
 
-  static uint64_t kernels_in(double seconds) {
+  // Seconds in which a kernel is tried at all sizes, if it is about as fast as the default.
+  double kernel_s(const ModelUse& use, const std::vector<spec::Dims>& sizes) const {
+    const double us = state_.find(use)->by_default->us;
+    if (!std::isfinite(us)) return kSecondsPerKernel;
+    const std::string& first = use.op->batch_dim;
+    double rows = 0;
+    for (const spec::Dims& size : sizes) rows += static_cast<double>(size.at(first));
+    return kSecondsPerKernel +
+           kSamples * 1e-6 * us * rows / static_cast<double>(use.sizes.front().at(first));
+  }
+
+  uint64_t kernels_in(const ModelUse& use, const std::vector<spec::Dims>& sizes,
+                      double seconds) const {
     return static_cast<uint64_t>(
-        std::clamp(seconds / kSecondsPerKernel, 0.0, double(kMostKernels)));
+        std::clamp(seconds / kernel_s(use, sizes), 0.0, double(kMostKernels)));
   }
 
   static std::vector<spec::Dims> ranged_sizes(const ModelUse& use, const SearchPlan& plan) {
@@ -208,14 +237,17 @@ class Tuning {
     if (!search)
       search = plan(use, seconds);
     else if (!is_open)
-      search->budget += kernels_in(seconds);
+      search->budget += kernels_in(use, ranged_sizes(use, *search), seconds);
     state_.save();
     RunRequest request = run_request(use, kSearchRun);
     request.sizes = shapes::Sizes{"model:" + use.name, search->sizes};
     request.ranges = search->ranges;
     request.budget = search->budget;
     request.finalists = search->finalists;
-    const double claims = claims_s(use, ranged_sizes(use, *search), search->finalists);
+    const std::vector<spec::Dims> sizes = ranged_sizes(use, *search);
+    request.batch = static_cast<uint64_t>(
+        std::clamp(kSecondsPerBatch / kernel_s(use, sizes), 1.0, kMostOfBatch));
+    const double claims = claims_s(use, sizes, search->finalists);
     request.time_budget_s = std::max(0.1, seconds - claims);
     const auto found = run_use(use, request);
     if (!found) return;
@@ -242,25 +274,30 @@ class Tuning {
     return result;
   }
 
-  // Of each use the search's winners, else those of the default's run.
-  void merge(TuneOutcome& outcome) const {
+  // The winners of all uses' runs of one kind.
+  packs::Pack winners_of(const char* run) const {
     std::vector<std::string> runs;
     for (const ModelUse& use : request_.uses.uses) {
       const UseState* state = state_.find(use);
-      if (!state || !state->by_default) continue;
-      const bool searched = state->search && state->search->found;
-      const fs::path folder = state_.folder(use, searched ? kSearchRun : kDefaultRun);
+      const bool has_run = state && (run == kSearchRun ? state->search && state->search->found
+                                                       : state->by_default.has_value());
+      const fs::path folder = state_.folder(use, run);
       std::error_code ignored;
-      if (!fs::exists(folder / "best_kernels.json", ignored)) continue;
+      if (!has_run || !fs::exists(folder / "best_kernels.json", ignored)) continue;
       if (!packs::read_winners(folder).entries.empty()) runs.push_back(folder.string());
     }
+    return runs.empty() ? packs::Pack() : packs::merge_runs(runs).pack;
+  }
+
+  // The searches' winners, and the default kernels' for sizes that those do not serve.
+  void merge(TuneOutcome& outcome) const {
     const fs::path file = request_.out / "pack.json";
     outcome.has_pack = request_.device != "null";
     if (!outcome.has_pack) return;
-    if (runs.empty()) return packs::write_pack(file, {});
-    packs::Pack merged = packs::merge_runs(runs).pack;
-    outcome.pins = merged.entries.size();
-    packs::write_merged(std::move(merged), file);
+    packs::Pack pack = with_defaults(winners_of(kSearchRun), winners_of(kDefaultRun));
+    outcome.pins = pack.entries.size();
+    if (pack.entries.empty()) return packs::write_pack(file, pack);
+    packs::write_merged(std::move(pack), file);
   }
 
   TuneOutcome conclude() const {
@@ -286,11 +323,11 @@ class Tuning {
 }  // namespace
 
 double UseResult::before_s() const {
-  return 1e-6 * mlx_us * use->passes * static_cast<double>(use->calls);
+  return 1e-6 * mlx_us * static_cast<double>(use->calls);
 }
 
 double UseResult::after_s() const {
-  return pinned ? 1e-6 * us * use->passes * static_cast<double>(use->calls) : before_s();
+  return pinned ? 1e-6 * us * static_cast<double>(use->calls) : before_s();
 }
 
 TuneOutcome tune_model(const TuneRequest& request, Listener& listener, Interrupt& interrupt) {

@@ -42,7 +42,7 @@ struct UseResult {
   std::string candidate_id, knobs;
   std::string left;  // why there is no pin; empty: there is one
 
-  // Of a pass, s: all calls, all tokens of the prompt.
+  // Of a pass, s: all calls.
   double before_s() const;
   double after_s() const;  // MLX's where there is no pin
 };
@@ -55,13 +55,12 @@ struct TuneOutcome {
   bool has_pack = false;  // the null device's times make none
 };
 
-// First the default kernel of each use, proved, timed and claimed at its first size, or over the
-// range of one that grows, whatever the limit; then
-// searches, each with a part of what is left that is the share of its use in the time of a prompt
-// and as many decoded tokens. A size whose claim would take too long for its part is left out.
-// Continues where an earlier call stopped; a larger time_budget_s searches further. Misuse where
-// the folder holds something else, the tuning of another model or request, or is being written.
-// Fails (exit 1) where a run would (discover::run).
+// First the default kernel of each use, proved, timed and claimed over the range that it is to
+// serve, whatever the limit; then searches, each with a part of what is left that is the share of
+// its use in the time of a prompt and as many decoded tokens. A size whose claim would take too
+// long for its part is left out. Continues where an earlier call stopped; a larger time_budget_s
+// searches further. Misuse where the folder holds something else, the tuning of another model or
+// request, or is being written. Fails (exit 1) where a run would (discover::run).
 TuneOutcome tune_model(const TuneRequest& request, Listener& listener, Interrupt& interrupt);
 
 }  // namespace mlx_kd::discover

@@ -9,9 +9,8 @@
 namespace mlx_kd::discover {
 namespace {
 
-constexpr double kManyOperations = 2.7e8;  // of a call: beyond, fewer tokens of a prompt
-constexpr int64_t kMostRows = 16;          // of a step of decoding
-constexpr int64_t kPromptFactor = 4;       // prompts up to so many times as long as the one given
+constexpr int64_t kMostRows = 16;     // of a step of decoding
+constexpr int64_t kPromptFactor = 4;  // prompts up to so many times as long as the one given
 
 spec::Dims size_with(const spec::Op& op, const spec::ModelSizes& place, int64_t first) {
   spec::Dims dims = {{op.batch_dim, first}};
@@ -26,13 +25,12 @@ void add_range(const spec::Op& op, int64_t lo, int64_t hi, ModelUse& use) {
 }
 
 ModelUse decode_use(const spec::Op& op, const spec::ModelSizes& place, const PassSizes& sizes) {
-  ModelUse use{&op, op.name + "." + place.name, place.reason, false, place.calls.decode, 1, {}, {}};
+  ModelUse use{&op, op.name + "." + place.name, place.reason, false, place.calls.decode, {}, {}};
   if (!place.lengths.empty()) {
     // The longest first: its time counts.
     for (auto at = place.lengths.rbegin(); at != place.lengths.rend(); ++at)
       use.sizes.push_back(size_with(op, place, *at));
     add_range(op, place.lengths.front(), place.lengths.back(), use);
-    use.grows = !use.ranges.empty();
     return use;
   }
   for (const int64_t rows : sizes.rows)
@@ -44,18 +42,8 @@ ModelUse decode_use(const spec::Op& op, const spec::ModelSizes& place, const Pas
 
 ModelUse prompt_use(const spec::Op& op, const spec::ModelSizes& place, int64_t prompt) {
   ModelUse use{
-      &op, op.name + "." + place.name + ".prompt", place.reason, true, place.calls.prompt, 1, {},
-      {}};
-  const spec::Dims whole = size_with(op, place, prompt * place.per_token);
-  const bool many = prompt > kPromptTokens &&
-                    spec::cost_of(op, whole, spec::Dtype::float32).flops > kManyOperations;
-  if (many) {
-    use.sizes = {size_with(op, place, kPromptTokens * place.per_token)};
-    use.passes = static_cast<double>(prompt) / static_cast<double>(kPromptTokens);
-    add_range(op, (kMostRows + 1) * place.per_token, kPromptTokens * place.per_token, use);
-    return use;
-  }
-  use.sizes = {whole};
+      &op, op.name + "." + place.name + ".prompt", place.reason, true, place.calls.prompt, {}, {}};
+  use.sizes = {size_with(op, place, prompt * place.per_token)};
   if (prompt > kMostRows)
     add_range(op, (kMostRows + 1) * place.per_token, (kPromptFactor * prompt + 1) * place.per_token,
               use);

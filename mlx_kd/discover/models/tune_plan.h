@@ -12,25 +12,18 @@ namespace mlx_kd::discover {
 // One place of a model that calls an operator.
 struct ModelUse {
   const spec::Op* op;
-  std::string name;    // "<op>.<suite>": of its folder
-  std::string reason;  // which fields of the config, and where in the model
-  bool prompt;         // prompts call it; else a step of decoding does
-  int64_t calls;       // of one pass, all layers together
-  double passes;       // passes for which one call at the first size counts: more than 1 where a
-                       // prompt is measured with fewer tokens than it has
+  std::string name;               // "<op>.<suite>": of its folder
+  std::string reason;             // which fields of the config, and where in the model
+  bool prompt;                    // prompts call it; else a step of decoding does
+  int64_t calls;                  // of one pass, all layers together
   std::vector<spec::Dims> sizes;  // complete; the first is the one whose time counts
-  shapes::DimRanges ranges;       // that its kernel may serve, those sizes inside; one at most
-  bool grows = false;             // every length of that range is called, as a cache fills
+  shapes::DimRanges ranges;       // that its kernel is to serve, those sizes inside; one at most
 };
 
 struct PassSizes {
   std::vector<int64_t> rows = {1, 2, 4, 8};  // tokens of a step of decoding
   int64_t prompt = 512;                      // tokens; 0: no prompts
 };
-
-// Products of a prompt are measured with so many tokens where more would be many operations: one
-// call of MLX takes seconds then.
-inline constexpr int64_t kPromptTokens = 32;
 
 struct ModelUses {
   std::vector<ModelUse> uses;        // at least one, in the order of the operators

@@ -48,7 +48,6 @@ Json use_json(const UseResult& result) {
                {"pass", use.prompt ? "prompt" : "decode"},
                {"reason", use.reason},
                {"calls", use.calls},
-               {"passes", use.passes},
                {"size", use.sizes.front().json()},
                {"pinned", result.pinned},
                {"searched", result.searched},
@@ -196,9 +195,9 @@ std::string tune_report_html(const TuneRequest& request, const TuneOutcome& outc
       "these "
       "operators is not in it; kd promote measures the whole.";
   const std::string prompt_note = "A prompt of " + std::to_string(request.sizes.prompt) +
-                                  " tokens. Products were measured with " +
-                                  std::to_string(kPromptTokens) +
-                                  " tokens and count as often as the prompt has as many.";
+                                  " tokens. Where a product would take MLX longer than 50 ms, its "
+                                  "time is taken from 32 tokens, or 256 in float32, and counts as "
+                                  "often as the prompt has as many.";
   return "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
          "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
          "'unsafe-inline'\">\n<meta name=\"viewport\" content=\"width=device-width, "

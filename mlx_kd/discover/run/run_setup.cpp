@@ -127,6 +127,7 @@ std::unique_ptr<search::Strategy> open_strategy(const RunRequest& request,
 }
 
 CandidateSpace open_space(const RunRequest& request, const RunSetup& setup, Listener& listener) {
+  devices::check_types(*setup.device, setup.op, request.dtype, setup.sizes.sizes.front());
   listener.stage("enumerating the kernels of " + setup.op.name);
   return CandidateSpace(setup.op, setup.device->languages(), request.dtype,
                         setup.device->id().traits, setup.sizes.sizes.front(),

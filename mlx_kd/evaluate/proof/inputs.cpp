@@ -12,9 +12,8 @@ void fill_normal(void* data, int64_t count, spec::Dtype dtype, base::Random& ran
   for (int64_t i = 0; i < count; i += 2) {
     const double radius = std::sqrt(-2 * std::log(1 - random.uniform()));
     const double angle = 2 * std::numbers::pi * random.uniform();
-    spec::store_element(data, i, dtype, static_cast<float>(radius * std::cos(angle)));
-    if (i + 1 < count)
-      spec::store_element(data, i + 1, dtype, static_cast<float>(radius * std::sin(angle)));
+    spec::store_number(data, i, dtype, radius * std::cos(angle));
+    if (i + 1 < count) spec::store_number(data, i + 1, dtype, radius * std::sin(angle));
   }
 }
 
@@ -36,8 +35,7 @@ void fill_magnitudes(void* data, int64_t count, spec::Dtype dtype, Exponents ran
                      base::Random& random) {
   for (int64_t i = 0; i < count; ++i) {
     const double size = std::exp2(range.lo + (range.hi - range.lo) * random.uniform());
-    const float value = static_cast<float>(random.next() >> 63 ? -size : size);
-    spec::store_element(data, i, dtype, value);
+    spec::store_number(data, i, dtype, random.next() >> 63 ? -size : size);
   }
 }
 

@@ -100,16 +100,19 @@ GraphPlan plan_graph(double first_us, double second_us, int most_calls, const Pr
 
 namespace {
 
-void add_graph_pairs(GraphTimer& timer, const Function& first, const Function& second,
-                     GraphCalls calls, int pairs, base::Random& random, GraphPairs& result) {
-  const auto first_us = [&] { return timer.sample(first, calls.first); };
-  const auto second_us = [&] {
-    return timer.sample(second, calls.second) * calls.second / calls.first;
-  };
+GraphSides sides_of(GraphTimer& timer, const Function& first, const Function& second,
+                    GraphCalls calls) {
+  return {[&timer, &first, calls] { return timer.sample(first, calls.first); },
+          [&timer, &second, calls] {
+            return timer.sample(second, calls.second) * calls.second / calls.first;
+          }};
+}
+
+void add_graph_pairs(const GraphSides& sides, int pairs, base::Random& random, GraphPairs& result) {
   for (int i = 0; i < pairs; ++i) {
     const bool in_order = random.next() >> 63;
-    const double early = in_order ? first_us() : second_us();
-    const double late = in_order ? second_us() : first_us();
+    const double early = in_order ? sides.first_us() : sides.second_us();
+    const double late = in_order ? sides.second_us() : sides.first_us();
     result.first_us.push_back(in_order ? early : late);
     result.second_us.push_back(in_order ? late : early);
     result.log_ratios.push_back(std::log(result.second_us.back() / result.first_us.back()));
@@ -122,29 +125,35 @@ GraphPairs time_graph_pairs(GraphTimer& timer, const Function& first, const Func
                             GraphCalls calls, int pairs, base::Random& random) {
   timer.sample(first, calls.first), timer.sample(second, calls.second);
   GraphPairs result;
-  add_graph_pairs(timer, first, second, calls, pairs, random, result);
+  add_graph_pairs(sides_of(timer, first, second, calls), pairs, random, result);
   return result;
 }
 
-// A call that is slow was made when the plan was, so it needs no warming.
+// A call of the second side was made when the plan was, so it needs no warming.
+GraphSpeedup compare_slow(const GraphSides& sides, const GraphPlan& plan, const Protocol& protocol,
+                          uint64_t seed, base::Random& random) {
+  sides.first_us();
+  GraphSpeedup result;
+  GraphPairs& pairs = result.pairs;
+  add_graph_pairs(sides, protocol.slow_pairs, random, pairs);
+  if (const auto few = few_ratios(pairs.log_ratios, protocol.slow_ratio)) {
+    result.speedup = *few;
+    return result;
+  }
+  add_graph_pairs(sides, plan.pairs - protocol.slow_pairs, random, pairs);
+  result.speedup = bootstrap_ratio(pairs.log_ratios, protocol.bootstrap_resamples, seed);
+  return result;
+}
+
 GraphSpeedup compare_graphs(GraphTimer& timer, const Function& first, const Function& second,
                             const GraphPlan& plan, const Protocol& protocol, uint64_t seed,
                             base::Random& random) {
   const GraphCalls calls = {plan.calls, plan.calls};
+  if (plan.slow)
+    return compare_slow(sides_of(timer, first, second, calls), plan, protocol, seed, random);
   GraphSpeedup result;
-  GraphPairs& pairs = result.pairs;
-  if (plan.slow) {
-    timer.sample(first, plan.calls);
-    add_graph_pairs(timer, first, second, calls, protocol.slow_pairs, random, pairs);
-    if (const auto few = few_ratios(pairs.log_ratios, protocol.slow_ratio)) {
-      result.speedup = *few;
-      return result;
-    }
-    add_graph_pairs(timer, first, second, calls, plan.pairs - protocol.slow_pairs, random, pairs);
-  } else {
-    pairs = time_graph_pairs(timer, first, second, calls, plan.pairs, random);
-  }
-  result.speedup = bootstrap_ratio(pairs.log_ratios, protocol.bootstrap_resamples, seed);
+  result.pairs = time_graph_pairs(timer, first, second, calls, plan.pairs, random);
+  result.speedup = bootstrap_ratio(result.pairs.log_ratios, protocol.bootstrap_resamples, seed);
   return result;
 }
 
@@ -196,7 +205,7 @@ Baseline mlx_at_its_best(const spec::Op& op, const std::vector<double>& scalars,
   const double us = std::min(plain_us, compiled_us);
   const GraphPlan plan = plan_graph(us, us, timer.most_calls(), protocol);
   const std::string name = !has_mlx ? "composition" : is_plain ? "plain" : "compiled";
-  return {name, is_plain ? plain : compiled, plan, !has_mlx, !is_plain};
+  return {name, is_plain ? plain : compiled, plan, !has_mlx, !is_plain, us};
 }
 
 Function mlx_form(const spec::Op& op, const std::vector<double>& scalars, bool is_composition,

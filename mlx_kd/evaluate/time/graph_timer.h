@@ -80,6 +80,14 @@ GraphSpeedup compare_graphs(GraphTimer& timer, const Function& first, const Func
                             const GraphPlan& plan, const Protocol& protocol, uint64_t seed,
                             base::Random& random);
 
+// us of one sample of each side.
+struct GraphSides {
+  std::function<double()> first_us, second_us;
+};
+// The same of a plan that is slow, with sides that time themselves.
+GraphSpeedup compare_slow(const GraphSides& sides, const GraphPlan& plan, const Protocol& protocol,
+                          uint64_t seed, base::Random& random);
+
 // What a kernel is compared with.
 struct Baseline {
   std::string name;   // "plain", "compiled", "composition"; empty: MLX has nothing to compare with
@@ -87,6 +95,7 @@ struct Baseline {
   GraphPlan plan;     // of pairs with it
   bool mlx_cannot = false;
   bool is_compiled = false;
+  double us = 0;  // of a call, in the short sample that chose the form
 };
 
 // MLX at its best: the form whose median is lower in a short sample; where a call is slow, in one

@@ -70,6 +70,7 @@ Session::Session(const Setup& setup, int memory_fd, std::function<int()> open_me
       memory_(SharedMemory::adopt(memory_fd, plan_.bytes)),
       open_memory_(std::move(open_memory)),
       random_(setup.seed) {
+  devices::check_types(*device_, op_, setup.dtype, setup.sizes.front());
   if (!device_->accelerator()) mlx::core::set_default_device(mlx::core::Device::cpu);
 }
 

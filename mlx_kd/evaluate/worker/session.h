@@ -21,6 +21,13 @@ struct Loaded {
   std::shared_ptr<devices::Program> program;
 };
 
+// MLX with fewer of the batch dim than the sizes whose claims take its time in proportion.
+struct FewerRows {
+  GraphTimer timer;
+  Baseline mlx;
+  std::vector<double> us;  // of a call, one a sample
+};
+
 // Answers requests, one at a time. A candidate that cannot be loaded or launched, or is wrong, is
 // an answer with its status; what is wrong with the request or the machine is a base::Error.
 class Session {
@@ -62,6 +69,8 @@ class Session {
   double least_possible_us(size_t size);
   void check_roofline(const spec::SizeMetrics& size, size_t index, Proof& proof);
   const Baseline& baseline(size_t size);
+  FewerRows* fewer_rows(size_t size);
+  GraphSpeedup compare(const Function& mine, size_t size);
   void claim_kernel(const Loaded& candidate, const Loaded* leader, size_t size,
                     spec::Metrics& metrics);
   void claim_graph(const Loaded& candidate, size_t size, spec::Metrics& metrics);
@@ -77,8 +86,9 @@ class Session {
   base::Random random_;
   std::unique_ptr<Prover> prover_;
   std::map<size_t, TimingBuffers> buffers_;
-  std::map<size_t, GraphTimer> graphs_;
+  std::map<size_t, GraphTimer> graphs_;  // one at most: it has many copies of the inputs
   std::map<size_t, Baseline> baselines_;
+  std::map<std::string, FewerRows> fewer_;  // by size
   std::optional<Loaded> incumbent_;
 };
 

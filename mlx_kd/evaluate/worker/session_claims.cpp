@@ -4,11 +4,24 @@
 
 #include "mlx_kd/evaluate/time/statistics.h"
 #include "mlx_kd/evaluate/worker/session.h"
+#include "mlx_kd/kernels/matmul/reference.h"
 
 namespace mlx_kd::evaluate {
+namespace {
+
+// How many times as many of the batch dim a size has as MLX's time is taken with; 1: it is run
+// with all.
+double factor_of(const spec::Op& op, const spec::Dims& dims, spec::Dtype t) {
+  const int64_t few = kernels::matmul::mlx_rows(op, t);
+  if (few <= 0 || dims.at(op.batch_dim) <= few) return 1;
+  return static_cast<double>(dims.at(op.batch_dim)) / static_cast<double>(few);
+}
+
+}  // namespace
 
 GraphTimer& Session::graph(size_t size) {
   prover();
+  if (!graphs_.count(size)) graphs_.clear();
   const auto [at, added] = graphs_.try_emplace(
       size, op_, setup_.dtype, setup_.sizes[size], timed_case(size), memory_.data(),
       device_->id().traits.l2_bytes, protocol_, device_->accelerator());
@@ -28,10 +41,56 @@ const Baseline& Session::baseline(size_t size) {
   if (const auto found = baselines_.find(size); found != baselines_.end()) return found->second;
   if (!op_.description.is_null() && setup_.device_kind == "simt")
     return baselines_.emplace(size, Baseline{"", nullptr, {}, true}).first->second;
+  if (const FewerRows* const fewer = fewer_rows(size)) {
+    Baseline mlx = fewer->mlx;
+    mlx.us *= factor_of(op_, setup_.sizes[size], setup_.dtype);
+    mlx.name += " with " + op_.batch_dim + "=" +
+                std::to_string(kernels::matmul::mlx_rows(op_, setup_.dtype)) + ", in proportion";
+    mlx.plan = plan_graph(mlx.us, mlx.us, graph(size).most_calls(), protocol_);
+    return baselines_.emplace(size, mlx).first->second;
+  }
   return baselines_
       .emplace(size, mlx_at_its_best(op_, spec::numbers_of(op_, setup_.params, setup_.sizes[size]),
                                      graph(size), protocol_, random_))
       .first->second;
+}
+
+// Where a call of all rows would be slow, and MLX's time grows with them in proportion; else null.
+FewerRows* Session::fewer_rows(size_t size) {
+  const spec::Dims& dims = setup_.sizes[size];
+  const double factor = factor_of(op_, dims, setup_.dtype);
+  if (factor <= 1 || device_->accelerator()) return nullptr;
+  prover();
+  const spec::Dims few = spec::with_batch(op_, dims, kernels::matmul::mlx_rows(op_, setup_.dtype));
+  auto known = fewer_.find(few.text());
+  if (known == fewer_.end()) {
+    GraphTimer timer(op_, setup_.dtype, few, timed_case(size), memory_.data(),
+                     device_->id().traits.l2_bytes, protocol_, device_->accelerator());
+    const Baseline mlx =
+        mlx_at_its_best(op_, spec::numbers_of(op_, setup_.params, few), timer, protocol_, random_);
+    known = fewer_.emplace(few.text(), FewerRows{std::move(timer), mlx, {}}).first;
+  }
+  const Baseline& mlx = known->second.mlx;
+  const bool is_slow = mlx.function && factor * mlx.us > 1e3 * protocol_.slow_call_ms;
+  return is_slow ? &known->second : nullptr;
+}
+
+// With fewer rows MLX's samples are those of all sizes that take them in proportion.
+GraphSpeedup Session::compare(const Function& mine, size_t size) {
+  const Baseline& mlx = baseline(size);
+  GraphTimer& timer = graph(size);
+  FewerRows* const fewer = fewer_rows(size);
+  if (!fewer)
+    return compare_graphs(timer, mine, mlx.function, mlx.plan, protocol_, setup_.seed, random_);
+  const double factor = factor_of(op_, setup_.sizes[size], setup_.dtype);
+  size_t next = 0;
+  const auto mlx_us = [&] {
+    if (next == fewer->us.size())
+      fewer->us.push_back(fewer->timer.sample(mlx.function, fewer->mlx.plan.calls));
+    return factor * fewer->us[next++];
+  };
+  const auto mine_us = [&] { return timer.sample(mine, mlx.plan.calls); };
+  return compare_slow({mine_us, mlx_us}, mlx.plan, protocol_, setup_.seed, random_);
 }
 
 // All finalists of a size are compared with its first, so that the machine's drift between them
@@ -54,8 +113,7 @@ void Session::claim_graph(const Loaded& candidate, size_t size, spec::Metrics& m
   const Baseline& mlx = baseline(size);
   std::vector<double> us;
   if (mlx.function) {
-    const auto [pairs, speedup] =
-        compare_graphs(timer, mine, mlx.function, mlx.plan, protocol_, setup_.seed, random_);
+    const auto [pairs, speedup] = compare(mine, size);
     m.baseline_us = median(pairs.second_us);
     m.speedup_vs_ref = speedup.middle;
     m.speedup_lo = speedup.lo;

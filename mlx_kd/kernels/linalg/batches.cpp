@@ -37,7 +37,9 @@ spec::Port integers(const std::string& name, std::vector<std::string> axes, spec
 }
 
 spec::Port floats(const std::string& name, std::vector<std::string> axes) {
-  return integers(name, std::move(axes), spec::Dtype::float32);
+  spec::Port port = integers(name, std::move(axes));
+  port.type = {};
+  return port;
 }
 
 std::vector<spec::Suite> square_suites(const std::vector<std::string>& sides, const Dims& extra) {
@@ -60,7 +62,18 @@ void check_choice(const std::string& op, const Dims& dims, const std::string& na
                  op + ": " + name + " is " + std::to_string(value) + ": give " + choices);
 }
 
-spec::Space block_space(const spec::DeviceTraits& traits, std::vector<int64_t> panels) {
+int64_t word_of(spec::Dtype t) {
+  return std::max<int64_t>(4, spec::size_of(t));
+}
+
+spec::DeviceTraits traits_for(spec::Dtype t, spec::DeviceTraits traits) {
+  if (t == spec::Dtype::float64) traits.vector_bytes /= 2;
+  return traits;
+}
+
+spec::Space block_space(spec::Dtype t, const spec::DeviceTraits& device,
+                        std::vector<int64_t> panels) {
+  const spec::DeviceTraits traits = traits_for(t, device);
   const bool wide = traits.vector_bytes >= 64;
   spec::Space space;
   space.knobs = {vector_knob(traits),
@@ -147,6 +160,7 @@ spec::Op op_on(const OnBatch& batch) {
   op.dims = batch.dims;
   op.dims.insert(op.dims.begin(), batch_dim());
   op.batch_dim = "batch";
+  op.types = {spec::Dtype::float32, spec::Dtype::float64};
   op.cost = [batch](const Dims& dims, spec::Dtype t) {
     const int64_t bytes =
         spec::bytes_of(batch.inputs, t, dims) + spec::bytes_of(batch.outputs, t, dims);

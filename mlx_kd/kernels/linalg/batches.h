@@ -15,7 +15,7 @@ namespace mlx_kd::kernels::linalg {
 spec::Dim batch_dim();
 spec::Dim attribute(const std::string& name, int64_t default_value = 0);
 
-// A float32 or int32 port that begins with the batch; `axes` names dims.
+// A port of T or of int32 that begins with the batch; `axes` names dims.
 spec::Port floats(const std::string& name, std::vector<std::string> axes);
 spec::Port integers(const std::string& name, std::vector<std::string> axes,
                     spec::Dtype type = spec::Dtype::int32);
@@ -30,7 +30,12 @@ void check_choice(const std::string& op, const spec::Dims& dims, const std::stri
 
 // VEC, PANEL, ROWS, TILE and BLOCK as blocks.cpu.h has them, with their constraints; then THREADS,
 // GRAIN and SPLIT.
-spec::Space block_space(const spec::DeviceTraits& traits, std::vector<int64_t> panels);
+// A vector of VEC bytes has VEC / 4 elements; of float64 it is twice as long, and VEC at most half.
+spec::Space block_space(spec::Dtype t, const spec::DeviceTraits& traits,
+                        std::vector<int64_t> panels);
+spec::DeviceTraits traits_for(spec::Dtype t, spec::DeviceTraits traits);
+
+int64_t word_of(spec::Dtype t);  // bytes of an element of scratch: 8 for float64, 4 for others
 
 int64_t padded(int64_t n, const spec::Setting& knobs);  // to a multiple of PANEL
 int64_t stride_of(int64_t columns);                     // as in blocks.cpu.h

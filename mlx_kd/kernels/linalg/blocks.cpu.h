@@ -2,7 +2,7 @@
 // whose lengths are multiples of PANEL.
 #pragma once
 #ifndef VEC
-#define VEC 16  // bytes of a vector
+#define VEC 16  // bytes of a vector of floats
 #endif
 #ifndef PANEL
 #define PANEL 16  // columns of a panel, or rows that are solved together: at least a vector
@@ -20,10 +20,10 @@
 
 constexpr int kPanel = PANEL;
 constexpr int kParts = kPanel / kFloats;  // vectors of a panel's row
-typedef int Ints __attribute__((vector_size(VEC)));
+constexpr Int kSignless = Int(~0ul >> (65 - 8 * sizeof(Float)));
 
 KD_INLINE Floats absolute(Floats x) {
-  return (Floats)((Ints)x & 0x7fffffff);
+  return (Floats)((Ints)x & kSignless);
 }
 // Of `yes` where the mask is -1, of `no` where it is 0.
 KD_INLINE Floats chosen(Ints mask, Floats yes, Floats no) {
@@ -53,7 +53,7 @@ KD_PART long stride_of(long columns) {
 }
 
 // The largest absolute value of `count` elements; NaN where one is NaN or infinite.
-KD_PART float largest(const float* x, long count) {
+KD_PART Float largest(const Float* x, long count) {
   Floats most = {}, spoilt = {};
   long i = 0;
   for (; i + kFloats <= count; i += kFloats) {
@@ -61,9 +61,9 @@ KD_PART float largest(const float* x, long count) {
     most = size > most ? size : most;
     spoilt += each * 0.0f;
   }
-  float result = 0, bad = 0;
+  Float result = 0, bad = 0;
   for (; i < count; ++i) {
-    const float size = x[i] < 0 ? -x[i] : x[i];
+    const Float size = x[i] < 0 ? -x[i] : x[i];
     result = size > result ? size : result;
     bad += x[i] * 0.0f;
   }
@@ -74,15 +74,15 @@ KD_PART float largest(const float* x, long count) {
   return result + bad;
 }
 
-KD_PART void fill(float* to, long count, float value) {
+KD_PART void fill(Float* to, long count, Float value) {
   for (long i = 0; i < count; ++i) to[i] = value;
 }
 
 // ---- products: to -= a b, or to = a b, where element (i, k) of a is at i * row + k * step
 
 template <int kVectors, bool kMinus>
-KD_INLINE void product_tile(float* to, long to_stride, const float* a, long row, long step,
-                            const float* b, long b_stride, long depth) {
+KD_INLINE void product_tile(Float* to, long to_stride, const Float* a, long row, long step,
+                            const Float* b, long b_stride, long depth) {
   Floats sum[ROWS][kVectors];
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; ++i)
@@ -106,8 +106,8 @@ KD_INLINE void product_tile(float* to, long to_stride, const float* a, long row,
 
 // `rows` is a multiple of ROWS.
 template <int kVectors, bool kMinus>
-KD_INLINE void product(float* to, long to_stride, const float* a, long row, long step,
-                       const float* b, long b_stride, long depth, long rows) {
+KD_INLINE void product(Float* to, long to_stride, const Float* a, long row, long step,
+                       const Float* b, long b_stride, long depth, long rows) {
   for (long i = 0; i < rows; i += ROWS)
     product_tile<kVectors, kMinus>(to + i * to_stride, to_stride, a + i * row, row, step, b,
                                    b_stride, depth);

@@ -60,7 +60,8 @@ int64_t eigen_floats(int64_t n, const spec::Setting& knobs) {
          knobs.at("SWEEPS") * 2 * lanes * n;
 }
 
-spec::Space cpu_space(spec::Dtype, const spec::DeviceTraits& traits) {
+spec::Space cpu_space(spec::Dtype t, const spec::DeviceTraits& device) {
+  const spec::DeviceTraits traits = linalg::traits_for(t, device);
   spec::Space space;
   space.knobs = {vector_knob(traits),
                  {"SWEEPS",

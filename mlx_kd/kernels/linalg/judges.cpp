@@ -17,14 +17,14 @@ void swap_rows(Matrix& a, int64_t i, int64_t k) {
 }
 
 // What rounding may leave of each column.
-std::vector<double> doubts_of(const Matrix& a) {
+std::vector<double> doubts_of(const Matrix& a, double eps) {
   std::vector<double> most(static_cast<size_t>(a.columns));
   for (int64_t i = 0; i < a.rows; ++i)
     for (int64_t j = 0; j < a.columns; ++j) {
       double& of_column = most[static_cast<size_t>(j)];
       of_column = std::max(of_column, std::fabs(a.row(i)[j]));
     }
-  for (double& each : most) each *= 30 * static_cast<double>(std::max(a.rows, a.columns)) * kEps;
+  for (double& each : most) each *= 30 * static_cast<double>(std::max(a.rows, a.columns)) * eps;
   return most;
 }
 
@@ -41,7 +41,7 @@ std::vector<spec::Residual> report(const Found& found, bool is_inverse) {
 
 Matrix read_result(const spec::JudgedCase& judged, int64_t m, bool is_inverse) {
   const int64_t n = judged.dims.at("n");
-  return read(judged.outputs[0], m, n, is_inverse ? n : judged.dims.at("k"));
+  return read(judged.outputs[0], m, n, is_inverse ? n : judged.dims.at("k"), judged.t);
 }
 
 // Ratio of one solution; `factors` as in the header.
@@ -54,19 +54,20 @@ double ratio_of(const spec::JudgedCase& judged, int64_t m, const std::vector<Mat
     norm *= norm1(*each);
   }
   const int64_t n = judged.dims.at("n");
-  const Matrix sides = is_inverse ? identity(n) : read(judged.inputs[1], m, n, x.columns);
-  const double scale = norm * norm1(x) * kEps * (is_inverse ? static_cast<double>(n) : 1);
+  const Matrix sides = is_inverse ? identity(n) : read(judged.inputs[1], m, n, x.columns, judged.t);
+  const double eps = spec::unit_roundoff(judged.t);
+  const double scale = norm * norm1(x) * eps * (is_inverse ? static_cast<double>(n) : 1);
   const double rest = norm1(product - sides);
   return rest == 0 ? 0 : rest / scale;
 }
 
 }  // namespace
 
-Factors factored(const Matrix& a) {
+Factors factored(const Matrix& a, double eps) {
   Factors made{a, std::vector<int64_t>(static_cast<size_t>(a.rows)), false, 0, 0};
   std::iota(made.order.begin(), made.order.end(), 0);
   Matrix& w = made.lu;
-  const std::vector<double> doubts = doubts_of(a);
+  const std::vector<double> doubts = doubts_of(a, eps);
   for (int64_t k = 0; k < std::min(a.rows, a.columns); ++k) {
     int64_t row = k;
     for (int64_t i = k + 1; i < a.rows; ++i)
@@ -112,9 +113,9 @@ bool Expected::allows(int64_t info) const {
   return info == 0 || (from > 0 && info >= from);
 }
 
-Expected expected_info(const Matrix& a) {
+Expected expected_info(const Matrix& a, double eps) {
   if (!is_finite(a)) return {true, 0, 0};
-  const Factors made = factored(a);
+  const Factors made = factored(a, eps);
   if (made.zero > 0 && made.zero == made.doubtful) return {false, made.zero, 0};
   return {false, 0, made.doubtful};
 }
@@ -123,9 +124,10 @@ std::vector<spec::Residual> general_residuals(const spec::JudgedCase& judged, bo
   const int64_t n = judged.dims.at("n");
   Found found;
   for (const int64_t m : judged_matrices(judged)) {
-    const Matrix a = read(judged.inputs[0], m, n, n), x = read_result(judged, m, is_inverse);
+    const Matrix a = read(judged.inputs[0], m, n, n, judged.t);
+    const Matrix x = read_result(judged, m, is_inverse);
     const int64_t info = spec::load_integer(judged.outputs[1], m, spec::Dtype::int32);
-    found.wrong_info += !expected_info(a).allows(info);
+    found.wrong_info += !expected_info(a, spec::unit_roundoff(judged.t)).allows(info);
     if (info == 0)
       take(found.ratio, ratio_of(judged, m, {a}, x, is_inverse));
     else
@@ -136,7 +138,8 @@ std::vector<spec::Residual> general_residuals(const spec::JudgedCase& judged, bo
 
 Matrix read_triangle(const spec::JudgedCase& judged, int64_t m) {
   const int64_t n = judged.dims.at("n");
-  return triangle_of(read(judged.inputs[0], m, n, n), attribute_of(judged.dims, "upper") != 0,
+  return triangle_of(read(judged.inputs[0], m, n, n, judged.t),
+                     attribute_of(judged.dims, "upper") != 0,
                      attribute_of(judged.dims, "unit") != 0);
 }
 
@@ -187,7 +190,7 @@ void fill_triangles(const spec::FillRequest& request) {
   base::Random random(request.seed * 31 + static_cast<uint64_t>(request.distribution));
   for (int64_t m = 0; m < request.dims.at("batch"); ++m) {
     const Kind kind = kind_of(m, request, true);
-    Matrix a = make(kind, n, n, random);
+    Matrix a = make(kind, n, n, request.t, random);
     for (int64_t i = 0; i < n; ++i) {
       // Off the diagonal at most as large as it in all: solutions grow no faster than the
       // condition.
@@ -204,16 +207,15 @@ void fill_triangles(const spec::FillRequest& request) {
     for (int64_t i = 0; i < n && request.distribution == Distribution::magnitudes; ++i)
       for (int64_t j = 0; j < n; ++j)
         if (upper ? j < i : j > i) a.row(i)[j] = std::numeric_limits<double>::quiet_NaN();
-    write(a, request.inputs[0], m);
+    write(a, request.inputs[0], m, request.t);
   }
 }
 
 void fill_sides(const spec::FillRequest& request) {
   base::Random random(request.seed * 37 + static_cast<uint64_t>(request.distribution) + 5);
   const int64_t n = request.dims.at("n"), k = request.dims.at("k");
-  auto* const to = static_cast<float*>(request.inputs[1]);
   for (int64_t i = 0; i < request.dims.at("batch") * n * k; ++i)
-    to[i] = static_cast<float>(random.normal());
+    spec::store_number(request.inputs[1], i, request.t, random.normal());
 }
 
 }  // namespace mlx_kd::kernels::linalg

@@ -15,9 +15,9 @@ struct Factors {
   std::vector<int64_t> order;  // row i of P A is row order[i] of A
   bool is_odd = false;
   int64_t zero = 0;      // the first column, from 1, whose pivot is exactly 0; 0: none
-  int64_t doubtful = 0;  // the first whose pivot is within the roundings of float32; 0: none
+  int64_t doubtful = 0;  // the first whose pivot is within the roundings; 0: none
 };
-Factors factored(const Matrix& a);
+Factors factored(const Matrix& a, double eps);           // eps: the roundoff that makes doubts
 Matrix solved(const Factors& factors, const Matrix& b);  // none of the pivots is 0
 
 // What `info` of a general matrix may be: `must` where a pivot is surely 0 first; any value not
@@ -27,10 +27,10 @@ struct Expected {
   int64_t must = 0, from = 0;
   bool allows(int64_t info) const;
 };
-Expected expected_info(const Matrix& a);
+Expected expected_info(const Matrix& a, double eps);
 
-// X of A X = B, with 1-norms: |A X - B| / (|A| |X| eps), and of inverses |I - A X| / (n |A| |X|
-// eps). `factors` gives the matrices whose product is A.
+// X of A X = B, with 1-norms and the unit roundoff of T: |A X - B| / (|A| |X| eps), and of inverses
+// |I - A X| / (n |A| |X| eps). `factors` gives the matrices whose product is A.
 using FactorsOf = std::function<std::vector<Matrix>(const spec::JudgedCase& judged, int64_t m)>;
 std::vector<spec::Residual> general_residuals(const spec::JudgedCase& judged, bool is_inverse);
 std::vector<spec::Residual> triangular_residuals(const spec::JudgedCase& judged, bool is_inverse,

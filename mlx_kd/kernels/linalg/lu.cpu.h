@@ -17,7 +17,7 @@
 // Rows are `stride` floats apart; the padding is the identity. Row i of P A is row order[i] of A.
 struct Work {
   long m, n, rows, columns, stride;
-  float *w, *inverse;  // of U's diagonal
+  Float *w, *inverse;  // of U's diagonal
   int *pivots, *order;
 };
 
@@ -30,7 +30,7 @@ KD_PART Work work_of(const kd_arguments* a, long slot) {
   Work w;
   w.m = a->dims[KD_DIM_m], w.n = a->dims[KD_DIM_n];
   w.rows = padded(w.m), w.columns = padded(w.n), w.stride = stride_of(w.columns);
-  w.w = (float*)a->scratch[0] + slot * work_floats(a);
+  w.w = (Float*)a->scratch[0] + slot * work_floats(a);
   w.inverse = w.w + w.rows * w.stride;
   w.pivots = (int*)(w.inverse + w.rows);
   w.order = w.pivots + w.rows;
@@ -38,9 +38,9 @@ KD_PART Work work_of(const kd_arguments* a, long slot) {
 }
 
 // Rows [begin, end) of the padded matrix.
-KD_PART void load_rows(const Work& w, const float* a, long begin, long end) {
+KD_PART void load_rows(const Work& w, const Float* a, long begin, long end) {
   for (long i = begin; i < end; ++i) {
-    float* const to = w.w + i * w.stride;
+    Float* const to = w.w + i * w.stride;
     long j = 0;
     w.order[i] = (int)i, w.inverse[i] = 1;
     if (i < w.m) {
@@ -52,7 +52,7 @@ KD_PART void load_rows(const Work& w, const float* a, long begin, long end) {
 }
 
 KD_PART void swap_rows(const Work& w, long i, long k) {
-  float *const x = w.w + i * w.stride, *const y = w.w + k * w.stride;
+  Float *const x = w.w + i * w.stride, *const y = w.w + k * w.stride;
   for (long j = 0; j < w.columns; j += kFloats) {
     const Floats kept = load(x + j);
     store(x + j, load(y + j));
@@ -76,10 +76,10 @@ KD_INLINE void note(Largest& most, int part, Floats x, int row) {
 
 // Whether a column from row k on is 0, which `lu` goes on from: its L is 0 there.
 KD_PART bool is_zero_below([[maybe_unused]] const Work& w, [[maybe_unused]] long k,
-                           [[maybe_unused]] const float* column) {
+                           [[maybe_unused]] const Float* column) {
 #ifdef KD_ZERO_PIVOTS
-  float most = 0;
-  for (long i = k; i < w.m; ++i) most += __builtin_fabsf(column[i * w.stride]);
+  Float most = 0;
+  for (long i = k; i < w.m; ++i) most += magnitude(column[i * w.stride]);
   return most == 0;
 #else
   return false;
@@ -90,20 +90,20 @@ KD_PART bool is_zero_below([[maybe_unused]] const Work& w, [[maybe_unused]] long
 // and not 0 (or may be 0); or 0.
 KD_PART long factor_panel(const Work& w, long p) {
   const int steps = (int)least(kPanel, least(w.m, w.n) - p);
-  float* const panel = w.w + p;
+  Float* const panel = w.w + p;
   Largest most = {};
   for (long i = p; i < w.m; ++i)
     for (int part = 0; part < kParts; ++part)
       note(most, part, load(panel + i * w.stride + part * kFloats), (int)i);
   for (int c = 0; c < steps; ++c) {
     const long k = p + c;
-    const float size = most.size[c / kFloats][c % kFloats];
+    const Float size = most.size[c / kFloats][c % kFloats];
     const bool zero = size == 0 && is_zero_below(w, k, panel + c);
-    if (!zero && !(size > 0 && size <= 0x1.fffffep127f)) return k + 1;
+    if (!zero && !(size > 0 && size - size == 0)) return k + 1;
     const int row = zero ? (int)k : most.row[c / kFloats][c % kFloats];
     w.pivots[k] = row;
     if (row != k) swap_rows(w, k, row);
-    const float inverse = zero ? 0 : 1 / panel[k * w.stride + c];
+    const Float inverse = zero ? 0 : 1 / panel[k * w.stride + c];
     w.inverse[k] = inverse;
     Floats u[kParts];
     Ints at[kParts];
@@ -113,7 +113,7 @@ KD_PART long factor_panel(const Work& w, long p) {
     }
     most = {};
     for (long i = k + 1; i < w.m; ++i) {
-      float* const x = panel + i * w.stride;
+      Float* const x = panel + i * w.stride;
       const Floats factor = x[c] * inverse + Floats{};
       for (int part = 0; part < kParts; ++part) {
         const Floats reduced = load(x + part * kFloats) - factor * u[part];
@@ -128,7 +128,7 @@ KD_PART long factor_panel(const Work& w, long p) {
 // What the panels [from, to) make of kVectors vectors of columns right of them.
 template <int kVectors>
 KD_INLINE void finish_tile(const Work& w, long from, long to, long j) {
-  float* const x = w.w + j;
+  Float* const x = w.w + j;
   for (long b = from; b < to; b += kPanel) {
     product<kVectors, true>(x + b * w.stride, w.stride, w.w + b * w.stride + from, w.stride, 1,
                             x + from * w.stride, w.stride, b - from, kPanel);
@@ -169,8 +169,8 @@ KD_PART long factor(const Work& w) {
   return 0;
 }
 
-KD_PART const float* matrix_of(const kd_arguments* a, long each) {
-  return (const float*)a->inputs[0] + each * a->dims[KD_DIM_m] * a->dims[KD_DIM_n];
+KD_PART const Float* matrix_of(const kd_arguments* a, long each) {
+  return (const Float*)a->inputs[0] + each * a->dims[KD_DIM_m] * a->dims[KD_DIM_n];
 }
 KD_PART int* info_of(const kd_arguments* a, long each) {
   return (int*)a->outputs[KD_INFO] + each;

@@ -9,17 +9,16 @@ namespace mlx_kd::kernels::linalg {
 using spec::Distribution;
 using spec::Dtype;
 
-Matrix read(const void* data, int64_t m, int64_t rows, int64_t columns) {
+Matrix read(const void* data, int64_t m, int64_t rows, int64_t columns, Dtype t) {
   Matrix a(rows, columns);
-  const float* const from = static_cast<const float*>(data) + m * rows * columns;
-  std::copy_n(from, rows * columns, a.values.begin());
+  int64_t from = m * rows * columns;
+  for (double& value : a.values) value = spec::load_number(data, from++, t);
   return a;
 }
 
-void write(const Matrix& matrix, void* data, int64_t m) {
-  float* const to = static_cast<float*>(data) + m * matrix.rows * matrix.columns;
-  std::transform(matrix.values.begin(), matrix.values.end(), to,
-                 [](double value) { return static_cast<float>(value); });
+void write(const Matrix& matrix, void* data, int64_t m, Dtype t) {
+  int64_t to = m * matrix.rows * matrix.columns;
+  for (const double value : matrix.values) spec::store_number(data, to++, t, value);
 }
 
 Matrix identity(int64_t n) {
@@ -121,7 +120,8 @@ Matrix random_of(int64_t rows, int64_t columns, base::Random& random) {
 
 }  // namespace
 
-Matrix make(Kind kind, int64_t rows, int64_t columns, base::Random& random) {
+Matrix make(Kind kind, int64_t rows, int64_t columns, Dtype t, base::Random& random) {
+  const double near = t == Dtype::float64 ? 200 * 0x1p-53 : 1e-5;
   const int64_t least = std::min(rows, columns);
   if (kind == Kind::hilbert) return hilbert(rows, columns);
   if (kind == Kind::deficient && least > 1) {
@@ -134,7 +134,7 @@ Matrix make(Kind kind, int64_t rows, int64_t columns, base::Random& random) {
       if (kind == Kind::graded)  // from 1 down to 1e-6, by columns
         a.row(i)[j] *= std::pow(1e-6, static_cast<double>(j) / static_cast<double>(columns));
       if (kind == Kind::nearly_singular && columns > 1 && j == columns - 1)
-        a.row(i)[j] = a.row(i)[0] * (1 + 1e-5 * random.normal());
+        a.row(i)[j] = a.row(i)[0] * (1 + near * random.normal());
     }
   return a;
 }
@@ -162,10 +162,10 @@ double scale_of(int64_t m, const spec::FillRequest& request) {
 void fill_matrices(const spec::FillRequest& request, int64_t rows, int64_t columns, bool regular) {
   base::Random random(request.seed * 31 + static_cast<uint64_t>(request.distribution));
   for (int64_t m = 0; m < request.dims.at("batch"); ++m) {
-    Matrix a = make(kind_of(m, request, regular), rows, columns, random);
+    Matrix a = make(kind_of(m, request, regular), rows, columns, request.t, random);
     for (double& x : a.values) x *= scale_of(m, request);
     spoil(a, fault_of(m, request), random);
-    write(a, request.inputs[0], m);
+    write(a, request.inputs[0], m, request.t);
   }
 }
 

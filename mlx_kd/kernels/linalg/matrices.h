@@ -9,8 +9,6 @@
 
 namespace mlx_kd::kernels::linalg {
 
-constexpr double kEps = 0x1p-24;  // the unit roundoff of float32
-
 // By rows.
 struct Matrix {
   int64_t rows, columns;
@@ -23,9 +21,9 @@ struct Matrix {
   double at(int64_t i, int64_t j) const { return row(i)[j]; }
 };
 
-// From float32 memory; `m` counts matrices.
-Matrix read(const void* data, int64_t m, int64_t rows, int64_t columns);
-void write(const Matrix& matrix, void* data, int64_t m);  // rounded to float32
+// From memory of type t; `m` counts matrices.
+Matrix read(const void* data, int64_t m, int64_t rows, int64_t columns, spec::Dtype t);
+void write(const Matrix& matrix, void* data, int64_t m, spec::Dtype t);  // rounded to it
 
 Matrix identity(int64_t n);
 Matrix transposed(const Matrix& a);
@@ -52,7 +50,8 @@ enum class Kind { random, graded, hilbert, deficient, nearly_singular };
 // Of one matrix of a proof; MLX, which is compared with where numbers are normal, fails where a
 // matrix is singular, and those of `regular` are not then.
 Kind kind_of(int64_t m, const spec::FillRequest& request, bool regular);
-Matrix make(Kind kind, int64_t rows, int64_t columns, base::Random& random);
+// A matrix that is nearly singular in type t is so within some 200 of its roundoffs.
+Matrix make(Kind kind, int64_t rows, int64_t columns, spec::Dtype t, base::Random& random);
 
 // What a special case has in place of some matrices: none, a NaN or an infinity somewhere, a
 // column of 0.

@@ -16,7 +16,7 @@ KD_INLINE long stride_of(long n) {
 }
 
 // Of columns [from, to), multiples of kFloats.
-KD_INLINE float dot(const float* x, const float* y, long from, long to) {
+KD_INLINE Float dot(const Float* x, const Float* y, long from, long to) {
   Floats sum[4] = {};
   long j = from;
   for (; j + 4 * kFloats <= to; j += 4 * kFloats)
@@ -25,17 +25,17 @@ KD_INLINE float dot(const float* x, const float* y, long from, long to) {
   return sum_of((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
-KD_INLINE void add_scaled(float* y, float scale, const float* x, long from, long to) {
+KD_INLINE void add_scaled(Float* y, Float scale, const Float* x, long from, long to) {
   for (long j = from; j < to; j += kFloats) store(y + j, load(y + j) + scale * load(x + j));
 }
 
-KD_INLINE void scale_row(float* x, float scale, long to) {
+KD_INLINE void scale_row(Float* x, Float scale, long to) {
   for (long j = 0; j < to; j += kFloats) store(x + j, load(x + j) * scale);
 }
 
 // y[j][i] = x[i][j] for i < rows, j < columns; y's rows are padded with 0.
-[[maybe_unused]] static void transpose(const float* x, long x_stride, long rows, long columns,
-                                       float* y, long y_stride) {
+[[maybe_unused]] static void transpose(const Float* x, long x_stride, long rows, long columns,
+                                       Float* y, long y_stride) {
   for (long j = 0; j < columns; ++j)
     for (long i = rows; i < padded(rows); ++i) y[j * y_stride + i] = 0;
   for (long i0 = 0; i0 < rows; i0 += kLine)
@@ -47,8 +47,8 @@ KD_INLINE void scale_row(float* x, float scale, long to) {
 
 // C[i] = sum over p of a[i * row + p * step] B[p], for i < rows, in the columns [0, columns).
 template <int kRows, int kVectors>
-KD_INLINE void product_tile(float* c, long c_stride, const float* a, long row, long step,
-                            const float* b, long b_stride, long terms) {
+KD_INLINE void product_tile(Float* c, long c_stride, const Float* a, long row, long step,
+                            const Float* b, long b_stride, long terms) {
   Floats sum[kRows][kVectors] = {};
   for (long p = 0; p < terms; ++p)
     for (int v = 0; v < kVectors; ++v) {
@@ -59,8 +59,8 @@ KD_INLINE void product_tile(float* c, long c_stride, const float* a, long row, l
     for (int v = 0; v < kVectors; ++v) store(c + i * c_stride + v * kFloats, sum[i][v]);
 }
 
-[[maybe_unused]] static void product(float* c, long c_stride, const float* a, long row, long step,
-                                     const float* b, long b_stride, long rows, long terms,
+[[maybe_unused]] static void product(Float* c, long c_stride, const Float* a, long row, long step,
+                                     const Float* b, long b_stride, long rows, long terms,
                                      long columns) {
   constexpr int kVectors = VEC == 64 ? 2 : 1;
   long i = 0;
@@ -81,9 +81,11 @@ KD_INLINE void product_tile(float* c, long c_stride, const float* a, long row, l
 }
 
 // The power of 2 at or below a size, 1 for 0: what is divided by it is exact.
-KD_INLINE float power_near(float size) {
-  if (size < 0x1p-120f) return size > 0 ? 0x1p-120f : 1;
-  return __builtin_bit_cast(float, __builtin_bit_cast(unsigned, size) & 0xff800000u);
+KD_INLINE Float power_near(Float size) {
+  constexpr Float kTiny = Float(sizeof(Float) == 8 ? 0x1p-1000 : 0x1p-120);
+  constexpr Int kMantissa = sizeof(Float) == 8 ? 0xfffffffffffff : 0x7fffff;
+  if (size < kTiny) return size > 0 ? kTiny : 1;
+  return __builtin_bit_cast(Float, __builtin_bit_cast(Int, size) & ~kMantissa);
 }
 
 [[maybe_unused]] static void store_nan(T* to, long count) {

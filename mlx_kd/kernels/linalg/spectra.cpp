@@ -91,13 +91,13 @@ Matrix proof_matrix(int64_t m, int64_t n, bool symmetric, int64_t index,
 Matrix read_matrix(const void* data, int64_t at, Dtype t, int64_t m, int64_t n) {
   Matrix a(m, n);
   for (int64_t e = 0; e < m * n; ++e)
-    a.values[static_cast<size_t>(e)] = spec::load_element(data, at + e, t);
+    a.values[static_cast<size_t>(e)] = spec::load_number(data, at + e, t);
   return a;
 }
 
 void write_matrix(void* data, int64_t at, Dtype t, const Matrix& a) {
   for (int64_t e = 0; e < a.rows * a.columns; ++e)
-    spec::store_element(data, at + e, t, static_cast<float>(a.values[static_cast<size_t>(e)]));
+    spec::store_number(data, at + e, t, a.values[static_cast<size_t>(e)]);
 }
 
 std::vector<double> singular_values(const Matrix& a) {
@@ -120,8 +120,8 @@ double distance_from_orthogonal(const Matrix& q) {
 }
 
 double rounding(int64_t size, Dtype t) {
-  const double stored = t == Dtype::float32 ? 0 : spec::unit_roundoff(t);
-  return static_cast<double>(size) * 0x1p-24 + stored;
+  const double u = spec::unit_roundoff(t), computed = std::min(u, 0x1p-24);
+  return static_cast<double>(size) * computed + (u > computed ? u : 0);
 }
 
 }  // namespace mlx_kd::kernels::spectra

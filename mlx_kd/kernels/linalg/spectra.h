@@ -25,7 +25,8 @@ std::vector<double> singular_values(const Matrix& a);
 
 // |I - q^T q|_1
 double distance_from_orthogonal(const Matrix& q);
-// What a residual may be of: `size` roundings of float32, and one of the type that is stored.
+// What a residual may be of: `size` roundings of float32 or float64, and one of a type that is
+// stored and shorter.
 double rounding(int64_t size, spec::Dtype t);
 
 }  // namespace mlx_kd::kernels::spectra

@@ -11,14 +11,14 @@ KD_PART long line_of(long columns) {
 }
 
 struct Triangle {
-  const float *t, *inverse;
+  const Float *t, *inverse;
   long n, stride;
 };
 
 // One vector of a panel's rows, by the block on the diagonal; kUnit: whose diagonal counts as 1.
 template <bool kLower, bool kUnit>
-static __attribute__((noinline)) void solve_diagonal(const float* block, long stride,
-                                                     const float* inverse, float* to, long line) {
+static __attribute__((noinline)) void solve_diagonal(const Float* block, long stride,
+                                                     const Float* inverse, Float* to, long line) {
   Floats x[kPanel];
 #pragma GCC unroll 32
   for (int r = 0; r < kPanel; ++r) x[r] = load(to + r * line);
@@ -35,9 +35,9 @@ static __attribute__((noinline)) void solve_diagonal(const float* block, long st
 
 // Rows [from, n) of kVectors vectors of columns; those before are 0.
 template <int kVectors, bool kUnit>
-KD_INLINE void forward_tile(const Triangle& t, float* x, long line, long from) {
+KD_INLINE void forward_tile(const Triangle& t, Float* x, long line, long from) {
   for (long b = from; b < t.n; b += kPanel) {
-    float* const to = x + b * line;
+    Float* const to = x + b * line;
     product<kVectors, true>(to, line, t.t + b * t.stride + from, t.stride, 1, x + from * line, line,
                             b - from, kPanel);
     for (int v = 0; v < kVectors; ++v)
@@ -48,9 +48,9 @@ KD_INLINE void forward_tile(const Triangle& t, float* x, long line, long from) {
 
 // Rows [0, end); those from there on are 0.
 template <int kVectors>
-KD_INLINE void backward_tile(const Triangle& t, float* x, long line, long end) {
+KD_INLINE void backward_tile(const Triangle& t, Float* x, long line, long end) {
   for (long b = end - kPanel; b >= 0; b -= kPanel) {
-    float* const to = x + b * line;
+    Float* const to = x + b * line;
     const long next = b + kPanel;
     product<kVectors, true>(to, line, t.t + b * t.stride + next, t.stride, 1, x + next * line, line,
                             end - next, kPanel);
@@ -64,7 +64,7 @@ constexpr long kWide = TILE * kFloats;
 
 // Columns [begin, end) of x. kFromIdentity: x is the identity.
 template <bool kUnit, bool kFromIdentity>
-KD_PART void forward(const Triangle& t, float* x, long line, long begin, long end) {
+KD_PART void forward(const Triangle& t, Float* x, long line, long begin, long end) {
   long j = begin;
   for (; j + kWide <= end; j += kWide)
     forward_tile<TILE, kUnit>(t, x + j, line, kFromIdentity ? least(j, t.n) / kPanel * kPanel : 0);
@@ -72,7 +72,7 @@ KD_PART void forward(const Triangle& t, float* x, long line, long begin, long en
     forward_tile<1, kUnit>(t, x + j, line, kFromIdentity ? least(j, t.n) / kPanel * kPanel : 0);
 }
 template <bool kFromIdentity>
-KD_PART void backward(const Triangle& t, float* x, long line, long begin, long end) {
+KD_PART void backward(const Triangle& t, Float* x, long line, long begin, long end) {
   long j = begin;
   for (; j + kWide <= end; j += kWide)
     backward_tile<TILE>(t, x + j, line, kFromIdentity ? least(padded(j + kWide), t.n) : t.n);
@@ -83,13 +83,13 @@ KD_PART void backward(const Triangle& t, float* x, long line, long begin, long e
 // ---- right sides in and out, by columns [begin, end) of line_of(columns)
 
 // Row i of x is row order[i] of b (n, columns), or row i; the padding is 0.
-KD_PART void load_sides(float* x, long line, long rows, const float* b, long n, long columns,
+KD_PART void load_sides(Float* x, long line, long rows, const Float* b, long n, long columns,
                         const int* order, long begin, long end) {
   for (long i = 0; i < rows; ++i) {
-    float* const to = x + i * line;
+    Float* const to = x + i * line;
     long j = begin;
     if (i < n) {
-      const float* const from = b + (order ? order[i] : i) * columns;
+      const Float* const from = b + (order ? order[i] : i) * columns;
       for (; j + kFloats <= end && j + kFloats <= columns; j += kFloats)
         store(to + j, load(from + j));
       for (; j < end && j < columns; ++j) to[j] = from[j];
@@ -98,19 +98,19 @@ KD_PART void load_sides(float* x, long line, long rows, const float* b, long n, 
   }
 }
 
-KD_PART void load_identity(float* x, long line, long rows, long begin, long end) {
+KD_PART void load_identity(Float* x, long line, long rows, long begin, long end) {
   for (long i = 0; i < rows; ++i)
     for (long j = begin; j < end; j += kFloats) store(x + i * line + j, Floats{});
   for (long j = begin; j < end && j < rows; ++j) x[j * line + j] = 1;
 }
 
 // Column j of x is column order[j] of what is stored, or column j.
-KD_PART void store_sides(const float* x, long line, float* to, long n, long columns,
+KD_PART void store_sides(const Float* x, long line, Float* to, long n, long columns,
                          const int* order, long begin, long end) {
   const long last = least(end, columns);
   for (long i = 0; i < n; ++i) {
-    const float* const from = x + i * line;
-    float* const row = to + i * columns;
+    const Float* const from = x + i * line;
+    Float* const row = to + i * columns;
     long j = begin;
     if (order) {
       for (; j < last; ++j) row[order[j]] = from[j];
@@ -121,7 +121,7 @@ KD_PART void store_sides(const float* x, long line, float* to, long n, long colu
   }
 }
 
-KD_PART void store_nan(float* to, long n, long columns, long begin, long end) {
+KD_PART void store_nan(Float* to, long n, long columns, long begin, long end) {
   for (long i = 0; i < n; ++i)
     for (long j = begin; j < end && j < columns; ++j) to[i * columns + j] = __builtin_nanf("");
 }

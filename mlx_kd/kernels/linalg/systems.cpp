@@ -71,27 +71,28 @@ std::vector<spec::Stage> triangle_stages(const Made& made, const Dims& dims, con
 }
 
 // Right sides in work.
-int64_t side_bytes(const Made& made, const Dims& dims, const Setting& knobs) {
+int64_t side_bytes(const Made& made, Dtype t, const Dims& dims, const Setting& knobs) {
   if (!made.sides) return 0;
-  return 4 * slots_of(dims, knobs) * padded(rows_of(dims), knobs) *
+  return word_of(t) * slots_of(dims, knobs) * padded(rows_of(dims), knobs) *
          line_of(made.sides(dims), knobs);
 }
 
-std::vector<int64_t> lu_scratch(const Made& made, const Dims& dims, const Setting& knobs) {
+std::vector<int64_t> lu_scratch(const Made& made, Dtype t, const Dims& dims, const Setting& knobs) {
   const int64_t rows = padded(rows_of(dims), knobs);
   const int64_t floats = rows * stride_of(padded(dims.at("n"), knobs)) + 3 * rows;
-  return {4 * slots_of(dims, knobs) * floats, side_bytes(made, dims, knobs)};
+  return {word_of(t) * slots_of(dims, knobs) * floats, side_bytes(made, t, dims, knobs)};
 }
 
-std::vector<int64_t> triangle_scratch(const Made& made, const Dims& dims, const Setting& knobs) {
+std::vector<int64_t> triangle_scratch(const Made& made, Dtype t, const Dims& dims,
+                                      const Setting& knobs) {
   const int64_t rows = padded(dims.at("n"), knobs);
-  return {4 * slots_of(dims, knobs) * made.triangles * rows * (stride_of(rows) + 1),
-          side_bytes(made, dims, knobs)};
+  return {word_of(t) * slots_of(dims, knobs) * made.triangles * rows * (stride_of(rows) + 1),
+          side_bytes(made, t, dims, knobs)};
 }
 
 // BLOCK has no effect.
-spec::Space triangle_space(Dtype, const spec::DeviceTraits& traits) {
-  spec::Space space = block_space(traits, kPanels);
+spec::Space triangle_space(Dtype t, const spec::DeviceTraits& traits) {
+  spec::Space space = block_space(t, traits, kPanels);
   std::erase_if(space.knobs, [](const spec::Knob& knob) { return knob.name == "BLOCK"; });
   return space;
 }
@@ -123,14 +124,14 @@ spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
 
 spec::Variant lu_variant(const Made& made) {
   spec::Variant variant = cpu_variant("panels", made.op);
-  variant.space = [](Dtype, const spec::DeviceTraits& traits) {
-    return block_space(traits, kPanels);
+  variant.space = [](Dtype t, const spec::DeviceTraits& traits) {
+    return block_space(t, traits, kPanels);
   };
   variant.stages = [made](const Dims& dims, const Setting& knobs) {
     return lu_stages(made, dims, knobs);
   };
-  variant.scratch = [made](Dtype, const Dims& dims, const Setting& knobs) {
-    return lu_scratch(made, dims, knobs);
+  variant.scratch = [made](Dtype t, const Dims& dims, const Setting& knobs) {
+    return lu_scratch(made, t, dims, knobs);
   };
   return variant;
 }
@@ -141,8 +142,8 @@ spec::Variant triangle_variant(const Made& made) {
   variant.stages = [made](const Dims& dims, const Setting& knobs) {
     return triangle_stages(made, dims, knobs);
   };
-  variant.scratch = [made](Dtype, const Dims& dims, const Setting& knobs) {
-    return triangle_scratch(made, dims, knobs);
+  variant.scratch = [made](Dtype t, const Dims& dims, const Setting& knobs) {
+    return triangle_scratch(made, t, dims, knobs);
   };
   return variant;
 }

@@ -7,29 +7,29 @@
 
 // The first row, from 1, whose diagonal is 0 or of which an element is not finite; 0: there is
 // none.
-KD_PART long first_bad_row(const float* a, long n, bool upper, bool unit) {
+KD_PART long first_bad_row(const Float* a, long n, bool upper, bool unit) {
   for (long i = 0; i < n; ++i) {
-    const float* const row = a + i * n;
+    const Float* const row = a + i * n;
     const long begin = upper ? i + unit : 0, end = upper ? n : i + !unit;
-    const float most = largest(row + begin, end - begin);
+    const Float most = largest(row + begin, end - begin);
     if (!(most - most == 0) || (!unit && row[i] == 0)) return i + 1;
   }
   return 0;
 }
 
 struct Stored {
-  const float* a;
+  const Float* a;
   long n;
   bool upper, transposed, unit;  // which triangle of a is read, and how it is taken
   bool lower() const { return upper == transposed; }
 };
 
 // Rows [begin, end) of the padded triangle (padded(n), stride), and 1 / its diagonal.
-KD_PART void load_triangle(const Stored& s, float* t, float* inverse, long stride, long begin,
+KD_PART void load_triangle(const Stored& s, Float* t, Float* inverse, long stride, long begin,
                            long end) {
   const long n = s.n, columns = padded(n);
   for (long i = begin; i < end; ++i) {
-    float* const to = t + i * stride;
+    Float* const to = t + i * stride;
     for (long j = 0; j < columns; j += kFloats) store(to + j, Floats{});
     to[i] = inverse[i] = 1;
     if (i >= n) continue;
@@ -55,11 +55,11 @@ KD_PART long triangle_floats(long n) {
 }
 KD_PART Triangle triangle_of(const kd_arguments* a, long slot, long which, long count) {
   const long n = a->dims[KD_DIM_n], rows = padded(n), stride = stride_of(rows);
-  const float* const t = (const float*)a->scratch[0] + (slot * count + which) * triangle_floats(n);
+  const Float* const t = (const Float*)a->scratch[0] + (slot * count + which) * triangle_floats(n);
   return {t, t + rows * stride, rows, stride};
 }
 KD_PART void load_rows(const Stored& s, const Triangle& t, long begin, long end) {
-  load_triangle(s, (float*)t.t, (float*)t.inverse, t.stride, begin, end);
+  load_triangle(s, (Float*)t.t, (Float*)t.inverse, t.stride, begin, end);
 }
 
 // ---- stages of matrices that threads share: units are matrices, then kPanel rows of each, then
@@ -70,19 +70,19 @@ static constexpr long kTriangles = KD_TRIANGLES;
 static Stored stored_of(const kd_arguments* a, long each, long which);
 static bool is_unit(const kd_arguments* a);
 static long sides_of(const kd_arguments* a);  // columns of a result
-static void make_columns(const kd_arguments* a, long slot, long each, float* x, long line,
+static void make_columns(const kd_arguments* a, long slot, long each, Float* x, long line,
                          long begin, long end);
 
 // Columns [begin, end) of the result of one matrix, with x in the slot's part of the scratch
 // memory.
 KD_PART void make_result(const kd_arguments* a, long slot, long each, long begin, long end) {
   const long n = a->dims[KD_DIM_n], k = sides_of(a), line = line_of(k);
-  float* const to = (float*)a->outputs[0] + each * n * k;
+  Float* const to = (Float*)a->outputs[0] + each * n * k;
   if (*info_of(a, each)) {
     store_nan(to, n, k, begin, end);
     return;
   }
-  float* const x = (float*)a->scratch[1] + slot * padded(n) * line;
+  Float* const x = (Float*)a->scratch[1] + slot * padded(n) * line;
   make_columns(a, slot, each, x, line, begin, end);
   store_sides(x, line, to, n, k, nullptr, begin, end);
 }

@@ -30,15 +30,15 @@ struct Tridiagonal {
 
 // A rotation of rows i and i + 1 in each lane.
 struct Rotations {
-  float c[kLanes], s[kLanes];
+  Float c[kLanes], s[kLanes];
 };
 
 // What a task keeps: z holds the rows of Z^T of each lane.
 struct Eigen {
   long n, stride;
-  float* a;  // one matrix, then its reflections
-  float* z[kLanes];
-  float *v, *w;  // rows
+  Float* a;  // one matrix, then its reflections
+  Float* z[kLanes];
+  Float *v, *w;  // rows
   Tridiagonal t;
   Rotations* kept;  // n for each of kSweeps sweeps
 };
@@ -49,7 +49,7 @@ KD_INLINE long eigen_floats(long n) {
   return (1 + kLanes) * n * stride + 2 * stride + 4 * kLanes * (n + 1) + kSweeps * 2 * kLanes * n;
 }
 
-[[maybe_unused]] static Eigen eigen_at(float* at, long n, double small) {
+[[maybe_unused]] static Eigen eigen_at(Float* at, long n, double small) {
   Eigen x;
   x.n = n;
   x.stride = stride_of(n);
@@ -71,8 +71,8 @@ KD_INLINE long eigen_floats(long n) {
 // Columns [j, j + kVectors vectors) of the rows [from, n): less the products of the last reflection
 // (if kUpdate), then their sum with the factors of the next one.
 template <bool kUpdate, int kVectors>
-KD_INLINE void pass_columns(const Eigen& x, const float* last, const float* w, const float* next,
-                            float* sums, long from, long j) {
+KD_INLINE void pass_columns(const Eigen& x, const Float* last, const Float* w, const Float* next,
+                            Float* sums, long from, long j) {
   Floats sum[kVectors] = {}, of_last[kVectors], of_w[kVectors];
   for (int v = 0; v < kVectors && kUpdate; ++v) {
     of_last[v] = load(last + j + v * kFloats);
@@ -80,7 +80,7 @@ KD_INLINE void pass_columns(const Eigen& x, const float* last, const float* w, c
   }
   for (long i = from; i < x.n; ++i)
     for (int v = 0; v < kVectors; ++v) {
-      float* const at = x.a + i * x.stride + j + v * kFloats;
+      Float* const at = x.a + i * x.stride + j + v * kFloats;
       Floats row = load(at);
       if (kUpdate) {
         row -= last[i] * of_w[v] + w[i] * of_last[v];
@@ -92,7 +92,7 @@ KD_INLINE void pass_columns(const Eigen& x, const float* last, const float* w, c
 }
 
 template <bool kUpdate>
-[[maybe_unused]] static void pass(const Eigen& x, const float* last, const float* next, float* sums,
+[[maybe_unused]] static void pass(const Eigen& x, const Float* last, const Float* next, Float* sums,
                                   long from) {
   const long columns = padded(x.n);
   constexpr int kVectors = WIDE;
@@ -104,20 +104,20 @@ template <bool kUpdate>
 
 // Makes of row k the v of I - v v^T, which turns the row's elements from k + 1 on into one,
 // returned.
-[[maybe_unused]] static float reflection(float* row, long k, long n) {
+[[maybe_unused]] static Float reflection(Float* row, long k, long n) {
   const long columns = padded(n);
-  const float first = row[k + 1];
+  const Float first = row[k + 1];
   for (long j = k / kLine * kLine; j <= k; ++j) row[j] = 0;
   row[k + 1] = 0;
   const long from = k / kLine * kLine;
-  const float rest = dot(row, row, from, columns);
+  const Float rest = dot(row, row, from, columns);
   if (!(rest > 1e-36f)) {
     for (long j = from; j < columns; ++j) row[j] = 0;
     return first;
   }
-  const float length = __builtin_sqrtf(first * first + rest), beta = first > 0 ? -length : length;
+  const Float length = square_root(first * first + rest), beta = first > 0 ? -length : length;
   row[k + 1] = first - beta;
-  const float scale = 1 / __builtin_sqrtf(length * (length + __builtin_fabsf(first)));
+  const Float scale = 1 / square_root(length * (length + magnitude(first)));
   for (long j = from; j < columns; j += kFloats) store(row + j, load(row + j) * scale);
   return beta;
 }
@@ -128,14 +128,14 @@ template <bool kUpdate>
   const long n = x.n, columns = padded(n);
   double* const d = x.t.d + lane;
   double* const e = x.t.e + lane;
-  float* sums = x.v;
+  Float* sums = x.v;
   for (long j = 0; j < columns; ++j) x.w[j] = x.v[j] = 0;
   for (long k = 0; k < n; ++k) {
-    float* const row = x.a + k * x.stride;
+    Float* const row = x.a + k * x.stride;
     const long from = k / kLine * kLine;
     if (k > 0) {
-      const float* const last = row - x.stride;
-      const float of_last = last[k], of_w = x.w[k];
+      const Float* const last = row - x.stride;
+      const Float of_last = last[k], of_w = x.w[k];
       for (long j = from; j < columns; j += kFloats)
         store(row + j, load(row + j) - (of_last * load(x.w + j) + of_w * load(last + j)));
     }
@@ -147,31 +147,32 @@ template <bool kUpdate>
     else
       pass<true>(x, row - x.stride, row, sums, k + 1);
     const long next = (k + 1) / kLine * kLine;
-    const float half = dot(row, sums, next, columns) / 2;
+    const Float half = dot(row, sums, next, columns) / 2;
     for (long j = next; j < columns; j += kFloats)
       store(x.w + j, load(sums + j) - half * load(row + j));
   }
 }
 
 // The rows of Z^T, Z the product of the reflections in x.a, which is used up.
-[[maybe_unused]] static void make_vectors(const Eigen& x, float* z) {
+[[maybe_unused]] static void make_vectors(const Eigen& x, Float* z) {
   const long n = x.n, columns = padded(n);
   for (long i = 0; i < n; ++i) {
     for (long j = 0; j < columns; ++j) z[i * x.stride + j] = 0;
     z[i * x.stride + i] = 1;
   }
   for (long k = n - 3; k >= 0; --k) {
-    const float* const v = x.a + k * x.stride;
+    const Float* const v = x.a + k * x.stride;
     for (long j = (k + 1) / kLine * kLine; j < columns; j += kFloats) {
       Floats sum = {};
       for (long i = k + 1; i < n; ++i) sum += v[i] * load(z + i * x.stride + j);
       for (long i = k + 1; i < n; ++i) {
-        float* const at = z + i * x.stride + j;
+        Float* const at = z + i * x.stride + j;
         store(at, load(at) - v[i] * sum);
       }
     }
   }
-  for (long i = 0; i < n; ++i) __builtin_memcpy(x.a + i * x.stride, z + i * x.stride, columns * 4);
+  for (long i = 0; i < n; ++i)
+    __builtin_memcpy(x.a + i * x.stride, z + i * x.stride, columns * sizeof(Float));
   transpose(x.a, x.stride, n, n, z, x.stride);
 }
 
@@ -241,7 +242,7 @@ KD_INLINE void rotate_lanes(const Tridiagonal& t, const Ranges& range, Chase& x,
     x = {c, s, p, c * q - b};
   }
   if (kept)
-    for (int l = 0; l < kLanes; ++l) kept->c[l] = float(c[l]), kept->s[l] = float(s[l]);
+    for (int l = 0; l < kLanes; ++l) kept->c[l] = Float(c[l]), kept->s[l] = Float(s[l]);
 }
 
 // The first m at or after `first` of each lane whose element e[m] is as good as 0.
@@ -302,13 +303,13 @@ KD_INLINE long most_of(Longs x) {
 
 // Rotations [first, last) of one lane on kVectors vectors of columns of its rows.
 template <int kVectors>
-KD_INLINE void rotate_rows(float* z, long stride, const Rotations* kept, int lane, long first,
+KD_INLINE void rotate_rows(Float* z, long stride, const Rotations* kept, int lane, long first,
                            long last) {
   Floats carried[kVectors];
   for (int v = 0; v < kVectors; ++v) carried[v] = load(z + last * stride + v * kFloats);
   for (long i = last - 1; i >= first; --i) {
-    const float c = kept[i].c[lane], s = kept[i].s[lane];
-    float* const row = z + i * stride;
+    const Float c = kept[i].c[lane], s = kept[i].s[lane];
+    Float* const row = z + i * stride;
     for (int v = 0; v < kVectors; ++v) {
       const Floats x = load(row + v * kFloats);
       store(row + stride + v * kFloats, s * x + c * carried[v]);

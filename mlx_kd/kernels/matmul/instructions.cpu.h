@@ -1,7 +1,8 @@
 // What the processor has for products, and how far loops are unrolled. Macros: those of
 // steps.cpu.h, and
 //
-//   DOT     1: AVX512_BF16's dot product where the compiler has it; 0: float32
+//   DOT     1: dot products of bfloat16 where the compiler has them (AVX512_BF16; on Arm, of dense
+//           weights of bfloat16, bfdot); 0: float32
 //   UNROLL  steps a turn of the innermost loop
 #ifndef DOT
 #define DOT 1
@@ -17,6 +18,12 @@
 #define KD_DOT 1
 #else
 #define KD_DOT 0
+#endif
+
+#if DOT && defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC) && VEC == 16 && KD_DTYPE == 2
+#define KD_BFDOT 1
+#else
+#define KD_BFDOT 0
 #endif
 
 #if KD_DOT && defined(__AVX512VBMI__)

@@ -259,14 +259,16 @@ std::vector<ModelSizes> embedding_sizes(const ModelConfig& config) {
   if (!vocabulary)
     base::misuse("kernels", "the config of " + config.origin() +
                                 " has no vocab_size, the rows of the embedding: give --shapes");
-  return {{"model",
-           "vocab_size and hidden_size: the embedding of a step's tokens",
-           {{"V", *vocabulary},
-            {"K", hidden_width(config, "the width of the embedding")},
-            {"bits", format.bits},
-            {"group", format.group},
-            {"mode", format.mode},
-            {"has_like", format.mode != kAffine}}}};
+  ModelSizes size = {"model",
+                     "vocab_size and hidden_size: the embedding of a step's tokens",
+                     {{"V", *vocabulary},
+                      {"K", hidden_width(config, "the width of the embedding")},
+                      {"bits", format.bits},
+                      {"group", format.group},
+                      {"mode", format.mode},
+                      {"has_like", format.mode != kAffine}}};
+  size.calls.decode = size.calls.prompt = stated.mode != kDense && layer_count(config) > 0;
+  return {size};
 }
 
 std::vector<spec::Suite> suites_of(const Kind& kind) {

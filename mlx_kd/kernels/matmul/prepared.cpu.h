@@ -183,6 +183,12 @@ static const T* finished_row(const Shape& shape, const T* x, const T* norm, floa
     return;
   }
   float* const floats = to.floats + row * shape.k;
+#if KD_BFDOT
+  if (shape.format == kDense) {  // as it is, in the same place
+    __builtin_memcpy((T*)to.floats + row * shape.k, x, shape.k * sizeof(T));
+    return;
+  }
+#endif
   for (long i = 0; i < shape.k; i += kLanes) {
     const long left = shape.k - i < kLanes ? shape.k - i : kLanes;
     const Floats part = float_lanes(take_some<Elements>(x + i, left));

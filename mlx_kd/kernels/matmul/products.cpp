@@ -276,8 +276,9 @@ void fill(const Kind& kind, const spec::Op& op, const spec::FillRequest& request
                           static_cast<float>((i == norm ? 0.75 : -0.5) + random.uniform() / 2));
   }
   if (request.distribution != spec::Distribution::special) return;
-  // Row 0 has a NaN; then zeros of both signs, and subnormals.
-  if (m > 1) spec::store_element(request.inputs[0], k / 3, request.t, std::nanf(""));
+  // Row 0 has a NaN, unless the reference is sampled; then zeros of both signs, and subnormals.
+  if (m > 1 && !is_sampled(kind, request.dims))
+    spec::store_element(request.inputs[0], k / 3, request.t, std::nanf(""));
   for (int64_t j = 0; j < k && m > 2; ++j) {
     const double tiny = spec::smallest_subnormal(request.t) * static_cast<double>(j % 9);
     spec::store_element(request.inputs[0], k + j, request.t, j % 2 ? -0.0f : 0.0f);
@@ -336,6 +337,7 @@ spec::Op product_op(const Kind& kind) {
     return reference_of(kind, inputs, t, dims, scalars);
   };
   op.bound = [kind](const Dims&) { return bound_of(kind); };
+  op.is_sampled = [kind](const Dims& dims) { return is_sampled(kind, dims); };
   add_functions(kind, op);
   op.variants = products_on_cpu(kind);
   if (!kind.many_rows) {

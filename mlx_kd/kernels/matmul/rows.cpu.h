@@ -83,6 +83,35 @@ KD_INLINE void add_float_row(const Shape& shape, const Prepared& x, long m, cons
   }
 }
 
+#if KD_BFDOT
+typedef T Eight __attribute__((vector_size(16)));
+
+KD_INLINE Floats dot(Floats sum, Eight x, Eight w) {
+  asm("bfdot %0.4s, %1.8h, %2.8h" : "+w"(sum) : "w"(x), "w"(w));
+  return sum;
+}
+
+template <int kM>
+KD_INLINE void add_dense_row(const Shape& shape, const Prepared& x, long m, const Matrix& row,
+                             Floats (&sums)[kM]) {
+  const T* const w = (const T*)row.codes;
+  const T* const columns = (const T*)x.floats + m * shape.k;
+  const bool fetches = PREFETCH > 0 && 2 * shape.m * shape.k > 8192;
+  long j = 0;
+  KD_TURNS
+  for (; j + 8 <= shape.k; j += 8) {
+    if (fetches) __builtin_prefetch((const char*)(w + j) + PREFETCH, 0, 2);
+    const Eight part = take<Eight>(w + j);
+    KD_UNROLL
+    for (int i = 0; i < kM; ++i)
+      sums[i] = dot(sums[i], take<Eight>(columns + i * shape.k + j), part);
+  }
+  if (j == shape.k) return;
+  const Eight part = take_some<Eight>(w + j, shape.k - j);
+  for (int i = 0; i < kM; ++i)
+    sums[i] = dot(sums[i], take_some<Eight>(columns + i * shape.k + j, shape.k - j), part);
+}
+#else
 template <int kM>
 KD_INLINE void add_dense_row(const Shape& shape, const Prepared& x, long m, const Matrix& row,
                              Floats (&sums)[kM]) {
@@ -101,6 +130,7 @@ KD_INLINE void add_dense_row(const Shape& shape, const Prepared& x, long m, cons
   for (int i = 0; i < kM; ++i)
     sums[i] += part * take_some<Floats>(x.floats + (m + i) * shape.k + j, shape.k - j);
 }
+#endif
 
 // The ways of a row, by its format: of dot products of bfloat16, where bits are looked up at once,
 // unpacked, floats of 8 bits, or bfloat16 themselves; and of floats.

@@ -12,7 +12,6 @@
 
 constexpr float kInfinity = __builtin_inff();
 typedef unsigned Uints __attribute__((vector_size(VEC)));
-typedef int Ints __attribute__((vector_size(VEC)));
 
 // (2^f - 1) / f for |f| <= 1/2: least relative error, by exchange.
 KD_INLINE Floats slope(Floats f) {

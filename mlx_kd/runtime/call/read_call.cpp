@@ -79,11 +79,25 @@ bool is_empty(const spec::Op& op, const Arrays& inputs) {
   return false;
 }
 
+bool may_be(const spec::Op& op, spec::Dtype t) {
+  return std::find(op.types.begin(), op.types.end(), t) != op.types.end();
+}
+
+// Of an op with a list of types of its own; MLX's form of other ops takes what it takes.
+void check_own_type(const spec::Op& op, const Arrays& inputs) {
+  if (op.types == spec::float_dtypes() || op.mlx) return;
+  for (size_t i = 0; i < inputs.size(); ++i)
+    if (op.inputs[i].type.follows() && !is_absent(op.inputs[i], inputs[i])) {
+      const auto type = element_type(inputs[i]);
+      if (!type || !may_be(op, *type)) refuse_type(op, i, inputs[i], spec::types_text(op));
+    }
+}
+
 std::optional<spec::Dtype> own_type(const spec::Op& op, const Arrays& inputs) {
   for (size_t i = 0; i < inputs.size(); ++i)
     if (op.inputs[i].type.follows() && !is_absent(op.inputs[i], inputs[i])) {
       const auto type = element_type(inputs[i]);
-      return type && spec::is_float(*type) ? type : std::nullopt;
+      return type && may_be(op, *type) ? type : std::nullopt;
     }
   return spec::Dtype::float32;
 }
@@ -96,7 +110,10 @@ Read read_call(const Operator& op, const Arrays& inputs, const Numbers& numbers,
   if (!op.signature.readable()) return read;
   op.signature.read(Inputs(inputs), scalars_of(op, numbers), read.dims);
   const auto own = own_type(*op.op, inputs);
-  if (!own) return read;
+  if (!own) {
+    check_own_type(*op.op, inputs);
+    return read;
+  }
   const bool empty = is_empty(*op.op, inputs);
   if (!empty) check_chosen_types(op, inputs, read.dims, *own);
   if (empty || !have_one_type(*op.op, inputs)) return read;
@@ -113,7 +130,7 @@ std::string unfit_reason(const Operator& op, const Arrays& inputs) {
   if (!op.signature.readable()) return "the sizes of this op cannot be read off its arrays";
   if (is_empty(*op.op, inputs)) return "an array is empty";
   if (!have_one_type(*op.op, inputs)) return "the arrays have different types";
-  return "pins are for float32, float16 and bfloat16";
+  return "pins are for " + spec::types_text(*op.op);
 }
 
 }  // namespace mlx_kd::runtime

@@ -18,7 +18,9 @@ struct Choice {
 std::vector<Choice> choices_for(const spec::Op& op, const Query& query, const spec::Dims& dims) {
   std::vector<Choice> found;
   for (const Engine& engine : engines()) {
-    if (engine.place != static_cast<mlx::core::Device::DeviceType>(query.place)) continue;
+    if (engine.place != static_cast<mlx::core::Device::DeviceType>(query.place) ||
+        engine.device->lacks(static_cast<spec::Dtype>(query.dtype)))
+      continue;
     for (const std::string& language : engine.device->languages())
       for (const spec::Variant& variant : op.variants)
         if (variant.language == language && variant.approximate.empty())

@@ -59,6 +59,8 @@ std::optional<spec::Dtype> element_type(const mx::array& array) {
       return spec::Dtype::float16;
     case mx::Dtype::Val::bfloat16:
       return spec::Dtype::bfloat16;
+    case mx::Dtype::Val::float64:
+      return spec::Dtype::float64;
     case mx::Dtype::Val::int32:
       return spec::Dtype::int32;
     case mx::Dtype::Val::uint32:

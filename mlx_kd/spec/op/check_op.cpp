@@ -17,7 +17,7 @@ class Faults {
   void at_most(const std::string& field, size_t count, size_t most) {
     if (count > most)
       add(field, std::to_string(count) + " where at most " + std::to_string(most) +
-                     " fit (spec/limits.h)");
+                     " fit (spec/op/limits.h)");
   }
   std::vector<std::string> take() { return std::move(found_); }
 
@@ -40,11 +40,25 @@ void check_limits(const Op& op, Faults& faults) {
   faults.at_most("outputs", op.outputs.size(), kMostOutputs);
   faults.at_most("dims", op.dims.size(), kMostDims);
   faults.at_most("scalars", op.scalars.size(), kMostScalars);
+  if (op.types.empty()) faults.add("types", "there is none");
   if (op.outputs.empty()) faults.add("outputs", "there is none");
   if (op.dims.empty()) faults.add("dims", "there is none");
   if (op.suites.empty() || op.suites.front().sizes.empty())
     faults.add("suites", "the first must have a size");
   if (op.variants.empty()) faults.add("variants", "there is none");
+}
+
+// References are float64 themselves.
+void check_wide_types(const Op& op, Faults& faults) {
+  for (const Dtype t : op.types)
+    if (!is_float(t)) faults.add("types", name_of(t) + " is not a floating-point type");
+  const bool wide = std::find(op.types.begin(), op.types.end(), Dtype::float64) != op.types.end();
+  for (const Port& port : op.outputs)
+    if (port.judge == Judge::bound &&
+        ((port.type.follows() && wide) ||
+         (port.type.is_fixed() && port.type.at(Dtype::float32, {}) == Dtype::float64)))
+      faults.add("outputs." + port.name,
+                 "float64 has no bound around float64: judge it by residuals or as exact");
 }
 
 void check_judges(const Op& op, Faults& faults) {
@@ -144,6 +158,7 @@ std::vector<std::string> faults_of(const Op& op) {
       if (const std::string why = scalar.why_not(value); !why.empty())
         faults.add(field, "it is proved with " + std::to_string(value) + ": " + why);
   }
+  check_wide_types(op, faults);
   check_judges(op, faults);
   check_ports(op, faults);
   check_variants(op, faults);

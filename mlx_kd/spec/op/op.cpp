@@ -55,6 +55,21 @@ std::vector<int64_t> scratch_of(const Variant& variant, Dtype t, const Dims& dim
   return variant.scratch ? variant.scratch(t, dims, knobs) : std::vector<int64_t>();
 }
 
+std::string types_text(const Op& op) {
+  std::string text;
+  for (size_t i = 0; i < op.types.size(); ++i) {
+    if (i > 0) text += i + 1 < op.types.size() ? ", " : " or ";
+    text += name_of(op.types[i]);
+  }
+  return text;
+}
+
+void check_type(const Op& op, Dtype t) {
+  if (std::find(op.types.begin(), op.types.end(), t) != op.types.end()) return;
+  base::misuse("spec",
+               "op '" + op.name + "' is not for " + name_of(t) + ": choose " + types_text(op));
+}
+
 std::vector<std::string> Op::dim_names() const {
   std::vector<std::string> names;
   for (const Dim& dim : dims) names.push_back(dim.name);

@@ -68,9 +68,10 @@ struct Op {
   int contract = 1;
 
   std::vector<Port> inputs, outputs;
-  std::vector<Dim> dims;        // what a user gives, in order
-  std::vector<Scalar> scalars;  // in the order that kernels of Abi::lists take them
-  std::vector<Suite> suites;    // the first is the default
+  std::vector<Dtype> types = float_dtypes();  // what T may be
+  std::vector<Dim> dims;                      // what a user gives, in order
+  std::vector<Scalar> scalars;                // in the order that kernels of Abi::lists take them
+  std::vector<Suite> suites;                  // the first is the default
   // Small and odd sizes for the tests of every device: remainders of vectors, single elements.
   std::vector<Dims> edge_sizes;
 
@@ -159,6 +160,9 @@ struct Op {
 // where a dim is missing, unknown or out of range.
 Dims complete(const Op& op, const Dims& given);
 Cost cost_of(const Op& op, const Dims& dims, Dtype t);
+std::string types_text(const Op& op);  // what T may be: "float32, float16 or bfloat16"
+// Misuse, naming the op's types, if T may not be `t`.
+void check_type(const Op& op, Dtype t);
 // What Op::mlx and Op::composition take for scalars: the scalars, then the attributes.
 std::vector<double> numbers_of(const Op& op, const std::vector<double>& scalars, const Dims& dims);
 // The same size with `most` of the batch dim, or as it is.

@@ -32,17 +32,16 @@ const ModelUse* find(const ModelUses& found, const std::string& name) {
   return nullptr;
 }
 
-TEST(TunePlan, AProductOfAPromptIsMeasuredWithFewTokensAndCountsAsOften) {
+TEST(TunePlan, APromptIsServedFromTheMostRowsOfAStepToFourTimesItsLength) {
   const ModelUses found = uses_of(model(), {{1}, 512});
   const ModelUse* down = find(found, "qgemm.model.prompt");
   ASSERT_TRUE(down);
-  EXPECT_EQ(down->sizes.front().at("M"), kPromptTokens);
-  EXPECT_DOUBLE_EQ(down->passes, 512.0 / kPromptTokens);
-  EXPECT_EQ(down->ranges, (shapes::DimRanges{{"M", 17, kPromptTokens}}));
+  EXPECT_EQ(down->sizes.front().at("M"), 512);
+  EXPECT_EQ(down->ranges, (shapes::DimRanges{{"M", 17, 2049}}));
   const ModelUse* norm = find(found, "rmsnorm.model.prompt");
   ASSERT_TRUE(norm);
   EXPECT_EQ(norm->sizes.front().at("rows"), 512);
-  EXPECT_EQ(norm->passes, 1);
+  EXPECT_EQ(norm->ranges, (shapes::DimRanges{{"rows", 17, 2049}}));
 }
 
 TEST(TunePlan, WithoutAPromptNothingOfOneIsTuned) {
@@ -61,8 +60,6 @@ TEST(TunePlan, ACacheHasItsOwnLengthsWhateverTheRows) {
   EXPECT_EQ(cached->calls, 8);
   EXPECT_EQ(cached->sizes.front().at("S"), 4096);
   EXPECT_EQ(cached->ranges, (shapes::DimRanges{{"S", 64, 4096}}));
-  EXPECT_TRUE(cached->grows);
-  EXPECT_FALSE(find(found, "rmsnorm.model")->grows);
 }
 
 TEST(TunePlan, LayersOfOtherKindsAreNotCounted) {

@@ -19,13 +19,16 @@ namespace {
 
 using spec::Dtype;
 
-std::vector<std::string> op_names() {
-  std::vector<std::string> names;
-  for (const spec::Op& op : kernels::all_ops()) names.push_back(op.name);
-  return names;
+using OpAndType = std::tuple<std::string, Dtype>;
+
+std::vector<OpAndType> ops_and_types() {
+  std::vector<OpAndType> all;
+  for (const spec::Op& op : kernels::all_ops())
+    for (const Dtype t : op.types) all.emplace_back(op.name, t);
+  return all;
 }
 
-class EveryOp : public testing::TestWithParam<std::tuple<std::string, Dtype>> {
+class EveryOp : public testing::TestWithParam<OpAndType> {
  protected:
   const spec::Op& op = kernels::find_op(std::get<0>(GetParam()));
   const Dtype t = std::get<1>(GetParam());
@@ -65,12 +68,9 @@ class EveryOp : public testing::TestWithParam<std::tuple<std::string, Dtype>> {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Table, EveryOp,
-                         testing::Combine(testing::ValuesIn(op_names()),
-                                          testing::ValuesIn(spec::float_dtypes())),
-                         [](const auto& test) {
-                           return std::get<0>(test.param) + "_" + name_of(std::get<1>(test.param));
-                         });
+INSTANTIATE_TEST_SUITE_P(Table, EveryOp, testing::ValuesIn(ops_and_types()), [](const auto& test) {
+  return std::get<0>(test.param) + "_" + name_of(std::get<1>(test.param));
+});
 
 TEST_P(EveryOp, HasEdgeSizes) {
   EXPECT_FALSE(op.edge_sizes.empty());
@@ -82,6 +82,7 @@ TEST_P(EveryOp, IsProvedOnTheCpu) {
 }
 
 TEST_P(EveryOp, IsProvedOnTheExecutor) {
+  if (t == Dtype::float64) GTEST_SKIP() << "Metal lacks it";
   const int settings = std::getenv("MLX_KD_LONG") ? 10 : 2;
   prove_settings("metal", "simt", settings, settings);
 }

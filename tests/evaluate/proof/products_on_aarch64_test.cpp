@@ -73,16 +73,17 @@ class Numbers {
   std::ofstream file_;
 };
 
+// dots: with the dot products of bfloat16 that processors have from Armv8.6 on.
 class OnAArch64 {
  public:
-  OnAArch64(const spec::Op& op, const spec::Variant& variant, Dtype t)
-      : op_(op), t_(t), rig_(op, t, op.edge_sizes), variant_(variant) {
+  OnAArch64(const spec::Op& op, const spec::Variant& variant, Dtype t, bool dots = false)
+      : op_(op), t_(t), rig_(op, t, op.edge_sizes), variant_(variant), dots_(dots) {
     const spec::Space space = rig_.space(variant_);
     knobs_ = spec::default_setting(space);
     knobs_.set("VEC", 16);
     knobs_.set("THREADS", 1);
     knobs_.set("TASKS", spec::default_setting(space).at("TASKS"));
-    if (knobs_.has("DOT")) knobs_.set("DOT", 0);
+    if (knobs_.has("DOT")) knobs_.set("DOT", dots);
   }
 
   void expect_right() {
@@ -115,9 +116,18 @@ class OnAArch64 {
                                      "-fno-math-errno", "-w",  "-static"};
     for (const std::string& macro : devices::argument_macros(candidate))
       argv.push_back("-D" + macro);
+    if (dots_) argv.push_back("-march=armv8.6-a");
     argv.insert(argv.end(), {"-o", folder_ / "kernel", folder_ / "kernel.cpp"});
     const auto made = base::run_process(argv, 300);
     ASSERT_TRUE(made.ok()) << made.output;
+    if (dots_) expect_dots(argv);
+  }
+
+  // The instruction is in the text that the compiler makes.
+  void expect_dots(std::vector<std::string> argv) const {
+    argv.insert(argv.end(), {"-S", "-o", folder_ / "kernel.s"});
+    ASSERT_TRUE(base::run_process(argv, 300).ok());
+    EXPECT_NE(tests::text_of(folder_ / "kernel.s").find("bfdot"), std::string::npos);
   }
 
   void write_calls() const {
@@ -173,14 +183,32 @@ class OnAArch64 {
   Dtype t_;
   ProofRig rig_;
   const spec::Variant& variant_;
+  bool dots_;
   spec::Setting knobs_;
   tests::TempDir folder_;
 };
 
-TEST(ProductsOnAArch64, AreWithinTheirBounds) {
+// "" if programs for AArch64 can be made and run.
+std::string what_is_missing() {
   for (const char* tool : {kCompiler, kEmulator})
     if (!base::run_process({tool, "--version"}, 20).ok())
-      GTEST_SKIP() << "no " << tool << " (Debian: g++-aarch64-linux-gnu, qemu-user)";
+      return std::string("no ") + tool + " (Debian: g++-aarch64-linux-gnu, qemu-user)";
+  return "";
+}
+
+TEST(ProductsOnAArch64, OfBfloat16ByItsDotProductsAreWithinTheirBounds) {
+  if (const std::string what = what_is_missing(); !what.empty()) GTEST_SKIP() << what;
+  const bool is_long = std::getenv("MLX_KD_LONG");
+  for (const char* name : {"matvec", "matvec_gate_up", "matvec_qkv", "gather_matvec"}) {
+    if (!is_long && name != std::string("matvec")) continue;
+    SCOPED_TRACE(name);
+    const spec::Op& op = kernels::find_op(name);
+    OnAArch64(op, op.variants.front(), Dtype::bfloat16, true).expect_right();
+  }
+}
+
+TEST(ProductsOnAArch64, AreWithinTheirBounds) {
+  if (const std::string what = what_is_missing(); !what.empty()) GTEST_SKIP() << what;
   const bool is_long = std::getenv("MLX_KD_LONG");
   for (const spec::Op& op : kernels::all_ops()) {
     if (op.name.find("mat") == std::string::npos && op.name.find("gemm") == std::string::npos)

@@ -189,6 +189,31 @@ Dims of_experts(std::initializer_list<Dims::Item> changes) {
   return dims;
 }
 
+// More than 2^27 terms: only some elements are compared.
+TEST(Qgemm, OfLargeProductsIsProvedBySampledElements) {
+  const spec::Op& op = kernels::find_op("qgemm");
+  const Dims large = quantised({{"M", 140}, {"N", 500}, {"has_norm", 1}, {"has_residual", 1}});
+  ASSERT_TRUE(op.is_sampled(large));
+  EXPECT_FALSE(op.is_sampled(quantised({{"M", 128}, {"N", 512}})));
+  EXPECT_FALSE(op.is_sampled(quantised({{"M", 1}, {"N", 300000}, {"K", 256}})));
+  ProofRig rig(op, Dtype::bfloat16, {large});
+  const Case& c = rig.plan().cases.front();
+  std::vector<const void*> inputs;
+  for (const Span& span : c.inputs) inputs.push_back(rig.memory() + span.offset);
+  const spec::Reference64 made =
+      op.reference(inputs, Dtype::bfloat16, large, spec::default_scalars(op)).front();
+  size_t checked = 0;
+  for (size_t i = 0; i < made.y.size(); ++i) {
+    const bool is_checked = made.absolute[i] < spec::kUnchecked;
+    checked += is_checked;
+    const size_t row = i / 500, column = i % 500;
+    const bool is_outer = row == 0 || row == 139 || column == 0 || column == 499;
+    EXPECT_TRUE(is_checked || !is_outer) << i;
+  }
+  EXPECT_GE(checked, 16384u);
+  EXPECT_LT(checked, made.y.size());
+}
+
 TEST(GatherQgemm, RejectsWrongKernels) {
   expect_only_right({"gather_qgemm", "cpp", Dtype::float32, of_experts({})},
                     {{"(T*)a->outputs[0], expert.pairs", "(T*)a->outputs[0], groups_of(a).pairs"},

@@ -6,6 +6,7 @@ from tests.support.package import PackageTest, python
 
 import mlx.core as mx
 
+import mlx_kd
 import mlx_kd.linalg as la
 from mlx_kd.linalg import calls
 
@@ -212,6 +213,18 @@ class Results(Front):
         w, v = la.eig(a)
         self.assertLess(mx.abs(a.astype(mx.complex64) @ v - v * w[:, None, :]).max().item(), 1e-4)
         self.assertEqual(la.cross(mx.array([1.0, 0, 0]), mx.array([0, 1.0, 0])).tolist(), [0, 0, 1])
+
+    def test_float64_is_computed_in_float64(self):
+        a = positive(3, 20, 20).astype(mx.float64)
+        q, r = la.qr(a)
+        lower = la.cholesky(a)
+        w, v = la.eigh(a)
+        for made in (q @ r, lower @ mx.swapaxes(lower, -1, -2), (v * w[:, None, :]) @ mx.swapaxes(v, -1, -2)):
+            self.assertLess(mx.abs(made - a).max().item(), 1e-13 * mx.abs(a).max().item() * 20)
+        self.assertLess(mx.abs(a @ la.inv(a) - mx.eye(20, dtype=mx.float64)).max().item(), 1e-12)
+        self.assertEqual(la.slogdet(a)[1].dtype, mx.float64)
+        with self.assertRaisesRegex(ValueError, "a has type float64: give float32"):
+            mlx_kd.call("matmul_dd", [a, a])
 
     def test_arrays_without_elements(self):
         for shape in ((0, 4, 4), (3, 0, 0), (0, 0)):

@@ -32,9 +32,9 @@ EXPECTED = {
                      router=2, expert_combine=2), set()),
     "glm4_moe_lite": (LATENT, set()),
     "deepseek_v3": (LATENT, set()),
-    "lfm2": (dict(qmatvec_qkv=1, qk_norm_rope=1, attention=1, qmatvec_gate_up=2, qmatvec=6), {"Conv1d"}),
+    "lfm2": (dict(qmatvec_qkv=1, qk_norm_rope=1, attention=1, qmatvec_gate_up=2, qmatvec=6), set()),
     "qwen3_next": (dict(qmatvec_qkv=1, qk_norm_rope=1, attention=1, qmatvec_gate_up=2, qmatvec=11, router=2,
-                        expert_combine=2, gather_qmatvec_gate_up=2, gather_qmatvec=2), {"Conv1d"})}
+                        expert_combine=2, gather_qmatvec_gate_up=2, gather_qmatvec=2), set())}
 
 
 def patched(model, **options):

@@ -6,6 +6,7 @@ from unittest import mock
 from tests.support import package  # noqa: F401  (before mlx_kd)
 
 import mlx.core as mx
+import mlx.nn as nn
 
 from tests.support import mlx_lm_models as models
 from tests.support.patched import NAMES, Patching
@@ -103,6 +104,25 @@ class GatedDelta(Layers):
         self.model.train()
         models.decode(self.model)
         self.assertEqual(self.rule.call_count, 0)
+
+
+class Positions(Layers):
+    def test_an_offset_may_be_a_number_or_an_array_without_axes(self):
+        class Net(nn.Module):  # Gemma 4 gives such an array
+            def __init__(self):
+                super().__init__()
+                self.rope = nn.RoPE(32)
+
+            def __call__(self, x, offset):
+                return self.rope(x, offset=offset)
+
+        net, x = Net(), mx.random.normal((1, 2, 3, 32))
+        wanted = net(x, 5)
+        self.assertEqual([one.runs for one in self.patch(net).replaced], ["rope_standard"])
+        self.calls.clear()
+        for offset in (5, mx.array(5), mx.array([5])):
+            self.assert_near(net(x, offset), wanted)
+        self.assertEqual(self.calls["rope_standard"], 3)
 
 
 class PostNorms(Layers):

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "mlx_kd/base/error.h"
 #include "mlx_kd/spec/op/limits.h"
 #include "mlx_kd/spec/op/op.h"
 
@@ -54,12 +55,35 @@ TEST(Faults, AreMoreDimsScalarsAndArraysThanFit) {
     op.outputs.push_back({"o" + std::to_string(i), one_axis});
   const auto text = [](const char* field, size_t most) {
     return std::string(field) + ": " + std::to_string(most + 1) + " where at most " +
-           std::to_string(most) + " fit (spec/limits.h)";
+           std::to_string(most) + " fit (spec/op/limits.h)";
   };
   expect_fault(op, text("dims", kMostDims));
   expect_fault(op, text("scalars", kMostScalars));
   expect_fault(op, text("inputs", kMostInputs));
   expect_fault(op, text("outputs", kMostOutputs));
+}
+
+TEST(Faults, AreTypesThatTheOpCannotBeJudgedIn) {
+  Op op = sound_op();
+  op.types.push_back(Dtype::float64);
+  expect_fault(op,
+               "outputs.y: float64 has no bound around float64: judge it by residuals or as exact");
+  op = sound_op();
+  op.types = {Dtype::int32};
+  expect_fault(op, "types: int32 is not a floating-point type");
+  op.types.clear();
+  expect_fault(op, "types: there is none");
+}
+
+TEST(Types, ThatAnOpDoesNotTakeAreNamed) {
+  try {
+    check_type(sound_op(), Dtype::float64);
+    FAIL();
+  } catch (const base::Error& error) {
+    EXPECT_STREQ(error.what(),
+                 "[spec] op 'sound' is not for float64: choose float32, float16 or bfloat16");
+    EXPECT_EQ(error.exit_code(), 2);
+  }
 }
 
 TEST(Faults, AreJudgesWithoutWhatTheyNeed) {

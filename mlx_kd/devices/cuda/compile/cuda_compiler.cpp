@@ -19,9 +19,9 @@ Artifact refused(const std::string& error) {
   return artifact;
 }
 
-using Work = std::function<Artifact()>;
+using Compile = std::function<Artifact()>;
 
-Work work_of(const spec::Candidate& candidate, int sm, const cpu::ObjectCache& cache) {
+Compile work_of(const spec::Candidate& candidate, int sm, const cpu::ObjectCache& cache) {
   if (candidate.language == "cuda") {
     const auto options = source_options(candidate, sm);
     return [candidate, options, cache] {

@@ -9,7 +9,7 @@
 // parts are stages that share one matrix among threads: load, then for each panel of BLOCK rows
 // panel and columns, then store.
 #ifndef KD_DTYPE
-#define KD_DTYPE 0  // 0 float32, 1 float16, 2 bfloat16
+#define KD_DTYPE 0  // 0 float32, 1 float16, 2 bfloat16, 8 float64
 #endif
 #ifndef VEC
 #define VEC 16  // bytes of a vector
@@ -37,8 +37,8 @@ constexpr int kParts = kLine / kFloats;  // vectors of sixteen columns
 
 // One matrix in work: row i of U begins at u + i * stride; inverse[i] is 1 / U[i][i].
 struct Work {
-  float* u;
-  float* inverse;
+  Float* u;
+  Float* inverse;
   long n, columns, stride;
 };
 
@@ -52,7 +52,7 @@ static Work work_of(const kd_arguments* a, long slot) {
   w.n = a->dims[KD_DIM_n];
   w.columns = padded(w.n);
   w.stride = w.columns / kLine % 2 ? w.columns : w.columns + kLine;
-  w.u = (float*)a->scratch[0] + slot * w.columns * (w.columns + 2 * kLine);
+  w.u = (Float*)a->scratch[0] + slot * w.columns * (w.columns + 2 * kLine);
   w.inverse = w.u + w.columns * w.stride;
   return w;
 }
@@ -64,7 +64,7 @@ static void load_rows(const Work& w, const T* a, long from, bool upper) {
   for (long i = from; i < from + kLine; ++i)
     for (long j = from; j < w.columns; j += kLine)
       if (j == from || j + kLine > n || i >= n)
-        __builtin_memset(w.u + i * w.stride + j, 0, kLine * sizeof(float));
+        __builtin_memset(w.u + i * w.stride + j, 0, kLine * sizeof(Float));
   if (upper) {
     for (long i = from; i < end; ++i)
       for (long j = i; j < n; ++j) w.u[i * w.stride + j] = widen(a[i * n + j]);
@@ -102,10 +102,10 @@ KD_INLINE void update_tile(const Work& w, long b, long j) {
   constexpr int kVectors = kTile * kParts;
   for (int r = 0; r < kLine; r += ROWS) {
     Floats sum[ROWS][kVectors];
-    float* const to = w.u + (b + r) * w.stride + j;
+    Float* const to = w.u + (b + r) * w.stride + j;
     for (int i = 0; i < ROWS; ++i)
       for (int v = 0; v < kVectors; ++v) sum[i][v] = load(to + i * w.stride + v * kFloats);
-    const float* above = w.u;
+    const Float* above = w.u;
     for (long p = 0; p < b; ++p, above += w.stride)
       for (int v = 0; v < kVectors; ++v) {
         const Floats row = load(above + j + v * kFloats);
@@ -126,12 +126,12 @@ static void update(const Work& w, long b, long begin, long end) {
 // The block on the diagonal at b; the order of the first leading minor that is not positive, or 0.
 static long factor(const Work& w, long b) {
   const int rows = int(w.n - b < kLine ? w.n - b : kLine);
-  float* const u = w.u + b * w.stride + b;
+  Float* const u = w.u + b * w.stride + b;
   for (int r = 0; r < rows; ++r) {
-    float* const row = u + r * w.stride;
-    const float pivot = row[r];
+    Float* const row = u + r * w.stride;
+    const Float pivot = row[r];
     if (!(pivot > 0)) return b + r + 1;
-    const float root = __builtin_sqrtf(pivot), inverse = 1 / root;
+    const Float root = square_root(pivot), inverse = 1 / root;
     w.inverse[b + r] = inverse;
     Floats scaled[kParts];
     for (int v = 0; v < kParts; ++v) {
@@ -141,7 +141,7 @@ static long factor(const Work& w, long b) {
     row[r] = root;
     for (int i = r + 1; i < rows; ++i)
       for (int v = 0; v < kParts; ++v) {
-        float* const to = u + i * w.stride + v * kFloats;
+        Float* const to = u + i * w.stride + v * kFloats;
         store(to, load(to) - row[i] * scaled[v]);
       }
   }
@@ -150,10 +150,10 @@ static long factor(const Work& w, long b) {
 
 // Columns [begin, end) of the rows [b, b + 16) of U, right of a factored block.
 static void solve(const Work& w, long b, long begin, long end) {
-  const float* const block = w.u + b * w.stride + b;
+  const Float* const block = w.u + b * w.stride + b;
   for (long j = begin; j < end; j += kFloats) {
     Floats x[kLine];
-    float* const to = w.u + b * w.stride + j;
+    Float* const to = w.u + b * w.stride + j;
 #pragma GCC unroll 16
     for (int r = 0; r < kLine; ++r) x[r] = load(to + r * w.stride);
 #pragma GCC unroll 16

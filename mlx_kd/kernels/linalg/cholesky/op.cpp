@@ -7,6 +7,7 @@
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/suites.h"
 #include "mlx_kd/kernels/divide_up.h"
+#include "mlx_kd/kernels/linalg/batches.h"
 #include "mlx_kd/kernels/linalg/cholesky/residuals.h"
 #include "mlx_kd/kernels/op_table.h"
 
@@ -38,12 +39,12 @@ Shape matrices(const Dims& dims) {
   return {dims.at("batch"), dims.at("n"), dims.at("n")};
 }
 
-// On a CPU. It takes float32, and reports no failure: it is not a form of the operator.
+// On a CPU. It takes float32 and float64, and reports no failure: it is not a form of the operator.
 spec::Op::Arrays composition(const spec::Op::Arrays& in, std::span<const double> numbers,
                              const mx::Stream&) {
   const mx::Stream s = mx::default_stream(mx::Device::cpu);
   const mx::Shape& shape = in[0].shape();
-  const mx::array a = mx::astype(in[0], mx::float32, s);
+  const mx::array a = in[0].dtype() == mx::float64 ? in[0] : mx::astype(in[0], mx::float32, s);
   const mx::array l = mx::linalg::cholesky(a, numbers[0] != 0, s);
   return {mx::astype(l, in[0].dtype(), s),
           mx::zeros({shape.begin(), shape.end() - 2}, mx::int32, s)};
@@ -55,9 +56,10 @@ spec::Cost cost(const Dims& dims, Dtype dtype) {
   return {batch * bytes, batch * n * n * n / 3};
 }
 
-spec::Space space(Dtype, const spec::DeviceTraits& traits) {
+spec::Space space(Dtype t, const spec::DeviceTraits& device) {
   using enum spec::KnobScale;
   using enum spec::KnobRole;
+  const spec::DeviceTraits traits = linalg::traits_for(t, device);
   const bool wide = traits.vector_bytes >= 64;
   spec::Space space;
   space.knobs = {vector_knob(traits),
@@ -121,11 +123,11 @@ std::vector<spec::Stage> stages(const Dims& dims, const spec::Setting& knobs) {
 }
 
 // The float copies that are factored, each with room for rows apart and for the inverses.
-std::vector<int64_t> scratch(Dtype, const Dims& dims, const spec::Setting& knobs) {
+std::vector<int64_t> scratch(Dtype t, const Dims& dims, const spec::Setting& knobs) {
   const int64_t columns = divide_up(dims.at("n"), kLine) * kLine;
   const int64_t works = is_shared(dims, knobs) ? dims.at("batch")
                                                : divide_up(dims.at("batch"), grain_of(dims, knobs));
-  return {works * columns * (columns + 2 * kLine) * 4};
+  return {works * columns * (columns + 2 * kLine) * linalg::word_of(t)};
 }
 
 spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
@@ -181,7 +183,8 @@ spec::Doc doc() {
   doc.brief =
       "The Cholesky factor of each symmetric positive definite matrix of a batch, and which "
       "matrices have none. The matrix is L L^T, or U^T U with upper; only the lower triangle is "
-      "read, or the upper one. 16-bit types are factored in float32 and rounded once.";
+      "read, or the upper one. 16-bit types are factored in float32 and rounded once; "
+      "float64 is for CPUs.";
   doc.parameters = {{"a", "[..., n, n], n at most 512"},
                     {"upper", "whether U is returned rather than L"}};
   doc.returns =
@@ -241,6 +244,7 @@ spec::Op make_cholesky() {
              {"n"},
              {.name = "upper", .kind = spec::Dim::Kind::attribute}};
   op.batch_dim = "batch";
+  op.types.push_back(Dtype::float64);
   op.suites = {{"batches", {size(64, 32), size(64, 64), size(64, 128)}},
                {"small", {size(1024, 4), size(1024, 8), size(256, 16), size(1024, 32)}},
                {"single", {size(1, 64), size(1, 128), size(1, 256), size(1, 512)}}};

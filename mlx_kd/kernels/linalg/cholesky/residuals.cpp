@@ -84,7 +84,7 @@ Matrix read_symmetric(const void* data, int64_t at, Dtype t, int64_t n, bool upp
   Matrix a(n);
   for (int64_t i = 0; i < n; ++i)
     for (int64_t j = 0; j <= i; ++j)
-      a.row(i)[j] = a.row(j)[i] = spec::load_element(data, at + (upper ? j * n + i : i * n + j), t);
+      a.row(i)[j] = a.row(j)[i] = spec::load_number(data, at + (upper ? j * n + i : i * n + j), t);
   return a;
 }
 
@@ -93,7 +93,7 @@ Matrix read_factor(const void* data, int64_t at, Dtype t, int64_t n, bool upper)
   Matrix l(n);
   for (int64_t i = 0; i < n; ++i)
     for (int64_t j = 0; j < n; ++j)
-      (upper ? l.row(j)[i] : l.row(i)[j]) = spec::load_element(data, at + i * n + j, t);
+      (upper ? l.row(j)[i] : l.row(i)[j]) = spec::load_number(data, at + i * n + j, t);
   return l;
 }
 
@@ -144,9 +144,10 @@ struct Found {
 };
 
 void judge_factor(const Matrix& a, const Matrix& l, Dtype t, Found& found) {
-  // n roundings of float32; where the type is shorter, one more when L is stored.
-  const double stored = t == Dtype::float32 ? 0 : spec::unit_roundoff(t);
-  const double ratio = relative_residual(a, l) / (static_cast<double>(a.n) * 0x1p-24 + stored);
+  // n roundings of float32 or float64; where the type is shorter, one more when L is stored.
+  const double u = spec::unit_roundoff(t), computed = std::min(u, 0x1p-24);
+  const double stored = u > computed ? u : 0;
+  const double ratio = relative_residual(a, l) / (static_cast<double>(a.n) * computed + stored);
   if (!(ratio <= found.ratio)) found.ratio = ratio;
   for (int64_t i = 0; i < l.n; ++i) {
     found.not_positive += !(l.row(i)[i] > 0);
@@ -166,8 +167,8 @@ void fill(const spec::FillRequest& request) {
       for (int64_t j = 0; j < n; ++j) {
         const bool read = upper ? j >= i : j <= i;
         const bool other = request.distribution == Distribution::magnitudes && !read;
-        spec::store_element(request.inputs[0], (m * n + i) * n + j, request.t,
-                            static_cast<float>(other ? 7 : a.row(i)[j]));
+        spec::store_number(request.inputs[0], (m * n + i) * n + j, request.t,
+                           other ? 7 : a.row(i)[j]);
       }
   }
 }
@@ -186,7 +187,7 @@ std::vector<spec::Residual> residuals(const spec::JudgedCase& judged) {
     else
       for (const double value : l.values) found.not_nan += !std::isnan(value);
   }
-  return {{"|A - L L^T| / (|A| (n 2^-24 + u))", found.ratio},
+  return {{"|A - L L^T| / (|A| (n eps + u))", found.ratio},
           {"the count of elements of the other triangle that are not 0", found.garbage, 0},
           {"the count of diagonal elements that are not positive", found.not_positive, 0},
           {"the count of wrong info", found.wrong_info, 0},

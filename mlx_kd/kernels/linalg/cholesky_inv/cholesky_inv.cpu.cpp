@@ -17,7 +17,7 @@ static long sides_of(const kd_arguments* a) {
   return a->dims[KD_DIM_n];
 }
 
-static void make_columns(const kd_arguments* a, long slot, long, float* x, long line, long begin,
+static void make_columns(const kd_arguments* a, long slot, long, Float* x, long line, long begin,
                          long end) {
   const Triangle lower = triangle_of(a, slot, 0, 2), upper = triangle_of(a, slot, 1, 2);
   load_identity(x, line, lower.n, begin, end);

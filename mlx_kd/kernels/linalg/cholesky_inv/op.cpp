@@ -32,12 +32,12 @@ double flops(const Dims& dims) {
 spec::Doc doc() {
   spec::Doc doc;
   doc.brief = "The inverse of L L^T, or of U^T U with upper, for each Cholesky factor of a batch.";
-  doc.parameters = {{"a", "[..., n, n], float32"}, linalg::upper_parameter()};
+  doc.parameters = {{"a", "[..., n, n], float32 or, on a CPU, float64"}, linalg::upper_parameter()};
   doc.returns =
       "The inverse [..., n, n] and info, int32 [...]: 0, or the first row of the triangle, from "
       "1, whose diagonal is 0 or of which an element is not finite; the inverse of such a "
       "matrix is NaN.";
-  doc.errors = "a is not float32, or its last two axes differ.";
+  doc.errors = "a is of another type, or its last two axes differ.";
   return doc;
 }
 

@@ -18,11 +18,11 @@ static long sides_of(const kd_arguments* a) {
   return a->dims[KD_DIM_k];
 }
 
-static void make_columns(const kd_arguments* a, long slot, long each, float* x, long line,
+static void make_columns(const kd_arguments* a, long slot, long each, Float* x, long line,
                          long begin, long end) {
   const long n = a->dims[KD_DIM_n], k = a->dims[KD_DIM_k];
   const Triangle lower = triangle_of(a, slot, 0, 2), upper = triangle_of(a, slot, 1, 2);
-  load_sides(x, line, lower.n, (const float*)a->inputs[1] + each * n * k, n, k, nullptr, begin,
+  load_sides(x, line, lower.n, (const Float*)a->inputs[1] + each * n * k, n, k, nullptr, begin,
              end);
   forward<false, false>(lower, x, line, begin, end);
   backward<false>(upper, x, line, begin, end);

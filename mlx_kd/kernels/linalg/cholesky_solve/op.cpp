@@ -38,13 +38,13 @@ spec::Doc doc() {
   doc.brief =
       "The solution X of L L^T X = B, or of U^T U X = B with upper, for each Cholesky factor of "
       "a batch.";
-  doc.parameters = {{"a", "[..., n, n], float32"},
-                    {"b", "[..., n, k], float32, with the leading axes of a"},
+  doc.parameters = {{"a", "[..., n, n], float32 or, on a CPU, float64"},
+                    {"b", "[..., n, k], of the type and with the leading axes of a"},
                     linalg::upper_parameter()};
   doc.returns =
       "X [..., n, k] and info, int32 [...]: 0, or the first row of the triangle, from 1, whose "
       "diagonal is 0 or of which an element is not finite; X of such a matrix is NaN.";
-  doc.errors = "a is not float32, or its last two axes differ, or b does not go with it.";
+  doc.errors = "a is of another type, or its last two axes differ, or b does not go with it.";
   return doc;
 }
 

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/kernels/linalg/batches.h"
 #include "mlx_kd/kernels/linalg/groups.h"
 #include "mlx_kd/kernels/linalg/spectra.h"
 #include "mlx_kd/kernels/op_table.h"
@@ -44,7 +45,7 @@ Shape vectors_of(const Dims& dims) {
 spec::Op::Arrays composition(const spec::Op::Arrays& in, std::span<const double> numbers,
                              const mx::Stream&) {
   const mx::Stream s = mx::default_stream(mx::Device::cpu);
-  const mx::array a = mx::astype(in[0], mx::float32, s);
+  const mx::array a = in[0].dtype() == mx::float64 ? in[0] : mx::astype(in[0], mx::float32, s);
   const std::string triangle = numbers[0] != 0 ? "U" : "L";
   const mx::Shape batch{a.shape().begin(), a.shape().end() - 2};
   const mx::array info = mx::zeros(batch, mx::int32, s);
@@ -142,9 +143,9 @@ void judge_matrix(const spec::JudgedCase& judged, int64_t m, Found& found) {
 std::vector<spec::Residual> residuals(const spec::JudgedCase& judged) {
   Found found;
   for (const int64_t m : linalg::judged_matrices(judged)) judge_matrix(judged, m, found);
-  return {{"|A V - V W| / (|A| (n 2^-24 + u))", found.residual},
-          {"|I - V^T V| / (n 2^-24 + u)", found.orthogonal},
-          {"the largest |w - w64| / (|A| (n 2^-24 + u))", found.values},
+  return {{"|A V - V W| / (|A| (n eps + u))", found.residual},
+          {"|I - V^T V| / (n eps + u)", found.orthogonal},
+          {"the largest |w - w64| / (|A| (n eps + u))", found.values},
           {"the count of eigenvalues that are not in order", found.disorder, 0},
           {"the count of wrong info", found.wrong_info, 0},
           {"the count of results of failed matrices that are not NaN", found.not_nan, 0}};
@@ -155,7 +156,7 @@ spec::Doc doc() {
   doc.brief =
       "The eigenvalues and eigenvectors of each symmetric matrix of a batch, and which matrices "
       "have none. Only the lower triangle is read, or the upper one. 16-bit types are computed in "
-      "float32 and rounded once.";
+      "float32 and rounded once; float64 is for CPUs.";
   doc.parameters = {{"a", "[..., n, n], n at most 512"},
                     {"upper", "whether the upper triangle is read"},
                     {"values", "whether the eigenvalues alone are computed"}};
@@ -172,8 +173,9 @@ Dims size(int64_t batch, int64_t n, int64_t upper = 0, int64_t values = 0) {
 }
 
 // Matrices, then rows of one matrix: as eigen_floats of the sources.
-std::vector<int64_t> scratch_cpu(Dtype, const Dims& dims, const spec::Setting& knobs) {
-  return {groups::tasks(dims, knobs) * groups::eigen_floats(dims.at("n"), knobs) * 4};
+std::vector<int64_t> scratch_cpu(Dtype t, const Dims& dims, const spec::Setting& knobs) {
+  return {groups::tasks(dims, knobs) * groups::eigen_floats(dims.at("n"), knobs) *
+          linalg::word_of(t)};
 }
 
 std::vector<int64_t> scratch_metal(Dtype, const Dims& dims, const spec::Setting&) {
@@ -201,6 +203,7 @@ spec::Op make_eigh() {
              {.name = "upper", .kind = spec::Dim::Kind::attribute},
              {.name = "values", .kind = spec::Dim::Kind::attribute}};
   op.batch_dim = "batch";
+  op.types.push_back(Dtype::float64);
   op.suites = {{"small", {size(256, 4), size(256, 8), size(64, 16)}},
                {"batches", {size(64, 64), size(1024, 32), size(4096, 16), size(256, 128)}},
                {"values", {size(64, 64, 0, 1), size(1024, 32, 0, 1), size(256, 128, 0, 1)}},

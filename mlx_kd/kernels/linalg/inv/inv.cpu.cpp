@@ -17,12 +17,12 @@
 static void invert_columns(const kd_arguments* a, const Work& w, long slot, long each, long begin,
                            long end) {
   const long line = line_of(w.n);
-  float* const to = (float*)a->outputs[0] + each * w.n * w.n;
+  Float* const to = (Float*)a->outputs[0] + each * w.n * w.n;
   if (*info_of(a, each)) {
     store_nan(to, w.n, w.n, begin, end);
     return;
   }
-  float* const x = (float*)a->scratch[1] + slot * w.rows * line;
+  Float* const x = (Float*)a->scratch[1] + slot * w.rows * line;
   const Triangle t = {w.w, w.inverse, w.rows, w.stride};
   load_identity(x, line, w.rows, begin, end);
   forward<true, true>(t, x, line, begin, end);

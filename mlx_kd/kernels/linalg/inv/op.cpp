@@ -32,11 +32,11 @@ double flops(const Dims& dims) {
 spec::Doc doc() {
   spec::Doc doc;
   doc.brief = "The inverse of each matrix of a batch, by P A = L U with partial pivoting.";
-  doc.parameters = {{"a", "[..., n, n], float32"}};
+  doc.parameters = {{"a", "[..., n, n], float32 or, on a CPU, float64"}};
   doc.returns =
       "The inverse [..., n, n] and info, int32 [...]: 0, or the first column of A, from 1, "
       "without a pivot that is finite and not 0; the inverse of such a matrix is NaN.";
-  doc.errors = "a is not float32, or its last two axes differ.";
+  doc.errors = "a is of another type, or its last two axes differ.";
   return doc;
 }
 

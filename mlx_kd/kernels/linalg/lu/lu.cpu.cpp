@@ -18,7 +18,7 @@
 // Rows [begin, end) of the results.
 static void store_rows(const kd_arguments* a, const Work& w, long each, long begin, long end) {
   const bool failed = *info_of(a, each);
-  float* const lu = (float*)a->outputs[0] + each * w.m * w.n;
+  Float* const lu = (Float*)a->outputs[0] + each * w.m * w.n;
   const long steps = least(w.m, w.n);
   for (long i = begin; i < end; ++i) {
     if (failed)

@@ -47,14 +47,14 @@ spec::Doc doc() {
   doc.brief =
       "P A = L U of each matrix of a batch, with partial pivoting. L and U are packed: L has a "
       "unit diagonal, which is not stored.";
-  doc.parameters = {{"a", "[..., m, n], float32"}};
+  doc.parameters = {{"a", "[..., m, n], float32 or, on a CPU, float64"}};
   doc.returns =
       "LU [..., m, n]; pivots, uint32 [..., min(m, n)]: row i was exchanged with row pivots[i]; "
       "permutation, uint32 [..., m]: row i of P A is row permutation[i] of A; info, int32 "
       "[...]: 0, or the first column of A, from 1, without a pivot that is finite. LU of such a "
       "matrix is NaN, its pivots and permutation exchange nothing. A singular matrix has zeros on "
       "the diagonal of U.";
-  doc.errors = "a is not float32, or has fewer than two axes.";
+  doc.errors = "a is of another type, or has fewer than two axes.";
   return doc;
 }
 

@@ -29,7 +29,7 @@ std::vector<int64_t> exchanged(const std::vector<int64_t>& pivots, int64_t rows)
   return order;
 }
 
-double ratio_of(const Matrix& a, const Matrix& lu, const std::vector<int64_t>& order) {
+double ratio_of(const Matrix& a, const Matrix& lu, const std::vector<int64_t>& order, double eps) {
   const int64_t k = std::min(a.rows, a.columns);
   Matrix l(a.rows, k), u(k, a.columns), moved(a.rows, a.columns);
   for (int64_t i = 0; i < a.rows; ++i) {
@@ -41,15 +41,15 @@ double ratio_of(const Matrix& a, const Matrix& lu, const std::vector<int64_t>& o
   }
   const double rest = linalg::norm1(moved - l * u);
   const auto most = static_cast<double>(std::max(a.rows, a.columns));
-  return rest == 0 ? 0 : rest / (most * linalg::norm1(a) * linalg::kEps);
+  return rest == 0 ? 0 : rest / (most * linalg::norm1(a) * eps);
 }
 
 // Elements of L above 1, which partial pivoting never makes.
-double large_factors(const Matrix& lu) {
+double large_factors(const Matrix& lu, double eps) {
   double count = 0;
   for (int64_t i = 0; i < lu.rows; ++i)
     for (int64_t j = 0; j < std::min(i, lu.columns); ++j)
-      count += !(std::fabs(lu.row(i)[j]) <= 1 + 4 * linalg::kEps);
+      count += !(std::fabs(lu.row(i)[j]) <= 1 + 4 * eps);
   return count;
 }
 
@@ -58,9 +58,10 @@ double large_factors(const Matrix& lu) {
 std::vector<spec::Residual> residuals(const spec::JudgedCase& judged) {
   const int64_t m = judged.dims.at("m"), n = judged.dims.at("n");
   double ratio = 0, wrong_order = 0, large = 0, wrong_info = 0, not_nan = 0;
+  const double eps = spec::unit_roundoff(judged.t);
   for (const int64_t each : linalg::judged_matrices(judged)) {
-    const Matrix a = linalg::read(judged.inputs[0], each, m, n);
-    const Matrix lu = linalg::read(judged.outputs[0], each, m, n);
+    const Matrix a = linalg::read(judged.inputs[0], each, m, n, judged.t);
+    const Matrix lu = linalg::read(judged.outputs[0], each, m, n, judged.t);
     const auto order = read_rows(judged.outputs[2], each, m);
     wrong_order += exchanged(read_rows(judged.outputs[1], each, std::min(m, n)), m) != order;
     const int64_t info = spec::load_integer(judged.outputs[3], each, spec::Dtype::int32);
@@ -69,8 +70,8 @@ std::vector<spec::Residual> residuals(const spec::JudgedCase& judged) {
       not_nan += !linalg::is_all_nan(lu);
       continue;
     }
-    if (wrong_order == 0) linalg::take(ratio, ratio_of(a, lu, order));
-    large += large_factors(lu);
+    if (wrong_order == 0) linalg::take(ratio, ratio_of(a, lu, order, eps));
+    large += large_factors(lu, eps);
   }
   return {{"|P A - L U| / (max(m, n) |A| eps)", ratio},
           {"the count of elements of L above 1", large, 0},

@@ -71,10 +71,10 @@ std::vector<spec::Residual> residuals(const spec::JudgedCase& judged) {
   const int64_t m = judged.dims.at("m"), k = judged.dims.at("k"), n = judged.dims.at("n");
   double worst = 0, overlap = 0;
   for (const int64_t each : linalg::judged_matrices(judged)) {
-    const linalg::Matrix a = linalg::read(judged.inputs[0], each, m, k),
-                         b = linalg::read(judged.inputs[1], each, k, n),
-                         hi = linalg::read(judged.outputs[0], each, m, n),
-                         lo = linalg::read(judged.outputs[1], each, m, n);
+    const linalg::Matrix a = linalg::read(judged.inputs[0], each, m, k, judged.t),
+                         b = linalg::read(judged.inputs[1], each, k, n, judged.t),
+                         hi = linalg::read(judged.outputs[0], each, m, n, judged.t),
+                         lo = linalg::read(judged.outputs[1], each, m, n, judged.t);
     for (int64_t i = 0; i < m; ++i)
       for (int64_t j = 0; j < n; ++j) {
         double exact = 0, sizes = 0;
@@ -123,6 +123,7 @@ spec::Op make_matmul_dd() {
        .outputs = {linalg::floats("hi", {"m", "n"}), linalg::floats("lo", {"m", "n"})},
        .dims = {{"m"}, {"k"}, {"n"}},
        .flops = flops});
+  op.types = {Dtype::float32};
   op.doc = doc();
   op.suites = {
       {"batches", {size(64, 64, 64, 64), size(16, 128, 128, 128), size(1, 512, 512, 512)}}};

@@ -2,8 +2,8 @@
 #pragma once
 
 // Elements [0, count) of matrices `first` and on, of which there are `there`, to x[element][lane].
-static void gather(Floats* x, const float* from, long first, long there, long count) {
-  const float* const lane0 = from + first * count;
+static void gather(Floats* x, const Float* from, long first, long there, long count) {
+  const Float* const lane0 = from + first * count;
   long i = 0;
   for (; i + kFloats <= count && there >= kFloats; i += kFloats) {
     Floats block[kFloats];
@@ -16,8 +16,8 @@ static void gather(Floats* x, const float* from, long first, long there, long co
       x[i][lane] = lane < there ? lane0[lane * count + i] : 0;
 }
 
-static void scatter(float* to, const Floats* x, long first, long there, long count) {
-  float* const lane0 = to + first * count;
+static void scatter(Float* to, const Floats* x, long first, long there, long count) {
+  Float* const lane0 = to + first * count;
   long i = 0;
   for (; i + kFloats <= count && there >= kFloats; i += kFloats) {
     Floats block[kFloats];
@@ -63,7 +63,7 @@ KD_INLINE Floats reflect_column(Floats* x, long m, long n, long c) {
   const Floats alpha = x[c * n + c], square = alpha * alpha + tail;
   const Ints some = (Ints)(tail > kNothing);
   Floats norm;
-  for (int lane = 0; lane < kFloats; ++lane) norm[lane] = __builtin_sqrtf(square[lane]);
+  for (int lane = 0; lane < kFloats; ++lane) norm[lane] = square_root(square[lane]);
   const Floats beta = chosen((Ints)(alpha < 0), norm, -norm);
   const Floats one = Floats{} + 1;
   const Floats inverse = (Floats)((Ints)(1 / chosen(some, alpha - beta, one)) & some);
@@ -81,10 +81,13 @@ KD_INLINE Ints scale_lanes(Floats* x, long count, Floats* inverse) {
     most = size > most ? size : most;
     spoilt += x[i] * 0.0f;
   }
-  const Ints bad = (Ints)(spoilt != 0), exponent = (Ints)most >> 23;
-  const Ints within = (Ints)(exponent < 4 ? Ints{} + 4 : exponent > 250 ? Ints{} + 250 : exponent);
-  const Floats scale = (Floats)((254 - within) << 23);
-  *inverse = (Floats)(within << 23);
+  const Ints bad = (Ints)(spoilt != 0), exponent = (Ints)most >> kMantissa;
+  const Ints least = Ints{} + 4, most_of_all = kOnes - least;
+  const Ints within = (Ints)(exponent < least         ? least
+                             : exponent > most_of_all ? most_of_all
+                                                      : exponent);
+  const Floats scale = (Floats)((kOnes - within) << kMantissa);
+  *inverse = (Floats)(within << kMantissa);
   for (long i = 0; i < count; ++i) x[i] = (Floats)((Ints)(x[i] * scale) & ~bad);
   return bad;
 }
@@ -99,7 +102,7 @@ extern "C" void mlx_kd_qr_lanes(const kd_arguments* a, long begin, long end) {
   Floats *const q = x + m * n, *const r = q + m * wide, *const tau = r + tall * n;
   for (long group = begin; group < end; ++group) {
     const long first = group * kFloats, there = least(kFloats, batch - first);
-    gather(x, (const float*)a->inputs[0], first, there, m * n);
+    gather(x, (const Float*)a->inputs[0], first, there, m * n);
     Floats inverse;
     const Ints bad = scale_lanes(x, m * n, &inverse);
     for (long c = 0; c < steps; ++c) {
@@ -109,9 +112,9 @@ extern "C" void mlx_kd_qr_lanes(const kd_arguments* a, long begin, long end) {
     for (long i = 0; i < tall; ++i)
       for (long j = 0; j < n; ++j)
         r[i * n + j] = chosen(bad, quiet, j < i ? Floats{} : x[i * n + j] * inverse);
-    scatter((float*)a->outputs[1], r, first, there, tall * n);
+    scatter((Float*)a->outputs[1], r, first, there, tall * n);
     for (int lane = 0; lane < there; ++lane) {
-      const float* const from = (const float*)a->inputs[0] + (first + lane) * m * n;
+      const Float* const from = (const Float*)a->inputs[0] + (first + lane) * m * n;
       ((int*)a->outputs[2])[first + lane] = bad[lane] ? (int)first_spoilt(from, m, n) : 0;
     }
     if (a->dims[KD_DIM_mode] == kOnlyR) continue;
@@ -119,6 +122,6 @@ extern "C" void mlx_kd_qr_lanes(const kd_arguments* a, long begin, long end) {
       for (long j = 0; j < wide; ++j) q[i * wide + j] = Floats{} + (i == j ? 1.0f : 0.0f);
     for (long c = steps - 1; c >= 0; --c) reflect_lanes(q, m, wide, c, c, x + c, n, tau[c]);
     for (long i = 0; i < m * wide; ++i) q[i] = chosen(bad, quiet, q[i]);
-    scatter((float*)a->outputs[0], q, first, there, m * wide);
+    scatter((Float*)a->outputs[0], q, first, there, m * wide);
   }
 }

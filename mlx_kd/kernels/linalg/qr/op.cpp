@@ -133,36 +133,37 @@ std::vector<spec::Stage> stages(const Dims& dims, const spec::Setting& knobs) {
   return {linalg::whole_stage("mlx_kd_qr", dims.at("batch"), knobs)};
 }
 
-std::vector<int64_t> scratch(Dtype, const Dims& dims, const spec::Setting& knobs) {
+std::vector<int64_t> scratch(Dtype t, const Dims& dims, const spec::Setting& knobs) {
+  const int64_t word = linalg::word_of(t);
   const int64_t batch = dims.at("batch"), m = dims.at("m"), n = dims.at("n");
   const int64_t wide = q_columns(dims), w = w_floats(m, n, wide, knobs), v = v_floats(m, n, knobs);
   switch (way_of(dims, knobs)) {
     case Way::lanes: {
       const int64_t groups = divide_up(batch, lane_count(knobs));
-      return {linalg::tasks_of(groups, knobs) * knobs.at("VEC") *
+      return {linalg::tasks_of(groups, knobs) * lane_count(knobs) * word *
                   (m * n + m * wide + wide * n + std::min(m, n)),
               0};
     }
     case Way::shared:
-      return {4 * batch * w, 4 * batch * (v + knobs.at("PANEL"))};
+      return {word * batch * w, word * batch * (v + knobs.at("PANEL"))};
     case Way::tall: {
       const Tall tall = tall_of(dims, knobs);
       const int64_t rows = tall.blocks * n;
-      return {4 * linalg::tasks_of(tall.units, knobs) * w_floats(tall.height, n, n, knobs),
-              4 * tall.units * v_floats(tall.height, n, knobs), 4 * batch * rows * n,
-              4 * batch * (w_floats(rows, n, n, knobs) + v_floats(rows, n, knobs))};
+      return {word * linalg::tasks_of(tall.units, knobs) * w_floats(tall.height, n, n, knobs),
+              word * tall.units * v_floats(tall.height, n, knobs), word * batch * rows * n,
+              word * batch * (w_floats(rows, n, n, knobs) + v_floats(rows, n, knobs))};
     }
     case Way::whole:
       break;
   }
   const int64_t tasks = linalg::tasks_of(batch, knobs);
-  return {4 * tasks * w, 4 * tasks * v};
+  return {word * tasks * w, word * tasks * v};
 }
 
-spec::Space space(Dtype, const spec::DeviceTraits& traits) {
+spec::Space space(Dtype t, const spec::DeviceTraits& traits) {
   using enum spec::KnobScale;
   using enum spec::KnobRole;
-  spec::Space space = linalg::block_space(traits, {16, 8, 32});
+  spec::Space space = linalg::block_space(t, traits, {16, 8, 32});
   space.knobs.push_back({"LANES",
                          {24, 0, 8, 16, 32},
                          linear,
@@ -206,14 +207,14 @@ spec::Doc doc() {
   doc.brief =
       "The QR factorisation of each matrix of a batch, by Householder's reflections: A = Q R with "
       "orthonormal columns of Q and an upper triangular R. The diagonal of R has any sign.";
-  doc.parameters = {{"a", "[..., m, n], float32"},
+  doc.parameters = {{"a", "[..., m, n], float32 or, on a CPU, float64"},
                     {"mode",
                      "0: reduced, k = min(m, n) columns of Q; 1: complete, k = m; 2: R of the "
                      "reduced form alone"}};
   doc.returns =
       "Q [..., m, k], without elements in mode 2, R [..., k, n], and info, int32 [...]: 0, or the "
       "first column of A, from 1, that has a NaN or an infinity; Q and R of such a matrix are NaN.";
-  doc.errors = "a is not float32, has fewer than two axes, or mode is above 2.";
+  doc.errors = "a is of another type, has fewer than two axes, or mode is above 2.";
   return doc;
 }
 

@@ -3,14 +3,18 @@
 
 enum Mode { kReduced, kComplete, kOnlyR };
 
-constexpr float kNothing = 1e-26f;  // a sum of squares that is 0, where the largest element is 1
+constexpr bool kDouble = sizeof(Float) == 8;
+constexpr int kMantissa = kDouble ? 52 : 23;  // bits
+constexpr Int kOnes = kDouble ? 2046 : 254;   // what the exponents of x and 1 / x add up to
+// A sum of squares that is 0, where the largest element is 1.
+constexpr Float kNothing = Float(kDouble ? 1e-60 : 1e-26);
 constexpr long kWide = TILE * kFloats;
 
 // One matrix in work. Panel p has its vectors at v + p * rows * kPanel (row 0 of the matrix first,
 // of account from row p * kPanel on) and its S at s + p * kPanel * kPanel.
 struct Work {
   long m, n, rows, stride, panels;
-  float *w, *v, *s;  // w: the matrix, then Q
+  Float *w, *v, *s;  // w: the matrix, then Q
 };
 
 static long q_columns(const kd_arguments* a) {
@@ -32,7 +36,7 @@ static long w_floats(long m, long n, long wide) {
 static long v_floats(long m, long n) {
   return padded(least(m, n)) * (padded(m) + kPanel);
 }
-static Work work_of(float* matrix, float* of_panels, long m, long n, long wide) {
+static Work work_of(Float* matrix, Float* of_panels, long m, long n, long wide) {
   Work w;
   w.m = m, w.n = n, w.w = matrix, w.v = of_panels;
   w.rows = padded(m), w.stride = stride_for(n, wide);
@@ -41,7 +45,7 @@ static Work work_of(float* matrix, float* of_panels, long m, long n, long wide) 
   return w;
 }
 
-KD_INLINE float* vectors(const Work& w, long p) {
+KD_INLINE Float* vectors(const Work& w, long p) {
   return w.v + (p * w.rows + p * kPanel) * kPanel;  // from row p * kPanel on
 }
 
@@ -49,12 +53,12 @@ KD_INLINE float* vectors(const Work& w, long p) {
 
 // Reflects the columns of v (rows, kPanel), of which only `steps` are to be. R's part is then on
 // and above the diagonal of the first kPanel rows, the vectors below it.
-static void factor_panel(float* v, long rows, float* tau) {
+static void factor_panel(Float* v, long rows, Float* tau) {
   for (int c = 0; c < kPanel; ++c) {
     Floats sum[kParts] = {}, other[kParts] = {};
     long i = c + 1;
     for (; i + 1 < rows; i += 2) {
-      const float* const x = v + i * kPanel;
+      const Float* const x = v + i * kPanel;
       for (int p = 0; p < kParts; ++p) {
         sum[p] += x[c] * load(x + p * kFloats);
         other[p] += x[kPanel + c] * load(x + kPanel + p * kFloats);
@@ -63,17 +67,17 @@ static void factor_panel(float* v, long rows, float* tau) {
     for (; i < rows; ++i)
       for (int p = 0; p < kParts; ++p)
         sum[p] += v[i * kPanel + c] * load(v + i * kPanel + p * kFloats);
-    float sums[kPanel];
+    Float sums[kPanel];
     for (int p = 0; p < kParts; ++p) store(sums + p * kFloats, sum[p] + other[p]);
-    float* const diagonal = v + c * kPanel;
-    const float alpha = diagonal[c], tail = sums[c];
+    Float* const diagonal = v + c * kPanel;
+    const Float alpha = diagonal[c], tail = sums[c];
     if (!(tail > kNothing)) {
       tau[c] = 0;
       for (i = c + 1; i < rows; ++i) v[i * kPanel + c] = 0;
       continue;
     }
-    const float norm = __builtin_sqrtf(alpha * alpha + tail), beta = alpha < 0 ? norm : -norm;
-    const float inverse = 1 / (alpha - beta);
+    const Float norm = square_root(alpha * alpha + tail), beta = alpha < 0 ? norm : -norm;
+    const Float inverse = 1 / (alpha - beta);
     tau[c] = (beta - alpha) / beta;
     Floats factor[kParts];
     Ints at[kParts];
@@ -86,7 +90,7 @@ static void factor_panel(float* v, long rows, float* tau) {
     }
     diagonal[c] = beta;
     for (i = c + 1; i < rows; ++i) {
-      float* const x = v + i * kPanel;
+      Float* const x = v + i * kPanel;
       const Floats scaled = x[c] * inverse + Floats{};
       for (int p = 0; p < kParts; ++p) {
         const Floats row = load(x + p * kFloats) - scaled * factor[p];
@@ -97,8 +101,8 @@ static void factor_panel(float* v, long rows, float* tau) {
 }
 
 // S of the vectors v, whose first rows have their unit diagonal.
-static void form_s(const float* v, long rows, const float* tau, float* s) {
-  float g[kPanel * kPanel];
+static void form_s(const Float* v, long rows, const Float* tau, Float* s) {
+  Float g[kPanel * kPanel];
   for (int j = 0; j < kPanel; j += kFloats)
     product<1, false>(g + j, kPanel, v, 1, kPanel, v + j, kPanel, rows, kPanel);
   for (int c = 0; c < kPanel; ++c) {
@@ -121,12 +125,12 @@ static void form_s(const float* v, long rows, const float* tau, float* s) {
 // Panel p of the matrix: its columns of w keep R's part.
 static void reflect(const Work& w, long p) {
   const long from = p * kPanel, rows = w.rows - from;
-  float *const v = vectors(w, p), *const s = w.s + p * kPanel * kPanel;
-  float* const matrix = w.w + from * w.stride + from;
+  Float *const v = vectors(w, p), *const s = w.s + p * kPanel * kPanel;
+  Float* const matrix = w.w + from * w.stride + from;
   for (long i = 0; i < rows; ++i)
     for (int part = 0; part < kParts; ++part)
       store(v + i * kPanel + part * kFloats, load(matrix + i * w.stride + part * kFloats));
-  float tau[kPanel];
+  Float tau[kPanel];
   factor_panel(v, rows, tau);
   for (int i = 0; i < kPanel; ++i) {
     for (int part = 0; part < kParts; ++part)
@@ -140,19 +144,19 @@ static void reflect(const Work& w, long p) {
 
 // y = op(S) x, where x is (kPanel, kVectors).
 template <int kVectors, bool kTransposed>
-KD_INLINE void times_s(float* y, const float* s, const float* x) {
+KD_INLINE void times_s(Float* y, const Float* s, const Float* x) {
   constexpr long kLine = kVectors * kFloats;
   product<kVectors, false>(y, kLine, s, kTransposed ? 1 : kPanel, kTransposed ? kPanel : 1, x,
                            kLine, kPanel, kPanel);
 }
 
 template <int kVectors, bool kTransposed>
-KD_INLINE void apply(const Work& w, long p, float* columns) {
+KD_INLINE void apply(const Work& w, long p, Float* columns) {
   constexpr long kLine = kVectors * kFloats;
   const long from = p * kPanel, rows = w.rows - from;
-  const float *const v = vectors(w, p), *const s = w.s + p * kPanel * kPanel;
-  float* const to = columns + from * w.stride;
-  float x[kPanel * kLine], y[kPanel * kLine];
+  const Float *const v = vectors(w, p), *const s = w.s + p * kPanel * kPanel;
+  Float* const to = columns + from * w.stride;
+  Float x[kPanel * kLine], y[kPanel * kLine];
   product<kVectors, false>(x, kLine, v, 1, kPanel, to, w.stride, rows, kPanel);
   times_s<kVectors, kTransposed>(y, s, x);
   product<kVectors, true>(to, w.stride, v, kPanel, 1, y, kLine, kPanel, rows);
@@ -198,24 +202,25 @@ static void form_q_columns(const Work& w, long begin, long end) {
 // ---- in and out
 
 // A power of two that brings the largest element near 1, and its inverse; 0 for a spoilt matrix.
-static float scale_of(const float* a, long count, float* inverse) {
-  const float most = largest(a, count);
+static Float scale_of(const Float* a, long count, Float* inverse) {
+  const Float most = largest(a, count);
   *inverse = 1;
   if (!(most - most == 0)) return 0;
-  const int exponent = (int)(__builtin_bit_cast(unsigned, most) >> 23);
-  if (exponent < 4 || exponent > 250) {  // near the ends of the range: half of the way
+  constexpr Float kLarge = Float(kDouble ? 0x1p800 : 0x1p100), kSmall = 1 / kLarge;
+  const Int exponent = __builtin_bit_cast(Int, most) >> kMantissa;
+  if (exponent < 4 || exponent > kOnes - 4) {  // near the ends of the range: half of the way
     const bool small = exponent < 4;
-    *inverse = small ? 0x1p-100f : 0x1p100f;
-    return most == 0 ? 1 : small ? 0x1p100f : 0x1p-100f;
+    *inverse = small ? kSmall : kLarge;
+    return most == 0 ? 1 : small ? kLarge : kSmall;
   }
-  *inverse = __builtin_bit_cast(float, (unsigned)exponent << 23);
-  return __builtin_bit_cast(float, (unsigned)(254 - exponent) << 23);
+  *inverse = __builtin_bit_cast(Float, exponent << kMantissa);
+  return __builtin_bit_cast(Float, (kOnes - exponent) << kMantissa);
 }
 
 // Rows [begin, end) of w from a, of which there are m; the padding is 0.
-static void load_rows(const Work& w, const float* a, float scale, long begin, long end) {
+static void load_rows(const Work& w, const Float* a, Float scale, long begin, long end) {
   for (long i = begin; i < end; ++i) {
-    float* const to = w.w + i * w.stride;
+    Float* const to = w.w + i * w.stride;
     long j = 0;
     if (i < w.m) {
       for (; j + kFloats <= w.n; j += kFloats) store(to + j, load(a + i * w.n + j) * scale);
@@ -225,10 +230,10 @@ static void load_rows(const Work& w, const float* a, float scale, long begin, lo
   }
 }
 
-static void store_r(const Work& w, float* r, float scale, long begin, long end) {
+static void store_r(const Work& w, Float* r, Float scale, long begin, long end) {
   for (long i = begin; i < end; ++i) {
-    const float* const from = w.w + i * w.stride;
-    float* const to = r + i * w.n;
+    const Float* const from = w.w + i * w.stride;
+    Float* const to = r + i * w.n;
     const long first = least(i, w.n);
     long j = 0;
     for (; j < first; ++j) to[j] = 0;
@@ -238,12 +243,12 @@ static void store_r(const Work& w, float* r, float scale, long begin, long end) 
 }
 
 // Columns [first, last) of the rows [begin, end) of Q.
-static void store_q(const Work& w, float* q, long columns, long first, long begin, long end,
+static void store_q(const Work& w, Float* q, long columns, long first, long begin, long end,
                     long last = -1) {
   if (last < 0) last = columns;
   for (long i = begin; i < end; ++i) {
-    const float* const from = w.w + i * w.stride;
-    float* const to = q + i * columns;
+    const Float* const from = w.w + i * w.stride;
+    Float* const to = q + i * columns;
     long j = first;
     for (; j + kFloats <= last; j += kFloats) store(to + j, load(from + j));
     for (; j < last; ++j) to[j] = from[j];
@@ -251,7 +256,7 @@ static void store_q(const Work& w, float* q, long columns, long first, long begi
 }
 
 // The first column, from 1, with a NaN or an infinity.
-static long first_spoilt(const float* a, long m, long n) {
+static long first_spoilt(const Float* a, long m, long n) {
   for (long j = 0; j < n; ++j)
     for (long i = 0; i < m; ++i)
       if (!(a[i * n + j] - a[i * n + j] == 0)) return j + 1;
@@ -261,19 +266,19 @@ static long first_spoilt(const float* a, long m, long n) {
 static void store_nan(const kd_arguments* a, long m) {
   const long wide = q_columns(a), n = a->dims[KD_DIM_n], height = a->dims[KD_DIM_m];
   if (a->dims[KD_DIM_mode] != kOnlyR)
-    fill((float*)a->outputs[0] + m * height * wide, height * wide, __builtin_nanf(""));
-  fill((float*)a->outputs[1] + m * r_rows(a) * n, r_rows(a) * n, __builtin_nanf(""));
+    fill((Float*)a->outputs[0] + m * height * wide, height * wide, __builtin_nanf(""));
+  fill((Float*)a->outputs[1] + m * r_rows(a) * n, r_rows(a) * n, __builtin_nanf(""));
 }
 
 struct Arrays {
-  const float* a;
-  float *q, *r;
+  const Float* a;
+  Float *q, *r;
   int* info;
 };
 static Arrays arrays_of(const kd_arguments* a, long m) {
   const long height = a->dims[KD_DIM_m], n = a->dims[KD_DIM_n], wide = q_columns(a);
-  return {(const float*)a->inputs[0] + m * height * n, (float*)a->outputs[0] + m * height * wide,
-          (float*)a->outputs[1] + m * r_rows(a) * n, (int*)a->outputs[2] + m};
+  return {(const Float*)a->inputs[0] + m * height * n, (Float*)a->outputs[0] + m * height * wide,
+          (Float*)a->outputs[1] + m * r_rows(a) * n, (int*)a->outputs[2] + m};
 }
 
 static void reflect_all(const Work& w) {

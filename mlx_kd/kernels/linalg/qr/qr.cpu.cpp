@@ -33,12 +33,12 @@
 extern "C" void mlx_kd_qr(const kd_arguments* a, long begin, long end) {
   const long m = a->dims[KD_DIM_m], n = a->dims[KD_DIM_n], wide = q_columns(a);
   const long slot = begin / a->stage;
-  const Work w = work_of((float*)a->scratch[0] + slot * w_floats(m, n, wide),
-                         (float*)a->scratch[1] + slot * v_floats(m, n), m, n, wide);
+  const Work w = work_of((Float*)a->scratch[0] + slot * w_floats(m, n, wide),
+                         (Float*)a->scratch[1] + slot * v_floats(m, n), m, n, wide);
   for (long each = begin; each < end; ++each) {
     const Arrays arrays = arrays_of(a, each);
-    float inverse;
-    const float scale = scale_of(arrays.a, m * n, &inverse);
+    Float inverse;
+    const Float scale = scale_of(arrays.a, m * n, &inverse);
     *arrays.info = scale == 0 ? (int)first_spoilt(arrays.a, m, n) : 0;
     if (scale == 0) {
       store_nan(a, each);

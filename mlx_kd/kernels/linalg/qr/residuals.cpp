@@ -8,7 +8,6 @@
 namespace mlx_kd::kernels::qr {
 namespace {
 
-using linalg::kEps;
 using linalg::Matrix;
 
 struct Found {
@@ -27,7 +26,8 @@ double relative(double residual, double scale) {
   return residual == 0 ? 0 : residual / scale;
 }
 
-void judge_factors(const Matrix& a, const Matrix& q, const Matrix& r, bool only_r, Found& found) {
+void judge_factors(const Matrix& a, const Matrix& q, const Matrix& r, bool only_r, double eps,
+                   Found& found) {
   const auto most = static_cast<double>(std::max(a.rows, a.columns));
   const double norm = linalg::norm1(a);
   found.garbage += linalg::outside_triangle(r, true);
@@ -35,12 +35,12 @@ void judge_factors(const Matrix& a, const Matrix& q, const Matrix& r, bool only_
     const Matrix rest = linalg::transposed(r) * r - linalg::transposed(a) * a;
     // Of the two sides, the norms of A and its transpose bound |A^T A|.
     const double squares = norm * linalg::norm1(linalg::transposed(a));
-    linalg::take(found.residual, relative(linalg::norm1(rest), most * squares * kEps));
+    linalg::take(found.residual, relative(linalg::norm1(rest), most * squares * eps));
     return;
   }
-  linalg::take(found.residual, relative(linalg::norm1(a - q * r), most * norm * kEps));
+  linalg::take(found.residual, relative(linalg::norm1(a - q * r), most * norm * eps));
   const Matrix rest = linalg::identity(q.columns) - linalg::transposed(q) * q;
-  linalg::take(found.orthogonality, linalg::norm1(rest) / (static_cast<double>(a.rows) * kEps));
+  linalg::take(found.orthogonality, linalg::norm1(rest) / (static_cast<double>(a.rows) * eps));
 }
 
 }  // namespace
@@ -50,13 +50,13 @@ std::vector<spec::Residual> residuals(const spec::JudgedCase& judged) {
   const int64_t wide = mode == kComplete ? m : std::min(m, n), wide_q = mode == kOnlyR ? 0 : wide;
   Found found;
   for (const int64_t each : linalg::judged_matrices(judged)) {
-    const Matrix a = linalg::read(judged.inputs[0], each, m, n);
-    const Matrix q = linalg::read(judged.outputs[0], each, m, wide_q);
-    const Matrix r = linalg::read(judged.outputs[1], each, wide, n);
+    const Matrix a = linalg::read(judged.inputs[0], each, m, n, judged.t);
+    const Matrix q = linalg::read(judged.outputs[0], each, m, wide_q, judged.t);
+    const Matrix r = linalg::read(judged.outputs[1], each, wide, n, judged.t);
     const int64_t expected = first_spoilt_column(a);
     found.wrong_info += spec::load_integer(judged.outputs[2], each, spec::Dtype::int32) != expected;
     if (expected == 0)
-      judge_factors(a, q, r, mode == kOnlyR, found);
+      judge_factors(a, q, r, mode == kOnlyR, spec::unit_roundoff(judged.t), found);
     else
       found.not_nan += !(linalg::is_all_nan(q) && linalg::is_all_nan(r));
   }

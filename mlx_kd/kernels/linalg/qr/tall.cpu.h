@@ -16,13 +16,13 @@ static Tall tall_of(const kd_arguments* a) {
 // The low half of the stage: how many units a task has.
 static Work block_work(const kd_arguments* a, const Tall& t, long begin, long unit) {
   const long slot = begin / (a->stage & 0xffffffff);
-  return work_of((float*)a->scratch[0] + slot * w_floats(t.height, t.n, t.n),
-                 (float*)a->scratch[1] + unit * v_floats(t.height, t.n), t.rows_of(unit % t.blocks),
+  return work_of((Float*)a->scratch[0] + slot * w_floats(t.height, t.n, t.n),
+                 (Float*)a->scratch[1] + unit * v_floats(t.height, t.n), t.rows_of(unit % t.blocks),
                  t.n, t.n);
 }
 // (blocks * n, n) of each matrix.
-static float* stack_of(const kd_arguments* a, const Tall& t, long each) {
-  return (float*)a->scratch[2] + each * t.blocks * t.n * t.n;
+static Float* stack_of(const kd_arguments* a, const Tall& t, long each) {
+  return (Float*)a->scratch[2] + each * t.blocks * t.n * t.n;
 }
 
 // Units are blocks of each.
@@ -31,10 +31,10 @@ extern "C" void mlx_kd_qr_rows(const kd_arguments* a, long begin, long end) {
   for (long unit = begin; unit < end; ++unit) {
     const long block = unit % t.blocks, each = unit / t.blocks, rows = t.rows_of(block);
     const Work w = block_work(a, t, begin, unit);
-    const float* const from = arrays_of(a, each).a + block * t.height * t.n;
-    float* const r = stack_of(a, t, each) + block * t.n * t.n;
-    float inverse;
-    const float scale = scale_of(from, rows * t.n, &inverse);
+    const Float* const from = arrays_of(a, each).a + block * t.height * t.n;
+    Float* const r = stack_of(a, t, each) + block * t.n * t.n;
+    Float inverse;
+    const Float scale = scale_of(from, rows * t.n, &inverse);
     if (scale == 0) {
       fill(r, t.n * t.n, 0);
       r[first_spoilt(from, rows, t.n) - 1] = __builtin_nanf("");
@@ -52,11 +52,11 @@ extern "C" void mlx_kd_qr_top(const kd_arguments* a, long begin, long end) {
   const long rows = t.blocks * t.n, floats = w_floats(rows, t.n, t.n);
   for (long each = begin; each < end; ++each) {
     const Arrays arrays = arrays_of(a, each);
-    float* const stack = stack_of(a, t, each);
-    float* const from = (float*)a->scratch[3] + each * (floats + v_floats(rows, t.n));
+    Float* const stack = stack_of(a, t, each);
+    Float* const from = (Float*)a->scratch[3] + each * (floats + v_floats(rows, t.n));
     const Work w = work_of(from, from + floats, rows, t.n, t.n);
-    float inverse;
-    const float scale = scale_of(stack, rows * t.n, &inverse);
+    Float inverse;
+    const Float scale = scale_of(stack, rows * t.n, &inverse);
     *arrays.info = scale == 0 ? (int)first_spoilt(stack, rows, t.n) : 0;
     if (scale == 0) {
       fill(arrays.r, t.n * t.n, __builtin_nanf(""));
@@ -75,7 +75,7 @@ extern "C" void mlx_kd_qr_back(const kd_arguments* a, long begin, long end) {
   const Tall t = tall_of(a);
   for (long unit = begin; unit < end; ++unit) {
     const long block = unit % t.blocks, each = unit / t.blocks, rows = t.rows_of(block);
-    float* const q = arrays_of(a, each).q + block * t.height * t.n;
+    Float* const q = arrays_of(a, each).q + block * t.height * t.n;
     if (*arrays_of(a, each).info) {
       fill(q, rows * t.n, __builtin_nanf(""));
       continue;

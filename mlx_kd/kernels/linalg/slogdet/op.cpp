@@ -36,12 +36,12 @@ spec::Doc doc() {
   doc.brief =
       "The sign of the determinant of each matrix of a batch, and the natural logarithm of its "
       "absolute value, by P A = L U with partial pivoting.";
-  doc.parameters = {{"a", "[..., n, n], float32"}};
+  doc.parameters = {{"a", "[..., n, n], float32 or, on a CPU, float64"}};
   doc.returns =
       "sign [...] and logabsdet [...], 0 and -infinity where the matrix is singular, NaN where "
       "it has a NaN or an infinity; info, int32 [...]: 0, or the first column of A, from 1, "
       "without a pivot that is finite and not 0.";
-  doc.errors = "a is not float32, or its last two axes differ.";
+  doc.errors = "a is of another type, or its last two axes differ.";
   return doc;
 }
 

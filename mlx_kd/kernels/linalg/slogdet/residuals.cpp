@@ -13,9 +13,9 @@ struct Found {
   double ratio = 0, wrong_sign = 0, wrong_info = 0, wrong_failure = 0;
 };
 
-// Where the condition is beyond float32, nothing is held against the numbers.
-void judge_determinant(const Matrix& a, double sign, double log, Found& found) {
-  const linalg::Factors made = linalg::factored(a);
+// Where the condition is beyond the type, nothing is held against the numbers.
+void judge_determinant(const Matrix& a, double sign, double log, double eps, Found& found) {
+  const linalg::Factors made = linalg::factored(a, eps);
   if (made.zero > 0) return;
   double log64 = 0, sign64 = made.is_odd ? -1 : 1;
   for (int64_t i = 0; i < a.rows; ++i) {
@@ -23,8 +23,8 @@ void judge_determinant(const Matrix& a, double sign, double log, Found& found) {
     if (made.lu.row(i)[i] < 0) sign64 = -sign64;
   }
   const double inverse = linalg::norm1(linalg::solved(made, linalg::identity(a.rows)));
-  const double size = static_cast<double>(a.rows) * linalg::kEps;
-  const double bound = size * linalg::norm1(a) * inverse + linalg::kEps * std::fabs(log64);
+  const double size = static_cast<double>(a.rows) * eps;
+  const double bound = size * linalg::norm1(a) * inverse + eps * std::fabs(log64);
   if (!(30 * bound < 0.5)) return;
   found.wrong_sign += sign != sign64;
   linalg::take(found.ratio, std::fabs(log - log64) / bound);
@@ -40,15 +40,16 @@ bool is_right_failure(const Matrix& a, double sign, double log) {
 
 std::vector<spec::Residual> residuals(const spec::JudgedCase& judged) {
   const int64_t n = judged.dims.at("n");
+  const double eps = spec::unit_roundoff(judged.t);
   Found found;
   for (const int64_t m : linalg::judged_matrices(judged)) {
-    const Matrix a = linalg::read(judged.inputs[0], m, n, n);
-    const double sign = static_cast<double>(static_cast<const float*>(judged.outputs[0])[m]);
-    const double log = static_cast<double>(static_cast<const float*>(judged.outputs[1])[m]);
+    const Matrix a = linalg::read(judged.inputs[0], m, n, n, judged.t);
+    const double sign = spec::load_number(judged.outputs[0], m, judged.t);
+    const double log = spec::load_number(judged.outputs[1], m, judged.t);
     const int64_t info = spec::load_integer(judged.outputs[2], m, spec::Dtype::int32);
-    found.wrong_info += !linalg::expected_info(a).allows(info);
+    found.wrong_info += !linalg::expected_info(a, eps).allows(info);
     if (info == 0)
-      judge_determinant(a, sign, log, found);
+      judge_determinant(a, sign, log, eps, found);
     else
       found.wrong_failure += !is_right_failure(a, sign, log);
   }

@@ -33,13 +33,13 @@ static double log_of(double x) {
   return 2 * z * sum;
 }
 
-static bool is_finite(const float* x, long count) {
-  const float most = largest(x, count);
+static bool is_finite(const Float* x, long count) {
+  const Float most = largest(x, count);
   return most - most == 0;
 }
 
 static void store_determinant(const kd_arguments* a, const Work& w, long each) {
-  float *const sign = (float*)a->outputs[0] + each, *const log = (float*)a->outputs[1] + each;
+  Float *const sign = (Float*)a->outputs[0] + each, *const log = (Float*)a->outputs[1] + each;
   if (*info_of(a, each)) {
     const bool is_zero =
         is_finite(matrix_of(a, each), w.n * w.n) && is_finite(w.w, w.rows * w.stride);
@@ -56,7 +56,7 @@ static void store_determinant(const kd_arguments* a, const Work& w, long each) {
     product = mantissa_of(product * (pivot < 0 ? -pivot : pivot), &exponent);
   }
   *sign = is_negative ? -1 : 1;
-  *log = (float)((double)exponent * 0x1.62e42fefa39efp-1 + log_of(product));
+  *log = (Float)((double)exponent * 0x1.62e42fefa39efp-1 + log_of(product));
 }
 
 // ---- whole matrices; the stage is how many a task has, which has a work of its own

@@ -34,12 +34,12 @@ spec::Doc doc() {
   doc.brief =
       "The solution X of A X = B for each matrix A of a batch, by P A = L U with partial "
       "pivoting.";
-  doc.parameters = {{"a", "[..., n, n], float32"},
-                    {"b", "[..., n, k], float32, with the leading axes of a"}};
+  doc.parameters = {{"a", "[..., n, n], float32 or, on a CPU, float64"},
+                    {"b", "[..., n, k], of the type and with the leading axes of a"}};
   doc.returns =
       "X [..., n, k] and info, int32 [...]: 0, or the first column of A, from 1, without a "
       "pivot that is finite and not 0; X of such a matrix is NaN.";
-  doc.errors = "a is not float32, or its last two axes differ, or b does not go with it.";
+  doc.errors = "a is of another type, or its last two axes differ, or b does not go with it.";
   return doc;
 }
 

@@ -18,14 +18,14 @@
 static void solve_columns(const kd_arguments* a, const Work& w, long slot, long each, long begin,
                           long end) {
   const long k = a->dims[KD_DIM_k], line = line_of(k);
-  float* const to = (float*)a->outputs[0] + each * w.n * k;
+  Float* const to = (Float*)a->outputs[0] + each * w.n * k;
   if (*info_of(a, each)) {
     store_nan(to, w.n, k, begin, end);
     return;
   }
-  float* const x = (float*)a->scratch[1] + slot * w.rows * line;
+  Float* const x = (Float*)a->scratch[1] + slot * w.rows * line;
   const Triangle t = {w.w, w.inverse, w.rows, w.stride};
-  load_sides(x, line, w.rows, (const float*)a->inputs[1] + each * w.n * k, w.n, k, w.order, begin,
+  load_sides(x, line, w.rows, (const Float*)a->inputs[1] + each * w.n * k, w.n, k, w.order, begin,
              end);
   forward<true, false>(t, x, line, begin, end);
   backward<false>(t, x, line, begin, end);

@@ -37,15 +37,15 @@ double flops(const Dims& dims) {
 spec::Doc doc() {
   spec::Doc doc;
   doc.brief = "The solution X of T X = B for each triangular matrix T of a batch, or of T^T X = B.";
-  doc.parameters = {{"a", "[..., n, n], float32"},
-                    {"b", "[..., n, k], float32, with the leading axes of a"},
+  doc.parameters = {{"a", "[..., n, n], float32 or, on a CPU, float64"},
+                    {"b", "[..., n, k], of the type and with the leading axes of a"},
                     linalg::upper_parameter(),
                     {"transposed", "1: T^T X = B is solved"},
                     {"unit", "1: the diagonal of T is 1 and is not read"}};
   doc.returns =
       "X [..., n, k] and info, int32 [...]: 0, or the first row of the triangle, from 1, whose "
       "diagonal is 0 or of which an element is not finite; X of such a matrix is NaN.";
-  doc.errors = "a is not float32, or its last two axes differ, or b does not go with it.";
+  doc.errors = "a is of another type, or its last two axes differ, or b does not go with it.";
   return doc;
 }
 

@@ -19,7 +19,7 @@
 
 static Stored stored_of(const kd_arguments* a, long each, long) {
   const long n = a->dims[KD_DIM_n];
-  return {(const float*)a->inputs[0] + each * n * n, n, a->dims[KD_DIM_upper] != 0,
+  return {(const Float*)a->inputs[0] + each * n * n, n, a->dims[KD_DIM_upper] != 0,
           a->dims[KD_DIM_transposed] != 0, a->dims[KD_DIM_unit] != 0};
 }
 static bool is_unit(const kd_arguments* a) {
@@ -29,11 +29,11 @@ static long sides_of(const kd_arguments* a) {
   return a->dims[KD_DIM_k];
 }
 
-static void make_columns(const kd_arguments* a, long slot, long each, float* x, long line,
+static void make_columns(const kd_arguments* a, long slot, long each, Float* x, long line,
                          long begin, long end) {
   const long n = a->dims[KD_DIM_n], k = a->dims[KD_DIM_k];
   const Triangle t = triangle_of(a, slot, 0, 1);
-  load_sides(x, line, t.n, (const float*)a->inputs[1] + each * n * k, n, k, nullptr, begin, end);
+  load_sides(x, line, t.n, (const Float*)a->inputs[1] + each * n * k, n, k, nullptr, begin, end);
   if (stored_of(a, each, 0).lower())
     forward<false, false>(t, x, line, begin, end);
   else

@@ -16,7 +16,7 @@
 
 static Stored stored_of(const kd_arguments* a, long each, long) {
   const long n = a->dims[KD_DIM_n];
-  return {(const float*)a->inputs[0] + each * n * n, n, a->dims[KD_DIM_upper] != 0, false, false};
+  return {(const Float*)a->inputs[0] + each * n * n, n, a->dims[KD_DIM_upper] != 0, false, false};
 }
 static bool is_unit(const kd_arguments*) {
   return false;
@@ -25,7 +25,7 @@ static long sides_of(const kd_arguments* a) {
   return a->dims[KD_DIM_n];
 }
 
-static void make_columns(const kd_arguments* a, long slot, long each, float* x, long line,
+static void make_columns(const kd_arguments* a, long slot, long each, Float* x, long line,
                          long begin, long end) {
   const Triangle t = triangle_of(a, slot, 0, 1);
   load_identity(x, line, t.n, begin, end);

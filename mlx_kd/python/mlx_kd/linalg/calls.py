@@ -17,6 +17,7 @@ from mlx_kd.linalg.rules import Arrays, Jvp, apply
 
 MLX = SimpleNamespace(**{name: getattr(mx.linalg, name) for name in dir(mx.linalg) if not name.startswith("_")})
 MOST_COLUMNS = 512  # of a matrix in the kernels of svd, eigh and cholesky
+SINGLE = ("svd", "matmul_dd")  # whose kernels are not for float64
 NAMES = frozenset(op_names())
 
 
@@ -35,12 +36,15 @@ class Options:
 
 def kernel(op: str, inputs: Sequence[mx.array], params: Mapping[str, float]) -> list[mx.array]:
     """An operator of ours on the default stream; types of 16 bits are computed in float32."""
+    if inputs[0].dtype == mx.float64:
+        return list(call(op, list(inputs), params))
     found = call(op, [x.astype(mx.float32) for x in inputs], params)
     return [x.astype(inputs[0].dtype) if x.dtype == mx.float32 else x for x in found]
 
 
-def is_for_kernels(op: str, *inputs: mx.array, most: Optional[int] = None) -> bool:
-    return (op in NAMES and all(x.dtype in ar.OURS and x.size > 0 for x in inputs)
+def is_for_kernels(op: str, where: ar.Where, *inputs: mx.array, most: Optional[int] = None) -> bool:
+    types = (*ar.OURS, mx.float64) if ar.is_cpu(where) and op not in SINGLE else ar.OURS
+    return (op in NAMES and all(x.dtype in types and x.size > 0 for x in inputs)
             and (most is None or min(inputs[0].shape[-2:]) <= most))
 
 
@@ -50,7 +54,7 @@ def run(options: Options, op: str, inputs: Sequence[mx.array], params: Mapping[s
     def ours(*given: mx.array) -> Arrays:
         return tuple(kernel(op, given, params))
 
-    if is_for_kernels(op, *inputs, most=most):
+    if is_for_kernels(op, options.stream, *inputs, most=most):
         try:
             return apply(ours, jvp, *inputs, stream=options.stream, vjp=vjp)
         except RuntimeError as error:

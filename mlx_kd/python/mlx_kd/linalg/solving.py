@@ -243,7 +243,7 @@ def pinv(a: mx.array, rtol: Optional[float] = None, *, stream: ar.Stream = None,
 
 def _where(a: mx.array, o: Options) -> ar.Where:
     """The stream of what is made of an svd: a CPU's where MLX's form is to run."""
-    ours = calls.is_for_kernels("svd", a, most=calls.MOST_COLUMNS)
+    ours = calls.is_for_kernels("svd", o.stream, a, most=calls.MOST_COLUMNS)
     return o.stream if ours and not o.fallback else ar.cpu_place(o.stream)
 
 

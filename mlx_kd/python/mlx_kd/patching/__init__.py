@@ -21,10 +21,10 @@ import mlx.core as mx
 
 from mlx_kd import _core
 from mlx_kd.patching import classes
+from mlx_kd.patching.embeddings import Embedding, rows_plan_of
 from mlx_kd.patching.layers import Layer
 from mlx_kd.patching.operators import Operators, chosen
 from mlx_kd.patching.plans import plan_of
-from mlx_kd.patching.products import TiedHead
 from mlx_kd.patching.proof import Proof
 from mlx_kd.patching.report import Left, PatchReport, Replaced
 from mlx_kd.patching.structure import (
@@ -181,23 +181,37 @@ def plans(model: Any, operators: Operators, dtype: mx.Dtype, verify: bool,
     modules = list(classes.walk(model))
     heads = head_sizes(modules)
     for path, module in reversed(modules):
-        cls = original_class(module).__name__
-        plan = plan_of(module, operators, dtype)
-        if plan is None or isinstance(plan, TiedHead) and output_size(module) not in heads:
-            why = "no replacement for modules of its structure" if has_arrays(module) and plan is None else ""
-        elif isinstance(plan, Unknown):
-            why = plan.why
-        elif missing := plan.missing():
-            why = f"this build lacks {missing}"
-            report.absent = sorted(set(report.absent) | set(missing.split(", ")))
-        else:
-            why = proof.why_not(plan, module) if verify else ""
-            if not why:
-                found.append((module, plan))
+        cls, held = original_class(module).__name__, []
+        for plan in possible(module, operators, dtype, heads):
+            if why := why_left(plan, module, proof if verify else None, report):
+                report.left.insert(0, Left(path, cls, why))
+            else:
+                held.append(plan)
                 report.replaced.insert(0, Replaced(path, cls, plan.kind, in_words(plan, verify)))
-        if why:
-            report.left.insert(0, Left(path, cls, why))
+        if held:
+            found.append((module, held[0] if len(held) == 1 else Embedding(*held)))
     return found
+
+
+def possible(module: Any, operators: Operators, dtype: mx.Dtype, heads: set[int]) -> list[Any]:
+    """The plans of a module, or why there is none: two for an embedding that is also the head."""
+    plan = plan_of(module, operators, dtype)
+    if is_embedding(module):
+        head = [plan] if output_size(module) in heads else []
+        return [rows for rows in [rows_plan_of(module, operators)] if rows] + head
+    if plan is None:
+        return [Unknown("no replacement for modules of its structure")] if has_arrays(module) else []
+    return [plan]
+
+
+def why_left(plan: Any, module: Any, proof: Optional[Proof], report: PatchReport) -> str:
+    """"" if it is to be replaced."""
+    if isinstance(plan, Unknown):
+        return plan.why
+    if missing := plan.missing():
+        report.absent = sorted(set(report.absent) | set(missing.split(", ")))
+        return f"this build lacks {missing}"
+    return proof.why_not(plan, module) if proof else ""
 
 
 def in_words(plan: Any, verify: bool) -> str:

@@ -10,20 +10,20 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mlx_kd.patching.plans import Plan
+from mlx_kd.patching.plans import Installed
 from mlx_kd.patching.structure import nn, original_class
 
 lock = threading.RLock()  # one patch or unpatch at a time
-_made: dict[tuple[Any, str], Any] = {}
+_made: dict[tuple[Any, tuple[str, ...]], Any] = {}
 
 
-def _replacing(original: Any, method: str) -> Callable[..., Any]:
+def _replacing(original: Any, method: str, run: str) -> Callable[..., Any]:
     own = getattr(original, method)
 
     def call(self: Any, *arguments: Any, **named: Any) -> Any:
         plan = self.__dict__.get("_kd_plan")
         if plan is not None:
-            result = plan.run(self, *arguments, **named)
+            result = getattr(plan, run)(self, *arguments, **named)
             if result is not None:
                 return result
         return own(self, *arguments, **named)
@@ -32,18 +32,21 @@ def _replacing(original: Any, method: str) -> Callable[..., Any]:
     return call
 
 
-def subclass_of(original: Any, method: str) -> Any:
-    made = _made.get((original, method))
+def subclass_of(original: Any, plan: Installed) -> Any:
+    """With `run` of the plan as its method; a plan of several has `run_<method>` for all but the first."""
+    methods: tuple[str, ...] = getattr(plan, "methods", (plan.method,))
+    made = _made.get((original, methods))
     if made is None:
-        members = {method: _replacing(original, method), "_kd_original": original, "__module__": original.__module__,
-                   "__qualname__": original.__qualname__, "__doc__": original.__doc__}
-        made = _made[original, method] = type(original.__name__, (original,), members)
+        members = {name: _replacing(original, name, "run" if i == 0 else f"run_{name}") for i, name in enumerate(methods)}
+        members |= {"_kd_original": original, "__module__": original.__module__,
+                    "__qualname__": original.__qualname__, "__doc__": original.__doc__}
+        made = _made[original, methods] = type(original.__name__, (original,), members)
     return made
 
 
-def install(module: Any, plan: Plan) -> None:
+def install(module: Any, plan: Installed) -> None:
     object.__setattr__(module, "_kd_plan", plan)
-    module.__class__ = subclass_of(original_class(module), plan.method)
+    module.__class__ = subclass_of(original_class(module), plan)
 
 
 def uninstall(module: Any) -> None:

@@ -9,8 +9,8 @@ import mlx.core as mx
 from mlx_kd import _core, _operators
 
 KNOWN = ("attention", "attention_quantized", "expert_combine", "gather_qmatvec", "gather_qmatvec_gate_up", "geglu",
-         "gemm", "kv_append", "kv_append_quantized", "matvec", "matvec_gate_up", "matvec_qkv", "precise_swiglu", "qgemm",
-         "qk_norm_rope", "qk_norm_rope_append", "qmatvec", "qmatvec_gate_up", "qmatvec_qkv", "rmsnorm",
+         "gemm", "kv_append", "kv_append_quantized", "matvec", "matvec_gate_up", "matvec_qkv", "precise_swiglu", "qembedding",
+         "qgemm", "qk_norm_rope", "qk_norm_rope_append", "qmatvec", "qmatvec_gate_up", "qmatvec_qkv", "rmsnorm",
          "rmsnorm_residual", "rope_standard", "router", "swiglu")
 
 

@@ -5,21 +5,24 @@ from typing import Any, Union
 
 import mlx.core as mx
 
+from mlx_kd.patching.convolutions import TapsCall, taps_plan_of
 from mlx_kd.patching.delta import DeltaCall, GatedAttentionCall, GatedNormCall, delta_of, is_gated_norm
+from mlx_kd.patching.embeddings import Embedding, EmbeddingRows, head_plan_of
 from mlx_kd.patching.experts import ExpertPlan, expert_plan_of
 from mlx_kd.patching.latent import HeadProduct, LatentCall, heads_of, latent_of
 from mlx_kd.patching.layers import AttentionCall, BlockCall, MlpCall
 from mlx_kd.patching.operators import Operators
 from mlx_kd.patching.positions import NormCall, RopeCall
 from mlx_kd.patching.post_norms import PostNormBlockCall, post_norm_block_of
-from mlx_kd.patching.products import Linear, TiedHead
+from mlx_kd.patching.products import Linear
 from mlx_kd.patching.structure import (
-    Mlp, Product, Unknown, attention_of, block_of, has_call_of, mlp_of, nn, norm_of, original_class, product_of, rope_of)
+    Mlp, Product, Unknown, attention_of, block_of, mlp_of, norm_of, original_class, product_of, rope_of)
 
 AttentionPlan = Union[AttentionCall, LatentCall]
 BlockPlan = Union[BlockCall, PostNormBlockCall]
 Plan = Union[Linear, HeadProduct, NormCall, GatedNormCall, RopeCall, MlpCall, AttentionPlan, DeltaCall, BlockPlan,
-             ExpertPlan]
+             ExpertPlan, EmbeddingRows, TapsCall]
+Installed = Union[Plan, Embedding]
 
 
 def plan_of(module: Any, ops: Operators, dtype: mx.Dtype) -> Union[Plan, Unknown, None]:
@@ -77,9 +80,10 @@ def simple_plan(module: Any, ops: Operators, dtype: mx.Dtype) -> Union[Plan, Unk
         return NormCall(ops, norm)
     if rope := rope_of(module):
         return RopeCall(ops, rope)
-    for embedding, quantized in ((nn.QuantizedEmbedding, True), (nn.Embedding, False)):
-        if has_call_of(module, embedding):
-            return TiedHead(ops, Product(quantized, frozenset({original_class(module)})))
+    if head := head_plan_of(module, ops):
+        return head
+    if taps := taps_plan_of(module):
+        return taps
     product = product_of(module)
     if isinstance(product, Product):
         return Linear(ops, product)

@@ -103,7 +103,7 @@ _last: tuple[Any, Any] = (None, None)  # an offset as number and as array: one a
 def offsets(offset: Any) -> mx.array:
     """An offset of a cache, a number or one per sequence, as int32."""
     if isinstance(offset, mx.array):
-        return offset
+        return offset if offset.ndim else offset.reshape(1)
     global _last
     last = _last
     if last[0] != offset:

@@ -68,12 +68,6 @@ class Linear(Shared):
         return mx.concatenate([part for part in parts if part is not None]).reshape(*x.shape[:-1], -1)
 
 
-class TiedHead(Linear):
-    """An embedding used as the head of its model."""
-
-    kind, method = "head", "as_linear"
-
-
 class Projections:
     """The products of one kind that a module's children are made of."""
 

@@ -13,11 +13,12 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Optional
 
 import mlx.core as mx
 
 from mlx_kd.patching.classes import install, walk
+from mlx_kd.patching.embeddings import EmbeddingRows
 from mlx_kd.patching.experts import expert_block_of, is_choice
 from mlx_kd.patching.layers import BlockCall, Layer
 from mlx_kd.patching.operators import Operators
@@ -25,7 +26,7 @@ from mlx_kd.patching.plans import Plan, plan_of
 from mlx_kd.patching.post_norms import PostNormBlockCall
 from mlx_kd.patching.products import Linear
 from mlx_kd.patching.samples import Case, Stand, case_of, clone, signature, to_float32, with_rows, without_products
-from mlx_kd.patching.structure import ROWS, Unknown, output_size
+from mlx_kd.patching.structure import ROWS, Unknown, is_embedding, output_size
 
 SAMPLE = 64       # output rows of a product
 PROMPT_ROWS = 64  # of a layer whose products are stand-ins
@@ -94,7 +95,8 @@ def median_interval(values: list[float]) -> tuple[float, float]:
 
 def judged(case: Case, module: Any) -> mx.array:
     """The float32 result; of a large product in parts, so that little memory is needed."""
-    rows = output_size(module) if case.method == "as_linear" or "weight" in module and module.weight.ndim == 2 else 0
+    splits = case.method == "as_linear" or "weight" in module and module.weight.ndim == 2 and not is_embedding(module)
+    rows = output_size(module) if splits else 0
     if rows <= JUDGE_ROWS:
         result = case(clone(module, to_float32), to_float32)
         mx.eval(result)
@@ -164,7 +166,7 @@ class Proof:
     def _whole(self, plan: Plan, module: Any) -> str:
         recorded = self.ops.recorded()
         old, new = clone(module), clone(module)
-        install_alone(new, recorded, self.dtype)
+        install_alone(new, recorded, self.dtype, plan)
         rows, times = rows_of_proof(plan), []
         cases = [case_of(plan, module, self.dtype, count) for count in rows]
         for case in cases:
@@ -213,8 +215,8 @@ def rows_of_proof(plan: Plan) -> tuple[int, ...]:
     return getattr(plan, "rows_of_proof", (1,))
 
 
-def install_alone(module: Any, ops: Operators, dtype: mx.Dtype) -> None:
-    """The plan of a module, without proof; its parts stay as they are."""
-    plan = plan_of(module, ops, dtype)
+def install_alone(module: Any, ops: Operators, dtype: mx.Dtype, like: Optional[Plan] = None) -> None:
+    """The plan of a module, of the kind of `like` where there are two, without proof; its parts stay as they are."""
+    plan = like.again(ops, module) if isinstance(like, EmbeddingRows) else plan_of(module, ops, dtype)
     if plan is not None and not isinstance(plan, Unknown) and not plan.missing():
         install(module, plan)

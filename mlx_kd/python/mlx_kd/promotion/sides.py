@@ -18,8 +18,8 @@ def new_cache(model: Any) -> Any:
 
 
 def step(model: Any, token: int, cache: Any) -> mx.array:
-    """The logits after one more token."""
-    result: mx.array = model(mx.array([[token]]), cache=cache)[0, -1].astype(mx.float32)
+    """The logits after one more token, of the type that tokens have in mlx-lm."""
+    result: mx.array = model(mx.array([[token]], mx.uint32), cache=cache)[0, -1].astype(mx.float32)
     mx.eval(result)
     return result
 
