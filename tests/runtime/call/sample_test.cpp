@@ -18,6 +18,7 @@ mx::array some_logits(int rows, int width, uint64_t seed = 3) {
 }
 
 std::vector<uint32_t> tokens_of(mx::array tokens) {
+  tokens = mx::contiguous(tokens);
   tokens.eval();
   return {tokens.data<uint32_t>(), tokens.data<uint32_t>() + tokens.size()};
 }
