@@ -130,6 +130,19 @@ def gpu_decode(data):
     return parts + ([sentence("Not run: " + "; ".join(errors))] if errors else [])
 
 
+@section("gpu_sampling_h200", "Drawing tokens on an H200")
+def gpu_sampling(data):
+    """A row per case; then how many random calls agreed with MLX's chain."""
+    rows, compared = data["rows"], data["compared"]
+    sides = [side for side in ("ours", "mlx", "torch") if f"{side}_us" in rows[0]]
+    names = {"ours": "mlx_kd", "mlx": "mlx-lm's chain", "torch": "PyTorch"}
+    return [sentence(data["what"]), table(
+        ["rows", "V", "s", "filter", *(names[side] for side in sides)],
+        [[row["rows"], row["V"], row["s"], row["filter"], *(number(row[f"{side}_us"]) for side in sides)] for row in rows]),
+        f"""Of {compared['calls']:,} random calls of one row (float16 and bfloat16, V up to 4,096, all filters) {compared['differ']}
+        differed from MLX's chain on this GPU in the token, its log probability or the 5 largest."""]
+
+
 @section("cuda_gemm_h200", "Products of many rows on an H200")
 def cuda_gemm(data):
     return [sentence(data["what"]), table(

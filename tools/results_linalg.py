@@ -21,6 +21,23 @@ def times(data):
     return parts
 
 
+@section("linalg_gpu_h200", "Factorisations of batches on an H200")
+def times_on_gpu(data):
+    others = ("torch", "MLX")
+    rows = []
+    for row in data["rows"]:
+        cells = [row["op"], batch(row["shape"]), f"{row['ms']['mlx_kd']['median']:.3g}"]
+        for side in others:
+            ratio = row["ratio"].get(side)
+            cells += ([f"{row['ms'][side]['median']:.3g}",
+                       f"{ratio['median']:.2f}x ({interval(ratio['lo'], ratio['hi'])})"] if ratio else ["", ""])
+        rows.append(cells)
+    return [f"""float32, default settings, MLX {data['mlx']}, PyTorch {data['torch']}; ms of a call of {data['calls']} that are
+            queued together, medians of at most {data['rounds']} rounds in which the sides took turns; the ratios are those
+            of paired samples, with their 95% CI (least and greatest of fewer than 6).""",
+            table(["operator", "batch", "mlx_kd", *(head for side in others for head in (side, f"{side} / mlx_kd"))], rows)]
+
+
 @section("linalg_accuracy", "Residuals of factorisations")
 def residuals(data):
     sides = ("mlx_kd", "MLX")

@@ -22,3 +22,12 @@ def mlstm(data):
             mlstm_chunkwise__native_autograd with chunks of 64. A process that computes the first size with its gradients
             grows by: {memory}; the arrays that go in and come out are {data['memory_arrays_mb']:g} MB.""",
             table(head, rows)]
+
+
+@section("mlstm_gpu_h200", "mLSTM on an H200")
+def mlstm_on_gpu(data):
+    rows = [[row["what"], f"{row['ms']['median']:.3g}", interval(row["ms"]["lo"], row["ms"]["hi"], 3)] for row in data["rows"]]
+    return [f"""bfloat16, 16 heads, DHQK 128, DHHV 256, default settings, MLX {data['mlx']}: ms of a call of several that are
+            queued together, medians of {data['rounds']} rounds with their 95% CI. The step is that of DHQK 256 and DHHV 512;
+            the copy adds 1 to as many floats as its memory has.""",
+            table(["what", "ms", "95% CI"], rows)]

@@ -34,6 +34,13 @@ Made default_of(const spec::Op& op, const spec::Variant& variant, spec::Dtype t,
   return {spec::make_candidate(op, variant, t, knobs, space, dims), knobs};
 }
 
+// bfloat16, or what the op takes instead.
+spec::Dtype type_of(const spec::Op& op) {
+  const bool takes =
+      std::find(op.types.begin(), op.types.end(), spec::Dtype::bfloat16) != op.types.end();
+  return takes ? spec::Dtype::bfloat16 : op.types.front();
+}
+
 // The forms of a product share their text, and each takes seconds to compile.
 bool is_left_for_long(const spec::Op& op, const spec::Variant& variant) {
   return variant.language == "cuda" && variant.name == "tiles" && op.name != "qmatvec" &&
@@ -48,7 +55,7 @@ TEST(CudaOperators, CompileFromMetalAndFromCudaWithoutAGpu) {
     for (const spec::Variant& variant : op.variants) {
       if (variant.language == "cpp" || is_left_for_long(op, variant)) continue;
       const spec::Dims dims = spec::complete(op, op.suites.front().sizes.front());
-      const auto made = default_of(op, variant, spec::Dtype::bfloat16, dims);
+      const auto made = default_of(op, variant, type_of(op), dims);
       const devices::Artifact artifact = compiler.compile(made.candidate, 60);
       EXPECT_TRUE(artifact.ok) << op.name << ", " << variant.name << " in " << variant.language
                                << ": " << artifact.error;
@@ -62,8 +69,9 @@ TEST(CudaOperators, AreProvedAtTheirEdgesOnTheGpu) {
   for (const spec::Op& op : kernels::all_ops()) {
     const auto in_cuda = [](const spec::Variant& one) { return one.language == "cuda"; };
     if (std::none_of(op.variants.begin(), op.variants.end(), in_cuda)) continue;
-    std::vector<std::string> arguments = {"verify",  "--op",     op.name,        "--device", "cuda",
-                                          "--dtype", "bfloat16", "--candidates", "0"};
+    std::vector<std::string> arguments = {
+        "verify",       "--op", op.name, "--device", "cuda", "--dtype", spec::name_of(type_of(op)),
+        "--candidates", "0"};
     for (const spec::Dims& size : op.edge_sizes)
       arguments.insert(arguments.end(), {"--shapes", spec::complete(op, size).text()});
     const tests::CliResult result = tests::run_cli(arguments);

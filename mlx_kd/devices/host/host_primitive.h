@@ -80,6 +80,7 @@ class HostPrimitive : public mlx::core::Primitive,
  private:
   class Placement;
   bool any_strided() const;
+  bool has_sizes_of(const HostPrimitive& other) const;
   using Form = std::function<std::vector<mlx::core::array>(const std::vector<mlx::core::array>&)>;
   // The form as a function of the inputs alone, or of some of them; valid while this lives.
   Form form();
@@ -88,7 +89,7 @@ class HostPrimitive : public mlx::core::Primitive,
   const MlxForm* form_;
   const VjpForm* vjp_;
   size_t input_count_;
-  std::array<size_t, kMostArrays> input_sizes_ = {};  // elements
+  std::array<size_t, kMostArrays> input_sizes_;  // elements of the first input_count_
   std::vector<mlx::core::Shape> output_shapes_;
 };
 

@@ -10,7 +10,6 @@
 #include "mlx_kd/discover/models/tune_pack.h"
 #include "mlx_kd/discover/models/tune_report.h"
 #include "mlx_kd/discover/models/tune_state.h"
-#include "mlx_kd/kernels/matmul/reference.h"
 #include "mlx_kd/packs/merge/merge_runs.h"
 
 namespace mlx_kd::discover {
@@ -170,7 +169,7 @@ class Tuning {
   // those whose claims take its time in proportion.
   double claims_s(const ModelUse& use, const std::vector<spec::Dims>& sizes,
                   uint64_t finalists) const {
-    const int64_t few = kernels::matmul::mlx_rows(*use.op, request_.dtype);
+    const int64_t few = spec::mlx_rows_of(*use.op, request_.dtype);
     const auto count = static_cast<double>(finalists);
     const double own_s = std::min(kLongestClaim, default_s(use)) * count;
     double result = 0;

@@ -151,6 +151,19 @@ spec::Launch launch_groups(int64_t groups, const spec::Setting& knobs) {
   return launch;
 }
 
+spec::Knob shared_memory() {
+  return {"SHARED", {225, 110, 72}, linear, source, "KiB of a matrix in shared memory at most"};
+}
+
+int64_t shared_bytes(int64_t floats, const spec::Setting& knobs) {
+  return 4 * floats <= knobs.at("SHARED") * 1024 ? 4 * floats : 0;
+}
+
+std::vector<int64_t> scratch_unless_shared(const Dims& dims, const spec::Setting& knobs,
+                                           int64_t floats) {
+  return {shared_bytes(floats, knobs) ? 0 : 4 * dims.at("batch") * floats};
+}
+
 spec::Op op_on(const OnBatch& batch) {
   spec::Op op;
   op.name = batch.name;

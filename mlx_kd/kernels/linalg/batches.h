@@ -57,6 +57,13 @@ spec::Stage whole_stage(const std::string& function, int64_t units, const spec::
 spec::Knob metal_threads();
 spec::Launch launch_groups(int64_t groups, const spec::Setting& knobs);
 
+// The knob SHARED of a kernel in CUDA C++: KiB of a matrix in shared memory at most. The bytes that
+// a launch asks for, and the scratch memory of matrices that take more.
+spec::Knob shared_memory();
+int64_t shared_bytes(int64_t floats, const spec::Setting& knobs);
+std::vector<int64_t> scratch_unless_shared(const spec::Dims& dims, const spec::Setting& knobs,
+                                           int64_t floats);
+
 // What every operator on a batch states alike: its dims begin with the batch, it costs the bytes of
 // its ports and `flops` a matrix, and has no gradient of its own.
 struct OnBatch {

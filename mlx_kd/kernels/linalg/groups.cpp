@@ -1,6 +1,7 @@
 #include "mlx_kd/kernels/linalg/groups.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "mlx_kd/kernels/common/cpu_space.h"
@@ -41,6 +42,34 @@ spec::Space metal_space(spec::Dtype, const spec::DeviceTraits&) {
   space.knobs = {{"THREADS", {128, 32, 64, 256, 512}, log2, source, "threads of a matrix"},
                  {"PARTS", {8, 4, 16, 32}, log2, source, "threads of a pair of columns"}};
   return space;
+}
+
+spec::Space cuda_space(spec::Dtype, const spec::DeviceTraits&) {
+  using enum spec::KnobScale;
+  using enum spec::KnobRole;
+  spec::Space space;
+  space.knobs = {{"THREADS", {1024, 256, 512}, log2, launch, "threads of a matrix at most"},
+                 {"QUADS", {2, 1, 4}, log2, launch, "times four floats of a column in a thread"},
+                 linalg::shared_memory()};
+  return space;
+}
+
+// Threads of a pair by pairs; the name says how much of a column each has; without a number: any
+// length.
+spec::Stage cuda_stage(const std::string& function, const spec::Dims& dims,
+                       const spec::Setting& knobs, const Turned& turned) {
+  constexpr int64_t kWarp = 32;
+  const int64_t quads = divide_up(turned.length, 4), pairs = divide_up(turned.count, 2);
+  const auto wanted = static_cast<uint64_t>(divide_up(quads, knobs.at("QUADS")));
+  const int64_t parts = std::min(static_cast<int64_t>(std::bit_ceil(wanted)), kWarp);
+  const int64_t in_warp = kWarp / parts;
+  const auto each = std::bit_ceil(static_cast<uint64_t>(divide_up(quads, parts)));
+  spec::Stage stage{each > 4 ? function : function + "_" + std::to_string(each), {}, 0};
+  stage.launch.group = {
+      parts, std::min(divide_up(pairs, in_warp) * in_warp, knobs.at("THREADS") / parts), 1};
+  stage.launch.grid = {dims.at("batch") * parts, stage.launch.group[1], 1};
+  stage.launch.shared_bytes = linalg::shared_bytes(turned.floats, knobs);
+  return stage;
 }
 
 }  // namespace
@@ -84,7 +113,8 @@ int64_t tasks(const spec::Dims& dims, const spec::Setting& knobs) {
 
 std::vector<spec::Variant> variants(const std::string& op, decltype(spec::Variant::space) cpu_space,
                                     decltype(spec::Variant::scratch) cpu_scratch,
-                                    decltype(spec::Variant::scratch) metal_scratch) {
+                                    decltype(spec::Variant::scratch) metal_scratch,
+                                    Turned (*turned)(const spec::Dims&)) {
   const std::string source = "linalg/" + op + "/" + op, function = "mlx_kd_" + op;
   return {{.name = "lanes",
            .language = "cpp",
@@ -106,7 +136,21 @@ std::vector<spec::Variant> variants(const std::string& op, decltype(spec::Varian
                [](const spec::Dims& dims, const spec::Setting& knobs) {
                  return linalg::launch_groups(dims.at("batch"), knobs);
                },
-           .scratch = std::move(metal_scratch)}};
+           .scratch = std::move(metal_scratch)},
+          {.name = "jacobi",
+           .language = "cuda",
+           .source = kernel_source(source + ".cu"),
+           .func_name = function,
+           .launch_kind = "cuda_arguments",
+           .space = cuda_space,
+           .stages = [function, turned](const spec::Dims& dims,
+                                        const spec::Setting& knobs) -> std::vector<spec::Stage> {
+             return {cuda_stage(function, dims, knobs, turned(dims))};
+           },
+           .scratch =
+               [turned](spec::Dtype, const spec::Dims& dims, const spec::Setting& knobs) {
+                 return linalg::scratch_unless_shared(dims, knobs, turned(dims).floats);
+               }}};
 }
 
 }  // namespace mlx_kd::kernels::groups

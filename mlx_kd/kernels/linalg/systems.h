@@ -26,4 +26,9 @@ spec::Variant triangle_variant(const Made& made);  // dims batch, n
 spec::Variant metal_variant(const std::string& op,
                             const std::function<int64_t(const spec::Dims&)>& scratch);
 
+// A group of threads for each matrix, in CUDA C++ (systems.cu.h): rows x columns, of the dims m or
+// n, and `sides` right sides.
+spec::Variant cuda_variant(const std::string& op,
+                           const std::function<int64_t(const spec::Dims&)>& sides);
+
 }  // namespace mlx_kd::kernels::linalg

@@ -315,6 +315,17 @@ void add_functions(const Kind& kind, spec::Op& op) {
 
 }  // namespace
 
+namespace {
+
+// MLX's quantised products and those of 16 bits go through the rows of x one after another or in
+// blocks of a few; float32 has a BLAS, which is at its best with many.
+int64_t mlx_rows(const Kind& kind, Dtype t) {
+  if (!kind.many_rows) return kind.quantised ? 1 : 0;
+  return !kind.quantised && t == Dtype::float32 ? 256 : 32;
+}
+
+}  // namespace
+
 spec::Op product_op(const Kind& kind) {
   spec::Op op;
   op.name = kind.name;
@@ -332,6 +343,7 @@ spec::Op product_op(const Kind& kind) {
   op.of_model = [kind](const spec::ModelConfig& config) { return sizes_of_model(kind, config); };
   op.mlx = [kind](const spec::Op::Arrays& in, std::span<const double> numbers,
                   const mx::Stream& s) { return mlx_form(kind, in, numbers, s); };
+  op.mlx_rows = [kind](Dtype t) { return mlx_rows(kind, t); };
   op.reference = [kind](const std::vector<const void*>& inputs, Dtype t, const Dims& dims,
                         const std::vector<double>& scalars) {
     return reference_of(kind, inputs, t, dims, scalars);

@@ -234,16 +234,6 @@ Activated activated(double g, int64_t activation) {
           std::fabs(inner)};
 }
 
-// MLX's quantised products and those of 16 bits go through the rows of x one after another or in
-// blocks of a few; float32 has a BLAS, which is at its best with many.
-int64_t mlx_rows(const spec::Op& op, Dtype t) {
-  for (const char* name : {"qmatvec", "qmatvec_gate_up", "qmatvec_qkv"})
-    if (op.name == name) return 1;
-  if (op.name == "qgemm") return 32;
-  if (op.name == "gemm") return t == Dtype::float32 ? 256 : 32;
-  return 0;
-}
-
 bool is_sampled(const Kind& kind, const Dims& dims) {
   int64_t n = 0;
   for (const std::string& rows : rows_of(kind.form)) n += dims.at(rows);

@@ -24,9 +24,6 @@ std::vector<spec::Reference64> reference_of(const Kind& kind,
                                             const std::vector<const void*>& inputs, spec::Dtype t,
                                             const spec::Dims& dims,
                                             const std::vector<double>& scalars);
-// From how many rows of x on MLX's time for the op grows in proportion to them, on a CPU: where a
-// call of more takes long, a claim runs MLX with so many and multiplies. 0: it is run with all.
-int64_t mlx_rows(const spec::Op& op, spec::Dtype t);
 // Whether only some elements are computed, since there are more than 2^27 terms: those of the first
 // and last rows and columns, and others, at least 16,384.
 bool is_sampled(const Kind& kind, const spec::Dims& dims);

@@ -86,6 +86,12 @@ void explain_default(const Query& query, const std::vector<mx::array>& inputs,
   result.reason += "; the settings ask for the op's default kernel, but MLX's form runs: " + why;
 }
 
+std::string language_of_default(const std::optional<Query>& query) {
+  std::string why;
+  const auto kernel = query ? default_kernel_of(*query, why) : nullptr;
+  return kernel ? ", in " + kernel->candidate().language : "";
+}
+
 }  // namespace
 
 Explanation explain(const std::string& op, const std::vector<mx::array>& inputs,
@@ -110,7 +116,8 @@ Explanation explain(const std::string& op, const std::vector<mx::array>& inputs,
   if (!result.pinned && query && Process::shared().runs_default(found.index))
     explain_default(*query, arrays, result);
   else if (!result.pinned && !found.mlx_runs_on(stream))
-    result.reason += "; MLX has no form of it here: the op's default setting runs";
+    result.reason +=
+        "; MLX has no form of it here: the op's default setting runs" + language_of_default(query);
   return result;
 }
 

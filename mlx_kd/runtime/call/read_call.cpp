@@ -102,9 +102,39 @@ std::optional<spec::Dtype> own_type(const spec::Op& op, const Arrays& inputs) {
   return spec::Dtype::float32;
 }
 
+namespace {
+
+// T of a call as most are, in one look at its arrays: all of T, and none of them empty.
+std::optional<spec::Dtype> usual_type(const Operator& op, const Arrays& inputs) {
+  if (!op.has_plain_inputs) return std::nullopt;
+  const mx::Dtype first = inputs[0].dtype();
+  for (const mx::array& input : inputs)
+    if (input.dtype() != first || input.size() == 0) return std::nullopt;
+  const auto type = element_type(inputs[0]);
+  return type && may_be(*op.op, *type) ? type : std::nullopt;
+}
+
+void give_query(const Operator& op, spec::Dtype own, const Numbers& numbers,
+                const mx::Stream& stream, Read& read) {
+  Query& query = read.query.emplace();
+  query.op = op.index;
+  query.dtype = static_cast<uint8_t>(own);
+  query.place = static_cast<uint8_t>(stream.device.type);
+  query.dims = read.dims;
+  std::copy_n(numbers.scalars.begin(), op.op->scalars.size(), query.params.begin());
+}
+
+}  // namespace
+
 Read read_call(const Operator& op, const Arrays& inputs, const Numbers& numbers,
                const mx::Stream& stream) {
   op.signature.check_count(inputs.size());
+  if (const auto own = usual_type(op, inputs); own && op.signature.readable()) {
+    Read read{numbers.attributes, std::nullopt};
+    op.signature.read(Inputs(inputs), scalars_of(op, numbers), read.dims);
+    give_query(op, *own, numbers, stream, read);
+    return read;
+  }
   check_fixed_types(*op.op, inputs);
   Read read{numbers.attributes, std::nullopt};
   if (!op.signature.readable()) return read;
@@ -117,12 +147,7 @@ Read read_call(const Operator& op, const Arrays& inputs, const Numbers& numbers,
   const bool empty = is_empty(*op.op, inputs);
   if (!empty) check_chosen_types(op, inputs, read.dims, *own);
   if (empty || !have_one_type(*op.op, inputs)) return read;
-  Query& query = read.query.emplace();
-  query.op = op.index;
-  query.dtype = static_cast<uint8_t>(*own);
-  query.place = static_cast<uint8_t>(stream.device.type);
-  query.dims = read.dims;
-  std::copy_n(numbers.scalars.begin(), op.op->scalars.size(), query.params.begin());
+  give_query(op, *own, numbers, stream, read);
   return read;
 }
 

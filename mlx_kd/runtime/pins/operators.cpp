@@ -21,12 +21,16 @@ Operator operator_of(const spec::Op& op, size_t index) {
   const auto is_chosen = [](const spec::Port& port) {
     return !port.type.follows() && !port.type.is_fixed();
   };
+  const auto is_plain = [](const spec::Port& port) {
+    return port.type.follows() && !port.optional;
+  };
   return {&op,
           static_cast<uint16_t>(index),
           Signature(op),
           std::any_of(op.dims.begin(), op.dims.end(), is_attribute),
           std::any_of(op.inputs.begin(), op.inputs.end(), is_optional),
           std::any_of(op.inputs.begin(), op.inputs.end(), is_chosen),
+          std::all_of(op.inputs.begin(), op.inputs.end(), is_plain),
           std::make_shared<std::atomic<uint32_t>>(0)};
 }
 

@@ -20,6 +20,7 @@ struct Operator {
   bool has_attributes;
   bool has_optional;      // inputs
   bool has_chosen_types;  // an input's type follows from the size
+  bool has_plain_inputs;  // all are of type T, and none is optional
   // Places (bits by mx::Device::DeviceType) where MLX's form threw and our kernel ran
   // instead: MLX is not asked there again.
   std::shared_ptr<std::atomic<uint32_t>> without_mlx;

@@ -55,6 +55,10 @@ std::vector<int64_t> scratch_of(const Variant& variant, Dtype t, const Dims& dim
   return variant.scratch ? variant.scratch(t, dims, knobs) : std::vector<int64_t>();
 }
 
+int64_t mlx_rows_of(const Op& op, Dtype t) {
+  return op.mlx_rows ? op.mlx_rows(t) : 0;
+}
+
 std::string types_text(const Op& op) {
   std::string text;
   for (size_t i = 0; i < op.types.size(); ++i) {

@@ -121,6 +121,10 @@ struct Op {
   std::function<Arrays(const Arrays& inputs, std::span<const double> scalars,
                        const mlx::core::Stream& stream)>
       composition;
+  // From how many of the batch dim on MLX's time for the op grows in proportion to them, on a CPU:
+  // where a call of more takes long, a claim runs MLX with so many and multiplies. Left out, or 0:
+  // MLX is run with all.
+  std::function<int64_t(Dtype)> mlx_rows;
   Gradient gradient;
 
   // Writes the inputs of a proof. Default: by the distribution, for inputs of type T; an op with
@@ -172,7 +176,8 @@ std::vector<double> default_scalars(const Op& op);
 // Index of the output that updates the input, -1 if none does; of the input that an output updates.
 int updating_output(const Op& op, size_t input);
 int updated_input(const Op& op, size_t output);
-bool judged_by(const Op& op, Judge judge);  // any output is
+bool judged_by(const Op& op, Judge judge);   // any output is
+int64_t mlx_rows_of(const Op& op, Dtype t);  // Op::mlx_rows, or 0
 
 // What is wrong with the op as it is declared, "field: what is wrong" per line; empty: nothing.
 // The table of operators refuses such an op when it is made.

@@ -17,6 +17,7 @@ TYPES = (mx.float32, mx.float16, mx.bfloat16)
 
 class Dice:
     """Choices that are the same in every run."""
+    types = TYPES
 
     def __init__(self, seed):
         import random
@@ -45,7 +46,7 @@ class Dice:
             x = x[:, :1] + mx.zeros((rows, width))
         elif kind < 0.35:
             x = mx.round(x)
-        return x.astype(self.one(*TYPES))
+        return x.astype(self.one(*self.types))
 
     def settings(self, width):
         top_k, kept = self.one(0, 0, 1, 5, 50), self.one(1, 1, 2, 5)
@@ -207,6 +208,21 @@ class Results(PackageTest):
             self.assertEqual(len({tuple(tokens) for tokens in got.values()}), 4)
             first = dict(got) if turn == 0 else first
         self.assertEqual(got, first)
+
+
+class Settled(PackageTest):
+    def test_settings_that_were_drawn_with_before_are_told_apart_by_value_and_type(self):
+        logits, top_p = mx.array([[0.0, 5.0], [5.0, 0.0]]), [0.5, 0.5]
+        for _ in range(2):
+            token, _ = mlx_kd.sample(logits, [1.0, 1], top_p=top_p, key=mx.random.key(0))
+            self.assertEqual(token.tolist(), [1, 0])
+        top_p[0] = 0.0
+        drawn = {mlx_kd.sample(logits, [100.0, 1], top_p=top_p, key=mx.random.key(seed))[0].tolist()[0]
+                 for seed in range(40)}
+        self.assertEqual(drawn, {0, 1})
+        mx.eval(mlx_kd.sample(logits, top_k=[1, 1]))
+        with self.assertRaisesRegex(ValueError, "top_k"):
+            mlx_kd.sample(logits, top_k=[1.0, 1])
 
 
 class BadInput(PackageTest):

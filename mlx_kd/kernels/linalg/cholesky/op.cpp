@@ -9,6 +9,7 @@
 #include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/linalg/batches.h"
 #include "mlx_kd/kernels/linalg/cholesky/residuals.h"
+#include "mlx_kd/kernels/linalg/systems.h"
 #include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::kernels {
@@ -152,32 +153,6 @@ std::vector<int64_t> scratch_metal(Dtype, const Dims& dims, const spec::Setting&
   return {dims.at("batch") * dims.at("n") * dims.at("n") * 4};
 }
 
-spec::Space cuda_space(Dtype, const spec::DeviceTraits&) {
-  using enum spec::KnobScale;
-  using enum spec::KnobRole;
-  spec::Space space;
-  space.knobs = {
-      {"GROUP_ROWS", {8, 4, 16, 32}, log2, source, "warps of a group"},
-      {"MANY", {4, 2, 8}, log2, source, "rows that a thread updates together"},
-      {"SHARED", {240, 200, 110}, linear, source, "the most columns of a matrix in shared memory"}};
-  return space;
-}
-
-// The matrix lies in shared memory, with rows of an odd length, or in scratch memory.
-spec::Launch launch_cuda(const Dims& dims, const spec::Setting& knobs) {
-  const int64_t n = dims.at("n");
-  spec::Launch launch;
-  launch.grid = {32, knobs.at("GROUP_ROWS"), dims.at("batch")};
-  launch.group = {32, knobs.at("GROUP_ROWS"), 1};
-  launch.shared_bytes = n <= knobs.at("SHARED") ? n * (n | 1) * 4 : 0;
-  return launch;
-}
-
-std::vector<int64_t> scratch_cuda(Dtype, const Dims& dims, const spec::Setting& knobs) {
-  const int64_t n = dims.at("n");
-  return {n <= knobs.at("SHARED") ? 0 : dims.at("batch") * n * n * 4};
-}
-
 spec::Doc doc() {
   spec::Doc doc;
   doc.brief =
@@ -216,14 +191,7 @@ std::vector<spec::Variant> variants() {
            .space = metal_space,
            .launch = launch_metal,
            .scratch = scratch_metal},
-          {.name = "matrices",
-           .language = "cuda",
-           .source = kernel_source("linalg/cholesky/cholesky.cu"),
-           .func_name = "mlx_kd_cholesky",
-           .launch_kind = "cuda_arguments",
-           .space = cuda_space,
-           .launch = launch_cuda,
-           .scratch = scratch_cuda}};
+          linalg::cuda_variant("cholesky", [](const Dims&) { return int64_t{0}; })};
 }
 
 }  // namespace

@@ -70,13 +70,14 @@ spec::Op make_cholesky_inv() {
   op.residuals = [](const spec::JudgedCase& judged) {
     return linalg::triangular_residuals(judged, true, linalg::factor_and_transpose);
   };
-  op.variants = {linalg::triangle_variant({.op = "cholesky_inv",
-                                           .finish = "mlx_kd_triangle_sides",
-                                           .sides = [](const Dims& dims) { return dims.at("n"); },
-                                           .triangles = 2}),
-                 linalg::metal_variant("cholesky_inv", [](const Dims& dims) {
-                   return 2 * dims.at("n") * dims.at("n");
-                 })};
+  op.variants = {
+      linalg::triangle_variant({.op = "cholesky_inv",
+                                .finish = "mlx_kd_triangle_sides",
+                                .sides = [](const Dims& dims) { return dims.at("n"); },
+                                .triangles = 2}),
+      linalg::metal_variant("cholesky_inv",
+                            [](const Dims& dims) { return 2 * dims.at("n") * dims.at("n"); }),
+      linalg::cuda_variant("cholesky_inv", [](const Dims& dims) { return dims.at("n"); })};
   return op;
 }
 

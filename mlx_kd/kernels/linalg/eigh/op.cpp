@@ -183,6 +183,12 @@ std::vector<int64_t> scratch_metal(Dtype, const Dims& dims, const spec::Setting&
   return {dims.at("batch") * (2 * n * n + n) * 4};
 }
 
+// As floats_of in eigh.cu.
+groups::Turned turned(const Dims& dims) {
+  const int64_t n = dims.at("n"), line = (n + 3) / 4 * 4;
+  return {n, n, n * line * (dims.at("values") ? 1 : 2) + 2 * line};
+}
+
 }  // namespace
 }  // namespace eigh
 
@@ -216,7 +222,7 @@ spec::Op make_eigh() {
   op.gradient.by = spec::Gradient::By::none;
   op.fill = eigh::fill;
   op.residuals = eigh::residuals;
-  op.variants = groups::variants("eigh", groups::cpu_space, scratch_cpu, scratch_metal);
+  op.variants = groups::variants("eigh", groups::cpu_space, scratch_cpu, scratch_metal, turned);
   return op;
 }
 

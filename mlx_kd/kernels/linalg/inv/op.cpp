@@ -71,7 +71,8 @@ spec::Op make_inv() {
                                      .finish = "mlx_kd_inv_sides",
                                      .sides = [](const Dims& dims) { return dims.at("n"); }}),
                  linalg::metal_variant(
-                     "inv", [](const Dims& dims) { return 2 * dims.at("n") * dims.at("n"); })};
+                     "inv", [](const Dims& dims) { return 2 * dims.at("n") * dims.at("n"); }),
+                 linalg::cuda_variant("inv", [](const Dims& dims) { return dims.at("n"); })};
   return op;
 }
 

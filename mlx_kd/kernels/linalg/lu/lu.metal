@@ -29,6 +29,18 @@ using namespace metal;
     for (int e = index; e < m * n; e += THREADS) W[e] = from[e];                   \
     threadgroup_barrier(W_FLAG);                                                   \
     ELIMINATE(W, W_FLAG)                                                           \
+    if (failed == 0 && n > steps) {  /* columns that no pivot is taken from */     \
+      int first = n;                                                               \
+      for (int e = index; e < m * (n - steps); e += THREADS) {                     \
+        const int j = steps + e % (n - steps);                                     \
+        const uint bits = as_type<uint>(from[e / (n - steps) * n + j]);            \
+        first = (bits & 0x7f800000u) == 0x7f800000u ? min(first, j) : first;       \
+      }                                                                            \
+      rows[index] = first;                                                         \
+      threadgroup_barrier(mem_flags::mem_threadgroup);                             \
+      for (int t = 0; t < THREADS; ++t) first = min(first, rows[t]);               \
+      failed = first < n ? first + 1 : 0;                                          \
+    }                                                                              \
     for (int e = index; e < m * n; e += THREADS) to[e] = failed != 0 ? NAN : W[e]; \
     if (index == 0) {                                                              \
       info[which] = failed;                                                        \

@@ -86,7 +86,8 @@ spec::Op make_lu() {
   op.residuals = lu::residuals;
   op.variants = {
       linalg::lu_variant({.op = "lu", .finish = "mlx_kd_lu_store", .by_rows = true}),
-      linalg::metal_variant("lu", [](const Dims& dims) { return dims.at("m") * dims.at("n"); })};
+      linalg::metal_variant("lu", [](const Dims& dims) { return dims.at("m") * dims.at("n"); }),
+      linalg::cuda_variant("lu", [](const Dims&) { return int64_t{0}; })};
   return op;
 }
 

@@ -71,12 +71,13 @@ spec::Op make_solve() {
   op.residuals = [](const spec::JudgedCase& judged) {
     return linalg::general_residuals(judged, false);
   };
-  op.variants = {linalg::lu_variant({.op = "solve",
-                                     .finish = "mlx_kd_solve_sides",
-                                     .sides = [](const Dims& dims) { return dims.at("k"); }}),
-                 linalg::metal_variant("solve", [](const Dims& dims) {
-                   return dims.at("n") * (dims.at("n") + dims.at("k"));
-                 })};
+  op.variants = {
+      linalg::lu_variant({.op = "solve",
+                          .finish = "mlx_kd_solve_sides",
+                          .sides = [](const Dims& dims) { return dims.at("k"); }}),
+      linalg::metal_variant(
+          "solve", [](const Dims& dims) { return dims.at("n") * (dims.at("n") + dims.at("k")); }),
+      linalg::cuda_variant("solve", [](const Dims& dims) { return dims.at("k"); })};
   return op;
 }
 

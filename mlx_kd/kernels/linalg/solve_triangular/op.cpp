@@ -103,12 +103,14 @@ spec::Op make_solve_triangular() {
                                                                          : t};
     });
   };
-  op.variants = {linalg::triangle_variant({.op = "solve_triangular",
-                                           .finish = "mlx_kd_triangle_sides",
-                                           .sides = [](const Dims& dims) { return dims.at("k"); }}),
-                 linalg::metal_variant("solve_triangular", [](const Dims& dims) {
-                   return dims.at("n") * (dims.at("n") + dims.at("k"));
-                 })};
+  op.variants = {
+      linalg::triangle_variant({.op = "solve_triangular",
+                                .finish = "mlx_kd_triangle_sides",
+                                .sides = [](const Dims& dims) { return dims.at("k"); }}),
+      linalg::metal_variant(
+          "solve_triangular",
+          [](const Dims& dims) { return dims.at("n") * (dims.at("n") + dims.at("k")); }),
+      linalg::cuda_variant("solve_triangular", [](const Dims& dims) { return dims.at("k"); })};
   return op;
 }
 

@@ -213,6 +213,15 @@ std::vector<int64_t> scratch_metal(Dtype, const Dims& dims, const spec::Setting&
   return {dims.at("batch") * (rows * length + k * k + 2 * k + length + rows) * 4};
 }
 
+// As floats_of in svd.cu.
+groups::Turned turned(const Dims& dims) {
+  const auto line = [](int64_t n) { return (n + 3) / 4 * 4; };
+  const int64_t k = short_side(dims), length = long_side(dims);
+  const int64_t rows = dims.at("form") == kFull ? length : k;
+  const int64_t vectors = dims.at("form") == kValues ? 0 : k * line(k);
+  return {k, length, rows * line(length) + vectors + 2 * line(k) + line(length) + line(rows)};
+}
+
 }  // namespace
 }  // namespace svd
 
@@ -248,7 +257,7 @@ spec::Op make_svd() {
   op.gradient.by = spec::Gradient::By::none;
   op.fill = svd::fill;
   op.residuals = svd::residuals;
-  op.variants = groups::variants("svd", space_cpu, scratch_cpu, scratch_metal);
+  op.variants = groups::variants("svd", space_cpu, scratch_cpu, scratch_metal, turned);
   return op;
 }
 

@@ -77,7 +77,8 @@ spec::Op make_tri_inv() {
                                            .finish = "mlx_kd_triangle_sides",
                                            .sides = [](const Dims& dims) { return dims.at("n"); }}),
                  linalg::metal_variant(
-                     "tri_inv", [](const Dims& dims) { return 2 * dims.at("n") * dims.at("n"); })};
+                     "tri_inv", [](const Dims& dims) { return 2 * dims.at("n") * dims.at("n"); }),
+                 linalg::cuda_variant("tri_inv", [](const Dims& dims) { return dims.at("n"); })};
   return op;
 }
 

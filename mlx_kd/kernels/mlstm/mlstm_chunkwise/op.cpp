@@ -2,6 +2,7 @@
 #include "mlx_kd/kernels/mlstm/cells.h"
 #include "mlx_kd/kernels/mlstm/composition.h"
 #include "mlx_kd/kernels/mlstm/cpu_variant.h"
+#include "mlx_kd/kernels/mlstm/cuda_variant.h"
 #include "mlx_kd/kernels/mlstm/metal_variant.h"
 #include "mlx_kd/kernels/mlstm/reference.h"
 #include "mlx_kd/kernels/op_table.h"
@@ -75,7 +76,7 @@ spec::Op make_mlstm_chunkwise() {
   };
   const std::string path = "mlstm/mlstm_chunkwise/mlstm_chunkwise";
   op.variants = {mlstm::chunks_on_cpu(op.name, path + ".cpu.cpp", false),
-                 mlstm::forward_on_metal(op.name, path + ".metal")};
+                 mlstm::forward_on_metal(op.name, path + ".metal"), mlstm::forward_on_cuda()};
   return op;
 }
 

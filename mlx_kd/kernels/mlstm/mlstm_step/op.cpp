@@ -159,11 +159,36 @@ spec::Launch launch_metal(const Dims& dims, const spec::Setting& knobs) {
   return launch;
 }
 
+// ---- CUDA C++
+
+spec::Space cuda_space(Dtype, const spec::DeviceTraits&) {
+  spec::Space space;
+  space.knobs = {{"THREADS", {256, 128, 512}, log2, source, "threads of a group"},
+                 {"COLUMNS", {32, 16, 64, 128}, log2, source, "columns of the memory of a group"},
+                 {"ROWS", {8, 4, 2}, log2, source, "rows that a thread requests together"}};
+  return space;
+}
+
+std::vector<spec::Stage> cuda_stages(const Dims& dims, const spec::Setting& knobs) {
+  const int64_t columns = dims.at("DHHV"), threads = knobs.at("THREADS");
+  spec::Stage stage{columns % 4 ? "mlx_kd_mlstm_step" : "mlx_kd_mlstm_step_4", {}, 0};
+  stage.launch.group = {threads, 1, 1};
+  stage.launch.grid = {dims.at("heads") * threads, divide_up(columns, knobs.at("COLUMNS")), 1};
+  return {stage};
+}
+
 std::vector<spec::Variant> variants() {
   return {{"blocks", "cpp", kernel_source("mlstm/mlstm_step/mlstm_step.cpu.cpp"),
            "mlx_kd_mlstm_step", "cpp_arguments", cpu_space, launch_cpu},
           {"columns", "metal", kernel_source("mlstm/mlstm_step/mlstm_step.metal"),
-           "mlx_kd_mlstm_step", "metal_groups", metal_space, launch_metal}};
+           "mlx_kd_mlstm_step", "metal_groups", metal_space, launch_metal},
+          {.name = "columns",
+           .language = "cuda",
+           .source = kernel_source("mlstm/mlstm_step/mlstm_step.cu"),
+           .func_name = "mlx_kd_mlstm_step",
+           .launch_kind = "cuda_arguments",
+           .space = cuda_space,
+           .stages = cuda_stages}};
 }
 
 Dims size(int64_t heads, int64_t qk, int64_t hv) {

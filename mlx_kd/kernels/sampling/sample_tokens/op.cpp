@@ -10,6 +10,7 @@
 #include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/kernels/sampling/sample_tokens/chain.h"
+#include "mlx_kd/kernels/sampling/sample_tokens/cuda_variant.h"
 #include "mlx_kd/kernels/sampling/sample_tokens/judge.h"
 
 namespace mlx_kd::kernels {
@@ -206,8 +207,9 @@ spec::Variant metal_variant() {
 spec::Doc doc() {
   spec::Doc doc;
   doc.brief =
-      "A token of each row of logits, drawn as mlx-lm's sampler draws it on MLX's CPU back end, "
-      "bit for bit and without a sort. Log probabilities x - logsumexp(x), rounded to the type of "
+      "A token of each row of logits, drawn as mlx-lm's sampler draws it on MLX's CPU back end "
+      "and, from 16 bits without xtc, on its CUDA back end, bit for bit and without a sort. Log "
+      "probabilities x - logsumexp(x), rounded to the type of "
       "the logits, pass top_p, min_p, xtc and top_k in this order, and a token is drawn from what "
       "is left. One row [1, V] is drawn by the inverse of its cumulative distribution; several "
       "rows, "
@@ -347,7 +349,7 @@ spec::Op make_sample_tokens() {
   op.gradient = {spec::Gradient::By::none};
   op.fill = sample_tokens::fill;
   op.residuals = sample_tokens::residuals;
-  op.variants = {cpu_variant(), metal_variant()};
+  op.variants = {cpu_variant(), metal_variant(), cuda_variant()};
   return op;
 }
 

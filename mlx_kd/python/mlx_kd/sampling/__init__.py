@@ -4,8 +4,9 @@
 >>> token, logprob = mlx_kd.sample(logits, temperature=0.7, top_p=0.9)  # doctest: +SKIP
 >>> mlx_lm.generate(model, tokenizer, prompt, sampler=mlx_kd.make_sampler(0.7, top_p=0.9))  # doctest: +SKIP
 
-On a CPU the tokens are those of mlx-lm's chain of MLX operators for the same key, without a sort (the operator
-``sample_tokens``); elsewhere that chain runs (chain.py). :func:`sampling_counts` says how often which of them ran.
+On a CPU, and on an NVIDIA GPU for logits of 16 bits without xtc, the tokens are those of mlx-lm's chain of MLX
+operators for the same key, without a sort (the operator ``sample_tokens``); elsewhere that chain runs (chain.py).
+:func:`sampling_counts` says how often which of them ran.
 """
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from typing import Any, Optional, Union
 
 import mlx.core as mx
 
+from mlx_kd import _core
 from mlx_kd._operators import sample_tokens
 from mlx_kd.sampling import chain
 from mlx_kd.sampling.processors import make_logits_processors
@@ -25,9 +27,13 @@ from mlx_kd.sampling.settings import Settings, columns
 __all__ = ["make_logits_processors", "make_sampler", "sample", "sampling_counts"]
 
 Number = Union[float, Sequence[float]]
+NUMBERS = ("temperature", "top_p", "min_p", "min_tokens_to_keep", "top_k", "xtc_probability", "xtc_threshold")
 FLOATS = (mx.float32, mx.bfloat16, mx.float16)
 
 _counts = {"kernel": 0, "chain": 0}
+_in_cuda: dict[mx.Dtype, bool] = {}
+Made = tuple[list[Settings], Optional[mx.array]]
+_remembered: dict[Any, Made] = {}
 _lock = threading.Lock()
 
 
@@ -77,21 +83,18 @@ def sample(logits: mx.array, temperature: Number = 1.0, top_p: Number = 0.0, min
     if logits.ndim == 0:
         raise ValueError("[sample] logits has no axis: give [..., V]")
     rows, width = math.prod(logits.shape[:-1]), logits.shape[-1]
-    given = columns(rows, temperature=temperature, top_p=top_p, min_p=min_p, min_tokens_to_keep=min_tokens_to_keep,
-                    top_k=top_k, xtc_probability=xtc_probability, xtc_threshold=xtc_threshold)
-    for each in given:
-        each.check(width)
+    numbers = (temperature, top_p, min_p, min_tokens_to_keep, top_k, xtc_probability, xtc_threshold)
+    alone = any(not isinstance(value, (int, float)) for value in numbers)
+    given, table = remembered(rows, width, numbers, alone)
     if not 0 <= logprobs <= width:
         raise ValueError(f"[sample] logprobs is {logprobs}: give 0 to V = {width}")
     if check:
         check_rows(logits)
-    alone = any(not isinstance(value, (int, float)) for value in (
-        temperature, top_p, min_p, min_tokens_to_keep, top_k, xtc_probability, xtc_threshold))
     state = next_state(given, key, alone)
     special = list(xtc_special_tokens or ())
-    if runs_here(logits, given):
+    if runs_here(logits, given) and not is_quick_in_mlx(given, alone, logprobs):
         try:
-            made = by_operator(logits, given, alone, special, state, logprobs, normalised)
+            made = by_operator(logits, given, table, special, state, logprobs, normalised)
         except RuntimeError:  # its kernel cannot be compiled here
             pass
         else:
@@ -101,21 +104,60 @@ def sample(logits: mx.array, temperature: Number = 1.0, top_p: Number = 0.0, min
     return chain.sample(logits, given if alone else given[0], special, state, logprobs, normalised)
 
 
-def by_operator(logits: mx.array, given: list[Settings], alone: bool, special: list[int], state: mx.array, top: int,
-                normalised: bool) -> tuple[mx.array, ...]:
+def remembered(rows: int, width: int, numbers: tuple[Any, ...], alone: bool) -> Made:
+    """The settings of each row, checked, and, of rows that are drawn alone, as the operator takes them. Kept for later
+    calls: a batch goes on with the same."""
+    is_plain = all(isinstance(value, (int, float, list, tuple)) for value in numbers)
+    key = (rows, width, *((tuple(value), tuple(map(type, value))) if isinstance(value, (list, tuple)) else
+                          (value, type(value)) for value in numbers)) if is_plain else None
+    found = _remembered.get(key) if key else None
+    if found is None:
+        given = columns(rows, **dict(zip(NUMBERS, numbers)))
+        for each in given:
+            each.check(width)
+        found = given, mx.array([each.row() for each in given]) if alone else None
+        if key:
+            with _lock:
+                if len(_remembered) >= 64:
+                    _remembered.clear()
+                _remembered[key] = found
+    return found
+
+
+def by_operator(logits: mx.array, given: list[Settings], table: Optional[mx.array], special: list[int],
+                state: mx.array, top: int, normalised: bool) -> tuple[mx.array, ...]:
     tokens = mx.array(special, dtype=mx.int32) if special else None
-    if alone:
-        rows = mx.array([each.row() for each in given])
-        return sample_tokens(logits, state, tokens, rows, top=top, normalised=int(normalised))
+    if table is not None:
+        return sample_tokens(logits, state, tokens, table, top=top, normalised=int(normalised))
     one = given[0].effective()
     return sample_tokens(logits, state, tokens, None, one.temperature, one.top_p, one.min_p, one.min_tokens_to_keep,
                          one.top_k, one.xtc_probability, one.xtc_threshold, top, int(normalised))
 
 
 def runs_here(logits: mx.array, given: list[Settings]) -> bool:
-    """Whether the operator draws what MLX draws: on a CPU whose MLX adds one number after the other."""
-    return (mx.default_device() == mx.cpu and sys.platform == "linux" and logits.dtype in FLOATS and logits.size > 0
-            and all(each.is_plain() for each in given))
+    """Whether the operator draws what MLX draws: on a CPU whose MLX adds one number after the other; in CUDA C++ but
+    for xtc, whose probabilities MLX adds in 16 bits there."""
+    if sys.platform != "linux" or logits.size == 0 or not all(each.is_plain() for each in given):
+        return False
+    if mx.default_device() == mx.cpu:
+        return logits.dtype in FLOATS
+    return (mx.cuda.is_available() and logits.dtype in FLOATS[1:] and is_in_cuda(logits.dtype)
+            and not any(each.xtc_probability > 0 and each.temperature != 0 for each in given))
+
+
+def is_quick_in_mlx(given: list[Settings], alone: bool, top: int) -> bool:
+    """On a GPU the largest of rows is found by MLX's few operators sooner than by the operator."""
+    return mx.default_device() != mx.cpu and not alone and given[0].temperature == 0 and top == 0
+
+
+def is_in_cuda(dtype: mx.Dtype) -> bool:
+    """Whether the operator's kernel of a type is the one in CUDA C++: without the module for it, Metal's runs."""
+    if dtype not in _in_cuda:
+        none = mx.zeros((0,), mx.int32)
+        why = _core.explain("sample_tokens", [mx.zeros((1, 2), dtype), mx.zeros((2,), mx.uint32), none,
+                                              none.astype(mx.float32)])
+        _in_cuda[dtype] = str(why["reason"]).endswith(", in cuda")
+    return _in_cuda[dtype]
 
 
 def next_state(given: list[Settings], key: Optional[mx.array], alone: bool) -> mx.array:

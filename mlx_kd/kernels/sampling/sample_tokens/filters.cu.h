@@ -1,0 +1,218 @@
+// clang-format off
+// mlx-lm's filters in its order: top_p, min_p, xtc, top_k.
+#pragma once
+#include "bins.cu.h"
+
+// Shared memory of a block.
+struct Shared {
+  float* prefix;       // (tiles + 1)
+  float* of_blocks;    // (1024)
+  unsigned* of_warps;  // (kWarps)
+  float* one;          // (1)
+  float4* steps;       // (32)
+};
+
+// Relative to a sum: what its parts in another order are off by, and more.
+constexpr float kRoom = 0x1p-17f;
+
+// Probabilities in descending order.
+struct Masses {
+  const Bins& bins;
+
+  __device__ float of(unsigned bin) const { return bin < bins.span ? expf(bins.value(bin)) : 0.0f; }
+
+  // Four from a position on, of each lane; lanes have consecutive fours.
+  __device__ float4 at(unsigned position) const {
+    float p[4];
+    const unsigned from = position - 4 * lane_id(), low = bins.at(from);
+    const bool is_one = low == bins.span || bins.up_to(low) > from + 127;
+    const unsigned high = is_one ? low : bins.at(from + 127);
+    unsigned bin = is_one ? low : bins.between(position, low, high);
+    p[0] = of(bin);
+#pragma unroll
+    for (unsigned i = 1; i < 4; ++i) {
+      p[i] = p[i - 1];
+      if (is_one || bin == bins.span || bins.up_to(bin) > position + i) continue;
+      bin = bins.between(position + i, bin, high);
+      p[i] = of(bin);
+    }
+    return {p[0], p[1], p[2], p[3]};
+  }
+};
+
+static __device__ __noinline__ float4 masses_at(Bins bins, unsigned position) {
+  return Masses{bins}.at(position);
+}
+
+// Of the tiles whose sums may lie on either side of `edge`, the first and the last; and how many of `of_tile`(tile)
+// lie in tiles all of whose sums are at least that. Each warp finds it.
+struct Around {
+  unsigned first, last, above;
+};
+
+template <class Count>
+static __device__ Around around(const Tiles& tiles, const float* prefix, float edge, Count of_tile) {
+  Around found = {~0u, 0, 0};
+  for (unsigned tile = lane_id(); tile < tiles.count; tile += 32) {
+    if (prefix[tile] * (1.0f - kRoom) >= edge) {
+      found.above += of_tile(tile);
+    } else if (prefix[tile + 1] * (1.0f + kRoom) >= edge) {
+      found.first = min(found.first, tile), found.last = max(found.last, tile + 1);
+    }
+  }
+  return {__reduce_min_sync(kAll, found.first), __reduce_max_sync(kAll, found.last), count_of_warp(found.above)};
+}
+
+// The least log probability that top_p leaves. MLX sorts ascending, adds in reverse, and drops as many as have at
+// least top_p of all above them.
+static __device__ float threshold_of(const Row& row, const Places& places, float top_p, const Bins& bins,
+                                     const Shared& shared) {
+  if (row.count == 1) return -infinity();
+  const Tiles tiles(row.count);
+  const Masses masses{bins};
+  const unsigned before_last = row.count - 2, last_tile = tiles.tile_of(before_last), in_last = tiles.in_tile(before_last);
+  const unsigned all_units = tiles.count * tiles.units, each = divide_up(all_units, kWarps * row.ranks);
+  const unsigned first = (row.rank * kWarps + warp_id()) * each;
+  for (unsigned unit = first; unit < min(first + each, all_units); ++unit) {
+    const unsigned tile = tiles.tile_of_unit(unit), of_tile = tiles.unit_in_tile(unit);
+    const float4 four = masses.at(tile * tiles.length + (of_tile * 32 + lane_id()) * 4);
+    scan_one(tiles, places.masses, tile, of_tile, four);
+    if (tile == last_tile && of_tile == in_last / 128) {
+      const float terms[4] = {four.x, four.y, four.z, four.w};
+      const Scanned made = scan_unit(terms);
+      if (lane_id() == in_last % 128 / 4)
+#pragma unroll
+        for (unsigned i = 0; i < 4; ++i)
+          if (i == in_last % 4) places.others[2] = made.sums[i], places.others[3] = made.before;
+    }
+  }
+  meet();
+  const float in_thread = load(places.others + 2), in_unit = load(places.others + 3);
+  const float of_units = __shfl_sync(kAll, before_units(tiles, places.masses, last_tile), in_last / 128);
+  sum_tiles(tiles, places.masses, shared.prefix, shared.steps);
+  const float sum = ((in_thread + shared.prefix[last_tile]) + of_units) + in_unit;
+  const float enough = __fmul_rn(top_p, sum + masses.of(bins.at(row.count - 1)));
+  const auto of_tile = [&](unsigned tile) { return min(tiles.length, before_last + 1 - min(tile * tiles.length, before_last + 1)); };
+  const Around found = around(tiles, shared.prefix, enough, of_tile);
+  unsigned dropped = threadIdx.x == 0 ? found.above : 0;
+  for (unsigned tile = found.first; tile < found.last; ++tile) {
+    if (shared.prefix[tile] * (1.0f - kRoom) >= enough) continue;
+    if (warp_id() >= tiles.units) continue;
+    const float4 four = masses_at(bins, tile * tiles.length + threadIdx.x * 4);
+    const float4 sums = sums_in_tile(tiles, places.masses, shared.prefix, tile, four);
+    for (unsigned i = 0; i < 4; ++i) dropped += threadIdx.x * 4 + i < of_tile(tile) && element(sums, i) >= enough;
+  }
+  const unsigned bin = bins.at(row.count - 1 - count_before(dropped, shared.of_warps).all);
+  return bin < bins.span ? bins.value(bin) : -infinity();
+}
+
+// min_p keeps what is at least the largest plus log(min_p), and the `least_kept` largest, of equals the last.
+static __device__ void apply_min_p(const Row& row, const Settings& settings, const Bins& bins,
+                                   const Shared& shared, Kept& kept) {
+  const float least = rounded(row.best + rounded(settings.log_min_p));
+  const unsigned wanted = (unsigned)settings.least_kept;
+  if (wanted > 1) {
+    const unsigned bin = bins.at(wanted - 1);
+    const float value = bin < bins.span ? bins.value(bin) : -infinity();
+    if (value < least) {
+      if (value < kept.least || bin == bins.span) return;
+      const unsigned equals = bins.up_to(bin) - bins.before(bin), stay = wanted - bins.before(bin);
+      if (stay < equals) {
+        kept.tie_from = end_of_equals(row, kept, value, equals - stay, 0, shared.of_warps);
+        kept.tie = value, kept.is_simple = false;
+      }
+      kept.least = value;
+      return;
+    }
+  }
+  kept.least = fmaxf(kept.least, least);
+}
+
+// What is left of a row, added in the order of MLX's softmax.
+static __device__ void softmax_units(const Row& row, const Kept& kept, const Places& places) {
+  const unsigned units = threads_of_online(row.count) / 32, unit = row.rank << row.bits >> 8 | warp_id();
+  if (warp_id() >= 1u << row.bits >> 8 || unit >= units) return;
+  Online mine = {kLowest, 0.0f};
+  for (unsigned from = unit * 256; from < row.count; from += 8192) {
+    float x[8];
+    const unsigned first = from + lane_id() * 8;
+    const Eight stored = row.load_eight(first);
+#pragma unroll
+    for (unsigned k = 0; k < 8; ++k) {
+      const float y = widen(row.stored(stored[k]));
+      x[k] = first + k < row.count && row.keeps(kept, y, first + k) ? y : -infinity();
+    }
+    add_online(mine, x);
+  }
+  mine = online_of_warp(mine);
+  if (lane_id() == 0) places.softmax_mosts[unit] = mine.most, places.softmax_sums[unit] = mine.sum;
+}
+
+// xtc drops the most probable, down to the least that exceeds the threshold, which stays.
+static __device__ void apply_xtc(const Row& row, const Places& places, float threshold, const Bins& bins,
+                                 const Shared& shared, Kept& kept) {
+  softmax_units(row, kept, places);
+  meet();
+  const Online all = online_of_units(places.softmax_mosts, places.softmax_sums, threads_of_online(row.count) / 32);
+  const float by = 1.0f / all.sum, more_than = rounded(threshold);
+  const auto share_of = [&](unsigned bin) { return rounded(__expf(bins.value(bin) - all.most) * by); };
+  float least = infinity();
+  for (unsigned bin = threadIdx.x; bin < bins.span; bin += kThreads) {
+    if (bins.up_to(bin) == bins.before(bin) || bins.value(bin) < kept.least) continue;
+    if (share_of(bin) > more_than) least = fminf(least, share_of(bin));
+  }
+  least = -most_of_warp(-least);
+  __syncthreads();
+  if (lane_id() == 0) shared.of_blocks[warp_id()] = least;
+  __syncthreads();
+  least = -most_of_warp(-shared.of_blocks[lane_id()]);
+  float most = -infinity();
+  for (unsigned bin = threadIdx.x; bin < bins.span; bin += kThreads)
+    if (bins.up_to(bin) != bins.before(bin) && !(share_of(bin) > least)) most = fmaxf(most, bins.value(bin));
+  most = most_of_warp(most);
+  __syncthreads();
+  if (lane_id() == 0) shared.of_blocks[warp_id()] = most;
+  __syncthreads();
+  kept.most = most_of_warp(shared.of_blocks[lane_id()]), kept.is_simple = false;
+  __syncthreads();
+}
+
+// top_k keeps the largest, of equals the first.
+static __device__ void apply_top_k(const Row& row, unsigned wanted, const Bins& bins,
+                                   const Shared& shared, Kept& kept) {
+  const unsigned bin = bins.at(wanted - 1);
+  if (bin == bins.span || bins.value(bin) < kept.least) return;
+  const unsigned equals = bins.up_to(bin) - bins.before(bin), stay = wanted - bins.before(bin);
+  const float value = bins.value(bin);
+  if (stay == equals) {
+    kept.least = value;
+    return;
+  }
+  kept.kth_until = end_of_equals(row, kept, value, stay, 1, shared.of_warps);
+  kept.kth = value, kept.is_simple = false;
+}
+
+// What the filters leave. The whole cluster.
+static __device__ Kept filtered(const Row& row, const Places& places, const Settings& settings, Key xtc,
+                                const Bins& bins, const Shared& shared) {
+  Kept kept;
+  if (settings.top_p > 0.0f && settings.top_p < 1.0f)
+    kept.least = threshold_of(row, places, settings.top_p, bins, shared);
+  if (settings.log_min_p > -infinity()) apply_min_p(row, settings, bins, shared, kept);
+  const bool has_xtc = settings.xtc_probability > 0.0f && !(uniform_of(xtc, 0, 1) > settings.xtc_probability);
+  if (has_xtc) apply_xtc(row, places, settings.xtc_threshold, bins, shared, kept);
+  if (settings.top_k > 0.0f && settings.top_k < (float)row.count) {
+    if (has_xtc || kept.tie_from > 0) fill_bins(row, kept, false, bins, shared.of_warps);
+    apply_top_k(row, (unsigned)settings.top_k, bins, shared, kept);
+  }
+  return kept;
+}
+
+// Whether settings need the bins of a row.
+static __device__ bool needs_bins(const Settings& settings, unsigned count) {
+  if (settings.inverse_temperature == 0.0f) return false;
+  const bool has_top_p = settings.top_p > 0.0f && settings.top_p < 1.0f;
+  const bool has_top_k = settings.top_k > 0.0f && settings.top_k < (float)count;
+  const bool keeps_some = settings.log_min_p > -infinity() && settings.least_kept > 1.0f;
+  return has_top_p || has_top_k || keeps_some || settings.xtc_probability > 0.0f;
+}

@@ -1,0 +1,200 @@
+// clang-format off
+// sample_tokens: a token of each row of logits, drawn as mlx-lm's chain draws it on MLX's CUDA back end, without a sort;
+// of 16 bits bit for bit (sums.cu.h, bins.cu.h), but for xtc, whose probabilities MLX adds in 16 bits and this in
+// float32; of float32 by distribution (float32.cu.h).
+//
+// inputs: logits (B, V), key uint32 (2) or (keys, 2), special_tokens int32 (special), settings float32 (B, 7) or
+// none; outputs: token uint32 (B), logprob float32 (B), top_tokens uint32 (B, top), top_logprobs float32 (B, top).
+// A cluster of up to 16 blocks of 1,024 threads takes a row. Scratch, for each row: an exchange area (whose last number
+// is a counter), bins of each block and of the row, and candidates for the largest (2 V where top > 0). Dynamic
+// shared memory: the bins, and the sum before each tile of a scan. cuda_variant.cpp has the sizes.
+//
+// A row with NaN, +inf, or -inf alone gives token 0 and NaN.
+#ifndef KD_DTYPE
+#define KD_DTYPE 2  // 0 float32, 1 float16, 2 bfloat16
+#endif
+#ifndef KD_DIM_B
+#define KD_DIM_B 0
+#define KD_DIM_V 1
+#define KD_DIM_top 2
+#define KD_DIM_normalised 3
+#define KD_DIM_special 4
+#define KD_DIM_each_row 5
+#define KD_DIM_keys 6
+#define KD_DIM_vector 7
+#define KD_SCALAR_temperature 0
+#define KD_SCALAR_top_p 1
+#define KD_SCALAR_min_p 2
+#define KD_SCALAR_min_tokens_to_keep 3
+#define KD_SCALAR_top_k 4
+#define KD_SCALAR_xtc_probability 5
+#define KD_SCALAR_xtc_threshold 6
+#endif
+
+#include "../../common/early.cu.h"
+#include "settings.cu.h"
+#if KD_DTYPE == 0
+#include "float32.cu.h"
+#else
+#include "draw.cu.h"
+
+// Floats of an exchange area, as Places takes them, and a counter.
+static __device__ unsigned exchange_size(unsigned count) {
+  const Tiles tiles(count);
+  const Blocks blocks(count);
+  return 7 * 32 + 2 * 64 + 2 * 34 * tiles.count + blocks.count * blocks.units + 1;
+}
+
+static __device__ Row row_of(const kd_arguments& a) {
+  Row row = {};
+  row.ranks = gridDim.x / (unsigned)a.dims[KD_DIM_B];
+  row.index = blockIdx.x / row.ranks;
+  row.rank = blockIdx.x % row.ranks;
+  row.bits = 32 - __clz(8191 / row.ranks);
+  row.count = (unsigned)a.dims[KD_DIM_V];
+  row.x = (const T*)a.inputs[0] + (unsigned long long)row.index * row.count;
+  row.special_tokens = (const int*)a.inputs[KD_PORT_special_tokens];
+  row.special = (unsigned)a.dims[KD_DIM_special];
+  row.exchange = (float*)a.scratch[0] + (unsigned long long)row.index * exchange_size(row.count);
+  return row;
+}
+
+// The first reading, to shared memory where there is room: the least logit above -inf, and whether there is a NaN or
+// +inf. All threads of the block.
+static __device__ void read_logits(Row& row, const Places& places, float* of_warps) {
+  float least = infinity(), most = -infinity();
+  bool is_broken = false;
+  const bool fits = row.size() <= 2 * kBins;
+  for (unsigned from = threadIdx.x * 8; from < row.size(); from += kThreads * 8) {
+    const Eight stored = row.load_eight(row.at(from));
+#pragma unroll
+    for (unsigned k = 0; k < 8; ++k) {
+      const float x = widen(stored[k]);
+      is_broken = is_broken || isnan(x);
+      most = fmaxf(most, x);
+      if (x > -infinity()) least = fminf(least, x);
+    }
+    if (fits) *(uint4*)(row.room() + from) = stored.bits;
+  }
+  least = -most_of_warp(-least);
+  is_broken = __any_sync(kAll, is_broken || most == infinity()) != 0;
+  if (lane_id() == 0) of_warps[warp_id()] = is_broken ? -infinity() : least;
+  __syncthreads();
+  least = -most_of_warp(-of_warps[lane_id()]);
+  if (threadIdx.x == 0) places.floors[row.rank] = least;
+  row.is_kept = fits;
+}
+
+// logsumexp in MLX's order. False for a row that has no distribution. The whole cluster.
+static __device__ bool find_logsumexp(Row& row, const Places& places, bool is_normalised) {
+  const unsigned units = threads_of_online(row.count) / 32, unit = row.rank << row.bits >> 8 | warp_id();
+  if (warp_id() < 1u << row.bits >> 8 && unit < units) {
+    Online mine = {kLowest, 0.0f};
+    const unsigned first = unit * 256 + lane_id() * 8;
+    Eight next = row.load_eight(first);
+    for (unsigned from = 0; unit * 256 + from < row.count; from += 8192) {
+      const Eight stored = next;
+      if (unit * 256 + from + 8192 < row.count) next = row.load_eight(first + from + 8192);
+      float x[8];
+#pragma unroll
+      for (unsigned k = 0; k < 8; ++k) x[k] = widen(stored[k]);
+      add_online(mine, x);
+    }
+    mine = online_of_warp(mine);
+    if (lane_id() == 0) places.mosts[unit] = mine.most, places.sums[unit] = mine.sum;
+  }
+  meet();
+  const Online all = online_of_units(places.mosts, places.sums, units);
+  row.floor = -most_of_warp(lane_id() < row.ranks ? -load(places.floors + lane_id()) : -infinity());
+  row.minus = is_normalised ? 0.0f : rounded(logf(all.sum) + all.most);
+  row.best = rounded(all.most - row.minus);
+  return !isinf(row.floor);
+}
+
+// The largest of a row, in order: candidates are at least the last of them, and each counts those before it.
+static __device__ void write_top(const kd_arguments& a, const Row& row, const Bins& bins) {
+  const unsigned top = (unsigned)a.dims[KD_DIM_top];
+  const unsigned bin = bins.at(top - 1);
+  const float least = bin < bins.span ? bins.value(bin) : -infinity();
+  unsigned* const list = (unsigned*)a.scratch[2] + 2ull * row.index * row.count;
+  unsigned* const counter = (unsigned*)row.exchange + exchange_size(row.count) - 1;
+  for (unsigned from = threadIdx.x * 8; from < row.size(); from += kThreads * 8) {
+    const Eight x = row.load_eight(row.at(from));
+#pragma unroll 1
+    for (unsigned k = 0; k < 8; ++k) {
+      const float y = widen(row.stored(x[k]));
+      if (row.at(from) + k >= row.count || !(y >= least)) continue;
+      const unsigned at = atomicAdd(counter, 1u);
+      list[2 * at] = row.at(from) + k, list[2 * at + 1] = __float_as_uint(y);
+    }
+  }
+  meet();
+  const unsigned count = load(counter);
+  for (unsigned i = row.rank * kThreads + threadIdx.x; i < count; i += row.ranks * kThreads) {
+    const unsigned id = load(list + 2 * i);
+    const float y = __uint_as_float(load(list + 2 * i + 1));
+    unsigned before = 0;
+    for (unsigned j = 0; j < count; ++j) {
+      const float other = __uint_as_float(load(list + 2 * j + 1));
+      before += other > y || (other == y && load(list + 2 * j) < id);
+    }
+    if (before >= top) continue;
+    ((unsigned*)a.outputs[2])[row.index * top + before] = id;
+    ((float*)a.outputs[3])[row.index * top + before] = y;
+  }
+}
+
+static __device__ void write_broken(const kd_arguments& a, const Row& row) {
+  const unsigned top = (unsigned)a.dims[KD_DIM_top];
+  const float nan = __int_as_float(0x7fc00000);
+  if (row.rank != 0) return;
+  if (threadIdx.x == 0) ((unsigned*)a.outputs[0])[row.index] = 0, ((float*)a.outputs[1])[row.index] = nan;
+  for (unsigned i = threadIdx.x; i < top; i += kThreads) {
+    ((unsigned*)a.outputs[2])[row.index * top + i] = i;
+    ((float*)a.outputs[3])[row.index * top + i] = nan;
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(1024) mlx_kd_sample_tokens(const __grid_constant__ kd_arguments a) {
+  __shared__ float of_blocks[1024], one;
+  __shared__ float4 steps[32];
+  __shared__ unsigned of_warps[kWarps];
+  __shared__ Draws shared_draws;
+  wait_for_others();
+  Row row = row_of(a);
+  const Places places(row);
+  const Settings settings = settings_of(a, row.index);
+  if (row.rank == 0 && threadIdx.x == 0) row.exchange[exchange_size(row.count) - 1] = 0.0f;
+  read_logits(row, places, of_blocks);
+  if (warp_id() == kWarps - 1) {
+    const Draws draws = draws_of(a, row.index);
+    if (lane_id() == 0) shared_draws = draws;
+  }
+  const bool has_any = find_logsumexp(row, places, a.dims[KD_DIM_normalised] != 0);
+  if (!has_any) {
+    write_broken(a, row);
+    return;
+  }
+  const Draws draws = shared_draws;
+  const Shared shared = {(float*)memory + kBins, of_blocks, of_warps, &one, steps};
+  const Bins bins = bins_of(row, (unsigned*)a.scratch[1] + (unsigned long long)row.index * (row.ranks + 1) * kBins);
+  if (2 * bins.span + row.size() > 2 * kBins) row.is_kept = false;
+  if (a.dims[KD_DIM_top] > 0 || needs_bins(settings, row.count)) fill_bins(row, Kept(), true, bins, of_warps);
+  if (a.dims[KD_DIM_top] > 0) write_top(a, row, bins);
+  unsigned token;
+  if (settings.inverse_temperature == 0.0f) {
+    token = first_best(row, shared);
+  } else {
+    const float by = rounded(settings.inverse_temperature);
+    const Kept kept = filtered(row, places, settings, draws.xtc, bins, shared);
+    const unsigned rows = (unsigned)a.dims[KD_DIM_B];
+    const bool is_alone = (rows == 1 && !a.dims[KD_DIM_vector]) || a.dims[KD_DIM_each_row];
+    token = is_alone ? draw_alone(row, places, kept, by, draws.token, shared)
+                     : draw_together(row, kept, by, draws.token, rows, shared);
+  }
+  if (row.rank == 0 && threadIdx.x == 0) {
+    ((unsigned*)a.outputs[0])[row.index] = token;
+    ((float*)a.outputs[1])[row.index] = row.logprob(token);
+  }
+}
+#endif

@@ -1,0 +1,279 @@
+// clang-format off
+// Sums of floats in the orders in which MLX's CUDA back end adds them, so that they have its bits: logsumexp and
+// softmax, cumsum along a contiguous axis, and sum of a whole array.
+//
+// MLX's kernels are of one block each (logsumexp, cumsum) or few; what their threads do is done here by threads of a
+// whole cluster. A `unit` is what a warp of theirs does. What units leave for one another lies in an exchange
+// area of the row in global memory, between two meetings of the cluster.
+//
+// Each phase of the kernel runs once, so what its code costs to fetch counts: what is rarely needed, or called at
+// several places, is not inlined, and is given values: what an address is taken of would lie in local memory.
+#pragma once
+#include "../../common/numbers.cu.h"
+
+constexpr unsigned kThreads = 1024, kWarps = kThreads / 32, kAll = 0xffffffffu;
+constexpr float kLowest = -3.402823466e38f;
+
+static __device__ float infinity() {
+  return __int_as_float(0x7f800000);
+}
+
+static __device__ unsigned divide_up(unsigned a, unsigned b) {
+  return (a + b - 1) / b;
+}
+
+static __device__ unsigned lane_id() {
+  return threadIdx.x % 32;
+}
+
+static __device__ unsigned warp_id() {
+  return threadIdx.x / 32;
+}
+
+// All threads of the cluster; what they wrote before is read after it, with load().
+static __device__ void meet() {
+  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+template <class Number>
+static __device__ Number load(const Number* from) {
+  return __ldcg(from);
+}
+
+static __device__ float sum_of_warp(float x) {
+  for (int other = 16; other > 0; other /= 2) x = x + __shfl_xor_sync(kAll, x, other);
+  return x;
+}
+
+static __device__ float most_of_warp(float x) {
+  for (int other = 16; other > 0; other /= 2) x = fmaxf(x, __shfl_xor_sync(kAll, x, other));
+  return x;
+}
+
+static __device__ unsigned count_of_warp(unsigned x) {
+  return __reduce_add_sync(kAll, x);
+}
+
+// The sum over the lanes before this one.
+static __device__ float sum_before(float x) {
+  for (unsigned by = 1; by < 32; by *= 2) {
+    const float other = __shfl_up_sync(kAll, x, by);
+    if (by <= lane_id()) x = x + other;
+  }
+  const float before = __shfl_up_sync(kAll, x, 1);
+  return lane_id() == 0 ? 0.0f : before;
+}
+
+// --- logsumexp and softmax ---
+
+struct Online {
+  float most, sum;  // the sum of exp(x - most)
+};
+
+// Threads of MLX's block for a row of `count`: 8 elements each at a time.
+static __device__ unsigned threads_of_online(unsigned count) {
+  unsigned threads = 32;
+  while (threads < divide_up(count, 8) && threads < 1024) threads *= 2;
+  return threads;
+}
+
+// Adds 8 more.
+static __device__ void add_online(Online& all, const float (&x)[8]) {
+  const float before = all.most;
+  const float most = fmaxf(fmaxf(fmaxf(x[0], x[1]), fmaxf(x[2], x[3])), fmaxf(fmaxf(x[4], x[5]), fmaxf(x[6], x[7])));
+  all.most = fmaxf(before, most);
+  all.sum = all.sum * __expf(before - all.most);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) all.sum = all.sum + __expf(x[i] - all.most);
+}
+
+static __device__ Online online_of_warp(Online mine) {
+  const float before = mine.most;
+  mine.most = most_of_warp(mine.most);
+  mine.sum = mine.sum * __expf(before - mine.most);
+  mine.sum = sum_of_warp(mine.sum);
+  return mine;
+}
+
+// Of all units' results, which lie at `mosts` and `sums`; every warp may ask.
+static __device__ __noinline__ Online online_of_units(const float* mosts, const float* sums, unsigned units) {
+  const bool has = lane_id() < units;
+  const float before = has ? load(mosts + lane_id()) : kLowest;
+  Online all;
+  all.most = most_of_warp(before);
+  all.sum = sum_of_warp(has ? __fmul_rn(load(sums + lane_id()), __expf(before - all.most)) : 0.0f);
+  return all;
+}
+
+// --- cumsum ---
+
+// MLX's block scans tiles, one after the other; a thread has 4 elements of each.
+struct Tiles {
+  unsigned count, length, units;  // tiles, elements of one, and its warps
+
+  __device__ explicit Tiles(unsigned elements) {
+    units = min((elements + 127) / 128, 32u);
+    length = units * 128;
+    count = units < 32 ? 1 : (elements + 4095) / 4096;
+  }
+
+  // Of the i-th element or unit.
+  __device__ unsigned tile_of(unsigned i) const { return count == 1 ? 0 : i / 4096; }
+  __device__ unsigned in_tile(unsigned i) const { return count == 1 ? i : i % 4096; }
+  __device__ unsigned tile_of_unit(unsigned unit) const { return count == 1 ? 0 : unit / 32; }
+  __device__ unsigned unit_in_tile(unsigned unit) const { return count == 1 ? unit : unit % 32; }
+};
+
+// What the cluster knows of the sums of a row: in the exchange area.
+struct Scan {
+  float* sums;  // (tiles, 32): of units
+  float* last;  // (tiles, 2): in the last thread, of its 4 elements and of the threads before it in its unit
+};
+
+// What a thread has of a unit.
+struct Scanned {
+  float sums[4];  // within the thread
+  float before;   // of the threads before it
+};
+
+// Of 4 consecutive terms of each thread.
+static __device__ Scanned scan_unit(const float (&terms)[4]) {
+  Scanned made;
+  made.sums[0] = terms[0];
+#pragma unroll
+  for (int i = 1; i < 4; ++i) made.sums[i] = terms[i] + made.sums[i - 1];
+  made.before = sum_before(made.sums[3]);
+  return made;
+}
+
+// What the cluster has to know of a unit of which each thread has 4 terms. Of all terms 0 all sums are 0.
+static __device__ __noinline__ void scan_one(Tiles tiles, Scan to, unsigned tile, unsigned unit, float4 given) {
+  const float terms[4] = {given.x, given.y, given.z, given.w};
+  Scanned made = {};
+  const bool has_any = terms[0] != 0.0f || terms[1] != 0.0f || terms[2] != 0.0f || terms[3] != 0.0f;
+  if (__any_sync(kAll, has_any)) made = scan_unit(terms);
+  if (lane_id() == 31) {
+    to.sums[tile * 32 + unit] = made.before + made.sums[3];
+    if (unit == tiles.units - 1) to.last[2 * tile] = made.sums[3], to.last[2 * tile + 1] = made.before;
+  }
+}
+
+// The sums of the units before this lane's.
+static __device__ __noinline__ float before_units(Tiles tiles, Scan scan, unsigned tile) {
+  return sum_before(lane_id() < tiles.units ? load(scan.sums + tile * 32 + lane_id()) : 0.0f);
+}
+
+// To prefix (tiles + 1), in shared memory: the sum before each tile. `steps` (32) are what a tile adds.
+static __device__ __noinline__ void sum_tiles(Tiles tiles, Scan scan, float* prefix, float4* steps) {
+  for (unsigned from = 0; from < tiles.count; from += 2 * kWarps) {
+    float of_units[2];
+#pragma unroll
+    for (unsigned n = 0; n < 2; ++n) {
+      const unsigned tile = from + n * kWarps + warp_id();
+      of_units[n] = tile < tiles.count && lane_id() < tiles.units ? load(scan.sums + tile * 32 + lane_id()) : 0.0f;
+    }
+#pragma unroll
+    for (unsigned n = 0; n < 2; ++n) {
+      const unsigned tile = from + n * kWarps + warp_id();
+      const float before = sum_before(of_units[n]);
+      if (tile < tiles.count && lane_id() == tiles.units - 1) prefix[tile + 1] = before;
+    }
+  }
+  __syncthreads();
+  if (warp_id() == 0) {
+    float sum = 0.0f;
+    for (unsigned from = 0; from < tiles.count; from += 32) {
+      const unsigned mine = from + lane_id();
+      const bool has = mine < tiles.count;
+      float4 step = {};
+      if (has) step = {load(scan.last + 2 * mine), prefix[mine + 1], load(scan.last + 2 * mine + 1), 0.0f};
+      __syncwarp();
+      steps[lane_id()] = step;
+      __syncwarp();
+      float kept = 0.0f;
+#pragma unroll 8
+      for (unsigned i = 0; i < 32; ++i) {  // tiles past the last add 0
+        const float4 one = steps[i];
+        sum = ((one.x + sum) + one.y) + one.z;
+        kept = lane_id() == i ? sum : kept;
+      }
+      if (has) prefix[mine + 1] = kept;
+    }
+    if (lane_id() == 0) prefix[0] = 0.0f;
+  }
+  __syncthreads();
+}
+
+// The inclusive sums at 4 positions of this thread (unit warp_id() of the tile) from its terms; only where the tile
+// has that unit.
+static __device__ __noinline__ float4 sums_in_tile(Tiles tiles, Scan scan, const float* prefix, unsigned tile, float4 given) {
+  const float terms[4] = {given.x, given.y, given.z, given.w};
+  const Scanned made = scan_unit(terms);
+  const float of_units = __shfl_sync(kAll, before_units(tiles, scan, tile), warp_id()), before = prefix[tile];
+  return {((made.sums[0] + before) + of_units) + made.before, ((made.sums[1] + before) + of_units) + made.before,
+          ((made.sums[2] + before) + of_units) + made.before, ((made.sums[3] + before) + of_units) + made.before};
+}
+
+static __device__ float element(const float4& four, unsigned i) {
+  return i == 0 ? four.x : i == 1 ? four.y : i == 2 ? four.z : four.w;
+}
+
+// --- the sum of an array ---
+
+// MLX's blocks: each thread adds 8 elements of each step.
+struct Blocks {
+  unsigned count, units, steps;  // blocks, the warps of one, and its steps
+
+  __device__ explicit Blocks(unsigned elements) {
+    units = divide_up(min(512u, divide_up(elements, 8)), 32);
+    const unsigned needed = divide_up(elements, units * 256);
+    count = needed < 32 ? 1 : needed < 128 ? 32 : needed < 512 ? 128 : needed < 1024 ? 512 : 1024;
+    steps = divide_up(needed, count);
+  }
+};
+
+// The sum of a unit of a block; `weights` has load(first of 8 elements) and terms(first, what was loaded, float (&)[8]),
+// which are 0 past the end.
+template <class Weights>
+static __device__ float sum_of_unit(const Blocks& blocks, unsigned elements, unsigned block, unsigned unit,
+                                    const Weights& weights) {
+  const unsigned by = blocks.units * 256;
+  unsigned from = (block * blocks.steps * blocks.units + unit) * 256;
+  const unsigned end = min(elements, from + blocks.steps * by);
+  typename Weights::Loaded next = weights.load(from + lane_id() * 8), after = weights.load(from + by + lane_id() * 8);
+  float sum = 0.0f;
+#pragma unroll 1
+  for (; from < end; from += by) {
+    const typename Weights::Loaded stored = next;
+    next = after;
+    if (from + 2 * by < end) after = weights.load(from + 2 * by + lane_id() * 8);
+    float terms[8];
+    if (!weights.terms(from + lane_id() * 8, stored, terms)) continue;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) sum = sum + terms[i];
+  }
+  return sum_of_warp(sum);
+}
+
+// Of the units at `from`; `of_blocks` (blocks) in shared memory. All threads of the block get it.
+static __device__ float sum_of_units(const Blocks& blocks, const float* from, float* of_blocks) {
+  for (unsigned block = warp_id(); block < blocks.count; block += kWarps) {
+    const float one = lane_id() < blocks.units ? load(from + block * blocks.units + lane_id()) : 0.0f;
+    const float sum = blocks.units == 1 ? __shfl_sync(kAll, one, 0) : sum_of_warp(one);
+    if (lane_id() == 0) of_blocks[block] = sum;
+  }
+  __syncthreads();
+  if (blocks.count == 1) return of_blocks[0];
+  const Blocks second(blocks.count);
+  float of_unit = 0.0f;
+  for (unsigned unit = 0; unit < second.units; ++unit) {
+    float sum = 0.0f;
+    for (unsigned i = 0; i < 8; ++i) {
+      const unsigned at = (unit * 32 + lane_id()) * 8 + i;
+      sum = sum + (at < blocks.count ? of_blocks[at] : 0.0f);
+    }
+    sum = sum_of_warp(sum);
+    if (lane_id() == unit) of_unit = sum;
+  }
+  return second.units == 1 ? __shfl_sync(kAll, of_unit, 0) : sum_of_warp(of_unit);
+}
