@@ -7,6 +7,7 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/runtime/call/metal_kernel.h"
 #include "mlx_kd/runtime/call/ops.h"
+#include "mlx_kd/runtime/call/sample.h"
 #include "mlx_kd/runtime/state/settings.h"
 #include "mlx_kd/runtime/state/stats.h"
 #include "mlx_kd/runtime/wire/grpc_tensor.h"
@@ -28,6 +29,10 @@ using runtime::prepare;
 using runtime::reload;
 using runtime::reset_settings;
 using runtime::reset_stats;
+using runtime::sample;
+using runtime::Sampled;
+using runtime::SampleOptions;
+using runtime::Sampling;
 using runtime::Settings;
 using runtime::settings;
 using runtime::Stats;

@@ -9,7 +9,8 @@
 #include "mlx/stream.h"
 #include "mlx/transforms.h"
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/devices/host/buffer_pool.h"
+#include "mlx_kd/devices/host/memory/buffer_pool.h"
+#include "mlx_kd/devices/host/memory/queued_holds.h"
 
 namespace mlx_kd::devices::cpu {
 namespace {
@@ -17,6 +18,7 @@ namespace {
 namespace mx = mlx::core;
 
 constexpr size_t kAlignment = 64;  // a cache line, and the widest vector
+constexpr size_t kWorthWaiting = size_t(1) << 14;
 
 // MLX's memory is aligned to 8 bytes; starting at a cache line keeps wide stores whole.
 // An array that a later call may take over lies in memory of MLX's own (`kept`): no other is given
@@ -49,13 +51,13 @@ void* memory_of(const mx::array& input, bool contiguous, const mx::Stream& strea
   return copy.data<void>();
 }
 
-// Whether nothing else uses the input's memory. MLX's task of an operation with several outputs
-// holds their memory until the stream's thread is done with it: waiting for it costs less than a
-// copy.
+// Whether nothing else uses the input's memory. Who holds it unseen may be a task of MLX's own: to
+// wait for those that are queued costs less than to copy much.
 bool can_take_over(const mx::array& input, const mx::Stream& stream) {
-  if (!input.flags().row_contiguous || input.size() == 0) return false;
-  if (input.is_donatable()) return true;
-  if (input.data_shared_ptr().use_count() != 2) return false;
+  if (!input.flags().row_contiguous || input.size() == 0 || holders_of(input) != 1) return false;
+  if (!input.data_shared_ptr()->is_owned()) return false;
+  if (is_held_by_queue_alone(input, stream)) return true;
+  if (input.nbytes() < kWorthWaiting) return false;
   mx::synchronize(stream);
   return input.is_donatable();
 }
@@ -114,47 +116,114 @@ bool HostPrimitive::any_strided() const {
   return false;
 }
 
-// The memory of an output that updates an input whose elements lie at `from`. Given up by MLX, it
-// is the input's own; else the elements are copied before the kernel runs.
-void* HostPrimitive::take_over(const mx::array& input, void* from, mx::array& output,
-                               mx::cpu::CommandEncoder& encoder) {
-  if (can_take_over(input, stream())) {
-    output.copy_shared_buffer(input);
-    return from;
+// What one evaluation does with its arrays' memory.
+class HostPrimitive::Placement {
+ public:
+  Placement(HostPrimitive& primitive, const std::vector<mx::array>& inputs,
+            std::vector<mx::array>& outputs)
+      : primitive_(primitive),
+        stream_(primitive.stream()),
+        encoder_(mx::cpu::get_command_encoder(stream_)),
+        inputs_(inputs),
+        outputs_(outputs),
+        pointers_(inputs.size() + outputs.size()) {
+    if (primitive.any_strided()) strides_ = std::make_shared<InputStrides>(inputs.size());
+    for (size_t i = 0; i < inputs.size(); ++i) place_input(i);
+    for (size_t i = 0; i < outputs.size(); ++i) place_output(i);
   }
-  void* const to = give_memory(output, true);
-  if (to) encoder.dispatch([to, from, bytes = output.nbytes()] { std::memcpy(to, from, bytes); });
-  return to;
-}
+
+  // Memory is handed over last: it does not come back to an input if queueing fails.
+  void queue(std::shared_ptr<HostPrimitive> self) {
+    std::shared_ptr<const QueuedWork> work;
+    const bool is_queued = any_ && primitive_.has_work();
+    if (is_queued) {
+      if (updates_ || reads_watched()) work = std::make_shared<const QueuedWork>(stream_);
+      encoder_.dispatch(
+          [self = std::move(self), work, pointers = std::move(pointers_), strides = strides_] {
+            const Ending ending{work.get()};
+            self->run(pointers, strides ? strides->data() : nullptr);
+          });
+    }
+    for (size_t i = 0; updates_ && i < inputs_.size(); ++i)
+      if (taken_[i]) hand_over(inputs_[i], outputs_[static_cast<size_t>(taken_[i]) - 1]);
+    if (work) note_holds(work);
+  }
+
+ private:
+  // Also where the kernel throws.
+  struct Ending {
+    const QueuedWork* work;
+    ~Ending() {
+      if (work) work->end();
+    }
+  };
+
+  void place_input(size_t i) {
+    const mx::array& input = inputs_[i];
+    const bool is_view = can_stride(input, primitive_.strided_axes(i));
+    pointers_[i] = memory_of(input, primitive_.wants_contiguous() && !is_view, stream_, encoder_);
+    if (strides_) (*strides_)[i] = is_view ? strides_of_array(input) : primitive_.port_strides(i);
+    encoder_.set_input_array(input);
+  }
+
+  void place_output(size_t i) {
+    mx::array& output = outputs_[i];
+    const int updated = primitive_.updated_input(i);
+    pointers_[inputs_.size() + i] =
+        updated < 0 ? give_memory(output) : update(static_cast<size_t>(updated), i);
+    encoder_.set_output_array(output);
+    any_ = any_ || output.size() > 0;
+  }
+
+  // The memory of an output that updates an input: the input's own if nobody else can see it, else
+  // the elements are copied before the kernel runs.
+  void* update(size_t input, size_t output) {
+    void*& from = pointers_[input];
+    updates_ = true;
+    if (can_take_over(inputs_[input], stream_)) {
+      taken_[input] = static_cast<int>(output) + 1;
+      return from;
+    }
+    void* const to = give_memory(outputs_[output], true);
+    const size_t bytes = outputs_[output].nbytes();
+    if (to) encoder_.dispatch([to, from, bytes] { std::memcpy(to, from, bytes); });
+    return from = to;
+  }
+
+  bool reads_watched() const { return std::any_of(inputs_.begin(), inputs_.end(), is_watched); }
+
+  // MLX's task will hold the memory of inputs, and of the outputs but that whose inputs it passes.
+  void note_holds(const std::shared_ptr<const QueuedWork>& work) {
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+      const auto is_same = [&](const mx::array& other) {
+        return other.data_shared_ptr() == inputs_[i].data_shared_ptr();
+      };
+      const auto here = inputs_.begin() + static_cast<std::ptrdiff_t>(i);
+      if (is_watched(*here) && std::none_of(inputs_.begin(), here, is_same)) note_hold(*here, work);
+    }
+    for (size_t i = 0; i < outputs_.size(); ++i) {
+      if (primitive_.updated_input(i) < 0) continue;
+      watch(outputs_[i]);
+      if (&outputs_[i].inputs() != &inputs_) note_hold(outputs_[i], work);
+    }
+  }
+
+  HostPrimitive& primitive_;
+  const mx::Stream stream_;
+  mx::cpu::CommandEncoder& encoder_;
+  const std::vector<mx::array>& inputs_;
+  std::vector<mx::array>& outputs_;
+  Pointers pointers_;
+  std::shared_ptr<InputStrides> strides_;
+  std::array<int, kMostArrays> taken_{};  // of an input: 1 + the output that has its memory now
+  bool updates_ = false, any_ = false;
+};
 
 void HostPrimitive::eval_cpu(const std::vector<mx::array>& inputs,
                              std::vector<mx::array>& outputs) {
   check_sizes(inputs);
   hold_inputs_once(inputs, outputs);
-  auto& encoder = mx::cpu::get_command_encoder(stream());
-  Pointers pointers(inputs.size() + outputs.size());
-  auto strides = any_strided() ? std::make_shared<InputStrides>(inputs.size()) : nullptr;
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    const bool is_view = can_stride(inputs[i], strided_axes(i));
-    pointers[i] = memory_of(inputs[i], wants_contiguous() && !is_view, stream(), encoder);
-    if (strides) (*strides)[i] = is_view ? strides_of_array(inputs[i]) : port_strides(i);
-    encoder.set_input_array(inputs[i]);
-  }
-  bool any = false;
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    const int updated = updated_input(i);
-    void*& to = pointers[inputs.size() + i];
-    to = updated < 0 ? give_memory(outputs[i])
-                     : take_over(inputs[static_cast<size_t>(updated)],
-                                 pointers[static_cast<size_t>(updated)], outputs[i], encoder);
-    if (updated >= 0) pointers[static_cast<size_t>(updated)] = to;
-    encoder.set_output_array(outputs[i]);
-    any = any || outputs[i].size() > 0;
-  }
-  if (!any || !has_work()) return;
-  encoder.dispatch([self = shared_from_this(), pointers = std::move(pointers), strides] {
-    self->run(pointers, strides ? strides->data() : nullptr);
-  });
+  Placement(*this, inputs, outputs).queue(shared_from_this());
 }
 
 void HostPrimitive::eval_gpu(const std::vector<mx::array>&, std::vector<mx::array>&) {

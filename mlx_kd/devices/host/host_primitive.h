@@ -11,10 +11,6 @@
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/devices/kernel_arguments.h"
 
-namespace mlx::core::cpu {
-struct CommandEncoder;
-}
-
 namespace mlx_kd::devices::cpu {
 
 // Inputs and outputs of one operation together; a metal_kernel may have more than an operator.
@@ -23,8 +19,8 @@ inline constexpr size_t kMostArrays = 48;
 // Inputs first, then outputs.
 using Pointers = std::vector<void*>;
 
-// An output that updates an input takes over its memory where MLX gives it up (donation), and
-// starts as a copy of it otherwise.
+// An output that updates an input takes over its memory where nobody but tasks that were queued
+// before can see it (memory/queued_holds.h), and starts as a copy of it otherwise.
 //
 // Evaluated on its CPU stream's thread, as MLX's own operations are. vjp, jvp and vmap are those of
 // the graph's form; without one they throw what MLX throws for an operation without them. Shapes
@@ -82,10 +78,9 @@ class HostPrimitive : public mlx::core::Primitive,
   void check_sizes(const std::vector<mlx::core::array>& inputs) const;
 
  private:
+  class Placement;
   bool any_strided() const;
   bool has_sizes_of(const HostPrimitive& other) const;
-  void* take_over(const mlx::core::array& input, void* from, mlx::core::array& output,
-                  mlx::core::cpu::CommandEncoder& encoder);
   using Form = std::function<std::vector<mlx::core::array>(const std::vector<mlx::core::array>&)>;
   // The form as a function of the inputs alone, or of some of them; valid while this lives.
   Form form();

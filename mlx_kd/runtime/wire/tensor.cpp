@@ -14,7 +14,7 @@
 #endif
 
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/devices/host/buffer_pool.h"
+#include "mlx_kd/devices/host/memory/buffer_pool.h"
 #include "mlx_kd/devices/host/thread_pool.h"
 
 namespace mlx_kd::runtime::wire {

@@ -6,7 +6,7 @@
 #include "mlx/mlx.h"
 #include "mlx/primitives.h"
 #include "mlx_kd/base/error.h"
-#include "mlx_kd/devices/host/buffer_pool.h"
+#include "mlx_kd/devices/host/memory/buffer_pool.h"
 #include "tests/devices/small_kernels.h"
 
 namespace mlx_kd::devices::cpu {

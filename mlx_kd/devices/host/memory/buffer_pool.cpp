@@ -1,4 +1,4 @@
-#include "mlx_kd/devices/host/buffer_pool.h"
+#include "mlx_kd/devices/host/memory/buffer_pool.h"
 
 #include <sys/mman.h>
 
