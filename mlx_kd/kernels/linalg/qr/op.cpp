@@ -212,6 +212,7 @@ spec::Space cuda_space(Dtype, const spec::DeviceTraits&) {
   space.knobs = {
       {"ROWS", {64, 32}, log2, launch, "rows of a column in a thread's registers at most"},
       linalg::shared_memory()};
+  space.knobs.back().role = launch;  // the source does not need it
   return space;
 }
 
