@@ -78,7 +78,6 @@ TEST(QkNormRopeAppendQuantized, RejectsWrongKernels) {
       {{"q = q > none ? q : none;", "q = q + 1.0f;"},
        {"row <= dims[KD_DIM_S] - count", "row < dims[KD_DIM_S] - count"},
        {"row + at.t, turned", "row, turned"},
-       {"coded_row(a, 3,", "coded_row(a, 0,"},
        {"offset + at.t, cosines", "row + at.t, cosines"},
        {"to.biases[g] = narrowed(code.bias)", "to.biases[g] = narrowed(0)"},
        {"codes[2 * i] | codes[2 * i + 1] << 4", "codes[2 * i + 1] | codes[2 * i] << 4"}});
