@@ -41,8 +41,8 @@ spec::Stage groups_of(const std::string& function, int64_t threads, int64_t grou
   return stage;
 }
 
-std::vector<spec::Stage> stages_of_forward(const Dims& dims, const Setting& knobs) {
-  const std::string name = "mlx_kd_mlstm_chunkwise";
+std::vector<spec::Stage> stages_of_forward(const std::string& name, const Dims& dims,
+                                           const Setting& knobs) {
   const int64_t heads = dims.at("heads"), chunk = chunk_of(dims, knobs.at("CHUNK"));
   const int64_t qk = dims.at("DHQK"), hv = dims.at("DHHV");
   const int64_t chunks = heads * divide_up(dims.at("S"), chunk);
@@ -65,15 +65,17 @@ std::vector<int64_t> scratch_of_forward(Dtype, const Dims& dims, const Setting& 
 
 }  // namespace
 
-spec::Variant forward_on_cuda() {
+spec::Variant forward_on_cuda(const std::string& op, const std::string& source) {
   spec::Variant variant;
   variant.name = "chunks";
   variant.language = "cuda";
-  variant.source = kernel_source("mlstm/mlstm_chunkwise/mlstm_chunkwise.cu");
-  variant.func_name = "mlx_kd_mlstm_chunkwise";
+  variant.source = kernel_source(source);
+  variant.func_name = "mlx_kd_" + op;
   variant.launch_kind = "cuda_arguments";
   variant.space = chunk_space;
-  variant.stages = stages_of_forward;
+  variant.stages = [name = variant.func_name](const Dims& dims, const Setting& knobs) {
+    return stages_of_forward(name, dims, knobs);
+  };
   variant.scratch = scratch_of_forward;
   return variant;
 }

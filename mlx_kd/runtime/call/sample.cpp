@@ -68,10 +68,6 @@ Sampling effective(const Sampling& one) {
   return made;
 }
 
-int draws_of(const Sampling& one) {
-  return one.temperature == 0 ? 0 : one.xtc_probability > 0 ? 2 : 1;
-}
-
 // A state to split, or the keys that MLX's state gives.
 mx::array keys_of_draws(const std::vector<Sampling>& rows, const SampleOptions& options,
                         const mx::StreamOrDevice& s) {
@@ -82,9 +78,10 @@ mx::array keys_of_draws(const std::vector<Sampling>& rows, const SampleOptions& 
     return *options.key;
   }
   std::vector<mx::array> keys;
-  for (const Sampling& one : rows)
-    for (int i = 0; i < draws_of(one); ++i)
-      keys.push_back(mx::random::KeySequence::default_().next());
+  for (const Sampling& one : rows) {
+    const int draws = one.temperature == 0 ? 0 : one.xtc_probability > 0 ? 2 : 1;
+    for (int i = 0; i < draws; ++i) keys.push_back(mx::random::KeySequence::default_().next());
+  }
   if (keys.empty()) return mx::zeros({2}, mx::uint32, s);
   return mx::stack(keys, 0, s);
 }

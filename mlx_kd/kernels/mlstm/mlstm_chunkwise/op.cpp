@@ -76,7 +76,8 @@ spec::Op make_mlstm_chunkwise() {
   };
   const std::string path = "mlstm/mlstm_chunkwise/mlstm_chunkwise";
   op.variants = {mlstm::chunks_on_cpu(op.name, path + ".cpu.cpp", false),
-                 mlstm::forward_on_metal(op.name, path + ".metal"), mlstm::forward_on_cuda()};
+                 mlstm::forward_on_metal(op.name, path + ".metal"),
+                 mlstm::forward_on_cuda(op.name, path + ".cu")};
   return op;
 }
 
