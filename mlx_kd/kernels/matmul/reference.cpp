@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "mlx_kd/kernels/common/reference64.h"
 #include "mlx_kd/kernels/matmul/weights64.h"
@@ -85,11 +86,14 @@ std::vector<int64_t> rows_to_compute(int64_t m, int64_t n, int64_t row, bool som
   const int64_t step = some ? (row == 0 || row == n - 1 ? 1 + m / kSamples : m) : 1;
   for (int64_t i = 0; i < m; i += step) result.push_back(i);
   if (!some) return result;
-  result.push_back(m - 1);
+  std::set<int64_t> chosen(result.begin(), result.end());
+  chosen.insert(m - 1);
+  const auto wanted = std::min<size_t>(static_cast<size_t>(m),
+                                       chosen.size() + 1 + static_cast<size_t>(kSamples / n));
   base::Random random(static_cast<uint64_t>(row * 31 + m));
-  for (int64_t i = 0; i < 1 + kSamples / n; ++i)
-    result.push_back(static_cast<int64_t>(random.below(static_cast<uint64_t>(m))));
-  return result;
+  while (chosen.size() < wanted)
+    chosen.insert(static_cast<int64_t>(random.below(static_cast<uint64_t>(m))));
+  return {chosen.begin(), chosen.end()};
 }
 
 // Of `m` rows of x (m, k), each element of which may be `all_off` from it; null: none is.

@@ -117,8 +117,10 @@ class OnAArch64 {
     for (const std::string& macro : devices::argument_macros(candidate))
       argv.push_back("-D" + macro);
     if (dots_) argv.push_back("-march=armv8.6-a");
-    argv.insert(argv.end(), {"-o", folder_ / "kernel", folder_ / "kernel.cpp"});
-    const auto made = base::run_process(argv, 300);
+    argv.push_back(folder_ / "kernel.cpp");
+    auto whole = argv;
+    whole.insert(whole.end(), {"-o", folder_ / "kernel"});
+    const auto made = base::run_process(whole, 300);
     ASSERT_TRUE(made.ok()) << made.output;
     if (dots_) expect_dots(argv);
   }
