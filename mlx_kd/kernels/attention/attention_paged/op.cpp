@@ -214,7 +214,8 @@ spec::Cost cost(const Dims& dims, Dtype dtype) {
   const auto of = [&](const char* name) { return static_cast<double>(dims.at(name)); };
   const double rows = of("B") * of("Hq") * of("M"), width = of("Dk") + of("Dv");
   const double keys = of("W") * of("L"), element = static_cast<double>(spec::size_of(dtype));
-  return {element * width * (rows + of("B") * of("Hk") * keys) + 4 * of("B") * (of("W") + 2),
+  const double pages = std::min(of("B") * of("W"), of("P"));  // rows of a batch may share some
+  return {element * width * (rows + pages * of("L") * of("Hk")) + 4 * of("B") * (of("W") + 2),
           2 * rows * keys * width};
 }
 
