@@ -45,12 +45,6 @@ struct Group {
   int64_t first;  // of the elements in `wanted`
 };
 
-double code_at(const Group& of, int64_t i) {
-  const int64_t bit = (of.g * of.group + i) * of.bits;
-  const auto byte = static_cast<int>(of.codes[bit / 8]);
-  return byte >> (bit % 8) & ((1 << of.bits) - 1);
-}
-
 struct Worst {
   double element = 0, mean = 0;
 };
@@ -66,7 +60,9 @@ void judge(const Group& of, double accumulated, Worst& worst) {
   double errors = 0, slack = 0;
   for (int64_t i = 0; i < of.group; ++i) {
     const auto at = static_cast<size_t>(of.first + i);
-    const double code = code_at(of, i), y = of.wanted.y[at];
+    const int64_t bit = (of.g * of.group + i) * of.bits;
+    const double code = static_cast<int>(of.codes[bit / 8]) >> (bit % 8) & ((1 << of.bits) - 1);
+    const double y = of.wanted.y[at];
     const double rotation =
         roundoff(of.t) * of.wanted.rounded[at] + accumulated * 0x1p-24 * of.wanted.terms[at] + 1e-7;
     const double rounding =

@@ -148,13 +148,18 @@ spec::Cost cost(const Dims& dims, Dtype dtype) {
 // --- kernels ---
 
 spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
-  return {};
+  using enum spec::KnobScale;
+  using enum spec::KnobRole;
+  spec::Space space;
+  space.knobs = {{"ROWS", {1, 2, 4}, log2, source, "keys and values of a threadgroup"},
+                 {"QUERIES", {1, 2, 4, 8}, log2, launch, "queries of a threadgroup"}};
+  return space;
 }
 
-std::vector<spec::Stage> metal_stages(const Dims& dims, const spec::Setting&) {
+std::vector<spec::Stage> metal_stages(const Dims& dims, const spec::Setting& knobs) {
   const int64_t rows = dims.at("B") * dims.at("M") * 32;
   spec::Launch queries, keys;
-  queries.group[0] = keys.group[0] = 32;
+  queries.group[0] = 32 * knobs.at("QUERIES"), keys.group[0] = 32 * knobs.at("ROWS");
   queries.grid[0] = rows * dims.at("Hq");
   keys.grid[0] = rows * 2 * dims.at("Hk");
   return {{std::string("mlx_kd_") + kName + "_queries", queries},

@@ -6,7 +6,8 @@
 // then quantised a group at a time, by the rule of the CPU kernel. Nothing is written to the cache where
 // the rows do not fit.
 //
-// Grids: B * Hq * M * 32 threads in x, and 2 * B * Hk * M * 32, in threadgroups of 32.
+// Grids: B * Hq * M * 32 threads in x, and 2 * B * Hk * M * 32, in threadgroups of 32 times the rows
+// that share one.
 #include <metal_stdlib>
 using namespace metal;
 
@@ -15,6 +16,9 @@ using namespace metal;
 #endif
 #ifndef KD_ALIGNED
 #define KD_ALIGNED 1  // 0: arrays start anywhere, 1: at a multiple of 16 bytes
+#endif
+#ifndef ROWS
+#define ROWS 1  // of keys and values that share a threadgroup
 #endif
 #ifndef WIDEST
 #define WIDEST 1024  // elements of a row at most
@@ -157,8 +161,10 @@ static void turn_to(Rotation how, const device T* from, const device T* weight, 
     constant int& has_wk [[buffer(27)]],
     constant int& bits [[buffer(28)]],
     constant int& group_size [[buffer(29)]],
-    uint3 thread_position_in_grid [[thread_position_in_grid]]) {
-  threadgroup float x[WIDEST];
+    uint3 thread_position_in_grid [[thread_position_in_grid]],
+    uint thread_index_in_threadgroup [[thread_index_in_threadgroup]]) {
+  threadgroup float held[ROWS * WIDEST];
+  threadgroup float* x = held + thread_index_in_threadgroup / 32 * WIDEST;
   const uint lane = thread_position_in_grid.x % 32;
   const uint all = thread_position_in_grid.x / 32;
   const uint keys = uint(B) * uint(Hk) * uint(M);
