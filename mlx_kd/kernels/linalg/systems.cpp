@@ -137,16 +137,6 @@ int64_t cuda_floats(const Dims& dims, int64_t sides) {
   return padded_to(rows_of(dims), 8) * (width % 8 ? width : width + 4);
 }
 
-spec::Launch launch_cuda(const Dims& dims, const Setting& knobs, int64_t floats) {
-  constexpr int64_t kWarp = 32, kMost = 512;  // threads
-  spec::Launch launch;
-  launch.group[0] =
-      std::clamp(divide_up(rows_of(dims) * knobs.at("WIDE"), kWarp) * kWarp, kWarp, kMost);
-  launch.grid[0] = dims.at("batch") * launch.group[0];
-  launch.shared_bytes = shared_bytes(floats, knobs);
-  return launch;
-}
-
 }  // namespace
 
 spec::Variant lu_variant(const Made& made) {
@@ -203,7 +193,13 @@ spec::Variant cuda_variant(const std::string& op,
   variant.launch_kind = "cuda_arguments";
   variant.space = cuda_space;
   variant.launch = [sides](const Dims& dims, const Setting& knobs) {
-    return launch_cuda(dims, knobs, cuda_floats(dims, sides(dims)));
+    constexpr int64_t kWarp = 32, kMost = 512;  // threads
+    spec::Launch launch;
+    launch.group[0] =
+        std::clamp(divide_up(rows_of(dims) * knobs.at("WIDE"), kWarp) * kWarp, kWarp, kMost);
+    launch.grid[0] = dims.at("batch") * launch.group[0];
+    launch.shared_bytes = shared_bytes(cuda_floats(dims, sides(dims)), knobs);
+    return launch;
   };
   variant.scratch = [sides](Dtype, const Dims& dims, const Setting& knobs) {
     return scratch_unless_shared(dims, knobs, cuda_floats(dims, sides(dims)));
