@@ -70,6 +70,7 @@ class Package(PackageTest):
         found = {str(path.relative_to(PREFIX / "include")) for path in (PREFIX / "include").rglob("*.h")}
         self.assertEqual(found, {"mlx_kd/mlx_kd.h", "mlx_kd/base/api.h", "mlx_kd/base/error.h",
                                  "mlx_kd/runtime/call/metal_kernel.h", "mlx_kd/runtime/call/ops.h",
+                                 "mlx_kd/runtime/call/sample.h",
                                  "mlx_kd/runtime/state/settings.h", "mlx_kd/runtime/state/stats.h",
                                  "mlx_kd/runtime/wire/grpc_tensor.h", "mlx_kd/runtime/wire/message.h",
                                  "mlx_kd/runtime/wire/msgpack.h", "mlx_kd/runtime/wire/tensor.h"})

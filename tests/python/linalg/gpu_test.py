@@ -4,7 +4,11 @@ import unittest
 from tests.support.package import PackageTest
 
 import mlx.core as mx
-import numpy as np
+
+try:
+    import numpy as np
+except ImportError:
+    np = None
 
 import mlx_kd
 import mlx_kd.linalg as la
@@ -18,6 +22,7 @@ def batch(*shape):
 
 
 @unittest.skipUnless(HAS_GPU, "no NVIDIA GPU, or an MLX without CUDA")
+@unittest.skipUnless(np, "numpy is not installed")
 class OnAGpu(PackageTest):
     def setUp(self):
         mx.set_default_device(mx.gpu)

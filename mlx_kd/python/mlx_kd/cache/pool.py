@@ -99,6 +99,7 @@ class PagePool:
     def write_turned(self, operator: Any, slots: list[list[int]], q: mx.array, keys: mx.array, values: mx.array,
                      arrays: Any, numbers: Any) -> mx.array:
         """Rows [B, H, T, D] into slots [B][T], the keys rotated by `operator`, which gives the rotated queries."""
+        turned: mx.array
         self.keys, self.values, turned = operator(self.keys, self.values, q, keys, values, mx.array(slots, mx.int32),
                                                   *arrays, **numbers)
         return turned

@@ -186,7 +186,7 @@ class AttentionCall(Layer):
         operator = self.appends.get(getattr(cache, "turned_by", ""))
         if operator is not None and self.may_read(cache, mask, q.shape[2]):
             arrays, numbers = self.positions.arguments(m, q, cache.offset)
-            turned: Any = cache.append_turned(operator, q, k, v, arrays, numbers)
+            turned: Optional[tuple[Any, Any, Any]] = cache.append_turned(operator, q, k, v, arrays, numbers)
             if turned is not None:
                 return turned
         q, k = self.positions(m, q, k, 0 if cache is None else cache.offset)
