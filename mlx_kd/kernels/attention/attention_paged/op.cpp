@@ -202,8 +202,8 @@ std::vector<spec::Suite> suites() {
 
 // One key, pages of one row, rows that fill no block or vector, fewer keys than queries.
 std::vector<Dims> edge_sizes() {
-  return {size(1, 1, 1, 1, 1, 1),
-          size(7, 1, 6, 2, 3, 33),
+  return {size(7, 1, 6, 2, 3, 33),
+          size(1, 1, 1, 1, 1, 1),
           size(3, 5, 3, 1, 5, 130, 3),
           with(size(9, 16, 9, 1, 1, 64, 4), {{"P", 5}}),
           with(size(2, 4, 4, 4, 2, 72, 2), {{"Dv", 40}}),
