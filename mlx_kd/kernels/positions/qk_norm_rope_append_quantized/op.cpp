@@ -157,11 +157,16 @@ spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
 }
 
 std::vector<spec::Stage> metal_stages(const Dims& dims, const spec::Setting& knobs) {
-  const int64_t rows = dims.at("B") * dims.at("M") * 32;
-  spec::Launch queries, keys;
-  queries.group[0] = 32 * knobs.at("QUERIES"), keys.group[0] = 32 * knobs.at("ROWS");
-  queries.grid[0] = rows * dims.at("Hq");
-  keys.grid[0] = rows * 2 * dims.at("Hk");
+  // Threadgroups are whole: of as many rows as the knob says, or half of them, and so on.
+  const auto launch = [](int64_t rows, int64_t most) {
+    while (rows % most) most /= 2;
+    spec::Launch made;
+    made.group[0] = 32 * most, made.grid[0] = 32 * rows;
+    return made;
+  };
+  const int64_t rows = dims.at("B") * dims.at("M");
+  const spec::Launch queries = launch(rows * dims.at("Hq"), knobs.at("QUERIES"));
+  const spec::Launch keys = launch(rows * 2 * dims.at("Hk"), knobs.at("ROWS"));
   return {{std::string("mlx_kd_") + kName + "_queries", queries},
           {std::string("mlx_kd_") + kName, keys}};
 }
