@@ -1,4 +1,4 @@
-"""cmake/DiscoverTests.cmake: which entries of CTest a program's tests become, and what is said of them."""
+"""cmake/DiscoverTests.cmake: the CTest entries of a program's tests, and how their results are reported."""
 import os
 import subprocess
 import tempfile

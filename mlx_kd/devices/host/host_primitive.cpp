@@ -175,7 +175,7 @@ class HostPrimitive::Placement {
     any_ = any_ || output.size() > 0;
   }
 
-  // The memory of an output that updates an input: the input's own if nobody else can see it, else
+  // The memory of an output that updates an input: the input's own if nothing else holds it, else
   // the elements are copied before the kernel runs.
   void* update(size_t input, size_t output) {
     void*& from = pointers_[input];

@@ -19,8 +19,8 @@ inline constexpr size_t kMostArrays = 48;
 // Inputs first, then outputs.
 using Pointers = std::vector<void*>;
 
-// An output that updates an input takes over its memory where nobody but tasks that were queued
-// before can see it (memory/queued_holds.h), and starts as a copy of it otherwise.
+// An output that updates an input takes over the input's memory if only tasks queued earlier still
+// hold it (memory/queued_holds.h); otherwise it starts as a copy.
 //
 // Evaluated on its CPU stream's thread, as MLX's own operations are. vjp, jvp and vmap are those of
 // the graph's form; without one they throw what MLX throws for an operation without them. Shapes

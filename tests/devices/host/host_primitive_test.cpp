@@ -79,8 +79,8 @@ std::vector<float> numbers(mx::array x, int count) {
   return {x.data<float>(), x.data<float>() + count};
 }
 
-// A stream whose thread does nothing until go(): what is queued meanwhile stays queued. Whoever
-// waits for it sees that it was too long.
+// Blocks a stream's thread until go(), so that what is queued meanwhile stays queued. It gives up
+// after five seconds, which shows that something waited for the stream.
 class Standing {
  public:
   explicit Standing(const mx::Stream& stream) : stream_(stream) {
@@ -90,7 +90,7 @@ class Standing {
     });
   }
   ~Standing() { go(); }
-  // Whether nobody waited for the stream.
+  // Whether nothing waited for the stream.
   bool go() {
     if (!is_open_) gate_.set_value();
     is_open_ = true;

@@ -1,4 +1,4 @@
-"""On a GPU every operator that MLX lacks there runs a kernel of ours: none falls back to MLX's form on a CPU."""
+"""Operators that MLX lacks on a GPU run our kernels there and never fall back to MLX on the CPU."""
 import unittest
 
 from tests.support.package import PackageTest

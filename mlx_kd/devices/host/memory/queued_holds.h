@@ -49,8 +49,8 @@ bool is_held_by_queue_alone(const mlx::core::array& array, const mlx::core::Stre
 // How many places hold the array itself (not its memory).
 long holders_of(const mlx::core::array& array);
 
-// Gives the memory of an array that nobody looks at any more to `output`, with its layout. Queued
-// tasks keep their pointers into it; the array is left without memory.
+// Moves the memory of an array that is no longer read to `output`, with its layout. Queued tasks
+// keep their pointers into it; the array is left without memory.
 void hand_over(const mlx::core::array& array, mlx::core::array& output);
 
 }  // namespace mlx_kd::devices::cpu

@@ -86,7 +86,7 @@ static void load_queries(const Block& block, Queries& q) {
   }
 }
 
-// Four rows from one on: `last` counts those that are there, and stands for the others.
+// Four consecutive rows, of which `last` exist; the last of these is repeated for the others.
 struct Four {
   const unsigned char* at[4];
 
