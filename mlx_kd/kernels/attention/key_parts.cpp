@@ -42,4 +42,51 @@ std::vector<int64_t> scratch_of_parts(const Dims& dims, const spec::Setting& kno
   return {all_rows * 2 * kFloatBytes, all_rows * width * kFloatBytes};
 }
 
+spec::Space block_space(spec::Dtype dtype, const spec::DeviceTraits& traits,
+                        std::vector<int64_t> rows, std::vector<int64_t> keys) {
+  using enum spec::KnobScale;
+  using enum spec::KnobRole;
+  spec::Space space;
+  space.knobs = {vector_knob(traits),
+                 {"ROWS", std::move(rows), log2, source, "query rows of a block"},
+                 {"TILE", {64, 32, 128}, log2, source, "keys at a time"},
+                 {"PREFETCH", {1, 0}, choice, source, "keys and values are", {"fetched", "read"}},
+                 keys_knob(std::move(keys))};
+  const bool dots = dtype == spec::Dtype::bfloat16 && traits.vector_bytes >= 64 &&
+                    has_isa(traits, {"avx512bf16", "avx512vl"});
+  if (dots)
+    space.knobs.push_back(
+        {"DOT", {1, 0}, choice, source, "scores by", {"dot instructions", "floats"}});
+  add_rounding_knob(space, dtype, traits);
+  add_thread_knobs(space, traits, {1, 2, 4}, "blocks");
+  if (dots)
+    space.constraints.push_back({"dot instructions take the widest vectors",
+                                 {"DOT", "VEC"},
+                                 [](const int64_t* v) { return v[0] == 0 || v[1] == 64; }});
+  return space;
+}
+
+std::vector<int64_t> scratch_of_blocks(spec::Dtype dtype, const spec::Dims& dims,
+                                       const spec::Setting& knobs) {
+  const int64_t step = knobs.at("VEC") / (dtype == spec::Dtype::bfloat16 ? 2 : 4);
+  return scratch_of_parts(dims, knobs, divide_up(dims.at("Dv"), step) * step);
+}
+
+spec::Space row_space(spec::Dtype, const spec::DeviceTraits&) {
+  using enum spec::KnobScale;
+  using enum spec::KnobRole;
+  spec::Space space;
+  space.knobs = {{"THREADS", {128, 64, 256}, log2, source, "threads of a threadgroup"},
+                 {"BLOCK", {256, 128, 512}, log2, source, "keys at a time"}};
+  return space;
+}
+
+spec::Launch launch_rows(const spec::Dims& dims, const spec::Setting& knobs) {
+  const int64_t rows = dims.at("B") * dims.at("Hq") * dims.at("M"), threads = knobs.at("THREADS");
+  spec::Launch launch;
+  launch.grid[0] = rows * threads;
+  launch.group[0] = threads;
+  return launch;
+}
+
 }  // namespace mlx_kd::kernels::attention

@@ -26,4 +26,16 @@ std::vector<spec::Stage> stages_over_keys(const std::string& function, const spe
 std::vector<int64_t> scratch_of_parts(const spec::Dims& dims, const spec::Setting& knobs,
                                       int64_t width);
 
+// ROWS, TILE, PREFETCH, KEYS, DOT and what all kernels have: of keys and values of type T, as
+// tiles.cpu.h takes them.
+spec::Space block_space(spec::Dtype dtype, const spec::DeviceTraits& traits,
+                        std::vector<int64_t> rows, std::vector<int64_t> keys);
+// scratch_of_parts; steps of Dv are whole vectors of elements, and a step holds as many floats.
+std::vector<int64_t> scratch_of_blocks(spec::Dtype dtype, const spec::Dims& dims,
+                                       const spec::Setting& knobs);
+
+// In Metal, a threadgroup for each query row: THREADS, and BLOCK keys at a time.
+spec::Space row_space(spec::Dtype dtype, const spec::DeviceTraits& traits);
+spec::Launch launch_rows(const spec::Dims& dims, const spec::Setting& knobs);
+
 }  // namespace mlx_kd::kernels::attention

@@ -3,15 +3,20 @@
 
 #include <array>
 #include <cstddef>
+#include <functional>
 #include <string>
 #include <vector>
 
-#include "mlx_kd/spec/dtype.h"
+#include "mlx_kd/spec/op/port.h"
 
 namespace mlx_kd::kernels {
 
 // "" or what is wrong with a code of so many bits in such groups.
 std::string wrong_code(int64_t bits, int64_t group);
+
+// Shapes of the codes of rows (B, heads, S, width), and of their scales and biases.
+std::function<spec::Shape(const spec::Dims&)> codes_of(const char* heads, const char* width);
+std::function<spec::Shape(const spec::Dims&)> groups_of(const char* heads, const char* width);
 
 struct CodedMemory {
   std::byte *codes, *scales, *biases;

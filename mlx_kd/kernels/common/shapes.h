@@ -3,7 +3,10 @@
 
 #include <mlx/array.h>
 
+#include <functional>
+#include <initializer_list>
 #include <string>
+#include <vector>
 
 #include "mlx_kd/spec/op/op.h"
 
@@ -16,6 +19,22 @@ std::string shape_text(const Extents& extents) {
   for (const auto extent : extents) text += (text.empty() ? "" : ", ") + std::to_string(extent);
   return "(" + text + ")";
 }
+
+// What an op says of a call whose arrays do not go together: "[op] k has shape (2, 3): it must be
+// (2, 4), as q says". Throws std::invalid_argument, and allocates only then.
+struct PortShapes {
+  const char* op;
+  const char* const* ports;  // their names
+  const char* as;            // "q says": what the others are compared with
+
+  [[noreturn]] void refuse(size_t port, const spec::ArrayView& array,
+                           const std::string& wanted) const;
+  void check(size_t port, const spec::ArrayView& array,
+             std::initializer_list<int64_t> wanted) const;
+};
+
+// The shape of a port whose extents are dims: shape_of({"B", "H", "S", "D"}).
+std::function<spec::Shape(const spec::Dims&)> shape_of(std::vector<std::string> dims);
 
 // The array in place of an optional one that was left out has one axis and no elements.
 inline bool is_left_out(const spec::ArrayView& array) {

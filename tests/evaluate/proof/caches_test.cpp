@@ -76,9 +76,9 @@ TEST(QkNormRopeAppendQuantized, RejectsWrongKernels) {
   expect_mutants_rejected(
       "qk_norm_rope_append_quantized", dims, {},
       {{"q = q > none ? q : none;", "q = q + 1.0f;"},
-       {"row <= dims[KD_DIM_S] - count", "row < dims[KD_DIM_S] - count"},
+       {"row <= dims[KD_DIM_S] - dims", "row < dims[KD_DIM_S] - dims"},
        {"row + at.t, turned", "row, turned"},
-       {"offset + at.t, cosines", "row + at.t, cosines"},
+       {"offset + at.t, cosines", "at.t, cosines"},
        {"to.biases[g] = narrowed(code.bias)", "to.biases[g] = narrowed(0)"},
        {"codes[2 * i] | codes[2 * i + 1] << 4", "codes[2 * i + 1] | codes[2 * i] << 4"}});
 }
@@ -89,11 +89,11 @@ TEST(QkNormRopeAppendPaged, RejectsWrongKernels) {
                      {"dims", 0},   {"traditional", 0}, {"ragged", 1}, {"has_freqs", 0},
                      {"has_wq", 0}, {"has_wk", 1}};
   expect_mutants_rejected("qk_norm_rope_append_paged", dims, {},
-                          {{"(at.slot - page * length)", "(at.slot - page * length) / 2"},
-                           {"page * a->dims[KD_DIM_Hk] * length", "page * length"},
-                           {"inputs[kSlots])[unit]", "inputs[kSlots])[t]"},
-                           {"rows = a->dims[KD_DIM_L]", "rows = a->dims[KD_DIM_L] - 1"},
-                           {"offset + t, cosines", "slot, cosines"}});
+                          {{"(slot - page * length)", "(slot - page * length) / 2"},
+                           {"page * heads * length", "page * length"},
+                           {"[at.b * dims[KD_DIM_M] + at.t]", "[at.t]"},
+                           {"dims[KD_DIM_Dv], length)", "dims[KD_DIM_Dv], length - 1)"},
+                           {"offset + at.t, cosines", "offset, cosines"}});
 }
 
 TEST(AttentionPaged, RejectsWrongKernels) {

@@ -72,11 +72,11 @@ TEST(QkNormRopeAppend, RejectsWrongKernels) {
                        {"has_wk", 1}};
   expect_rejected(
       "qk_norm_rope_append", normed,
-      {{"offset >= 0 && offset <=", "offset > 0 && offset <="},
-       {"fits ? offset + t : -1", "fits ? t : -1"},
+      {{"offset < 0 ||", "offset <= 0 ||"},
+       {"rows + offset + at.t", "rows + at.t"},
        {"KD_DIM_has_wk] ? (const T*)a->inputs[kWk]", "KD_DIM_has_wk] ? (const T*)a->inputs[kWq]"},
        {"from + head * a->strides[kV][1]", "from"},
-       {"v_width * long(sizeof(T))", "(v_width - 1) * long(sizeof(T))"}});
+       {"long)(width * long", "long)((width - 1) * long"}});
 }
 
 }  // namespace

@@ -17,16 +17,7 @@ using spec::ArrayView;
 
 constexpr const char* kPorts[] = {"q", "k", "v", "mask", "sinks", "bias"};
 
-[[noreturn]] void refuse(PortIndex port, const ArrayView& array, const std::string& wanted) {
-  throw std::invalid_argument("[attention] " + std::string(kPorts[port]) + " has shape " +
-                              shape_text(array.shape) + ": it must be " + wanted);
-}
-
-void check_shape(PortIndex port, const ArrayView& array, std::initializer_list<int64_t> wanted) {
-  bool fits = array.shape.size() == wanted.size();
-  for (size_t i = 0; i < wanted.size() && fits; ++i) fits = array.shape[i] == wanted.begin()[i];
-  if (!fits) refuse(port, array, shape_text(wanted) + ", as q and k say");
-}
+constexpr PortShapes kShapes = {"attention", kPorts, "q and k say"};
 
 // The shape of the scores, without a copy; a bias in the type of q.
 mx::array over_scores(const mx::array& array, PortIndex port, const spec::Op::Arrays& in,
@@ -65,20 +56,21 @@ std::optional<mx::array> seen_keys(const spec::Op::Arrays& in, bool causal, int 
 
 void signature(std::span<const ArrayView> in, std::span<const double>, std::span<int64_t> dims) {
   for (const PortIndex port : {kQ, kK, kV})
-    if (in[port].shape.size() != 4) refuse(port, in[port], "of 4 axes: (B, H, M, D)");
+    if (in[port].shape.size() != 4) kShapes.refuse(port, in[port], "of 4 axes: (B, H, M, D)");
   const auto q = in[kQ].shape, k = in[kK].shape;
   dims[kB] = q[0], dims[kHq] = q[1], dims[kM] = q[2], dims[kDk] = q[3];
   dims[kHk] = k[1], dims[kS] = k[2], dims[kDv] = in[kV].shape[3];
   if (dims[kHk] == 0 || dims[kHq] % dims[kHk] != 0)
-    refuse(kK, in[kK], "of a number of heads that divides the " + std::to_string(q[1]) + " of q");
-  check_shape(kK, in[kK], {dims[kB], dims[kHk], dims[kS], dims[kDk]});
-  check_shape(kV, in[kV], {dims[kB], dims[kHk], dims[kS], dims[kDv]});
+    kShapes.refuse(kK, in[kK],
+                   "of a number of heads that divides the " + std::to_string(q[1]) + " of q");
+  kShapes.check(kK, in[kK], {dims[kB], dims[kHk], dims[kS], dims[kDk]});
+  kShapes.check(kV, in[kV], {dims[kB], dims[kHk], dims[kS], dims[kDv]});
   dims[kHasMask] = !is_left_out(in[kMask]);
   dims[kHasSinks] = !is_left_out(in[kSinks]);
   dims[kHasBias] = !is_left_out(in[kBias]);
-  if (dims[kHasMask]) check_shape(kMask, in[kMask], {dims[kB], dims[kHq], dims[kM], dims[kS]});
-  if (dims[kHasBias]) check_shape(kBias, in[kBias], {dims[kB], dims[kHq], dims[kM], dims[kS]});
-  if (dims[kHasSinks]) check_shape(kSinks, in[kSinks], {dims[kHq]});
+  if (dims[kHasMask]) kShapes.check(kMask, in[kMask], {dims[kB], dims[kHq], dims[kM], dims[kS]});
+  if (dims[kHasBias]) kShapes.check(kBias, in[kBias], {dims[kB], dims[kHq], dims[kM], dims[kS]});
+  if (dims[kHasSinks]) kShapes.check(kSinks, in[kSinks], {dims[kHq]});
 }
 
 spec::Op::Arrays arrange(const spec::Op::Arrays& in, const mx::Stream& s) {

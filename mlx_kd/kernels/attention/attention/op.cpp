@@ -6,7 +6,6 @@
 #include "mlx_kd/kernels/attention/attention/judge.h"
 #include "mlx_kd/kernels/attention/attention/model_sizes.h"
 #include "mlx_kd/kernels/attention/key_parts.h"
-#include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
 #include "mlx_kd/kernels/common/suites.h"
 #include "mlx_kd/kernels/divide_up.h"
@@ -43,11 +42,6 @@ Dims complete(const Dims& dims) {
   return result;
 }
 
-std::function<Shape(const Dims&)> heads_of(const char* heads, const char* length,
-                                           const char* width) {
-  return [=](const Dims& d) { return Shape{d.at("B"), d.at(heads), d.at(length), d.at(width)}; };
-}
-
 // An input that an attribute tells.
 std::function<Shape(const Dims&)> if_there(const char* attribute,
                                            const std::function<Shape(const Dims&)>& shape) {
@@ -60,35 +54,8 @@ Shape head_shape(const Dims& dims) {
 
 // --- CPU ---
 
-spec::Space cpu_space(Dtype dtype, const spec::DeviceTraits& traits) {
-  spec::Space space;
-  space.knobs = {vector_knob(traits),
-                 {"ROWS", {16, 8, 32, 64}, log2, source, "query rows of a block"},
-                 {"TILE", {64, 32, 128}, log2, source, "keys at a time"},
-                 {"PREFETCH", {1, 0}, choice, source, "keys and values are", {"fetched", "read"}},
-                 keys_knob({512, 64, 128, 256, 1024, 2048, 8192})};
-  const bool dots = dtype == Dtype::bfloat16 && traits.vector_bytes >= 64 &&
-                    has_isa(traits, {"avx512bf16", "avx512vl"});
-  if (dots)
-    space.knobs.push_back(
-        {"DOT", {1, 0}, choice, source, "scores by", {"dot instructions", "floats"}});
-  add_rounding_knob(space, dtype, traits);
-  add_thread_knobs(space, traits, {1, 2, 4}, "blocks");
-  if (dots)
-    space.constraints.push_back({"dot instructions take the widest vectors",
-                                 {"DOT", "VEC"},
-                                 [](const int64_t* v) { return v[0] == 0 || v[1] == 64; }});
-  return space;
-}
-
 std::vector<spec::Stage> cpu_stages(const Dims& dims, const spec::Setting& knobs) {
   return stages_over_keys("mlx_kd_attention", dims, knobs);
-}
-
-// Steps of Dv are whole vectors of elements: a step holds as many floats.
-std::vector<int64_t> cpu_scratch(Dtype dtype, const Dims& dims, const spec::Setting& knobs) {
-  const int64_t step = knobs.at("VEC") / (dtype == Dtype::bfloat16 ? 2 : 4);
-  return scratch_of_parts(dims, knobs, divide_up(dims.at("Dv"), step) * step);
 }
 
 spec::Variant cpu_variant() {
@@ -98,9 +65,11 @@ spec::Variant cpu_variant() {
   variant.source = kernel_source("attention/attention/attention.cpu.cpp");
   variant.func_name = "mlx_kd_attention";
   variant.launch_kind = "cpp_arguments";
-  variant.space = cpu_space;
+  variant.space = [](Dtype dtype, const spec::DeviceTraits& traits) {
+    return block_space(dtype, traits, {16, 8, 32, 64}, {512, 64, 128, 256, 1024, 2048, 8192});
+  };
   variant.stages = cpu_stages;
-  variant.scratch = cpu_scratch;
+  variant.scratch = scratch_of_blocks;
   return variant;
 }
 
@@ -249,15 +218,15 @@ std::vector<spec::Dim> dims_of_heads() {
 
 spec::Op make_attention() {
   using namespace attention;
-  const auto scores = heads_of("Hq", "M", "S");
+  const auto scores = shape_of({"B", "Hq", "M", "S"});
   spec::Op op;
   op.name = "attention";
   op.summary = "softmax(scale q k^T) v of each head, with limits, masks, biases and sinks";
   op.doc = doc();
   op.inputs = {
-      {.name = "q", .shape = heads_of("Hq", "M", "Dk"), .strided = true},
-      {.name = "k", .shape = heads_of("Hk", "S", "Dk"), .strided = true},
-      {.name = "v", .shape = heads_of("Hk", "S", "Dv"), .strided = true},
+      {.name = "q", .shape = shape_of({"B", "Hq", "M", "Dk"}), .strided = true},
+      {.name = "k", .shape = shape_of({"B", "Hk", "S", "Dk"}), .strided = true},
+      {.name = "v", .shape = shape_of({"B", "Hk", "S", "Dv"}), .strided = true},
       {.name = "mask",
        .shape = if_there("has_mask", scores),
        .type = Dtype::boolean,
@@ -265,7 +234,7 @@ spec::Op make_attention() {
        .optional = true},
       {.name = "sinks", .shape = if_there("has_sinks", head_shape), .optional = true},
       {.name = "bias", .shape = if_there("has_bias", scores), .strided = true, .optional = true}};
-  op.outputs = {{"y", heads_of("Hq", "M", "Dv")}};
+  op.outputs = {{"y", shape_of({"B", "Hq", "M", "Dv"})}};
   op.dims = dims_of_heads();
   op.batch_dim = "S";
   op.scalars = {{"scale", 0.125, {0.125, 0.0883883461}}};

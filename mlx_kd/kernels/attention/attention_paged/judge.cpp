@@ -4,8 +4,10 @@
 #include <cmath>
 #include <iterator>
 #include <limits>
+#include <utility>
 
 #include "mlx_kd/base/random.h"
+#include "mlx_kd/kernels/attention/weighted_rows.h"
 #include "mlx_kd/kernels/common/reference64.h"
 
 namespace mlx_kd::kernels::attention_paged {
@@ -77,19 +79,18 @@ class Problem {
     double most = -std::numeric_limits<double>::infinity(), all = 0;
     for (const Key& key : keys_) most = std::max(most, key.score);
     for (Key& key : keys_) all += key.score = std::exp(key.score - most);
-    const double share_of_scores = score_roundings(dims_) / sum_roundings(dims_);
-    const int64_t width = dims_.at("Dv");
-    for (int64_t d = 0; d < width; ++d) {
-      double y = 0, terms = 0, swayed = 0, sway = 0;
-      for (const Key& key : keys_) {
-        const double share = key.score / all, v = v_[static_cast<size_t>(key.row * width + d)];
-        const double moved = share * (key.size + std::fabs(most));
-        y += share * v, terms += share * std::fabs(v);
-        swayed += moved * std::fabs(v), sway += moved;
-      }
-      append(result, {y, std::fabs(y), terms + share_of_scores * (swayed + sway * std::fabs(y)),
-                      2 * underflow(t_)});
+    std::vector<attention::KeyShare> shares;
+    for (const Key& key : keys_) {
+      const double share = key.score / all;
+      shares.push_back({share, share * (key.size + std::fabs(most))});
     }
+    const int64_t width = dims_.at("Dv");
+    const auto value = [&](size_t i, int64_t d) {
+      const double v = v_[static_cast<size_t>(keys_[i].row * width + d)];
+      return std::pair(v, std::fabs(v));
+    };
+    attention::append_weighted(shares, width, score_roundings(dims_) / sum_roundings(dims_), t_,
+                               value, result);
   }
 
   const std::vector<const void*>& in_;

@@ -7,11 +7,9 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/attention/attention_paged/judge.h"
 #include "mlx_kd/kernels/attention/key_parts.h"
-#include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
 #include "mlx_kd/kernels/common/shapes.h"
 #include "mlx_kd/kernels/common/suites.h"
-#include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::kernels {
@@ -34,37 +32,28 @@ enum DimIndex { kW, kP, kL, kB, kHq, kHk, kM, kDk, kDv };
 constexpr int64_t kWidest = 1024;  // kernels keep rows on the stack and in threadgroup memory
 constexpr const char* kPorts[] = {"q", "key_pages", "value_pages", "table", "begins", "ends"};
 
-[[noreturn]] void refuse(size_t port, const ArrayView& array, const std::string& wanted) {
-  throw std::invalid_argument(std::string("[attention_paged] ") + kPorts[port] + " has shape " +
-                              shape_text(array.shape) + ": it must be " + wanted);
-}
-
-void check_shape(size_t port, const ArrayView& array, std::initializer_list<int64_t> wanted) {
-  bool fits = array.shape.size() == wanted.size();
-  for (size_t i = 0; i < wanted.size() && fits; ++i) fits = array.shape[i] == wanted.begin()[i];
-  if (!fits) refuse(port, array, shape_text(wanted) + ", as q and key_pages say");
-}
+constexpr PortShapes kShapes = {"attention_paged", kPorts, "q and key_pages say"};
 
 void signature(std::span<const ArrayView> in, std::span<const double>, std::span<int64_t> dims) {
   for (const PortIndex port : {kQ, kKeyPages, kValuePages})
     if (in[port].shape.size() != 4)
-      refuse(port, in[port], port == kQ ? "(B, Hq, M, Dk)" : "(P, Hk, L, width)");
-  if (in[kTable].shape.size() != 2) refuse(kTable, in[kTable], "(B, W)");
+      kShapes.refuse(port, in[port], port == kQ ? "(B, Hq, M, Dk)" : "(P, Hk, L, width)");
+  if (in[kTable].shape.size() != 2) kShapes.refuse(kTable, in[kTable], "(B, W)");
   const auto q = in[kQ].shape, keys = in[kKeyPages].shape;
   dims[kB] = q[0], dims[kHq] = q[1], dims[kM] = q[2], dims[kDk] = q[3];
   dims[kP] = keys[0], dims[kHk] = keys[1], dims[kL] = keys[2];
   dims[kDv] = in[kValuePages].shape[3], dims[kW] = in[kTable].shape[1];
   if (dims[kHk] == 0 || dims[kHq] % dims[kHk] != 0)
-    refuse(kKeyPages, in[kKeyPages],
-           "of a number of heads that divides the " + std::to_string(q[1]) + " of q");
+    kShapes.refuse(kKeyPages, in[kKeyPages],
+                   "of a number of heads that divides the " + std::to_string(q[1]) + " of q");
   for (const int64_t width : {dims[kDk], dims[kDv]})
     if (width > kWidest)
       throw std::invalid_argument("[attention_paged] a head is " + std::to_string(width) +
                                   " wide: give heads of at most " + std::to_string(kWidest));
-  check_shape(kKeyPages, in[kKeyPages], {dims[kP], dims[kHk], dims[kL], dims[kDk]});
-  check_shape(kValuePages, in[kValuePages], {dims[kP], dims[kHk], dims[kL], dims[kDv]});
-  check_shape(kTable, in[kTable], {dims[kB], dims[kW]});
-  for (const PortIndex port : {kBegins, kEnds}) check_shape(port, in[port], {dims[kB]});
+  kShapes.check(kKeyPages, in[kKeyPages], {dims[kP], dims[kHk], dims[kL], dims[kDk]});
+  kShapes.check(kValuePages, in[kValuePages], {dims[kP], dims[kHk], dims[kL], dims[kDv]});
+  kShapes.check(kTable, in[kTable], {dims[kB], dims[kW]});
+  for (const PortIndex port : {kBegins, kEnds}) kShapes.check(port, in[port], {dims[kB]});
 }
 
 Dims complete(const Dims& dims) {
@@ -128,35 +117,8 @@ Dims as_attention(const Dims& dims) {
   return result;
 }
 
-spec::Space cpu_space(Dtype dtype, const spec::DeviceTraits& traits) {
-  spec::Space space;
-  space.knobs = {vector_knob(traits),
-                 {"ROWS", {16, 8, 32}, log2, source, "query rows of a block"},
-                 {"TILE", {64, 32, 128}, log2, source, "keys at a time"},
-                 {"PREFETCH", {1, 0}, choice, source, "keys and values are", {"fetched", "read"}},
-                 attention::keys_knob({512, 128, 256, 1024, 2048})};
-  const bool dots = dtype == Dtype::bfloat16 && traits.vector_bytes >= 64 &&
-                    has_isa(traits, {"avx512bf16", "avx512vl"});
-  if (dots)
-    space.knobs.push_back(
-        {"DOT", {1, 0}, choice, source, "scores by", {"dot instructions", "floats"}});
-  add_rounding_knob(space, dtype, traits);
-  add_thread_knobs(space, traits, {1, 2, 4}, "blocks");
-  if (dots)
-    space.constraints.push_back({"dot instructions take the widest vectors",
-                                 {"DOT", "VEC"},
-                                 [](const int64_t* v) { return v[0] == 0 || v[1] == 64; }});
-  return space;
-}
-
 std::vector<spec::Stage> cpu_stages(const Dims& dims, const spec::Setting& knobs) {
   return attention::stages_over_keys("mlx_kd_attention_paged", as_attention(dims), knobs);
-}
-
-std::vector<int64_t> cpu_scratch(Dtype dtype, const Dims& dims, const spec::Setting& knobs) {
-  const int64_t step = knobs.at("VEC") / (dtype == Dtype::bfloat16 ? 2 : 4);
-  return attention::scratch_of_parts(as_attention(dims), knobs,
-                                     divide_up(dims.at("Dv"), step) * step);
 }
 
 spec::Variant cpu_variant() {
@@ -166,25 +128,14 @@ spec::Variant cpu_variant() {
   variant.source = kernel_source("attention/attention_paged/attention_paged.cpu.cpp");
   variant.func_name = "mlx_kd_attention_paged";
   variant.launch_kind = "cpp_arguments";
-  variant.space = cpu_space;
+  variant.space = [](Dtype dtype, const spec::DeviceTraits& traits) {
+    return attention::block_space(dtype, traits, {16, 8, 32}, {512, 128, 256, 1024, 2048});
+  };
   variant.stages = cpu_stages;
-  variant.scratch = cpu_scratch;
+  variant.scratch = [](Dtype dtype, const Dims& dims, const spec::Setting& knobs) {
+    return attention::scratch_of_blocks(dtype, as_attention(dims), knobs);
+  };
   return variant;
-}
-
-spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
-  spec::Space space;
-  space.knobs = {{"THREADS", {128, 64, 256}, log2, source, "threads of a threadgroup"},
-                 {"BLOCK", {256, 128, 512}, log2, source, "keys at a time"}};
-  return space;
-}
-
-spec::Launch launch_metal(const Dims& dims, const spec::Setting& knobs) {
-  const int64_t rows = dims.at("B") * dims.at("Hq") * dims.at("M"), threads = knobs.at("THREADS");
-  spec::Launch launch;
-  launch.grid[0] = rows * threads;
-  launch.group[0] = threads;
-  return launch;
 }
 
 // --- sizes ---
@@ -243,14 +194,6 @@ spec::Doc doc() {
   return doc;
 }
 
-std::function<Shape(const Dims&)> four(const char* a, const char* b, const char* c, const char* d) {
-  return [=](const Dims& dims) { return Shape{dims.at(a), dims.at(b), dims.at(c), dims.at(d)}; };
-}
-
-Shape row_shape(const Dims& dims) {
-  return {dims.at("B")};
-}
-
 }  // namespace
 }  // namespace attention_paged
 
@@ -260,18 +203,13 @@ spec::Op make_attention_paged() {
   op.name = "attention_paged";
   op.summary = "attention of each head over keys and values in pages";
   op.doc = doc();
-  op.inputs = {{.name = "q", .shape = four("B", "Hq", "M", "Dk"), .strided = true},
-               {"key_pages", four("P", "Hk", "L", "Dk")},
-               {"value_pages", four("P", "Hk", "L", "Dv")},
-               {.name = "table",
-                .shape =
-                    [](const Dims& dims) {
-                      return Shape{dims.at("B"), dims.at("W")};
-                    },
-                .type = Dtype::int32},
-               {.name = "begins", .shape = row_shape, .type = Dtype::int32},
-               {.name = "ends", .shape = row_shape, .type = Dtype::int32}};
-  op.outputs = {{"y", four("B", "Hq", "M", "Dv")}};
+  op.inputs = {{.name = "q", .shape = shape_of({"B", "Hq", "M", "Dk"}), .strided = true},
+               {"key_pages", shape_of({"P", "Hk", "L", "Dk"})},
+               {"value_pages", shape_of({"P", "Hk", "L", "Dv"})},
+               {.name = "table", .shape = shape_of({"B", "W"}), .type = Dtype::int32},
+               {.name = "begins", .shape = shape_of({"B"}), .type = Dtype::int32},
+               {.name = "ends", .shape = shape_of({"B"}), .type = Dtype::int32}};
+  op.outputs = {{"y", shape_of({"B", "Hq", "M", "Dv"})}};
   op.dims = {
       {.name = "W", .free = true}, {"P"}, {"L"}, {"B"}, {"Hq"}, {"Hk"}, {"M"}, {"Dk"}, {"Dv"}};
   op.batch_dim = "W";
@@ -285,9 +223,10 @@ spec::Op make_attention_paged() {
   op.fill = fill;
   op.reference = reference;
   op.bound = bound;
-  op.variants = {cpu_variant(),
-                 {"rows", "metal", kernel_source("attention/attention_paged/attention_paged.metal"),
-                  "mlx_kd_attention_paged", "metal_rows", metal_space, launch_metal}};
+  op.variants = {
+      cpu_variant(),
+      {"rows", "metal", kernel_source("attention/attention_paged/attention_paged.metal"),
+       "mlx_kd_attention_paged", "metal_rows", attention::row_space, attention::launch_rows}};
   return op;
 }
 

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "mlx_kd/base/random.h"
+#include "mlx_kd/kernels/attention/weighted_rows.h"
 #include "mlx_kd/kernels/common/reference64.h"
 
 namespace mlx_kd::kernels::attention_quantized {
@@ -98,23 +100,18 @@ class Problem {
     const double most = *std::max_element(scores_.begin(), scores_.end());
     double all = 0;
     for (double& score : scores_) all += score = std::exp(score - most);
-    const double share_of_scores = score_roundings(dims_) / sum_roundings(dims_);
     const bool counts = std::fabs(most) < -kMasked;
-    for (int64_t d = 0; d < width; ++d) {
-      double y = 0, terms = 0, swayed = 0, sway = 0;
-      for (int64_t j = 0; j < s; ++j) {
-        const auto i = static_cast<size_t>((key_head * s + j) * width + d);
-        const double share = scores_[static_cast<size_t>(j)] / all;
-        const double moved =
-            counts ? share * (sizes_[static_cast<size_t>(j)] + std::fabs(most)) : 0;
-        y += share * v_.value[i];
-        terms += share * v_.size[i];
-        swayed += moved * v_.size[i];
-        sway += moved;
-      }
-      append(result, {y, std::fabs(y), terms + share_of_scores * (swayed + sway * std::fabs(y)),
-                      2 * underflow(t_)});
+    std::vector<attention::KeyShare> shares;
+    for (size_t j = 0; j < scores_.size(); ++j) {
+      const double share = scores_[j] / all;
+      shares.push_back({share, counts ? share * (sizes_[j] + std::fabs(most)) : 0});
     }
+    const auto value = [&](size_t j, int64_t d) {
+      const auto i = static_cast<size_t>((key_head * s + static_cast<int64_t>(j)) * width + d);
+      return std::pair(v_.value[i], v_.size[i]);
+    };
+    attention::append_weighted(shares, width, score_roundings(dims_) / sum_roundings(dims_), t_,
+                               value, result);
   }
 
   const std::vector<const void*>& in_;

@@ -2,13 +2,13 @@
 #include <mlx/ops.h>
 #include <mlx/utils.h>
 
-#include <algorithm>
 #include <optional>
 #include <stdexcept>
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/attention/attention_quantized/judge.h"
 #include "mlx_kd/kernels/attention/key_parts.h"
+#include "mlx_kd/kernels/common/affine_rows.h"
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
 #include "mlx_kd/kernels/common/shapes.h"
@@ -37,9 +37,7 @@ constexpr const char* kPorts[] = {"q",           "key_codes",    "key_scales",  
                                   "value_codes", "value_scales", "value_biases", "mask"};
 
 std::string wrong_size(int64_t bits, int64_t group, int64_t dk, int64_t dv) {
-  if (bits != 4 && bits != 8) return "bits is " + std::to_string(bits) + ": it must be 4 or 8";
-  if (group != 32 && group != 64 && group != 128)
-    return "group_size is " + std::to_string(group) + ": it must be 32, 64 or 128";
+  if (std::string wrong = wrong_code(bits, group); !wrong.empty()) return wrong;
   for (const int64_t width : {dk, dv})
     if (width % group != 0 || width > kWidest)
       return "a head is " + std::to_string(width) + " wide: it must be a multiple of group_size, " +
@@ -60,37 +58,12 @@ Dims complete(const Dims& dims) {
   return result;
 }
 
-std::function<Shape(const Dims&)> heads_of(const char* heads, const char* length,
-                                           const char* width) {
-  return [=](const Dims& d) { return Shape{d.at("B"), d.at(heads), d.at(length), d.at(width)}; };
-}
-
-std::function<Shape(const Dims&)> codes_of(const char* width) {
-  return [width](const Dims& d) {
-    return Shape{d.at("B"), d.at("Hk"), d.at("S"), d.at(width) * d.at("bits") / 32};
-  };
-}
-
-std::function<Shape(const Dims&)> groups_of(const char* width) {
-  return [width](const Dims& d) {
-    return Shape{d.at("B"), d.at("Hk"), d.at("S"), d.at(width) / d.at("group_size")};
-  };
-}
-
-[[noreturn]] void refuse(size_t port, const ArrayView& array, const std::string& wanted) {
-  throw std::invalid_argument(std::string("[attention_quantized] ") + kPorts[port] + " has shape " +
-                              shape_text(array.shape) + ": it must be " + wanted);
-}
-
-void check_shape(size_t port, const ArrayView& array, std::initializer_list<int64_t> wanted) {
-  bool fits = array.shape.size() == wanted.size();
-  for (size_t i = 0; i < wanted.size() && fits; ++i) fits = array.shape[i] == wanted.begin()[i];
-  if (!fits) refuse(port, array, shape_text(wanted) + ", as q and key_codes say");
-}
+constexpr PortShapes kShapes = {"attention_quantized", kPorts, "q and key_codes say"};
 
 void signature(std::span<const ArrayView> in, std::span<const double>, std::span<int64_t> dims) {
   for (const PortIndex port : {kQ, kKeyCodes, kValueScales})
-    if (in[port].shape.size() != 4) refuse(port, in[port], "of 4 axes: (B, H, rows, width)");
+    if (in[port].shape.size() != 4)
+      kShapes.refuse(port, in[port], "of 4 axes: (B, H, rows, width)");
   const auto q = in[kQ].shape, codes = in[kKeyCodes].shape;
   const int64_t bits = dims[kBits], group = dims[kGroup];
   dims[kB] = q[0], dims[kHq] = q[1], dims[kM] = q[2], dims[kDk] = q[3];
@@ -98,17 +71,17 @@ void signature(std::span<const ArrayView> in, std::span<const double>, std::span
   if (const std::string wrong = wrong_size(bits, group, dims[kDk], dims[kDv]); !wrong.empty())
     throw std::invalid_argument("[attention_quantized] " + wrong);
   if (dims[kHk] == 0 || dims[kHq] % dims[kHk] != 0)
-    refuse(kKeyCodes, in[kKeyCodes],
-           "of a number of heads that divides the " + std::to_string(q[1]) + " of q");
+    kShapes.refuse(kKeyCodes, in[kKeyCodes],
+                   "of a number of heads that divides the " + std::to_string(q[1]) + " of q");
   for (const PortIndex part : {kKeyCodes, kValueCodes}) {
     const int64_t width = dims[part == kKeyCodes ? kDk : kDv];
-    check_shape(part, in[part], {dims[kB], dims[kHk], dims[kS], width * bits / 32});
+    kShapes.check(part, in[part], {dims[kB], dims[kHk], dims[kS], width * bits / 32});
     for (const int more : {part + 1, part + 2})
-      check_shape(static_cast<size_t>(more), in[static_cast<size_t>(more)],
-                  {dims[kB], dims[kHk], dims[kS], width / group});
+      kShapes.check(static_cast<size_t>(more), in[static_cast<size_t>(more)],
+                    {dims[kB], dims[kHk], dims[kS], width / group});
   }
   dims[kHasMask] = !is_left_out(in[kMask]);
-  if (dims[kHasMask]) check_shape(kMask, in[kMask], {dims[kB], dims[kHq], dims[kM], dims[kS]});
+  if (dims[kHasMask]) kShapes.check(kMask, in[kMask], {dims[kB], dims[kHq], dims[kM], dims[kS]});
 }
 
 // A mask gets the shape of the scores, without a copy.
@@ -203,21 +176,6 @@ spec::Variant cpu_variant() {
   return variant;
 }
 
-spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
-  spec::Space space;
-  space.knobs = {{"THREADS", {128, 64, 256}, log2, source, "threads of a threadgroup"},
-                 {"BLOCK", {256, 128, 512}, log2, source, "keys at a time"}};
-  return space;
-}
-
-spec::Launch launch_metal(const Dims& dims, const spec::Setting& knobs) {
-  const int64_t rows = dims.at("B") * dims.at("Hq") * dims.at("M"), threads = knobs.at("THREADS");
-  spec::Launch launch;
-  launch.grid[0] = rows * threads;
-  launch.group[0] = threads;
-  return launch;
-}
-
 // --- sizes ---
 
 Dims size(int64_t hq, int64_t hk, int64_t m, int64_t d, int64_t bits, int64_t group, int64_t s,
@@ -285,15 +243,17 @@ spec::Doc doc() {
 
 std::vector<spec::Port> inputs() {
   std::vector<spec::Port> ports = {
-      {.name = "q", .shape = heads_of("Hq", "M", "Dk"), .strided = true}};
+      {.name = "q", .shape = shape_of({"B", "Hq", "M", "Dk"}), .strided = true}};
   for (const PortIndex part : {kKeyCodes, kValueCodes}) {
     const char* width = part == kKeyCodes ? "Dk" : "Dv";
-    ports.push_back(
-        {.name = kPorts[part], .shape = codes_of(width), .type = Dtype::uint32, .strided = true});
+    ports.push_back({.name = kPorts[part],
+                     .shape = codes_of("Hk", width),
+                     .type = Dtype::uint32,
+                     .strided = true});
     for (const int more : {part + 1, part + 2})
-      ports.push_back({.name = kPorts[more], .shape = groups_of(width), .strided = true});
+      ports.push_back({.name = kPorts[more], .shape = groups_of("Hk", width), .strided = true});
   }
-  const auto scores = heads_of("Hq", "M", "S");
+  const auto scores = shape_of({"B", "Hq", "M", "S"});
   ports.push_back({.name = "mask",
                    .shape = [=](const Dims& d) { return d.at("has_mask") ? scores(d) : Shape{0}; },
                    .type = Dtype::boolean,
@@ -313,7 +273,7 @@ spec::Op make_attention_quantized() {
   op.summary = "attention of each head over keys and values that are quantised";
   op.doc = doc();
   op.inputs = inputs();
-  op.outputs = {{"y", heads_of("Hq", "M", "Dv")}};
+  op.outputs = {{"y", shape_of({"B", "Hq", "M", "Dv"})}};
   op.dims = {{.name = "S", .free = true},
              {"B"},
              {"Hq"},
@@ -340,7 +300,7 @@ spec::Op make_attention_quantized() {
   op.variants = {
       cpu_variant(),
       {"rows", "metal", kernel_source("attention/attention_quantized/attention_quantized.metal"),
-       "mlx_kd_attention_quantized", "metal_rows", metal_space, launch_metal}};
+       "mlx_kd_attention_quantized", "metal_rows", attention::row_space, attention::launch_rows}};
   return op;
 }
 

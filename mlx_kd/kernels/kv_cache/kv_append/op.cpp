@@ -1,7 +1,5 @@
 #include <algorithm>
-#include <array>
 #include <cstring>
-#include <stdexcept>
 
 #include "mlx_kd/base/random.h"
 #include "mlx_kd/kernels/common/cache_rows.h"
@@ -27,31 +25,21 @@ namespace mx = mlx::core;
 
 enum DimIndex { kS, kB, kH, kM, kDk, kDv, kRagged };
 
-[[noreturn]] void refuse(const char* port, const ArrayView& array, const std::string& wanted) {
-  throw std::invalid_argument(std::string("[kv_append] ") + port + " has shape " +
-                              shape_text(array.shape) + ": it must be " + wanted);
-}
-
-void check_shape(const char* port, const ArrayView& array, std::array<int64_t, 4> wanted) {
-  bool fits = array.shape.size() == 4;
-  for (size_t i = 0; i < 4 && fits; ++i) fits = array.shape[i] == wanted[i];
-  if (fits) return;
-  refuse(port, array, shape_text(wanted) + ", as keys and new_keys say");
-}
+constexpr const char* kPorts[] = {"keys", "values", "new_keys", "new_values", "offset"};
+constexpr PortShapes kShapes = {"kv_append", kPorts, "keys and new_keys say"};
 
 void signature(std::span<const ArrayView> in, std::span<const double>, std::span<int64_t> dims) {
-  constexpr const char* kPorts[] = {"keys", "values", "new_keys"};
   for (const size_t port : {0, 1, 2})
-    if (in[port].shape.size() != 4) refuse(kPorts[port], in[port], "of 4 axes: (B, H, S, D)");
+    if (in[port].shape.size() != 4) kShapes.refuse(port, in[port], "of 4 axes: (B, H, S, D)");
   const auto keys = in[0].shape;
   dims[kB] = keys[0], dims[kH] = keys[1], dims[kS] = keys[2], dims[kDk] = keys[3];
   dims[kDv] = in[1].shape[3], dims[kM] = in[2].shape[2];
-  check_shape("values", in[1], {dims[kB], dims[kH], dims[kS], dims[kDv]});
-  check_shape("new_keys", in[2], {dims[kB], dims[kH], dims[kM], dims[kDk]});
-  check_shape("new_values", in[3], {dims[kB], dims[kH], dims[kM], dims[kDv]});
+  kShapes.check(1, in[1], {dims[kB], dims[kH], dims[kS], dims[kDv]});
+  kShapes.check(2, in[2], {dims[kB], dims[kH], dims[kM], dims[kDk]});
+  kShapes.check(3, in[3], {dims[kB], dims[kH], dims[kM], dims[kDv]});
   const auto offset = in[4].shape;
   if (offset.size() != 1 || (offset[0] != 1 && offset[0] != dims[kB]))
-    refuse("offset", in[4], "(1) or (" + std::to_string(dims[kB]) + ")");
+    kShapes.refuse(4, in[4], "(1) or (" + std::to_string(dims[kB]) + ")");
   dims[kRagged] = offset[0] != 1;
 }
 

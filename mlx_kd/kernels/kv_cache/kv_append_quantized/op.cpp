@@ -40,55 +40,35 @@ Dims complete(const Dims& dims) {
   return complete_places(dims);
 }
 
-std::function<Shape(const Dims&)> codes_of(const char* width) {
-  return [width](const Dims& d) {
-    return Shape{d.at("B"), d.at("H"), d.at("S"), d.at(width) * d.at("bits") / 32};
-  };
-}
-
-std::function<Shape(const Dims&)> groups_of(const char* width) {
-  return [width](const Dims& d) {
-    return Shape{d.at("B"), d.at("H"), d.at("S"), d.at(width) / d.at("group_size")};
-  };
-}
-
 constexpr const char* kPorts[] = {"key_codes",   "key_scales",   "key_biases",
                                   "value_codes", "value_scales", "value_biases",
                                   "new_keys",    "new_values",   "offset"};
 
-[[noreturn]] void refuse(size_t port, const ArrayView& array, const std::string& wanted) {
-  throw std::invalid_argument(std::string("[kv_append_quantized] ") + kPorts[port] + " has shape " +
-                              shape_text(array.shape) + ": it must be " + wanted);
-}
-
-void check_shape(size_t port, const ArrayView& array, std::array<int64_t, 4> wanted) {
-  bool fits = array.shape.size() == 4;
-  for (size_t i = 0; i < 4 && fits; ++i) fits = array.shape[i] == wanted[i];
-  if (!fits) refuse(port, array, shape_text(wanted) + ", as new_keys and key_codes say");
-}
+constexpr PortShapes kShapes = {"kv_append_quantized", kPorts, "new_keys and key_codes say"};
 
 void signature(std::span<const ArrayView> in, std::span<const double>, std::span<int64_t> dims) {
   const int64_t bits = dims[kBits], group = dims[kGroup];
   if (const std::string wrong = wrong_code(bits, group); !wrong.empty())
     throw std::invalid_argument("[kv_append_quantized] " + wrong);
   for (const size_t port : {size_t(0), size_t(kNewKeys), size_t(kNewValues)})
-    if (in[port].shape.size() != 4) refuse(port, in[port], "of 4 axes: (B, H, rows, width)");
+    if (in[port].shape.size() != 4)
+      kShapes.refuse(port, in[port], "of 4 axes: (B, H, rows, width)");
   const auto keys = in[kNewKeys].shape;
   dims[kB] = keys[0], dims[kH] = keys[1], dims[kM] = keys[2], dims[kDk] = keys[3];
   dims[kDv] = in[kNewValues].shape[3], dims[kS] = in[0].shape[2];
-  check_shape(kNewValues, in[kNewValues], {dims[kB], dims[kH], dims[kM], dims[kDv]});
+  kShapes.check(kNewValues, in[kNewValues], {dims[kB], dims[kH], dims[kM], dims[kDv]});
   for (const size_t part : {0, 3}) {
     const int64_t width = dims[part == 0 ? kDk : kDv];
     if (width % group != 0)
-      refuse(part == 0 ? kNewKeys : kNewValues, in[part == 0 ? kNewKeys : kNewValues],
-             "of a width that is a multiple of group_size, " + std::to_string(group));
-    check_shape(part, in[part], {dims[kB], dims[kH], dims[kS], width * bits / 32});
+      kShapes.refuse(part == 0 ? kNewKeys : kNewValues, in[part == 0 ? kNewKeys : kNewValues],
+                     "of a width that is a multiple of group_size, " + std::to_string(group));
+    kShapes.check(part, in[part], {dims[kB], dims[kH], dims[kS], width * bits / 32});
     for (const size_t more : {part + 1, part + 2})
-      check_shape(more, in[more], {dims[kB], dims[kH], dims[kS], width / group});
+      kShapes.check(more, in[more], {dims[kB], dims[kH], dims[kS], width / group});
   }
   const auto offset = in[kOffset].shape;
   if (offset.size() != 1 || (offset[0] != 1 && offset[0] != dims[kB]))
-    refuse(kOffset, in[kOffset], "(1) or (" + std::to_string(dims[kB]) + ")");
+    kShapes.refuse(kOffset, in[kOffset], "(1) or (" + std::to_string(dims[kB]) + ")");
   dims[kRagged] = offset[0] != 1;
 }
 
@@ -248,9 +228,9 @@ std::vector<spec::Port> inputs() {
   for (const bool value : {false, true}) {
     const char* width = value ? "Dv" : "Dk";
     const size_t first = value ? 3 : 0;
-    ports.push_back({.name = kPorts[first], .shape = codes_of(width), .type = Dtype::uint32});
-    ports.push_back({kPorts[first + 1], groups_of(width)});
-    ports.push_back({kPorts[first + 2], groups_of(width)});
+    ports.push_back({.name = kPorts[first], .shape = codes_of("H", width), .type = Dtype::uint32});
+    ports.push_back({kPorts[first + 1], groups_of("H", width)});
+    ports.push_back({kPorts[first + 2], groups_of("H", width)});
   }
   ports.push_back({.name = "new_keys", .shape = cache_rows("M", "Dk"), .strided = true});
   ports.push_back({.name = "new_values", .shape = cache_rows("M", "Dv"), .strided = true});

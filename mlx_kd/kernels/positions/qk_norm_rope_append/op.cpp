@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <stdexcept>
 
@@ -10,7 +9,7 @@
 #include "mlx_kd/kernels/common/suites.h"
 #include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/op_table.h"
-#include "mlx_kd/kernels/positions/normed_heads.h"
+#include "mlx_kd/kernels/positions/appended_heads.h"
 
 namespace mlx_kd::kernels {
 
@@ -42,24 +41,11 @@ enum DimIndex {
 };
 enum PortIndex { kKeys, kValues, kQ, kK, kV, kOffset, kWq, kWk, kFreqs };
 
-std::function<Shape(const Dims&)> rows_of(const char* heads, const char* rows, const char* width) {
-  return [heads, rows, width](const Dims& dims) {
-    return Shape{dims.at("B"), dims.at(heads), dims.at(rows), dims.at(width)};
-  };
-}
-
-void check_shape(const char* name, const spec::ArrayView& array, std::array<int64_t, 4> wanted) {
-  bool fits = array.shape.size() == 4;
-  for (size_t i = 0; i < 4 && fits; ++i) fits = array.shape[i] == wanted[i];
-  if (!fits)
-    throw std::invalid_argument("[" + std::string(kName) + "] " + name + " has shape " +
-                                shape_text(array.shape) + ": it must be " + shape_text(wanted) +
-                                ", as q, keys and values say");
-}
+constexpr const char* kPorts[] = {"keys", "values", "q", "k", "v"};
+constexpr PortShapes kShapes = {kName, kPorts, "q, keys and values say"};
 
 void signature(std::span<const spec::ArrayView> in, std::span<const double>,
                std::span<int64_t> dims) {
-  constexpr const char* kPorts[] = {"keys", "values", "q"};
   for (const PortIndex port : {kKeys, kValues, kQ})
     if (in[port].shape.size() != 4)
       throw std::invalid_argument("[" + std::string(kName) + "] " + kPorts[port] + " has shape " +
@@ -67,10 +53,10 @@ void signature(std::span<const spec::ArrayView> in, std::span<const double>,
   const auto keys = in[kKeys].shape, q = in[kQ].shape;
   dims[kS] = keys[2], dims[kHk] = keys[1], dims[kDv] = in[kValues].shape[3];
   dims[kB] = q[0], dims[kHq] = q[1], dims[kM] = q[2], dims[kD] = q[3];
-  check_shape("keys", in[kKeys], {dims[kB], dims[kHk], dims[kS], dims[kD]});
-  check_shape("values", in[kValues], {dims[kB], dims[kHk], dims[kS], dims[kDv]});
-  check_shape("k", in[kK], {dims[kB], dims[kHk], dims[kM], dims[kD]});
-  check_shape("v", in[kV], {dims[kB], dims[kHk], dims[kM], dims[kDv]});
+  kShapes.check(kKeys, in[kKeys], {dims[kB], dims[kHk], dims[kS], dims[kD]});
+  kShapes.check(kValues, in[kValues], {dims[kB], dims[kHk], dims[kS], dims[kDv]});
+  kShapes.check(kK, in[kK], {dims[kB], dims[kHk], dims[kM], dims[kD]});
+  kShapes.check(kV, in[kV], {dims[kB], dims[kHk], dims[kM], dims[kDv]});
   read_heads(kName, in, kOffset, q[0], q[3],
              {{dims[kDims], dims[kRagged], dims[kHasFreqs]}, dims[kHasWq], dims[kHasWk]});
 }
@@ -84,20 +70,15 @@ spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> nu
   return result;
 }
 
-int64_t count_of(const Dims& dims, const char* heads, const char* rows, const char* width) {
-  return spec::element_count(rows_of(heads, rows, width)(dims));
-}
-
 void fill(const spec::FillRequest& request) {
   const Dims& dims = request.dims;
   const auto& to = request.inputs;
   spec::FillRequest plain = request;
   plain.distribution = spec::Distribution::normal;
-  fill_rows(plain, to[kKeys], count_of(dims, "Hk", "S", "D"), kKeys);
-  fill_rows(plain, to[kValues], count_of(dims, "Hk", "S", "Dv"), kValues);
-  fill_rows(request, to[kQ], count_of(dims, "Hq", "M", "D"), kQ);
-  fill_rows(request, to[kK], count_of(dims, "Hk", "M", "D"), kK);
-  fill_rows(plain, to[kV], count_of(dims, "Hk", "M", "Dv"), kV);
+  const int64_t rows = dims.at("B") * dims.at("Hk") * dims.at("S");
+  fill_rows(plain, to[kKeys], rows * dims.at("D"), kKeys);
+  fill_rows(plain, to[kValues], rows * dims.at("Dv"), kValues);
+  fill_new_heads(request, kQ);
   base::Random random(request.seed * 37 + static_cast<uint64_t>(request.distribution));
   fill_offsets(request, kOffset, random);
   for (int64_t i = 0; i < offset_shape(dims).front(); ++i) {  // they are positions too
@@ -108,27 +89,16 @@ void fill(const spec::FillRequest& request) {
   fill_head_weights(request, kOffset);
 }
 
-void put(const spec::Reference64& from, int64_t at, int64_t count, spec::Reference64& to,
-         int64_t place) {
-  const auto copy = [&](const std::vector<double>& some, std::vector<double>& all) {
-    std::copy_n(some.begin() + at, count, all.begin() + place);
-  };
-  copy(from.y, to.y);
-  copy(from.rounded, to.rounded);
-  copy(from.terms, to.terms);
-  copy(from.absolute, to.absolute);
-}
-
 // The cache with the new keys; what is not written keeps its value.
 spec::Reference64 updated_keys(const std::vector<const void*>& in, Dtype dtype, const Dims& dims,
                                const spec::Reference64& added) {
   const int64_t width = dims.at("D"), s = dims.at("S"), m = dims.at("M"), heads = dims.at("Hk");
   spec::Reference64 result;
-  for (const double y : load_all(in[kKeys], count_of(dims, "Hk", "S", "D"), dtype))
+  for (const double y : load_all(in[kKeys], dims.at("B") * heads * s * width, dtype))
     append(result, {y, 0, 0});
   for (int64_t head = 0; head < dims.at("B") * heads; ++head)
     if (const int64_t first = first_row(in[kOffset], dims, head / heads); first >= 0)
-      put(added, head * m * width, m * width, result, (head * s + first) * width);
+      put_elements(added, head * m * width, m * width, result, (head * s + first) * width);
   return result;
 }
 
@@ -149,15 +119,6 @@ void exact(const std::vector<const void*>& in, Dtype t, const Dims& dims,
     if (const int64_t first = first_row(in[kOffset], dims, head / dims.at("Hk")); first >= 0)
       std::memcpy(to + (head * s + first) * row, from + head * m * row,
                   static_cast<size_t>(m * row));
-}
-
-// Rows that are read and written; of the cache the new ones alone.
-spec::Cost cost(const Dims& dims, Dtype dtype) {
-  const int64_t weights = (dims.at("has_wq") + dims.at("has_wk")) * dims.at("D");
-  const int64_t turned = count_of(dims, "Hq", "M", "D") + count_of(dims, "Hk", "M", "D");
-  spec::Cost cost = rotary_cost(dims, turned, weights, dtype);
-  cost.bytes += static_cast<double>(2 * count_of(dims, "Hk", "M", "Dv") * spec::size_of(dtype));
-  return cost;
 }
 
 Dims size(int64_t s, int64_t b, int64_t hq, int64_t hk, int64_t m, int64_t d, int64_t dv = 0) {
@@ -238,13 +199,10 @@ spec::Doc doc() {
 }
 
 std::vector<spec::Port> inputs() {
-  std::vector<spec::Port> ports = {
-      {"keys", rows_of("Hk", "S", "D")},
-      {"values", rows_of("Hk", "S", "Dv")},
-      {.name = "q", .shape = rows_of("Hq", "M", "D"), .strided = true},
-      {.name = "k", .shape = rows_of("Hk", "M", "D"), .strided = true},
-      {.name = "v", .shape = rows_of("Hk", "M", "Dv"), .strided = true},
-      offset_port()};
+  std::vector<spec::Port> ports = {{"keys", shape_of({"B", "Hk", "S", "D"})},
+                                   {"values", shape_of({"B", "Hk", "S", "Dv"})}};
+  for (const spec::Port& port : new_head_ports()) ports.push_back(port);
+  ports.push_back(offset_port());
   for (const spec::Port& port : head_ports()) ports.push_back(port);
   return ports;
 }
@@ -286,9 +244,9 @@ spec::Op make_qk_norm_rope_append() {
   op.summary = "qk_norm_rope whose keys are written into a cache with the values, in place";
   op.doc = doc();
   op.inputs = inputs();
-  op.outputs = {{"keys_out", rows_of("Hk", "S", "D"), {}, Judge::bound, "keys"},
-                {"values_out", rows_of("Hk", "S", "Dv"), {}, Judge::exact, "values"},
-                {"q_out", rows_of("Hq", "M", "D")}};
+  op.outputs = {{"keys_out", shape_of({"B", "Hk", "S", "D"}), {}, Judge::bound, "keys"},
+                {"values_out", shape_of({"B", "Hk", "S", "Dv"}), {}, Judge::exact, "values"},
+                {"q_out", shape_of({"B", "Hq", "M", "D"})}};
   op.dims = dims_of_op();
   op.batch_dim = "S";
   op.scalars = {eps_scalar(), rotary_base(), rotary_scale()};
@@ -300,7 +258,7 @@ spec::Op make_qk_norm_rope_append() {
   op.complete = complete_heads;
   op.signature = signature;
   op.of_model = qk_norm_rope_append::model_sizes;
-  op.cost = cost;
+  op.cost = cost_of_append;
   op.mlx = mlx_form;
   op.fill = fill;
   op.reference = reference;

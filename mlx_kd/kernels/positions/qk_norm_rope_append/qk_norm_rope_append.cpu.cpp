@@ -27,9 +27,6 @@
 #define PREFETCH 0  // 1: the next rows are fetched
 #endif
 
-#include "../../common/kd_arguments.h"
-#include "../rotate.cpu.h"
-
 #ifndef KD_DIM_S
 #define KD_DIM_S 0
 #define KD_DIM_B 1
@@ -49,71 +46,17 @@
 #define KD_SCALAR_scale 2
 #endif
 
-constexpr int kQ = 2, kK = 3, kV = 4, kOffset = 5, kWq = 6, kWk = 7, kFreqs = 8;
+constexpr int kQ = 2, kK = 3, kV = 4, kOffset = 5, kWq = 6, kWk = 7, kFreqs = 8, kTurned = 2;
 
-// One position of a batch row: where it is among the new rows, and in the cache (-1: nowhere).
-struct Position {
-  long b, t, row;
-};
-
-static const T* row_at(const kd_arguments* a, int port, const Position& at) {
-  const long* const strides = a->strides[port];
-  return (const T*)a->inputs[port] + at.b * strides[0] + at.t * strides[2];
-}
-
-static void turn_queries(const kd_arguments* a, const Tables& tables, const Position& at) {
-  const long width = a->dims[KD_DIM_D], rows = a->dims[KD_DIM_M], count = a->dims[KD_DIM_Hq];
-  const Heads heads = {row_at(a, kQ, at),
-                       a->strides[kQ][1],
-                       (T*)a->outputs[2] + (at.b * count * rows + at.t) * width,
-                       rows * width,
-                       a->dims[KD_DIM_has_wq] ? (const T*)a->inputs[kWq] : nullptr,
-                       float(a->scalars[KD_SCALAR_eps])};
-  turn_heads(tables, heads, count);
-}
-
-// The cache's row of the first head.
-static T* cache_row(const kd_arguments* a, int port, long width, const Position& at) {
-  return (T*)a->outputs[port] + (at.b * a->dims[KD_DIM_Hk] * a->dims[KD_DIM_S] + at.row) * width;
-}
-
-static void append(const kd_arguments* a, const Tables& tables, const Position& at) {
-  const long count = a->dims[KD_DIM_Hk], rows = a->dims[KD_DIM_S];
-  const long width = a->dims[KD_DIM_D], v_width = a->dims[KD_DIM_Dv];
-  const Heads heads = {row_at(a, kK, at),
-                       a->strides[kK][1],
-                       cache_row(a, 0, width, at),
-                       rows * width,
-                       a->dims[KD_DIM_has_wk] ? (const T*)a->inputs[kWk] : nullptr,
-                       float(a->scalars[KD_SCALAR_eps])};
-  turn_heads(tables, heads, count);
-  const T* const from = row_at(a, kV, at);
-  T* const to = cache_row(a, 1, v_width, at);
-  for (long head = 0; head < count; ++head)
-    __builtin_memcpy(to + head * rows * v_width, from + head * a->strides[kV][1],
-                     (unsigned long)(v_width * long(sizeof(T))));
-}
+#include "../append.cpu.h"
 
 extern "C" void mlx_kd_qk_norm_rope_append(const kd_arguments* a, long begin, long end) {
   const long* const dims = a->dims;
-  const long count = dims[KD_DIM_M];
-  const Rotation by = {a->scalars[KD_SCALAR_base],
-                       a->scalars[KD_SCALAR_scale],
-                       dims[KD_DIM_has_freqs] ? (const float*)a->inputs[kFreqs] : nullptr,
-                       dims[KD_DIM_dims],
-                       dims[KD_DIM_D],
-                       dims[KD_DIM_traditional] != 0};
-  float* const cosines =
-      (float*)__builtin_alloca(2 * (unsigned long)table_size(by) * sizeof(float));
-  float* const sines = cosines + table_size(by);
-  const Tables tables = {by, cosines, sines};
-  for (long unit = begin; unit < end; ++unit) {
-    const long b = unit / count, t = unit - b * count;
-    const long offset = ((const int*)a->inputs[kOffset])[dims[KD_DIM_ragged] ? b : 0];
-    const bool fits = offset >= 0 && offset <= dims[KD_DIM_S] - count;
-    const Position at = {b, t, fits ? offset + t : -1};
-    fill_tables(by, offset + t, cosines, sines);
-    turn_queries(a, tables, at);
-    if (fits) append(a, tables, at);
-  }
+  const long rows = dims[KD_DIM_S], heads = dims[KD_DIM_Hk];
+  each_position(a, begin, end, [&](const Tables& tables, const Position& at, long offset) {
+    if (offset < 0 || offset > rows - dims[KD_DIM_M]) return;
+    const long first = at.b * heads * rows + offset + at.t;  // row of the first head
+    append(a, tables, at, (T*)a->outputs[0] + first * dims[KD_DIM_D],
+           (T*)a->outputs[1] + first * dims[KD_DIM_Dv], rows);
+  });
 }

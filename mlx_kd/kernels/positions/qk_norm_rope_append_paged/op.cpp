@@ -1,7 +1,5 @@
 #include <mlx/ops.h>
 
-#include <algorithm>
-#include <array>
 #include <cstring>
 #include <iterator>
 #include <stdexcept>
@@ -10,7 +8,7 @@
 #include "mlx_kd/kernels/common/reference64.h"
 #include "mlx_kd/kernels/common/suites.h"
 #include "mlx_kd/kernels/op_table.h"
-#include "mlx_kd/kernels/positions/normed_heads.h"
+#include "mlx_kd/kernels/positions/appended_heads.h"
 
 namespace mlx_kd::kernels {
 
@@ -44,30 +42,11 @@ enum DimIndex {
 };
 enum PortIndex { kKeys, kValues, kQ, kK, kV, kSlots, kOffset, kWq, kWk, kFreqs };
 
-std::function<Shape(const Dims&)> rows_of(const char* heads, const char* rows, const char* width) {
-  return [heads, rows, width](const Dims& dims) {
-    return Shape{dims.at("B"), dims.at(heads), dims.at(rows), dims.at(width)};
-  };
-}
-
-std::function<Shape(const Dims&)> pages_of(const char* width) {
-  return [width](const Dims& dims) {
-    return Shape{dims.at("P"), dims.at("Hk"), dims.at("L"), dims.at(width)};
-  };
-}
-
-void check_shape(const char* name, const spec::ArrayView& array, std::array<int64_t, 4> wanted) {
-  bool fits = array.shape.size() == 4;
-  for (size_t i = 0; i < 4 && fits; ++i) fits = array.shape[i] == wanted[i];
-  if (!fits)
-    throw std::invalid_argument("[" + std::string(kName) + "] " + name + " has shape " +
-                                shape_text(array.shape) + ": it must be " + shape_text(wanted) +
-                                ", as q, key_pages and value_pages say");
-}
+constexpr const char* kPorts[] = {"key_pages", "value_pages", "q", "k", "v", "slots"};
+constexpr PortShapes kShapes = {kName, kPorts, "q, key_pages and value_pages say"};
 
 void signature(std::span<const spec::ArrayView> in, std::span<const double>,
                std::span<int64_t> dims) {
-  constexpr const char* kPorts[] = {"key_pages", "value_pages", "q"};
   for (const PortIndex port : {kKeys, kValues, kQ})
     if (in[port].shape.size() != 4)
       throw std::invalid_argument("[" + std::string(kName) + "] " + kPorts[port] + " has shape " +
@@ -76,10 +55,10 @@ void signature(std::span<const spec::ArrayView> in, std::span<const double>,
   const auto keys = in[kKeys].shape, q = in[kQ].shape;
   dims[kP] = keys[0], dims[kHk] = keys[1], dims[kL] = keys[2], dims[kDv] = in[kValues].shape[3];
   dims[kB] = q[0], dims[kHq] = q[1], dims[kM] = q[2], dims[kD] = q[3];
-  check_shape("key_pages", in[kKeys], {dims[kP], dims[kHk], dims[kL], dims[kD]});
-  check_shape("value_pages", in[kValues], {dims[kP], dims[kHk], dims[kL], dims[kDv]});
-  check_shape("k", in[kK], {dims[kB], dims[kHk], dims[kM], dims[kD]});
-  check_shape("v", in[kV], {dims[kB], dims[kHk], dims[kM], dims[kDv]});
+  kShapes.check(kKeys, in[kKeys], {dims[kP], dims[kHk], dims[kL], dims[kD]});
+  kShapes.check(kValues, in[kValues], {dims[kP], dims[kHk], dims[kL], dims[kDv]});
+  kShapes.check(kK, in[kK], {dims[kB], dims[kHk], dims[kM], dims[kD]});
+  kShapes.check(kV, in[kV], {dims[kB], dims[kHk], dims[kM], dims[kDv]});
   const auto slots = in[kSlots].shape;
   if (slots.size() != 2 || slots[0] != dims[kB] || slots[1] != dims[kM])
     throw std::invalid_argument("[" + std::string(kName) + "] slots has shape " +
@@ -123,8 +102,8 @@ spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> nu
           heads_in_mlx(in[kQ], in[kWq], numbers[0], by, s)};
 }
 
-int64_t count_of(const Dims& dims, const char* heads, const char* rows, const char* width) {
-  return spec::element_count(rows_of(heads, rows, width)(dims));
+int64_t rows_of_pages(const Dims& dims) {
+  return dims.at("P") * dims.at("Hk") * dims.at("L");
 }
 
 // The row of a page's first head that new row i goes to; -1 where its slot is outside.
@@ -163,26 +142,13 @@ void fill(const spec::FillRequest& request) {
   const auto& to = request.inputs;
   spec::FillRequest plain = request;
   plain.distribution = spec::Distribution::normal;
-  fill_rows(plain, to[kKeys], spec::element_count(pages_of("D")(dims)), kKeys);
-  fill_rows(plain, to[kValues], spec::element_count(pages_of("Dv")(dims)), kValues);
-  fill_rows(request, to[kQ], count_of(dims, "Hq", "M", "D"), kQ);
-  fill_rows(request, to[kK], count_of(dims, "Hk", "M", "D"), kK);
-  fill_rows(plain, to[kV], count_of(dims, "Hk", "M", "Dv"), kV);
+  fill_rows(plain, to[kKeys], rows_of_pages(dims) * dims.at("D"), kKeys);
+  fill_rows(plain, to[kValues], rows_of_pages(dims) * dims.at("Dv"), kValues);
+  fill_new_heads(request, kQ);
   base::Random random(request.seed * 37 + static_cast<uint64_t>(request.distribution));
   fill_slots(request, random);
   fill_offsets(request, to[kOffset]);
   fill_head_weights(request, kOffset);
-}
-
-void put(const spec::Reference64& from, int64_t at, int64_t count, spec::Reference64& to,
-         int64_t place) {
-  const auto copy = [&](const std::vector<double>& some, std::vector<double>& all) {
-    std::copy_n(some.begin() + at, count, all.begin() + place);
-  };
-  copy(from.y, to.y);
-  copy(from.rounded, to.rounded);
-  copy(from.terms, to.terms);
-  copy(from.absolute, to.absolute);
 }
 
 // The pages with the new keys; what is not written keeps its value.
@@ -190,10 +156,11 @@ spec::Reference64 updated_keys(const std::vector<const void*>& in, Dtype dtype, 
                                const spec::Reference64& added) {
   const int64_t width = dims.at("D");
   spec::Reference64 result;
-  for (const double y : load_all(in[kKeys], spec::element_count(pages_of("D")(dims)), dtype))
+  for (const double y : load_all(in[kKeys], rows_of_pages(dims) * width, dtype))
     append(result, {y, 0, 0});
-  each_row(in[kSlots], dims,
-           [&](int64_t from, int64_t to) { put(added, from * width, width, result, to * width); });
+  each_row(in[kSlots], dims, [&](int64_t from, int64_t to) {
+    put_elements(added, from * width, width, result, to * width);
+  });
   return result;
 }
 
@@ -209,20 +176,10 @@ void exact(const std::vector<const void*>& in, Dtype t, const Dims& dims,
   const int64_t row = dims.at("Dv") * spec::size_of(t);
   auto* const to = static_cast<std::byte*>(outputs[kValues]);
   const auto* const from = static_cast<const std::byte*>(in[kV]);
-  std::memcpy(to, in[kValues],
-              static_cast<size_t>(spec::element_count(pages_of("Dv")(dims)) * spec::size_of(t)));
+  std::memcpy(to, in[kValues], static_cast<size_t>(rows_of_pages(dims) * row));
   each_row(in[kSlots], dims, [&](int64_t added, int64_t place) {
     std::memcpy(to + place * row, from + added * row, static_cast<size_t>(row));
   });
-}
-
-// Rows that are read and written; of the pages the new ones alone.
-spec::Cost cost(const Dims& dims, Dtype dtype) {
-  const int64_t weights = (dims.at("has_wq") + dims.at("has_wk")) * dims.at("D");
-  const int64_t turned = count_of(dims, "Hq", "M", "D") + count_of(dims, "Hk", "M", "D");
-  spec::Cost cost = rotary_cost(dims, turned, weights, dtype);
-  cost.bytes += static_cast<double>(2 * count_of(dims, "Hk", "M", "Dv") * spec::size_of(dtype));
-  return cost;
 }
 
 Dims size(int64_t p, int64_t l, int64_t b, int64_t hq, int64_t hk, int64_t m, int64_t d,
@@ -267,19 +224,11 @@ spec::Doc doc() {
 }
 
 std::vector<spec::Port> inputs() {
-  std::vector<spec::Port> ports = {
-      {"key_pages", pages_of("D")},
-      {"value_pages", pages_of("Dv")},
-      {.name = "q", .shape = rows_of("Hq", "M", "D"), .strided = true},
-      {.name = "k", .shape = rows_of("Hk", "M", "D"), .strided = true},
-      {.name = "v", .shape = rows_of("Hk", "M", "Dv"), .strided = true},
-      {.name = "slots",
-       .shape =
-           [](const Dims& dims) {
-             return Shape{dims.at("B"), dims.at("M")};
-           },
-       .type = Dtype::int32},
-      rotary_offset()};
+  std::vector<spec::Port> ports = {{"key_pages", shape_of({"P", "Hk", "L", "D"})},
+                                   {"value_pages", shape_of({"P", "Hk", "L", "Dv"})}};
+  for (const spec::Port& port : new_head_ports()) ports.push_back(port);
+  ports.push_back({.name = "slots", .shape = shape_of({"B", "M"}), .type = Dtype::int32});
+  ports.push_back(rotary_offset());
   for (const spec::Port& port : head_ports()) ports.push_back(port);
   return ports;
 }
@@ -302,9 +251,10 @@ spec::Op make_qk_norm_rope_append_paged() {
   op.summary = "qk_norm_rope whose keys are written into pages with the values, in place";
   op.doc = doc();
   op.inputs = inputs();
-  op.outputs = {{"key_pages_out", pages_of("D"), {}, Judge::bound, "key_pages"},
-                {"value_pages_out", pages_of("Dv"), {}, Judge::exact, "value_pages"},
-                {"q_out", rows_of("Hq", "M", "D")}};
+  op.outputs = {
+      {"key_pages_out", shape_of({"P", "Hk", "L", "D"}), {}, Judge::bound, "key_pages"},
+      {"value_pages_out", shape_of({"P", "Hk", "L", "Dv"}), {}, Judge::exact, "value_pages"},
+      {"q_out", shape_of({"B", "Hq", "M", "D"})}};
   op.dims = dims_of_op();
   op.batch_dim = "P";
   op.scalars = {eps_scalar(), rotary_base(), rotary_scale()};
@@ -315,7 +265,7 @@ spec::Op make_qk_norm_rope_append_paged() {
   op.edge_sizes = edge_sizes();
   op.complete = complete_heads;
   op.signature = signature;
-  op.cost = cost;
+  op.cost = cost_of_append;
   op.mlx = mlx_form;
   op.fill = fill;
   op.reference = reference;

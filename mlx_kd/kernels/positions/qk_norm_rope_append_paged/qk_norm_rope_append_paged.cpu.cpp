@@ -28,9 +28,6 @@
 #define PREFETCH 0  // 1: the next rows are fetched
 #endif
 
-#include "../../common/kd_arguments.h"
-#include "../rotate.cpu.h"
-
 #ifndef KD_DIM_P
 #define KD_DIM_P 0
 #define KD_DIM_L 1
@@ -51,73 +48,20 @@
 #define KD_SCALAR_scale 2
 #endif
 
-constexpr int kQ = 2, kK = 3, kV = 4, kSlots = 5, kOffset = 6, kWq = 7, kWk = 8, kFreqs = 9;
+constexpr int kQ = 2, kK = 3, kV = 4, kSlots = 5, kOffset = 6, kWq = 7, kWk = 8, kFreqs = 9,
+              kTurned = 2;
 
-// One position of a batch row: where it is among the new rows, and its slot.
-struct Position {
-  long b, t, slot;
-};
-
-static const T* row_at(const kd_arguments* a, int port, const Position& at) {
-  const long* const strides = a->strides[port];
-  return (const T*)a->inputs[port] + at.b * strides[0] + at.t * strides[2];
-}
-
-static void turn_queries(const kd_arguments* a, const Tables& tables, const Position& at) {
-  const long width = a->dims[KD_DIM_D], rows = a->dims[KD_DIM_M], count = a->dims[KD_DIM_Hq];
-  const Heads heads = {row_at(a, kQ, at),
-                       a->strides[kQ][1],
-                       (T*)a->outputs[2] + (at.b * count * rows + at.t) * width,
-                       rows * width,
-                       a->dims[KD_DIM_has_wq] ? (const T*)a->inputs[kWq] : nullptr,
-                       float(a->scalars[KD_SCALAR_eps])};
-  turn_heads(tables, heads, count);
-}
-
-// The slot's row of the first head.
-static T* page_row(const kd_arguments* a, int port, long width, const Position& at) {
-  const long length = a->dims[KD_DIM_L], page = at.slot / length;
-  const long row = page * a->dims[KD_DIM_Hk] * length + (at.slot - page * length);
-  return (T*)a->outputs[port] + row * width;
-}
-
-static void append(const kd_arguments* a, const Tables& tables, const Position& at) {
-  const long count = a->dims[KD_DIM_Hk], rows = a->dims[KD_DIM_L];
-  const long width = a->dims[KD_DIM_D], v_width = a->dims[KD_DIM_Dv];
-  const Heads heads = {row_at(a, kK, at),
-                       a->strides[kK][1],
-                       page_row(a, 0, width, at),
-                       rows * width,
-                       a->dims[KD_DIM_has_wk] ? (const T*)a->inputs[kWk] : nullptr,
-                       float(a->scalars[KD_SCALAR_eps])};
-  turn_heads(tables, heads, count);
-  const T* const from = row_at(a, kV, at);
-  T* const to = page_row(a, 1, v_width, at);
-  for (long head = 0; head < count; ++head)
-    __builtin_memcpy(to + head * rows * v_width, from + head * a->strides[kV][1],
-                     (unsigned long)(v_width * long(sizeof(T))));
-}
+#include "../append.cpu.h"
 
 extern "C" void mlx_kd_qk_norm_rope_append_paged(const kd_arguments* a, long begin, long end) {
   const long* const dims = a->dims;
-  const long count = dims[KD_DIM_M];
-  const Rotation by = {a->scalars[KD_SCALAR_base],
-                       a->scalars[KD_SCALAR_scale],
-                       dims[KD_DIM_has_freqs] ? (const float*)a->inputs[kFreqs] : nullptr,
-                       dims[KD_DIM_dims],
-                       dims[KD_DIM_D],
-                       dims[KD_DIM_traditional] != 0};
-  float* const cosines =
-      (float*)__builtin_alloca(2 * (unsigned long)table_size(by) * sizeof(float));
-  float* const sines = cosines + table_size(by);
-  const Tables tables = {by, cosines, sines};
-  for (long unit = begin; unit < end; ++unit) {
-    const long b = unit / count, t = unit - b * count;
-    const long offset = ((const int*)a->inputs[kOffset])[dims[KD_DIM_ragged] ? b : 0];
-    const long slot = ((const int*)a->inputs[kSlots])[unit];
-    const Position at = {b, t, slot};
-    fill_tables(by, offset + t, cosines, sines);
-    turn_queries(a, tables, at);
-    if (slot >= 0 && slot < dims[KD_DIM_P] * dims[KD_DIM_L]) append(a, tables, at);
-  }
+  const long length = dims[KD_DIM_L], heads = dims[KD_DIM_Hk];
+  each_position(a, begin, end, [&](const Tables& tables, const Position& at, long) {
+    const long slot = ((const int*)a->inputs[kSlots])[at.b * dims[KD_DIM_M] + at.t];
+    if (slot < 0 || slot >= dims[KD_DIM_P] * length) return;
+    const long page = slot / length;
+    const long first = page * heads * length + (slot - page * length);  // row of the first head
+    append(a, tables, at, (T*)a->outputs[0] + first * dims[KD_DIM_D],
+           (T*)a->outputs[1] + first * dims[KD_DIM_Dv], length);
+  });
 }

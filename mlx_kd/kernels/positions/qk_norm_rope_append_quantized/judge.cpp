@@ -6,7 +6,7 @@
 #include <iterator>
 
 #include "mlx_kd/base/random.h"
-#include "mlx_kd/kernels/positions/normed_heads.h"
+#include "mlx_kd/kernels/positions/appended_heads.h"
 
 namespace mlx_kd::kernels::qk_norm_rope_append_quantized {
 namespace {
@@ -90,10 +90,7 @@ void fill(const spec::FillRequest& request) {
   }
   spec::FillRequest plain = request;
   plain.distribution = spec::Distribution::normal;
-  const int64_t rows = dims.at("B") * dims.at("M");
-  fill_rows(request, request.inputs[kQ], rows * dims.at("Hq") * dims.at("D"), kQ);
-  fill_rows(plain, request.inputs[kK], rows * dims.at("Hk") * dims.at("D"), kK);
-  fill_rows(plain, request.inputs[kV], rows * dims.at("Hk") * dims.at("Dv"), kV);
+  fill_new_heads(request, kQ, true);
   const int64_t last = dims.at("S") - dims.at("M");
   const int64_t wrong[] = {-1, last + 1, INT32_MIN, INT32_MAX};
   const bool fits =

@@ -1,13 +1,10 @@
-#include <algorithm>
-#include <array>
-#include <cstring>
 #include <stdexcept>
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/common/cache_rows.h"
 #include "mlx_kd/kernels/common/suites.h"
 #include "mlx_kd/kernels/op_table.h"
-#include "mlx_kd/kernels/positions/normed_heads.h"
+#include "mlx_kd/kernels/positions/appended_heads.h"
 #include "mlx_kd/kernels/positions/qk_norm_rope_append_quantized/judge.h"
 
 namespace mlx_kd::kernels {
@@ -63,34 +60,7 @@ Dims complete(const Dims& dims) {
   return complete_heads(dims);
 }
 
-std::function<Shape(const Dims&)> rows_of(const char* heads, const char* width) {
-  return [heads, width](const Dims& dims) {
-    return Shape{dims.at("B"), dims.at(heads), dims.at("M"), dims.at(width)};
-  };
-}
-
-std::function<Shape(const Dims&)> codes_of(const char* width) {
-  return [width](const Dims& d) {
-    return Shape{d.at("B"), d.at("Hk"), d.at("S"), d.at(width) * d.at("bits") / 32};
-  };
-}
-
-std::function<Shape(const Dims&)> groups_of(const char* width) {
-  return [width](const Dims& d) {
-    return Shape{d.at("B"), d.at("Hk"), d.at("S"), d.at(width) / d.at("group_size")};
-  };
-}
-
-[[noreturn]] void refuse(size_t port, const ArrayView& array, const std::string& wanted) {
-  throw std::invalid_argument("[" + std::string(kName) + "] " + kPorts[port] + " has shape " +
-                              shape_text(array.shape) + ": it must be " + wanted);
-}
-
-void check_shape(size_t port, const ArrayView& array, std::array<int64_t, 4> wanted) {
-  bool fits = array.shape.size() == 4;
-  for (size_t i = 0; i < 4 && fits; ++i) fits = array.shape[i] == wanted[i];
-  if (!fits) refuse(port, array, shape_text(wanted) + ", as q, k and key_codes say");
-}
+constexpr PortShapes kShapes = {kName, kPorts, "q, k and key_codes say"};
 
 void check_cache(std::span<const ArrayView> in, std::span<const int64_t> dims) {
   const int64_t bits = dims[kBits], group = dims[kGroup];
@@ -98,9 +68,9 @@ void check_cache(std::span<const ArrayView> in, std::span<const int64_t> dims) {
     const int64_t width = dims[part == 0 ? kD : kDvIndex];
     const auto wrong = wrong_width(part == 0 ? "k" : "v", width, group);
     if (!wrong.empty()) throw std::invalid_argument("[" + std::string(kName) + "] " + wrong);
-    check_shape(part, in[part], {dims[kB], dims[kHk], dims[kS], width * bits / 32});
+    kShapes.check(part, in[part], {dims[kB], dims[kHk], dims[kS], width * bits / 32});
     for (const size_t more : {part + 1, part + 2})
-      check_shape(more, in[more], {dims[kB], dims[kHk], dims[kS], width / group});
+      kShapes.check(more, in[more], {dims[kB], dims[kHk], dims[kS], width / group});
   }
 }
 
@@ -108,14 +78,15 @@ void signature(std::span<const ArrayView> in, std::span<const double>, std::span
   if (const std::string wrong = wrong_code(dims[kBits], dims[kGroup]); !wrong.empty())
     throw std::invalid_argument("[" + std::string(kName) + "] " + wrong);
   for (const size_t port : {size_t(0), size_t(kQ), size_t(kK), size_t(kV)})
-    if (in[port].shape.size() != 4) refuse(port, in[port], "of 4 axes: (B, H, rows, width)");
+    if (in[port].shape.size() != 4)
+      kShapes.refuse(port, in[port], "of 4 axes: (B, H, rows, width)");
   const auto q = in[kQ].shape;
   dims[kB] = q[0], dims[kHq] = q[1], dims[kM] = q[2], dims[kD] = q[3];
   dims[kHk] = in[kK].shape[1], dims[kDvIndex] = in[kV].shape[3], dims[kS] = in[0].shape[2];
-  check_shape(kK, in[kK], {dims[kB], dims[kHk], dims[kM], dims[kD]});
-  check_shape(kV, in[kV], {dims[kB], dims[kHk], dims[kM], dims[kDvIndex]});
+  kShapes.check(kK, in[kK], {dims[kB], dims[kHk], dims[kM], dims[kD]});
+  kShapes.check(kV, in[kV], {dims[kB], dims[kHk], dims[kM], dims[kDvIndex]});
   check_cache(in, dims);
-  if (in[kRow].shape.size() != 1 || in[kRow].shape[0] != 1) refuse(kRow, in[kRow], "(1)");
+  if (in[kRow].shape.size() != 1 || in[kRow].shape[0] != 1) kShapes.refuse(kRow, in[kRow], "(1)");
   read_heads(kName, in, kOffset, q[0], q[3],
              {{dims[kDims], dims[kRagged], dims[kHasFreqs]}, dims[kHasWq], dims[kHasWk]});
 }
@@ -238,18 +209,16 @@ std::vector<spec::Port> cache_ports() {
   for (const bool value : {false, true}) {
     const char* width = value ? "Dv" : "D";
     const size_t first = value ? 3 : 0;
-    ports.push_back({.name = kPorts[first], .shape = codes_of(width), .type = Dtype::uint32});
-    ports.push_back({kPorts[first + 1], groups_of(width)});
-    ports.push_back({kPorts[first + 2], groups_of(width)});
+    ports.push_back({.name = kPorts[first], .shape = codes_of("Hk", width), .type = Dtype::uint32});
+    ports.push_back({kPorts[first + 1], groups_of("Hk", width)});
+    ports.push_back({kPorts[first + 2], groups_of("Hk", width)});
   }
   return ports;
 }
 
 std::vector<spec::Port> inputs() {
   std::vector<spec::Port> ports = cache_ports();
-  ports.push_back({.name = "q", .shape = rows_of("Hq", "D"), .strided = true});
-  ports.push_back({.name = "k", .shape = rows_of("Hk", "D"), .strided = true});
-  ports.push_back({.name = "v", .shape = rows_of("Hk", "Dv"), .strided = true});
+  for (const spec::Port& port : new_head_ports()) ports.push_back(port);
   ports.push_back(
       {.name = "row",
        .shape = [](const Dims&) { return Shape{1}; },
@@ -268,7 +237,7 @@ std::vector<spec::Port> outputs() {
     ports[i].name += "_out";
     ports[i].judge = i < 3 ? spec::Judge::residuals : spec::Judge::exact;
   }
-  ports.push_back({"q_out", rows_of("Hq", "D")});
+  ports.push_back({"q_out", shape_of({"B", "Hq", "M", "D"})});
   return ports;
 }
 

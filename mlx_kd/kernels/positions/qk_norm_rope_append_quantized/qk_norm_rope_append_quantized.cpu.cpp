@@ -29,10 +29,6 @@
 #define PREFETCH 0  // 1: the next rows are fetched
 #endif
 
-#include "../../common/affine_rows.cpu.h"
-#include "../../common/kd_arguments.h"
-#include "../rotate.cpu.h"
-
 #ifndef KD_DIM_S
 #define KD_DIM_S 0
 #define KD_DIM_B 1
@@ -54,28 +50,11 @@
 #define KD_SCALAR_scale 2
 #endif
 
-constexpr int kQ = 6, kK = 7, kV = 8, kRow = 9, kOffset = 10, kWq = 11, kWk = 12, kFreqs = 13;
+constexpr int kQ = 6, kK = 7, kV = 8, kRow = 9, kOffset = 10, kWq = 11, kWk = 12, kFreqs = 13,
+              kTurned = 6;
 
-// One of the new positions of a batch row.
-struct Position {
-  long b, t;
-};
-
-static const T* row_at(const kd_arguments* a, int port, const Position& at) {
-  const long* const strides = a->strides[port];
-  return (const T*)a->inputs[port] + at.b * strides[0] + at.t * strides[2];
-}
-
-static void turn_queries(const kd_arguments* a, const Tables& tables, const Position& at) {
-  const long width = a->dims[KD_DIM_D], rows = a->dims[KD_DIM_M], count = a->dims[KD_DIM_Hq];
-  const Heads heads = {row_at(a, kQ, at),
-                       a->strides[kQ][1],
-                       (T*)a->outputs[6] + (at.b * count * rows + at.t) * width,
-                       rows * width,
-                       a->dims[KD_DIM_has_wq] ? (const T*)a->inputs[kWq] : nullptr,
-                       float(a->scalars[KD_SCALAR_eps])};
-  turn_heads(tables, heads, count);
-}
+#include "../../common/affine_rows.cpu.h"
+#include "../append.cpu.h"
 
 // Row `row` of a head of the cache: of keys (port 0) or values (port 3).
 static CodedRow coded_row(const kd_arguments* a, int port, long width, long head, long row) {
@@ -84,18 +63,12 @@ static CodedRow coded_row(const kd_arguments* a, int port, long width, long head
           (T*)a->outputs[port + 1] + at * groups, (T*)a->outputs[port + 2] + at * groups};
 }
 
-static void append(const kd_arguments* a, const Tables& tables, const Position& at, long row,
-                   T* turned) {
+static void append_coded(const kd_arguments* a, const Tables& tables, const Position& at, long row,
+                         T* turned) {
   const long count = a->dims[KD_DIM_Hk], bits = a->dims[KD_DIM_bits];
   const long width = a->dims[KD_DIM_D], v_width = a->dims[KD_DIM_Dv];
   const long group = a->dims[KD_DIM_group_size];
-  const Heads heads = {row_at(a, kK, at),
-                       a->strides[kK][1],
-                       turned,
-                       width,
-                       a->dims[KD_DIM_has_wk] ? (const T*)a->inputs[kWk] : nullptr,
-                       float(a->scalars[KD_SCALAR_eps])};
-  turn_heads(tables, heads, count);
+  turn_keys(a, tables, at, turned, width);
   const T* const values = row_at(a, kV, at);
   for (long h = 0; h < count; ++h) {
     const long head = at.b * count + h;
@@ -107,25 +80,11 @@ static void append(const kd_arguments* a, const Tables& tables, const Position& 
 
 extern "C" void mlx_kd_qk_norm_rope_append_quantized(const kd_arguments* a, long begin, long end) {
   const long* const dims = a->dims;
-  const long count = dims[KD_DIM_M], row = *(const int*)a->inputs[kRow];
-  const bool fits = row >= 0 && row <= dims[KD_DIM_S] - count;
-  const Rotation by = {a->scalars[KD_SCALAR_base],
-                       a->scalars[KD_SCALAR_scale],
-                       dims[KD_DIM_has_freqs] ? (const float*)a->inputs[kFreqs] : nullptr,
-                       dims[KD_DIM_dims],
-                       dims[KD_DIM_D],
-                       dims[KD_DIM_traditional] != 0};
-  float* const cosines =
-      (float*)__builtin_alloca(2 * (unsigned long)table_size(by) * sizeof(float));
-  float* const sines = cosines + table_size(by);
+  const long row = *(const int*)a->inputs[kRow];
+  const bool fits = row >= 0 && row <= dims[KD_DIM_S] - dims[KD_DIM_M];
   T* const turned =
       (T*)__builtin_alloca((unsigned long)(dims[KD_DIM_Hk] * dims[KD_DIM_D]) * sizeof(T));
-  const Tables tables = {by, cosines, sines};
-  for (long unit = begin; unit < end; ++unit) {
-    const Position at = {unit / count, unit % count};
-    const long offset = ((const int*)a->inputs[kOffset])[dims[KD_DIM_ragged] ? at.b : 0];
-    fill_tables(by, offset + at.t, cosines, sines);
-    turn_queries(a, tables, at);
-    if (fits) append(a, tables, at, row + at.t, turned);
-  }
+  each_position(a, begin, end, [&](const Tables& tables, const Position& at, long) {
+    if (fits) append_coded(a, tables, at, row + at.t, turned);
+  });
 }
