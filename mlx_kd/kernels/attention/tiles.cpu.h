@@ -222,6 +222,33 @@ KD_INLINE Scratch scratch_of(const kd_arguments* a, long unit) {
 
 static void finish_row(const Block& block, long r, float largest, float powers, Step* sums);
 
+// `sums` times `by` to the row of y.
+KD_INLINE void write_row(const Block& block, const Place& at, float by, Step* sums) {
+  const long width = dim(block, KD_DIM_Dv);
+  T* y = (T*)block.a->outputs[0] +
+         ((block.b * dim(block, KD_DIM_Hq) + at.head) * dim(block, KD_DIM_M) + at.t) * width;
+  for (long i = 0; i < steps_of(width); ++i) {
+    scale_step(sums[i], by);
+    if (width < kStep)
+      store_some(y, sums[i], width);
+    else
+      store(y + step_begin(i, width), sums[i]);
+  }
+}
+
+// One of several parts leaves its numbers in scratch memory; a block in one part is finished.
+KD_INLINE void close_block(const Block& block, const Sums& state, const Scratch& out, long parts) {
+  const long steps = steps_of(dim(block, KD_DIM_Dv));
+  for (long r = 0; r < block.rows; ++r) {
+    const float largest = state.largest[r / kRows][r % kRows * 4];
+    const float powers = sum_of_rows(state.powers[r / kRows])[r % kRows * 4];
+    if (parts > 1)
+      out.numbers[2 * r] = largest, out.numbers[2 * r + 1] = powers;
+    else
+      finish_row(block, r, largest, powers, out.sums + r * steps);
+  }
+}
+
 static void merge_row(const Block& block, long index, long r) {
   const long parts = block.a->stage, steps = steps_of(dim(block, KD_DIM_Dv));
   float most = -kInfinity, powers = 0;

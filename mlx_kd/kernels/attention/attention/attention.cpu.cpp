@@ -46,16 +46,7 @@ static void finish_row(const Block& block, long r, float largest, float powers, 
     shrink = power_of(all(largest - from))[0];
     powers = powers * shrink + power_of(all(sink - from))[0];
   }
-  const long width = dim(block, KD_DIM_Dv);
-  T* y = (T*)block.a->outputs[0] +
-         ((block.b * dim(block, KD_DIM_Hq) + at.head) * dim(block, KD_DIM_M) + at.t) * width;
-  for (long i = 0; i < steps_of(width); ++i) {
-    scale_step(sums[i], shrink / powers);
-    if (width < kStep)
-      store_some(y, sums[i], width);
-    else
-      store(y + step_begin(i, width), sums[i]);
-  }
+  write_row(block, at, shrink / powers, sums);
 }
 
 static void attend(const kd_arguments* a, long unit) {
@@ -91,14 +82,7 @@ static void attend(const kd_arguments* a, long unit) {
                          block.k_stride, dim(block, KD_DIM_Dk) * long(sizeof(T))};
     add_tile(block, scores, state, out.sums, j, count, ahead);
   }
-  for (long r = 0; r < block.rows; ++r) {
-    const float largest = state.largest[r / kRows][r % kRows * 4];
-    const float powers = sum_of_rows(state.powers[r / kRows])[r % kRows * 4];
-    if (parts > 1)
-      out.numbers[2 * r] = largest, out.numbers[2 * r + 1] = powers;
-    else
-      finish_row(block, r, largest, powers, out.sums + r * steps);
-  }
+  close_block(block, state, out, parts);
 }
 
 extern "C" void mlx_kd_attention(const kd_arguments* a, long begin, long end) {

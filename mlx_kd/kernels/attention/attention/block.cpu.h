@@ -29,18 +29,7 @@ struct Block {
   Ints low[kVectors], high[kVectors];
 };
 
-// Of row `r` of the block.
-struct Place {
-  long head, t;
-};
-KD_INLINE Place place_of(const Block& block, long r) {
-  const long row = block.first + r, t = row / block.group;
-  return {block.key_head * block.group + row - t * block.group, t};
-}
-
-KD_INLINE long dim(const Block& block, int index) {
-  return block.a->dims[index];
-}
+#include "../places.cpu.h"
 
 // Keys that row t sees: those from `low` up to `high`.
 struct Keys {

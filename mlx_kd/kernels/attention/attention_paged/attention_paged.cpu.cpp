@@ -62,18 +62,7 @@ struct Block {
   Ints low[kVectors], high[kVectors];
 };
 
-// Of row `r` of the block.
-struct Place {
-  long head, t;
-};
-KD_INLINE Place place_of(const Block& block, long r) {
-  const long row = block.first + r, t = row / block.group;
-  return {block.key_head * block.group + row - t * block.group, t};
-}
-
-KD_INLINE long dim(const Block& block, int index) {
-  return block.a->dims[index];
-}
+#include "../places.cpu.h"
 
 // A call: inlined, gcc 12 keeps the sums of the loop around it in memory.
 __attribute__((noinline)) static Floats limited(const Block& block, int vector, long j,
@@ -161,17 +150,7 @@ static Ahead keys_ahead(Block& block, long j, long next, long to) {
 }
 
 static void finish_row(const Block& block, long r, float, float powers, Step* sums) {
-  const Place at = place_of(block, r);
-  const long width = dim(block, KD_DIM_Dv);
-  T* y = (T*)block.a->outputs[0] +
-         ((block.b * dim(block, KD_DIM_Hq) + at.head) * dim(block, KD_DIM_M) + at.t) * width;
-  for (long i = 0; i < steps_of(width); ++i) {
-    scale_step(sums[i], powers == 0.0f ? 0.0f : 1.0f / powers);
-    if (width < kStep)
-      store_some(y, sums[i], width);
-    else
-      store(y + step_begin(i, width), sums[i]);
-  }
+  write_row(block, place_of(block, r), powers == 0.0f ? 0.0f : 1.0f / powers, sums);
 }
 
 static void attend(const kd_arguments* a, long unit) {
@@ -210,14 +189,7 @@ static void attend(const kd_arguments* a, long unit) {
     take_powers(state, scores, vectors, count);
     add_tile(block, scores, state, out.sums, j, count, ahead);
   }
-  for (long r = 0; r < block.rows; ++r) {
-    const float largest = state.largest[r / kRows][r % kRows * 4];
-    const float powers = sum_of_rows(state.powers[r / kRows])[r % kRows * 4];
-    if (parts > 1)
-      out.numbers[2 * r] = largest, out.numbers[2 * r + 1] = powers;
-    else
-      finish_row(block, r, largest, powers, out.sums + r * steps);
-  }
+  close_block(block, state, out, parts);
 }
 
 extern "C" void mlx_kd_attention_paged(const kd_arguments* a, long begin, long end) {

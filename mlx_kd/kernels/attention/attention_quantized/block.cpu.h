@@ -44,17 +44,7 @@ struct Block {
   Coded k, v;
 };
 
-struct Place {
-  long head, t;
-};
-KD_INLINE Place place_of(const Block& block, long r) {
-  const long row = block.first + r, t = row / block.group;
-  return {block.key_head * block.group + row - t * block.group, t};
-}
-
-KD_INLINE long dim(const Block& block, int index) {
-  return block.a->dims[index];
-}
+#include "../places.cpu.h"
 
 // Codes, scales and biases of rows [begin, begin + count).
 KD_INLINE void fetch(const void* from, long bytes) {
