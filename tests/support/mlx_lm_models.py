@@ -125,3 +125,14 @@ def decode(model, prompt=19, tokens=(5, 6, 7), cache=None):
     logits += [model(mx.array([[token]]), cache=cache)[:, -1] for token in tokens]
     mx.eval(logits)
     return mx.concatenate(logits)
+
+
+def tokens_of_batch(model, prompts, count=6, **more):
+    """The tokens that BatchGenerator gives each prompt; `more` as its insert() takes it."""
+    generator, found = importlib.import_module("mlx_lm.generate").BatchGenerator(model, max_tokens=count), {}
+    ids = generator.insert(prompts, **more)
+    while responses := generator.next_generated():
+        for one in responses:
+            found.setdefault(one.uid, []).append(one.token)
+    generator.close()
+    return [found[uid] for uid in ids]

@@ -58,13 +58,7 @@ class Patched(Patching):
             alone = [[t for t, _ in generate.generate_step(mx.array(prompt), self.model, prompt_cache=self.make(kind),
                                                            max_tokens=6)] for prompt in prompts]
             self.calls.clear()
-            generator = generate.BatchGenerator(self.model, max_tokens=6)
-            uids = generator.insert(prompts, caches=made)
-            tokens = {uid: [] for uid in uids}
-            while responses := generator.next_generated():
-                for response in responses:
-                    tokens[response.uid].append(response.token)
-            self.assertEqual([tokens[uid] for uid in uids], alone, kind)
+            self.assertEqual(models.tokens_of_batch(self.model, prompts, caches=made), alone, kind)
             self.assertGreater(self.calls[READS[kind]], 0, kind)
             self.assertEqual(self.calls["attention"], 0, kind)
 

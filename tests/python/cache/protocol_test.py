@@ -60,13 +60,7 @@ class Protocol(PackageTest):
                 cache = self.make(kind, max_size=512)
                 alone.append([t for t, _ in generate.generate_step(mx.array(prompt), self.model, prompt_cache=cache,
                                                                    max_tokens=6)])
-            generator = generate.BatchGenerator(self.model, max_tokens=6)
-            uids = generator.insert(prompts, caches=made)
-            tokens = {uid: [] for uid in uids}
-            while responses := generator.next_generated():
-                for response in responses:
-                    tokens[response.uid].append(response.token)
-            self.assertEqual([tokens[uid] for uid in uids], alone, kind)
+            self.assertEqual(models.tokens_of_batch(self.model, prompts, caches=made), alone, kind)
 
     def test_saved_prompt_caches_load_as_what_they_were(self):
         file = str(self.folder() / "cache.safetensors")

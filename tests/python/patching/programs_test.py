@@ -15,16 +15,6 @@ from tests.support.patched import Patching, quiet
 GENERATE = models.importlib.import_module("mlx_lm.generate")
 
 
-def tokens_of_batch(model, prompts, count=6):
-    generator, found = GENERATE.BatchGenerator(model, max_tokens=count), {}
-    ids = generator.insert(prompts)
-    while responses := generator.next_generated():
-        for one in responses:
-            found.setdefault(one.uid, []).append(one.token)
-    generator.close()
-    return [found[uid] for uid in ids]
-
-
 class Generation(Patching):
     def test_speculative_decoding_gives_the_tokens_of_the_model_with_either_patched(self):
         model, draft = models.make("llama", dtype=mx.float32), models.make("llama", dtype=mx.float32, num_hidden_layers=1)
@@ -45,14 +35,14 @@ class Generation(Patching):
     def test_a_thread_that_serves_batches_as_a_server_does(self):
         model = models.make("qwen3", dtype=mx.float32)
         prompts = [[1, 2, 3], list(range(25)), [9]]
-        wanted = tokens_of_batch(model, prompts)
+        wanted = models.tokens_of_batch(model, prompts)
         self.patch(model)
         self.calls.clear()
         found, failed = [], []
 
         def serve():
             try:
-                found.extend(tokens_of_batch(model, prompts) for _ in range(2))
+                found.extend(models.tokens_of_batch(model, prompts) for _ in range(2))
             except Exception as error:
                 failed.append(error)
 

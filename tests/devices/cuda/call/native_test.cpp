@@ -13,32 +13,13 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/metal_text/metal_kernel.h"
 #include "tests/devices/cuda/cuda_kernels.h"
+#include "tests/devices/cuda/gpu_arrays.h"
 #include "tests/devices/cuda/refusals.h"
 
 namespace mlx_kd::devices::cuda {
 namespace {
 
 namespace mx = mlx::core;
-
-// Arrays in the GPU's memory, given back at the end.
-class GpuArrays {
- public:
-  template <class T>
-  void* add(const std::vector<T>& values) {
-    memory_.emplace_back(static_cast<int64_t>(values.size() * sizeof(T)));
-    write_memory(memory_.back().at(), values.data(), values.size() * sizeof(T));
-    return reinterpret_cast<void*>(memory_.back().at());
-  }
-  template <class T>
-  std::vector<T> read(size_t index, size_t count) {
-    std::vector<T> values(count);
-    check(driver().read(values.data(), memory_[index].at(), count * sizeof(T)), "reading");
-    return values;
-  }
-
- private:
-  std::vector<Memory> memory_;
-};
 
 TEST(StageProgramOnItsOwnMemory, RunsStagesWithScratchAndLargeSharedMemory) {
   KD_NEEDS_GPU();

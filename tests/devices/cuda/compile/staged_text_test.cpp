@@ -7,6 +7,7 @@
 #include "mlx_kd/devices/cuda/compile/cuda_compiler.h"
 #include "tests/devices/cuda/cuda_kernels.h"
 #include "tests/devices/cuda/emulated_cuda.h"
+#include "tests/devices/cuda/gpu_arrays.h"
 #include "tests/devices/cuda/refusals.h"
 #include "tests/devices/staged_metal.h"
 #include "tests/support/run_cli.h"
@@ -97,26 +98,6 @@ TEST(StagedText, RefusesAnInputThatIsWrittenAndNotUpdated) {
   EXPECT_TRUE(has(message, "input 'x' is bound as one that is written")) << message;
 }
 
-// Arrays on the GPU for Program::launch.
-class OnGpu {
- public:
-  template <class T>
-  void* add(const std::vector<T>& values) {
-    memory_.emplace_back(static_cast<int64_t>(values.size() * sizeof(T)));
-    write_memory(memory_.back().at(), values.data(), values.size() * sizeof(T));
-    return reinterpret_cast<void*>(memory_.back().at());
-  }
-  template <class T>
-  std::vector<T> read(size_t index, size_t count) const {
-    std::vector<T> values(count);
-    check(driver().read(values.data(), memory_[index].at(), count * sizeof(T)), "reading");
-    return values;
-  }
-
- private:
-  std::vector<Memory> memory_;
-};
-
 TEST(StagedTextOnItsOwnMemory, HandsScratchMemoryOnAndReadsStrides) {
   KD_NEEDS_GPU();
   const auto program = loaded(*open_device("cuda"), pick_candidate());
@@ -129,7 +110,7 @@ TEST(StagedTextOnItsOwnMemory, HandsScratchMemoryOnAndReadsStrides) {
         std::copy_n(x.begin() + r * d, d, laid.begin() + r * (d + gap));
       if (gap > 0) call.inputs[0].strides = {d + gap, 1};
       const auto count = static_cast<size_t>(rows);
-      OnGpu arrays;
+      GpuArrays arrays;
       void* in = arrays.add(laid);
       void* token = arrays.add(std::vector<uint32_t>(count, 77));
       void* best = arrays.add(std::vector<float>(count, 77));
@@ -143,7 +124,7 @@ TEST(StagedTextOnItsOwnMemory, UpdatesInPlace) {
   KD_NEEDS_GPU();
   const auto program = loaded(*open_device("cuda"), updating_candidate());
   for (const auto& [rows, c] : kStagedSizes) {
-    OnGpu arrays;
+    GpuArrays arrays;
     void* cache = arrays.add(some_numbers(rows * c));
     void* x = arrays.add(some_numbers(rows));
     program->launch({cache, x}, {cache}, whole(add_call(rows, c, 1)));
