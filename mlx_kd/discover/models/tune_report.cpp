@@ -6,6 +6,7 @@
 #include "mlx_kd/archive/report/report_style.h"
 #include "mlx_kd/archive/report/svg.h"
 #include "mlx_kd/archive/text.h"
+#include "mlx_kd/discover/models/tune_state.h"
 
 namespace mlx_kd::discover {
 namespace {
@@ -37,10 +38,6 @@ Totals totals_of(const TuneOutcome& outcome, bool prompt) {
   return totals;
 }
 
-void put_us(Json& json, const char* name, double us) {
-  if (std::isfinite(us)) json[name] = us;
-}
-
 Json use_json(const UseResult& result) {
   const ModelUse& use = *result.use;
   Json json = {{"op", use.op->name},
@@ -55,11 +52,11 @@ Json use_json(const UseResult& result) {
                {"candidate_id", result.candidate_id},
                {"knobs", result.knobs},
                {"left", result.left}};
-  put_us(json, "mlx_us", result.mlx_us);
-  put_us(json, "default_us", result.default_us);
-  put_us(json, "us", result.us);
-  put_us(json, "speedup_lo", result.speedup_lo);
-  put_us(json, "speedup_hi", result.speedup_hi);
+  put_measured(json, "mlx_us", result.mlx_us);
+  put_measured(json, "default_us", result.default_us);
+  put_measured(json, "us", result.us);
+  put_measured(json, "speedup_lo", result.speedup_lo);
+  put_measured(json, "speedup_hi", result.speedup_hi);
   return json;
 }
 

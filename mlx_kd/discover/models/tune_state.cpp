@@ -1,11 +1,18 @@
 #include "mlx_kd/discover/models/tune_state.h"
 
+#include <cmath>
+
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/sha256.h"
 #include "mlx_kd/shapes/sizes.h"
 
 namespace mlx_kd::discover {
+
+void put_measured(base::Json& json, const char* name, double value) {
+  if (std::isfinite(value)) json[name] = value;
+}
+
 namespace {
 
 namespace fs = std::filesystem;
@@ -25,18 +32,14 @@ Json identity_of(const TuneRequest& request) {
           {"allow_approximate", request.allow_approximate}};
 }
 
-void put_number(Json& json, const char* name, double value) {
-  if (std::isfinite(value)) json[name] = value;
-}
-
 Json run_json(const UseRun& run) {
   Json json = {{"won", run.won},         {"candidate_id", run.candidate_id},
                {"knobs", run.knobs},     {"left", run.left},
                {"seconds", run.seconds}, {"evaluated", run.evaluated}};
-  put_number(json, "mlx_us", run.mlx_us);
-  put_number(json, "us", run.us);
-  put_number(json, "speedup_lo", run.speedup_lo);
-  put_number(json, "speedup_hi", run.speedup_hi);
+  put_measured(json, "mlx_us", run.mlx_us);
+  put_measured(json, "us", run.us);
+  put_measured(json, "speedup_lo", run.speedup_lo);
+  put_measured(json, "speedup_hi", run.speedup_hi);
   return json;
 }
 

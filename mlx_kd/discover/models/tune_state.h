@@ -9,6 +9,9 @@
 
 namespace mlx_kd::discover {
 
+// A number that was measured; nothing otherwise.
+void put_measured(base::Json& json, const char* name, double value);
+
 // A finished run of a use, of its first size.
 struct UseRun {
   double mlx_us = spec::kUnmeasured, us = spec::kUnmeasured;
