@@ -36,10 +36,15 @@ class Options:
 
 def kernel(op: str, inputs: Sequence[mx.array], params: Mapping[str, float]) -> list[mx.array]:
     """One of our operators on the default stream; types of 16 bits are computed in float32."""
-    if inputs[0].dtype == mx.float64:
-        return list(call(op, list(inputs), params))
-    found = call(op, [x.astype(mx.float32) for x in inputs], params)
-    return [x.astype(inputs[0].dtype) if x.dtype == mx.float32 else x for x in found]
+    return in_float32(lambda *given: call(op, list(given), params), inputs)
+
+
+def in_float32(compute: Callable[..., Sequence[mx.array]], inputs: Sequence[mx.array]) -> list[mx.array]:
+    """What compute(*inputs) gives; 16-bit inputs are widened to float32, and its results rounded to their type."""
+    kind = inputs[0].dtype
+    if kind not in (mx.float16, mx.bfloat16):
+        return list(compute(*inputs))
+    return [x.astype(kind) if x.dtype == mx.float32 else x for x in compute(*[x.astype(mx.float32) for x in inputs])]
 
 
 def is_for_kernels(op: str, where: ar.Where, *inputs: mx.array, most: Optional[int] = None) -> bool:
@@ -74,12 +79,7 @@ def run(options: Options, op: str, inputs: Sequence[mx.array], params: Mapping[s
 
 def form_in_type(form: Callable[..., Arrays]) -> Callable[..., Arrays]:
     """MLX's form takes no types of 16 bits."""
-    def in_type(*inputs: mx.array) -> Arrays:
-        if inputs[0].dtype not in (mx.float16, mx.bfloat16):
-            return form(*inputs)
-        found = form(*[x.astype(mx.float32) for x in inputs])
-        return tuple(x.astype(inputs[0].dtype) if x.dtype == mx.float32 else x for x in found)
-    return in_type
+    return lambda *inputs: tuple(in_float32(form, inputs))
 
 
 # ---- MLX's forms, info last
