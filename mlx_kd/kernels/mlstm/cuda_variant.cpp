@@ -41,6 +41,7 @@ spec::Stage groups_of(const std::string& function, int64_t threads, int64_t grou
   return stage;
 }
 
+// What chunks do to m, m before each, the gates, the memory before each chunk, h.
 std::vector<spec::Stage> stages_of_forward(const std::string& name, const Dims& dims,
                                            const Setting& knobs) {
   const int64_t heads = dims.at("heads"), chunk = chunk_of(dims, knobs.at("CHUNK"));

@@ -7,7 +7,7 @@
 
 namespace mlx_kd::kernels::mlstm {
 
-// Stages: what chunks do to m, m before each, the gates, the memory before each chunk, h.
+// With tensor cores: five stages.
 spec::Variant forward_on_cuda(const std::string& op, const std::string& source);
 
 }  // namespace mlx_kd::kernels::mlstm
