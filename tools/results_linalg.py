@@ -8,6 +8,7 @@ def batch(shape):
     return f"{count} of {rows} x {columns}"
 
 
+@section("linalg_cpu_float64", "Factorisations of batches on a CPU, float64")
 @section("linalg_cpu", "Factorisations of batches on a CPU")
 def times(data):
     parts = []

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Factorisations of batches of matrices on this CPU: mlx_kd and MLX, paired, in one process for each BLAS.
 
-    bench/linalg/run.py [--ops qr+lu+...] [--rounds 15] [--openblas libopenblas.so.0] [--out bench/results/linalg_cpu.json]
+    bench/linalg/run.py [--ops qr+lu+...] [--dtype float32] [--rounds 15] [--openblas libopenblas.so.0]
+                        [--out bench/results/linalg_cpu.json]
 
 Run it with a Python that has mlx_kd. MLX's wheel brings reference BLAS and LAPACK; with --openblas the same rows are
 measured once more in a process that has that library preloaded. The operators of mlx_kd run at their default setting,
@@ -31,7 +32,7 @@ OPS = ("qr", "lu", "solve", "solve_triangular", "inv", "tri_inv", "cholesky", "c
        "svd", "svd, values", "eigh", "eigh, values")
 
 
-def sides_of(op, shape):
+def sides_of(op, shape, dtype):
     """The two calls of a row, on the same matrices."""
     import mlx.core as mx
     import mlx_kd
@@ -45,6 +46,7 @@ def sides_of(op, shape):
     if op.startswith("eigh"):
         a = a + mx.swapaxes(a, -1, -2)
     b = mx.random.normal((batch, n, 1), key=mx.random.key(1))
+    a, b = a.astype(getattr(mx, dtype)), b.astype(getattr(mx, dtype))
     mx.eval(a, b)
     la, cpu = mx.linalg, mx.cpu
 
@@ -66,8 +68,8 @@ def sides_of(op, shape):
     return {"mlx_kd": lambda: mx.eval(*(ours(a, b) if with_sides else ours(a))), "MLX": lambda: mx.eval(theirs())}
 
 
-def measured(op, shape, rounds):
-    sides = sides_of(op, shape)
+def measured(op, shape, dtype, rounds):
+    sides = sides_of(op, shape, dtype)
     times = {name: [] for name in sides}
     for call in sides.values():
         call()
@@ -106,6 +108,7 @@ def kept(out, blas, rows):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ops", default="+".join(OPS))
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="svd has no float64")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--openblas", help="libopenblas.so.0, to be preloaded")
     parser.add_argument("--singles", action="store_true", help="large matrices and a tall one too")
@@ -113,11 +116,12 @@ def main():
     parser.add_argument("--rows", action="store_true", help=argparse.SUPPRESS)  # of a process of its own
     args = parser.parse_args()
     if args.rows:
-        rows = [measured(op, shape, args.rounds) for op in args.ops.split("+") for shape in shapes_of(op, args.singles)]
+        rows = [measured(op, shape, args.dtype, args.rounds)
+                for op in args.ops.split("+") for shape in shapes_of(op, args.singles)]
         print(json.dumps(rows))
         return
     import mlx.core as mx
-    command = [sys.executable, __file__, "--rows", "--ops", args.ops, "--rounds", str(args.rounds)]
+    command = [sys.executable, __file__, "--rows", "--ops", args.ops, "--dtype", args.dtype, "--rounds", str(args.rounds)]
     command += ["--singles"] if args.singles else []
     results = {}
     for name, library in (("the wheel's BLAS", None), ("OpenBLAS", args.openblas)):
@@ -129,7 +133,7 @@ def main():
         results[name] = {**summary(rows), "rows": rows}
         print(f"{name}: {results[name]['geometric_mean']:.2f}x, least {results[name]['least']:.2f}x", file=sys.stderr)
     write_result(rounded({"date": datetime.date.today().isoformat(), "machine": machine(), "mlx": mx.__version__,
-                          "results": results}), args.out)
+                          "dtype": args.dtype, "results": results}), args.out)
 
 
 if __name__ == "__main__":
