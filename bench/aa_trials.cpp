@@ -216,6 +216,22 @@ base::Json run_of_processes(const std::string& program, int trials, int processe
           {"goals_met", claimed <= kMostClaimedOfProcesses * all && found >= kLeastFound * all}};
 }
 
+// Trials of a kernel against itself and against more calls of it, by turns.
+std::pair<Tally, Tally> both_trials(evaluate::GraphTimer& timer, const evaluate::Function& kernel,
+                                    const evaluate::GraphPlan& plan, int more, int trials,
+                                    const evaluate::Protocol& protocol) {
+  base::Random random(1);
+  Tally same, slower;
+  for (int i = 0; i < trials; ++i) {
+    one_trial(timer, kernel, {plan.calls, plan.calls}, plan.pairs, protocol, random, same);
+    one_trial(timer, kernel, {plan.calls, more}, plan.pairs, protocol, random, slower);
+    if ((i + 1) % 50 == 0)
+      std::fprintf(stderr, "%d trials: claimed %d, found %d\n", i + 1, same.claimed,
+                   slower.claimed);
+  }
+  return {same, slower};
+}
+
 base::Json run(int trials) {
   mlx::core::set_default_device(mlx::core::Device::cpu);
   const spec::Op& op = kernels::find_op("rmsnorm_residual");
@@ -226,16 +242,7 @@ base::Json run(int trials) {
   const double us = timer.sample(kernel, timer.most_calls());
   const auto plan = evaluate::plan_graph(us, us, timer.most_calls(), subject.protocol());
   const int more = static_cast<int>(std::lround(plan.calls * kWorkPercent / 100.0));
-  base::Random random(1);
-  Tally same, slower;
-  for (int i = 0; i < trials; ++i) {
-    one_trial(timer, kernel, {plan.calls, plan.calls}, plan.pairs, subject.protocol(), random,
-              same);
-    one_trial(timer, kernel, {plan.calls, more}, plan.pairs, subject.protocol(), random, slower);
-    if ((i + 1) % 50 == 0)
-      std::fprintf(stderr, "%d trials: claimed %d, found %d\n", i + 1, same.claimed,
-                   slower.claimed);
-  }
+  const auto [same, slower] = both_trials(timer, kernel, plan, more, trials, subject.protocol());
   const double all = trials, claimed = same.claimed / all, found = slower.claimed / all;
   return {
       {"date", base::iso_time_now()},
