@@ -305,6 +305,18 @@ Signature signature_of(const Source& source, UserKernel& kernel) {
   return result;
 }
 
+// The ports and dims: those of the operator that is the reference, or of the text and the head.
+void settle_ports(const Source& source, Signature& signature, UserKernel& kernel) {
+  if (kernel.reference.kind == UserReference::Kind::op)
+    return take_ports_of(find_op(kernel.reference.name), signature, kernel);
+  merge_ports(kernel.inputs, kernel, "in", signature.inputs);
+  merge_ports(kernel.outputs, kernel, "out", signature.outputs);
+  kernel.inputs = signature.inputs;
+  kernel.outputs = signature.outputs;
+  add_dims(source.head, signature, kernel);
+  choose_batch(source.head, kernel);
+}
+
 }  // namespace
 }  // namespace user
 
@@ -336,16 +348,7 @@ UserKernel read_user_kernel(const UserKernelFiles& files) {
   check_used(source, kernel);
   Signature signature = signature_of(source, kernel);
   kernel.type = signature.type;
-  if (kernel.reference.kind == UserReference::Kind::op) {
-    take_ports_of(find_op(kernel.reference.name), signature, kernel);
-  } else {
-    merge_ports(kernel.inputs, kernel, "in", signature.inputs);
-    merge_ports(kernel.outputs, kernel, "out", signature.outputs);
-    kernel.inputs = signature.inputs;
-    kernel.outputs = signature.outputs;
-    add_dims(source.head, signature, kernel);
-    choose_batch(source.head, kernel);
-  }
+  settle_ports(source, signature, kernel);
   check_names(kernel, sizes_of(kernel));
   if (kernel.reference.kind == UserReference::Kind::recorded) take_recorded_size(kernel);
   return kernel;

@@ -66,6 +66,13 @@ std::vector<Dims> edge_sizes() {
           size(1, 270, 1, 1, 1)};
 }
 
+std::vector<spec::Residual> residuals(const spec::JudgedCase& judged) {
+  return linalg::triangular_residuals(judged, false, [](const spec::JudgedCase& each, int64_t m) {
+    const linalg::Matrix t = linalg::read_triangle(each, m);
+    return std::vector<linalg::Matrix>{each.dims.at("transposed") != 0 ? linalg::transposed(t) : t};
+  });
+}
+
 }  // namespace
 }  // namespace solve_triangular
 
@@ -96,13 +103,7 @@ spec::Op make_solve_triangular() {
     linalg::fill_triangles(request);
     linalg::fill_sides(request);
   };
-  op.residuals = [](const spec::JudgedCase& judged) {
-    return linalg::triangular_residuals(judged, false, [](const spec::JudgedCase& each, int64_t m) {
-      const linalg::Matrix t = linalg::read_triangle(each, m);
-      return std::vector<linalg::Matrix>{each.dims.at("transposed") != 0 ? linalg::transposed(t)
-                                                                         : t};
-    });
-  };
+  op.residuals = solve_triangular::residuals;
   op.variants = {
       linalg::triangle_variant({.op = "solve_triangular",
                                 .finish = "mlx_kd_triangle_sides",

@@ -216,6 +216,13 @@ spec::Doc doc() {
   return doc;
 }
 
+spec::ErrorBound bound(const Dims&) {
+  return {mlstm::kAccumulated,
+          "1e-5 of the terms: two weights, the state and sums over DHQK in "
+          "float32; S has the terms of the row over N + eps and, times |h|, those "
+          "of N"};
+}
+
 }  // namespace
 }  // namespace mlstm_step
 
@@ -251,13 +258,7 @@ spec::Op make_mlstm_step() {
   };
   op.fill = [ports = op.inputs](const spec::FillRequest& request) { mlstm::fill(request, ports); };
   op.reference = reference;
-  op.bound = [](const Dims&) {
-    return spec::ErrorBound{
-        mlstm::kAccumulated,
-        "1e-5 of the terms: two weights, the state and sums over DHQK in "
-        "float32; S has the terms of the row over N + eps and, times |h|, those "
-        "of N"};
-  };
+  op.bound = bound;
   op.variants = variants();
   return op;
 }
