@@ -172,6 +172,13 @@ spec::Doc doc() {
   return doc;
 }
 
+std::vector<spec::ModelSizes> model_sizes(const spec::ModelConfig& config) {
+  spec::ModelSizes model = hidden_norm(config);
+  model.dims.set("has_weight", 1);
+  model.dims.set("has_bias", 1);
+  return {model};
+}
+
 }  // namespace
 }  // namespace layernorm
 
@@ -197,12 +204,7 @@ spec::Op make_layernorm() {
                    size(2, 2049, 1, 1)};
   op.complete = complete;
   op.signature = signature;
-  op.of_model = [](const spec::ModelConfig& config) {
-    spec::ModelSizes model = hidden_norm(config);
-    model.dims.set("has_weight", 1);
-    model.dims.set("has_bias", 1);
-    return std::vector<spec::ModelSizes>{model};
-  };
+  op.of_model = layernorm::model_sizes;
   op.cost = cost;
   op.mlx = mlx_form;
   op.reference = reference;

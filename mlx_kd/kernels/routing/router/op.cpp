@@ -8,6 +8,7 @@
 #include "mlx_kd/base/random.h"
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
+#include "mlx_kd/kernels/common/shapes.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/kernels/routing/experts.h"
 #include "mlx_kd/kernels/routing/router/judge.h"
@@ -288,12 +289,9 @@ spec::Op make_router() {
   op.name = "router";
   op.summary = "the experts that each token chooses, and their weights";
   op.doc = router::doc();
-  const auto by_token = [](const Dims& dims) { return Shape{dims.at("M"), dims.at("top")}; };
+  const auto by_token = shape_of({"M", "top"});
   op.inputs = {
-      {"logits",
-       [](const Dims& dims) {
-         return Shape{dims.at("M"), dims.at("E")};
-       }},
+      {"logits", shape_of({"M", "E"})},
       {.name = "correction",
        .shape =
            [](const Dims& dims) { return Shape{dims.at("has_correction") ? dims.at("E") : 0}; },
