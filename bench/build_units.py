@@ -25,8 +25,8 @@ from common import machine, write_result
 
 ROOT = Path(__file__).resolve().parent.parent
 # Target: levels at which its largest unit is compiled, the build's own first.
-LEVELS = {"mlx_kd_kernels": (1, 3), "mlx_kd_devices": (2, 1, 3), "mlx_kd_runtime": (2, 3), "mlx_kd_msl": (1, 3),
-          "mlx_kd_cli": (1, 0), "test_cli": (0, 1), "test_packs": (0, 1), "test_devices": (0, 1)}
+LEVELS = {"mlx_kd_kernels": (1, 3), "mlx_kd_devices": (1, 2, 3), "mlx_kd_runtime": (2, 3), "mlx_kd_msl": (1, 3),
+          "mlx_kd_archive": ("g", 1), "mlx_kd_cli": ("g", 1, 0), "test_cli": (0, 1), "test_packs": (0, 1), "test_devices": (0, 1)}
 
 
 def units_of(build):

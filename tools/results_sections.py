@@ -236,7 +236,7 @@ def graph_profile(data):
 
 @section("build_units", "What a unit of the build takes")
 def build_units(data):
-    levels = [level for level in ("O3", "O2", "O1", "O0", "precompiled") if any(level in row for row in data["units"])]
+    levels = [level for level in ("O3", "O2", "O1", "Og", "O0", "precompiled") if any(level in row for row in data["units"])]
     header = f""" The precompiled header (GoogleTest, JSON, MLX; at O1) takes {data["header_s"]} s to
              make.""" if "header_s" in data else ""
     return ["Seconds to compile one unit (a folder's sources together) by level of optimisation, two units at a time." + header,
