@@ -53,6 +53,11 @@ const std::string& command() {
   return stored_command();
 }
 
+std::string python_program() {
+  const char* const given = std::getenv("MLX_KD_PYTHON");
+  return given && *given ? given : "python3";
+}
+
 std::string as_called(const std::string& text) {
   std::string result;
   size_t from = 0;

@@ -11,6 +11,9 @@ namespace mlx_kd::cli {
 void set_command(const char* argv0);
 const std::string& command();
 
+// The Python that runs MLX's models, which are Python: $MLX_KD_PYTHON, else python3.
+std::string python_program();
+
 // The text with "kd VERB" as the user would type it: messages of all rooms say "kd revalidate".
 // Only verbs of the program count, at the start of a word and not within a path.
 std::string as_called(const std::string& text);

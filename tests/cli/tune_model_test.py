@@ -28,7 +28,8 @@ class TuneModel(unittest.TestCase):
         return path
 
     def command(self, model, *options, device="null"):
-        return [KD, "tune-model", str(model), "--out", str(self.out), "--device", device, "--quiet", *options]
+        return [KD, "tune-model", str(model), "--config-only", "--out", str(self.out), "--device", device, "--quiet",
+                *options]
 
     def tune(self, model, *options, code=0, device="null", **arguments):
         result = subprocess.run(self.command(model, *options, device=device), capture_output=True, text=True,

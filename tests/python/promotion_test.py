@@ -60,7 +60,7 @@ class Promotion(PackageTest):
         return json.loads(out.getvalue()) if out.getvalue() else None
 
     def faster(self, factor):
-        runs = iter([sides.Run(speed, 100) for speed in (1.0, factor, factor, 1.0)] * 4)  # by turns
+        runs = iter([sides.Run(speed, 100) for speed in (1.0, factor, factor, 1.0)] * 4)  # in turn
         self.replace(sides, "timed", lambda *_: next(runs))
 
 
@@ -151,13 +151,65 @@ class Judging(Promotion):
         self.assertEqual(first, {"position": 1, "mlx": 6, "pins": 9, "gap": 0.25})
         self.assertIn("--require-identical", self.promote(code=1, require_identical=True)["failed"][0])
 
-    def test_a_slow_mlx_judges_fewer_positions(self):
-        self.faster(3.0)
-        self.replace(sides, "seconds_a_token", lambda model: 2.0)
-        self.replace(trial, "LEAST_POSITIONS", 3)
-        self.replace(trial, "LEAST_TOKENS", 2)
-        evidence = self.promote(time_budget_s=40)
-        self.assertEqual((evidence["logits"]["positions"], evidence["tokens"]["count"]), (5, 4))
+
+class SlowModels(Promotion):
+    """MLX's side is sized to the time budget, and its steps are no more than what is stated."""
+
+    def setUp(self):
+        super().setUp()
+        self.replace(trial, "LEAST_POSITIONS", 4)
+        self.replace(proof.Proof, "why_not", lambda *_: "")
+        own, patched = sides.step, mlx_kd.patching.classes.is_patched
+        self.steps = 0
+
+        def step(model, *given):
+            self.steps += not any(map(patched, model.modules()))
+            return own(model, *given)
+
+        self.replace(sides, "step", step)
+
+    def sized(self, per_token, timed=3.0, **changes):
+        """The evidence, and the steps of the model without a patch, those of the timed runs aside."""
+        self.replace(sides, "seconds_a_token", lambda model: per_token)
+        self.faster(timed)
+        self.steps = 0
+        return self.promote(**changes), self.steps
+
+    def test_a_quarter_of_the_time_for_logits_and_tokens_and_one_for_timed_runs(self):
+        evidence, steps = self.sized(2.0, time_budget_s=80, max_tokens=200)
+        self.assertEqual((evidence["logits"]["positions"], evidence["tokens"]["count"], evidence["speed"]["tokens"]),
+                         (10, 6, 5))  # after five tokens of a prompt; in two runs
+        self.assertEqual((steps, evidence["speed"]["mlx_steps"]), (10, 20))
+        self.assertIn("MLX: 0.50 tokens/s: 10 positions, 6 tokens and 2 runs of 5 take MLX 40 s", self.errors)
+
+    def test_the_least_where_a_token_takes_longer_than_the_budget(self):
+        evidence, steps = self.sized(500.0, time_budget_s=60)
+        self.assertEqual((evidence["logits"]["positions"], evidence["speed"]["tokens"], steps), (4, 2, 4))
+        self.assertEqual(evidence["speed"]["mlx_steps"], 8)
+
+    def test_no_more_tokens_than_were_asked_for(self):
+        evidence, _ = self.sized(0.5, time_budget_s=100, max_tokens=3)
+        self.assertEqual((evidence["tokens"]["count"], evidence["speed"]["tokens"]), (3, 3))
+        self.assertEqual(evidence["logits"]["positions"], 50)
+
+    def test_all_of_it_where_mlx_is_fast(self):
+        self.replace(trial, "POSITIONS", 12)
+        evidence, steps = self.sized(0.01, time_budget_s=1)
+        self.assertEqual((evidence["logits"]["positions"], evidence["tokens"]["count"], evidence["speed"]["tokens"]),
+                         (12, 4, 4))
+        self.assertEqual(evidence["speed"]["mlx_steps"] - steps, 2 * 5)  # the timed runs
+
+    def test_the_text_of_one_pass_is_the_prompt_and_what_mlx_adds_to_it(self):
+        text, logits = sides.continued(self.model, [5, 6, 7], 8)
+        tokens, gaps = sides.greedy(self.model, [5, 6, 7], 5)
+        self.assertEqual((text, len(gaps)), ([5, 6, 7, *tokens], 5))
+        self.assertEqual(logits.shape, (8, models.SIZES["vocab_size"]))
+        self.assertTrue(mx.array_equal(logits, sides.forced_logits(self.model, text)).item())
+
+    def test_a_timed_run_leaves_the_cache_that_it_starts_from(self):
+        cache = sides.filled(self.model, [1, 2, 3])
+        self.assertGreater(sides.timed(self.model, cache, 3, 2, 1).tokens_per_s, 0)
+        self.assertEqual({one.offset for one in cache}, {3})
 
 
 class Refusing(Promotion):

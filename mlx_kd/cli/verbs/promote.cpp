@@ -2,12 +2,12 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/json.h"
+#include "mlx_kd/cli/command.h"
 #include "mlx_kd/cli/terminal/console.h"
 #include "mlx_kd/cli/verbs.h"
 
@@ -46,8 +46,7 @@ void promote(const PromoteOptions& options) {
                               {"time_budget_s", parse_duration(options.time_budget)},
                               {"seed", options.seed},
                               {"json", options.json}};
-  const char* const given = std::getenv("MLX_KD_PYTHON");
-  const std::string python = given && *given ? given : "python3", text = request.dump();
+  const std::string python = python_program(), text = request.dump();
   std::fflush(nullptr);
   execlp(python.c_str(), python.c_str(), "-c", kStart, text.c_str(), static_cast<char*>(nullptr));
   base::fail("cli", "the Python '" + python + "' cannot be started (" + std::strerror(errno) +

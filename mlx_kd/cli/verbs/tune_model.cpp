@@ -13,6 +13,7 @@
 #include "mlx_kd/cli/terminal/signals.h"
 #include "mlx_kd/cli/terminal/table.h"
 #include "mlx_kd/discover/models/tune_report.h"
+#include "mlx_kd/discover/models/tune_skeleton.h"
 #include "mlx_kd/shapes/tracked_configs.h"
 
 namespace mlx_kd::cli {
@@ -21,7 +22,7 @@ namespace {
 struct TuneOptions {
   discover::TuneRequest request;
   std::string time_budget = "10m", rows = "1,2,4,8", dtype, out;
-  bool json = false, quiet = false, plan = false;
+  bool json = false, quiet = false, plan = false, config_only = false;
   SizeOptions model;
 };
 
@@ -86,6 +87,33 @@ void print_tuning(const TuneOptions& options, const discover::TuneOutcome& outco
                  command().c_str(), options.out.c_str());
 }
 
+// What the model's code calls, where a Python with mlx-lm is there to tell.
+void run_code(const TuneOptions& options, const std::atomic<bool>* cancelled,
+              discover::ModelUses& uses) {
+  if (options.config_only) {
+    uses.not_run = "--config-only";
+    return;
+  }
+  const discover::TuneRequest& request = options.request;
+  const discover::CalledSizes called = discover::run_skeleton(
+      python_program(), request.config, request.sizes, request.dtype, cancelled);
+  if (called.why_not.empty())
+    discover::take_called(called, request.sizes, request.dtype, uses);
+  else
+    uses.not_run = called.why_not;
+  if (!options.quiet && !uses.not_run.empty())
+    std::fprintf(
+        stderr,
+        "The model's code was not run (%s): calls are what the config tells. Name a Python "
+        "that has mlx-kd and mlx-lm with MLX_KD_PYTHON\n",
+        uses.not_run.c_str());
+  if (!options.quiet && !options.plan && !uses.differences.empty())
+    std::fprintf(stderr,
+                 "The model's code calls otherwise than its config tells in %s: --plan and the "
+                 "report list them\n",
+                 counted(uses.differences.size(), "place", "places").c_str());
+}
+
 void tune(TuneOptions& options) {
   discover::TuneRequest& request = options.request;
   request.time_budget_s = parse_duration(options.time_budget);
@@ -101,7 +129,13 @@ void tune(TuneOptions& options) {
   request.dtype = options.dtype.empty() ? discover::float_type_of(config)
                                         : spec::parse_float_dtype(options.dtype);
   request.uses = discover::uses_of(config, request.sizes);
-  if (options.plan) return print(plan_table(request.uses));
+  run_code(options, &cancelled, request.uses);
+  if (cancelled) throw Exit{signals.exit_code()};
+  if (options.plan) {
+    for (const std::string& line : request.uses.differences)
+      std::fprintf(stderr, "%s\n", line.c_str());
+    return print(plan_table(request.uses));
+  }
   if (options.out.empty())
     base::misuse("cli", "there is no folder for what is found: give --out runs/NAME");
   discover::TuneOutcome outcome;
@@ -147,6 +181,8 @@ void add_tune_model(CLI::App& app) {
   verb->add_flag("--allow-approximate", options->request.allow_approximate,
                  "Also try kernels that trade accuracy on purpose; their pins say so");
   verb->add_flag("--plan", options->plan, "Print what would be tuned, and do nothing");
+  verb->add_flag("--config-only", options->config_only,
+                 "Do not run the model's code: operators and sizes are those of its config");
   verb->add_flag("--local-files-only", options->model.model.local_files_only,
                  "Take the model from disk; fetch nothing");
   verb->add_flag("--json", options->json, "The report as JSON on stdout");

@@ -43,6 +43,10 @@ ModelUse decode_use(const spec::Op& op, const spec::ModelSizes& place, const Pas
 ModelUse prompt_use(const spec::Op& op, const spec::ModelSizes& place, int64_t prompt) {
   ModelUse use{
       &op, op.name + "." + place.name + ".prompt", place.reason, true, place.calls.prompt, {}, {}};
+  if (!place.lengths.empty()) {  // keys: as many as there are in the prompt
+    use.sizes = {size_with(op, place, place.lengths.back())};
+    return use;
+  }
   use.sizes = {size_with(op, place, prompt * place.per_token)};
   if (prompt > kMostRows)
     add_range(op, (kMostRows + 1) * place.per_token, (kPromptFactor * prompt + 1) * place.per_token,
@@ -62,6 +66,15 @@ void add_use(ModelUse use, std::vector<ModelUse>& uses) {
 
 }  // namespace
 
+std::vector<int64_t> key_lengths() {
+  return {64, 512, 4096};
+}
+
+ModelUse use_of(const spec::Op& op, const spec::ModelSizes& place, const PassSizes& sizes,
+                bool prompt) {
+  return prompt ? prompt_use(op, place, sizes.prompt) : decode_use(op, place, sizes);
+}
+
 ModelUses uses_of(const spec::ModelConfig& config, const PassSizes& sizes) {
   config.first_of({"hidden_size", "n_embd", "d_model"}, "the width between layers");
   config.first_of({"num_hidden_layers", "n_layer", "n_layers"}, "how often a token calls each op");
@@ -74,9 +87,9 @@ ModelUses uses_of(const spec::ModelConfig& config, const PassSizes& sizes) {
     if (!op.of_model) continue;
     try {
       for (const spec::ModelSizes& place : op.of_model(config)) {
-        if (place.calls.decode > 0) add_use(decode_use(op, place, sizes), result.uses);
+        if (place.calls.decode > 0) add_use(use_of(op, place, sizes, false), result.uses);
         if (place.calls.prompt > 0 && sizes.prompt > 0)
-          add_use(prompt_use(op, place, sizes.prompt), result.uses);
+          add_use(use_of(op, place, sizes, true), result.uses);
       }
     } catch (const base::Error& error) {
       result.without.push_back(op.name + ": " + error.what());

@@ -28,7 +28,18 @@ struct PassSizes {
 struct ModelUses {
   std::vector<ModelUse> uses;        // at least one, in the order of the operators
   std::vector<std::string> without;  // "<op>: why the config gives it no sizes"
+  // Between the config and what the model's code called (take_called); why that was not run.
+  std::vector<std::string> differences;
+  std::string not_run;
 };
+
+// Keys in a cache, rising, between which pins serve all.
+std::vector<int64_t> key_lengths();
+
+// One place of a model, at the rows of steps or the tokens of a prompt, and the range of them that
+// its kernel is to serve.
+ModelUse use_of(const spec::Op& op, const spec::ModelSizes& place, const PassSizes& sizes,
+                bool prompt);
 
 // Misuse, naming the fields, where the config lacks what every model has (its width, layers, heads,
 // the width of its MLP), and where no operator is called.

@@ -152,12 +152,20 @@ std::string pass_section(const TuneOutcome& outcome, bool prompt, const std::str
          escape_html(note) + "</p>\n" + drawn + legend(outcome, prompt) + "</section>\n";
 }
 
-std::string without_section(const TuneRequest& request) {
-  if (request.uses.without.empty()) return "";
-  std::string text = "<section class=\"wide\"><h2>Operators without sizes in this config</h2><ul>";
-  for (const std::string& line : request.uses.without)
-    text += "<li class=\"note\">" + escape_html(line) + "</li>";
+std::string lines_section(const std::string& title, const std::vector<std::string>& lines) {
+  if (lines.empty()) return "";
+  std::string text = "<section class=\"wide\"><h2>" + title + "</h2><ul>";
+  for (const std::string& line : lines) text += "<li class=\"note\">" + escape_html(line) + "</li>";
   return text + "</ul></section>\n";
+}
+
+std::string sources_section(const ModelUses& uses) {
+  std::vector<std::string> lines = uses.differences;
+  if (!uses.not_run.empty())
+    lines = {"The model's code was not run, so that calls are what its config tells: " +
+             uses.not_run};
+  return lines_section("What the model's code calls otherwise than its config tells", lines) +
+         lines_section("Operators without sizes in this config", uses.without);
 }
 
 }  // namespace
@@ -175,7 +183,9 @@ Json tune_report_json(const TuneRequest& request, const TuneOutcome& outcome) {
                {"token", pass_json(totals_of(outcome, false))},
                {"prompt_pass", pass_json(totals_of(outcome, true))},
                {"uses", Json::array()},
-               {"without", request.uses.without}};
+               {"without", request.uses.without},
+               {"model_code",
+                {{"not_run", request.uses.not_run}, {"differences", request.uses.differences}}}};
   for (const UseResult& result : outcome.uses) json["uses"].push_back(use_json(result));
   return json;
 }
@@ -205,7 +215,7 @@ std::string tune_report_html(const TuneRequest& request, const TuneOutcome& outc
          pass_section(outcome, false, "Where the time of a token goes", estimate) +
          pass_section(outcome, true, "Where the time of a prompt goes", prompt_note) +
          "<section class=\"wide\"><h2>Uses</h2>" + table(outcome) + "</section>\n" +
-         without_section(request) + "</div></main></body></html>\n";
+         sources_section(request.uses) + "</div></main></body></html>\n";
 }
 
 }  // namespace mlx_kd::discover

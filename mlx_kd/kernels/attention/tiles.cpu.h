@@ -90,11 +90,22 @@ static void score_tile(const Block& block, const Chunk* q, long vectors, long ve
   }
 }
 
+// Vectors of rows at once: four of each, one of each row and one of a key fit the registers.
+constexpr int kMostVectors = VEC == 64 && kHalves == 1 ? 6 : 4;
+
+// The last five or six together: one alone waits for its own sums.
 static void score_rows(const Block& block, const Chunk* q, long vectors, long begin, long count,
                        Floats* scores) {
   long vector = 0;
-  for (; vector + 4 <= vectors; vector += 4)
+  for (; vector + 4 <= vectors; vector += 4) {
+    if constexpr (kVectors > 4 && kMostVectors == 6) {
+      if (vectors - vector == 5)
+        return score_tile<5>(block, q, vectors, vector, begin, count, scores);
+      if (vectors - vector == 6)
+        return score_tile<6>(block, q, vectors, vector, begin, count, scores);
+    }
     score_tile<4>(block, q, vectors, vector, begin, count, scores);
+  }
   for (; vector + 2 <= vectors; vector += 2)
     score_tile<2>(block, q, vectors, vector, begin, count, scores);
   if (vector < vectors) score_tile<1>(block, q, vectors, vector, begin, count, scores);

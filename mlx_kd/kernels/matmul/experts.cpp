@@ -334,6 +334,8 @@ spec::Op expert_product_op(const Kind& kind) {
   op.of_model = [kind](const spec::ModelConfig& config) { return experts_of_model(kind, config); };
   op.mlx = [kind](const spec::Op::Arrays& in, std::span<const double> numbers,
                   const mlx::core::Stream& s) { return experts_in_mlx(kind, in, numbers, s); };
+  // MLX's quantised form goes through the tokens one after another.
+  op.mlx_rows = [kind](Dtype) { return int64_t(kind.quantised ? 1 : 0); };
   op.reference = [kind](const std::vector<const void*>& inputs, Dtype t, const Dims& dims,
                         const std::vector<double>&) {
     return reference_of_experts(kind, inputs, t, dims);

@@ -73,17 +73,26 @@ class Numbers {
   std::ofstream file_;
 };
 
-// dots: with the dot products of bfloat16 that processors have from Armv8.6 on.
+// What a processor has: the compiler's name of it, and the instructions that are to be used.
+struct Processor {
+  std::string march;
+  std::vector<std::string> instructions;
+};
+const Processor kFirst = {"armv8-a", {}}, kDots = {"armv8.6-a", {"bfdot"}},
+                kBytes = {"armv8.2-a+dotprod", {"sdot"}},
+                kAllBytes = {"armv8.2-a+dotprod+i8mm", {"sdot", "usdot"}};
+
 class OnAArch64 {
  public:
-  OnAArch64(const spec::Op& op, const spec::Variant& variant, Dtype t, bool dots = false)
-      : op_(op), t_(t), rig_(op, t, op.edge_sizes), variant_(variant), dots_(dots) {
+  OnAArch64(const spec::Op& op, const spec::Variant& variant, Dtype t,
+            const Processor& processor = kFirst)
+      : op_(op), t_(t), rig_(op, t, op.edge_sizes), variant_(variant), processor_(processor) {
     const spec::Space space = rig_.space(variant_);
     knobs_ = spec::default_setting(space);
     knobs_.set("VEC", 16);
     knobs_.set("THREADS", 1);
     knobs_.set("TASKS", spec::default_setting(space).at("TASKS"));
-    if (knobs_.has("DOT")) knobs_.set("DOT", dots);
+    if (knobs_.has("DOT")) knobs_.set("DOT", &processor == &kDots);
   }
 
   void expect_right() {
@@ -116,20 +125,33 @@ class OnAArch64 {
                                      "-fno-math-errno", "-w",  "-static"};
     for (const std::string& macro : devices::argument_macros(candidate))
       argv.push_back("-D" + macro);
-    if (dots_) argv.push_back("-march=armv8.6-a");
+    argv.push_back("-march=" + processor_.march);
     argv.push_back(folder_ / "kernel.cpp");
     auto whole = argv;
     whole.insert(whole.end(), {"-o", folder_ / "kernel"});
     const auto made = base::run_process(whole, 300);
     ASSERT_TRUE(made.ok()) << made.output;
-    if (dots_) expect_dots(argv);
+    if (!processor_.instructions.empty()) expect_instructions(argv);
   }
 
-  // The instruction is in the text that the compiler makes.
-  void expect_dots(std::vector<std::string> argv) const {
+  // In the text that the compiler makes.
+  void expect_instructions(std::vector<std::string> argv) const {
     argv.insert(argv.end(), {"-S", "-o", folder_ / "kernel.s"});
     ASSERT_TRUE(base::run_process(argv, 300).ok());
-    EXPECT_NE(tests::text_of(folder_ / "kernel.s").find("bfdot"), std::string::npos);
+    const std::string text = tests::text_of(folder_ / "kernel.s");
+    for (const std::string& instruction : processor_.instructions)
+      EXPECT_NE(text.find("\t" + instruction + " "), std::string::npos) << instruction;
+  }
+
+  // As a proof has them: wider where the variant is approximate.
+  std::vector<float> bounds(const OutputSpans& output) const {
+    const auto* const bound = reinterpret_cast<const float*>(rig_.memory() + output.bound.offset);
+    const auto* const terms = reinterpret_cast<const float*>(rig_.memory() + output.terms.offset);
+    std::vector<float> result(bound, bound + output.array.elements());
+    if (!variant_.approximate.empty())
+      for (size_t i = 0; i < result.size(); ++i)
+        result[i] += static_cast<float>(variant_.approximate_terms) * terms[i];
+    return result;
   }
 
   void write_calls() const {
@@ -168,10 +190,11 @@ class OnAArch64 {
     for (const Case& c : rig_.plan().cases)
       for (const OutputSpans& output : c.outputs) {
         ASSERT_LE(at + static_cast<size_t>(output.array.bytes()), made.size());
+        const std::vector<float> bound = bounds(output);
         const Compared what{made.data() + at,
                             rig_.memory() + output.expected.offset,
                             reinterpret_cast<const double*>(rig_.memory() + output.y64.offset),
-                            reinterpret_cast<const float*>(rig_.memory() + output.bound.offset),
+                            bound.data(),
                             output.array.elements(),
                             output.array.type};
         const Comparison found = compare(what);
@@ -185,7 +208,7 @@ class OnAArch64 {
   Dtype t_;
   ProofRig rig_;
   const spec::Variant& variant_;
-  bool dots_;
+  const Processor& processor_;
   spec::Setting knobs_;
   tests::TempDir folder_;
 };
@@ -205,7 +228,19 @@ TEST(ProductsOnAArch64, OfBfloat16ByItsDotProductsAreWithinTheirBounds) {
     if (!is_long && name != std::string("matvec")) continue;
     SCOPED_TRACE(name);
     const spec::Op& op = kernels::find_op(name);
-    OnAArch64(op, op.variants.front(), Dtype::bfloat16, true).expect_right();
+    OnAArch64(op, op.variants.front(), Dtype::bfloat16, kDots).expect_right();
+  }
+}
+
+TEST(ProductsOnAArch64, WithXInInt8ByDotProductsOfBytesAreWithinTheirBounds) {
+  if (const std::string what = what_is_missing(); !what.empty()) GTEST_SKIP() << what;
+  const spec::Op& op = kernels::find_op("qmatvec");
+  const spec::Variant& variant = op.variants.at(1);
+  ASSERT_EQ(variant.name, "int8");
+  for (const Processor* processor : {&kAllBytes, &kBytes}) {
+    if (processor == &kBytes && !std::getenv("MLX_KD_LONG")) continue;
+    SCOPED_TRACE(processor->march);
+    OnAArch64(op, variant, Dtype::bfloat16, *processor).expect_right();
   }
 }
 

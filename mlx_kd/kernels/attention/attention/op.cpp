@@ -66,7 +66,7 @@ spec::Variant cpu_variant() {
   variant.func_name = "mlx_kd_attention";
   variant.launch_kind = "cpp_arguments";
   variant.space = [](Dtype dtype, const spec::DeviceTraits& traits) {
-    return block_space(dtype, traits, {16, 8, 32, 64}, {512, 64, 128, 256, 1024, 2048, 8192});
+    return block_space(dtype, traits, {32, 8, 16, 64}, {512, 64, 128, 256, 1024, 2048, 8192});
   };
   variant.stages = cpu_stages;
   variant.scratch = scratch_of_blocks;

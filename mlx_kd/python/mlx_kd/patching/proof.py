@@ -26,7 +26,7 @@ from mlx_kd.patching.plans import Plan, plan_of
 from mlx_kd.patching.post_norms import PostNormBlockCall
 from mlx_kd.patching.products import Linear
 from mlx_kd.patching.samples import Case, Stand, case_of, clone, signature, to_float32, with_rows, without_products
-from mlx_kd.patching.structure import ROWS, Unknown, is_embedding, output_size
+from mlx_kd.patching.structure import ROWS, Unknown, code_of, is_embedding, output_size
 
 SAMPLE = 64       # output rows of a product
 PROMPT_ROWS = 64  # of a layer whose products are stand-ins
@@ -35,7 +35,7 @@ FLOAT32_SHARE = 2e-6
 SLOW_S = 0.05  # MLX's side is not run again above it
 LOOKS, MOST_PAIRS = (7, 13, 31), 31  # pairs of times
 JUDGE_ROWS = 4096
-TRIES = 4  # of a layer that chooses experts: near ties, a rounding decides, in MLX's result as in the new one
+TRIES = 4  # of a layer that chooses or rounds: near ties, a last bit decides, in MLX's result as in the new one
 DAMAGED = "MLX's own result has NaN or infinity: its weights may be damaged"
 
 
@@ -175,7 +175,7 @@ class Proof:
         if why := recorded.without_kernel():
             return why
         for i, case in enumerate(cases):
-            for attempt in range(TRIES if chooses(module) else 1):
+            for attempt in range(TRIES if chooses(module) or rounds(module) else 1):
                 case = case if attempt == 0 else case_of(plan, module, self.dtype, rows[i])
                 start = time.perf_counter()
                 before = case(old)
@@ -206,6 +206,16 @@ class Proof:
 def chooses(module: Any) -> bool:
     """Whether experts are chosen in it."""
     return any(expert_block_of(part) is not None or is_choice(part) for _, part in walk(module))
+
+
+def rounds(module: Any) -> bool:
+    """Whether a function that its code calls, or that of a part, rounds to steps, as afm7 does with keys and values."""
+    for _, part in walk(module):
+        code = code_of(part)
+        called = [code.globals.get(name) for name in code.names] if code else []
+        if any("round" in getattr(getattr(one, "__code__", None), "co_names", ()) for one in called):
+            return True
+    return False
 
 
 def rows_of_proof(plan: Plan) -> tuple[int, ...]:

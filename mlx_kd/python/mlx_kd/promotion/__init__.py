@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Optional
 
 from mlx_kd.promotion import packs, sides
 from mlx_kd.promotion.packs import Misuse
-from mlx_kd.promotion.trial import References, Trial, quietly, say
+from mlx_kd.promotion.trial import References, Sizes, Trial, quietly, say
 
 
 class Request(NamedTuple):
@@ -83,17 +83,18 @@ class Promotion:
     def run(self) -> int:
         import mlx_kd
         per_token = sides.seconds_a_token(self.model)
-        say(f"MLX: {1 / per_token:.2f} tokens/s; patching and proving")
+        sizes = Sizes(self.request, per_token)
+        say(f"MLX: {1 / per_token:.2f} tokens/s: {sizes}; patching and proving")
         with quietly():
             report = mlx_kd.patch(self.model, self.pack)
         self.evidence["patch"] = str(report).splitlines()
         if not mlx_kd.stats()["pins"]:
             raise Misuse(f"no entry of {self.pack} matches this machine, MLX and the type of the model ({report.pins}): "
                          "run kd tune-model here")
-        self.references = References(self.model, self.request, per_token)
-        whole = Trial(self.references, self.pack, per_token, True)
+        self.references = References(self.model, self.request, sizes)
+        whole = Trial(self.references, self.pack, True)
         self.keys, self.hits = whole.keys, whole.hits
-        kept, trial = self.choose(whole, per_token)
+        kept, trial = self.choose(whole)
         passed = bool(kept) and not trial.failed
         failed = trial.failed if kept or trial.failed else ["no pin was called by this model"]
         self.evidence.update(trial.evidence, failed=failed, passed=passed, promoted=[described(entry) for entry in kept] if passed else [],
@@ -101,7 +102,7 @@ class Promotion:
         self.write(kept if passed else [])
         return 0 if passed else 1
 
-    def choose(self, whole: Trial, per_token: float) -> tuple[list[dict[str, Any]], Trial]:
+    def choose(self, whole: Trial) -> tuple[list[dict[str, Any]], Trial]:
         """The entries that are surely faster, were called, and hold in the whole model; and the trial of them."""
         useful, left = [], []
         for entry in self.entries:
@@ -113,10 +114,10 @@ class Promotion:
         self.evidence["left"] = left
         if not whole.failed or not useful:
             return useful, whole
-        kept, last = self.bisect(useful, whole, per_token)
+        kept, last = self.bisect(useful, whole)
         return (kept, last) if kept else ([], whole)
 
-    def bisect(self, useful: list[dict[str, Any]], whole: Trial, per_token: float) -> tuple[list[dict[str, Any]], Trial]:
+    def bisect(self, useful: list[dict[str, Any]], whole: Trial) -> tuple[list[dict[str, Any]], Trial]:
         """Halves of the pins until those that do not hold are found: the others, and a last trial of all of them."""
         say(f"the {len(useful)} pins together do not hold ({'; '.join(whole.failed)}): trying parts of them")
         trials: list[dict[str, Any]] = [{"pins": len(useful), "failed": whole.failed}]
@@ -126,7 +127,7 @@ class Promotion:
 
             def holds(entries: list[dict[str, Any]], timed: bool) -> Optional[Trial]:
                 packs.write_part(self.pack, entries, file)
-                trial = Trial(self.references, file, per_token, timed)
+                trial = Trial(self.references, file, timed)
                 trials.append({"pins": len(entries), "candidates": [entry["candidate_id"] for entry in entries],
                                "failed": trial.failed})
                 return None if trial.failed else trial

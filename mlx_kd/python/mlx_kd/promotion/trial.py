@@ -10,6 +10,7 @@ from typing import Any
 import mlx.core as mx
 
 import mlx_kd
+from mlx_kd.patching.samples import clone
 from mlx_kd.promotion import packs, sides
 from mlx_kd.promotion.judge import Distance, judge_of, logits_of_text, number
 
@@ -17,8 +18,8 @@ RMS_FACTOR, MAX_FACTOR = 1.25, 2.0
 FLOAT32_SHARE = 1e-5     # of the judge's root mean square, for models in float32: MLX is the judge there
 POSITIONS, LEAST_POSITIONS = 500, 32
 SLOW_TOKENS_PER_S = 5.0  # below, MLX's side is sized to the time
-SHARE = 0.25             # of the time: for MLX's logits, for its tokens, for its timed runs
-LEAST_TOKENS = 8
+SHARE = 0.25             # of the time: for MLX's logits, and for its timed runs
+LEAST_TIMED = 2          # tokens of a run
 MOST_LISTED = 20
 
 
@@ -31,36 +32,60 @@ def quietly() -> contextlib.redirect_stderr[io.StringIO]:
     return contextlib.redirect_stderr(io.StringIO())
 
 
-def share(request: Any, per_token: float, most: int, least: int, parts: int = 1) -> int:
-    """How many tokens MLX is given: all, or where it is slow those that fit its share of the time."""
-    if 1 / per_token >= SLOW_TOKENS_PER_S:
-        return most
-    return max(least, min(most, int(SHARE * request.time_budget_s / parts / per_token)))
+class Sizes:
+    """What MLX's side computes: all that is asked for, or where MLX is slow what fits its shares of the time budget."""
+
+    def __init__(self, request: Any, per_token: float) -> None:
+        self.per_token, self.runs = per_token, request.runs
+        self.slow = 1 / per_token < SLOW_TOKENS_PER_S
+        fits = int(SHARE * request.time_budget_s / per_token) if self.slow else request.max_tokens + POSITIONS
+        self.positions = max(LEAST_POSITIONS, min(POSITIONS, fits)) if self.slow else POSITIONS
+        self.prompt = min(sides.PROMPT, self.positions // 2)
+        # Where MLX is slow, the text that is judged ends with the tokens that are compared.
+        self.tokens = min(request.max_tokens, self.positions - self.prompt + 1) if self.slow else request.max_tokens
+        self.timed = max(LEAST_TIMED, min(request.max_tokens, fits // request.runs if self.slow else fits))
+        self.untimed = 0 if self.slow else 1
+
+    @property
+    def steps(self) -> int:
+        """Of MLX."""
+        others = 0 if self.slow else self.prompt - 1 + self.tokens
+        return self.positions + others + self.runs * (self.untimed + self.timed)
+
+    def __str__(self) -> str:
+        return (f"{self.positions} positions, {self.tokens} tokens and {self.runs} runs of {self.timed} take MLX "
+                f"{self.steps * self.per_token:.0f} s")
 
 
 class References:
     """Of one model: a text, its logits in float32 and by MLX, and MLX's own tokens. The model comes patched, so that
-    the text takes little time, and is left without the patch."""
+    what MLX need not compute takes little time, and is left without the patch; `mlx` is a twin that is never patched."""
 
-    def __init__(self, model: Any, request: Any, per_token: float) -> None:
-        self.model, self.request = model, request
-        self.count = share(request, per_token, POSITIONS, LEAST_POSITIONS)
+    def __init__(self, model: Any, request: Any, sizes: Sizes) -> None:
+        self.model, self.request, self.sizes = model, request, sizes
+        self.mlx = clone(model)
+        self.count = sizes.positions
         say(f"logits of {self.count} positions: in float32 and with MLX")
-        self.text = sides.own_text(model, self.count, request.seed)
+        text = sides.own_text(model, sizes.prompt if sizes.slow else self.count, request.seed)
+        self.prompt = text[:sizes.prompt]
+        self.cache = sides.filled(model, self.prompt)
         mlx_kd.unpatch(model)
-        self.exact = logits_of_text(judge_of(model), mx.array(self.text))
+        if sizes.slow:  # one pass for logits and tokens
+            self.text, self.logits = sides.continued(self.mlx, self.prompt, self.count)
+            after = [self.logits[sizes.prompt - 1 + at] for at in range(sizes.tokens)]
+            self.tokens, self.gaps = [sides.best(one) for one in after], [sides.gap(one) for one in after]
+        else:
+            self.text, self.logits = text, sides.forced_logits(self.mlx, text)
+            self.tokens, self.gaps = sides.greedy(self.mlx, self.prompt, sizes.tokens)
+        self.exact = logits_of_text(judge_of(self.mlx), mx.array(self.text))
         self.size = number(mx.sqrt(mx.mean(mx.square(self.exact))))
-        self.logits = sides.forced_logits(model, self.text)
         self.distance = Distance(self.logits, self.exact)
-        self.prompt = self.text[:sides.PROMPT]
-        tokens = share(request, per_token, request.max_tokens, LEAST_TOKENS)
-        self.tokens, self.gaps = sides.greedy(model, self.prompt, tokens)
 
 
 class Trial:
     """Of the pins of one pack. `right`: what it says holds; `failed` also names a speed that does not."""
 
-    def __init__(self, references: References, pack: Path, per_token: float, timed: bool) -> None:
+    def __init__(self, references: References, pack: Path, timed: bool) -> None:
         self.of, self.pack, self.failed = references, pack, list[str]()
         self.evidence: dict[str, Any] = {}
         self.hits: dict[int, int] = {}
@@ -71,12 +96,12 @@ class Trial:
             logits = sides.forced_logits(references.model, references.text)
             prompt = logits_of_text(references.model, mx.array(references.text))  # other sizes, other pins
             tokens, _ = sides.greedy(references.model, references.prompt, len(references.tokens))
+            self.judge(logits, prompt)
+            self.compare(tokens)
+            self.right = not self.failed
+            if timed:
+                self.time()
             self.count(before)
-        self.judge(logits, prompt)
-        self.compare(tokens)
-        self.right = not self.failed
-        if timed:
-            self.time(per_token)
 
     def count(self, before: dict[int, int]) -> None:
         """Adds the hits of the pins since then."""
@@ -114,25 +139,19 @@ class Trial:
         if self.of.request.require_identical and (first is not None or self.evidence["forced_tokens"]["different"]):
             self.failed.append("its tokens are not those of MLX, and --require-identical is given")
 
-    def time(self, per_token: float) -> None:
-        of, runs, pairs = self.of, self.of.request.runs, []
-        count = share(of.request, per_token, of.request.max_tokens, 2, runs)
-        for index in range(runs):
-            say(f"pair {index + 1} of {runs}: {count} tokens of each")
-            pair = {}
-            for side in ("mlx", "pins") if index % 2 == 0 else ("pins", "mlx"):
-                if side == "mlx":
-                    pair[side] = sides.timed(of.model, of.prompt, count)
-                    continue
-                with quietly(), mlx_kd.patched(of.model, self.pack):
-                    before = packs.pin_hits()
-                    pair[side] = sides.timed(of.model, of.prompt, count)
-                    self.count(before)
-            pairs.append(pair)
+    def time(self) -> None:
+        """The model is patched; MLX's side is its twin."""
+        of, sizes, pairs = self.of, self.of.sizes, []
+        models = {"mlx": of.mlx, "pins": of.model}
+        for index in range(sizes.runs):
+            say(f"pair {index + 1} of {sizes.runs}: {sizes.timed} tokens of each")
+            order = ("mlx", "pins") if index % 2 == 0 else ("pins", "mlx")
+            pairs.append({side: sides.timed(models[side], of.cache, of.prompt[-1], sizes.timed, sizes.untimed)
+                          for side in order})
         ratios = sorted(pair["pins"].tokens_per_s / pair["mlx"].tokens_per_s for pair in pairs)
         peak = {side: max(pair[side].peak_bytes for pair in pairs) for side in ("mlx", "pins")}
         self.evidence["speed"] = {
-            "tokens": count, "pairs": [{side: pair[side].tokens_per_s for side in pair} for pair in pairs],
+            "tokens": sizes.timed, "mlx_steps": sizes.steps, "pairs": [{side: pair[side].tokens_per_s for side in pair} for pair in pairs],
             "ratio": ratios[len(ratios) // 2], "lo": ratios[0], "hi": ratios[-1], "interval": "minimum and maximum",
             "peak_bytes": peak}
         if ratios[0] <= 1:
