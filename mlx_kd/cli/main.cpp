@@ -24,6 +24,16 @@ bool is_unknown_verb(const CLI::App& app, const std::string& word) {
   return !word.empty() && word[0] != '-' && app.get_subcommands(has_name).empty();
 }
 
+// The command and the verbs that were understood, "kd msl run", whose help says more.
+std::string understood(const CLI::App& app) {
+  std::string text = mlx_kd::cli::command();
+  for (const CLI::App* at = &app; !at->get_subcommands().empty();) {
+    at = at->get_subcommands().back();
+    text += " " + at->get_name();
+  }
+  return text;
+}
+
 int report(const CLI::App& app, const CLI::ParseError& error, const std::string& word) {
   if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success))
     return app.exit(error);  // --help, --version
@@ -31,7 +41,7 @@ int report(const CLI::App& app, const CLI::ParseError& error, const std::string&
     const std::string known = mlx_kd::base::list_of(verbs_of(app));
     std::fprintf(stderr, "[cli] verb '%s' is not known: choose %s\n", word.c_str(), known.c_str());
   } else {
-    std::fprintf(stderr, "[cli] %s: see %s --help\n", error.what(), mlx_kd::cli::command().c_str());
+    std::fprintf(stderr, "[cli] %s: see %s --help\n", error.what(), understood(app).c_str());
   }
   return 2;
 }
