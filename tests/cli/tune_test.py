@@ -165,6 +165,11 @@ class References(TuneCase):
     def test_one_that_ends_its_process_is_refused(self):
         self.assertIn("ended its process (status 3)", self.ask("import os\nos._exit(3)\n"))
 
+    def test_how_its_process_ends_after_the_answer_does_not_matter(self):
+        self.write("scale.py", "import atexit\nimport os\natexit.register(os.abort)\n\n\n"
+                               "def scale_rows(x, factor):\n    return x * factor\n")
+        self.tune(budget=1)
+
     def test_a_missing_python_is_named(self):
         self.assertIn("'/none/python', which runs references, cannot be started",
                       self.refused(MLX_KD_PYTHON="/none/python"))

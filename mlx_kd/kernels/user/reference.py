@@ -307,6 +307,9 @@ def main():
     except Exception as error:
         reply = {"error": described(error)}
     Path("reply.json").write_text(json.dumps(reply))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # what libraries do as a process ends, MLX with its threads, cannot spoil what was answered
 
 
 main()
