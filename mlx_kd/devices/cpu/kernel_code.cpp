@@ -158,8 +158,10 @@ std::shared_ptr<const StagedCall> KernelCode::stage(const Call& call) const {
   staged->steps.reserve(call.stages.size());
   for (const spec::Stage& stage : call.stages)
     if (stage.launch.grid[0] > 0)
-      staged->steps.push_back({stage_function(stage.func_name), stage.launch.grid[0],
-                               stage.launch.group[0], stage.launch.threads, stage.index});
+      staged->steps.push_back(
+          {stage_function(stage.func_name),
+           reinterpret_cast<StageQuestion>(dlsym(handle_, (stage.func_name + "_runs").c_str())),
+           stage.launch.grid[0], stage.launch.group[0], stage.launch.threads, stage.index});
   staged->scratch = call.scratch;
   staged->updates = call.updates;
   for (size_t i = 0; i < call.inputs.size(); ++i)
@@ -180,6 +182,7 @@ void KernelCode::run_stages(const void* const* inputs, void* const* outputs, con
   if (!call.scratch.empty()) scratch.hand_out(call.scratch, arguments.scratch);
   for (const StagedCall::Step& step : call.steps) {
     arguments.stage = step.index;
+    if (step.runs && !step.runs(&arguments)) continue;
     const StageWork work{step.function, &arguments};
     if (step.threads <= 1)
       run_stage_units<Guard>(&work, 0, step.units);

@@ -20,11 +20,15 @@ using KernelFunction = void (*)(const void* const* inputs, void* const* outputs,
                                 const double* params, long begin, long end);
 // Abi::arguments: the same for one stage.
 using StageFunction = void (*)(const KernelArguments* arguments, long begin, long end);
+// <stage>_runs, which a kernel may export: whether the stage has anything to do in this call. One
+// that has not costs no meeting of threads.
+using StageQuestion = bool (*)(const KernelArguments* arguments);
 
 // A Call of Abi::arguments, made ready: everything but the arrays and scalars. Immutable.
 struct StagedCall {
   struct Step {
     StageFunction function;
+    StageQuestion runs;  // null: it always does
     int64_t units, grain;
     int threads;
     int64_t index;
