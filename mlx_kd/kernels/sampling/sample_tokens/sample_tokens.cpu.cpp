@@ -215,6 +215,29 @@ KD_INLINE bool has_top_p(const kd_arguments* a, const Row& row, long index) {
   return !row.is_broken && settings.inverse_temperature != 0 && is_top_p(settings.top_p);
 }
 
+static bool any_has_top_p(const kd_arguments* a) {
+  const long rows = a->dims[KD_DIM_each_row] ? a->dims[KD_DIM_B] : 1;
+  for (long index = 0; index < rows; ++index) {
+    const Settings settings = settings_of(a, index);
+    if (settings.inverse_temperature != 0 && is_top_p(settings.top_p)) return true;
+  }
+  return false;
+}
+
+// Whether these stages have anything to do.
+extern "C" bool mlx_kd_sample_tokens_counts_runs(const kd_arguments* a) {
+  return any_has_top_p(a);
+}
+extern "C" bool mlx_kd_sample_tokens_places_runs(const kd_arguments* a) {
+  return KD_DTYPE == 0 && any_has_top_p(a);
+}
+extern "C" bool mlx_kd_sample_tokens_order_runs(const kd_arguments* a) {
+  return KD_DTYPE == 0 && any_has_top_p(a);
+}
+extern "C" bool mlx_kd_sample_tokens_powers_runs(const kd_arguments* a) {
+  return KD_DTYPE == 0 && any_has_top_p(a);
+}
+
 extern "C" void mlx_kd_sample_tokens_counts(const kd_arguments* a, long begin, long end) {
   for (long unit = begin; unit < end; ++unit) {
     const long parts = a->stage, index = unit / parts;
