@@ -130,7 +130,7 @@ std::vector<Case> cases() {
           {"paged", {.kind = Kind::paged, .max_size = 400, .block_size = 8}, 1e-5}};
 }
 INSTANTIATE_TEST_SUITE_P(Caches, OfEachKind, testing::ValuesIn(cases()),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& one) { return std::string(one.param.name); });
 
 TEST(Caches, EightBitsTakeLittleMoreThanHalfOfTheMemory) {
   const auto plain = std::move(make(1).front());
