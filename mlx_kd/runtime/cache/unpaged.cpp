@@ -7,6 +7,7 @@
 
 #include "mlx_kd/runtime/cache/rows.h"
 #include "mlx_kd/runtime/call/ops.h"
+#include "mlx_kd/runtime/state/settings.h"
 
 namespace mlx_kd::runtime::cache {
 namespace {
@@ -117,7 +118,22 @@ class Unpaged final : public Cache {
     return mx::greater(key, mx::subtract(own, mx::array(options_.max_size), s), s);
   }
 
+  // By MLX's operators, in place too, where the settings do not ask for ours.
+  void put(Planes& planes, int at, const mx::array& rows, const mx::Stream& s) const {
+    const Planes added = encode(rows, s);
+    for (size_t i = 0; i < planes.size(); ++i) {
+      mx::Shape from = {0, 0, at, 0}, to = planes[i].shape();
+      to[2] = at + rows.shape(2);
+      planes[i] = mx::slice_update(planes[i], added[i], from, to, s);
+    }
+  }
+
   void write(int at, const mx::array& keys, const mx::array& values, const mx::Stream& s) {
+    if (!by_kernel_) {
+      put(keys_, at, keys, s);
+      put(values_, at, values, s);
+      return;
+    }
     if (!quantised()) {
       const auto written = kv_append(keys_[0], values_[0], keys, values, at, s);
       keys_ = {written.first}, values_ = {written.second};
@@ -135,6 +151,14 @@ class Unpaged final : public Cache {
     };
     keys_ = spare(one(keys), rows, s);
     values_ = spare(one(values), rows, s);
+    ask_settings();
+  }
+
+  // When a cache grows, not at each token.
+  void ask_settings() {
+    const std::vector<std::string> names = settings().default_kernels;
+    const char* const name = quantised() ? "kv_append_quantized" : "kv_append";
+    by_kernel_ = std::find(names.begin(), names.end(), name) != names.end();
   }
 
   void make_room(const mx::array& keys, const mx::array& values, const mx::Stream& s) {
@@ -143,6 +167,7 @@ class Unpaged final : public Cache {
     if (offset_ + count <= rows_of(keys_)) return;
     for (Planes* planes : {&keys_, &values_})
       *planes = join({filled(*planes, s), spare(*planes, more, s)}, s);
+    ask_settings();
   }
 
   void make_room_in_ring(const mx::array& keys, const mx::array& values, const mx::Stream& s) {
@@ -193,6 +218,7 @@ class Unpaged final : public Cache {
 
   Options options_;
   Planes keys_, values_;
+  bool by_kernel_ = false;
   int offset_ = 0;
   int next_ = 0;  // of a ring: where the next token goes
 };

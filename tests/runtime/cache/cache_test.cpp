@@ -9,6 +9,8 @@
 #include <numeric>
 #include <vector>
 
+#include "mlx_kd/runtime/state/settings.h"
+
 namespace mlx_kd::runtime::cache {
 namespace {
 
@@ -32,22 +34,34 @@ struct Kept {
     }
   }
 
-  // Of query t of the last `queries`: the first `keep`, where a ring is read by one query, and the
-  // last `window`.
+  // What a ring keeps when `queries` come: the first `keep`, and so many that the first query sees
+  // `window`. Each of several sees the last `window` of what there is up to itself.
+  std::vector<int> left(int queries, int window, int keep) const {
+    const int all = static_cast<int>(keys.size()), before = all - queries;
+    std::vector<int> rows(static_cast<size_t>(all));
+    std::iota(rows.begin(), rows.end(), 0);
+    if (before >= window)
+      rows.erase(rows.begin() + keep, rows.begin() + before - window + 1 + keep);
+    return rows;
+  }
+
   mx::array attention(const mx::array& q, int window, int keep) const {
-    std::vector<mx::array> rows;
-    const int queries = q.shape(2), all = static_cast<int>(keys.size());
+    const int queries = q.shape(2);
+    const std::vector<int> rows = left(queries, window, keep);
+    std::vector<mx::array> results;
     for (int t = 0; t < queries; ++t) {
-      const int end = all - queries + t + 1, kept = end > window ? keep : 0;
-      std::vector<mx::array> k(keys.begin(), keys.begin() + kept);
-      std::vector<mx::array> v(values.begin(), values.begin() + kept);
-      for (int i = std::max(0, end - window + kept); i < end; ++i)
-        k.push_back(keys[static_cast<size_t>(i)]), v.push_back(values[static_cast<size_t>(i)]);
-      rows.push_back(mx::fast::scaled_dot_product_attention(
+      const auto end = rows.end() - queries + t + 1;
+      std::vector<mx::array> k, v;
+      for (auto row = end - std::min<std::ptrdiff_t>(window, end - rows.begin()); row < end;
+           ++row) {
+        k.push_back(keys[static_cast<size_t>(*row)]);
+        v.push_back(values[static_cast<size_t>(*row)]);
+      }
+      results.push_back(mx::fast::scaled_dot_product_attention(
           mx::take(q, mx::array({t}), 2), mx::concatenate(k, 2), mx::concatenate(v, 2),
           static_cast<float>(kScale)));
     }
-    return mx::concatenate(rows, 2);
+    return mx::concatenate(results, 2);
   }
 };
 
@@ -77,27 +91,33 @@ TEST_P(OfEachKind, AttentionIsThatOverTheTokensThatItKeeps) {
     kept.append(k, v);
     const int window = rotates ? options.max_size : 1 << 20;
     const mx::array got = cache->attention(q, kScale);
-    const mx::array wanted = kept.attention(q, window, count == 1 ? options.keep : 0);
+    const mx::array wanted = kept.attention(q, window, options.keep);
     EXPECT_LT(largest(mx::subtract(got, wanted)), GetParam().error) << count << " at " << seed;
   }
   EXPECT_EQ(cache->offset(), static_cast<int>(kept.keys.size()));
 }
 
-TEST_P(OfEachKind, ATokenIsWrittenInPlace) {
-  const auto cache = std::move(make(1, GetParam().options).front());
-  const mx::array k = normal(kHeads, 1, 1);
-  for (int i = 0; i < 3; ++i) cache->append(k, k);
-  const auto places = [&] {
-    const std::vector<mx::array> held = cache->state();
-    mx::eval(held);
-    std::vector<const void*> data;
-    for (const mx::array& one : held) data.push_back(one.data<void>());
-    return data;
-  };
-  const std::vector<const void*> before = places();
-  for (int i = 0; i < 3; ++i) {
-    cache->append(k, k);
-    EXPECT_EQ(places(), before);
+TEST_P(OfEachKind, ATokenIsWrittenInPlaceWithOurKernelsAndWithout) {
+  for (const bool kernels : {false, true}) {
+    Settings settings;
+    if (kernels) settings.default_kernels = {"kv_append", "kv_append_quantized"};
+    configure(settings);
+    const auto cache = std::move(make(1, GetParam().options).front());
+    const mx::array k = normal(kHeads, 1, 1);
+    for (int i = 0; i < 3; ++i) cache->append(k, k);
+    const auto places = [&] {
+      const std::vector<mx::array> held = cache->state();
+      mx::eval(held);
+      std::vector<const void*> data;
+      for (const mx::array& one : held) data.push_back(one.data<void>());
+      return data;
+    };
+    const std::vector<const void*> before = places();
+    for (int i = 0; i < 3; ++i) {
+      cache->append(k, k);
+      EXPECT_EQ(places(), before);
+    }
+    reset_settings();
   }
 }
 
