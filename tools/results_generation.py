@@ -29,7 +29,7 @@ def sampling(data):
 def caches(data):
     rows = [[of["tokens"], kind, f"{us:.0f}", f"{of['times_bf16'][kind]:.2f}x", f"{of['bytes'][kind]:.2f}"]
             for of in data["attention"] for kind, us in of["attention_us"].items()]
-    return [f"Attention of one token, 32 query heads and 8 key heads of 128, bfloat16, groups of 64, pages of 32 tokens in "
+    return [f"Attention of one token, 32 query heads and 8 key heads of 128, bfloat16, groups of 64, pages of 32 tokens (or as said) in "
             f"random order; a graph has {' and '.join(str(of['layers']) for of in data['attention'])} layers, so that caches "
             f"are read from memory. Medians of {data['samples']} rounds, and medians of paired ratios.",
             table(["tokens", "cache", "us", "speed to bfloat16", "bytes to bfloat16"], rows),

@@ -3,8 +3,9 @@
 In one process, in random order: attention of one token by our bfloat16 kernel, by the quantised ones and over pages (32
 query heads and 8 key heads of 128), over caches of each of --tokens, as a graph of so many layers that no cache is in
 the processor's caches when its turn comes; and the append of one token as operators in a graph of 64, next to an
-operator that does nothing but norm 32 elements: alone, and with the rotation of queries and keys, in one operator and
-in two. Kernels are the defaults. Prints medians and the medians of paired ratios, and writes them as JSON.
+operator that does nothing but norm 32 elements, and to appends that write nothing because their offset is negative:
+alone, and with the rotation of queries and keys, in one operator and in two. Kernels are the defaults. Prints medians
+and the medians of paired ratios, and writes them as JSON.
 """
 import argparse
 import datetime
@@ -23,6 +24,7 @@ from common import machine, write_result  # noqa: E402
 
 QUERIES, HEADS, WIDTH, GRAPH, BLOCK = 32, 8, 128, 64, 32
 EMPTY = "a norm of 32 elements"
+PAGES = {"paged": BLOCK, "paged, blocks of 64": 64}
 COLD = 64 << 20  # bytes of the smallest caches of all layers
 KERNELS = ["attention", "attention_paged", "attention_quantized", "kv_append", "kv_append_quantized", "qk_norm_rope",
            "qk_norm_rope_append", "qk_norm_rope_append_paged", "qk_norm_rope_append_quantized", "rmsnorm"]
@@ -35,12 +37,11 @@ def normal(*shape):
 def layer_of(tokens):
     """The arrays of one layer's caches, by kind."""
     keys, values = normal(1, HEADS, tokens, WIDTH), normal(1, HEADS, tokens, WIDTH)
-    blocks = tokens // BLOCK
     made = {"bf16": [keys, values]}
     for bits in (8, 4):
         made[f"{bits} bits"] = [*mx.quantize(keys, 64, bits), *mx.quantize(values, 64, bits)]
-    made["paged"] = [x.reshape(HEADS, blocks, BLOCK, WIDTH).swapaxes(0, 1) for x in (keys, values)]
-    made["paged"] = [mx.contiguous(x) for x in made["paged"]]
+    for kind, block in PAGES.items():
+        made[kind] = [mx.contiguous(x.reshape(HEADS, tokens // block, block, WIDTH).swapaxes(0, 1)) for x in (keys, values)]
     mx.eval(made)
     return made
 
@@ -52,17 +53,20 @@ def attentions(tokens):
     count = max(2, -(-COLD // min(sizes.values())))
     layers = [first] + [layer_of(tokens) for _ in range(count - 1)]
     queries = [normal(1, QUERIES, 1, WIDTH) for _ in layers]
-    blocks = tokens // BLOCK
-    order = list(range(blocks))
-    random.shuffle(order)
-    pages = mx.array([order], mx.int32), mx.array([0], mx.int32), mx.array([tokens], mx.int32)
-    mx.eval(queries, pages)
     scale = WIDTH ** -0.5
 
     def coded(bits):
         return lambda q, x: mlx_kd.attention_quantized(q, *x, scale=scale, bits=bits, group_size=64)
+
+    def in_pages(block):
+        order = list(range(tokens // block))
+        random.shuffle(order)
+        places = mx.array([order], mx.int32), mx.array([0], mx.int32), mx.array([tokens], mx.int32)
+        mx.eval(places)
+        return lambda q, x: mlx_kd.attention_paged(q, *x, *places, scale=scale)
+    mx.eval(queries)
     calls = {"bf16": lambda q, x: mlx_kd.attention(q, *x, scale=scale), "8 bits": coded(8), "4 bits": coded(4),
-             "paged": lambda q, x: mlx_kd.attention_paged(q, *x, *pages, scale=scale)}
+             **{kind: in_pages(block) for kind, block in PAGES.items()}}
 
     def step(kind):
         return lambda: mx.eval([calls[kind](q, layer[kind]) for q, layer in zip(queries, layers)])
@@ -88,7 +92,8 @@ def appends(tokens):
     row, weight = [normal(1, 32)], mx.ones(32, mx.bfloat16)
     at = [mx.array([i], mx.int32) for i in range(GRAPH)]
     slots = [mx.array([[i]], mx.int32) for i in range(GRAPH)]
-    mx.eval(new, q, row, weight, at, slots)
+    nowhere = mx.array([-1], mx.int32)
+    mx.eval(new, q, row, weight, at, slots, nowhere)
 
     def plain():
         return [mx.zeros((1, HEADS, tokens, WIDTH), mx.bfloat16) for _ in range(2)]
@@ -105,7 +110,10 @@ def appends(tokens):
     ways = {
         EMPTY: (row, lambda x, i: (mlx_kd.rmsnorm(x[0], weight, 1e-5),)),
         "kv_append": (plain(), lambda x, i: mlx_kd.kv_append(*x, new, new, i)),
+        "kv_append of nothing": (plain(), lambda x, i: mlx_kd.kv_append(*x, new, new, nowhere)),
         "kv_append_quantized": (coded(), lambda x, i: mlx_kd.kv_append_quantized(*x, new, new, i, bits=8, group_size=64)),
+        "kv_append_quantized of nothing": (coded(), lambda x, i: mlx_kd.kv_append_quantized(
+            *x, new, new, nowhere, bits=8, group_size=64)),
         "qk_norm_rope_append": (plain(), lambda x, i: mlx_kd.qk_norm_rope_append(*x[:2], q, new, new, at[i])),
         "qk_norm_rope, kv_append_quantized": (coded(), apart),
         "qk_norm_rope_append_quantized": (coded(), lambda x, i: mlx_kd.qk_norm_rope_append_quantized(

@@ -45,6 +45,17 @@ const MlxForm& no_form() {
 
 }  // namespace
 
+Prepared& Prepared::operator=(const Prepared&) {
+  delete kept_.exchange(nullptr);
+  return *this;
+}
+
+void Prepared::keep(uint64_t owner, std::shared_ptr<const void> made) const {
+  const Kept* none = nullptr;
+  auto kept = std::make_unique<const Kept>(owner, std::move(made));
+  if (kept_.compare_exchange_strong(none, kept.get(), std::memory_order_acq_rel)) kept.release();
+}
+
 Call make_call(const spec::Op& op, spec::Dtype t, const spec::Dims& dims,
                const std::vector<double>& scalars, std::vector<spec::Stage> stages) {
   Call call{dims, scalars, std::move(stages)};

@@ -4,6 +4,7 @@
 // Program), Program::launch (raw memory, the kernel's own time) or Program::call (a lazy MLX op).
 #pragma once
 
+#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -29,6 +30,31 @@ struct Artifact {
   double compile_ms = 0;  // what the compile took (when it was done, if cached)
 };
 
+// What a program made of a call for its own use, kept with the call: the first that it keeps. Any
+// thread. A copy of a call starts without, and a call that is changed once it was kept of must be
+// such a copy.
+class Prepared {
+ public:
+  Prepared() = default;
+  Prepared(const Prepared&) {}
+  Prepared& operator=(const Prepared&);
+  ~Prepared() { delete kept_.load(); }
+
+  // By whoever has this number, of which a process gives each once; nullptr where it kept nothing.
+  const std::shared_ptr<const void>* of(uint64_t owner) const {
+    const Kept* const kept = kept_.load(std::memory_order_acquire);
+    return kept && kept->owner == owner ? &kept->made : nullptr;
+  }
+  void keep(uint64_t owner, std::shared_ptr<const void> made) const;
+
+ private:
+  struct Kept {
+    uint64_t owner;
+    std::shared_ptr<const void> made;
+  };
+  mutable std::atomic<const Kept*> kept_ = nullptr;
+};
+
 // What one call needs in addition to its arrays.
 struct Call {
   spec::Dims dims;                   // complete
@@ -41,6 +67,7 @@ struct Call {
   // strides are passed on.
   std::vector<bool> strided = {};
   std::vector<std::string> scalar_names = {};
+  Prepared prepared = {};  // of all but the scalars
 
   const spec::Launch& launch() const { return stages.front().launch; }
   // Of an output that takes over an input's memory; empty `updates` means none does.

@@ -24,6 +24,10 @@ class CpuProgram final : public Program {
                                              const GraphCall& graph) const override;
 
  private:
+  std::vector<mlx::core::array> add(const std::vector<mlx::core::array>& inputs,
+                                    const std::vector<mlx::core::Shape>& output_shapes,
+                                    const Call& call, const FlatCall& flat,
+                                    const GraphCall& graph) const;
   std::shared_ptr<const KernelCode> code_;
 };
 

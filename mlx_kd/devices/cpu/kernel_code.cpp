@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
 #include "mlx_kd/base/error.h"
@@ -47,6 +48,11 @@ std::string loader_error() {
   return text ? text : "no reason given";
 }
 
+uint64_t next_number() {
+  static std::atomic<uint64_t> last = 0;
+  return ++last;
+}
+
 // Scratch memory of the calling thread, kept between calls; each array starts on a cache line.
 class ScratchMemory {
  public:
@@ -75,13 +81,15 @@ bool StagedCall::operator==(const StagedCall& other) const {
 }
 
 bool operator==(const FlatCall& a, const FlatCall& b) {
-  if (a.staged && b.staged) return *a.staged == *b.staged;
+  if (a.staged && b.staged)
+    return a.params == b.params && (a.staged == b.staged || *a.staged == *b.staged);
   return !a.staged && !b.staged && a.dims == b.dims && a.params == b.params && a.units == b.units &&
          a.grain == b.grain && a.threads == b.threads;
 }
 
 KernelCode::KernelCode(const std::filesystem::path& object, const spec::Candidate& candidate)
-    : op_name_(candidate.op_name),
+    : number_(next_number()),
+      op_name_(candidate.op_name),
       input_count_(candidate.inputs_spec.size()),
       output_count_(candidate.outputs_spec.size()),
       takes_arguments_(spec::abi_of(candidate.language, spec::launch_kind_of(candidate)) ==
@@ -117,41 +125,64 @@ StageFunction KernelCode::stage_function(const std::string& name) const {
 
 FlatCall KernelCode::flatten(const Call& call) const {
   FlatCall flat;
-  for (size_t i = 0; i < call.scalars.size(); ++i) flat.params[i] = call.scalars[i];
-  if (!takes_arguments_) {
-    const auto& dims = call.dims.items();
-    for (size_t i = 0; i < dims.size(); ++i) flat.dims[i] = static_cast<long>(dims[i].second);
-    flat.units = call.launch().grid[0];
-    flat.grain = call.launch().group[0];
-    flat.threads = call.launch().threads;
+  std::copy(call.scalars.begin(), call.scalars.end(), flat.params.begin());
+  if (takes_arguments_) {
+    flat.staged = stage(call);
     return flat;
   }
+  const auto& dims = call.dims.items();
+  for (size_t i = 0; i < dims.size(); ++i) flat.dims[i] = static_cast<long>(dims[i].second);
+  flat.units = call.launch().grid[0];
+  flat.grain = call.launch().group[0];
+  flat.threads = call.launch().threads;
+  return flat;
+}
+
+FlatCall KernelCode::flatten_once(const Call& call) const {
+  if (!takes_arguments_) return flatten(call);
+  FlatCall flat;
+  std::copy(call.scalars.begin(), call.scalars.end(), flat.params.begin());
+  if (const auto* const kept = call.prepared.of(number_)) {
+    flat.staged = std::static_pointer_cast<const StagedCall>(*kept);
+  } else {
+    flat.staged = stage(call);
+    call.prepared.keep(number_, flat.staged);
+  }
+  return flat;
+}
+
+std::shared_ptr<const StagedCall> KernelCode::stage(const Call& call) const {
   auto staged = std::make_shared<StagedCall>();
   staged->arguments = arguments_of(call);
+  std::fill_n(staged->arguments.scalars, spec::kMostScalars, 0.0);
   staged->steps.reserve(call.stages.size());
   for (const spec::Stage& stage : call.stages)
     if (stage.launch.grid[0] > 0)
-      staged->steps.push_back({stage_function(stage.func_name), stage.launch.grid[0],
-                               stage.launch.group[0], stage.launch.threads, stage.index});
+      staged->steps.push_back(
+          {stage_function(stage.func_name),
+           reinterpret_cast<StageQuestion>(dlsym(handle_, (stage.func_name + "_runs").c_str())),
+           stage.launch.grid[0], stage.launch.group[0], stage.launch.threads, stage.index});
   staged->scratch = call.scratch;
   staged->updates = call.updates;
   for (size_t i = 0; i < call.inputs.size(); ++i)
     staged->strided_axes.push_back(call.strided_axes(i));
-  flat.staged = std::move(staged);
-  return flat;
+  return staged;
 }
 
 template <class Guard>
-void KernelCode::run_stages(const void* const* inputs, void* const* outputs, const StagedCall& call,
+void KernelCode::run_stages(const void* const* inputs, void* const* outputs, const FlatCall& flat,
                             const Strides* strides) const {
   static thread_local ScratchMemory scratch;
+  const StagedCall& call = *flat.staged;
   KernelArguments arguments = call.arguments;
+  std::copy(flat.params.begin(), flat.params.end(), arguments.scalars);
   std::copy_n(inputs, input_count_, arguments.inputs);
   std::copy_n(outputs, output_count_, arguments.outputs);
   if (strides) std::copy_n(strides, input_count_, arguments.strides);
   if (!call.scratch.empty()) scratch.hand_out(call.scratch, arguments.scratch);
   for (const StagedCall::Step& step : call.steps) {
     arguments.stage = step.index;
+    if (step.runs && !step.runs(&arguments)) continue;
     const StageWork work{step.function, &arguments};
     if (step.threads <= 1)
       run_stage_units<Guard>(&work, 0, step.units);
@@ -163,7 +194,7 @@ void KernelCode::run_stages(const void* const* inputs, void* const* outputs, con
 template <class Guard>
 void KernelCode::run_guarded(const void* const* inputs, void* const* outputs, const FlatCall& call,
                              const Strides* strides) const {
-  if (call.staged) return run_stages<Guard>(inputs, outputs, *call.staged, strides);
+  if (call.staged) return run_stages<Guard>(inputs, outputs, call, strides);
   const Work work{function_, inputs, outputs, &call};
   if (call.threads <= 1) return run_units<Guard>(&work, 0, call.units);
   ThreadPool::shared().run(call.threads, call.units, call.grain, run_units<Guard>, &work);

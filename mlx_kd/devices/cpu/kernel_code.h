@@ -20,17 +20,21 @@ using KernelFunction = void (*)(const void* const* inputs, void* const* outputs,
                                 const double* params, long begin, long end);
 // Abi::arguments: the same for one stage.
 using StageFunction = void (*)(const KernelArguments* arguments, long begin, long end);
+// <stage>_runs, which a kernel may export: whether the stage has anything to do in this call. One
+// that has not costs no meeting of threads.
+using StageQuestion = bool (*)(const KernelArguments* arguments);
 
-// A Call of Abi::arguments, made ready: everything but the arrays. Immutable.
+// A Call of Abi::arguments, made ready: everything but the arrays and scalars. Immutable.
 struct StagedCall {
   struct Step {
     StageFunction function;
+    StageQuestion runs;  // null: it always does
     int64_t units, grain;
     int threads;
     int64_t index;
     friend bool operator==(const Step&, const Step&) = default;
   };
-  KernelArguments arguments = {};  // without pointers
+  KernelArguments arguments = {};  // without pointers and scalars
   std::vector<Step> steps;
   std::vector<int64_t> scratch;      // bytes
   std::vector<int> updates;          // as Call has them
@@ -63,6 +67,8 @@ class KernelCode {
 
   // Fails where the object lacks the function of a stage.
   FlatCall flatten(const Call& call) const;
+  // The same, made once for a call that does not change but in its scalars.
+  FlatCall flatten_once(const Call& call) const;
 
   // Runs all units of all stages on the calling thread or on the process's pool; returns when they
   // are done. `strides`: of the inputs, where they are not those of the call; null: as the call
@@ -78,14 +84,16 @@ class KernelCode {
   size_t output_count() const { return output_count_; }
 
  private:
+  std::shared_ptr<const StagedCall> stage(const Call& call) const;
   StageFunction stage_function(const std::string& name) const;
   template <class Guard>
   void run_guarded(const void* const* inputs, void* const* outputs, const FlatCall& call,
                    const Strides* strides) const;
   template <class Guard>
-  void run_stages(const void* const* inputs, void* const* outputs, const StagedCall& call,
+  void run_stages(const void* const* inputs, void* const* outputs, const FlatCall& call,
                   const Strides* strides) const;
 
+  const uint64_t number_;  // of Call::prepared
   std::string op_name_;
   size_t input_count_, output_count_;
   bool takes_arguments_;

@@ -11,6 +11,7 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/host/memory/buffer_pool.h"
 #include "mlx_kd/devices/host/memory/queued_holds.h"
+#include "mlx_kd/devices/host/memory/recycled.h"
 
 namespace mlx_kd::devices::cpu {
 namespace {
@@ -61,8 +62,6 @@ bool can_take_over(const mx::array& input, const mx::Stream& stream) {
   mx::synchronize(stream);
   return input.is_donatable();
 }
-
-using InputStrides = std::vector<Strides>;
 
 // Whether a kernel of a strided port of so many axes takes the array as it lies. What has more axes
 // (rows of several, say) has no stride per axis of the port; axes that are left out have one item.
@@ -116,6 +115,32 @@ bool HostPrimitive::any_strided() const {
   return false;
 }
 
+// What the stream's thread needs of one evaluation, in one piece of recycled memory.
+struct HostPrimitive::Task {
+  explicit Task(const mx::Stream& stream) : work(stream) {}
+
+  static std::shared_ptr<Task> make(const mx::Stream& stream) {
+    return std::allocate_shared<Task>(RecycledMemory<Task>(), stream);
+  }
+
+  // Once. Notes of held memory keep the task, but not the primitive.
+  void run() {
+    const std::shared_ptr<HostPrimitive> running = std::move(primitive);
+    const struct Ending {
+      const QueuedWork& work;
+      ~Ending() { work.end(); }
+    } ending{work};
+    running->run({pointers.data(), count}, strided ? strides.data() : nullptr);
+  }
+
+  std::shared_ptr<HostPrimitive> primitive;
+  const QueuedWork work;
+  size_t count = 0;
+  bool strided = false;
+  std::array<void*, kMostArrays> pointers;   // the first `count`
+  std::array<Strides, kMostArrays> strides;  // of the inputs, if `strided`
+};
+
 // What one evaluation does with its arrays' memory.
 class HostPrimitive::Placement {
  public:
@@ -126,50 +151,41 @@ class HostPrimitive::Placement {
         encoder_(mx::cpu::get_command_encoder(stream_)),
         inputs_(inputs),
         outputs_(outputs),
-        pointers_(inputs.size() + outputs.size()) {
-    if (primitive.any_strided()) strides_ = std::make_shared<InputStrides>(inputs.size());
+        task_(Task::make(stream_)) {
+    task_->count = inputs.size() + outputs.size();
+    task_->strided = primitive.any_strided();
     for (size_t i = 0; i < inputs.size(); ++i) place_input(i);
     for (size_t i = 0; i < outputs.size(); ++i) place_output(i);
   }
 
   // Memory is handed over last: it does not come back to an input if queueing fails.
   void queue(std::shared_ptr<HostPrimitive> self) {
-    std::shared_ptr<const QueuedWork> work;
     const bool is_queued = any_ && primitive_.has_work();
+    const bool is_noted = is_queued && (updates_ || reads_watched());
     if (is_queued) {
-      if (updates_ || reads_watched()) work = std::make_shared<const QueuedWork>(stream_);
-      encoder_.dispatch(
-          [self = std::move(self), work, pointers = std::move(pointers_), strides = strides_] {
-            const Ending ending{work.get()};
-            self->run(pointers, strides ? strides->data() : nullptr);
-          });
+      task_->primitive = std::move(self);
+      encoder_.dispatch([task = task_] { task->run(); });
     }
     for (size_t i = 0; updates_ && i < inputs_.size(); ++i)
       if (taken_[i]) hand_over(inputs_[i], outputs_[static_cast<size_t>(taken_[i]) - 1]);
-    if (work) note_holds(work);
+    if (is_noted) note_holds(std::shared_ptr<const QueuedWork>(task_, &task_->work));
   }
 
  private:
-  // Also where the kernel throws.
-  struct Ending {
-    const QueuedWork* work;
-    ~Ending() {
-      if (work) work->end();
-    }
-  };
-
   void place_input(size_t i) {
     const mx::array& input = inputs_[i];
     const bool is_view = can_stride(input, primitive_.strided_axes(i));
-    pointers_[i] = memory_of(input, primitive_.wants_contiguous() && !is_view, stream_, encoder_);
-    if (strides_) (*strides_)[i] = is_view ? strides_of_array(input) : primitive_.port_strides(i);
+    task_->pointers[i] =
+        memory_of(input, primitive_.wants_contiguous() && !is_view, stream_, encoder_);
+    if (task_->strided)
+      task_->strides[i] = is_view ? strides_of_array(input) : primitive_.port_strides(i);
     encoder_.set_input_array(input);
   }
 
   void place_output(size_t i) {
     mx::array& output = outputs_[i];
     const int updated = primitive_.updated_input(i);
-    pointers_[inputs_.size() + i] =
+    task_->pointers[inputs_.size() + i] =
         updated < 0 ? give_memory(output) : update(static_cast<size_t>(updated), i);
     encoder_.set_output_array(output);
     any_ = any_ || output.size() > 0;
@@ -178,7 +194,7 @@ class HostPrimitive::Placement {
   // The memory of an output that updates an input: the input's own if nothing else holds it, else
   // the elements are copied before the kernel runs.
   void* update(size_t input, size_t output) {
-    void*& from = pointers_[input];
+    void*& from = task_->pointers[input];
     updates_ = true;
     if (can_take_over(inputs_[input], stream_)) {
       taken_[input] = static_cast<int>(output) + 1;
@@ -194,16 +210,11 @@ class HostPrimitive::Placement {
 
   // MLX's task will hold the memory of inputs, and of the outputs but that whose inputs it passes.
   void note_holds(const std::shared_ptr<const QueuedWork>& work) {
-    for (size_t i = 0; i < inputs_.size(); ++i) {
-      const auto is_same = [&](const mx::array& other) {
-        return other.data_shared_ptr() == inputs_[i].data_shared_ptr();
-      };
-      const auto here = inputs_.begin() + static_cast<std::ptrdiff_t>(i);
-      if (is_watched(*here) && std::none_of(inputs_.begin(), here, is_same)) note_hold(*here, work);
-    }
+    for (size_t i = 0; i < inputs_.size(); ++i)
+      if (!taken_[i]) note_hold(inputs_[i], work);
     for (size_t i = 0; i < outputs_.size(); ++i) {
       if (primitive_.updated_input(i) < 0) continue;
-      watch(outputs_[i]);
+      watch(outputs_[i]);  // one that was handed over is
       if (&outputs_[i].inputs() != &inputs_) note_hold(outputs_[i], work);
     }
   }
@@ -213,8 +224,7 @@ class HostPrimitive::Placement {
   mx::cpu::CommandEncoder& encoder_;
   const std::vector<mx::array>& inputs_;
   std::vector<mx::array>& outputs_;
-  Pointers pointers_;
-  std::shared_ptr<InputStrides> strides_;
+  const std::shared_ptr<Task> task_;
   std::array<int, kMostArrays> taken_{};  // of an input: 1 + the output that has its memory now
   bool updates_ = false, any_ = false;
 };

@@ -17,7 +17,7 @@ namespace mlx_kd::devices::cpu {
 inline constexpr size_t kMostArrays = 48;
 
 // Inputs first, then outputs.
-using Pointers = std::vector<void*>;
+using Pointers = std::span<void* const>;
 
 // An output that updates an input takes over the input's memory if only tasks queued earlier still
 // hold it (memory/queued_holds.h); otherwise it starts as a copy.
@@ -78,6 +78,7 @@ class HostPrimitive : public mlx::core::Primitive,
   void check_sizes(const std::vector<mlx::core::array>& inputs) const;
 
  private:
+  struct Task;
   class Placement;
   bool any_strided() const;
   bool has_sizes_of(const HostPrimitive& other) const;

@@ -15,10 +15,16 @@ int64_t blocks_of(const Dims& dims, int64_t rows) {
   return dims.at("B") * dims.at("Hk") * divide_up(group * dims.at("M"), rows);
 }
 
+int64_t shares_of(const Dims& dims, const spec::Setting& knobs) {
+  const int64_t heads = dims.at("Hk");
+  return blocks_of(dims, knobs.at("ROWS")) / std::max<int64_t>(1, heads) *
+         divide_up(heads, knobs.value_or("HEADS", 1));
+}
+
 int64_t parts_of(const Dims& dims, const spec::Setting& knobs) {
-  const int64_t units = 4 * knobs.at("THREADS");
-  return std::max<int64_t>(
-      1, std::min(dims.at("S") / knobs.at("KEYS"), units / blocks_of(dims, knobs.at("ROWS"))));
+  const int64_t units = 4 * knobs.at("THREADS"),
+                shares = std::max<int64_t>(1, shares_of(dims, knobs));
+  return std::max<int64_t>(1, std::min(dims.at("S") / knobs.at("KEYS"), units / shares));
 }
 
 spec::Knob keys_knob(std::vector<int64_t> values) {
@@ -28,9 +34,12 @@ spec::Knob keys_knob(std::vector<int64_t> values) {
 
 std::vector<spec::Stage> stages_over_keys(const std::string& function, const Dims& dims,
                                           const spec::Setting& knobs) {
-  const int64_t blocks = blocks_of(dims, knobs.at("ROWS")), parts = parts_of(dims, knobs);
-  std::vector<spec::Stage> stages = {{function, share_units(blocks * parts, knobs), parts}};
-  if (parts > 1) stages.push_back({function + "_merge", share_units(blocks, knobs), parts});
+  const int64_t parts = parts_of(dims, knobs);
+  std::vector<spec::Stage> stages = {
+      {function, share_units(shares_of(dims, knobs) * parts, knobs), parts}};
+  if (parts > 1)
+    stages.push_back(
+        {function + "_merge", share_units(blocks_of(dims, knobs.at("ROWS")), knobs), parts});
   return stages;
 }
 

@@ -1,5 +1,6 @@
-// Attention on a CPU, a block of query rows of one key head at a time; the keys of a block are
-// shared among units, in parts, where there are fewer blocks than threads can use.
+// Attention on a CPU, a block of query rows of one key head at a time, or of HEADS of them, which
+// take turns; their keys are shared among units, in parts, where there are fewer than threads can
+// use.
 #pragma once
 
 #include <string>
@@ -10,6 +11,9 @@
 namespace mlx_kd::kernels::attention {
 
 int64_t blocks_of(const spec::Dims& dims, int64_t rows);
+
+// Blocks that differ in their key head alone, HEADS of them together; one by one without that knob.
+int64_t shares_of(const spec::Dims& dims, const spec::Setting& knobs);
 
 // Parts of each block's keys: enough for four units a thread, of KEYS keys at least.
 int64_t parts_of(const spec::Dims& dims, const spec::Setting& knobs);

@@ -1,7 +1,10 @@
 #include "mlx_kd/runtime/call/call.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <map>
+#include <optional>
 #include <stdexcept>
 
 #include "mlx/ops.h"
@@ -259,20 +262,52 @@ void check_numbers(const Operator& op, const Numbers& numbers) {
                     "give a whole number of at least 0");
 }
 
+// All layers of a model give the same position: a thread keeps those that it last gave.
 mx::array array_of_int(const Operator& op, size_t port, int64_t value) {
-  return mx::array(std::initializer_list<int64_t>{value},
-                   devices::mlx_dtype(op.op->inputs[port].type.at(spec::Dtype::float32, {})));
+  struct Known {
+    int64_t value;
+    mx::array array;
+  };
+  constexpr size_t kKnown = 64;
+  thread_local std::array<std::optional<Known>, kKnown> known;
+  const mx::Dtype type = devices::mlx_dtype(op.fixed_types[port].value_or(spec::Dtype::float32));
+  auto& last = known[static_cast<size_t>(value) % kKnown];
+  if (!last || last->value != value || last->array.dtype() != type)
+    last.emplace(value, mx::array(std::initializer_list<int64_t>{value}, type));
+  return last->array;
 }
+
+namespace {
+
+// Of a port's int at a size.
+struct IntRange {
+  const spec::Op* op = nullptr;
+  DimValues dims = {};
+  std::pair<int64_t, int64_t> range;
+};
+
+// A thread keeps what it last asked of each port.
+std::pair<int64_t, int64_t> int_range(const Operator& op, size_t port, const DimValues& values) {
+  thread_local std::map<std::pair<uint16_t, size_t>, IntRange> known;
+  IntRange& last = known[{op.index, port}];
+  if (last.op == op.op && last.dims == values) return last.range;
+  spec::Dims dims;
+  for (size_t i = 0; i < op.op->dims.size(); ++i) dims.set(op.op->dims[i].name, values[i]);
+  last = {op.op, values, op.op->inputs[port].int_range(dims)};
+  return last.range;
+}
+
+}  // namespace
 
 void check_int(const Operator& op, size_t port, int64_t value, const Arrays& inputs,
                const Numbers& numbers, const mx::StreamOrDevice& s) {
-  const Arrays arranged = op.op->arrange ? op.op->arrange(inputs, mx::to_stream(s)) : inputs;
-  op.signature.check_count(arranged.size());
   DimValues values = numbers.attributes;
-  op.signature.read(Inputs(arranged), scalars_of(op, numbers), values);
-  spec::Dims dims;
-  for (size_t i = 0; i < op.op->dims.size(); ++i) dims.set(op.op->dims[i].name, values[i]);
-  const auto [least, most] = op.op->inputs[port].int_range(dims);
+  const auto read = [&](const Arrays& arranged) {
+    op.signature.check_count(arranged.size());
+    op.signature.read(Inputs(arranged), scalars_of(op, numbers), values);
+  };
+  op.op->arrange ? read(op.op->arrange(inputs, mx::to_stream(s))) : read(inputs);
+  const auto [least, most] = int_range(op, port, values);
   if (value >= least && value <= most) return;
   throw std::invalid_argument(
       "[" + op.op->name + "] " + op.op->inputs[port].name + " is " + std::to_string(value) + ": " +

@@ -121,17 +121,31 @@ Forms make_forms(const spec::Op& op, const DimValues& dims) {
 }
 
 // By the op and its attributes, of which a program has few; never destroyed.
-const Forms& forms_of(const Operator& op, const DimValues& dims) {
-  using Key = std::pair<uint16_t, DimValues>;
+const Forms& shared_forms(const Operator& op, const DimValues& attributes) {
   static std::mutex mutex;
-  static auto& all = *new std::map<Key, Forms>;
-  Key key{op.index, {}};
-  for (size_t i = 0; i < op.op->dims.size(); ++i)
-    if (is_attribute(op.op->dims[i])) key.second[i] = dims[i];
+  static auto& all = *new std::map<std::pair<uint16_t, DimValues>, Forms>;
+  const std::pair<uint16_t, DimValues> key{op.index, attributes};
   std::lock_guard lock(mutex);
   const auto found = all.find(key);
   return found != all.end() ? found->second
-                            : all.emplace(key, make_forms(*op.op, key.second)).first->second;
+                            : all.emplace(key, make_forms(*op.op, attributes)).first->second;
+}
+
+// A thread keeps what it last asked of each op.
+const Forms& forms_of(const Operator& op, const DimValues& dims) {
+  struct Known {
+    const spec::Op* op = nullptr;
+    DimValues attributes = {};
+    const Forms* forms = nullptr;
+  };
+  thread_local std::map<uint16_t, Known> known;
+  DimValues attributes = {};
+  for (size_t i = 0; i < op.op->dims.size(); ++i)
+    if (is_attribute(op.op->dims[i])) attributes[i] = dims[i];
+  Known& last = known[op.index];
+  if (last.op != op.op || last.attributes != attributes)
+    last = {op.op, attributes, &shared_forms(op, attributes)};
+  return *last.forms;
 }
 
 [[noreturn]] void refuse_gradient(const spec::Op& op) {

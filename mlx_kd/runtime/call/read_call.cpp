@@ -32,10 +32,9 @@ void check_type(const spec::Op& op, size_t port, const mx::array& input, spec::D
     refuse_type(op, port, input, spec::name_of(wanted));
 }
 
-void check_fixed_types(const spec::Op& op, const Arrays& inputs) {
+void check_fixed_types(const Operator& op, const Arrays& inputs) {
   for (size_t i = 0; i < inputs.size(); ++i)
-    if (op.inputs[i].type.is_fixed())
-      check_type(op, i, inputs[i], op.inputs[i].type.at(spec::Dtype::float32, {}));
+    if (op.fixed_types[i]) check_type(*op.op, i, inputs[i], *op.fixed_types[i]);
 }
 
 // Of the inputs at a size.
@@ -135,7 +134,7 @@ Read read_call(const Operator& op, const Arrays& inputs, const Numbers& numbers,
     give_query(op, *own, numbers, stream, read);
     return read;
   }
-  check_fixed_types(*op.op, inputs);
+  check_fixed_types(op, inputs);
   Read read{numbers.attributes, std::nullopt};
   if (!op.signature.readable()) return read;
   op.signature.read(Inputs(inputs), scalars_of(op, numbers), read.dims);

@@ -24,6 +24,10 @@ Operator operator_of(const spec::Op& op, size_t index) {
   const auto is_plain = [](const spec::Port& port) {
     return port.type.follows() && !port.optional;
   };
+  std::vector<std::optional<spec::Dtype>> fixed;
+  for (const spec::Port& port : op.inputs)
+    fixed.push_back(port.type.is_fixed() ? std::optional(port.type.at(spec::Dtype::float32, {}))
+                                         : std::nullopt);
   return {&op,
           static_cast<uint16_t>(index),
           Signature(op),
@@ -31,6 +35,7 @@ Operator operator_of(const spec::Op& op, size_t index) {
           std::any_of(op.inputs.begin(), op.inputs.end(), is_optional),
           std::any_of(op.inputs.begin(), op.inputs.end(), is_chosen),
           std::all_of(op.inputs.begin(), op.inputs.end(), is_plain),
+          std::move(fixed),
           std::make_shared<std::atomic<uint32_t>>(0)};
 }
 

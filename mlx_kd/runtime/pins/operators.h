@@ -4,6 +4,7 @@
 #include <atomic>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,9 +19,10 @@ struct Operator {
   uint16_t index;  // into all_operators()
   Signature signature;
   bool has_attributes;
-  bool has_optional;      // inputs
-  bool has_chosen_types;  // an input's type follows from the size
-  bool has_plain_inputs;  // all are of type T, and none is optional
+  bool has_optional;                                    // inputs
+  bool has_chosen_types;                                // an input's type follows from the size
+  bool has_plain_inputs;                                // all are of type T, and none is optional
+  std::vector<std::optional<spec::Dtype>> fixed_types;  // of the inputs
   // Places (bits by mx::Device::DeviceType) where MLX's form threw and our kernel ran
   // instead: MLX is not asked there again.
   std::shared_ptr<std::atomic<uint32_t>> without_mlx;

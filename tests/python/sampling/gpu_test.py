@@ -6,10 +6,10 @@ import unittest
 # Each of so many different calls makes graphs of its own, which MLX keeps no more of than this.
 os.environ.setdefault("MLX_CUDA_GRAPH_CACHE_SIZE", "100000")
 
-from tests.python.sampling.draws_test import Dice, differences  # noqa: E402
 from tests.support.package import LONG, PackageTest  # noqa: E402
 
 import mlx.core as mx  # noqa: E402
+from tests.support.draws import Dice, differences  # noqa: E402
 
 import mlx_kd  # noqa: E402
 from mlx_kd.sampling import is_in_cuda  # noqa: E402

@@ -44,12 +44,24 @@ class Notes {
     return found == notes_.end() ? nullptr : &found->second;
   }
 
-  void add(const std::shared_ptr<Memory>& memory) {
+  Note& add(const std::shared_ptr<Memory>& memory) {
+    if (Note* const there = find(memory.get())) return *there;
     if (notes_.size() >= next_sweep_) sweep();
-    notes_[memory.get()].memory = memory;
+    Note& note = notes_[memory.get()];
+    note.memory = memory;
+    return note;
   }
 
-  void erase(const Memory* memory) { notes_.erase(memory); }
+  // A note of the memory that a watched one becomes: nothing is held of it yet.
+  void move(const Memory* from, const std::shared_ptr<Memory>& to) {
+    auto note = notes_.extract(from);
+    if (!note) return;
+    note.key() = to.get();
+    note.mapped().memory = to;
+    note.mapped().works.clear();
+    auto placed = notes_.insert(std::move(note));
+    if (!placed.inserted) placed.position->second = std::move(placed.node.mapped());
+  }
 
  private:
   void sweep() {
@@ -80,9 +92,11 @@ bool is_watched(const mx::array& array) {
 }
 
 void note_hold(const mx::array& array, const std::shared_ptr<const QueuedWork>& work) {
-  auto& works = Notes::of_thread().find(array.data_shared_ptr().get())->works;
+  Note* const note = Notes::of_thread().find(array.data_shared_ptr().get());
+  if (!note) return;
+  auto& works = note->works;
   std::erase_if(works, [](const auto& one) { return one->has_ended(); });
-  works.push_back(work);
+  if (works.empty() || works.back() != work) works.push_back(work);
 }
 
 // Holders are counted before works: a work that has not ended then had its hold when they were.
@@ -104,9 +118,9 @@ long holders_of(const mx::array& array) {
 
 void hand_over(const mx::array& array, mx::array& output) {
   Memory& memory = *array.data_shared_ptr();
-  Notes::of_thread().erase(&memory);
   output.set_data(std::move(memory), array.data_size(), array.strides(), array.flags(),
                   array.offset());
+  Notes::of_thread().move(&memory, output.data_shared_ptr());
 }
 
 }  // namespace mlx_kd::devices::cpu

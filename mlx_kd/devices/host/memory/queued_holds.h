@@ -38,8 +38,8 @@ class QueuedWork {
 void watch(const mlx::core::array& array);
 bool is_watched(const mlx::core::array& array);
 
-// MLX's task behind `work` will hold the memory of the array, which is watched. Once for each
-// memory and work.
+// MLX's task behind `work`, which was queued last, will hold the memory of the array once, however
+// often it is noted. Nothing is noted of an array that is not watched.
 void note_hold(const mlx::core::array& array, const std::shared_ptr<const QueuedWork>& work);
 
 // Whether nothing but tasks that were queued before on the stream holds the array's memory, which

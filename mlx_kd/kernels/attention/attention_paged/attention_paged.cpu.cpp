@@ -6,9 +6,10 @@
 // but none in a page that is not there; one that sees none gives zeros.
 //
 // The G M rows of the G = Hq / Hk query heads that share a key head are cut into blocks of ROWS. A
-// unit is a block and one of the `stage` parts of its keys. It takes keys of one page, TILE of them
-// at a time, as attention does. With one part the unit writes y; with several it writes its sums to
-// scratch memory, and mlx_kd_attention_paged_merge, whose unit is a block, adds them:
+// unit is the same block of HEADS key heads and one of the `stage` parts of their keys. Its heads
+// take turns at TILE keys of one page, as attention takes them: a page is one piece of memory, which
+// is read from one end to the other. With one part the unit writes y; with several it writes its
+// sums to scratch memory, and mlx_kd_attention_paged_merge, whose unit is a block, adds them:
 //   scratch 0 (blocks, parts, ROWS, 2): the largest score and the sum of powers
 //   scratch 1 (blocks, parts, ROWS, steps of Dv): the sum over v
 #ifndef KD_DTYPE
@@ -30,7 +31,10 @@
 #define TILE 64  // keys at a time: a multiple of 4
 #endif
 #ifndef PREFETCH
-#define PREFETCH 0  // 1: a tile's values are fetched with its keys, the next keys with its values
+#define PREFETCH 0  // 1: what is read next is fetched: values with keys, keys with values
+#endif
+#ifndef HEADS
+#define HEADS 8  // key heads of a unit
 #endif
 
 #include "../../common/kd_arguments.h"
@@ -50,6 +54,7 @@
 #endif
 
 constexpr int kTable = 3, kBegins = 4, kEnds = 5;
+constexpr long kStack = 1 << 17;  // bytes
 
 struct Block {
   const kd_arguments* a;
@@ -134,62 +139,124 @@ static bool open_page(Block& block, long entry) {
   return true;
 }
 
-// The keys from `next` to `to` that are read after those from j on: in the page that is open, or in
-// the one after it. Their values are fetched while keys from j on are scored.
-static Ahead keys_ahead(Block& block, long j, long next, long to) {
-  const long length = dim(block, KD_DIM_L), entry = next / length;
-  const long row = next < to ? page_row(block, entry) : -1;
-  block.next_v = block.v;
+// Keys from `at` on, of one page.
+struct Tile {
+  long at, count;
+};
+KD_INLINE Tile tile_at(const Block& block, long at, long to) {
+  const long length = dim(block, KD_DIM_L), page_end = (at / length + 1) * length;
+  const long left = (page_end < to ? page_end : to) - at;
+  return {at, left < TILE ? left : TILE};
+}
+
+// The keys of `block` in a tile, which are read after those of `now` from j on; the values next to
+// them are fetched while those are scored.
+static Ahead keys_ahead(Block& now, long j, const Block& block, const Tile& tile) {
+  const long length = dim(block, KD_DIM_L), entry = tile.at / length;
+  const long row = tile.count > 0 ? page_row(block, entry) : -1;
+  now.next_v = now.v;
   if (row < 0) return {nullptr, 0, 0, 0};
-  const long at = row + next - entry * length;
-  block.next_v = (const T*)block.a->inputs[2] + (at - j) * block.v_stride;
-  const long in_page = (entry + 1) * length - next,
-             left = to - next < in_page ? to - next : in_page;
-  return {(const T*)block.a->inputs[1] + at * block.k_stride, left < TILE ? left : TILE,
-          block.k_stride, dim(block, KD_DIM_Dk) * long(sizeof(T))};
+  const long at = row + tile.at - entry * length;
+  now.next_v = (const T*)block.a->inputs[2] + (at - j) * block.v_stride;
+  return {(const T*)block.a->inputs[1] + at * block.k_stride, tile.count, block.k_stride,
+          dim(block, KD_DIM_Dk) * long(sizeof(T))};
 }
 
 static void finish_row(const Block& block, long r, float, float powers, Step* sums) {
   write_row(block, place_of(block, r), powers == 0.0f ? 0.0f : 1.0f / powers, sums);
 }
 
-static void attend(const kd_arguments* a, long unit) {
-  const long parts = a->stage, index = unit / parts, part = unit - index * parts;
+// What a unit knows of one of its key heads.
+struct Head {
   Block block;
-  open_block(block, a, index);
-  const long vectors = (block.rows + kRows - 1) / kRows, steps = steps_of(dim(block, KD_DIM_Dv));
-  const long chunks = (dim(block, KD_DIM_Dk) + kChunk - 1) / kChunk;
-  Chunk* const q =
-      (Chunk*)__builtin_alloca_with_align((unsigned long)(chunks * vectors) * sizeof(Chunk), 512);
-  load_queries(block, q, vectors);
-  Scratch out = {nullptr, nullptr};
-  if (parts > 1)
-    out = scratch_of(a, unit);
-  else
-    out.sums =
-        (Step*)__builtin_alloca_with_align((unsigned long)(block.rows * steps) * sizeof(Step), 512);
-  for (long i = 0; i < block.rows * steps; ++i) out.sums[i] = Step{};
-
+  Chunk* q;
+  long vectors;
+  Scratch out;
   Sums state;
-  for (long v = 0; v < vectors; ++v)
-    state.largest[v] = all(-kInfinity), state.powers[v] = all(0.0f);
-  alignas(64) Floats scores[kVectors * kQuads];
-  const long length = dim(block, KD_DIM_L), keys = block.end - block.begin;
-  const long each = ((keys > 0 ? keys : 0) + parts - 1) / parts;
-  const long from = block.begin + part * each;
-  const long to = from + each < block.end ? from + each : block.end;
-  for (long j = from, next; j < to; j = next) {
-    const long entry = j / length, page_end = (entry + 1) * length;
-    next = page_end < to ? page_end : to;
-    if (!open_page(block, entry)) continue;
-    if (next - j > TILE) next = j + TILE;
-    const long count = next - j;
-    const Ahead ahead = keys_ahead(block, j, next, to);
-    score_rows(block, q, vectors, j, count, scores);
-    take_powers(state, scores, vectors, count);
-    add_tile(block, scores, state, out.sums, j, count, ahead);
+};
+
+static void open_head(Head& head, const kd_arguments* a, long index, long part, Chunk* q,
+                      Step* sums) {
+  const long parts = a->stage;
+  Block& block = head.block;
+  open_block(block, a, index);
+  head.vectors = (block.rows + kRows - 1) / kRows;
+  head.q = q;
+  load_queries(block, q, head.vectors);
+  head.out = {nullptr, sums};
+  if (parts > 1) head.out = scratch_of(a, index * parts + part);
+  const long steps = block.rows * steps_of(dim(block, KD_DIM_Dv));
+  for (long i = 0; i < steps; ++i) head.out.sums[i] = Step{};
+  for (long v = 0; v < head.vectors; ++v)
+    head.state.largest[v] = all(-kInfinity), head.state.powers[v] = all(0.0f);
+}
+
+// Pages lie anywhere. A line of each 4096 bytes of the page after the one of key j is fetched: their
+// places are looked up before they are read, and the processor's own fetching starts.
+static void look_up_next_page(const Block& block, long j, long to) {
+  const long length = dim(block, KD_DIM_L), next = j / length + 1;
+  const long row = next * length < to ? page_row(block, next) : -1;
+  if (row < 0) return;
+  for (int port = 1; port < 3; ++port) {
+    const long width = dim(block, port == 1 ? KD_DIM_Dk : KD_DIM_Dv) * long(sizeof(T));
+    const char* const from = (const char*)block.a->inputs[port] + row * width;
+    for (long at = 0; at < length * width; at += 4096) __builtin_prefetch(from + at, 0, 2);
   }
-  close_block(block, state, out, parts);
+}
+
+// A part of the keys of `count` heads from `first` on, for the block of query rows that comes
+// `place`-th in each.
+__attribute__((noinline)) static void attend_heads(const kd_arguments* a, long b, long first,
+                                                   long count, long place, long part) {
+  const long key_heads = a->dims[KD_DIM_Hk], parts = a->stage;
+  const long rows = a->dims[KD_DIM_Hq] / key_heads * a->dims[KD_DIM_M];
+  const long blocks = (rows + ROWS - 1) / ROWS;
+  const long chunks = (a->dims[KD_DIM_Dk] + kChunk - 1) / kChunk * kVectors;
+  const long steps = parts > 1 ? 0 : ROWS * steps_of(a->dims[KD_DIM_Dv]);
+  Chunk* const q =
+      (Chunk*)__builtin_alloca_with_align((unsigned long)(count * chunks) * sizeof(Chunk), 512);
+  Step* const sums =
+      (Step*)__builtin_alloca_with_align((unsigned long)(count * steps) * sizeof(Step), 512);
+  Head heads[HEADS];
+  open_head(heads[0], a, (b * key_heads + first) * blocks + place, part, q, sums);
+  for (long h = 1; h < count; ++h)
+    open_head(heads[h], a, (b * key_heads + first + h) * blocks + place, part, q + h * chunks,
+              sums + h * steps);
+
+  alignas(64) Floats scores[kVectors * kQuads];
+  const Block& one = heads[0].block;  // all have the same keys
+  const long length = dim(one, KD_DIM_L), keys = one.end - one.begin;
+  const long each = ((keys > 0 ? keys : 0) + parts - 1) / parts;
+  const long from = one.begin + part * each, to = from + each < one.end ? from + each : one.end;
+  for (long j = from; j < to;) {
+    const Tile tile = tile_at(one, j, to), next = tile_at(one, j + tile.count, to);
+    for (long h = 0; h < count; ++h) {
+      Head& head = heads[h];
+      if (!open_page(head.block, j / length)) break;
+      if (PREFETCH && (j == from || j % length == 0)) look_up_next_page(head.block, j, to);
+      const Block& after = heads[h + 1 < count ? h + 1 : 0].block;
+      const Ahead ahead = keys_ahead(head.block, j, after, h + 1 < count ? tile : next);
+      score_rows(head.block, head.q, head.vectors, j, tile.count, scores);
+      take_powers(head.state, scores, head.vectors, tile.count);
+      add_tile(head.block, scores, head.state, head.out.sums, j, tile.count, ahead);
+    }
+    j += tile.count;
+  }
+  for (long h = 0; h < count; ++h) close_block(heads[h].block, heads[h].state, heads[h].out, parts);
+}
+
+static void attend(const kd_arguments* a, long unit) {
+  const long key_heads = a->dims[KD_DIM_Hk], groups = (key_heads + HEADS - 1) / HEADS;
+  const long rows = a->dims[KD_DIM_Hq] / key_heads * a->dims[KD_DIM_M];
+  const long blocks = (rows + ROWS - 1) / ROWS, parts = a->stage;
+  const long index = unit / parts, part = unit - index * parts;
+  const long group = index / blocks, b = group / groups, first = (group - b * groups) * HEADS;
+  const long end = key_heads - first < HEADS ? key_heads : first + HEADS;
+  // As many heads at a time as small stacks have room for.
+  const long bytes = (a->dims[KD_DIM_Dk] + a->dims[KD_DIM_Dv]) * ROWS * 4;
+  const long fit = bytes * HEADS <= kStack ? HEADS : bytes < kStack ? kStack / bytes : 1;
+  for (long head = first; head < end; head += fit)
+    attend_heads(a, b, head, end - head < fit ? end - head : fit, index - group * blocks, part);
 }
 
 extern "C" void mlx_kd_attention_paged(const kd_arguments* a, long begin, long end) {

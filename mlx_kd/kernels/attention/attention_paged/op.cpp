@@ -129,7 +129,10 @@ spec::Variant cpu_variant() {
   variant.func_name = "mlx_kd_attention_paged";
   variant.launch_kind = "cpp_arguments";
   variant.space = [](Dtype dtype, const spec::DeviceTraits& traits) {
-    return attention::block_space(dtype, traits, {16, 8, 32}, {512, 128, 256, 1024, 2048});
+    spec::Space space =
+        attention::block_space(dtype, traits, {16, 8, 32}, {128, 256, 512, 1024, 2048});
+    space.knobs.push_back({"HEADS", {8, 1, 2, 4}, log2, source, "key heads of a unit"});
+    return space;
   };
   variant.stages = cpu_stages;
   variant.scratch = [](Dtype dtype, const Dims& dims, const spec::Setting& knobs) {

@@ -75,7 +75,7 @@ static void apply_top_k(const Row& row, long top, Left& left) {
 static Left filtered(const kd_arguments* a, const Row& row, const Settings& settings, Key xtc) {
   Left left = {nullptr, 0, -kInfinity};
   long about = row.count;
-  if (settings.top_p > 0 && settings.top_p < 1)
+  if (is_top_p(settings.top_p))
     left.least = threshold_of(row, settings.top_p, about);
   if (settings.log_min_p > -kInfinity)
     apply_min_p(row, settings.log_min_p, settings.least_kept, left);

@@ -26,7 +26,8 @@ using spec::Shape;
 using enum spec::KnobScale;
 using enum spec::KnobRole;
 
-constexpr int64_t kSettings = 7, kSmall = 64, kTable = 1 << 16;
+constexpr int64_t kSettings = 7, kSmall = 64;
+constexpr int64_t kTable = 1 << 16, kWholeTable = kTable + 64;
 
 Shape logits(const Dims& dims) {
   return {dims.at("B"), dims.at("V")};
@@ -141,9 +142,19 @@ std::vector<spec::Stage> stages(const Dims& dims, const spec::Setting& knobs) {
   spec::Launch rows;
   rows.grid[0] = dims.at("B");
   rows.threads = static_cast<int>(std::min(dims.at("B"), knobs.at("THREADS")));
-  std::vector<spec::Stage> all = {{"mlx_kd_sample_tokens", parts},
-                                  {"mlx_kd_sample_tokens_rows", rows}};
-  if (!dims.at("normalised")) all.insert(all.begin() + 1, {"mlx_kd_sample_tokens_exps", parts});
+  // Of a row, for top_p: each has copies of the counts of its own, of which there are four.
+  const int64_t shares = knobs.at("THREADS") < 2 ? 1 : knobs.at("THREADS") < 4 ? 2 : 4;
+  spec::Launch shared;
+  shared.grid[0] = dims.at("B") * shares;
+  shared.threads = static_cast<int>(std::min(shared.grid[0], knobs.at("THREADS")));
+  std::vector<spec::Stage> all = {{"mlx_kd_sample_tokens", parts}};
+  if (!dims.at("normalised")) all.push_back({"mlx_kd_sample_tokens_exps", parts});
+  all.insert(all.end(), {{"mlx_kd_sample_tokens_sums", rows},
+                         {"mlx_kd_sample_tokens_counts", shared, shares},
+                         {"mlx_kd_sample_tokens_places", rows},
+                         {"mlx_kd_sample_tokens_order", shared, shares},
+                         {"mlx_kd_sample_tokens_powers", shared, shares},
+                         {"mlx_kd_sample_tokens_rows", rows}});
   return all;
 }
 
@@ -151,7 +162,7 @@ std::vector<spec::Stage> stages(const Dims& dims, const spec::Setting& knobs) {
 std::vector<int64_t> scratch(Dtype, const Dims& dims, const spec::Setting&) {
   const int64_t rows = dims.at("B"), count = dims.at("V");
   return {rows * (divide_up(count, kSmall)) * 4, rows * std::max(count, kTable) * 4,
-          rows * (count + kSmall) * 8, rows * kTable * 4};
+          rows * (count + kSmall) * 8, rows * kWholeTable * 4};
 }
 
 spec::Space space(Dtype, const spec::DeviceTraits& traits) {

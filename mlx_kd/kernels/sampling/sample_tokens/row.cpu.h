@@ -31,12 +31,16 @@ struct Row {
   unsigned* table;     // (kTable), free
   float most, minus;   // the largest logit, logsumexp
   float best;          // the largest log probability
+  bool is_broken;      // it has no distribution
 
   Candidate* candidates() const { return (Candidate*)list; }
   float logprob(long i) const { return rounded(widen(x[i]) - minus); }
 };
 
-constexpr long kTable = 1 << 16;
+// Of a row's table; what later stages read lies behind it: minus, whether the row is broken, and of
+// its order two counts (top_p.cpu.h).
+constexpr long kTable = 1 << 16, kMinus = kTable, kBroken = kMinus + 1, kOrdered = kMinus + 2;
+constexpr long kWholeTable = kTable + 64;
 
 // Log probabilities of [from, from + kChunk), -inf past the end.
 KD_INLINE void logprobs_of(const Row& row, long from, float* to) {

@@ -3,11 +3,16 @@
 //
 // inputs: logits (B, V), key uint32 (2) or (keys, 2), special_tokens int32 (special), settings
 // float32 (B, kSettings) or none; outputs: token uint32 (B), logprob float32 (B), top_tokens uint32
-// (B, top), top_logprobs float32 (B, top). Three stages:
+// (B, top), top_logprobs float32 (B, top). Stages:
 //
-//   mlx_kd_sample_tokens       a unit is a block of a row: the largest of each kSmall logits
-//   mlx_kd_sample_tokens_exps  the same unit: exp(x - most); where logits are not yet normalised
-//   mlx_kd_sample_tokens_rows  a unit is a row: the sum in MLX's order, filters, the draw
+//   mlx_kd_sample_tokens         a unit is a block of a row: the largest of each kSmall logits
+//   mlx_kd_sample_tokens_exps    the same unit: exp(x - most); where logits are not yet normalised
+//   mlx_kd_sample_tokens_sums    a unit is a row: the sum in MLX's order, the `top` largest
+//   mlx_kd_sample_tokens_counts  a unit is one of the `stage` parts of a row: for top_p
+//   mlx_kd_sample_tokens_places  a unit is a row: for top_p, of float32
+//   mlx_kd_sample_tokens_order   a unit is a part: for top_p, of float32
+//   mlx_kd_sample_tokens_powers  a unit is a part: for top_p, of float32
+//   mlx_kd_sample_tokens_rows    a unit is a row: filters, the draw
 //
 // A row with NaN, +inf, or -inf alone gives token 0 and NaN.
 #ifndef KD_DTYPE
@@ -60,7 +65,7 @@ static Row row_of(const kd_arguments* a, long index) {
   row.largest = (int*)a->scratch[0] + index * smalls;
   row.p = (float*)a->scratch[1] + index * room;
   row.list = (unsigned*)a->scratch[2] + index * 2 * (count + kSmall);
-  row.table = (unsigned*)a->scratch[3] + index * kTable;
+  row.table = (unsigned*)a->scratch[3] + index * kWholeTable;
   return row;
 }
 
@@ -86,7 +91,7 @@ KD_INLINE int order_in_float(int order_in_t) {
 #endif
 }
 
-constexpr int kBroken = 0x7fffffff;  // the largest of logits with NaN
+constexpr int kNoOrder = 0x7fffffff;  // the largest of logits with NaN
 
 extern "C" void mlx_kd_sample_tokens(const kd_arguments* a, long begin, long end) {
   for (long unit = begin; unit < end; ++unit) {
@@ -111,7 +116,7 @@ extern "C" void mlx_kd_sample_tokens(const kd_arguments* a, long begin, long end
         }
       }
       const bool broken = most > kOrderOfInfinity || least < ~kOrderOfInfinity;
-      largest[(part.from + at) / kSmall] = broken ? kBroken : order_in_float(most);
+      largest[(part.from + at) / kSmall] = broken ? kNoOrder : order_in_float(most);
     }
   }
 }
@@ -180,20 +185,112 @@ static long token_of(const kd_arguments* a, const Row& row, long index, const Dr
              : draw_together(row, left, by, draws.token, index, rows);
 }
 
+static Row row_with_sum(const kd_arguments* a, long index) {
+  Row row = row_of(a, index);
+  row.most = of_order(largest_of(row));
+  row.minus = float_of(row.table[kMinus]);
+  row.is_broken = row.table[kBroken] != 0;
+  row.best = rounded(row.most - row.minus);
+  return row;
+}
+
+extern "C" void mlx_kd_sample_tokens_sums(const kd_arguments* a, long begin, long end) {
+  for (long index = begin; index < end; ++index) {
+    const Row row = row_of(a, index);
+    const int order = largest_of(row);
+    const float most = of_order(order);
+    row.table[kBroken] = order == kNoOrder || most - most != 0;
+    row.table[kMinus] = 0;
+    if (row.table[kBroken]) continue;
+    if (!a->dims[KD_DIM_normalised])
+      row.table[kMinus] = bits_of(rounded(logf(serial_sum(0, row.p, row.count)) + most));
+    write_top(a, row_with_sum(a, index), index);
+  }
+}
+
+// --- top_p ---
+
+KD_INLINE bool has_top_p(const kd_arguments* a, const Row& row, long index) {
+  const Settings settings = settings_of(a, index);
+  return !row.is_broken && settings.inverse_temperature != 0 && is_top_p(settings.top_p);
+}
+
+static bool any_has_top_p(const kd_arguments* a) {
+  const long rows = a->dims[KD_DIM_each_row] ? a->dims[KD_DIM_B] : 1;
+  for (long index = 0; index < rows; ++index) {
+    const Settings settings = settings_of(a, index);
+    if (settings.inverse_temperature != 0 && is_top_p(settings.top_p)) return true;
+  }
+  return false;
+}
+
+// Whether these stages have anything to do.
+extern "C" bool mlx_kd_sample_tokens_counts_runs(const kd_arguments* a) {
+  return any_has_top_p(a);
+}
+extern "C" bool mlx_kd_sample_tokens_places_runs(const kd_arguments* a) {
+  return KD_DTYPE == 0 && any_has_top_p(a);
+}
+extern "C" bool mlx_kd_sample_tokens_order_runs(const kd_arguments* a) {
+  return KD_DTYPE == 0 && any_has_top_p(a);
+}
+extern "C" bool mlx_kd_sample_tokens_powers_runs(const kd_arguments* a) {
+  return KD_DTYPE == 0 && any_has_top_p(a);
+}
+
+extern "C" void mlx_kd_sample_tokens_counts(const kd_arguments* a, long begin, long end) {
+  for (long unit = begin; unit < end; ++unit) {
+    const long parts = a->stage, index = unit / parts;
+    const Row row = row_with_sum(a, index);
+    if (!has_top_p(a, row, index)) continue;
+    const Bins bins = bins_of(row);
+    count_part(row, bins, share_of(row, bins, unit - index * parts, parts));
+  }
+}
+
+extern "C" void mlx_kd_sample_tokens_places([[maybe_unused]] const kd_arguments* a,
+                                            [[maybe_unused]] long begin, [[maybe_unused]] long end) {
+#if KD_DTYPE == 0
+  for (long index = begin; index < end; ++index) {
+    const Row row = row_with_sum(a, index);
+    if (has_top_p(a, row, index)) place_bins(row, bins_of(row));
+  }
+#endif
+}
+
+extern "C" void mlx_kd_sample_tokens_order([[maybe_unused]] const kd_arguments* a,
+                                           [[maybe_unused]] long begin, [[maybe_unused]] long end) {
+#if KD_DTYPE == 0
+  for (long unit = begin; unit < end; ++unit) {
+    const long parts = a->stage, index = unit / parts;
+    const Row row = row_with_sum(a, index);
+    if (!has_top_p(a, row, index)) continue;
+    const Bins bins = bins_of(row);
+    order_part(row, bins, share_of(row, bins, unit - index * parts, parts));
+  }
+#endif
+}
+
+extern "C" void mlx_kd_sample_tokens_powers([[maybe_unused]] const kd_arguments* a,
+                                            [[maybe_unused]] long begin,
+                                            [[maybe_unused]] long end) {
+#if KD_DTYPE == 0
+  for (long unit = begin; unit < end; ++unit) {
+    const long parts = a->stage, index = unit / parts;
+    const Row row = row_with_sum(a, index);
+    if (has_top_p(a, row, index)) powers_of_part(row, unit - index * parts, parts);
+  }
+#endif
+}
+
 extern "C" void mlx_kd_sample_tokens_rows(const kd_arguments* a, long begin, long end) {
   for (long index = begin; index < end; ++index) {
-    Row row = row_of(a, index);
+    const Row row = row_with_sum(a, index);
     const Draws draws = draws_of(a, index);
-    const int order = largest_of(row);
-    row.most = of_order(order);
-    if (order == kBroken || row.most - row.most != 0) {
+    if (row.is_broken) {
       write_broken(a, index);
       continue;
     }
-    if (!a->dims[KD_DIM_normalised])
-      row.minus = rounded(logf(serial_sum(0, row.p, row.count)) + row.most);
-    row.best = rounded(row.most - row.minus);
-    write_top(a, row, index);
     const long token = token_of(a, row, index, draws);
     ((unsigned*)a->outputs[0])[index] = unsigned(token);
     ((float*)a->outputs[1])[index] = row.logprob(token);

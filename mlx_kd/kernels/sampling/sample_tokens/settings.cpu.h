@@ -29,6 +29,10 @@ KD_INLINE Settings settings_of(const kd_arguments* a, long row) {
           float(a->scalars[KD_SCALAR_xtc_threshold])};
 }
 
+KD_INLINE bool is_top_p(float top_p) {
+  return top_p > 0 && top_p < 1;
+}
+
 struct Draws {
   Key xtc, token;
 };

@@ -5,6 +5,9 @@
 // bin is one value: its additions are made at once (serial_sum_of_equals). Of float32 bins hold
 // several values, which are brought into the order of bins; within one block the order matters only
 // where the sum leaves its binade or a value lies between two units, and there it is sorted.
+//
+// Threads share a row in parts: each counts its part in copies of the bins of its own, which then
+// say where its values go. The order within a bin does not matter.
 #pragma once
 #include "row.cpu.h"
 constexpr int kShift = KD_DTYPE == 0 ? 11 : KD_DTYPE == 1 ? 13 : 16;  // bits that bins ignore
@@ -18,11 +21,13 @@ KD_INLINE unsigned descent_of(float x) {
   return bits >> 31 ? bits : 0x7fffffffu - bits;
 }
 
+constexpr long kCopies = 4;
+
 struct Bins {
   unsigned first;  // descent of the largest, shifted
   long count;      // the last is for what has an exponential of 0
   int shift;
-  long apart;  // of the four counts of a bin; 0: there is one
+  long apart;  // of the kCopies counts of a bin; 0: there is one
 
   // Of a 16-bit type: the value that a bin counts.
   float value(long bin) const {
@@ -37,9 +42,9 @@ static Bins bins_of(const Row& row) {
     bins.first = descent_of(row.best) >> bins.shift;
     bins.count = long(descent_of(kLeast) >> bins.shift) - long(bins.first) + 2;
     if (bins.count < 2) bins.count = 2;
-    if (KD_DTYPE != 0 || 4 * bins.count <= kTable) break;
+    if (KD_DTYPE != 0 || kCopies * bins.count <= kTable) break;
   }
-  bins.apart = 4 * bins.count <= kTable ? bins.count : 0;
+  bins.apart = kCopies * bins.count <= kTable ? bins.count : 0;
   return bins;
 }
 
@@ -51,23 +56,35 @@ KD_INLINE void bins_of_chunk(const Bins& bins, const float* logprobs, unsigned* 
   }
 }
 
-// How many log probabilities are in each bin, at row.table. Four counts for each, so that equal
-// neighbours do not wait for one another.
-static void count_bins(const Row& row, const Bins& bins) {
-  unsigned* const counts[4] = {row.table, row.table + bins.apart, row.table + 2 * bins.apart,
-                               row.table + 3 * bins.apart};
-  const long all = bins.apart ? 4 * bins.count : bins.count;
-  for (long i = 0; i < all; ++i) row.table[i] = 0;
-  for (long from = 0; from < row.count; from += kChunk) {
+// A part of a row, and the copies of the bins that are its own: a power of 2 of them, so that equal
+// neighbours do not wait for one another. Where there is one count, the first part has the row.
+struct Share {
+  long from, to;
+  unsigned* counts;
+  long copies;
+};
+
+KD_INLINE Share share_of(const Row& row, const Bins& bins, long part, long parts) {
+  if (bins.apart == 0) return {0, part == 0 ? row.count : 0, row.table, part == 0 ? 1 : 0};
+  const long chunks = (row.count + kChunk - 1) / kChunk, each = (chunks + parts - 1) / parts;
+  const long from = part * each * kChunk, to = from + each * kChunk;
+  const long copies = kCopies / parts;
+  return {from, to < row.count ? to : row.count, row.table + part * copies * bins.apart, copies};
+}
+
+// Counts of a part's log probabilities, in its copies.
+static void count_part(const Row& row, const Bins& bins, const Share& share) {
+  unsigned* const counts = share.counts;
+  const long all = share.copies * bins.count, apart = bins.apart, turn = share.copies - 1;
+  for (long i = 0; i < all; ++i) counts[i] = 0;
+  for (long from = share.from; from < share.to; from += kChunk) {
     float logprobs[kChunk];
     unsigned at[kChunk];
     logprobs_of(row, from, logprobs);
     bins_of_chunk(bins, logprobs, at);
     for (long i = 0; i < kChunk; i += 4)
-      for (long k = 0; k < 4; ++k) ++counts[k][at[i + k]];
+      for (long k = 0; k < 4; ++k) ++counts[(k & turn) * apart + at[i + k]];
   }
-  for (long i = 0; i < bins.count && bins.apart; ++i)
-    counts[0][i] += counts[1][i] + counts[2][i] + counts[3][i];
 }
 
 #if KD_DTYPE != 0
@@ -75,7 +92,8 @@ static void count_bins(const Row& row, const Bins& bins) {
 // `about`: how many are at least the threshold, or some more.
 static float threshold_of(const Row& row, float top_p, long& about) {
   const Bins bins = bins_of(row);
-  count_bins(row, bins);
+  for (long i = 0; i < bins.count && bins.apart; ++i)
+    for (long k = 1; k < kCopies; ++k) row.table[i] += row.table[k * bins.apart + i];
   float* const before = row.p;  // the sum before each bin
   float s = 0;
   for (long i = 0; i + 1 < bins.count; ++i) {
@@ -117,31 +135,60 @@ struct Ordered {
   }
 };
 
-static Ordered order_by_bins(const Row& row, const Bins& bins) {
+// Counts of both are kept behind the table.
+static Ordered ordered_of(const Row& row) {
   Ordered all = {};
   all.logprobs = (float*)row.list;
   all.p = row.p;
   all.starts = row.list + row.count;
   all.before = (float*)(all.starts + row.count / kBlockOfSum + 2);
-  count_bins(row, bins);
+  all.count = row.table[kOrdered], all.groups = row.table[kOrdered + 1];
+  return all;
+}
+
+// Groups of bins, from their counts; the counts become the places of the first of each copy.
+static void place_bins(const Row& row, const Bins& bins) {
+  Ordered all = ordered_of(row);
+  all.count = all.groups = 0;
   for (long i = 0; i + 1 < bins.count; ++i) {
+    unsigned* const counts[kCopies] = {row.table + i, row.table + bins.apart + i,
+                                       row.table + 2 * bins.apart + i,
+                                       row.table + 3 * bins.apart + i};
+    if ((*counts[0] | *counts[1] | *counts[2] | *counts[3]) == 0) continue;
     if (all.groups == 0 || all.count - all.starts[all.groups - 1] >= kBlockOfSum)
-      if (row.table[i] != 0) all.starts[all.groups++] = unsigned(all.count);
-    const unsigned size = row.table[i];
-    row.table[i] = unsigned(all.count), all.count += size;
+      all.starts[all.groups++] = unsigned(all.count);
+    for (unsigned* const count : counts) {
+      const unsigned size = *count;
+      *count = unsigned(all.count), all.count += size;
+    }
   }
   all.starts[all.groups] = unsigned(all.count);
+  row.table[kOrdered] = unsigned(all.count), row.table[kOrdered + 1] = unsigned(all.groups);
+}
+
+// A part's log probabilities to their places.
+static void order_part(const Row& row, const Bins& bins, const Share& share) {
+  float* const logprobs = ordered_of(row).logprobs;
+  unsigned* const places = share.counts;
+  const long apart = bins.apart, turn = share.copies - 1;
   const unsigned last = unsigned(bins.count) - 1;
-  for (long first = 0; first < row.count; first += kChunk) {
-    float logprobs[kChunk];
+  for (long first = share.from; first < share.to; first += kChunk) {
+    float some[kChunk];
     unsigned at[kChunk];
-    logprobs_of(row, first, logprobs);
-    bins_of_chunk(bins, logprobs, at);
-    for (long i = 0; i < kChunk; ++i)
-      if (at[i] != last) all.logprobs[row.table[at[i]]++] = logprobs[i];
+    logprobs_of(row, first, some);
+    bins_of_chunk(bins, some, at);
+    for (long i = 0; i < kChunk; i += 4)
+      for (long k = 0; k < 4; ++k)
+        if (at[i + k] != last) logprobs[places[(k & turn) * apart + at[i + k]]++] = some[i + k];
   }
-  for (long i = 0; i < all.count; ++i) all.p[i] = exp_as_mlx(all.logprobs[i]);
-  return all;
+}
+
+// Exponentials of a part of what is in order.
+static void powers_of_part(const Row& row, long part, long parts) {
+  const Ordered all = ordered_of(row);
+  const long each = (all.count + parts - 1) / parts, from = part * each;
+  const long to = from + each < all.count ? from + each : all.count;
+  for (long i = from; i < to; ++i) all.p[i] = exp_as_mlx(all.logprobs[i]);
 }
 
 // Whether all terms of a group are added as integers, which do not depend on their order.
@@ -155,7 +202,7 @@ static bool add_unordered(float& s, const float* p, long count) {
 }
 
 static float threshold_of(const Row& row, float top_p, long& about) {
-  const Ordered all = order_by_bins(row, bins_of(row));
+  const Ordered all = ordered_of(row);
   float s = 0;
   for (long group = 0; group < all.groups; ++group) {
     all.before[group] = s;
