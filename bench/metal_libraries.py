@@ -1,8 +1,9 @@
 """How many Metal files of a checkout `kd msl check` accepts.
 
-    python bench/metal_libraries.py SET=FOLDER[:INCLUDE[:INCLUDE]] ... [--kd PROGRAM] [--jobs 2] [--json]
+    python bench/metal_libraries.py SET=FOLDER[/PATTERN][:INCLUDE[:INCLUDE]] ... [--kd PROGRAM] [--jobs 2] [--json]
 
-Every *.metal file under FOLDER is checked on its own. Files that use a feature that is not supported by choice
+Every file under FOLDER whose name is like PATTERN (*.metal) and that holds a kernel, or includes one that does, is
+checked on its own. Files that use a feature that is not supported by choice
 (tensor operations, textures, argument buffers, ...: docs/metal.md) are counted apart. The refusals are listed by
 message, the most frequent first.
 """
@@ -31,10 +32,16 @@ def check(program, file, includes):
     return file, "" if done.returncode == 0 else first, time.monotonic() - start
 
 
-def count(name, folder, includes, program, jobs):
-    files = sorted(pathlib.Path(folder).rglob("*.metal"))
+def files_of(place):
+    folder, pattern = (place.parent, place.name) if "*" in place.name else (place, "*.metal")
+    files = sorted(folder.rglob(pattern))
     if not files:
-        sys.exit(f"metal_libraries: no *.metal file under {folder}: name the folder of a checkout")
+        sys.exit(f"metal_libraries: no {pattern} file under {folder}: name the folder of a checkout")
+    return [file for file in files if re.search(r"\bkernel\b|^ *#include +\"", file.read_text(), re.MULTILINE)]
+
+
+def count(name, place, includes, program, jobs):
+    files = files_of(pathlib.Path(place))
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         results = list(pool.map(lambda file: check(program, file, includes), files))
     refused = {str(file): text for file, text, _ in results if text}
@@ -58,8 +65,8 @@ def main():
         name, equals, places = one.partition("=")
         if not equals:
             parser.error(f"'{one}': write SET=FOLDER")
-        folder, *includes = places.split(":")
-        found.append(count(name, folder, includes, options.kd, options.jobs))
+        place, *includes = places.split(":")
+        found.append(count(name, place, includes, options.kd, options.jobs))
     if options.json:
         return print(json.dumps(found, indent=1))
     print("| set | files | not supported | in scope | accepted | seconds |\n| --- | --- | --- | --- | --- | --- |")

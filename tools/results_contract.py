@@ -81,3 +81,19 @@ def msl_fuzz(data):
     return [f"`{data['program']}` with {' and '.join(data['sanitizers'])} sanitizers.",
             table(["front end", "inputs", "seconds", "crashes", "hangs", "edges covered"],
                   [[row["front_end"], *(f"{row[key]:,}" for key in keys)] for row in data["runs"]])]
+
+
+@section("check", "Kernels of your own")
+def check(data):
+    watching, first, served = data["watching"], data["first_call"], data["autotune"]["over_the_kernel_us"]
+    background, tune = data["background"], data["tune"]
+    return ["Every access watched for races and memory, against the same kernel as fibers, one core: how many times longer.",
+            table(["kernel", "ratio, median", "10th to 90th percentile"], [
+                [row["kernel"], f"{row['ratio']['median']:.1f}", interval(row["ratio"]["lo"], row["ratio"]["hi"], 1)]
+                for row in watching["rows"]]),
+            f"""{first['kernels']} kernels watched at their first calls lengthen {first['steps']} steps of
+            {first['mean_step_ms']:.0f} ms by {first['extra_s']:.2f} s in all ({first['ratio']:.3f} times). A call that a proved
+            setting of `autotune` serves takes {served['median']:.2f} us ({interval(served['lo'], served['hi'])}) longer than the
+            kernel's. Steps of {background['mean_step_ms']:.0f} ms with a kernel that is tuned in the background take
+            {background['ratio']:.2f} times as long as without. `kd tune` of a row softmax with a budget of
+            {tune['kernels']} takes {tune['wall_s']:.0f} s."""]
