@@ -11,11 +11,17 @@
 #include "mlx_kd/runtime/call/sample.h"
 #include "mlx_kd/runtime/state/settings.h"
 #include "mlx_kd/runtime/state/stats.h"
+#include "mlx_kd/runtime/tuning/autotune.h"
+#include "mlx_kd/runtime/tuning/tuned.h"
 #include "mlx_kd/runtime/wire/grpc_tensor.h"
 #include "mlx_kd/runtime/wire/message.h"
 
 namespace mlx_kd {
 
+using runtime::Autotune;
+using runtime::autotune;
+using runtime::Autotuned;
+using runtime::AutotuneKernel;
 using runtime::call;
 using runtime::configure;
 using runtime::disable;
@@ -40,6 +46,7 @@ using runtime::Stats;
 using runtime::stats;
 using runtime::to_json;
 using runtime::Trust;
+using runtime::Tuned;
 
 namespace cache = runtime::cache;
 namespace wire = runtime::wire;

@@ -27,7 +27,7 @@ INNER = {
     "packs": {".": 0, "file": 1, "merge": 1},
     "search": {"space": 0, "strategy": 1, "replay": 2},
     "spec": {".": 0, "op": 1},
-    "runtime": {"pins": 0, "state": 1, "call": 2, "wire": 2, "cache": 3},
+    "runtime": {"pins": 0, "state": 1, "call": 2, "wire": 2, "cache": 3, "tuning": 3},
 }
 # A folder with more modules (a header with its source) than this gets inner rooms.
 MOST_MODULES = 12

@@ -1,5 +1,7 @@
 #include "mlx_kd/base/json.h"
 
+#include <algorithm>
+#include <cstdio>
 #include <functional>
 #include <set>
 #include <vector>
@@ -44,13 +46,32 @@ std::string canonical_json(const Json& value) {
   return value.dump(-1, ' ', /*ensure_ascii=*/true);
 }
 
+// "line 5, column 3: found '}'" of the byte, counted from 1, that a parser stopped at.
+static std::string place_in(std::string_view text, size_t byte) {
+  const size_t at = std::min(byte > 0 ? byte - 1 : 0, text.size());
+  const std::string_view before = text.substr(0, at);
+  const size_t line = static_cast<size_t>(std::count(before.begin(), before.end(), '\n')) + 1;
+  const size_t begin = before.rfind('\n');
+  const size_t column = at - (begin == before.npos ? 0 : begin + 1) + 1;
+  std::string found = "the end";
+  if (at < text.size()) {
+    const unsigned char c = static_cast<unsigned char>(text[at]);
+    char hex[8];
+    std::snprintf(hex, sizeof hex, "0x%02x", c);
+    found = c > ' ' && c < 0x7f ? std::string("'") + static_cast<char>(c) + "'"
+            : c == '\n'         ? "the end of the line"
+                                : std::string("byte ") + hex;
+  }
+  return "line " + std::to_string(line) + ", column " + std::to_string(column) + ": found " + found;
+}
+
 Json parse_json(std::string_view text, const std::string& room, const std::string& origin) {
   Strict strict(room, origin);
   try {
     return Json::parse(text.begin(), text.end(), std::ref(strict));
   } catch (const Json::parse_error& e) {
-    misuse(room, origin + " is not JSON (byte " + std::to_string(e.byte) +
-                     "): check that the file is whole");
+    misuse(room,
+           origin + " is not JSON (" + place_in(text, e.byte) + "): check that the file is whole");
   } catch (const Json::exception&) {
     misuse(room, origin + " holds a number that is too large: check that the file is whole");
   }

@@ -1,7 +1,7 @@
 # An operator is a folder <family>/<op>/. What its kernel sources share is spliced into them.
 mlx_kd_table(kernels op_table.h MakeOp op_makers "*/*/op.cpp" make_@folder@ "*/*/vjp.cpp" make_@folder@_vjp)
 mlx_kd_embed(kernels op_table.h kernel_sources kernels
-  TEXTS */*/*.cpu.cpp */*/*.metal */*/*.cu user/*.py
+  TEXTS */*/*.cpu.cpp */*/*.metal */*/*.cu user/*.py */*/reference.py
   SPLICED common/kd_arguments.h common/kd_tensor_maps.h
           */*.cpu.h */*.metal.h */*.cu.h */*/*.cpu.h */*/*.metal.h */*/*.cu.h)
 # Without toml++ the files that describe a user's kernel are its heads alone.

@@ -1,4 +1,4 @@
-#include "mlx_kd/runtime/call/tuned.h"
+#include "mlx_kd/runtime/tuning/tuned.h"
 
 #include "mlx_kd/python/bindings.h"
 

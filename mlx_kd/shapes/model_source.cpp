@@ -4,6 +4,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
+#include "mlx_kd/shapes/gguf.h"
 #include "mlx_kd/shapes/hub_cache.h"
 #include "mlx_kd/shapes/hub_download.h"
 
@@ -68,6 +69,44 @@ std::optional<ModelFile> find_local(const std::string& given) {
   return std::nullopt;
 }
 
+// "https://huggingface.co/ORG/NAME/tree/main" is the model ORG/NAME.
+std::string id_of_link(const std::string& given, const std::string& endpoint) {
+  for (const std::string& host :
+       {endpoint, std::string("https://huggingface.co"), std::string("http://huggingface.co"),
+        std::string("huggingface.co")})
+    if (!host.empty() && starts_with(given, (host + "/").c_str())) {
+      std::string id = given.substr(host.size() + 1);
+      id = id.substr(0, id.find_first_of("?#"));
+      const size_t slash = id.find('/');
+      return slash == id.npos ? id : id.substr(0, id.find('/', slash + 1));
+    }
+  return given;
+}
+
+// Python writes Infinity, -Infinity and NaN, which JSON does not have: as texts they are no sizes.
+std::string quoted_literals(const std::string& text) {
+  std::string result;
+  bool inside = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (inside && text[i] == '\\' && i + 1 < text.size()) {
+      result += text[i++];
+    } else if (text[i] == '"') {
+      inside = !inside;
+    } else if (!inside) {
+      for (const std::string& word :
+           {std::string("-Infinity"), std::string("Infinity"), std::string("NaN")})
+        if (text.compare(i, word.size(), word) == 0) {
+          result += '"' + word + '"';
+          i += word.size();
+          break;
+        }
+      if (i >= text.size()) break;
+    }
+    result += text[i];
+  }
+  return result;
+}
+
 [[noreturn]] void misuse_not_cached(const ModelRequest& request, const HubSettings& settings) {
   const std::string why =
       request.local_files_only ? "--local-files-only is given" : "HF_HUB_OFFLINE is set";
@@ -78,8 +117,10 @@ std::optional<ModelFile> find_local(const std::string& given) {
 
 }  // namespace
 
-ModelFile find_config(const ModelRequest& request, const HubSettings& settings,
+ModelFile find_config(const ModelRequest& given, const HubSettings& settings,
                       const FetchWatch& watch) {
+  ModelRequest request = given;
+  request.model_id = id_of_link(given.model_id, settings.endpoint);
   if (request.model_id.empty())
     base::misuse("shapes", "--model-id is empty: give a folder or an id such as Qwen/Qwen3-0.6B");
   if (const auto local = find_local(request.model_id)) return *local;
@@ -103,7 +144,9 @@ ModelFile find_config(const ModelRequest& request, const HubSettings& settings,
 
 spec::ModelConfig read_config(const ModelFile& file) {
   const std::string path = file.path.string();
-  return {base::parse_json(base::read_file(path, "shapes", kMaxConfigBytes), "shapes", path), path};
+  if (is_gguf(file.path)) return {gguf_config(file.path), path};
+  const std::string text = base::read_file(path, "shapes", kMaxConfigBytes);
+  return {base::parse_json(quoted_literals(text), "shapes", path), path};
 }
 
 }  // namespace mlx_kd::shapes

@@ -12,7 +12,8 @@
 namespace mlx_kd::shapes {
 
 struct ModelRequest {
-  std::string model_id;           // a folder, a config.json, or ORG/NAME on the hub
+  // A folder, a config.json, a GGUF file, or ORG/NAME on the hub, also as a link to it.
+  std::string model_id;
   std::string revision = "main";  // of the hub: a branch, a tag, a commit
   bool local_files_only = false;  // nothing is fetched
 };
@@ -36,7 +37,8 @@ struct ModelFile {
 ModelFile find_config(const ModelRequest& request, const HubSettings& settings,
                       const FetchWatch& watch = {});
 
-// The config of find_config, read. Misuse where it is not JSON, or larger than 16 MiB.
+// The config of find_config, read; a GGUF file gives what its keys say (gguf.h). Misuse where it is
+// not JSON (but Infinity and NaN are read, as Python writes them), or larger than 16 MiB.
 spec::ModelConfig read_config(const ModelFile& file);
 
 }  // namespace mlx_kd::shapes

@@ -26,6 +26,22 @@ TEST(ParseJson, NamesTheOriginAndLimitsTheDepth) {
   EXPECT_THROW(parse_json(std::string(1000, '['), "packs", "x"), Error);
 }
 
+TEST(ParseJson, SaysWhereTheTextIsNotJsonAndWhatIsThere) {
+  const auto message = [](const std::string& text) -> std::string {
+    try {
+      parse_json(text, "packs", "x");
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_NE(message("{\n  \"a\": 1,\n}").find("(line 3, column 1: found '}')"), std::string::npos);
+  EXPECT_NE(message("").find("(line 1, column 1: found the end)"), std::string::npos);
+  EXPECT_NE(message("[1,\n2").find("(line 2, column 2: found the end)"), std::string::npos);
+  EXPECT_NE(message("[\"a\nb\"]").find("found the end of the line"), std::string::npos);
+  EXPECT_NE(message("[\x01]").find("column 2: found byte 0x01"), std::string::npos);
+}
+
 TEST(ParseJson, RefusesAKeyThatStandsTwiceInOneObject) {
   EXPECT_THROW(parse_json(R"({"a": 1, "b": {"c": 1, "c": 2}})", "packs", "x"), Error);
   EXPECT_THROW(parse_json(R"({"a": {"b": 1}, "a": 2})", "packs", "x"), Error);

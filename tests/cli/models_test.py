@@ -6,6 +6,7 @@ than one; sizes of rope are (H_Q, D_NOPE, D_ROPE).
 """
 import json
 import os
+import struct
 import subprocess
 import tempfile
 import unittest
@@ -161,6 +162,22 @@ MODELS = [
      latent(attention(2560, 6400, 40, model_type="minicpm3"), 64, 32, 256, 768),
      {"rmsnorm": {"model": 2560, "q_latent_norm": 768, "kv_latent_norm": 256}, "swiglu": {"model": 6400},
       "rope": {"model": (40, 64, 32), "latent": (40, 256, 32)}}),
+    ("google/gemma-4-26B-A4B",
+     {"model_type": "gemma4", "vision_config": {"hidden_size": 1152},
+      "text_config": attention(2816, 2112, 16, 8, 256, model_type="gemma4_text", hidden_activation="gelu_pytorch_tanh",
+                               num_experts=128, top_k_experts=8, moe_intermediate_size=704,
+                               per_layer_config={"05": {"head_dim": 512, "num_key_value_heads": 2}})},
+     {"rmsnorm": {"model": 2816, "q_norm": (16, 256), "k_norm": (8, 256), "q_norm_512": (16, 512), "k_norm_512": (2, 512)},
+      "swiglu": {"model": 2112, "routed": (8, 704)}}),
+    ("baidu/ERNIE-4.5-VL-28B-A3B",
+     attention(2560, 12288, 20, 4, model_type="ernie4_5_moe_vl", moe_intermediate_size=[1536, 512],
+               moe_num_experts=[64, 64], moe_k=6, moe_num_shared_experts=2),
+     {"rmsnorm": {"model": 2560}, "swiglu": {"model": 12288, "routed": (6, 1536), "routed_2": (6, 512)}}),
+    ("meituan-longcat/LongCat-Flash-Lite",
+     latent({"hidden_size": 3072, "ffn_hidden_size": 6144, "expert_ffn_hidden_size": 1024, "num_attention_heads": 32,
+             "n_routed_experts": 256, "moe_topk": 12}, 128, 64, 512, 1536),
+     {"rmsnorm": {"model": 3072, "q_latent_norm": 1536, "kv_latent_norm": 512},
+      "swiglu": {"model": 6144, "routed": (12, 1024)}}),
     ("zai-org/GLM-4.7-Flash",
      latent(attention(2048, 10240, 20, model_type="glm4_moe_lite", moe_intermediate_size=1536,
                       n_shared_experts=1, n_routed_experts=64, num_experts_per_tok=4), 192, 64, 512, 768),
@@ -220,6 +237,90 @@ class Models(Folder):
         plain = self.json(MODELS[0][1])["ops"]
         self.assertNotIn("LayerNorm", plain["rmsnorm"]["suites"][0]["reason"])
         self.assertNotIn("; but", plain["swiglu"]["suites"][0]["reason"])
+
+
+    def test_reasons_name_the_fields_that_were_read_and_every_gate_of_another_kind(self):
+        def reasons(model, **more):
+            config = {**next(row[1] for row in MODELS if row[0] == model), **more}
+            return {suite["name"]: suite["reason"] for suite in self.json(config)["ops"]["swiglu"]["suites"]}
+        found = reasons("meituan-longcat/LongCat-Flash-Lite")
+        self.assertEqual(found["model"], "ffn_hidden_size: the MLP")
+        self.assertIn("expert_ffn_hidden_size: routed experts, moe_topk rows per token", found["routed"])
+        self.assertIn("gelu_pytorch_tanh", reasons("google/gemma-4-26B-A4B")["routed"])
+        relu2 = reasons("Qwen/Qwen3-30B-A3B", mlp_hidden_act="relu2")
+        for suite in ("model", "routed"):
+            self.assertIn("its gate is relu2, which no swiglu kernel serves", relu2[suite])
+
+
+class Files(Folder):
+    """What configs are written as besides JSON."""
+    LLAMA = attention(4096, 14336, 32, 8, model_type="llama")
+
+    def model_sizes(self, path):
+        answer = json.loads(self.kd("suggest-shapes", "--model-id", path, "--decode-rows", "1", "--json").stdout)
+        return {op: answer["ops"][op]["sizes"][0]["D"] for op in ("rmsnorm", "swiglu")}
+
+    def test_numbers_as_python_writes_them_are_read_where_they_do_not_count(self):
+        text = json.dumps({**self.LLAMA, "time_step_limit": [0.0, float("inf")], "low": -float("inf"), "bad": float("nan"),
+                           "note": "Infinity and NaN \\" stay"})
+        (self.folder / "config.json").write_text(text)
+        self.assertEqual(self.model_sizes(self.folder), {"rmsnorm": 4096, "swiglu": 14336})
+        wrong = self.suggest(json.dumps({**self.LLAMA, "hidden_size": float("inf")}), "--op", "rmsnorm", code=2).stderr
+        self.assertIn("'hidden_size' is \"Infinity\"", wrong)
+
+    def test_text_that_is_not_json_is_refused_with_line_column_and_what_is_there(self):
+        message = self.suggest('{\n  "hidden_size": 64,\n}\n', code=2).stderr
+        self.assertIn("config.json is not JSON (line 3, column 1: found '}')", message)
+        self.assertIn("line 1, column 17: found the end", self.suggest('{"hidden_size": ', code=2).stderr)
+
+    def gguf(self, keys, name="model.gguf", version=3, cut=None):
+        def text(value):
+            data = value.encode()
+            return struct.pack("<Q", len(data)) + data
+        out = b"GGUF" + struct.pack("<IQQ", version, 0, len(keys))
+        for key, value in keys.items():
+            out += text(key)
+            if isinstance(value, str):
+                out += struct.pack("<I", 8) + text(value)
+            elif isinstance(value, float):
+                out += struct.pack("<If", 6, value)
+            elif isinstance(value, list) and isinstance(value[0], str):
+                out += struct.pack("<IIQ", 9, 8, len(value)) + b"".join(map(text, value))
+            elif isinstance(value, list):
+                out += struct.pack("<IIQ", 9, 4, len(value)) + struct.pack(f"<{len(value)}I", *value)
+            else:
+                out += struct.pack("<II", 4, value)
+        path = self.folder / name
+        path.write_bytes(out[:cut])
+        return path
+
+    KEYS = {"general.architecture": "qwen3moe", "general.name": "a", "qwen3moe.embedding_length": 2048,
+            "qwen3moe.feed_forward_length": 6144, "qwen3moe.block_count": 48, "qwen3moe.attention.head_count": 32,
+            "qwen3moe.attention.head_count_kv": [4] * 48, "qwen3moe.attention.key_length": 128,
+            "qwen3moe.attention.value_length": 128, "qwen3moe.attention.layer_norm_rms_epsilon": 1e-6,
+            "qwen3moe.expert_count": 128, "qwen3moe.expert_used_count": 8, "qwen3moe.expert_feed_forward_length": 768,
+            "tokenizer.ggml.tokens": ["a", "b"] * 4000}
+
+    def test_a_gguf_file_is_a_model(self):
+        path = self.gguf(self.KEYS)
+        answer = json.loads(self.kd("suggest-shapes", "--model-id", path, "--decode-rows", "1", "--json").stdout)["ops"]
+        self.assertEqual(answer["rmsnorm"]["sizes"][0]["D"], 2048)
+        found = {suite["name"]: suite["sizes"][0] for suite in answer["rmsnorm"]["suites"]}
+        self.assertEqual({name: (size["rows"], size["D"]) for name, size in found.items()},
+                         {"model": (1, 2048), "q_norm": (32, 128), "k_norm": (4, 128)})
+        found = {suite["name"]: suite["sizes"][0]["D"] for suite in answer["swiglu"]["suites"]}
+        self.assertEqual(found, {"model": 6144, "routed": 768})
+
+    def test_a_gguf_file_that_is_none_is_refused(self):
+        for path, words in ((self.gguf(self.KEYS, cut=200), "ends early"), (self.gguf(self.KEYS, version=9), "has version 9 of GGUF"),
+                            (self.gguf({"general.architecture": "clip"}), "do not name the width of a language model")):
+            self.assertIn(words, self.kd("suggest-shapes", "--model-id", path, code=2).stderr)
+
+    def test_a_link_to_a_model_is_its_id(self):
+        result = subprocess.run([KD, "suggest-shapes", "--local-files-only", "--model-id",
+                                 "https://huggingface.co/org/name/tree/main?x=1"], capture_output=True, text=True,
+                                env={**os.environ, "HF_HUB_CACHE": str(self.folder)})
+        self.assertIn("holds no config.json of 'org/name'", result.stderr)
 
 
 class Verb(Folder):

@@ -3,12 +3,17 @@
 #include <sys/wait.h>
 
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <initializer_list>
 #include <string>
 #include <vector>
 
 namespace mlx_kd {
 namespace {
+
+namespace fs = std::filesystem;
 
 const std::string kSuite = std::string(MLX_KD_SOURCE_DIR) + "/tests/msl/suite/";
 
@@ -45,6 +50,104 @@ TEST(MslVerb, ChecksEachFunction) {
   const auto result = kd({"check", kSuite + "matrices.metal"});
   EXPECT_EQ(result.exit_code, 0) << result.output;
   EXPECT_TRUE(has(result, "accepted  kernel")) << result.output;
+}
+
+// A folder of its own, removed with what is in it.
+class MslBody : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = (fs::temp_directory_path() / "kd_body_XXXXXX").string();
+    ASSERT_NE(mkdtemp(name.data()), nullptr);
+    folder = name;
+    write("double.metal",
+          "uint i = thread_position_in_grid.x;\n"
+          "y[i] = T(twice(x[i]) * N + x_shape[0]);\n");
+    write("double.h", "template <typename U>\nU twice(U x) { return x + x; }\n");
+  }
+  void TearDown() override { fs::remove_all(folder); }
+
+  std::string path(const std::string& name) const { return (folder / name).string(); }
+  void write(const std::string& name, const std::string& text) const {
+    std::ofstream(folder / name) << text;
+  }
+  Result with(const std::string& verb, const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> words = {
+        verb,       path("double.metal"), "--body", "--header", path("double.h"),   "--template",
+        "N=3",      "--template",         "T=f16",  "--in",     "x=arange:f16:[4]", "--out",
+        "y=f16:[4]"};
+    words.insert(words.end(), more.begin(), more.end());
+    return kd(words);
+  }
+
+  fs::path folder;
+};
+
+TEST_F(MslBody, IsCheckedWithItsHeader) {
+  const auto result = with("check");
+  EXPECT_EQ(result.exit_code, 0) << result.output;
+  EXPECT_TRUE(has(result, "accepted  kernel")) << result.output;
+}
+
+TEST_F(MslBody, IsRunWithTheNamesAndShapesOfItsArrays) {
+  const auto result = with("run", {"--grid", "4", "--threadgroup", "4", "--check", "races,memory",
+                                   "--save", path("out")});
+  EXPECT_EQ(result.exit_code, 0) << result.output;
+  EXPECT_TRUE(has(result, "4 10 16 22")) << result.output;
+  EXPECT_EQ(fs::file_size(folder / "out" / "y.bin"), 8u);
+  // What was saved is read again.
+  const auto again =
+      kd({"run", kSuite + "elementwise.metal", "--fn", "axpy", "--grid", "2", "--threadgroup", "2",
+          "--in", "x=@" + path("out/y.bin") + ":f32:[2]", "--in", "a=0:f32", "--out", "y=f32:[2]"});
+  EXPECT_EQ(again.exit_code, 0) << again.output;
+  const auto longer =
+      kd({"run", kSuite + "elementwise.metal", "--fn", "axpy", "--grid", "2", "--threadgroup", "2",
+          "--in", "x=@" + path("out/y.bin") + ":f32:[3]", "--in", "a=0:f32", "--out", "y=f32:[2]"});
+  EXPECT_EQ(longer.exit_code, 2);
+  EXPECT_TRUE(has(longer, "has 8 bytes and the array 12")) << longer.output;
+}
+
+TEST_F(MslBody, IsRefusedWithTheLineOfTheBodyOrTheHeader) {
+  write("double.metal", "uint i = thread_position_in_grid.x;\ny[i] = nothing;\n");
+  auto result = with("check");
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_TRUE(has(result, "kd_body:2")) << result.output;
+  write("double.h", "double twice(double x);\n");
+  result = with("check");
+  EXPECT_TRUE(has(result, "kd_header:1")) << result.output;
+}
+
+TEST_F(MslBody, NeedsTheFlagAndArraysThatMetalHas) {
+  for (const auto& result :
+       {kd({"check", path("double.metal"), "--header", path("double.h")}),
+        kd({"check", path("double.metal"), "--in", "x=zeros:f32:[4]"}),
+        kd({"check", path("double.metal"), "--body"}), with("check", {"--template", "U=float64"}),
+        with("check", {"--template", "U"}), with("check", {"--header", "none.h"})})
+    EXPECT_EQ(result.exit_code, 2) << result.output;
+}
+
+TEST_F(MslBody, MayUseListsSequencesAndFastLengths) {
+  write("double.h",
+        "struct Row {\n"
+        "  float v[3];\n"
+        "  thread Row& operator=(initializer_list<float> given) thread {\n"
+        "    const thread float* one = given.begin();\n"
+        "    for (size_t i = 0; i < given.size(); ++i) v[i] = one[i];\n"
+        "    return *this;\n"
+        "  }\n"
+        "};\n"
+        "template <int... I>\n"
+        "int total(integer_sequence<int, I...>) { return (I + ... + 0); }\n"
+        "template <typename U> int width_of(U) { return 0; }\n"
+        "template <uint N> int width_of(vec<bool, N>) { return N; }\n");
+  write("double.metal",
+        "Row row;\n"
+        "row = {1, 2, 3};\n"
+        "y[thread_position_in_grid.x] = half(row.v[0] + 4 * row.v[2] +\n"
+        "  20 * total(make_integer_sequence<int, 5>{}) + 200 * fast::length(float2(3, 4)) + 8 * "
+        "width_of(bool3(true)));\n");
+  const auto result = with("run", {"--grid", "4", "--threadgroup", "4"});
+  EXPECT_EQ(result.exit_code, 0) << result.output;
+  EXPECT_TRUE(has(result, "1237")) << result.output;
 }
 
 TEST(MslVerb, TranslatesToCuda) {

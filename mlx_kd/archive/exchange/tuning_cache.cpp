@@ -4,6 +4,7 @@
 #include <cmath>
 #include <functional>
 #include <map>
+#include <optional>
 
 #include "mlx_kd/archive/exchange/gzip.h"
 #include "mlx_kd/base/error.h"
@@ -14,6 +15,9 @@ namespace mlx_kd::archive {
 namespace {
 
 using base::Json;
+
+// Kernel Tuner's time of a configuration that failed, in caches of its older versions.
+constexpr double kFailed = 1e20;
 
 // A cache being read; every complaint names the file.
 struct Reader {
@@ -99,7 +103,9 @@ void Reader::add_parameter(const std::string& name, const Json& values) {
 void Reader::read_head(const Json& file) {
   cache.device = text(file, "device_name");
   cache.kernel = text(file, "kernel_name");
-  if (const std::string objective = text(file, "objective"); objective != "time")
+  // Older caches do not say what they were tuned for: for time.
+  if (const std::string objective = file.contains("objective") ? text(file, "objective") : "time";
+      objective != "time")
     refuse("was tuned for '" + objective + "', not for 'time'");
   const Json& keys = field(file, "tune_params_keys", "the cache");
   if (!keys.is_array() || keys.empty()) refuse("lists no parameters in 'tune_params_keys'");
@@ -122,6 +128,7 @@ double Reader::run_time(const Json& entry, const std::string& where,
     return std::nan("");
   }
   const double time = number(entry, "time", where);
+  if (time >= kFailed) return std::nan("");
   if (time <= 0) refuse("has the time 0 in " + where);
   const Json& list = field(entry, "times", where);
   if (!list.is_array()) refuse("has no list in 'times' of " + where);
@@ -149,6 +156,29 @@ void Reader::add_configuration(const std::string& key, const Json& entry) {
   for (double run : runs) cost += run;
   cache.costs.push_back(cost);
   cache.points.push_back(std::move(point));
+}
+
+// Of a job that was killed, as Kernel Tuner itself reads it: what follows the last whole
+// configuration is left out, and the brackets are closed.
+std::optional<Json> cut_cache(std::string text) {
+  for (int tries = 0; tries < 2; ++tries) {
+    text.erase(text.find_last_not_of(" \t\r\n,") + 1);
+    if (Json whole = Json::parse(text + "}}", nullptr, false); !whole.is_discarded()) return whole;
+    const size_t end = text.rfind("},");  // of the last configuration but the one that is cut
+    if (end == text.npos) return std::nullopt;
+    text.erase(end + 1);
+  }
+  return std::nullopt;
+}
+
+Json parse_cache(const std::string& text, const std::string& origin) {
+  try {
+    return base::parse_json(text, "archive", origin);
+  } catch (const base::Error&) {
+    if (const auto cut = cut_cache(text); cut && cut->is_object() && cut->contains("cache"))
+      return *cut;
+    throw;
+  }
 }
 
 // As ints: gcc 12 warns falsely of the memcmp that bytes would be compared by.
@@ -180,7 +210,7 @@ TuningCache read_tuning_cache(const std::filesystem::path& path) {
   Reader reader{path.string(), {}, {}, {}};
   std::string bytes = base::read_file(path, "archive");
   if (is_gzip(bytes)) bytes = gunzip(bytes, reader.origin);
-  const Json file = base::parse_json(bytes, "archive", reader.origin);
+  const Json file = parse_cache(bytes, reader.origin);
   reader.read_head(file);
   const Json& entries = reader.field(file, "cache", "the cache");
   if (!entries.is_object()) reader.refuse("has no object in its field 'cache'");

@@ -6,6 +6,7 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/base/json.h"
+#include "mlx_kd/cli/msl_source.h"
 #include "mlx_kd/cli/verbs.h"
 #include "mlx_kd/devices/cuda/compile/msl_session.h"
 #include "mlx_kd/devices/device.h"
@@ -21,58 +22,36 @@ namespace {
 
 namespace simt = devices::simt;
 
-struct Source {
-  std::string file;
-  std::vector<std::string> includes;
-  std::vector<std::string> defines;    // NAME or NAME=VALUE
-  std::vector<std::string> constants;  // INDEX=VALUE
-
-  std::string text() const { return base::read_file(file, "msl", 64u << 20); }
-
-  msl::PreprocessOptions preprocess() const {
-    msl::PreprocessOptions options;
-    options.include_folders.assign(includes.begin(), includes.end());
-    for (const std::string& one : defines) {
-      const size_t equals = one.find('=');
-      options.defines[one.substr(0, equals)] =
-          equals == std::string::npos ? "1" : one.substr(equals + 1);
-    }
-    return options;
-  }
-
-  msl::TranslateOptions translate() const {
-    msl::TranslateOptions options;
-    for (const std::string& one : constants) {
-      char* end = nullptr;
-      const long index = std::strtol(one.c_str(), &end, 10);
-      if (end == one.c_str() || *end != '=')
-        base::misuse("msl", "'" + one + "': write a function constant as INDEX=VALUE");
-      options.function_constants[static_cast<int>(index)] = end + 1;
-    }
-    options.bfloat_functions = false;
-    return options;
-  }
-};
-
-void add_source(CLI::App& verb, Source& source) {
-  verb.add_option("file", source.file, "The Metal source")->required();
-  verb.add_option("-I,--include", source.includes, "A folder for #include");
-  verb.add_option("-D,--define", source.defines, "A macro: NAME or NAME=VALUE");
-  verb.add_option("--constant", source.constants, "A function constant: INDEX=VALUE");
+std::vector<devices::HostArray> parsed_inputs(const std::vector<std::string>& texts,
+                                              uint64_t seed) {
+  std::vector<devices::HostArray> result;
+  for (const std::string& one : texts) result.push_back(devices::parse_array(one, seed));
+  return result;
 }
+
+std::vector<devices::HostArray> parsed_outputs(const std::vector<std::string>& texts) {
+  std::vector<devices::HostArray> result;
+  for (const std::string& one : texts) result.push_back(devices::parse_output(one));
+  return result;
+}
+
+constexpr const char* kInputForm =
+    "NAME=rand|uniform|bits|zeros|ones|arange|NUMBERS|@FILE:TYPE[:[SIZES]]";
+constexpr const char* kOutputForm = "NAME=TYPE:[SIZES]";
 
 // ---- check
 
 struct Check {
-  Source source;
+  MslSource source;
+  std::vector<std::string> inputs, outputs;  // of a body
   bool json = false;
 };
 
-std::vector<msl::Diagnostic> diagnose(const Check& check, const msl::Unit& unit) {
+std::vector<msl::Diagnostic> diagnose(const Check& check, const MslText& text,
+                                      const msl::Unit& unit) {
   std::vector<msl::Diagnostic> found = msl::check_rules(unit);
   if (!found.empty()) return found;
-  const msl::Translation translation =
-      msl::translate(unit, msl::Target::cpp, check.source.translate());
+  const msl::Translation translation = msl::translate(unit, msl::Target::cpp, text.translate);
   for (const std::string& note : translation.notes) std::fprintf(stderr, "%s\n", note.c_str());
   simt::CompileOptions options;
   options.syntax = true;
@@ -115,23 +94,27 @@ void print_check(const msl::Unit& unit, const std::vector<msl::Diagnostic>& foun
 }
 
 void run_check(const Check& check) {
-  const msl::Unit unit =
-      msl::parse(check.source.file, check.source.text(), check.source.preprocess());
-  const std::vector<msl::Diagnostic> found = diagnose(check, unit);
+  if (!check.source.is_body && !(check.inputs.empty() && check.outputs.empty()))
+    base::misuse("msl", "--in and --out name the arrays of a body: add --body, or leave them out");
+  const MslText text =
+      read_msl(check.source, parsed_inputs(check.inputs, 0), parsed_outputs(check.outputs));
+  const msl::Unit unit = msl::parse(check.source.file, text.text, text.preprocess);
+  const std::vector<msl::Diagnostic> found = diagnose(check, text, unit);
   print_check(unit, found, check.json);
   if (found.empty()) return;
-  std::string text;
+  std::string message;
   for (const msl::Diagnostic& each : found)
-    text += (text.empty() ? "" : "\n[msl] ") + msl::describe(*unit.sources, each);
-  base::misuse("msl", text);
+    message += (message.empty() ? "" : "\n[msl] ") + msl::describe(*unit.sources, each);
+  base::misuse("msl", message);
 }
 
 // ---- run
 
 struct Run {
-  Source source;
+  MslSource source;
   devices::MslRequest request;
   std::vector<std::string> inputs, outputs, checks;
+  std::string save;
   std::vector<uint32_t> grid, threadgroup;
   std::string device = "simt", order = "forward";
   uint64_t seed = 0;
@@ -218,10 +201,21 @@ void print_array(const base::OrderedJson& one) {
   std::printf("%s\n", one["first"].size() == 8 ? " ..." : "");
 }
 
+// The elements alone, row by row.
+void save(const devices::HostArray& array, const std::string& folder) {
+  base::write_file_atomically(
+      base::fs::path(folder) / (array.name + ".bin"),
+      std::string_view(static_cast<const char*>(array.data()), array.bytes()), "msl");
+}
+
 template <class Session>
 devices::MslOutcome run_with(Run& run) {
-  Session session(run.source.file, run.source.text(), run.source.preprocess(),
-                  run.source.translate());
+  MslText text = run.source.is_body ? read_msl(run.source, parsed_inputs(run.inputs, run.seed),
+                                               parsed_outputs(run.outputs))
+                                    : read_msl(run.source, {}, {});
+  if (run.source.is_body) run.request.kernel = text.kernel;
+  text.translate.only = run.request.kernel;
+  Session session(run.source.file, text.text, text.preprocess, text.translate);
   read_arrays(run, devices::find_kernel(session.translation(), run.request.kernel),
               *session.unit().sources);
   return session.run(run.request);
@@ -237,8 +231,10 @@ void run_run(Run& run) {
   prepare(run);
   const devices::MslOutcome outcome = run_on_device(run);
   base::OrderedJson arrays = base::OrderedJson::array();
-  for (size_t i = run.inputs.size(); i < run.request.arrays.size(); ++i)
+  for (size_t i = run.inputs.size(); i < run.request.arrays.size(); ++i) {
     arrays.push_back(summary(run.request.arrays[i]));
+    if (!run.save.empty()) save(run.request.arrays[i], run.save);
+  }
   if (run.json)
     std::printf("%s\n", base::OrderedJson{{"seconds", outcome.report.seconds},
                                           {"outputs", arrays},
@@ -260,7 +256,7 @@ void run_run(Run& run) {
 // ---- to-cuda
 
 struct ToCuda {
-  Source source;
+  MslSource source;
   std::string headers;
 };
 
@@ -268,15 +264,16 @@ void add_run(CLI::App& parent) {
   CLI::App* verb = parent.add_subcommand(
       "run", "Run one kernel on the CPU, its threads as fibers, or on an NVIDIA GPU");
   const auto run = std::make_shared<Run>();
-  add_source(*verb, run->source);
+  add_msl_source(*verb, run->source);
+  add_msl_body(*verb, run->source);
   verb->add_option("--fn", run->request.kernel, "The kernel, if the source has several");
   verb->add_option("--grid", run->grid, "Threads in x [y [z]]")->required()->delimiter(',');
   verb->add_option("--threadgroup", run->threadgroup, "Threads of a threadgroup in x [y [z]]")
       ->required()
       ->delimiter(',');
-  verb->add_option("--in", run->inputs,
-                   "NAME=rand|uniform|bits|zeros|ones|arange|NUMBERS:TYPE[:[SIZES]]");
-  verb->add_option("--out", run->outputs, "NAME=TYPE:[SIZES]");
+  verb->add_option("--in", run->inputs, kInputForm);
+  verb->add_option("--out", run->outputs, kOutputForm);
+  verb->add_option("--save", run->save, "Folder for the elements of each output, as NAME.bin");
   verb->add_option("--group-bytes", run->request.group_bytes, "Bytes of each threadgroup argument");
   verb->add_option("--device", run->device, "simt (this CPU) or cuda");
   verb->add_option("--check", run->checks, "races, memory")->delimiter(',');
@@ -299,19 +296,21 @@ void add_msl(CLI::App& app) {
   CLI::App* check =
       msl->add_subcommand("check", "Say which functions are valid Metal, and why not");
   const auto checking = std::make_shared<Check>();
-  add_source(*check, checking->source);
+  add_msl_source(*check, checking->source);
+  add_msl_body(*check, checking->source);
+  check->add_option("--in", checking->inputs, kInputForm)->group("Bodies of metal_kernel");
+  check->add_option("--out", checking->outputs, kOutputForm)->group("Bodies of metal_kernel");
   check->add_flag("--json", checking->json, "As JSON");
   check->callback([checking] { run_check(*checking); });
   add_run(*msl);
   CLI::App* cuda = msl->add_subcommand("to-cuda", "Print the source as CUDA");
   const auto to_cuda = std::make_shared<ToCuda>();
-  add_source(*cuda, to_cuda->source);
+  add_msl_source(*cuda, to_cuda->source);
   cuda->add_option("--headers", to_cuda->headers, "Write the headers that it includes to a folder");
   cuda->callback([to_cuda] {
-    const msl::Unit unit =
-        msl::parse(to_cuda->source.file, to_cuda->source.text(), to_cuda->source.preprocess());
-    const msl::Translation made =
-        msl::translate(unit, msl::Target::cuda, to_cuda->source.translate());
+    const MslText text = read_msl(to_cuda->source, {}, {});
+    const msl::Unit unit = msl::parse(to_cuda->source.file, text.text, text.preprocess);
+    const msl::Translation made = msl::translate(unit, msl::Target::cuda, text.translate);
     if (!to_cuda->headers.empty()) msl::write_prelude(to_cuda->headers);
     for (const std::string& note : made.notes) std::fprintf(stderr, "%s\n", note.c_str());
     std::fputs(made.text.c_str(), stdout);

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/base/files.h"
 #include "mlx_kd/base/random.h"
 
 namespace mlx_kd::devices {
@@ -134,13 +135,24 @@ void fill_bits(HostArray& array, base::Random& random, const std::string& whole)
   for (uint64_t& word : array.words) word = random.next();
 }
 
+// The elements alone, row by row, as `kd msl run --save` writes them.
+void fill_from(const std::string& path, HostArray& array, const std::string& whole) {
+  const std::string bytes = base::read_file(path, "msl", uint64_t(1) << 40);
+  if (bytes.size() != array.bytes())
+    misread(whole, path + " has " + std::to_string(bytes.size()) + " bytes and the array " +
+                       std::to_string(array.bytes()) + ": correct its type or its shape");
+  std::memcpy(array.data(), bytes.data(), bytes.size());
+}
+
 void fill(HostArray& array, const std::string& how, uint64_t seed, const std::string& whole) {
+  if (how[0] == '@') return fill_from(how.substr(1), array, whole);
   base::Random random(seed ^ name_hash(array.name));
   if (how == "bits") return fill_bits(array, random, whole);
   const std::vector<double> numbers = numbers_in(how);
   const bool known = how == "rand" || how == "uniform" || how == "zeros" || how == "ones" ||
                      how == "arange" || !numbers.empty();
-  if (!known) misread(whole, "fill with rand, uniform, bits, zeros, ones, arange or numbers");
+  if (!known)
+    misread(whole, "fill with rand, uniform, bits, zeros, ones, arange, numbers or @FILE");
   for (size_t i = 0; i < array.elements(); ++i)
     array.set(i, how == "rand"      ? normal(random)
                  : how == "uniform" ? random.uniform()

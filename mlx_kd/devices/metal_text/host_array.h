@@ -22,9 +22,9 @@ struct HostArray {
 };
 
 // NAME=FILL:TYPE[:SHAPE], with FILL rand (normal), uniform (0 to 1), bits (any integer), zeros,
-// ones, arange, a number, or several with commas between, which repeat. Values depend on the seed
-// and the name alone. Misuse for anything else, for a shape whose bytes overflow 2^40, and for a
-// type that is not listed.
+// ones, arange, a number, several with commas between, which repeat, or @FILE, whose bytes are the
+// elements. Random values depend on the seed and the name alone. Misuse for anything else, for a
+// shape whose bytes overflow 2^40, and for a type that is not listed.
 HostArray parse_array(const std::string& text, uint64_t seed);
 
 // NAME=TYPE:SHAPE, filled with 0.

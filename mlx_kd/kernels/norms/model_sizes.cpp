@@ -11,7 +11,7 @@ using spec::ModelConfig;
 using spec::ModelSizes;
 
 // Models whose code norms queries and keys although their config does not say so.
-constexpr const char* kByHead[] = {"qwen3", "gemma3", "lfm2"};
+constexpr const char* kByHead[] = {"qwen3", "gemma3", "gemma4", "lfm2"};
 constexpr const char* kByToken[] = {"olmo2", "olmo3", "olmoe"};
 // Models with LayerNorm, or with a norm without weights, in the same places.
 constexpr const char* kLayerNorm[] = {"gpt2",  "gpt_neox", "gptj",     "falcon",     "cohere",
@@ -56,6 +56,27 @@ void add_head_norms(const ModelConfig& config, std::vector<ModelSizes>& result) 
         norm("k_norm", "the norm of keys: head_dim wide, one row per head", width, keys));
 }
 
+// Layers that a config describes apart (Gemma 4: those of full attention).
+void add_layer_norms(const ModelConfig& config, std::vector<ModelSizes>& result) {
+  const auto layers = config.part("per_layer_config");
+  if (!layers) return;
+  const int64_t heads = attention_heads(config, "whose queries are normed");
+  std::vector<int64_t> seen = {head_width(config, heads)};
+  for (const std::string& name : layers->fields()) {
+    const auto layer = layers->part(name);
+    const int64_t width = layer ? layer->integer_or("head_dim", 0) : 0;
+    if (width == 0 || std::find(seen.begin(), seen.end(), width) != seen.end()) continue;
+    seen.push_back(width);
+    const std::string suffix = "_" + std::to_string(width);
+    const std::string where = ": head_dim of layer " + name + ", one row per head";
+    const int64_t own = layer->integer_or("num_attention_heads", heads);
+    const int64_t keys = layer->integer_or("num_key_value_heads", key_heads(config, heads));
+    result.push_back(norm("q_norm" + suffix, "the norm of queries" + where, width, own));
+    if (keys != own)
+      result.push_back(norm("k_norm" + suffix, "the norm of keys" + where, width, keys));
+  }
+}
+
 void add_token_norms(const ModelConfig& config, std::vector<ModelSizes>& result) {
   const int64_t heads = attention_heads(config, "whose queries are normed");
   const int64_t width = head_width(config, heads);
@@ -81,10 +102,12 @@ std::vector<ModelSizes> attention_norms(const ModelConfig& config) {
   add_latent_norms(config, result);
   const bool by_token = is_any(config, kByToken) ||
                         (is_flagged(config) && config.text("qk_norm_type") == "per_layer");
-  if (by_token)
+  if (by_token) {
     add_token_norms(config, result);
-  else if (is_any(config, kByHead) || is_flagged(config))
+  } else if (is_any(config, kByHead) || is_flagged(config)) {
     add_head_norms(config, result);
+    add_layer_norms(config, result);
+  }
   return result;
 }
 

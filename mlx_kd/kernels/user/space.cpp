@@ -188,6 +188,55 @@ std::function<spec::Launch(const spec::Dims&, const spec::Setting&)> launch_of(
   };
 }
 
+std::vector<spec::Dims> edge_sizes(const UserKernel& kernel) {
+  constexpr size_t kMostSizes = 2;
+  std::vector<spec::Dims> sizes = kernel.sizes;
+  const auto total = [](const spec::Dims& size) {
+    double result = 1;
+    for (const auto& [name, value] : size.items()) result *= static_cast<double>(value);
+    return result;
+  };
+  std::sort(sizes.begin(), sizes.end(),
+            [&](const auto& a, const auto& b) { return total(a) < total(b); });
+  std::vector<spec::Dims> result;
+  const auto add = [&](const spec::Dims& size) {
+    if (std::find(result.begin(), result.end(), size) == result.end()) result.push_back(size);
+  };
+  for (size_t i = 0; i < std::min(kMostSizes, sizes.size()); ++i) {
+    if (kernel.batch_dim.empty()) add(sizes[i]);
+    for (const int64_t batch :
+         kernel.batch_dim.empty() ? std::vector<int64_t>{} : std::vector<int64_t>{1, 3}) {
+      spec::Dims size = sizes[i];
+      size.set(kernel.batch_dim, batch);
+      add(size);
+    }
+  }
+  return result;
+}
+
+void check_fit(const UserKernel& kernel, const spec::Dims& dims) {
+  const spec::Space all = space_of(kernel);
+  for (const std::string& text : kernel.constraints) {
+    const Expression expression(text);
+    const auto names = knobs_in(expression, kernel);
+    if (names.size() == expression.names().size()) continue;  // it names no size
+    const auto is_among = [&](const std::string& name) {
+      return std::find(names.begin(), names.end(), name) != names.end();
+    };
+    spec::Space own;
+    for (const spec::Knob& knob : all.knobs)
+      if (is_among(knob.name)) own.knobs.push_back(knob);
+    for (const spec::Constraint& one : all.constraints)
+      if (std::all_of(one.knobs.begin(), one.knobs.end(), is_among)) own.constraints.push_back(one);
+    SettingWalk(own, kMostChecked).run([&](const spec::Setting& setting) {
+      if (expression.value(setting, dims) == 0)
+        base::misuse("kernels", "'" + kernel.name + "' does not take " + dims.text() + ": '" +
+                                    text + "' does not hold with " + setting.text() +
+                                    "; give a size at which it holds with every setting");
+    });
+  }
+}
+
 }  // namespace user
 
 void set_sizes(UserKernel& kernel, const std::vector<spec::Dims>& sizes) {

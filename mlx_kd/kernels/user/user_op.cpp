@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/kernels/new_operator.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/kernels/user/ports.h"
 #include "mlx_kd/kernels/user/reference.h"
@@ -131,17 +132,22 @@ void add_reference(spec::Op& op, const Kernel& kernel) {
                const mlx::core::Stream& stream) { return graphs->call(inputs, numbers, stream); };
 }
 
-// An operator of the table with the user's kernel in the place of its own ones.
-spec::Op op_like(const std::string& name) {
-  spec::Op op = find_op(name);
-  if (!op.description.is_null())
-    base::misuse("tune", "the reference '" + name +
-                             "' is a kernel of a user itself: give an "
-                             "operator of the table, or a file");
+// An operator without what belongs to its own kernels.
+spec::Op without_kernels(spec::Op op) {
   op.variants.clear(), op.edge_sizes.clear();
   op.of_model = {};
   op.gradient = {};
   return op;
+}
+
+// An operator of the table with the user's kernel in the place of its own ones.
+spec::Op op_like(const std::string& name) {
+  const spec::Op& op = find_op(name);
+  if (!op.description.is_null())
+    base::misuse("tune", "the reference '" + name +
+                             "' is a kernel of a user itself: give an "
+                             "operator of the table, or a file");
+  return without_kernels(op);
 }
 
 spec::Variant variant_of(const Kernel& kernel) {
@@ -162,7 +168,57 @@ spec::Variant variant_of(const Kernel& kernel) {
   return variant;
 }
 
+// What every operator made of a kernel has, whatever its reference.
+void add_kernel(spec::Op& op, const Kernel& kernel) {
+  op.name = kernel->name;
+  op.suites = {{"custom", kernel->sizes}};
+  op.variants = {variant_of(kernel)};
+}
+
+// An operator of the table, which takes sizes that no run has seen.
+spec::Op of_table(spec::Op op, const Kernel& kernel) {
+  add_kernel(op, kernel);
+  op.suites.front().name = kernel->name + "_sizes";
+  if (!kernel->type.empty()) op.types = {spec::parse_dtype(kernel->type)};
+  const auto plain = std::make_shared<const spec::Op>(op);
+  op.complete = [plain, kernel](const spec::Dims& given) {
+    const spec::Dims dims = spec::complete(*plain, given);
+    user::check_fit(*kernel, dims);
+    return dims;
+  };
+  if (op.edge_sizes.empty()) op.edge_sizes = user::edge_sizes(*kernel);
+  return op;
+}
+
+// Those of the operator that it is like which it takes.
+std::vector<spec::Dims> fitting(const spec::Op& like, const UserKernel& kernel) {
+  std::vector<spec::Dims> result;
+  for (const spec::Dims& size : like.edge_sizes) try {
+      user::check_fit(kernel, spec::complete(like, size));
+      result.push_back(size);
+    } catch (const base::Error&) {  // it is left out
+    }
+  return result;
+}
+
 }  // namespace
+
+spec::Op table_op(const UserKernel& given) {
+  const auto kernel = std::make_shared<const UserKernel>(given);
+  spec::Op op;
+  add_ports(op, kernel);
+  add_reference(op, kernel);
+  op.gradient = {spec::Gradient::By::none};
+  return of_table(std::move(op), kernel);
+}
+
+spec::Op table_op(const UserKernel& given, spec::Op like) {
+  std::vector<spec::Dims> edges = fitting(like, given);
+  spec::Op op = without_kernels(std::move(like));
+  op.edge_sizes = std::move(edges);
+  op.doc.function.clear(), op.doc.aliases.clear();
+  return of_table(std::move(op), std::make_shared<const UserKernel>(given));
+}
 
 spec::Op sized_op(const UserKernel& kernel) {
   spec::Op op;
@@ -192,8 +248,7 @@ spec::Op user_op(const UserKernel& given) {
   op.summary = "the kernel " + kernel->function + " of " + kernel->file;
   op.doc = {};
   op.doc.hidden = true;
-  op.suites = {{"custom", kernel->sizes}};
-  op.variants = {variant_of(kernel)};
+  add_kernel(op, kernel);
   op.description = to_json(*kernel);
   std::string faults;
   for (const std::string& fault : spec::faults_of(op)) faults += "\n  " + fault;

@@ -181,7 +181,8 @@ KD_EACH_TEST(isordered) KD_EACH_TEST(isunordered)
 #define KD_COMMON                                                                    \
   using metal::abs; using metal::clamp; using metal::max; using metal::min;          \
   using metal::max3; using metal::min3; using metal::median3; using metal::fmax3;    \
-  using metal::fmin3; using metal::fmedian3;
+  using metal::fmin3; using metal::fmedian3;                                         \
+  using metal::distance; using metal::length; using metal::normalize;
 namespace precise {
 KD_COMMON
 }

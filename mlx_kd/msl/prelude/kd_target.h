@@ -40,7 +40,33 @@ typedef signed char kd_int8;
 typedef unsigned char kd_uint8;
 typedef unsigned long kd_size;
 
+#if !KD_CUDA
+// What a compiler makes of {a, b, c}: it looks for the class by this name. Metal's gives pointers to
+// elements that are not const.
+namespace std {
+template <class T>
+class initializer_list {
+ public:
+  typedef T value_type;
+  typedef T* iterator;
+  constexpr initializer_list() : first_(nullptr), count_(0) {}
+  constexpr kd_size size() const { return count_; }
+  constexpr T* begin() const { return const_cast<T*>(first_); }
+  constexpr T* end() const { return begin() + count_; }
+
+ private:
+  constexpr initializer_list(const T* first, kd_size count) : first_(first), count_(count) {}
+  const T* first_;
+  kd_size count_;
+};
+}  // namespace std
+#endif
+
 namespace metal {
+
+#if !KD_CUDA
+using std::initializer_list;
+#endif
 
 // The few traits that the names need; no header of the system is read.
 template <class A, class B>

@@ -15,6 +15,25 @@ template <bool B>
 using bool_constant = integral_constant<bool, B>;
 typedef bool_constant<true> true_type;
 typedef bool_constant<false> false_type;
+template <class T, T... Values>
+struct integer_sequence {
+  typedef T value_type;
+  static KD_FN constexpr kd_size size() { return sizeof...(Values); }
+};
+template <class T, kd_size N, T... Values>
+struct kd_counted_ : kd_counted_<T, N - 1, T(N - 1), Values...> {};
+template <class T, T... Values>
+struct kd_counted_<T, 0, Values...> {
+  typedef integer_sequence<T, Values...> type;
+};
+template <class T, T N>
+using make_integer_sequence = typename kd_counted_<T, kd_size(N)>::type;
+template <kd_size... Values>
+using index_sequence = integer_sequence<kd_size, Values...>;
+template <kd_size N>
+using make_index_sequence = make_integer_sequence<kd_size, N>;
+template <class... T>
+using index_sequence_for = make_index_sequence<sizeof...(T)>;
 template <bool B, class T = void>
 using enable_if_t = kd_if<B, T>;
 template <bool B, class T = void>

@@ -18,6 +18,10 @@ void edit_literals(const Unit& unit, Edits& edits);
 // names that are fields of the source's own structs.
 void edit_swizzles(const Unit& unit, Edits& edits);
 
+// template <uint N> f(vec<T, N>) -> template <int N>: C++ deduces the width of a vector from its
+// own type alone.
+void edit_widths(const Unit& unit, Edits& edits);
+
 // float4 v = {a, b}; -> = kd_braces<float4>(a, b); a[4] = {[0 ... 3] = x}; -> a loop over a.
 void edit_braces(const Unit& unit, Edits& edits);
 

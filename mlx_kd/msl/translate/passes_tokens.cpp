@@ -75,6 +75,55 @@ void edit_swizzles(const Unit& unit, Edits& edits) {
 
 namespace {
 
+// A parameter of a template that may be the width of a vector: its type and its name.
+struct WidthParameter {
+  uint32_t type;
+  std::string_view name;
+};
+
+// Of the list that begins with "<" at `open`; `end` becomes the place of its ">".
+std::vector<WidthParameter> width_parameters(const std::vector<Token>& tokens, uint32_t open,
+                                             uint32_t& end) {
+  static const std::set<std::string_view> types = {"uint", "unsigned", "size_t", "uint32_t",
+                                                   "ushort"};
+  std::vector<WidthParameter> found;
+  int depth = 0;
+  for (end = open; end + 1 < tokens.size(); ++end) {
+    depth += tokens[end].is("<") ? 1 : tokens[end].is(">") ? -1 : tokens[end].is(">>") ? -2 : 0;
+    if (depth <= 0) return found;
+    const bool begins = tokens[end].is("<") || tokens[end].is(",");
+    if (depth == 1 && begins && end + 2 < tokens.size() && types.count(tokens[end + 1].text) &&
+        tokens[end + 2].kind == Kind::word)
+      found.push_back({end + 1, tokens[end + 2].text});
+  }
+  return found;
+}
+
+// Whether tokens[comma] parts the arguments of a vec<T, N>.
+bool is_in_vector(const std::vector<Token>& tokens, uint32_t comma) {
+  for (uint32_t back = 2; back <= 8 && back <= comma; ++back)
+    if (tokens[comma - back].is("vec")) return tokens[comma - back + 1].is("<");
+  return false;
+}
+
+}  // namespace
+
+void edit_widths(const Unit& unit, Edits& edits) {
+  const std::vector<Token>& tokens = unit.tokens;
+  for (uint32_t i = 0; i + 1 < tokens.size(); ++i) {
+    if (!tokens[i].is("template") || !tokens[i + 1].is("<")) continue;
+    uint32_t at = 0;
+    const auto widths = width_parameters(tokens, i + 1, at);
+    for (; at + 2 < tokens.size() && !tokens[at].is("{") && !tokens[at].is(";"); ++at)
+      for (const WidthParameter& one : widths)
+        if (tokens[at].is(",") && tokens[at + 1].text == one.name &&
+            (tokens[at + 2].is(">") || tokens[at + 2].is(">>")) && is_in_vector(tokens, at))
+          edits.replace(one.type, "int");
+  }
+}
+
+namespace {
+
 // 4 for "uint4", 0 for what is not a vector.
 int components(std::string_view type) {
   const char last = type.empty() ? '0' : type.back();

@@ -140,6 +140,7 @@ Edits edits_of(const Unit& unit, Target target, const TranslateOptions& options)
   Edits edits;
   edit_literals(unit, edits);
   edit_swizzles(unit, edits);
+  edit_widths(unit, edits);
   edit_ternaries(unit, edits);
   edit_braces(unit, edits);
   edit_qualifiers(unit, edits);
@@ -179,13 +180,15 @@ Translation translate(const Unit& unit, Target target, const TranslateOptions& o
   for (const auto& [function, cut] : splits) split += split_text(unit, *function, cut, edits);
   for (Named& one : name_kernels(unit, calls)) {
     one.kernel.split = splits.count(one.function) > 0;
+    result.kernels.push_back(one.kernel);
+    const bool is_wanted = options.only.empty() || options.only == one.kernel.name;
+    if (target == Target::cpp && !is_wanted) continue;
     if (one.kernel.split) split += split_entry_text(*one.function, one.arguments, one.kernel);
     if (target == Target::cpp)
       result.text +=
           at_place(unit, one.kernel.at, entry_text(unit, *one.function, one.arguments, one.kernel));
     else if (!one.arguments.empty())
       result.text += cuda_entry_text(unit, *one.function, one.arguments, one.kernel, options);
-    result.kernels.push_back(one.kernel);
   }
   if (!split.empty()) result.text += "#if !defined(KD_NO_SPLIT)\n" + split + "#endif\n";
   if (target == Target::cuda) {

@@ -30,6 +30,9 @@ struct TranslateOptions {
   bool whole_lines = false;
   // Functions of bfloat that Metal does not have and MLX adds to the kernels that it makes: exp(b).
   bool bfloat_functions = true;
+  // C++: the kernel of this host name alone can be run, so that a library of hundreds of
+  // instantiations compiles as one of them. Empty: all can.
+  std::string only = {};
 };
 constexpr int kListLength = 4;
 

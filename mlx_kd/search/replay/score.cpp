@@ -99,6 +99,15 @@ void Scorer::set_base() {
     x.push_back(k);
     y.push_back(ascending_[static_cast<size_t>(count - 1 - place)]);
   }
+  const auto at_optimum = std::find(y.begin(), y.end(), ascending_.front());
+  if (at_optimum != y.end()) {
+    const auto k = static_cast<size_t>(x[static_cast<size_t>(at_optimum - y.begin())]);
+    base::misuse("search",
+                 "space '" + recording_->name + "' has too few points to score (" +
+                     std::to_string(ascending_.size()) + "): the baseline is at the optimum from " +
+                     (k <= 1 ? "the first evaluation" : "evaluation " + std::to_string(k)) +
+                     " on; record a larger space");
+  }
   const MonotoneCubic smooth(x, y);
   for (double k : evenly(first, last)) base_.push_back(smooth(k));
 }

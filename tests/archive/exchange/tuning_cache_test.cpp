@@ -91,7 +91,7 @@ TEST_F(Caches, GiveEachParameterItsScale) {
 
 TEST_F(Caches, WithMissingFieldsNameThem) {
   for (const char* field :
-       {"device_name", "kernel_name", "objective", "tune_params_keys", "tune_params", "cache"}) {
+       {"device_name", "kernel_name", "tune_params_keys", "tune_params", "cache"}) {
     Json cache = small_cache();
     cache.erase(field);
     expect_refused(cache, field);
@@ -102,6 +102,35 @@ TEST_F(Caches, WithMissingFieldsNameThem) {
     expect_refused(cache, field);
     expect_refused(cache, "16,0.5,a");
   }
+}
+
+TEST_F(Caches, ThatDoNotSayWhatTheyWereTunedForWereTunedForTime) {
+  Json cache = small_cache();
+  cache.erase("objective");
+  EXPECT_EQ(read_tuning_cache(write(cache.dump())).times[0], 2.5);
+}
+
+TEST_F(Caches, HaveFailuresAsTimesOf1e20AndMore) {
+  Json cache = small_cache();
+  for (const double time : {1e20, 1e30}) {
+    cache["cache"]["16,0.5,a"]["time"] = time;
+    expect_refused(cache, "no valid configuration");
+  }
+}
+
+TEST_F(Caches, OfAJobThatWasKilledAreReadAsFarAsTheyAreWhole) {
+  Json head = small_cache();
+  const Json entries = head["cache"];
+  head.erase("cache");
+  std::string text = head.dump();
+  text.back() = ',';
+  text += "\"cache\":" + entries.dump();
+  text.pop_back();  // the brackets at the end are missing, after a comma or not
+  for (const std::string& cut :
+       {text, text + ",\n", text + ",\n  ", text + ",\"16,1,a\":{\"x\":16,\"ti"})
+    EXPECT_EQ(read_tuning_cache(write(cut)).points.size(), 2u) << cut;
+  EXPECT_THROW(read_tuning_cache(write(text.substr(0, 60))), base::Error);
+  EXPECT_THROW(read_tuning_cache(write("{\"a\":[1,2")), base::Error);
 }
 
 TEST_F(Caches, OfAnotherObjectiveAreRefused) {

@@ -18,7 +18,8 @@ ModelSizes width(const std::string& name, const std::string& reason, int64_t d,
 
 // MLPs whose gate is not silu (Gemma, Falcon) are not swiglu.
 std::string note_of(const ModelConfig& config) {
-  for (const char* field : {"hidden_activation", "hidden_act", "activation_function", "activation"})
+  for (const char* field :
+       {"mlp_hidden_act", "hidden_activation", "hidden_act", "activation_function", "activation"})
     if (const std::string gate = config.text(field); !gate.empty())
       return gate == "silu" || gate == "swish" || gate == "swiglu"
                  ? ""
@@ -26,18 +27,63 @@ std::string note_of(const ModelConfig& config) {
   return "";
 }
 
+// Widths of experts that a config lists, one for each kind of them (ERNIE: of texts, of images).
+std::vector<int64_t> listed_widths(const ModelConfig& config) {
+  std::vector<int64_t> result;
+  const auto list = config.whole().find("moe_intermediate_size");
+  if (list == config.whole().end() || !list->is_array()) return result;
+  for (const base::Json& width : *list)
+    if (width.is_number_integer() && width > 0 && width <= ModelConfig::kLargest)
+      result.push_back(width.get<int64_t>());
+  const bool are_equal =
+      std::all_of(result.begin(), result.end(), [&](int64_t one) { return one == result.front(); });
+  return are_equal || result.size() != list->size() ? std::vector<int64_t>{} : result;
+}
+
+// The width of routed experts; 0 where the config lists several.
+int64_t expert_width(const ModelConfig& config) {
+  if (!listed_widths(config).empty()) return 0;
+  const int64_t width = config.count("moe_intermediate_size");
+  return width > 0 ? width : config.count("expert_ffn_hidden_size");
+}
+
+struct Field {
+  std::string name;
+  int64_t value = 0;
+};
+
+// The first of the fields that is there and not 0.
+Field first_field(const ModelConfig& config, const std::vector<const char*>& names) {
+  for (const char* name : names)
+    if (const int64_t value = config.count(name)) return {name, value};
+  return {};
+}
+
+Field chosen_experts(const ModelConfig& config) {
+  return first_field(config, {"num_experts_per_tok", "num_experts_per_token", "top_k_experts",
+                              "experts_per_token", "moe_topk", "moe_k"});
+}
+
+int64_t shared_experts(const ModelConfig& config) {
+  return first_field(config, {"n_shared_experts", "num_shared_experts", "moe_num_shared_experts"})
+      .value;
+}
+
 ModelSizes main_width(const ModelConfig& config) {
-  const int64_t expert = config.count("moe_intermediate_size");
-  const int64_t shared = config.count("n_shared_experts");
+  const int64_t expert = expert_width(config);
+  const int64_t shared = shared_experts(config);
   const char* const shared_reason = "moe_intermediate_size x n_shared_experts: the shared experts";
   if (config.is_type("glm4_moe_lite") && expert > 0)
     return width("model", shared_reason, expert * std::max<int64_t>(1, shared));
   if (const int64_t d = config.count("shared_expert_intermediate_size"))
     return width("model", "shared_expert_intermediate_size: the shared expert", d);
   if (expert > 0 && shared > 1) return width("model", shared_reason, expert * shared);
-  const int64_t d = config.first_of(
-      {"intermediate_size", "ffn_hidden_size", "feed_forward_proj_size"}, "the width of the MLP");
-  return width("model", "intermediate_size: the MLP", d);
+  const std::vector<std::string> fields = {"intermediate_size", "ffn_hidden_size",
+                                           "feed_forward_proj_size"};
+  const int64_t d = config.first_of(fields, "the width of the MLP");
+  const auto read = std::find_if(fields.begin(), fields.end(),
+                                 [&](const std::string& field) { return config.has(field); });
+  return width("model", *read + ": the MLP", d);
 }
 
 bool is_listed(int64_t d, const std::vector<ModelSizes>& sizes) {
@@ -47,17 +93,23 @@ bool is_listed(int64_t d, const std::vector<ModelSizes>& sizes) {
 
 // Routed experts: a row for each expert that a token is sent to.
 void add_routed(const ModelConfig& config, std::vector<ModelSizes>& result) {
-  const int64_t chosen = config.count("num_experts_per_tok");
-  const int64_t own = config.count("moe_intermediate_size");
-  const int64_t d = own > 0 ? own : config.count("intermediate_size");
-  if (chosen == 0 || d == 0 || (chosen == 1 && is_listed(d, result))) return;
-  const std::string field = own > 0 ? "moe_intermediate_size" : "intermediate_size";
-  result.push_back(
-      width("routed", field + ": routed experts, num_experts_per_tok rows per token", d, chosen));
+  const Field chosen = chosen_experts(config);
+  if (chosen.value == 0) return;
+  const std::string rows = ": routed experts, " + chosen.name + " rows per token" + note_of(config);
+  const std::vector<int64_t> listed = listed_widths(config);
+  for (size_t i = 0; i < listed.size(); ++i)
+    result.push_back(width("routed" + (i ? "_" + std::to_string(i + 1) : std::string()),
+                           "moe_intermediate_size, its number " + std::to_string(i + 1) + rows,
+                           listed[i], chosen.value));
+  if (!listed.empty()) return;
+  const Field own =
+      first_field(config, {"moe_intermediate_size", "expert_ffn_hidden_size", "intermediate_size"});
+  if (own.value == 0 || (chosen.value == 1 && is_listed(own.value, result))) return;
+  result.push_back(width("routed", own.name + rows, own.value, chosen.value));
 }
 
 void add_shared(const ModelConfig& config, std::vector<ModelSizes>& result) {
-  const int64_t d = config.count("moe_intermediate_size") * config.count("n_shared_experts");
+  const int64_t d = expert_width(config) * shared_experts(config);
   if (d > 0 && !is_listed(d, result))
     result.push_back(
         width("shared", "moe_intermediate_size x n_shared_experts: the shared experts", d));

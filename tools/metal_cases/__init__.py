@@ -1,0 +1,1 @@
+"""Kernels of Metal libraries with arrays and references: tools/metal_runs.py."""
