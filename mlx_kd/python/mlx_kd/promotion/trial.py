@@ -91,7 +91,9 @@ class Trial:
         self.hits: dict[int, int] = {}
         self.keys: dict[int, dict[str, Any]] = {}
         say(f"logits and tokens with pins, {len(references.text)} positions")
-        with quietly(), mlx_kd.patched(references.model, pack):
+        with contextlib.ExitStack() as context:
+            with quietly():
+                context.enter_context(mlx_kd.patched(references.model, pack))
             before = packs.pin_hits()
             logits = sides.forced_logits(references.model, references.text)
             prompt = logits_of_text(references.model, mx.array(references.text))  # other sizes, other pins
