@@ -181,6 +181,7 @@ class SlowModels(Promotion):
                          (10, 6, 5))  # after five tokens of a prompt; in two runs
         self.assertEqual((steps, evidence["speed"]["mlx_steps"]), (10, 20))
         self.assertIn("MLX: 0.50 tokens/s: 10 positions, 6 tokens and 2 runs of 5 take MLX 40 s", self.errors)
+        self.assertIn("pair 2 of 2: 5 tokens of each", self.errors)
 
     def test_the_least_where_a_token_takes_longer_than_the_budget(self):
         evidence, steps = self.sized(500.0, time_budget_s=60)

@@ -89,9 +89,12 @@ class Plan(PackageTest):
             mlx_kd.unpatch(model)
             return decode, prompt
 
-    def plan(self, config, *options, **variables):
-        path = self.folder() / "config.json"
-        path.write_text(json.dumps(config))
+    def plan(self, model, *options, **variables):
+        """Of a config, or of an id."""
+        path = model
+        if not isinstance(model, str):
+            path = self.folder() / "config.json"
+            path.write_text(json.dumps(model))
         return subprocess.run([PREFIX / "bin" / "kd", "tune-model", path, "--plan", "--rows", "1", "--prompt",
                                str(PROMPT), *options], capture_output=True, text=True, env=environment(**variables))
 
@@ -162,6 +165,14 @@ class Plan(PackageTest):
 
     def test_the_code_of_convolutions(self):
         self.check_code("lfm2")
+
+    def test_the_code_of_followed_models(self):
+        experts = "gather_qmatvec_gate_up.model"
+        for model, called in (("GLM-4.7-Flash-4bit", "attention.code"), ("Qwen3-30B-A3B-4bit", experts),
+                              ("LFM2-8B-A1B-4bit", experts)):
+            result = self.with_code("mlx-community/" + model)
+            self.assertNotIn("was not run", result.stderr)
+            self.assertIn(called, self.assert_succeeds(result))
 
     def test_code_that_cannot_be_run_is_said_and_the_config_counts(self):
         for config, python, why in ((self.config("llama", 4), "/none/python", "cannot be started"),

@@ -1,5 +1,9 @@
-"""kd tune-model's pins serve prompts of every length up to four times --prompt, and caches as they grow (long)."""
+"""kd tune-model's pins serve prompts of every length up to four times --prompt, and caches as they grow (long).
+
+Experts and latent attention too, which the model's code tells and no config.
+"""
 import json
+import os
 import subprocess
 import sys
 import unittest
@@ -19,6 +23,7 @@ from tests.support.patched import quiet  # noqa: E402
 LENGTHS = (1, 3, 17, 37, 511, 2049)
 CONTEXTS = (5, 64, 100, 700, 2049)
 PROMPT = "qgemm"
+EXPERTS = ("gather_qmatvec_gate_up", "expert_combine", "router")
 STEP = ("qmatvec", "qmatvec_qkv", "qmatvec_gate_up")
 
 
@@ -33,14 +38,17 @@ def is_served(entries, use, first, value):
 
 
 class Prompts(PackageTest):
-    def tuned(self):
+    def tuned(self, family="llama", **more):
         folder = self.folder()
-        config = {**models.SIZES, "model_type": "llama", "tie_word_embeddings": False, "dtype": "bfloat16",
+        config = {**models.SIZES, **more, "model_type": family, "tie_word_embeddings": False, "dtype": "bfloat16",
                   "quantization": {"group_size": 32, "bits": 4}}
         (folder / "config.json").write_text(json.dumps(config))
+        path = os.pathsep.join([environment()["PYTHONPATH"], str(models.FOLDER)])  # of mlx-lm's code
         done = subprocess.run([PREFIX / "bin" / "kd", "tune-model", folder / "config.json", "--time-budget", "30s",
-                               "--out", folder / "tuned"], capture_output=True, text=True, env=environment())
+                               "--out", folder / "tuned"], capture_output=True, text=True,
+                              env=environment(MLX_KD_PYTHON=sys.executable, PYTHONPATH=path))
         self.assert_succeeds(done)
+        self.assertNotIn("was not run", done.stderr)
         self.entries = json.loads((folder / "tuned" / "pack.json").read_text())["entries"]
         self.uses = json.loads((folder / "tuned" / "report.json").read_text())["uses"]
         return folder / "tuned" / "pack.json"
@@ -48,7 +56,7 @@ class Prompts(PackageTest):
     def check(self, hits, op, first, value, at_most=0):
         """That no call of an operator ran anything but a pin, if the pack has pins for all of them: on a busy machine a
         size may be without a claim."""
-        uses = [use for use in self.uses if use["op"] == op]
+        uses = [use for use in self.uses if use["op"] == op and (op != "attention" or use["pass"] == "decode")]
         if all(is_served(self.entries, use, first, value) for use in uses):
             self.assertGreater(hits[op]["pinned"], 0, (op, value, hits))
             self.assertLessEqual(hits[op]["default"], at_most, (op, value, hits))
@@ -84,6 +92,24 @@ class Prompts(PackageTest):
             for op in STEP:
                 self.check(hits, op, "M", 1)
             self.check(hits, "attention", "S", at)
+
+    def test_experts_and_latent_attention_hit_pins(self):
+        pack = self.tuned("glm4_moe_lite", **models.CONFIGS["glm4_moe_lite"])
+        model = models.make("glm4_moe_lite", tie_word_embeddings=False, max_position_embeddings=4096)
+        report = quiet(mlx_kd.patch, model, pack, verify=False)
+        self.addCleanup(mlx_kd.reset_settings)
+        self.addCleanup(mlx_kd.unpatch, model)
+        make_cache = models.module("cache").make_prompt_cache
+        served = []
+        for length in LENGTHS:
+            ids = mx.array([[7 * i % 300 for i in range(length)]], mx.uint32)
+            hits = self.counts(report, lambda: model(ids, cache=make_cache(model)))
+            served += [op for op in EXPERTS if self.check(hits, op, "M", length)]
+        self.assertGreater(len(served), len(EXPERTS), "few lengths have pins for experts")
+        cache = make_cache(model)
+        mx.eval(model(mx.zeros((1, 100), mx.uint32), cache=cache))
+        hits = self.counts(report, lambda: model(mx.array([[5]], mx.uint32), cache=cache))
+        self.assertTrue(self.check(hits, "attention", "S", 101))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class Sizes:
     """What MLX's side computes: all that is asked for, or where MLX is slow what fits its shares of the time budget."""
 
     def __init__(self, request: Any, per_token: float) -> None:
-        self.per_token, self.runs = per_token, request.runs
+        self.per_token, self.runs = per_token, int(request.runs)
         self.slow = 1 / per_token < SLOW_TOKENS_PER_S
         fits = int(SHARE * request.time_budget_s / per_token) if self.slow else request.max_tokens + POSITIONS
         self.positions = max(LEAST_POSITIONS, min(POSITIONS, fits)) if self.slow else POSITIONS
@@ -50,7 +50,8 @@ class Sizes:
     def steps(self) -> int:
         """Of MLX."""
         others = 0 if self.slow else self.prompt - 1 + self.tokens
-        return self.positions + others + self.runs * (self.untimed + self.timed)
+        timed: int = self.runs * (self.untimed + self.timed)
+        return self.positions + others + timed
 
     def __str__(self) -> str:
         return (f"{self.positions} positions, {self.tokens} tokens and {self.runs} runs of {self.timed} take MLX "
@@ -91,7 +92,9 @@ class Trial:
         self.hits: dict[int, int] = {}
         self.keys: dict[int, dict[str, Any]] = {}
         say(f"logits and tokens with pins, {len(references.text)} positions")
-        with quietly(), mlx_kd.patched(references.model, pack):
+        with contextlib.ExitStack() as context:
+            with quietly():
+                context.enter_context(mlx_kd.patched(references.model, pack))
             before = packs.pin_hits()
             logits = sides.forced_logits(references.model, references.text)
             prompt = logits_of_text(references.model, mx.array(references.text))  # other sizes, other pins
