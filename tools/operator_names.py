@@ -18,7 +18,8 @@ from check_layers import RANKS  # noqa: E402
 WORDS = ("attention", "inv", "lu", "matmul", "qr", "rope", "router", "solve", "svd")
 # What users call that stands in front of operators, and may name these.
 FRONTS = {"runtime/call/sample.cpp": ("sample_tokens",),
-          "runtime/cache/unpaged.cpp": ("kv_append", "kv_append_quantized")}
+          "runtime/cache/paged.cpp": ("attention_paged",),
+          "runtime/cache/unpaged.cpp": ("attention_quantized", "kv_append", "kv_append_quantized")}
 COMMENT = re.compile(r'("(?:\\.|[^"\\\n])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 
 

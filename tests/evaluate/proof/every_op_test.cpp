@@ -95,8 +95,8 @@ TEST_P(EveryOp, HasEdgeSizes) {
 // What its source knobs change is seen in the same objects, which take long to compile.
 TEST_P(EveryOp, IsProvedOnTheCpu) {
   if (std::getenv("MLX_KD_LONG")) return prove_settings("cpp", "cpu", 20, 20);
-  // Most of the time goes into compiling: one of the types has more random settings, where a setting
-  // takes seconds the only one.
+  // Most of the time goes into compiling: one of the types has more random settings, where a
+  // setting takes seconds the only one.
   const bool has_more = t == Dtype::bfloat16 || has_one_type();
   prove_settings("cpp", "cpu", has_more ? 4 : 2, has_more ? 2 : 1);
 }
