@@ -109,7 +109,7 @@ MslText read_msl(const MslSource& source, const std::vector<devices::HostArray>&
     return result;
   }
   msl::BodyKernel kernel;
-  kernel.name = word_of(std::filesystem::path(source.file).stem().string());
+  kernel.name = "body_" + word_of(std::filesystem::path(source.file).stem().string());
   kernel.source = std::move(result.text);
   if (!source.header.empty()) kernel.header = base::read_file(source.header, "msl", kMostBytes);
   kernel.inputs = body_arrays(inputs);

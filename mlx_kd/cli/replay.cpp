@@ -167,7 +167,8 @@ Scored replay_space(const ReplayRequest& request, const std::vector<search::Reco
                   0,
                   0,
                   scorer.curve(walks),
-                  {}};
+                  {},
+                  scorer.too_few()};
   for (uint64_t budget : request.budgets)
     scored.score.regrets.push_back(regret_at(request, recording, earlier, budget));
   return scored;

@@ -39,6 +39,7 @@ struct SpaceScore {
   double score = 0, lo = 0, hi = 0;
   std::vector<double> curve;    // 1,000 equidistant times
   std::vector<Regret> regrets;  // one a budget asked for
+  std::string unscored;         // why the scores are NaN
 };
 
 struct ReplayScores {

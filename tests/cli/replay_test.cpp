@@ -155,7 +155,11 @@ TEST_F(ReplayVerb, HasARegretOfNullWhereNothingValidWasFound) {
   const auto result = tests::run_cli({"replay", "--spaces", file.string(), "--strategy", "random",
                                       "--repeats", "10", "--budgets", "1", "--json"});
   ASSERT_EQ(result.code, 0) << result.err;
-  EXPECT_TRUE(Json::parse(result.out)["spaces"][0]["regrets"][0]["median"].is_null());
+  const Json space = Json::parse(result.out)["spaces"][0];
+  EXPECT_TRUE(space["regrets"][0]["median"].is_null());
+  EXPECT_TRUE(space["score"].is_null());
+  EXPECT_NE(result.err.find(": too few points to score (3)"), std::string::npos) << result.err;
+  EXPECT_EQ(space["unscored"].get<std::string>().find("too few points to score (3)"), 0u);
 }
 
 // 3,000 settings, every tenth of them failed; `cost` is what compiling one takes.

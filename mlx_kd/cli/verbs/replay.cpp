@@ -22,14 +22,16 @@ struct ReplayOptions {
 };
 
 std::string three_digits(double value) {
+  if (std::isnan(value)) return "-";
   char text[32];
   std::snprintf(text, sizeof text, "%.3f", value);
   return text;
 }
 
 void tell(const SpaceScore& space) {
-  std::fprintf(stderr, "%s %s\n", archive::plain_line(space.name).c_str(),
-               three_digits(space.score).c_str());
+  const std::string why = space.unscored.empty() ? "" : ": " + space.unscored;
+  std::fprintf(stderr, "%s %s%s\n", archive::plain_line(space.name).c_str(),
+               three_digits(space.score).c_str(), why.c_str());
 }
 
 std::string text_of(const ReplayScores& scores) {
@@ -90,6 +92,7 @@ base::OrderedJson json_of(const ReplayRequest& request, const ReplayScores& scor
                       {"score", space.score},
                       {"lo", space.lo},
                       {"hi", space.hi}});
+    if (!space.unscored.empty()) spaces.back()["unscored"] = space.unscored;
     if (!request.budgets.empty()) spaces.back()["regrets"] = regrets_json(space.regrets);
   }
   return {{"strategy", request.strategy},

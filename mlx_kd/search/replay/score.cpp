@@ -101,12 +101,12 @@ void Scorer::set_base() {
   }
   const auto at_optimum = std::find(y.begin(), y.end(), ascending_.front());
   if (at_optimum != y.end()) {
-    const auto k = static_cast<size_t>(x[static_cast<size_t>(at_optimum - y.begin())]);
-    base::misuse("search",
-                 "space '" + recording_->name + "' has too few points to score (" +
-                     std::to_string(ascending_.size()) + "): the baseline is at the optimum from " +
-                     (k <= 1 ? "the first evaluation" : "evaluation " + std::to_string(k)) +
-                     " on; record a larger space");
+    const double k = x[static_cast<size_t>(at_optimum - y.begin())];
+    too_few_ = "too few points to score (" + std::to_string(ascending_.size()) +
+               "): the baseline is at the optimum " +
+               (k <= 1    ? "from the first evaluation on"
+                : k < 1e6 ? "from evaluation " + std::to_string(static_cast<int>(k)) + " on"
+                          : "at the end");
   }
   const MonotoneCubic smooth(x, y);
   for (double k : evenly(first, last)) base_.push_back(smooth(k));
@@ -155,11 +155,13 @@ std::vector<double> Scorer::curve(const Walks& walks) const {
 }
 
 double Scorer::score(const Walks& walks) const {
+  if (!too_few_.empty()) return NAN;
   const std::vector<double> points = curve(walks);
   return points.empty() ? kNoScore : mean_of(points);
 }
 
 std::vector<double> Scorer::resampled(const Walks& walks, size_t count, uint64_t seed) const {
+  if (!too_few_.empty()) return std::vector<double>(count, NAN);
   const std::vector<Step> steps = steps_of(walks);
   base::Random random(seed);
   std::vector<double> scores;

@@ -28,6 +28,10 @@ class Scorer {
   // Evaluations that random search is expected to need for p = 0.95.
   size_t random_evaluations() const { return random_evaluations_; }
 
+  // "too few points to score (12): the baseline is at the optimum ...": then scores are NaN. Else
+  // "".
+  const std::string& too_few() const { return too_few_; }
+
   using Walks = std::vector<std::vector<size_t>>;  // points in order of evaluation, one a repeat
   double score(const Walks& walks) const;
   // (F - base) / (optimum - base) at the 1,000 times; nothing if no walk found a valid point in
@@ -56,6 +60,7 @@ class Scorer {
   std::vector<double> times_, base_;
   double median_ = 0, mean_cost_ = 0, start_ = 0, end_ = 0;
   size_t random_evaluations_ = 0;
+  std::string too_few_;
 };
 
 // A score that no walk deserves: none of them found a valid point in time.

@@ -75,21 +75,18 @@ TEST(MonotoneCubic, PassesThroughItsPointsWithoutOvershooting) {
   EXPECT_DOUBLE_EQ(line(0.5), 2);
 }
 
-TEST(Scorer, RefusesASpaceWhoseBaselineIsAtTheOptimum) {
+TEST(Scorer, HasNoScoreWhereTheBaselineIsAtTheOptimum) {
   const std::vector<double> values = {1.74, 1.84, 2.04, 1.42, 1.52, 1.72,
                                       1.42, 1.52, 1.72, 2.7,  2.8,  3.0};
   std::vector<double> costs;
   for (const double value : values) costs.push_back(11 + 7 * value);
-  try {
-    Scorer scorer(recording_of(values, costs));
-    FAIL() << "it was taken";
-  } catch (const base::Error& error) {
-    EXPECT_NE(std::string(error.what())
-                  .find("too few points to score (12): the baseline is at the "
-                        "optimum from"),
-              std::string::npos)
-        << error.what();
-  }
+  const Recording recording = recording_of(values, costs);
+  const Scorer scorer(recording);
+  EXPECT_EQ(scorer.too_few().find("too few points to score (12): the baseline is at the optimum"),
+            0u)
+      << scorer.too_few();
+  EXPECT_TRUE(std::isnan(scorer.score({{0, 1, 2}})));
+  for (const double sample : scorer.resampled({{0, 1, 2}}, 3, 1)) EXPECT_TRUE(std::isnan(sample));
 }
 
 // The rules once more, in the plainest way, for spaces whose baseline has at most two knots and
