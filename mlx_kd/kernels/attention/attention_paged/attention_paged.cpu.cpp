@@ -7,9 +7,9 @@
 //
 // The G M rows of the G = Hq / Hk query heads that share a key head are cut into blocks of ROWS. A
 // unit is the same block of HEADS key heads and one of the `stage` parts of their keys. Its heads
-// take turns at TILE keys of one page, as attention takes them: a page is one piece of memory, which
-// is read from one end to the other. With one part the unit writes y; with several it writes its
-// sums to scratch memory, and mlx_kd_attention_paged_merge, whose unit is a block, adds them:
+// take turns at TILE keys of one page, as attention takes them: a page is one piece of memory,
+// which is read from one end to the other. With one part the unit writes y; with several it writes
+// its sums to scratch memory, and mlx_kd_attention_paged_merge, whose unit is a block, adds them:
 //   scratch 0 (blocks, parts, ROWS, 2): the largest score and the sum of powers
 //   scratch 1 (blocks, parts, ROWS, steps of Dv): the sum over v
 #ifndef KD_DTYPE
@@ -191,8 +191,8 @@ static void open_head(Head& head, const kd_arguments* a, long index, long part, 
     head.state.largest[v] = all(-kInfinity), head.state.powers[v] = all(0.0f);
 }
 
-// Pages lie anywhere. A line of each 4096 bytes of the page after the one of key j is fetched: their
-// places are looked up before they are read, and the processor's own fetching starts.
+// Pages lie anywhere. A line of each 4096 bytes of the page after the one of key j is fetched:
+// their places are looked up before they are read, and the processor's own fetching starts.
 static void look_up_next_page(const Block& block, long j, long to) {
   const long length = dim(block, KD_DIM_L), next = j / length + 1;
   const long row = next * length < to ? page_row(block, next) : -1;

@@ -75,8 +75,7 @@ static void apply_top_k(const Row& row, long top, Left& left) {
 static Left filtered(const kd_arguments* a, const Row& row, const Settings& settings, Key xtc) {
   Left left = {nullptr, 0, -kInfinity};
   long about = row.count;
-  if (is_top_p(settings.top_p))
-    left.least = threshold_of(row, settings.top_p, about);
+  if (is_top_p(settings.top_p)) left.least = threshold_of(row, settings.top_p, about);
   if (settings.log_min_p > -kInfinity)
     apply_min_p(row, settings.log_min_p, settings.least_kept, left);
   if (settings.xtc_probability > 0 && !(uniform_of(word_of(xtc, 0, 1)) > settings.xtc_probability))

@@ -249,7 +249,8 @@ extern "C" void mlx_kd_sample_tokens_counts(const kd_arguments* a, long begin, l
 }
 
 extern "C" void mlx_kd_sample_tokens_places([[maybe_unused]] const kd_arguments* a,
-                                            [[maybe_unused]] long begin, [[maybe_unused]] long end) {
+                                            [[maybe_unused]] long begin,
+                                            [[maybe_unused]] long end) {
 #if KD_DTYPE == 0
   for (long index = begin; index < end; ++index) {
     const Row row = row_with_sum(a, index);
