@@ -77,12 +77,20 @@ class Writes(PackageTest):
                 payload = sum(math.prod(shape) * dtype.size for shape, dtype in arrays) // TOKENS * tokens
                 self.assertEqual(sum(mx.sum(one).item() for one in changed), payload, (name, tokens))
 
+    def is_served(self, name):
+        """By the kernel: MLX's form copies a cache."""
+        served = mlx_kd.stats()["by_default"]
+        return any(one["op"] == name.split(",")[0] and one["calls"] for one in served)
+
     def test_no_second_buffer_is_taken(self):
         for name, (arrays, append) in ways().items():
+            mlx_kd.reset_stats()
             q, k, v = self.heads(QUERIES, 1), self.heads(HEADS, 1), self.heads(HEADS, 1)
             held = [mx.zeros(shape, dtype) for shape, dtype in arrays]
             mx.eval(held)
             mx.eval(append([mx.zeros(shape, dtype) for shape, dtype in arrays], q, k, v))  # compiles
+            if not self.is_served(name):
+                self.skipTest(f"the kernel of {name} cannot be compiled here")
             mx.synchronize()
             size, before = sum(x.nbytes for x in held), mx.get_active_memory()
             mx.reset_peak_memory()
