@@ -154,7 +154,8 @@ spec::Variant lists_variant(const std::string& op) {
   variant.scratch = [](Dtype, const Dims& dims, const spec::Setting& knobs) {
     const int64_t pairs = pairs_of(dims), entries = pairs * dims.at("k");
     const int64_t fields = 1 + most_blocks(dims, knobs) * kBlockFields + dims.at("L") + 1;
-    return std::vector<int64_t>{entries * 4, entries * 4, pairs * 4, fields * kFieldBytes};
+    const int64_t limits = dims.at("M") * 4;
+    return std::vector<int64_t>{entries * 4, entries * 4, pairs * 4, fields * kFieldBytes + limits};
   };
   return variant;
 }
