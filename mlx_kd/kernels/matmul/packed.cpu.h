@@ -77,8 +77,7 @@ template <long kWidth>
 KD_INLINE void put_across(const T* row, const T* next, long valid, float* to) {
   KD_UNROLL
   for (long p = 0; p < kWidth; p += kLanes) {
-    const Floats words = valid - p >= kLanes
-                             ? words_across(row + p, next ? next + p : next, kLanes)
+    const Floats words = valid - p >= kLanes ? words_across(row + p, next ? next + p : next, kLanes)
                          : valid > p ? words_across(row + p, next ? next + p : next, valid - p)
                                      : Floats{};
     __builtin_memcpy(to + p, &words, least(kLanes, kWidth - p) * sizeof(float));

@@ -128,8 +128,8 @@ static void scan_near(const Codes& codes, const Table& table, const ByteTable& b
     const float room = room_of(table, bytes, heap.keys[0]);
     if (!(room >= 0)) return;
     const float steps = room * bytes.steps;
-    unsigned long near = near_of(codes, bytes, from, rows,
-                                 (unsigned char)(steps < kSteps ? steps : kSteps));
+    unsigned long near =
+        near_of(codes, bytes, from, rows, (unsigned char)(steps < kSteps ? steps : kSteps));
     for (; near; near &= near - 1) {
       const long at = __builtin_ctzl(near);
       const long row = from + (are_whole(codes, rows) ? at % 16 * 4 + at / 16 : at);

@@ -224,10 +224,10 @@ spec::Op make_ivfpq_topk() {
   op.suites = {
       {"million",
        {size_of(1, 1000000, 128, 16, 16, 1024, 10), size_of(64, 1000000, 128, 16, 16, 1024, 10)}}};
-  op.edge_sizes = {size_of(1, 1, 1, 1, 1, 1, 1), size_of(3, 40, 6, 2, 2, 4, 10, 1),
-                   size_of(9, 300, 24, 3, 3, 7, 4), size_of(40, 900, 16, 16, 6, 9, 20, 1),
-                   size_of(5, 3000, 32, 4, 4, 5, 1024), size_of(4, 2200, 32, 16, 3, 4, 10),
-                   size_of(3, 1700, 40, 20, 4, 5, 12, 1)};
+  op.edge_sizes = {size_of(1, 1, 1, 1, 1, 1, 1),          size_of(3, 40, 6, 2, 2, 4, 10, 1),
+                   size_of(9, 300, 24, 3, 3, 7, 4),       size_of(40, 900, 16, 16, 6, 9, 20, 1),
+                   size_of(5, 3000, 32, 4, 4, 5, 1024),   size_of(4, 2200, 32, 16, 3, 4, 10),
+                   size_of(3, 1700, 40, 20, 4, 5, 12, 1), size_of(30, 2500, 64, 16, 4, 6, 7)};
   op.complete = ivfpq_topk::complete;
   op.signature = ivfpq_topk::signature;
   op.cost = ivfpq_topk::cost;
