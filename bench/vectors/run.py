@@ -251,6 +251,7 @@ def kept(path, result):
         new = {row["what"] for row in result["rows"]}, {point["index"] for point in result["curve"]}
         result["rows"] = [row for row in before["rows"] if row["what"] not in new[0]] + result["rows"]
         result.setdefault("memory", before.get("memory"))
+        result |= {field: before[field] for field in ("notes",) if field in before}
         result["curve"] = [point for point in before["curve"] if point["index"] not in new[1]] + result["curve"]
     return result
 
