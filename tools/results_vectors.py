@@ -28,7 +28,16 @@ def vectors(data):
     return [f"""{data['what']}. Median ms; the ratio is that of the faster of FAISS's forms to mlx_kd, with its 95% CI
             (least and greatest below 6 rounds).""",
             table(["what", *sides, "FAISS / mlx_kd", "recall: mlx_kd / FAISS"], rows),
+            memory_of(data["memory"]),
             "![recall over the time of 64 queries](vectors-cpu.svg)"]
+
+
+def memory_of(found):
+    """One sentence on what an add holds."""
+    ours, theirs = found["mib"]["mlx_kd"], found["mib"]["FAISS"]
+    return f"""{found['what']}: {ours['resident']:.0f} MiB stay resident ({theirs['resident']:.0f} of FAISS,
+            {found['ratio']['resident']:.2f}x), and {ours['most']:.0f} MiB are the most meanwhile ({theirs['most']:.0f} of
+            FAISS, {found['ratio']['most']:.2f}x); each side in a process of its own."""
 
 
 def panel(left, name, points):

@@ -6,7 +6,8 @@
 
 SITE has the package mlx_kd (pip install --target SITE . in the clone); the Python that runs this has MLX. PYTHON is one
 with PyTorch, LIBRARY the file of an OpenBLAS, which is preloaded. Each side is a process of its own, with all cores,
-that waits while the others run; a round times every side once, in random order. mlx_kd runs its default kernels, or
+that waits while the others run; a round times every side once, in random order, after a pause in which the threads of
+the side before stop waiting for work. Calls of less than 2 ms are timed several together. mlx_kd runs its default kernels, or
 the pins of the pack that MLX_KD_KERNEL_PACK names. What takes a side more than --slow seconds it does in fewer rounds:
 6, or one where it takes ten times as long. Per row: the median ms of each side, and the median of the paired ratios
 peer / mlx_kd with its 95 % bootstrap interval (least and greatest below 6 rounds). Rows that are not measured again stay

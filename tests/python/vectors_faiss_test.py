@@ -42,6 +42,11 @@ class BesideFaiss(Vectors):
             for nprobe in (1, 5, 30):
                 theirs.nprobe = nprobe
                 self.assert_like_faiss(ours.search(self.q, 10, nprobe=nprobe), theirs.search(self.q, 10), 1e-4)
+            edge = theirs.search(self.q[:1], 31)[0][0]
+            radius = float(edge[29] + edge[30]) / 2
+            found, wanted = ours.range_search(self.q[:1], radius, nprobe=30), theirs.range_search(self.q[:1], radius)
+            self.assertEqual(set(found[2].tolist()), set(wanted[2].tolist()))
+            self.assertEqual(len(found[2]), 30)
 
     def test_codes_with_the_same_codebooks(self):
         for metric in (kv.METRIC_L2, kv.METRIC_INNER_PRODUCT):
@@ -59,6 +64,14 @@ class BesideFaiss(Vectors):
                 found = theirs.search(self.q, 10)
                 self.assert_like_faiss(ours.search(self.q, 10, nprobe=nprobe), found, 2e-4)
                 self.assert_like_faiss(again.search(self.q, 10, nprobe=nprobe), found, 2e-4)
+
+    def test_own_ids(self):
+        theirs, ours = faiss.IndexIDMap(faiss.IndexFlatIP(32)), kv.IndexIDMap(kv.IndexFlatIP(32))
+        ids = np.arange(8000)[::-1] * 3 + 2 ** 33
+        for index in (theirs, ours):
+            index.add_with_ids(self.x, ids)
+            self.assertEqual(index.remove_ids(ids[:100]), 100)
+        self.assert_like_faiss(ours.search(self.q, 10), theirs.search(self.q, 10), 1e-4)
 
     def test_training_is_as_good(self):
         wanted = np.argsort(distances64(self.q, self.x), 1)[:, :10]

@@ -1,4 +1,5 @@
 """mlx_kd.vectors beside float64: indexes, bad input, files, threads."""
+import signal
 import threading
 import unittest
 
@@ -138,29 +139,45 @@ class Inverted(Vectors):
             self.assertTrue(set(sure) <= set(found.tolist()))
             self.assertTrue((exact[row][found // 10] < 20 + 1e-3).all())
 
+    def test_ids_repeat_and_are_removed_together(self):
+        for kind, options in ((kv.IndexIVFFlat, {}), (kv.IndexIVFPQ, {"m": 12})):
+            index = kind(d=24, nlist=20, **options)
+            index.train(self.x)
+            index.add_with_ids(self.x[:400], np.arange(400) // 4)
+            index.add_with_ids(self.x[400:800], np.arange(400) // 4)
+            self.assertEqual((index.search(self.x[:1], 800, nprobe=20)[1] == 7).sum(), 8)
+            self.assertEqual(index.remove_ids([7, 7, -3]), 8)
+            self.assertEqual(index.ntotal, 792)
+            found = index.search(self.x[:1], 800, nprobe=20)[1]
+            self.assertFalse((found == 7).any())
+            self.assertEqual((found == -1).sum(), 8)
+
     def test_a_search_beside_adds_sees_whole_adds(self):
-        index = kv.IndexIVFFlat(d=24, nlist=20)
-        index.train(self.x)
-        failures, done = [], threading.Event()
+        numbers = np.arange(6000)
+        for index in (kv.IndexIVFFlat(d=24, nlist=20), kv.IndexFlatL2(24), kv.IndexIDMap(kv.IndexFlatL2(24))):
+            index.train(self.x)
+            add = index.add_with_ids if isinstance(index, kv.IndexIDMap) else lambda x, ids, index=index: index.add(x)
+            options = {"nprobe": 20} if isinstance(index, kv.IndexIVFFlat) else {}
+            failures, done = [], threading.Event()
 
-        def search():
-            while not done.is_set():
-                before = index.ntotal
-                d, i = index.search(self.x[:20], 1, nprobe=20)
-                sure = np.arange(20) < before
-                if not (i[sure, 0] == np.arange(20)[sure]).all():
-                    failures.append((before, i[:, 0]))
+            def search(index=index, failures=failures, done=done, options=options):
+                while not done.is_set():
+                    before = index.ntotal
+                    d, i = index.search(self.x[:20], 1, **options)
+                    sure = np.arange(20) < before
+                    if not (i[sure, 0] == np.arange(20)[sure]).all():
+                        failures.append((before, i[:, 0]))
 
-        thread = threading.Thread(target=search)
-        thread.start()
-        try:
-            for first in range(0, 6000, 200):
-                index.add(self.x[first:first + 200])
-        finally:
-            done.set()
-            thread.join()
-        self.assertEqual(failures, [])
-        self.assertEqual(index.ntotal, 6000)
+            thread = threading.Thread(target=search)
+            thread.start()
+            try:
+                for first in range(0, 6000, 200):
+                    add(self.x[first:first + 200], numbers[first:first + 200])
+            finally:
+                done.set()
+                thread.join()
+            self.assertEqual(failures, [])
+            self.assertEqual(index.ntotal, 6000)
 
 
 class BadInput(Vectors):
@@ -207,6 +224,15 @@ class BadInput(Vectors):
             d, i = index.search(bad, 400, check=False, **({"nprobe": 4} if index.ntotal == 399 else {}))
             self.assertTrue((i[37] == -1).all())
             self.assertTrue((i != 37).all())
+        codes, mapped = kv.IndexIVFPQ(d=8, nlist=4, m=2), kv.IndexIDMap(kv.IndexFlatL2(8))
+        codes.train(x)
+        codes.add(x)
+        mapped.add_with_ids(bad, np.arange(400) + 5, check=False)
+        for index, options in ((codes, {"nprobe": 4}), (mapped, {})):
+            self.refused("row 37 of x has a NaN", lambda index=index: index.add_with_ids(bad, np.arange(400)))
+            d, i = index.search(bad[36:39], 3, check=False, **options)
+            self.assertTrue((i[1] == -1).all() and (d[1] == MOST).all() and (i[[0, 2]] >= 0).all())
+        self.assertTrue((mapped.search(x, 400)[1] != 42).all())
         infinite = np.full((1, 8), np.inf, np.float32)
         kv.IndexFlatL2(8).add(infinite)  # no NaN
 
@@ -227,6 +253,26 @@ class Files(Vectors):
         empty = kv.IndexIVFFlat(d=16, nlist=3)
         kv.save(empty, folder / "empty")
         self.assertFalse(kv.load(folder / "empty").is_trained)
+
+    def test_a_file_is_written_whole_or_not_at_all(self):
+        try:
+            import resource
+        except ImportError:
+            self.skipTest("this system has no limits of files")
+        folder, index = temporary_folder(self), every_index(self.x)[0]
+        for save in (kv.save, kv.write_faiss):
+            save(index, folder / "index")
+            whole = (folder / "index").read_bytes()
+            before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) // 2, before[1]))
+            try:
+                with self.assertRaises(OSError):
+                    save(every_index(self.x)[1], folder / "index")
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, before)
+                signal.signal(signal.SIGXFSZ, handler)
+            self.assertEqual((folder / "index").read_bytes(), whole)
+            self.assertEqual([path.name for path in folder.iterdir()], ["index"])
 
     def test_damaged_files_are_refused(self):
         folder = temporary_folder(self)
@@ -276,6 +322,29 @@ class Images(Vectors):
         d, i = flat.search(x[:100], 10)
         self.assert_nearest(x[:100], x, d, i)
         self.assertGreater(recall(ivf.search(x[:100], 10, nprobe=4)[1], i), 0.9)
+
+    def test_patches_of_photographs(self):
+        try:
+            import PIL  # noqa: F401
+            from sklearn.datasets import load_sample_images
+        except ImportError:
+            self.skipTest("needs scikit-learn and Pillow")
+        patches = []
+        for image in load_sample_images().images:
+            gray = image.astype(np.float32).mean(2) / 255
+            windows = np.lib.stride_tricks.sliding_window_view(gray, (8, 8)).reshape(-1, 64)
+            patches.append(windows[np.sort(np.random.default_rng(5).choice(len(windows), 50000, replace=False))])
+        x = np.concatenate(patches)
+        q = x[::1000]
+        flat, ivf, codes = kv.IndexFlatL2(64), kv.IndexIVFFlat(d=64, nlist=64), kv.IndexIVFPQ(d=64, nlist=64, m=16)
+        for index in (flat, ivf, codes):
+            index.train(x[::20])
+            index.add(x)
+        d, i = flat.search(q, 10)
+        self.assert_nearest(q, x, d, i)
+        self.assertTrue((d[:, 0] == 0).all())
+        self.assertGreater(recall(ivf.search(q, 10, nprobe=8)[1], i), 0.9)
+        self.assertGreater(recall(codes.search(q, 10, nprobe=8)[1], i), 0.5)
 
 
 if __name__ == "__main__":

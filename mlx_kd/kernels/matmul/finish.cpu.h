@@ -31,6 +31,12 @@ struct Finish {
     else
       __builtin_memcpy(to, &made, count * sizeof(T));
   }
+  // Whether sums are rounded and no more.
+  bool is_plain() const { return !c && !bias && activation == 0 && alpha == 1.0f; }
+  void put_plain(long row, long column, Floats sums) const {
+    const Elements made = element_lanes(sums);
+    __builtin_memcpy(y + row * columns + column, &made, sizeof made);
+  }
   static Elements some(const T* from, long count) {
     return count == kLanes ? take<Elements>(from) : take_some<Elements>(from, count);
   }

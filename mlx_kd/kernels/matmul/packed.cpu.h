@@ -26,22 +26,76 @@
 
 constexpr long kWidthA = TILE_M, kWidthB = TILE_N * kLanes;
 
+// Less than a vector.
+template <long kCount>
+struct Some;
+template <>
+struct Some<8> {
+  typedef T Elements __attribute__((vector_size(8 * sizeof(T))));
+  typedef unsigned Words __attribute__((vector_size(32)));
+};
+template <>
+struct Some<4> {
+  typedef T Elements __attribute__((vector_size(4 * sizeof(T))));
+  typedef unsigned Words __attribute__((vector_size(16)));
+};
+template <>
+struct Some<2> {
+  typedef T Elements __attribute__((vector_size(2 * sizeof(T))));
+  typedef unsigned Words __attribute__((vector_size(8)));
+};
+
+// Words of one step of kCount rows. Vectors that are filled in part are slow to make, so the count
+// is taken apart.
+template <long kCount>
+KD_INLINE void put_across(const T* row, const T* next, float* to) {
+  constexpr long kSome = kCount >= kLanes ? kLanes
+                         : kCount >= 8    ? 8
+                         : kCount >= 4    ? 4
+                         : kCount >= 2    ? 2
+                                          : 1;
+  if constexpr (kSome == kLanes || kSome == 1 || KD_DTYPE == 1) {
+    const Floats words = words_across(row, next, kSome);
+    __builtin_memcpy(to, &words, kSome * sizeof(float));
+  } else if constexpr (KD_DTYPE == 0) {
+    __builtin_memcpy(to, row, kSome * sizeof(float));
+  } else {
+    typedef typename Some<kSome>::Elements Elements;
+    typedef typename Some<kSome>::Words Words;
+    Words words = __builtin_convertvector(take<Elements>(row), Words);
+    if (!KD_PAIRS)
+      words <<= 16;
+    else if (next)
+      words |= __builtin_convertvector(take<Elements>(next), Words) << 16;
+    __builtin_memcpy(to, &words, sizeof words);
+  }
+  if constexpr (kCount > kSome)
+    put_across<kCount - kSome>(row + kSome, next ? next + kSome : next, to + kSome);
+}
+// The same of `valid` rows, and zeros.
+template <long kWidth>
+KD_INLINE void put_across(const T* row, const T* next, long valid, float* to) {
+  KD_UNROLL
+  for (long p = 0; p < kWidth; p += kLanes) {
+    const Floats words = valid - p >= kLanes ? words_across(row + p, next ? next + p : next, kLanes)
+                         : valid > p ? words_across(row + p, next ? next + p : next, valid - p)
+                                     : Floats{};
+    __builtin_memcpy(to + p, &words, least(kLanes, kWidth - p) * sizeof(float));
+  }
+}
+
 // Elements [k, k + depth) of the panel that begins at `first`, to (steps, kWidth) words.
 template <long kWidth>
 static void pack_panel(const Operand& from, long first, long k, long depth, float* to) {
   const long valid = least(kWidth, from.count - first), steps = steps_of(depth);
   if (from.along != 1) {
     const T* row = from.base + first * from.across + k * from.along;
-    for (long step = 0; step < steps; ++step, row += kPerStep * from.along) {
+    for (long step = 0; step < steps; ++step, row += kPerStep * from.along, to += kWidth) {
       const T* const next = kPerStep * step + 1 < depth ? row + from.along : nullptr;
-      KD_UNROLL
-      for (long p = 0; p < kWidth; p += kLanes) {
-        const Floats words = valid - p >= kLanes
-                                 ? words_across(row + p, next ? next + p : next, kLanes)
-                             : valid > p ? words_across(row + p, next ? next + p : next, valid - p)
-                                         : Floats{};
-        __builtin_memcpy(to + step * kWidth + p, &words, least(kLanes, kWidth - p) * sizeof(float));
-      }
+      if (valid == kWidth)
+        put_across<kWidth>(row, next, to);
+      else
+        put_across<kWidth>(row, next, valid, to);
     }
     return;
   }
@@ -61,23 +115,38 @@ static void pack_panel(const Operand& from, long first, long k, long depth, floa
   }
 }
 
+// Words of a panel: packed, or as they lie in an operand (lies_in_words), whose steps are in
+// elements.
+template <long kWidth>
+struct Packed {
+  const float* at;
+
+  const float* word(long i, long step) const { return at + step * kWidth + i; }
+};
+struct Lying {
+  const T* at;
+  long across, along;  // from a word to the next one of another row, and of K
+
+  const T* word(long i, long step) const { return at + i * across + step * along; }
+};
+
 // Adds the products of `steps` steps of both panels.
-template <int kRows, int kVectors>
-KD_INLINE void add_products(const float* a, const float* b, long steps,
+template <int kRows, int kVectors, class Left, class Right>
+KD_INLINE void add_products(const Left& a, const Right& b, long steps,
                             Floats (&sums)[kRows][kVectors]) {
   KD_TURNS
-  for (long step = 0; step < steps; ++step, a += kWidthA, b += kWidthB) {
+  for (long step = 0; step < steps; ++step) {
     Floats columns[kVectors];
     KD_UNROLL
-    for (int v = 0; v < kVectors; ++v) columns[v] = take<Floats>(b + v * kLanes);
+    for (int v = 0; v < kVectors; ++v) columns[v] = take<Floats>(b.word(v * kLanes, step));
     if (PREFETCH > 0) {
       KD_UNROLL
       for (int v = 0; v < kVectors * VEC; v += 64)
-        __builtin_prefetch((const char*)b + PREFETCH + v);
+        __builtin_prefetch((const char*)b.word(0, step) + PREFETCH + v);
     }
     KD_UNROLL
     for (int i = 0; i < kRows; ++i) {
-      const Floats row = Floats{} + a[i];
+      const Floats row = Floats{} + take<float>(a.word(i, step));
       KD_UNROLL
       for (int v = 0; v < kVectors; ++v) {
 #if KD_PAIRS
@@ -91,8 +160,8 @@ KD_INLINE void add_products(const float* a, const float* b, long steps,
 }
 
 // The same on sums in memory, (TILE_M, TILE_N) vectors: from zeros, or from what they are.
-template <int kRows, int kVectors>
-static void add_tile(const float* a, const float* b, long steps, bool from_zero, Floats* to) {
+template <int kRows, int kVectors, class Left, class Right>
+static void add_tile(const Left& a, const Right& b, long steps, bool from_zero, Floats* to) {
   Floats sums[kRows][kVectors];
   KD_UNROLL
   for (int i = 0; i < kRows; ++i) {
@@ -111,12 +180,14 @@ template <int kVectors>
 KD_INLINE void add_tile(const float* a, const float* b, long steps, bool from_zero, long rows,
                         Floats* to) {
   constexpr int kSome = (2 * TILE_M + 2) / 3, kFew = (TILE_M + 2) / 3;
+  const Packed<kWidthA> left = {a};
+  const Packed<kWidthB> right = {b};
   if (rows > kSome)
-    add_tile<TILE_M, kVectors>(a, b, steps, from_zero, to);
+    add_tile<TILE_M, kVectors>(left, right, steps, from_zero, to);
   else if (rows > kFew)
-    add_tile<kSome, kVectors>(a, b, steps, from_zero, to);
+    add_tile<kSome, kVectors>(left, right, steps, from_zero, to);
   else
-    add_tile<kFew, kVectors>(a, b, steps, from_zero, to);
+    add_tile<kFew, kVectors>(left, right, steps, from_zero, to);
 }
 
 // A tile of `rows` rows and `columns` columns of C.
@@ -132,6 +203,14 @@ KD_INLINE void add_tile(const float* a, const float* b, long steps, bool from_ze
 static void finish_tile(const Finish& finish, long m, long n, long p, long q, const Floats* sums) {
   const long row = p * kWidthA, column = q * kWidthB;
   const long rows = least(kWidthA, m - row), columns = least(kWidthB, n - column);
+  if (finish.is_plain() && columns == kWidthB) {
+    for (long i = 0; i < rows; ++i) {
+      KD_UNROLL
+      for (long v = 0; v < TILE_N; ++v)
+        finish.put_plain(row + i, column + v * kLanes, sums[i * TILE_N + v]);
+    }
+    return;
+  }
   for (long i = 0; i < rows; ++i)
     for (long v = 0; v * kLanes < columns; ++v)
       finish.put(row + i, column + v * kLanes, least(kLanes, columns - v * kLanes),

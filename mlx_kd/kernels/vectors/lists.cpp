@@ -18,6 +18,7 @@ using spec::Dtype;
 using spec::Shape;
 
 constexpr int64_t kMostPairs = int64_t(1) << 31;
+constexpr double kLeastShared = 1 << 19;              // products
 constexpr int64_t kBlockFields = 3, kFieldBytes = 8;  // as in probes.cpu.h
 
 int64_t pairs_of(const Dims& dims) {
@@ -31,6 +32,23 @@ int64_t queries_of_block(const Dims& dims, const spec::Setting& knobs) {
 // Blocks of a call at most.
 int64_t most_blocks(const Dims& dims, const spec::Setting& knobs) {
   return pairs_of(dims) / queries_of_block(dims, knobs) + std::min(pairs_of(dims), dims.at("L"));
+}
+
+// About as many products as the lists of a call take the time of.
+double work_of(const Dims& dims, const spec::Setting& knobs) {
+  const auto number = [&](const char* name) { return static_cast<double>(dims.at(name)); };
+  const double width = number("D"), vectors = number("N") / number("L");
+  if (!dims.has("S")) return static_cast<double>(pairs_of(dims)) * vectors * width;
+  const double look_up = knobs.has("BYTES") && knobs.at("BYTES") == 1 ? 1.0 / 16 : 2;
+  const double table = 128 * width;  // two of its products at a time
+  return static_cast<double>(pairs_of(dims)) * (table + vectors * number("S") * look_up);
+}
+
+// Threads are woken for the lists of a call, or one has them all: that is sooner done than waking.
+spec::Launch share_lists(const Dims& dims, const spec::Setting& knobs) {
+  spec::Launch launch = share_units(most_blocks(dims, knobs), knobs);
+  if (work_of(dims, knobs) < kLeastShared) launch.threads = 1;
+  return launch;
 }
 
 }  // namespace
@@ -148,13 +166,14 @@ spec::Variant lists_variant(const std::string& op) {
   variant.stages = [function = variant.func_name](const Dims& dims, const spec::Setting& knobs) {
     const int64_t index = queries_of_block(dims, knobs);
     return std::vector<spec::Stage>{{function + "_order", spec::Launch{}, index},
-                                    {function, share_units(most_blocks(dims, knobs), knobs), index},
+                                    {function, share_lists(dims, knobs), index},
                                     {function + "_merge", share_units(dims.at("M"), knobs), index}};
   };
   variant.scratch = [](Dtype, const Dims& dims, const spec::Setting& knobs) {
     const int64_t pairs = pairs_of(dims), entries = pairs * dims.at("k");
     const int64_t fields = 1 + most_blocks(dims, knobs) * kBlockFields + dims.at("L") + 1;
-    return std::vector<int64_t>{entries * 4, entries * 4, pairs * 4, fields * kFieldBytes};
+    const int64_t limits = dims.at("M") * 4;
+    return std::vector<int64_t>{entries * 4, entries * 4, pairs * 4, fields * kFieldBytes + limits};
   };
   return variant;
 }

@@ -32,29 +32,70 @@ KD_INLINE Parts parts_of(long steps, long most) {
   return {panels_of(blocks, each), each * BLOCK_K};
 }
 
-static void pack_block(const Operand& a, const Operand& b, long k, long depth, float* left,
-                       float* right) {
-  const long steps = steps_of(depth);
-  for (long p = 0; p * kWidthA < a.count; ++p)
-    pack_panel<kWidthA>(a, p * kWidthA, k, depth, left + p * steps * kWidthA);
-  for (long q = 0; q * kWidthB < b.count; ++q)
-    pack_panel<kWidthB>(b, q * kWidthB, k, depth, right + q * steps * kWidthB);
+// Elements [k, k + depth) of an operand, of which panels that are not whole, or whose words do not
+// lie side by side, are packed, `steps` steps each.
+template <long kWidth>
+struct Side {
+  const Operand& from;
+  long k, steps;
+  float* packed;
+  bool lies;
+
+  long panels() const { return panels_of(from.count, kWidth); }
+  bool is_whole(long p) const { return lies && (p + 1) * kWidth <= from.count; }
+  float* panel(long p) const { return packed + p * steps * kWidth; }
+  void pack(long depth) const {
+    for (long p = 0; p < panels(); ++p)
+      if (!is_whole(p)) pack_panel<kWidth>(from, p * kWidth, k, depth, panel(p));
+  }
+  Lying lying(long p) const {
+    return {from.base + p * kWidth * from.across + k * from.along, from.across,
+            from.along * kPerStep};
+  }
+};
+typedef Side<kWidthA> Left;
+typedef Side<kWidthB> Right;
+
+// Whether the words of K of an operand are there: of op(a) one by one, of op(b) (kVectors) side by
+// side.
+KD_INLINE bool lies_in_words(const Operand& from, long depth, bool side_by_side) {
+  if (sizeof(T) * kPerStep != sizeof(float)) return false;
+  if (side_by_side) return kPerStep == 1 && from.across == 1;
+  return kPerStep == 1 || (from.along == 1 && depth % kPerStep == 0);
+}
+
+static void add_tile_of(const Left& left, const Right& right, long p, long q, bool from_zero,
+                        Floats* sums) {
+  const long rows = least(kWidthA, left.from.count - p * kWidthA),
+             columns = least(kWidthB, right.from.count - q * kWidthB), steps = left.steps;
+  const Packed<kWidthB> b = {right.panel(q)};
+  if (left.is_whole(p) && right.is_whole(q))
+    add_tile<TILE_M, TILE_N>(left.lying(p), right.lying(q), steps, from_zero, sums);
+  else if (left.is_whole(p) && columns > kLanes)
+    add_tile<TILE_M, TILE_N>(left.lying(p), b, steps, from_zero, sums);
+  else if (left.is_whole(p))
+    add_tile<TILE_M, 1>(left.lying(p), b, steps, from_zero, sums);
+  else if (right.is_whole(q))
+    add_tile<TILE_M, TILE_N>(Packed<kWidthA>{left.panel(p)}, right.lying(q), steps, from_zero,
+                             sums);
+  else
+    add_tile(left.panel(p), b.at, steps, from_zero, rows, columns, sums);
 }
 
 // Steps [from, to) of one product, summed to (panels of a, panels of b) tiles.
 static void sum_part(const Operand& a, const Operand& b, long k, long from, long to, float* packed,
                      Floats* sums) {
   const long of_a = panels_of(a.count, kWidthA), of_b = panels_of(b.count, kWidthB);
-  float* const right = packed + of_a * kWidthA * BLOCK_K;
+  float* const packed_b = packed + of_a * kWidthA * BLOCK_K;
   for (long step = from; step < to; step += BLOCK_K) {
     const long begin = step * kPerStep, end = least(k, least(to, step + BLOCK_K) * kPerStep);
-    const long some = steps_of(end - begin);
-    pack_block(a, b, begin, end - begin, packed, right);
+    const long depth = end - begin, steps = steps_of(depth);
+    const Left left = {a, begin, steps, packed, lies_in_words(a, depth, false)};
+    const Right right = {b, begin, steps, packed_b, lies_in_words(b, depth, true)};
+    left.pack(depth), right.pack(depth);
     for (long q = 0; q < of_b; ++q)
       for (long p = 0; p < of_a; ++p)
-        add_tile(packed + p * some * kWidthA, right + q * some * kWidthB, some, step == from,
-                 least(kWidthA, a.count - p * kWidthA), least(kWidthB, b.count - q * kWidthB),
-                 sums + (p * of_b + q) * kTile);
+        add_tile_of(left, right, p, q, step == from, sums + (p * of_b + q) * kTile);
   }
 }
 

@@ -41,13 +41,16 @@ static void scan_lists(const kd_arguments* a, long begin, long end) {
   for (long unit = begin; unit < end && unit < probes.state[0]; ++unit) {
     const ProbeBlock found = probes.block(unit);
     Block block;
+    PairHeap heaps[kMostQueries];
     block.count = found.end - found.first;
     for (long i = 0; i < block.count; ++i) {
       const long pair = probes.order[found.first + i];
       block.x[i] = queries + pair / probes.each * width;
-      block.keys[i] = probes.keys + pair * k, block.rows[i] = probes.rows + pair * k;
+      heaps[i] = begin_heap(probes, pair, k);
+      block.keys[i] = heaps[i].keys, block.rows[i] = heaps[i].rows;
     }
     scan<kInner>(block, {(const float*)a->inputs[1], found.from, found.to, width}, k);
+    for (long i = 0; i < block.count; ++i) end_heap(heaps[i]);
   }
 }
 

@@ -6,7 +6,7 @@
 // where the lists begin in codes; labels (N) int64. Outputs distances (M, k), ids (M, k).
 //
 // A query and a list make a table (S, 256): what each code adds to the distance. It is computed,
-// not kept: that costs 256 D products, less than the list's codes cost where it has a few hundred.
+// not kept: that costs 256 D products.
 //
 // Stages as of ivf_topk: mlx_kd_ivfpq_topk_order, mlx_kd_ivfpq_topk, mlx_kd_ivfpq_topk_merge.
 #undef KD_DTYPE
@@ -16,6 +16,9 @@
 #endif
 #ifndef TOGETHER
 #define TOGETHER 8  // vectors whose codes are looked up together
+#endif
+#ifndef BYTES
+#define BYTES 0  // 1: tables of bytes choose the vectors that are looked up
 #endif
 #ifndef KD_DIM_M
 #define KD_DIM_M 0
@@ -29,62 +32,27 @@
 #endif
 #define KD_PROBES 4  // index of the input
 
-#include "../probes.cpu.h"
+#include "table.cpu.h"
+#if BYTES && VEC == 64 && defined(__AVX512VBMI__)
+#include "bytes.cpu.h"
+#define KD_BYTES 1
+#else
+#define KD_BYTES 0
+#endif
 
-constexpr long kCodes = 256;
-constexpr long kMostTables = 128 * kCodes;  // floats: S is at most 128
-constexpr long kMostWidth = 8192;           // D at most
-
-struct Codes {
-  const unsigned char* at;
-  const float* books;
-  long count, width;  // codes of a vector; columns of a part
-
-  const unsigned char* row(long i) const { return at + i * count; }
-};
-
-// What each code adds: |r - part|^2 of the rest r, or -q.part.
-template <bool kInner>
-static void make_table(const Codes& codes, const float* x, float* table) {
-  for (long s = 0; s < codes.count; ++s)
-    for (long c = 0; c < kCodes; c += kLanes) {
-      const float* const book = codes.books + s * codes.width * kCodes + c;
-      Floats sum = {};
-      for (long j = 0; j < codes.width; ++j) {
-        const float own = x[s * codes.width + j];
-        sum = more<kInner>(sum, Floats{} + own, load(book + j * kCodes).part[0]);
-      }
-      if (kInner) sum = -sum;
-      __builtin_memcpy(table + s * kCodes + c, &sum, sizeof sum);
-    }
-}
-
-// Vectors [from, to) of a list; `base` is added to every key.
-static void scan_codes(const Codes& codes, const float* table, float base, long from, long to,
-                       long k, float* keys, unsigned* rows) {
-  for (long i = from; i < to; i += TOGETHER) {
-    const long count = to - i < TOGETHER ? to - i : TOGETHER;
-    const unsigned char* code[TOGETHER];
-    float sums[TOGETHER];
-    KD_UNROLL
-    for (long v = 0; v < TOGETHER; ++v)
-      code[v] = codes.row(i + (v < count ? v : 0)), sums[v] = base;
-    for (long s = 0; s < codes.count; ++s) {
-      KD_UNROLL
-      for (long v = 0; v < TOGETHER; ++v) sums[v] += table[s * kCodes + code[v][s]];
-    }
-    for (long v = 0; v < count; ++v)
-      if (sums[v] < keys[0]) sift(keys, rows, k, 0, sums[v], unsigned(i + v));
-  }
-}
+constexpr long kMostWidth = 8192;  // D at most
 
 template <bool kInner>
 static void scan_lists(const kd_arguments* a, long begin, long end) {
   const Probes probes = probes_of(a);
   const long width = a->dims[KD_DIM_D], k = a->dims[KD_DIM_k], count = a->dims[KD_DIM_S];
-  const Codes codes = {(const unsigned char*)a->inputs[1], (const float*)a->inputs[2], count,
-                       width / count};
-  float table[kMostTables], rest[kMostWidth];
+  const Codes codes = {(const unsigned char*)a->inputs[1], (const float*)a->inputs[2],
+                       a->dims[KD_DIM_N], count, width / count};
+  float rest[kMostWidth];
+  Table table;
+#if KD_BYTES
+  ByteTable bytes;
+#endif
   for (long unit = begin; unit < end && unit < probes.state[0]; ++unit) {
     const ProbeBlock found = probes.block(unit);
     const float* const centroid = (const float*)a->inputs[3] + found.list * width;
@@ -93,9 +61,15 @@ static void scan_lists(const kd_arguments* a, long begin, long end) {
       const float* const q = (const float*)a->inputs[0] + pair / probes.each * width;
       if (!kInner)
         for (long j = 0; j < width; ++j) rest[j] = q[j] - centroid[j];
-      make_table<kInner>(codes, kInner ? q : rest, table);
-      scan_codes(codes, table, kInner ? key_of<true>(q, centroid, width) : 0.0f, found.from,
-                 found.to, k, probes.keys + pair * k, probes.rows + pair * k);
+      make_table<kInner>(codes, kInner ? q : rest, kInner ? key_of<true>(q, centroid, width) : 0.0f,
+                         table);
+      const PairHeap heap = begin_heap(probes, pair, k);
+#if KD_BYTES
+      scan_bytes(codes, table, found.from, found.to, heap, bytes);
+#else
+      scan_codes(codes, table, found.from, found.to, heap);
+#endif
+      end_heap(heap);
     }
   }
 }

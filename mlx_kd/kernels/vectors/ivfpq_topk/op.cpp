@@ -135,6 +135,17 @@ spec::Variant cpu_variant() {
     space.knobs = {vector_knob(traits),
                    {"TOGETHER", {8, 4, 16, 1}, log2, source, "vectors that are looked up together"},
                    {"BLOCK", {4, 1, 16, 64}, log2, launch, "queries of a block, at most"}};
+    if (has_isa(traits, {"avx512bw", "avx512vbmi"})) {
+      space.knobs.push_back({"BYTES",
+                             {1, 0},
+                             choice,
+                             source,
+                             "how vectors are chosen",
+                             {"by a table of bytes first", "by the table of floats"}});
+      space.constraints.push_back({"BYTES is 0 where VEC is below 64: its vectors have 64 bytes",
+                                   {"BYTES", "VEC"},
+                                   [](const int64_t* v) { return v[0] == 0 || v[1] == 64; }});
+    }
     add_thread_knobs(space, traits, {1, 2}, "units");
     return space;
   };
@@ -213,9 +224,10 @@ spec::Op make_ivfpq_topk() {
   op.suites = {
       {"million",
        {size_of(1, 1000000, 128, 16, 16, 1024, 10), size_of(64, 1000000, 128, 16, 16, 1024, 10)}}};
-  op.edge_sizes = {size_of(1, 1, 1, 1, 1, 1, 1), size_of(3, 40, 6, 2, 2, 4, 10, 1),
-                   size_of(9, 300, 24, 3, 3, 7, 4), size_of(40, 900, 16, 16, 6, 9, 20, 1),
-                   size_of(5, 3000, 32, 4, 4, 5, 1024)};
+  op.edge_sizes = {size_of(1, 1, 1, 1, 1, 1, 1),          size_of(3, 40, 6, 2, 2, 4, 10, 1),
+                   size_of(9, 300, 24, 3, 3, 7, 4),       size_of(40, 900, 16, 16, 6, 9, 20, 1),
+                   size_of(5, 3000, 32, 4, 4, 5, 1024),   size_of(4, 2200, 32, 16, 3, 4, 10),
+                   size_of(3, 1700, 40, 20, 4, 5, 12, 1), size_of(30, 2500, 64, 16, 4, 6, 7)};
   op.complete = ivfpq_topk::complete;
   op.signature = ivfpq_topk::signature;
   op.cost = ivfpq_topk::cost;

@@ -1,5 +1,7 @@
 """Arrays of users: what comes in is checked and becomes float32, what goes out is of the kind that came in."""
+import ctypes
 import importlib
+import sys
 from typing import Any
 
 import mlx.core as mx
@@ -10,6 +12,8 @@ except ImportError as error:
     raise ImportError("mlx_kd.vectors needs NumPy: pip install numpy") from error
 
 MOST_NEIGHBOURS = 1024
+LEAST_LARGE, LARGE_PAGE = 1 << 22, 1 << 21  # bytes
+MADV_DONTNEED, MADV_HUGEPAGE = 4, 14  # of Linux
 PAD = {True: np.finfo(np.float32).max, False: np.finfo(np.float32).min}  # of a result that is missing; True: L2
 
 
@@ -32,9 +36,13 @@ class Rows:
             self._refuse_nan(what)
 
     def _refuse_nan(self, what: str) -> None:
+        flat = self.values.reshape(-1)
+        squares = flat.dot(flat)  # NaN if any is, and not with infinities
+        if squares == squares:
+            return
         with np.errstate(invalid="ignore", over="ignore"):
             suspects = np.flatnonzero(np.isnan(self.values @ np.ones(self.values.shape[1], np.float32)))
-        for row in suspects:  # the sum of infinities is NaN too
+        for row in suspects:  # sums of infinities may be NaN too
             if np.isnan(self.values[row]).any():
                 raise ValueError(f"[vectors] row {row} of {what} has a NaN: correct it, or give check=False")
 
@@ -57,11 +65,26 @@ def to_numpy(array: Any) -> Any:
     return np.array(array, copy=False)
 
 
+def in_large_pages(zeros: Any) -> None:
+    """Asks Linux for pages of 2 MiB for an array of zeros, whose pages are made anew when they are written: a scan of
+    many lists looks up fewer of them. Where there are none, nothing happens."""
+    if zeros.nbytes < LEAST_LARGE or not sys.platform.startswith("linux") or mx.is_available(mx.gpu):
+        return
+    first = -(-zeros.ctypes.data // LARGE_PAGE) * LARGE_PAGE
+    size = (zeros.ctypes.data + zeros.nbytes - first) // LARGE_PAGE * LARGE_PAGE
+    advise = ctypes.CDLL(None).madvise
+    advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    if size > 0 and advise(first, size, MADV_HUGEPAGE) == 0:
+        advise(first, size, MADV_DONTNEED)
+
+
 def empty(shape: Any, dtype: Any = mx.float32) -> Any:
     """An array of MLX, and its memory for NumPy to fill."""
     array = mx.zeros(shape, dtype)
     mx.eval(array)
-    return array, np.array(array, copy=False)
+    memory = np.array(array, copy=False)
+    in_large_pages(memory)
+    return array, memory
 
 
 def count(what: str, value: Any, most: Any = None) -> int:
