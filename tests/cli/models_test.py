@@ -262,7 +262,7 @@ class Files(Folder):
 
     def test_numbers_as_python_writes_them_are_read_where_they_do_not_count(self):
         text = json.dumps({**self.LLAMA, "time_step_limit": [0.0, float("inf")], "low": -float("inf"), "bad": float("nan"),
-                           "note": "Infinity and NaN \\" stay"})
+                           "note": 'Infinity and NaN " stay'})
         (self.folder / "config.json").write_text(text)
         self.assertEqual(self.model_sizes(self.folder), {"rmsnorm": 4096, "swiglu": 14336})
         wrong = self.suggest(json.dumps({**self.LLAMA, "hidden_size": float("inf")}), "--op", "rmsnorm", code=2).stderr

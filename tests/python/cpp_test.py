@@ -73,6 +73,7 @@ class Package(PackageTest):
                                  "mlx_kd/runtime/call/metal_kernel.h", "mlx_kd/runtime/call/ops.h",
                                  "mlx_kd/runtime/call/sample.h",
                                  "mlx_kd/runtime/state/settings.h", "mlx_kd/runtime/state/stats.h",
+                                 "mlx_kd/runtime/tuning/autotune.h", "mlx_kd/runtime/tuning/tuned.h",
                                  "mlx_kd/runtime/wire/grpc_tensor.h", "mlx_kd/runtime/wire/message.h",
                                  "mlx_kd/runtime/wire/msgpack.h", "mlx_kd/runtime/wire/tensor.h"})
 
