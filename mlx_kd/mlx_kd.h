@@ -5,6 +5,7 @@
 #pragma once
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/runtime/call/linalg.h"
 #include "mlx_kd/runtime/call/metal_kernel.h"
 #include "mlx_kd/runtime/call/ops.h"
 #include "mlx_kd/runtime/call/sample.h"
@@ -40,6 +41,7 @@ using runtime::stats;
 using runtime::to_json;
 using runtime::Trust;
 
+namespace linalg = runtime::linalg;
 namespace wire = runtime::wire;
 
 }  // namespace mlx_kd
