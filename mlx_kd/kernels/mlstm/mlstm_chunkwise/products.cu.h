@@ -86,11 +86,17 @@ static __device__ Rights right_of(const Factor& f, int column, int k) {
 template <bool left_along, bool right_along, bool left_is_exact, bool right_is_exact>
 struct Product {
   // As add(), one by one: a 0 of the left factor keeps out what is not finite.
-  static __device__ void add_one_by_one(Tile64& c, const Factors& f) {
-    each_of(c, [&](int row, int column, float& sum) {
-      for (int k = 0; k < kDepth; ++k)
-        if (const float x = entry_of<left_along>(f.left, row, k); x != 0.0f) sum += x * entry_of<right_along>(f.right, column, k);
-    });
+  static __device__ __noinline__ void add_one_by_one(Tile64& c, const Factors& f) {
+#pragma unroll 1
+    for (int j = 0; j < kTile / 8; ++j)
+#pragma unroll 1
+      for (int e = 0; e < 4; ++e) {
+        const int row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4 + e / 2 * 8, column = 8 * j + 2 * (threadIdx.x % 4) + e % 2;
+#pragma unroll 1
+        for (int k = 0; k < kDepth; ++k)
+          if (const float x = entry_of<left_along>(f.left, row, k); x != 0.0f)
+            c.at[j].at[e] += x * entry_of<right_along>(f.right, column, k);
+      }
   }
 
   // c += left times right; rows of the left array times scale(row).
@@ -102,10 +108,12 @@ struct Product {
       load_factor<left_along>(f.left, left, k0, scale);
       const bool is_finite = load_factor<right_along>(f.right, right, k0, [](int) { return 1.0f; });
       if (!__syncthreads_and(is_finite)) {
-        add_one_by_one(c, f);
+        Tile64 sums = c;  // c stays in registers
+        add_one_by_one(sums, f);
+        c = sums;
         continue;
       }
-#pragma unroll
+#pragma unroll 1
       for (int k = 0; k < kDepth; k += 8) {
         const Lefts a = left_of<left_along>(f.left, row, k);
 #pragma unroll
