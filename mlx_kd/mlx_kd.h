@@ -6,6 +6,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/runtime/cache/cache.h"
+#include "mlx_kd/runtime/call/linalg.h"
 #include "mlx_kd/runtime/call/metal_kernel.h"
 #include "mlx_kd/runtime/call/ops.h"
 #include "mlx_kd/runtime/call/sample.h"
@@ -49,6 +50,7 @@ using runtime::Trust;
 using runtime::Tuned;
 
 namespace cache = runtime::cache;
+namespace linalg = runtime::linalg;
 namespace wire = runtime::wire;
 
 }  // namespace mlx_kd

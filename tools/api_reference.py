@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-HEADERS = ("runtime/call/ops.h", "runtime/call/sample.h", "runtime/cache/cache.h", "runtime/tuning/autotune.h",
-           "runtime/tuning/tuned.h", "runtime/state/settings.h", "runtime/state/stats.h", "base/error.h")
+HEADERS = ("runtime/call/ops.h", "runtime/call/linalg.h", "runtime/call/sample.h", "runtime/cache/cache.h",
+           "runtime/tuning/autotune.h", "runtime/tuning/tuned.h", "runtime/state/settings.h", "runtime/state/stats.h",
+           "base/error.h")
 MARK = "MLX_KD_API "
 PUBLIC = re.compile(rf"{MARK}|^(struct|enum) |^using \w+ = ", re.MULTILINE)
 HEAD = """# The C++ API

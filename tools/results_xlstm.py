@@ -26,8 +26,10 @@ def mlstm(data):
 
 @section("mlstm_gpu_h200", "mLSTM on an H200")
 def mlstm_on_gpu(data):
-    rows = [[row["what"], f"{row['ms']['median']:.3g}", interval(row["ms"]["lo"], row["ms"]["hi"], 3)] for row in data["rows"]]
+    rows = [[row["what"], f"{row['ms']['median']:.3g}", interval(row["ms"]["lo"], row["ms"]["hi"], 3),
+             f"{row['peak_over_arrays']:.2f}x" if "peak_over_arrays" in row else ""] for row in data["rows"]]
     return [f"""bfloat16, 16 heads, DHQK 128, DHHV 256, default settings, MLX {data['mlx']}: ms of a call of several that are
             queued together, medians of {data['rounds']} rounds with their 95% CI. The step is that of DHQK 256 and DHHV 512;
-            the copy adds 1 to as many floats as its memory has.""",
-            table(["what", "ms", "95% CI"], rows)]
+            the copy adds 1 to as many floats as its memory has. The peak of memory is that of MLX during a call, over the
+            bytes of inputs, outputs and the gradients of both.""",
+            table(["what", "ms", "95% CI", "peak of memory"], rows)]

@@ -5,18 +5,34 @@ LLAMA_8B = {"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32,
 QWEN3_4B = {"model_type": "qwen3", "hidden_size": 2560, "num_hidden_layers": 36, "intermediate_size": 9728,
             "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "rms_norm_eps": 1e-6,
             "vocab_size": 151936, "rope_theta": 1e6, "max_position_embeddings": 40960, "tie_word_embeddings": True}
-MODELS = {"llama-8b": LLAMA_8B, "qwen3-4b": QWEN3_4B}
+QWEN3_30B = {"model_type": "qwen3_moe", "hidden_size": 2048, "num_hidden_layers": 12, "intermediate_size": 6144,
+             "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128, "rms_norm_eps": 1e-6,
+             "vocab_size": 151936, "rope_theta": 1e6, "max_position_embeddings": 40960, "tie_word_embeddings": False,
+             "num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768, "norm_topk_prob": True,
+             "decoder_sparse_step": 1, "mlp_only_layers": []}
+MODELS = {"llama-8b": LLAMA_8B, "qwen3-4b": QWEN3_4B, "qwen3-30b-a3b-12": QWEN3_30B}  # the last: 12 of its 48 layers
 GROUP = 64
 
 
 def weight_bytes(shape, bits):
-    """Bytes of weights that a token reads: all but the embedding, which is read where it is the head too."""
-    hidden, mlp = shape["hidden_size"], shape["intermediate_size"]
+    """Bytes of weights that a token reads: all but the embedding, which is read where it is the head too; of experts,
+    those that it chooses. The router has 8 bits, or 16."""
+    hidden, experts = shape["hidden_size"], shape.get("num_experts", 0)
+    mlp = shape["num_experts_per_tok"] * shape["moe_intermediate_size"] if experts else shape["intermediate_size"]
     queries = shape["num_attention_heads"] * shape["head_dim"]
     keys = shape["num_key_value_heads"] * shape["head_dim"]
     layer = hidden * (2 * queries + 2 * keys + 3 * mlp)
     elements = shape["num_hidden_layers"] * layer + shape["vocab_size"] * hidden
-    return elements * (2 if bits == 16 else bits / 8 + 4 / GROUP)
+    routers = shape["num_hidden_layers"] * experts * hidden
+    if bits == 16:
+        return 2 * (elements + routers)
+    return elements * (bits / 8 + 4 / GROUP) + routers * (1 + 4 / GROUP)
+
+
+def quantisable(model):
+    """What mlx-lm quantises of a model, and how: its router has 8 bits."""
+    own = getattr(model, "quant_predicate", None)
+    return lambda path, module: hasattr(module, "to_quantized") and (own(path, module) if own else True)
 
 
 def mlx_model(name, bits):
@@ -32,7 +48,7 @@ def mlx_model(name, bits):
     model = module.Model(module.ModelArgs.from_dict(shape))
     model.set_dtype(mx.bfloat16)
     if bits < 16:
-        nn.quantize(model, group_size=GROUP, bits=bits)
+        nn.quantize(model, group_size=GROUP, bits=bits, class_predicate=quantisable(model))
     model.eval()
     mx.eval(model.parameters())
     return model
@@ -44,6 +60,8 @@ def torch_model(name, bits, length):
     from torch import nn
     from torch.nn import functional
 
+    if "num_experts" in MODELS[name]:
+        raise SystemExit(f"{name} is not written in PyTorch here: its experts have no products of 4 bits")
     shape, place = MODELS[name], {"device": "cuda", "dtype": torch.bfloat16}
     heads, kv_heads, width = shape["num_attention_heads"], shape["num_key_value_heads"], shape["head_dim"]
     hidden, mlp, eps = shape["hidden_size"], shape["intermediate_size"], shape["rms_norm_eps"]

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""mLSTM on an NVIDIA GPU: mlx_kd forward, one step, and a copy of the step's state.
+"""mLSTM on an NVIDIA GPU: mlx_kd forward, forward and backward, one step, and a copy of the step's state.
 
     bench/mlstm/gpu.py [--rounds 7] [--calls 10] [--out bench/results/mlstm_gpu_h200.json]
 
 Run it with a Python that has mlx_kd on an MLX with CUDA. bfloat16, 16 heads a sequence, DHQK 128, DHHV 256, at 8
 sequences of 8,192 tokens and one of 65,536, exponential and sigmoid input gates; a step of 8 heads of 256 x 512. A
 sample queues --calls calls and waits for the last; it is a call's share of the time by the host's clock. The copy reads
-and writes as many bytes as the step's memory, in the same way. Default settings, without pins.
+and writes as many bytes as the step's memory, in the same way. Default settings, without pins. Of forward and backward
+the row has the peak of MLX's memory too, over inputs, outputs and the gradients of both.
 """
 import argparse
 import datetime
@@ -30,7 +31,8 @@ def sample_ms(call, count):
     return 1e3 * (time.perf_counter() - start) / count
 
 
-def forward_of(batch, tokens, siging):
+def sequences(batch, tokens, siging):
+    """(forward, forward and backward, bytes of inputs, outputs and their gradients)"""
     import mlx.core as mx
     from mlx_kd import xlstm
 
@@ -39,13 +41,19 @@ def forward_of(batch, tokens, siging):
     q, k = numbers(batch, 16, tokens, 128), numbers(batch, 16, tokens, 128)
     v = numbers(batch, 16, tokens, 256)
     i, f = numbers(batch, 16, tokens, dtype=mx.float32), 3 + numbers(batch, 16, tokens, dtype=mx.float32)
-    mx.eval(q, k, v, i, f)
-    return lambda: xlstm.mlstm_chunkwise(q, k, v, i, f, siging=siging)
+    given = numbers(batch, 16, tokens, 256)
+    arrays = [q, k, v, i, f]
+    mx.eval(arrays, given)
+
+    def forward(*arrays):
+        return xlstm.mlstm_chunkwise(*arrays, siging=siging)
+    return (lambda: forward(*arrays), lambda: mx.vjp(forward, arrays, [given])[1],
+            2 * sum(x.nbytes for x in (*arrays, given)))
 
 
 def step_and_copy():
     import mlx.core as mx
-    from mlx_kd import xlstm
+    import mlx_kd
     heads, qk, hv = 8, 256, 512
     q, k, v = (mx.random.normal((1, heads, width)).astype(mx.bfloat16) for width in (qk, qk, hv))
     i, f = mx.random.normal((1, heads)), mx.random.normal((1, heads))
@@ -54,7 +62,7 @@ def step_and_copy():
     mx.eval(q, k, v, i, f, state, memory)
 
     def step():
-        h, state[:] = xlstm.mlstm_step(q, k, v, i, f, tuple(state))
+        h, *state[:] = mlx_kd.mlstm_step(q, k, v, i, f, *state)
         return [h, *state]
 
     def copy():
@@ -71,19 +79,25 @@ def main():
     args = parser.parse_args()
     import mlx.core as mx
     mx.set_default_device(mx.gpu)
-    calls = {f"forward, {batch} x {tokens} tokens{', sigmoid gates' if siging else ''}":
-             (forward_of, batch, tokens, siging) for batch, tokens in SEQUENCES for siging in (False, True)}
     rows = []
 
-    def measure(what, call, count):
+    def measure(what, call, count, known_bytes=None):
         for _ in range(3):
-            sample_ms(call, count)
+            sample_ms(call, 1)
         rows.append({"what": what, "ms": spread([sample_ms(call, count) for _ in range(args.rounds)])})
+        if known_bytes:
+            mx.reset_peak_memory()
+            sample_ms(call, 1)
+            rows[-1]["peak_over_arrays"] = mx.get_peak_memory() / known_bytes
         print(f"{what}: {rows[-1]['ms']['median']:.4g} ms", file=sys.stderr, flush=True)
         write_result(rounded({"date": datetime.date.today().isoformat(), "machine": gpu_machine(), "mlx": mx.__version__,
                               "rounds": args.rounds, "calls": args.calls, "rows": rows}), args.out)
-    for what, (make, *sizes) in calls.items():
-        measure(what, make(*sizes), args.calls)
+    for batch, tokens in SEQUENCES:
+        for siging in (False, True):
+            forward, both, known_bytes = sequences(batch, tokens, siging)
+            name = f"{batch} x {tokens} tokens{', sigmoid gates' if siging else ''}"
+            measure(f"forward, {name}", forward, args.calls)
+            measure(f"forward and backward, {name}", both, 2, known_bytes)
     for what, call in step_and_copy().items():
         measure(what, call, 20 * args.calls)
 

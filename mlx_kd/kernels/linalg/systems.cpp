@@ -120,23 +120,6 @@ spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
   return space;
 }
 
-// ---- in CUDA C++
-
-spec::Space cuda_space(Dtype, const spec::DeviceTraits&) {
-  using enum spec::KnobScale;
-  using enum spec::KnobRole;
-  spec::Space space;
-  space.knobs = {{"WIDE", {2, 1, 4}, log2, source, "threads of a row"}, shared_memory()};
-  return space;
-}
-
-// As floats_of in the source.
-int64_t cuda_floats(const Dims& dims, int64_t sides) {
-  const auto padded_to = [](int64_t n, int64_t unit) { return divide_up(n, unit) * unit; };
-  const int64_t width = padded_to(dims.at("n"), 8) + padded_to(sides, 4);
-  return padded_to(rows_of(dims), 8) * (width % 8 ? width : width + 4);
-}
-
 }  // namespace
 
 spec::Variant lu_variant(const Made& made) {
@@ -179,30 +162,6 @@ spec::Variant metal_variant(const std::string& op,
   };
   variant.scratch = [scratch](Dtype, const Dims& dims, const Setting&) {
     return std::vector<int64_t>{4 * dims.at("batch") * scratch(dims)};
-  };
-  return variant;
-}
-
-spec::Variant cuda_variant(const std::string& op,
-                           const std::function<int64_t(const Dims&)>& sides) {
-  spec::Variant variant;
-  variant.name = "matrices";
-  variant.language = "cuda";
-  variant.source = kernel_source("linalg/" + op + "/" + op + ".cu");
-  variant.func_name = "mlx_kd_" + op;
-  variant.launch_kind = "cuda_arguments";
-  variant.space = cuda_space;
-  variant.launch = [sides](const Dims& dims, const Setting& knobs) {
-    constexpr int64_t kWarp = 32, kMost = 512;  // threads
-    spec::Launch launch;
-    launch.group[0] =
-        std::clamp(divide_up(rows_of(dims) * knobs.at("WIDE"), kWarp) * kWarp, kWarp, kMost);
-    launch.grid[0] = dims.at("batch") * launch.group[0];
-    launch.shared_bytes = shared_bytes(cuda_floats(dims, sides(dims)), knobs);
-    return launch;
-  };
-  variant.scratch = [sides](Dtype, const Dims& dims, const Setting& knobs) {
-    return scratch_unless_shared(dims, knobs, cuda_floats(dims, sides(dims)));
   };
   return variant;
 }

@@ -1,6 +1,8 @@
 // clang-format off
 // P A = L U and triangular systems of one matrix by a group of threads, in shared or in scratch memory.
 //
+// A group is 32 lanes by some warps: threadIdx.x is a thread's lane, threadIdx.y its warp.
+//
 // The matrix and its right sides are rows of `stride` floats in w: A in the first columns, the right sides from
 // column `sides` on, both a multiple of 8, and all that is between and below them is 0. Panels of 8 columns are
 // factored or solved row by row, or column by column, by one thread each; then all that is beyond them is
@@ -9,12 +11,9 @@
 #include "../common/kd_arguments.h"
 #include "team.cu.h"
 
-#ifndef WIDE
-#define WIDE 2  // threads of a row; the launch has them
-#endif
-#ifndef SHARED
-#define SHARED 225  // KiB of a matrix in shared memory at most; the launch has them
-#endif
+// A kernel of an operator.
+#define KD_KERNEL(name) \
+  extern "C" __global__ void __launch_bounds__(kMostThreads) name(const __grid_constant__ kd_arguments a)
 
 constexpr int kPanel = 8;
 constexpr int kMostThreads = 512;
@@ -25,6 +24,14 @@ struct Table {
   int row[kMostThreads / 32];
   int least;
 };
+
+KD_INLINE int thread_of() {
+  return (int)(threadIdx.y * 32 + threadIdx.x);
+}
+
+KD_INLINE int thread_count() {
+  return (int)blockDim.y * 32;
+}
 
 struct Matrix {
   float* w;
@@ -40,18 +47,23 @@ KD_INLINE int stride_of(int width) {
   return width % 8 ? width : width + 4;
 }
 
-// Reads element(i, j) of rows x columns, and the right sides `b`: k columns, or those of I if null.
+// element(i, j) of rows x columns, or the right sides `b` from column `sides` on: k columns, or those of I if null.
+template <class Element>
+KD_INLINE float entry(int i, int j, int rows, int columns, int k, int sides, const float* b, Element element) {
+  if (i >= rows) return 0.0f;
+  if (j < columns) return element(i, j);
+  if (j < sides || j >= sides + k) return 0.0f;
+  return b ? b[(long)i * k + j - sides] : i == j - sides ? 1.0f : 0.0f;
+}
+
+// All entries of rows x columns and of k right sides.
 template <class Element>
 KD_INLINE Matrix load(float* w, int rows, int columns, int k, const float* b, Element element) {
   const int sides = padded(columns), width = sides + (k + 3) / 4 * 4, stride = stride_of(width);
-  const int height = padded(rows), quarter = threadIdx.x & 31;
-  for (int i = threadIdx.x / 32; i < height; i += blockDim.x / 32)
-    for (int j = quarter; j < width; j += 32) {
-      float x = 0.0f;
-      if (i < rows && j < columns) x = element(i, j);
-      if (i < rows && j >= sides && j < sides + k) x = b ? b[(long)i * k + j - sides] : i == j - sides ? 1.0f : 0.0f;
-      w[(long)i * stride + j] = x;
-    }
+  const int height = padded(rows);
+  for (int i = threadIdx.y; i < height; i += blockDim.y)
+    for (int j = threadIdx.x; j < width; j += 32)
+      w[(long)i * stride + j] = entry(i, j, rows, columns, k, sides, b, element);
   __syncthreads();
   return {w, stride, sides, width};
 }
@@ -71,9 +83,9 @@ KD_INLINE void subtract(float4& x, float factor, float4 y) {
 // columns up to the diagonal will do.
 template <bool lower = false>
 KD_INLINE void update(const Matrix& a, int r0, int r1, int c0, int c1, int p) {
-  const int lane = threadIdx.x & 31, stride = a.stride;
+  const int lane = threadIdx.x, stride = a.stride;
   const float* const above = a.w + (long)p * stride;
-  for (int r = r0 + threadIdx.x / 32 * 16 + lane / 8 * 4; r < r1; r += blockDim.x / 2) {
+  for (int r = r0 + threadIdx.y * 16 + lane / 8 * 4; r < r1; r += blockDim.y * 16) {
     float* const row = a.w + (long)r * stride;
     float left[4][8];
 #pragma unroll
@@ -104,17 +116,17 @@ KD_INLINE void update(const Matrix& a, int r0, int r1, int c0, int c1, int p) {
 KD_INLINE unsigned find_pivot(const Matrix& a, int m, int c, Table& table, int& row) {
   unsigned most = 0;
   int at = m;
-  for (int i = c + threadIdx.x; i < m; i += blockDim.x) {
+  for (int i = c + thread_of(); i < m; i += thread_count()) {
     const unsigned size = __float_as_uint(a.w[(long)i * a.stride + c]) & 0x7fffffffu;
     if (at == m || size > most) most = size, at = i;
   }
   const unsigned largest = largest_of_warp(most);
-  const int warp = threadIdx.x / 32;
+  const int warp = threadIdx.y;
   const unsigned first = ~largest_of_warp(most == largest ? ~(unsigned)at : 0u);
-  if (threadIdx.x % 32 == 0) table.size[warp] = largest, table.row[warp] = (int)first;
+  if (threadIdx.x == 0) table.size[warp] = largest, table.row[warp] = (int)first;
   __syncthreads();
   most = table.size[0], row = table.row[0];
-  for (int other = 1; other < blockDim.x / 32; ++other) {
+  for (int other = 1; other < blockDim.y; ++other) {
     const unsigned size = table.size[other];
     const int there = table.row[other];
     if (size > most || (size == most && there < row)) most = size, row = there;
@@ -132,7 +144,7 @@ KD_INLINE int factor_panel(const Matrix& a, int m, int p, int count, Table& tabl
     if (size >= 0x7f800000u || (!allows_zero && size == 0)) return c + 1;
     float* const to = a.w + (long)c * stride;
     if (row != c)
-      for (int j = threadIdx.x; j < a.width; j += blockDim.x) {
+      for (int j = thread_of(); j < a.width; j += thread_count()) {
         const float kept = to[j];
         to[j] = a.w[(long)row * stride + j];
         a.w[(long)row * stride + j] = kept;
@@ -140,7 +152,7 @@ KD_INLINE int factor_panel(const Matrix& a, int m, int p, int count, Table& tabl
     note(c, row);
     __syncthreads();
     const float pivot = to[c];
-    for (int i = c + 1 + threadIdx.x; i < m; i += blockDim.x) {  // of those rows it seeks the next pivot
+    for (int i = c + 1 + thread_of(); i < m; i += thread_count()) {  // of those rows it seeks the next pivot
 
       float* const x = a.w + (long)i * stride;
       const float factor = size == 0 ? 0.0f : x[c] / pivot;
@@ -155,7 +167,7 @@ KD_INLINE int factor_panel(const Matrix& a, int m, int p, int count, Table& tabl
 // The rows of a panel right of it, a thread a column.
 KD_INLINE void reduce_rows(const Matrix& a, int p, int from) {
   const float* const l = a.w + (long)p * a.stride + p;
-  for (int j = from + threadIdx.x; j < a.width; j += blockDim.x) {
+  for (int j = from + thread_of(); j < a.width; j += thread_count()) {
     float* const column = a.w + (long)p * a.stride + j;
     float x[kPanel];
 #pragma unroll
@@ -195,7 +207,7 @@ KD_INLINE void substitute(const Matrix& a, int n, int k, bool is_unit) {
   for (int step = 0; step < panels; ++step) {
     const int p = (forward ? step : panels - 1 - step) * kPanel, count = min(kPanel, n - p);
     const float* const t = a.w + (long)p * stride + p;
-    for (int j = threadIdx.x; j < k; j += blockDim.x) {
+    for (int j = thread_of(); j < k; j += thread_count()) {
       float* const column = a.w + (long)p * stride + a.sides + j;
       float x[kPanel];
 #pragma unroll
@@ -223,37 +235,56 @@ KD_INLINE void substitute(const Matrix& a, int n, int k, bool is_unit) {
   }
 }
 
-// The first row, from 1, with 0 on the diagonal or an element that is not finite, of the triangle; or 0.
-KD_INLINE int examine(const float* a, int n, bool upper, bool is_unit, Table& table) {
-  if (threadIdx.x == 0) table.least = n;
-  __syncthreads();
-  for (int i = threadIdx.x / 32; i < n; i += blockDim.x / 32) {
-    bool is_good = true;
-    for (int j = threadIdx.x % 32; j < n; j += 32) {
+// The first of rows [from, to) with 0 on the diagonal or an element that is not finite, of the triangle of n columns, or
+// n, as far as a thread sees: a warp takes a row.
+KD_INLINE int first_bad_row(const float* a, int from, int to, int n, bool upper, bool is_unit) {
+  int least = n;
+  for (int i = from + threadIdx.y; i < to; i += blockDim.y)
+    for (int j = threadIdx.x; j < n; j += 32) {
       const float x = a[(long)i * n + j];
       if (i == j ? is_unit : upper ? j < i : j > i) continue;
-      is_good = is_good && is_finite(x) && (i != j || x != 0.0f);
+      if (!is_finite(x) || (i == j && x == 0.0f)) least = min(least, i);
     }
-    if (!is_good) atomicMin(&table.least, i);
-  }
+  return least;
+}
+
+// That of all rows, from 1, or 0.
+KD_INLINE int examine(const float* a, int n, bool upper, bool is_unit, Table& table) {
+  if (thread_of() == 0) table.least = n;
+  __syncthreads();
+  if (const int least = first_bad_row(a, 0, n, n, upper, is_unit); least < n) atomicMin(&table.least, least);
   __syncthreads();
   return table.least < n ? table.least + 1 : 0;
 }
 
 // ---- results
 
-// k columns of the right sides, or NaN.
-KD_INLINE void store_sides(const Matrix& a, int n, int k, bool failed, float* to) {
-  for (int i = threadIdx.x / 32; i < n; i += blockDim.x / 32)
-    for (int j = threadIdx.x % 32; j < k; j += 32)
+// Output 0: k columns of the right sides, or NaN; output 1: info.
+KD_INLINE void store_sides(const kd_arguments& arguments, const Matrix& a, int n, int k, int failed) {
+  float* const to = (float*)arguments.outputs[0] + (long)blockIdx.x * n * k;
+  if (thread_of() == 0) ((int*)arguments.outputs[1])[blockIdx.x] = failed;
+  for (int i = threadIdx.y; i < n; i += blockDim.y)
+    for (int j = threadIdx.x; j < k; j += 32)
       to[(long)i * k + j] = failed ? not_a_number() : a.w[(long)i * a.stride + a.sides + j];
 }
 
-// Where a matrix is worked on: shared memory if it was given, else its part of scratch memory.
-KD_INLINE long floats_of(int rows, int columns, int k) {
-  return (long)padded(rows) * stride_of(padded(columns) + (k + 3) / 4 * 4);
+// Where a group works on its matrix.
+KD_INLINE float* in_shared_memory() {
+  extern __shared__ float4 shared[];
+  return (float*)shared;
 }
 
-KD_INLINE bool is_shared(long floats) {
-  return floats <= SHARED * 256L;
+// The matrix of a group.
+KD_INLINE const float* matrix_of(const kd_arguments& a, int rows, int columns) {
+  return (const float*)a.inputs[0] + (long)blockIdx.x * rows * columns;
+}
+
+// A X = B for k right sides `b` (I if null), by P A = L U.
+KD_INLINE void solve_sides(const kd_arguments& a, int n, int k, const float* b) {
+  __shared__ Table table;
+  const float* const from = matrix_of(a, n, n);
+  const Matrix work = load(in_shared_memory(), n, n, k, b, [&](int i, int j) { return from[(long)i * n + j]; });
+  const int failed = eliminate<false>(work, n, n, table, [](int, int) {});
+  if (!failed) substitute<false>(work, n, k, false);
+  store_sides(a, work, n, k, failed);
 }

@@ -26,9 +26,26 @@ spec::Variant triangle_variant(const Made& made);  // dims batch, n
 spec::Variant metal_variant(const std::string& op,
                             const std::function<int64_t(const spec::Dims&)>& scratch);
 
-// A group of threads for each matrix, in CUDA C++ (systems.cu.h): rows x columns, of the dims m or
-// n, and `sides` right sides.
-spec::Variant cuda_variant(const std::string& op,
-                           const std::function<int64_t(const spec::Dims&)>& sides);
+// In CUDA C++, rows x columns of the dims m or n, and `sides` right sides: a group of threads for
+// each matrix in shared memory (systems.cu.h); many for those that do not fit there (large.cu.h).
+struct OnCuda {
+  std::string op;
+  std::function<int64_t(const spec::Dims&)> sides = {};  // none: no such
+  bool by_panels = true;                                 // P A = L U
+  bool keeps_left = false;  // what is left of a panel is exchanged with it
+};
+spec::Variant cuda_variant(const OnCuda& made);
+
+// The knobs WIDE and SHARED, whether a matrix fits into shared memory, and the launch of its group.
+spec::Space cuda_space(spec::Dtype, const spec::DeviceTraits&);
+int64_t cuda_bytes(int64_t rows, int64_t columns, int64_t sides);
+bool fits_on_cuda(int64_t bytes, const spec::Setting& knobs);
+spec::Stage cuda_group(const std::string& function, const spec::Dims& dims, int64_t rows,
+                       int64_t shared_bytes, const spec::Setting& knobs);
+// Of a large matrix: groups of 32 lanes by `warps` for each, `units` of them in y and `more` in z.
+spec::Stage cuda_stage(const std::string& function, const spec::Dims& dims, int64_t warps,
+                       int64_t units, int64_t index = 0, int64_t more = 1);
+std::vector<int64_t> scratch_on_cuda(const spec::Dims& dims, int64_t rows, int64_t columns,
+                                     int64_t sides);
 
 }  // namespace mlx_kd::kernels::linalg

@@ -1,4 +1,4 @@
-// The variant of the forward direction in CUDA C++.
+// The variants in CUDA C++, with tensor cores.
 #pragma once
 
 #include <string>
@@ -7,7 +7,7 @@
 
 namespace mlx_kd::kernels::mlstm {
 
-// With tensor cores: five stages.
 spec::Variant forward_on_cuda(const std::string& op, const std::string& source);
+spec::Variant backward_on_cuda(const std::string& op, const std::string& source);
 
 }  // namespace mlx_kd::kernels::mlstm

@@ -24,13 +24,9 @@ using spec::Dtype;
 using spec::Shape;
 namespace mx = mlx::core;
 
-constexpr int64_t kMostColumns = 512;
 constexpr int64_t kLine = 16;  // floats of a cache line, as in the source
 
 Dims complete(const Dims& dims) {
-  if (dims.at("n") > kMostColumns)
-    base::misuse("kernels", "n is " + std::to_string(dims.at("n")) +
-                                ": cholesky takes matrices of at most 512 columns");
   if (dims.at("upper") > 1)
     base::misuse("kernels", "upper is " + std::to_string(dims.at("upper")) + ": give 0 or 1");
   return dims;
@@ -153,6 +149,36 @@ std::vector<int64_t> scratch_metal(Dtype, const Dims& dims, const spec::Setting&
   return {dims.at("batch") * dims.at("n") * dims.at("n") * 4};
 }
 
+// ---- in CUDA C++
+
+constexpr int64_t kCudaBlock = 32, kCudaRows = 256;  // columns of a panel, rows of a group
+
+std::vector<spec::Stage> cuda_stages(const Dims& dims, const spec::Setting& knobs) {
+  constexpr int64_t kWarps = kCudaRows / 32;
+  const int64_t n = dims.at("n"), blocks = divide_up(n, kCudaBlock);
+  const int64_t bytes = linalg::cuda_bytes(n, n, 0);
+  if (linalg::fits_on_cuda(bytes, knobs))
+    return {linalg::cuda_group("mlx_kd_cholesky", dims, n, bytes, knobs)};
+  const auto stage = [&](const char* function, int64_t units, int64_t index = 0, int64_t more = 1) {
+    return linalg::cuda_stage(function, dims, kWarps, units, index, more);
+  };
+  std::vector<spec::Stage> stages = {stage("mlx_kd_cholesky_load", blocks)};
+  for (int64_t right = blocks - 1; right > 0; --right) {
+    const int64_t p = (blocks - 1 - right) * kCudaBlock;
+    const int64_t groups = divide_up(right * kCudaBlock, kCudaRows);
+    stages.push_back(stage("mlx_kd_cholesky_panel", groups, p));
+    stages.push_back(stage("mlx_kd_cholesky_columns", right, p, groups));
+  }
+  stages.push_back(stage("mlx_kd_cholesky_store", blocks));
+  return stages;
+}
+
+spec::Variant cuda_variant() {
+  spec::Variant variant = linalg::cuda_variant({.op = "cholesky"});
+  variant.stages = cuda_stages;
+  return variant;
+}
+
 spec::Doc doc() {
   spec::Doc doc;
   doc.brief =
@@ -160,8 +186,7 @@ spec::Doc doc() {
       "matrices have none. The matrix is L L^T, or U^T U with upper; only the lower triangle is "
       "read, or the upper one. 16-bit types are factored in float32 and rounded once; "
       "float64 is for CPUs.";
-  doc.parameters = {{"a", "[..., n, n], n at most 512"},
-                    {"upper", "whether U is returned rather than L"}};
+  doc.parameters = {{"a", "[..., n, n]"}, {"upper", "whether U is returned rather than L"}};
   doc.returns =
       "The factor, whose other triangle is 0, and info, int32 [...]: 0, or the order of the first "
       "leading minor that is not positive. A matrix that has no factor gives NaN alone; the others "
@@ -191,7 +216,7 @@ std::vector<spec::Variant> variants() {
            .space = metal_space,
            .launch = launch_metal,
            .scratch = scratch_metal},
-          linalg::cuda_variant("cholesky", [](const Dims&) { return int64_t{0}; })};
+          cuda_variant()};
 }
 
 }  // namespace

@@ -1,38 +1,22 @@
 // cholesky_inv: A^-1 for each matrix of a batch, whose factor is given: A = L L^T or U^T U.
 //
-// Grid: a group for each matrix in x. Scratch: [L + L^T, I], if it is not in shared memory.
-#include "../systems.cu.h"
+// Grid: a group for each matrix in x. A matrix that does not fit into shared memory (large.cu.h): _load, a block of rows
+// in y; _sides, blocks of right sides in y.
+#include "../triangles.cu.h"
 
-#ifndef KD_DIM_n
-#define KD_DIM_n 1
-#define KD_DIM_upper 2
-#endif
-
-extern __shared__ float4 shared[];
-
-KD_INLINE void work_on(const kd_arguments& a, float* w) {
-  __shared__ Table table;
-  const int n = (int)a.dims[KD_DIM_n];
-  const bool upper = a.dims[KD_DIM_upper] != 0;
-  const float* const from = (const float*)a.inputs[0] + (long)blockIdx.x * n * n;
-  const int failed = examine(from, n, upper, false, table);
-  if (threadIdx.x == 0) ((int*)a.outputs[1])[blockIdx.x] = failed;
-  const Matrix work = load(w, n, n, n, nullptr, [&](int i, int j) {
-    const bool is_read = upper ? j >= i : j <= i;  // the other triangle is its transpose
-    return from[is_read ? (long)i * n + j : (long)j * n + i];
-  });
-  if (!failed) {
-    substitute<true>(work, n, n, false);
-    substitute<false>(work, n, n, false);
-  }
-  store_sides(work, n, n, failed, (float*)a.outputs[0] + (long)blockIdx.x * n * n);
+KD_INLINE auto turns_of(const kd_arguments&, const Triangle& t) {
+  return turns_of(t.n, nullptr, true, true, [t](int i, int j) { return element_of_factor(t, i, j); });
 }
 
-extern "C" __global__ void __launch_bounds__(kMostThreads) mlx_kd_cholesky_inv(const __grid_constant__ kd_arguments a) {
-  const int n = (int)a.dims[KD_DIM_n];
-  const long floats = floats_of(n, n, n);
-  if (is_shared(floats))
-    work_on(a, (float*)shared);
-  else
-    work_on(a, (float*)a.scratch[0] + blockIdx.x * floats);
+KD_KERNEL(mlx_kd_cholesky_inv) {
+  const Triangle t = triangle_of(a);
+  solve_triangles(a, t, turns_of(a, t));
+}
+KD_KERNEL(mlx_kd_cholesky_inv_load) {
+  const Triangle t = triangle_of(a);
+  load_triangle(a, t, turns_of(a, t));
+}
+KD_KERNEL(mlx_kd_cholesky_inv_sides) {
+  const Triangle t = triangle_of(a);
+  solve_columns(a, t, turns_of(a, t));
 }

@@ -77,7 +77,9 @@ spec::Op make_cholesky_inv() {
                                 .triangles = 2}),
       linalg::metal_variant("cholesky_inv",
                             [](const Dims& dims) { return 2 * dims.at("n") * dims.at("n"); }),
-      linalg::cuda_variant("cholesky_inv", [](const Dims& dims) { return dims.at("n"); })};
+      linalg::cuda_variant({.op = "cholesky_inv",
+                            .sides = [](const Dims& dims) { return dims.at("n"); },
+                            .by_panels = false})};
   return op;
 }
 

@@ -80,15 +80,16 @@ spec::Op make_cholesky_solve() {
   op.residuals = [](const spec::JudgedCase& judged) {
     return linalg::triangular_residuals(judged, false, linalg::factor_and_transpose);
   };
-  op.variants = {
-      linalg::triangle_variant({.op = "cholesky_solve",
-                                .finish = "mlx_kd_triangle_sides",
-                                .sides = [](const Dims& dims) { return dims.at("k"); },
-                                .triangles = 2}),
-      linalg::metal_variant(
-          "cholesky_solve",
-          [](const Dims& dims) { return dims.at("n") * (dims.at("n") + dims.at("k")); }),
-      linalg::cuda_variant("cholesky_solve", [](const Dims& dims) { return dims.at("k"); })};
+  op.variants = {linalg::triangle_variant({.op = "cholesky_solve",
+                                           .finish = "mlx_kd_triangle_sides",
+                                           .sides = [](const Dims& dims) { return dims.at("k"); },
+                                           .triangles = 2}),
+                 linalg::metal_variant(
+                     "cholesky_solve",
+                     [](const Dims& dims) { return dims.at("n") * (dims.at("n") + dims.at("k")); }),
+                 linalg::cuda_variant({.op = "cholesky_solve",
+                                       .sides = [](const Dims& dims) { return dims.at("k"); },
+                                       .by_panels = false})};
   return op;
 }
 

@@ -67,12 +67,13 @@ spec::Op make_inv() {
   op.residuals = [](const spec::JudgedCase& judged) {
     return linalg::general_residuals(judged, true);
   };
-  op.variants = {linalg::lu_variant({.op = "inv",
-                                     .finish = "mlx_kd_inv_sides",
-                                     .sides = [](const Dims& dims) { return dims.at("n"); }}),
-                 linalg::metal_variant(
-                     "inv", [](const Dims& dims) { return 2 * dims.at("n") * dims.at("n"); }),
-                 linalg::cuda_variant("inv", [](const Dims& dims) { return dims.at("n"); })};
+  op.variants = {
+      linalg::lu_variant({.op = "inv",
+                          .finish = "mlx_kd_inv_sides",
+                          .sides = [](const Dims& dims) { return dims.at("n"); }}),
+      linalg::metal_variant("inv",
+                            [](const Dims& dims) { return 2 * dims.at("n") * dims.at("n"); }),
+      linalg::cuda_variant({.op = "inv", .sides = [](const Dims& dims) { return dims.at("n"); }})};
   return op;
 }
 

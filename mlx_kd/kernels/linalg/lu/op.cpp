@@ -87,7 +87,7 @@ spec::Op make_lu() {
   op.variants = {
       linalg::lu_variant({.op = "lu", .finish = "mlx_kd_lu_store", .by_rows = true}),
       linalg::metal_variant("lu", [](const Dims& dims) { return dims.at("m") * dims.at("n"); }),
-      linalg::cuda_variant("lu", [](const Dims&) { return int64_t{0}; })};
+      linalg::cuda_variant({.op = "lu", .keeps_left = true})};
   return op;
 }
 

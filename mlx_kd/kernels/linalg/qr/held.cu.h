@@ -132,26 +132,41 @@ KD_INLINE void make_q(float (&x)[kRows], const Sizes& size, const float* vectors
   }
 }
 
+// Where a matrix is, and what is made of it; q is null for R alone.
+struct Held {
+  const float* from;
+  float *q, *r;
+};
+
+// Returns the first column that is not finite, or n. `is_spoilt`: the results are NaN anyhow.
 template <int kRows>
-KD_INLINE void factor_held(const kd_arguments& a, float* vectors) {
-  const Sizes size = sizes_of(a);
-  const long which = blockIdx.x;
+KD_INLINE int factor_matrix(const Held& at, const Sizes& size, float* vectors, bool is_spoilt) {
   const int part = threadIdx.x, parts = blockDim.x, j = threadIdx.y;
   float* const taus = vectors + size.steps * parts * (kRows + 4);
   float x[kRows];
-  const Found found = read(x, (const float*)a.inputs[0] + which * size.m * size.n, size);
-  const bool failed = found.spoilt < size.n;
-  if (part == 0 && j == 0) ((int*)a.outputs[2])[which] = failed ? found.spoilt + 1 : 0;
+  const Found found = read(x, at.from, size);
+  const bool failed = is_spoilt || found.spoilt < size.n;
   const Scale scale = scale_of(found.largest);
 #pragma unroll
   for (int k = 0; k < kRows; ++k) x[k] = failed ? not_a_number() : x[k] * scale.to;
   if (!failed) factor(x, size, vectors, taus);
-  float* const r = (float*)a.outputs[1] + which * size.tall * size.n;
-  write(x, j < size.n ? rows_above(size.tall) : 0, scale.back, r + (long)part * size.n + j, size.n);
-  if (size.mode == kOnlyR) return;
-  float* const q = (float*)a.outputs[0] + which * size.m * size.tall;
-  if (!failed) return make_q(x, size, vectors, taus, q);
-  for (long e = j * parts + part; e < (long)size.m * size.tall; e += parts * blockDim.y) q[e] = not_a_number();
+  write(x, j < size.n ? rows_above(size.tall) : 0, scale.back, at.r + (long)part * size.n + j, size.n);
+  if (!at.q) return found.spoilt;
+  if (!failed) make_q(x, size, vectors, taus, at.q);
+  for (long e = j * parts + part; e < (long)size.m * size.tall && failed; e += parts * blockDim.y)
+    at.q[e] = not_a_number();
+  return found.spoilt;
+}
+
+template <int kRows>
+KD_INLINE void factor_held(const kd_arguments& a, float* vectors) {
+  const Sizes size = sizes_of(a);
+  const long which = blockIdx.x;
+  const Held at = {(const float*)a.inputs[0] + which * size.m * size.n,
+                   size.mode == kOnlyR ? nullptr : (float*)a.outputs[0] + which * size.m * size.tall,
+                   (float*)a.outputs[1] + which * size.tall * size.n};
+  const int spoilt = factor_matrix<kRows>(at, size, vectors, false);
+  if (threadIdx.x == 0 && threadIdx.y == 0) ((int*)a.outputs[2])[which] = spoilt < size.n ? spoilt + 1 : 0;
 }
 
 extern __shared__ float4 shared[];

@@ -2,11 +2,11 @@
 #include <mlx/ops.h>
 
 #include <algorithm>
-#include <bit>
 
 #include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/linalg/batches.h"
 #include "mlx_kd/kernels/linalg/matrices.h"
+#include "mlx_kd/kernels/linalg/qr/on_cuda.h"
 #include "mlx_kd/kernels/linalg/qr/residuals.h"
 #include "mlx_kd/kernels/op_table.h"
 
@@ -20,11 +20,6 @@ namespace {
 using spec::Dims;
 using spec::Dtype;
 namespace mx = mlx::core;
-
-int64_t q_columns(const Dims& dims) {
-  const int64_t m = dims.at("m");
-  return dims.at("mode") == kComplete ? m : std::min(m, dims.at("n"));
-}
 
 // On a CPU, where MLX has the reduced form alone; that of [A, I] has the others.
 spec::Op::Arrays composition(const spec::Op::Arrays& in, std::span<const double> numbers,
@@ -203,79 +198,6 @@ std::vector<int64_t> scratch_metal(Dtype, const Dims& dims, const spec::Setting&
   return {dims.at("batch") * (dims.at("m") + 2) * dims.at("n") * 4};
 }
 
-// ---- in CUDA C++
-
-spec::Space cuda_space(Dtype, const spec::DeviceTraits&) {
-  using enum spec::KnobScale;
-  using enum spec::KnobRole;
-  spec::Space space;
-  space.knobs = {
-      {"ROWS", {64, 32}, log2, launch, "rows of a column in a thread's registers at most"},
-      linalg::shared_memory()};
-  space.knobs.back().role = launch;  // the source does not need it
-  return space;
-}
-
-// A matrix in the registers of a group: `parts` threads, with `rows` each, have a column.
-struct Held {
-  int64_t rows, parts, columns, shared_bytes;  // 0 bytes: it is too large
-};
-Held held_of(const Dims& dims, const spec::Setting& knobs) {
-  constexpr int64_t kWarp = 32, kLeast = 16;
-  const int64_t m = dims.at("m"), n = dims.at("n"), steps = std::min(m, n);
-  const auto power = [](int64_t x) {
-    return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(x)));
-  };
-  const int64_t rows = std::clamp(power(m), kLeast, knobs.at("ROWS"));
-  const int64_t parts = power(divide_up(m, rows)), in_warp = std::max<int64_t>(kWarp / parts, 1);
-  const int64_t columns = divide_up(n, in_warp) * in_warp, most = rows == 64 ? 256 : 512;
-  const int64_t floats = steps * (parts * (rows + 4) + 1);
-  if (parts > kWarp || parts * columns > most) return {rows, parts, columns, 0};
-  return {rows, parts, columns, linalg::shared_bytes(floats, knobs)};
-}
-
-constexpr int64_t kCudaWidth = 32, kCudaTile = 64;  // columns of a panel and of a tile
-
-spec::Stage cuda_stage(const std::string& name, const Dims& dims, int64_t threads, int64_t tiles,
-                       int64_t index = 0) {
-  spec::Stage stage{"mlx_kd_qr" + name, {}, index};
-  stage.launch.group = {threads, 1, 1};
-  stage.launch.grid = {threads * dims.at("batch"), tiles, 1};
-  return stage;
-}
-
-std::vector<spec::Stage> cuda_stages(const Dims& dims, const spec::Setting& knobs) {
-  constexpr int64_t kRows = 8;  // of a group that copies
-  const Held held = held_of(dims, knobs);
-  if (held.shared_bytes) {
-    spec::Stage stage{"mlx_kd_qr_" + std::to_string(held.rows), {}, 0};
-    stage.launch.group = {held.parts, held.columns, 1};
-    stage.launch.grid = {held.parts * dims.at("batch"), held.columns, 1};
-    stage.launch.shared_bytes = held.shared_bytes;
-    return {stage};
-  }
-  const int64_t m = dims.at("m"), steps = std::min(m, dims.at("n")), tall = q_columns(dims);
-  const int64_t columns = divide_up(dims.at("n"), kCudaWidth) * kCudaWidth;
-  std::vector<spec::Stage> stages = {cuda_stage("", dims, 512, 1),
-                                     cuda_stage("_copy", dims, 256, divide_up(m, kRows))};
-  for (int64_t first = 0; first < steps; first += kCudaWidth) {
-    stages.push_back(cuda_stage("_panel", dims, 512, 1, first));
-    if (const int64_t right = columns - first - kCudaWidth; right > 0)
-      stages.push_back(cuda_stage("_columns", dims, 256, divide_up(right, kCudaTile), first));
-  }
-  stages.push_back(cuda_stage("_r", dims, 256, divide_up(tall, kRows)));
-  if (dims.at("mode") != kOnlyR)
-    stages.push_back(cuda_stage("_q", dims, 256, divide_up(tall, kCudaTile)));
-  return stages;
-}
-
-std::vector<int64_t> scratch_cuda(Dtype, const Dims& dims, const spec::Setting& knobs) {
-  if (held_of(dims, knobs).shared_bytes) return {0, 0, 0};
-  const int64_t batch = dims.at("batch"), m = dims.at("m"), n = dims.at("n");
-  const auto padded = [](int64_t x) { return divide_up(x, kCudaWidth) * kCudaWidth; };
-  return {4 * batch * m * padded(n), 4 * batch * padded(std::min(m, n)) * kCudaWidth, 8 * batch};
-}
-
 spec::Doc doc() {
   spec::Doc doc;
   doc.brief =
@@ -326,14 +248,7 @@ std::vector<spec::Variant> variants() {
            .space = metal_space,
            .launch = launch_metal,
            .scratch = scratch_metal},
-          {.name = "reflections",
-           .language = "cuda",
-           .source = kernel_source("linalg/qr/qr.cu"),
-           .func_name = "mlx_kd_qr",
-           .launch_kind = "cuda_arguments",
-           .space = cuda_space,
-           .stages = cuda_stages,
-           .scratch = scratch_cuda}};
+          cuda_variant()};
 }
 
 }  // namespace

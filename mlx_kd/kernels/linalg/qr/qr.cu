@@ -2,6 +2,7 @@
 //
 //   mlx_kd_qr_16, _32, _64       a group takes a matrix in registers: a thread has that many rows of a column, and
 //                                blockDim.x neighbouring threads, a power of two, share a column (held.cu.h)
+//   _tall, _join                 tall ones of at most 32 columns: a group takes a block of rows in registers (tall.cu.h)
 //   mlx_kd_qr (measures), _copy, larger ones: panels of 32 columns by a group for each matrix, then all columns right
 //   _panel, _columns, _r, _q     of a panel by groups of 64 columns; Q in the same way, from the last panel on
 //                                (blocked.cu.h)
@@ -45,4 +46,5 @@ struct Found {
 };
 
 #include "held.cu.h"
+#include "tall.cu.h"
 #include "blocked.cu.h"

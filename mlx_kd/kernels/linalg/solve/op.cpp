@@ -77,7 +77,8 @@ spec::Op make_solve() {
                           .sides = [](const Dims& dims) { return dims.at("k"); }}),
       linalg::metal_variant(
           "solve", [](const Dims& dims) { return dims.at("n") * (dims.at("n") + dims.at("k")); }),
-      linalg::cuda_variant("solve", [](const Dims& dims) { return dims.at("k"); })};
+      linalg::cuda_variant(
+          {.op = "solve", .sides = [](const Dims& dims) { return dims.at("k"); }})};
   return op;
 }
 

@@ -104,14 +104,15 @@ spec::Op make_solve_triangular() {
     linalg::fill_sides(request);
   };
   op.residuals = solve_triangular::residuals;
-  op.variants = {
-      linalg::triangle_variant({.op = "solve_triangular",
-                                .finish = "mlx_kd_triangle_sides",
-                                .sides = [](const Dims& dims) { return dims.at("k"); }}),
-      linalg::metal_variant(
-          "solve_triangular",
-          [](const Dims& dims) { return dims.at("n") * (dims.at("n") + dims.at("k")); }),
-      linalg::cuda_variant("solve_triangular", [](const Dims& dims) { return dims.at("k"); })};
+  op.variants = {linalg::triangle_variant({.op = "solve_triangular",
+                                           .finish = "mlx_kd_triangle_sides",
+                                           .sides = [](const Dims& dims) { return dims.at("k"); }}),
+                 linalg::metal_variant(
+                     "solve_triangular",
+                     [](const Dims& dims) { return dims.at("n") * (dims.at("n") + dims.at("k")); }),
+                 linalg::cuda_variant({.op = "solve_triangular",
+                                       .sides = [](const Dims& dims) { return dims.at("k"); },
+                                       .by_panels = false})};
   return op;
 }
 

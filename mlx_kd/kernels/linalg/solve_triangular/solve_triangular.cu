@@ -1,8 +1,7 @@
 // solve_triangular: T X = B, or T^T X = B, for each triangular matrix T of a batch.
 //
-// Grid: a group for each matrix in x. Scratch: [T, B], if it is not in shared memory.
-#include "../systems.cu.h"
-
+// Grid: a group for each matrix in x. A matrix that does not fit into shared memory (large.cu.h): _load, a block of rows
+// in y; _sides, blocks of right sides in y.
 #ifndef KD_DIM_n
 #define KD_DIM_n 1
 #define KD_DIM_k 2
@@ -11,30 +10,24 @@
 #define KD_DIM_unit 5
 #endif
 
-extern __shared__ float4 shared[];
+#include "../triangles.cu.h"
 
-KD_INLINE void work_on(const kd_arguments& a, float* w) {
-  __shared__ Table table;
-  const int n = (int)a.dims[KD_DIM_n], k = (int)a.dims[KD_DIM_k];
-  const bool upper = a.dims[KD_DIM_upper] != 0, is_unit = a.dims[KD_DIM_unit] != 0,
-             transposed = a.dims[KD_DIM_transposed] != 0;
-  const float* const from = (const float*)a.inputs[0] + (long)blockIdx.x * n * n;
-  const int failed = examine(from, n, upper, is_unit, table);
-  if (threadIdx.x == 0) ((int*)a.outputs[1])[blockIdx.x] = failed;
-  const Matrix work = load(w, n, n, k, (const float*)a.inputs[1] + (long)blockIdx.x * n * k, [&](int i, int j) {
-    if (upper != transposed ? j < i : j > i) return 0.0f;
-    return from[transposed ? (long)j * n + i : (long)i * n + j];
-  });
-  if (!failed && upper != transposed) substitute<false>(work, n, k, is_unit);
-  if (!failed && upper == transposed) substitute<true>(work, n, k, is_unit);
-  store_sides(work, n, k, failed, (float*)a.outputs[0] + (long)blockIdx.x * n * k);
+KD_INLINE auto turns_of(const kd_arguments& a, const Triangle& t) {
+  const int k = (int)a.dims[KD_DIM_k];
+  const bool transposed = a.dims[KD_DIM_transposed] != 0, forward = t.upper == transposed;
+  return turns_of(k, sides_of(a, t.n, k), forward, !forward,
+                  [=](int i, int j) { return transposed ? element_of(t, j, i) : element_of(t, i, j); });
 }
 
-extern "C" __global__ void __launch_bounds__(kMostThreads) mlx_kd_solve_triangular(const __grid_constant__ kd_arguments a) {
-  const int n = (int)a.dims[KD_DIM_n];
-  const long floats = floats_of(n, n, (int)a.dims[KD_DIM_k]);
-  if (is_shared(floats))
-    work_on(a, (float*)shared);
-  else
-    work_on(a, (float*)a.scratch[0] + blockIdx.x * floats);
+KD_KERNEL(mlx_kd_solve_triangular) {
+  const Triangle t = triangle_of(a, a.dims[KD_DIM_unit] != 0);
+  solve_triangles(a, t, turns_of(a, t));
+}
+KD_KERNEL(mlx_kd_solve_triangular_load) {
+  const Triangle t = triangle_of(a, a.dims[KD_DIM_unit] != 0);
+  load_triangle(a, t, turns_of(a, t));
+}
+KD_KERNEL(mlx_kd_solve_triangular_sides) {
+  const Triangle t = triangle_of(a, a.dims[KD_DIM_unit] != 0);
+  solve_columns(a, t, turns_of(a, t));
 }

@@ -78,7 +78,9 @@ spec::Op make_tri_inv() {
                                            .sides = [](const Dims& dims) { return dims.at("n"); }}),
                  linalg::metal_variant(
                      "tri_inv", [](const Dims& dims) { return 2 * dims.at("n") * dims.at("n"); }),
-                 linalg::cuda_variant("tri_inv", [](const Dims& dims) { return dims.at("n"); })};
+                 linalg::cuda_variant({.op = "tri_inv",
+                                       .sides = [](const Dims& dims) { return dims.at("n"); },
+                                       .by_panels = false})};
   return op;
 }
 

@@ -28,4 +28,8 @@ extern "C" __global__ void __launch_bounds__(64) mlx_kd_mlstm_chunkwise_gates(co
 }
 
 #include "states.cu.h"
+extern "C" __global__ void __launch_bounds__(kThreads) mlx_kd_mlstm_chunkwise_states(const __grid_constant__ kd_arguments a) {
+  find_states<true>(a);
+}
+
 #include "rows.cu.h"

@@ -22,19 +22,6 @@ struct alignas(16) Shelf {
 };
 extern __shared__ float4 shared[];
 
-// Four neighbours, as floats.
-struct Four {
-  float at[4];
-};
-static __device__ Four four_of(const float* x) {
-  const float4 y = *(const float4*)x;
-  return {y.x, y.y, y.z, y.w};
-}
-static __device__ Four four_of(const unsigned short* x) {
-  const uint2 y = *(const uint2*)x;
-  return {widen((T)(y.x & 0xffffu)), widen((T)(y.x >> 16)), widen((T)(y.y & 0xffffu)), widen((T)(y.y >> 16))};
-}
-
 struct Work {
   long head, token;            // token: the first of the chunk
   int chunk, t0, count, left;  // of the chunk; from t0 on

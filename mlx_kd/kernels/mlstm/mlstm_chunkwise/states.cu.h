@@ -72,7 +72,9 @@ static __device__ void each_sum(Sums (&sums)[2][4], int row, int column, Visit v
         visit(row + 16 * i + g + e / 2 * 8, column + 8 * j + 2 * t + e % 2, sums[i][j].at[e]);
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads) mlx_kd_mlstm_chunkwise_states(const __grid_constant__ kd_arguments a) {
+// `keeps_last`: the state after the last chunk goes to outputs 1 and 2.
+template <bool keeps_last>
+static __device__ void find_states(const kd_arguments& a) {
   __shared__ StateShelf shelf;
   const Sizes z = sizes_of(a);
   const Tile tile = tile_of(z);
@@ -108,6 +110,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) mlx_kd_mlstm_chunkwise_st
 #pragma unroll 8
       for (int s = 0; s < kSlice; ++s) n += scaled(shelf.weights[at % 2][s], widen(shelf.k[at % 2][s][threadIdx.x]));
   }
+  if (!keeps_last) return;
   const float by = 1.0f + rests_of(a, z)[tile.head];  // the last state belongs to m as it is stored
   float* const c = (float*)a.outputs[1] + tile.head * z.DHQK * z.DHHV;
   each_sum(sums, row, column, [&](int r, int e, float& sum) { if (is_there(r, e)) c[place(r, e)] = by * sum; });

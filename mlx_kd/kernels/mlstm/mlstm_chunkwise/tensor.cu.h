@@ -50,3 +50,16 @@ static __device__ void multiply(Sums& c, const Lefts& a, const Rights& b) {
   if (!b_is_exact) multiply(c, a.head, b.rest);
   multiply(c, a.head, b.head);
 }
+
+// Four neighbours, as floats.
+struct Four {
+  float at[4];
+};
+static __device__ Four four_of(const float* x) {
+  const float4 y = *(const float4*)x;
+  return {y.x, y.y, y.z, y.w};
+}
+static __device__ Four four_of(const unsigned short* x) {
+  const uint2 y = *(const uint2*)x;
+  return {widen((T)(y.x & 0xffffu)), widen((T)(y.x >> 16)), widen((T)(y.y & 0xffffu)), widen((T)(y.y >> 16))};
+}

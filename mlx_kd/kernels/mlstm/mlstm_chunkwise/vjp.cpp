@@ -4,6 +4,7 @@
 #include "mlx_kd/kernels/mlstm/cells.h"
 #include "mlx_kd/kernels/mlstm/composition.h"
 #include "mlx_kd/kernels/mlstm/cpu_variant.h"
+#include "mlx_kd/kernels/mlstm/cuda_variant.h"
 #include "mlx_kd/kernels/mlstm/metal_variant.h"
 #include "mlx_kd/kernels/mlstm/reference.h"
 #include "mlx_kd/kernels/op_table.h"
@@ -73,7 +74,8 @@ spec::Op make_mlstm_chunkwise_vjp() {
   };
   const std::string path = "mlstm/mlstm_chunkwise/mlstm_chunkwise_vjp";
   op.variants = {mlstm::chunks_on_cpu(op.name, path + ".cpu.cpp", true),
-                 mlstm::backward_on_metal(op.name, path + ".metal")};
+                 mlstm::backward_on_metal(op.name, path + ".metal"),
+                 mlstm::backward_on_cuda(op.name, path + ".cu")};
   return op;
 }
 

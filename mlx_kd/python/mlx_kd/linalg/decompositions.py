@@ -137,8 +137,8 @@ def cholesky(a: mx.array, upper: bool = False, *, stream: ar.Stream = None, **op
     """L with L L^T = a, or U with U^T U = a, of each symmetric positive definite matrix."""
     o = Options("cholesky", stream, **options)
     a = ar.matrices("cholesky", a, square=True)
-    factor, info = run(o, "cholesky", [a], {"upper": float(upper)}, calls.cholesky_form(upper),
-                       _cholesky_jvp(upper), most=MOST_COLUMNS)
+    factor, info = run(o, "cholesky", [a], {"upper": float(upper)}, calls.cholesky_form(upper), _cholesky_jvp(upper),
+                       most=MOST_COLUMNS if ar.is_cpu(o.stream) else None)
     return o.finish([factor], info)
 
 

@@ -135,5 +135,8 @@ def newton_schulz(a: mx.array, steps: int = 5, coefficients: Sequence[float] = M
         x = ar.transpose(x) if tall else x
         for _ in range(steps):
             square = x @ ar.transpose(x)
-            x = one * x + (two * square + three * (square @ square)) @ x
+            if x.dtype == mx.float64:  # addmm's numbers are float32
+                x = one * x + (two * square + three * (square @ square)) @ x
+            else:
+                x = mx.addmm(x, mx.addmm(square, square, square, alpha=three, beta=two), x, beta=one)
         return (ar.transpose(x) if tall else x).astype(a.dtype)
