@@ -10,7 +10,7 @@ namespace {
 
 // So many records a run keeps before it sheds those that do not matter, and walks again when it is
 // resumed.
-constexpr size_t kKeptRecords = 2048;
+constexpr size_t kKeptRecords = 512;
 
 }  // namespace
 
