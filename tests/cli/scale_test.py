@@ -32,6 +32,11 @@ class Usage:
         self.seconds = (used.ru_utime + used.ru_stime) / CORES
 
 
+def peak_mib(pid):
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+
+
 @unittest.skipUnless(os.environ.get("MLX_KD_LONG"), "it takes minutes: ./kd test --long")
 @unittest.skipIf(os.environ.get("MLX_KD_SANITIZE"), "a sanitizer takes memory of its own")
 class Scale(unittest.TestCase):
@@ -91,9 +96,11 @@ class Scale(unittest.TestCase):
         try:
             while process.poll() is None and (not log.exists() or log.stat().st_size <= size):
                 time.sleep(0.02)
+            peak = peak_mib(process.pid)
         finally:
             process.kill()
         used = Usage(process)
+        used.peak_mib = peak  # that of rusage begins with this process's own
         self.assertGreater(log.stat().st_size, size)
         return used
 
