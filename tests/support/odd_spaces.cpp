@@ -109,7 +109,11 @@ const std::vector<MakeOp*>& op_makers() {
   static const std::vector<MakeOp*> makers = {
       [] { return boxes("boxes", "3 * x[i]", ""); },
       [] { return op_over("contradiction", contradiction()); },
-      [] { return op_over("huge", huge()); },
+      [] {
+        spec::Op op = op_over("huge", huge());
+        op.variants.front().source += std::string(8000, '.');  // as long as a kernel's
+        return op;
+      },
       [] { return op_over("huge_contradiction", huge_contradiction()); },
       [] { return op_over("one_point", cube(3, 1)); },
       [] { return boxes("rough_boxes", "3.03f * x[i]", "one per cent too large"); }};

@@ -69,6 +69,7 @@ struct Finish {
 
 struct RunData {
   RunMeta meta;
+  uint64_t older = 0;            // records before these, handed over and not kept (brief.h)
   std::vector<Record> records;   // in the order of the file
   std::optional<Finish> finish;  // none while the run is not finished, or went on after it was
   bool cut = false;              // the last line was not whole and has been left out

@@ -140,10 +140,10 @@ RunWriter RunWriter::create(const fs::path& dir, RunMeta meta) {
   return writer;
 }
 
-RunWriter RunWriter::resume(const fs::path& dir, RunMeta meta) {
+RunWriter RunWriter::resume(const fs::path& dir, RunMeta meta, const OldRecords& old) {
   if (!is_run_dir(dir)) return create(dir, std::move(meta));
   RunWriter writer(dir, take_lock(dir));
-  writer.go_on(meta);
+  writer.go_on(meta, old);
   return writer;
 }
 
@@ -156,7 +156,7 @@ void RunWriter::start(RunMeta meta) {
   log_ = std::make_unique<base::AppendFile>(dir_ / kLogFile, "archive");
 }
 
-void RunWriter::go_on(RunMeta meta) {
+void RunWriter::go_on(RunMeta meta, const OldRecords& old) {
   if (meta.mlx_kd_version.empty()) meta.mlx_kd_version = base::version();
   so_far_.meta = read_meta(dir_);
   std::string differences;
@@ -167,15 +167,14 @@ void RunWriter::go_on(RunMeta meta) {
   if (!differences.empty())
     refuse(dir_, "holds another run: it differs in " + differences +
                      ": ask for the same, or choose another folder");
-  const LogText log = read_log(dir_, so_far_);
+  LogText log = read_log(dir_, so_far_, old);
   std::error_code error;
   if (so_far_.cut) fs::resize_file(dir_ / kLogFile, log.whole_bytes, error);
   if (error)
     base::fail("archive", "cannot repair " + (dir_ / kLogFile).string() + " (" + error.message() +
                               "): check its rights");
   remove_leftovers(dir_);
-  for (const Record& record : so_far_.records)
-    written_sources_.insert(record.candidate.source_hash());
+  written_sources_ = std::move(log.sources);
   log_ = std::make_unique<base::AppendFile>(dir_ / kLogFile, "archive");
   if (log.needs_newline) log_->append("\n");
   if (so_far_.meta.budget == meta.budget) return;

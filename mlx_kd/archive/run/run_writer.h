@@ -33,7 +33,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "mlx_kd/archive/run/run_data.h"
+#include "mlx_kd/archive/run/brief.h"
 #include "mlx_kd/base/files.h"
 
 namespace mlx_kd::archive {
@@ -49,8 +49,10 @@ class RunWriter {
   // Continues with the run in `dir`; a missing or empty one is started. Misuse if it is not a run
   // directory, another process is running in it, or the run is of another op, seed, dtype, suite,
   // sizes, device, target, protocol, options, MLX or mlx-kd (the message gives both values). The
-  // budget may differ: the new one counts. A last line that is cut is taken off the file.
-  static RunWriter resume(const std::filesystem::path& dir, RunMeta meta);
+  // budget may differ: the new one counts. A last line that is cut is taken off the file. Of a long
+  // log the old records are handed over.
+  static RunWriter resume(const std::filesystem::path& dir, RunMeta meta,
+                          const OldRecords& old = {});
 
   // What the directory held when it was opened, to go on from; meta is what the file says now.
   const RunData& so_far() const { return so_far_; }
@@ -69,7 +71,7 @@ class RunWriter {
  private:
   RunWriter(std::filesystem::path dir, base::FileLock lock);
   void start(RunMeta meta);
-  void go_on(RunMeta meta);
+  void go_on(RunMeta meta, const OldRecords& old);
   std::string line_of(Record record);
 
   std::filesystem::path dir_;

@@ -170,6 +170,7 @@ void RankWalk::keep(size_t kind, archive::Record record, int rank, bool in_log) 
   search.benchmarked += is_benchmarked(record);
   if (!in_log && !parts_.logs->empty()) search.to_log.push_back(record);
   if (kind != own_kind_) return;
+  visits_.push_back({point_of(record), record.step});
   records_.push_back(std::move(record));
   const auto objective = [&](size_t i) { return records_[i].verdict.objective; };
   const size_t last = records_.size() - 1;
@@ -177,11 +178,15 @@ void RankWalk::keep(size_t kind, archive::Record record, int rank, bool in_log) 
     best_ = last;
 }
 
+size_t RankWalk::point_of(const archive::Record& record) const {
+  const RunSetup& setup = *parts_.setup;
+  return setup.points.find(setup.space.point(record.candidate));
+}
+
 // What others found is learned at once, by learn().
 void RankWalk::hear_of(const archive::Record& record) {
-  const RunSetup& setup = *parts_.setup;
-  const size_t point = setup.points.find(setup.space.point(record.candidate));
-  if (point < setup.points.size()) heard_.push_back(observation_of(point, record));
+  const size_t point = point_of(record);
+  if (point < parts_.setup->points.size()) heard_.push_back(observation_of(point, record));
 }
 
 void RankWalk::learn() {

@@ -11,6 +11,7 @@
 #include "mlx_kd/discover/cluster/rounds.h"
 #include "mlx_kd/discover/cluster/shared_records.h"
 #include "mlx_kd/discover/cluster/turn.h"
+#include "mlx_kd/discover/run/search_loop.h"
 
 namespace mlx_kd::discover {
 
@@ -37,6 +38,8 @@ class RankWalk {
 
   // Of this rank's device, all ranks', in the order of their steps.
   const std::vector<archive::Record>& records() const { return records_; }
+  const std::vector<Visit>& visits() const { return visits_; }
+  uint64_t benchmarked() const { return searches_[own_kind_].benchmarked; }
   size_t own_kind() const { return own_kind_; }
   SharedRecords& shared(size_t kind) { return searches_[kind].shared; }
   const std::set<std::string>& known(size_t kind) const { return searches_[kind].known; }
@@ -58,6 +61,7 @@ class RankWalk {
   void take(size_t kind, std::vector<archive::Record> records, int rank);
   void settle_anchor(size_t kind, std::vector<std::vector<archive::Record>> tried, bool settled);
   void keep(size_t kind, archive::Record record, int rank, bool in_log);
+  size_t point_of(const archive::Record& record) const;
   void hear_of(const archive::Record& record);
   void learn();  // and, on rank 0, writes down what it heard
   void deal();
@@ -69,6 +73,7 @@ class RankWalk {
   size_t own_kind_ = 0, place_ = 0;  // of this rank among the kinds, and among its ranks
   std::vector<Search> searches_;
   std::vector<archive::Record> records_;
+  std::vector<Visit> visits_;               // of the records
   std::optional<size_t> best_;              // index into records_
   std::vector<search::Observation> heard_;  // not yet learned
   std::set<std::string> mine_;              // ids that the strategy has observed already

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "mlx_kd/base/error.h"
+
 namespace mlx_kd::discover {
 
 base::Json to_json(const RoundReport& report) {
@@ -10,9 +12,12 @@ base::Json to_json(const RoundReport& report) {
           {"enough", report.enough}};
 }
 
-RoundReport report_from_json(const base::Json& value) {
+RoundReport report_from_json(const base::Json& value) try {
   return {value.at("evaluated").get<uint64_t>(), value.at("benchmarked").get<bool>(),
           value.at("enough").get<bool>()};
+} catch (const base::Json::exception& error) {
+  base::misuse("discover", "a rank reports in another way (" + std::string(error.what()) +
+                               "): start all ranks with the same mlx-kd");
 }
 
 void Rounds::start(uint64_t records, bool anchored) {

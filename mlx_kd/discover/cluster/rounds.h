@@ -21,6 +21,7 @@ struct RoundReport {
 };
 
 base::Json to_json(const RoundReport& report);
+// Misuse (room discover) where it is not one.
 RoundReport report_from_json(const base::Json& value);
 
 class Rounds {

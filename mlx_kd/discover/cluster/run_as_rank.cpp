@@ -44,7 +44,10 @@ class RankRun {
 
  private:
   bool first() const { return ranks_.rank() == 0; }
-  Finals finals() const { return {&request_, setup_.get(), &walk_->records(), nullptr}; }
+  Finals finals() const {
+    return {&request_,        setup_.get(),         &walk_->records(),
+            &walk_->visits(), walk_->benchmarked(), nullptr};
+  }
   void introduce();
   void tell_of_machines();
   void open();

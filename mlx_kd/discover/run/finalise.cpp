@@ -102,8 +102,7 @@ archive::Finish make_finish(const Finals& finals, const Claims& claims, const Wi
     if (claim) finish.winners.push_back({claim->dims, claim->candidate_id});
   finish.claims = claims;
   finish.aa = finals.setup->evaluator->aa();
-  finish.tours = tour_steps(*finals.setup->strategy, finals.setup->space, finals.setup->points,
-                            *finals.records);
+  finish.tours = tour_steps(*finals.setup->strategy, *finals.visits);
   if (!finals.request->ranges.empty()) finish.notes["row_ranges"] = base::Json::array();
   if (!remarks.empty()) finish.notes["remarks"] = remarks;
   for (const RangeClaim& range : ranges)
@@ -138,7 +137,7 @@ Finalists finalists_of(const Finals& finals) {
 // The claims of the log, where they are of these finalists and nothing was tried since.
 const Claims* written_claims(const Finals& finals, const Finalists& finalists) {
   if (!finals.log || !finals.log->finish) return nullptr;
-  if (finals.log->records.size() != finals.records->size()) return nullptr;
+  if (finals.log->older + finals.log->records.size() != finals.visits->size()) return nullptr;
   std::set<std::pair<std::string, std::string>> claimed, asked;
   for (const auto& claim : finals.log->finish->claims)
     claimed.emplace(claim.dims.json().dump(), claim.candidate_id);
@@ -191,9 +190,8 @@ std::optional<Conclusion> conclude(const Finals& finals, Listener& listener,
 
 RunOutcome outcome_of(const Finals& finals, const std::optional<Conclusion>& conclusion) {
   RunOutcome outcome;
-  outcome.evaluated = finals.records->size();
-  outcome.benchmarked = static_cast<uint64_t>(
-      std::count_if(finals.records->begin(), finals.records->end(), is_benchmarked));
+  outcome.evaluated = finals.visits->size();
+  outcome.benchmarked = finals.benchmarked;
   outcome.seconds = base::seconds_since(finals.setup->start_ns);
   outcome.interrupted = !conclusion;
   if (!conclusion) return outcome;

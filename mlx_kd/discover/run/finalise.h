@@ -6,6 +6,7 @@
 #include "mlx_kd/archive/run/run_writer.h"
 #include "mlx_kd/discover/run/run.h"
 #include "mlx_kd/discover/run/run_setup.h"
+#include "mlx_kd/discover/run/search_loop.h"
 #include "mlx_kd/packs/pack.h"
 
 namespace mlx_kd::discover {
@@ -13,7 +14,9 @@ namespace mlx_kd::discover {
 struct Finals {
   const RunRequest* request;
   const RunSetup* setup;
-  const std::vector<archive::Record>* records;
+  const std::vector<archive::Record>* records;  // all, or those that matter
+  const std::vector<Visit>* visits;             // of all
+  uint64_t benchmarked;
   const archive::RunData* log = nullptr;  // of a run that continues: it may end with claims already
 };
 

@@ -10,8 +10,9 @@
 namespace mlx_kd::discover {
 namespace {
 
-archive::RunWriter open_writer(const RunRequest& request, archive::RunMeta meta) {
-  return request.resume ? archive::RunWriter::resume(request.out, std::move(meta))
+archive::RunWriter open_writer(const RunRequest& request, archive::RunMeta meta,
+                               const archive::OldRecords& old) {
+  return request.resume ? archive::RunWriter::resume(request.out, std::move(meta), old)
                         : archive::RunWriter::create(request.out, std::move(meta));
 }
 
@@ -38,18 +39,20 @@ void pause(const RunRequest& request, const Interrupt& interrupt) {
 RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interrupt) {
   RunSetup setup(request, listener);
   const Interrupt::Attached attached(interrupt, *setup.evaluator);
-  auto writer = open_writer(request, setup.meta);
-  tell_if_cut(writer, listener);
   const auto goes_on = [&](uint64_t done) {
     pause(request, interrupt);
     return setup.goes_on(request, done);
   };
   Walk walk({&setup.space, &setup.points, &setup.features, setup.strategy.get(),
-             setup.evaluator.get(), &writer, &listener, &interrupt},
-            {request.budget, request.batch, goes_on});
-  walk.run();
-  return finish_run({&request, &setup, &walk.records(), &writer.so_far()}, writer, listener,
-                    interrupt);
+             setup.evaluator.get(), &listener, &interrupt},
+            {request.budget, request.batch, goes_on,
+             request.ranges.empty() ? setup.sizes.sizes.size() : 0, request.finalists});
+  auto writer = open_writer(request, setup.meta, walk.old_records());
+  tell_if_cut(writer, listener);
+  walk.run(writer);
+  const Finals finals{&request,           &setup,          &walk.records(), &walk.visits(),
+                      walk.benchmarked(), &writer.so_far()};
+  return finish_run(finals, writer, listener, interrupt);
 }
 
 }  // namespace mlx_kd::discover

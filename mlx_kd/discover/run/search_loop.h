@@ -11,14 +11,22 @@
 #include "mlx_kd/discover/interrupt.h"
 #include "mlx_kd/discover/listener.h"
 #include "mlx_kd/discover/run/candidate_space.h"
+#include "mlx_kd/discover/run/contenders.h"
 #include "mlx_kd/search/space/features.h"
 #include "mlx_kd/search/strategy/strategy.h"
 
 namespace mlx_kd::discover {
 
+// A point that was evaluated.
+struct Visit {
+  size_t point;  // the number of points where the space has it no more
+  uint64_t step;
+};
+
 // A run that was broken off is walked again from its start: the strategy proposes as it did, and
 // what is on record is looked up instead of evaluated. So an unbroken run and a resumed one take
-// the same steps.
+// the same steps. Of a long run the strategy is told the old records, and only the last ones are
+// walked again.
 class Walk {
  public:
   struct Parts {
@@ -27,7 +35,6 @@ class Walk {
     const search::Features* features;
     search::Strategy* strategy;
     evaluate::Evaluator* evaluator;
-    archive::RunWriter* writer;
     Listener* listener;
     const Interrupt* interrupt;
   };
@@ -37,17 +44,27 @@ class Walk {
     uint64_t budget;
     uint64_t batch;
     std::function<bool(uint64_t done)> go_on;
+    // Of a run without ranges of sizes: how many finalists it chooses for each of its sizes. Then
+    // the records of a long run that no choice depends on are not kept.
+    size_t sizes = 0, finalists = 0;
   };
 
   Walk(const Parts& parts, const Limits& limits);
 
-  // Until the budget is spent, the space runs out, go_on says no or the interrupt is raised.
-  void run();
+  // What the log is opened with, so that it hands its old records over to this walk.
+  archive::OldRecords old_records();
 
-  // All records, those found and those added, in the order of their steps.
-  const std::vector<archive::Record>& records() const { return records_; }
+  // Until the budget is spent, the space runs out, go_on says no or the interrupt is raised.
+  void run(archive::RunWriter& writer);
+
+  // Those found and those added, in the order of their steps; of many, those that matter.
+  const std::vector<archive::Record>& records() const { return contenders_.records(); }
+  // Of all, in that order.
+  const std::vector<Visit>& visits() const { return visits_; }
+  uint64_t benchmarked() const { return benchmarked_; }
 
  private:
+  void recall(const archive::Brief& brief, const std::function<archive::Record()>& whole);
   void replay(const std::vector<size_t>& proposed, std::vector<size_t>& fresh);
   void replay_strays();
   void evaluate(const std::vector<size_t>& fresh);
@@ -58,10 +75,12 @@ class Walk {
 
   Parts parts_;
   Limits limits_;
+  archive::RunWriter* writer_ = nullptr;
   std::map<std::string, archive::Record> on_record_;  // by candidate id, not yet walked
-  std::vector<archive::Record> records_;
+  Contenders contenders_;
+  std::vector<Visit> visits_;
+  uint64_t benchmarked_ = 0;
   std::optional<double> expected_gain_;  // of the batch under way
-  std::optional<size_t> incumbent_;      // index into records_ of the best so far
   uint64_t next_step_ = 0;
   bool adopted_ = false;
 };

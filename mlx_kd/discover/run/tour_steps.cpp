@@ -7,15 +7,12 @@
 namespace mlx_kd::discover {
 
 std::vector<std::vector<uint64_t>> tour_steps(search::Strategy& strategy,
-                                              const CandidateSpace& space,
-                                              const search::Points& points,
-                                              const std::vector<archive::Record>& records) {
+                                              const std::vector<Visit>& visits) {
   std::vector<std::vector<uint64_t>> result;
   search::Tours* const tours = strategy.tours();
   if (!tours) return result;
   std::map<size_t, uint64_t> step_of;  // by point
-  for (const auto& record : records)
-    step_of[points.find(space.point(record.candidate))] = record.step;
+  for (const Visit& visit : visits) step_of[visit.point] = visit.step;
   for (size_t tour = 0; tour < tours->count(); ++tour) {
     auto& steps = result.emplace_back();
     for (uint64_t position = 0; position < tours->size(); ++position)

@@ -40,7 +40,8 @@ double outside_triangle(const Matrix& a, bool upper);  // count of elements that
 // The larger of two ratios, where NaN is larger than all else.
 void take(double& worst, double ratio);
 
-// How many of a batch are judged, and which: all, or 64 of a large one.
+// Which of a batch are judged: all, or about 64 of a large one, spread over it; others in each case
+// of a proof.
 std::vector<int64_t> judged_matrices(const spec::JudgedCase& judged);
 
 // ---- inputs

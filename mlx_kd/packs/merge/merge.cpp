@@ -1,6 +1,7 @@
 #include "mlx_kd/packs/merge/merge.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <map>
 #include <mutex>
@@ -25,10 +26,16 @@ struct Row {
   uint64_t digest;  // of the whole entry: makes the order total
 };
 
-// A row, and its entry. A source that the pool has is left out.
+// An entry that may still be the best, without the source where the pool has it. Its JSON is text:
+// as values it would take ten times the memory, and most of these entries are never written.
+struct Kept {
+  Entry entry;
+  std::string json;
+};
+
 struct Best {
   const Row* row = nullptr;
-  std::shared_ptr<Entry> entry;
+  std::shared_ptr<Kept> kept;
 };
 
 struct OfProtocol {
@@ -46,9 +53,31 @@ struct Pin {
 namespace {
 
 using merging::Best;
+using merging::Kept;
 using merging::OfProtocol;
 using merging::Pin;
 using merging::Row;
+
+template <class AnyEntry>
+auto json_of(AnyEntry& e) {
+  return std::array{&e.inputs_spec,    &e.outputs_spec, &e.knobs, &e.launch_params,
+                    &e.runtime_inputs, &e.target,       &e.proof, &e.other};
+}
+
+std::shared_ptr<Kept> keep(Entry entry) {
+  Json values = Json::array();
+  for (Json* value : json_of(entry)) values.push_back(std::exchange(*value, Json()));
+  std::string text = values.dump(-1, ' ', false, Json::error_handler_t::replace);
+  text.shrink_to_fit();
+  return std::make_shared<Kept>(Kept{std::move(entry), std::move(text)});
+}
+
+Entry whole(Kept&& kept) {
+  Json values = Json::parse(kept.json);
+  size_t i = 0;
+  for (Json* value : json_of(kept.entry)) *value = std::move(values[i++]);
+  return std::move(kept.entry);
+}
 
 // Of all that an entry states. (Its text would take twice as long as reading the entry.)
 uint64_t digest_of(const Entry& e) {
@@ -60,9 +89,7 @@ uint64_t digest_of(const Entry& e) {
   for (const std::string* text : {&e.candidate_id, &e.func_name, &e.language, &e.source,
                                   &e.source_hash, &e.protocol, &e.key.mlx_version})
     add(std::hash<std::string>()(*text));
-  for (const Json* value : {&e.inputs_spec, &e.outputs_spec, &e.knobs, &e.launch_params,
-                            &e.runtime_inputs, &e.target, &e.proof, &e.other})
-    add(std::hash<Json>()(*value));
+  for (const Json* value : json_of(e)) add(std::hash<Json>()(*value));
   add(std::hash<Json>()(spec::to_json(e.metrics)));
   add(std::hash<std::string>()(ranges_text(e)));
   return digest;
@@ -177,7 +204,7 @@ struct Merger::State {
 // Entries of one source share its text.
 void Merger::State::pool_source(Entry& entry) {
   const auto [at, is_new] = sources.try_emplace(entry.source_hash, entry.source);
-  if (at->second == entry.source) entry.source.clear();
+  if (at->second == entry.source) std::string().swap(entry.source);  // and its memory
 }
 
 void Merger::State::take(const std::string& origin, Entry entry) {
@@ -194,7 +221,7 @@ void Merger::State::take(const std::string& origin, Entry entry) {
   const bool by_latency = is_better(*row, best.by_latency.row, true);
   if (by_kernel || by_latency) {
     pool_source(entry);
-    const auto kept = std::make_shared<Entry>(std::move(entry));
+    const auto kept = keep(std::move(entry));
     if (by_kernel) best.by_kernel = {row.get(), kept};
     if (by_latency) best.by_latency = {row.get(), kept};
   }
@@ -215,7 +242,8 @@ void Merger::State::settle(Pin& pin, MergeResult& result) {
     return std::isfinite(row->metrics.kernel_us);
   });
   const size_t winner = result.pack.entries.size();
-  Entry entry = std::move(*(by_kernel ? best->second.by_kernel : best->second.by_latency).entry);
+  const Best& taken = by_kernel ? best->second.by_kernel : best->second.by_latency;
+  Entry entry = whole(std::move(*taken.kept));
   if (entry.source.empty()) entry.source = sources.at(entry.source_hash);
   result.pack.entries.push_back(std::move(entry));
   for (size_t i = 1; i < rows.size(); ++i)

@@ -82,7 +82,8 @@ void TourSearch::learn() {
         static_cast<size_t>(std::ceil(static_cast<double>(size) * settings_.scales_growth));
   }
   if (size > settings_.process_limit && size >= next_trees_) {
-    fit_trees();
+    due_rows_ = size;
+    due_cap_ = cap_;
     next_trees_ =
         static_cast<size_t>(std::ceil(static_cast<double>(size) * settings_.trees_growth));
   }
@@ -314,16 +315,19 @@ TourSearch::Choice TourSearch::best_by_process(const std::vector<size_t>& found)
   return best;
 }
 
-void TourSearch::fit_trees() {
+const ExtraTrees& TourSearch::trees() {
+  if (due_rows_ == 0) return *trees_;
   std::vector<size_t> rows;
   std::vector<double> targets;
-  for (size_t i = 0; i < history_.size(); ++i) {
+  for (size_t i = 0; i < due_rows_; ++i) {
     rows.push_back(history_.point(i));
-    targets.push_back(std::min(history_.value(i), cap_));
+    targets.push_back(std::min(history_.value(i), due_cap_));
   }
-  const uint64_t seed = random_at(seed_, history_.size(), kTrees).next();
+  const uint64_t seed = random_at(seed_, due_rows_, kTrees).next();
   trees_.emplace(features_, rows, targets, settings_.trees, seed);
   tree_beliefs_.clear();
+  due_rows_ = 0;
+  return *trees_;
 }
 
 void TourSearch::look_ahead(const std::vector<Prediction>& beliefs) {
@@ -332,13 +336,14 @@ void TourSearch::look_ahead(const std::vector<Prediction>& beliefs) {
 }
 
 TourSearch::Choice TourSearch::best_by_trees(const std::vector<size_t>& found) {
+  const ExtraTrees& grown = trees();
   Choice best{found[0], 0};
   double least = HUGE_VAL;
   std::vector<Prediction> beliefs;
   for (size_t point : found) {
     auto known = tree_beliefs_.find(point);
     if (known == tree_beliefs_.end())
-      known = tree_beliefs_.emplace(point, trees_->predict(point)).first;
+      known = tree_beliefs_.emplace(point, grown.predict(point)).first;
     const ExtraTrees::Spread& belief = known->second;
     beliefs.push_back({belief.mean, std::max(belief.sd, kLeastSd)});
     const double score = belief.mean - settings_.confidence * belief.sd;

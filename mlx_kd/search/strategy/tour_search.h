@@ -92,7 +92,7 @@ class TourSearch : public Strategy {
   void load(Model& model, bool with_pending);
   void fit_scales();
   Model& model_of(size_t step);
-  void fit_trees();
+  const ExtraTrees& trees();
   void look_ahead(const std::vector<Prediction>& beliefs);  // of the candidates
 
   TourSettings settings_;
@@ -111,6 +111,9 @@ class TourSearch : public Strategy {
   double level_ = 0;      // with a prior: of values less what it expects
   size_t next_scales_, next_trees_ = 0;
   std::optional<ExtraTrees> trees_;
+  // Trees are grown when they are first asked: on so many observations, with that cap.
+  size_t due_rows_ = 0;
+  double due_cap_ = kFailed;
   std::map<size_t, ExtraTrees::Spread> tree_beliefs_;  // of the trees as they are
   std::optional<double> expected_gain_;
 };

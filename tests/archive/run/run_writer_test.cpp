@@ -128,8 +128,11 @@ TEST(RunWriter, LocksTheFolderWhileItLives) {
   TemporaryFolder folder;
   {
     const RunWriter writer = RunWriter::create(folder / "a", synthetic_meta());
-    for (const auto& open : {&RunWriter::create, &RunWriter::resume}) {
-      const auto message = message_of([&] { open(folder / "a", synthetic_meta()); });
+    for (const bool resumes : {false, true}) {
+      const auto message = message_of([&] {
+        resumes ? RunWriter::resume(folder / "a", synthetic_meta())
+                : RunWriter::create(folder / "a", synthetic_meta());
+      });
       EXPECT_NE(message.find("run in progress"), std::string::npos) << message;
     }
   }

@@ -83,5 +83,11 @@ TEST(Rounds, ReportsSurviveTheWay) {
   EXPECT_FALSE(read.enough);
 }
 
+TEST(Rounds, WhatIsNoReportIsRefused) {
+  for (const char* text :
+       {"[]", "{}", "7", R"({"evaluated": "many", "benchmarked": true, "enough": false})"})
+    EXPECT_THROW(report_from_json(base::Json::parse(text)), base::Error) << text;
+}
+
 }  // namespace
 }  // namespace mlx_kd::discover

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "mlx_kd/base/random.h"
+#include "mlx_kd/kernels/linalg/matrices.h"
 
 namespace mlx_kd::kernels::cholesky {
 namespace {
@@ -133,8 +134,7 @@ double relative_residual(const Matrix& a, const Matrix& l) {
       of_rest[static_cast<size_t>(i)] += rest, of_a[static_cast<size_t>(i)] += element;
     }
   double largest = 0;
-  for (const double sum : of_rest)
-    if (!(sum <= largest)) largest = sum;
+  for (const double sum : of_rest) linalg::take(largest, sum);
   return largest / *std::max_element(of_a.begin(), of_a.end());
 }
 
@@ -148,7 +148,7 @@ void judge_factor(const Matrix& a, const Matrix& l, Dtype t, Found& found) {
   const double u = spec::unit_roundoff(t), computed = std::min(u, 0x1p-24);
   const double stored = u > computed ? u : 0;
   const double ratio = relative_residual(a, l) / (static_cast<double>(a.n) * computed + stored);
-  if (!(ratio <= found.ratio)) found.ratio = ratio;
+  linalg::take(found.ratio, ratio);
   for (int64_t i = 0; i < l.n; ++i) {
     found.not_positive += !(l.row(i)[i] > 0);
     for (int64_t j = i + 1; j < l.n; ++j) found.garbage += l.row(i)[j] != 0;

@@ -132,7 +132,7 @@ class Row {
       for (const double each : x_) logprobs.push_back(rounded(each - minus, t_));
       const double given = logprobs[static_cast<size_t>(made.token)];
       const double error = std::fabs(given - made.logprob) / (4 * 0x1p-24 * (std::fabs(minus) + 1));
-      if (t_ == Dtype::float32 ? error > 100 : given != made.logprob) continue;
+      if (t_ == Dtype::float32 ? !(error <= 100) : given != made.logprob) continue;
       for (const double room : {0.0, -kRoom, kRoom})
         for (const bool in_t : {true, false})
           best = std::min(best, of_draw(filtered(logprobs, in_t, room), logprobs, made.token));

@@ -20,6 +20,7 @@ from mlx_kd.vectors.pq import CODES, IndexIVFPQ
 
 UNUSED = 1 << 20
 MOST_LISTS = 1 << 32
+FLAT = (b"IxF2", b"IxFI", b"IxFl")
 
 
 class Reader:
@@ -72,7 +73,7 @@ def read_faiss(path: Any) -> Any:
 
 def read_index(reader: Any) -> Any:
     name = reader.bytes(4)
-    if name in (b"IxF2", b"IxFI", b"IxFl"):
+    if name in FLAT:
         return read_flat(reader)
     if name in (b"IxMp", b"IxM2"):
         return read_map(reader)
@@ -81,6 +82,14 @@ def read_index(reader: Any) -> Any:
     if name == b"IwPQ":
         return read_ivf_pq(reader)
     raise reader.refuse(f"it begins with {name!r}")
+
+
+def read_inner(reader: Any, what: str) -> Any:
+    """The flat index inside of another one."""
+    name = reader.bytes(4)
+    if name not in FLAT:
+        raise reader.refuse(f"its {what} begins with {name!r}, and is to be a flat index")
+    return read_flat(reader)
 
 
 def read_flat(reader: Any) -> Any:
@@ -95,9 +104,9 @@ def read_flat(reader: Any) -> Any:
 
 def read_map(reader: Any) -> Any:
     d, total, _, metric = reader.header()
-    inner = read_index(reader)
+    inner = read_inner(reader, "index under the ids")
     ids = reader.vector(np.int64)
-    if not isinstance(inner, IndexFlat) or (inner.d, inner.ntotal, len(ids)) != (d, total, total):
+    if (inner.d, inner.ntotal, len(ids)) != (d, total, total):
         raise reader.refuse(f"it has {len(ids)} ids for an index of {inner.ntotal} vectors")
     index = IndexIDMap(IndexFlat(d, metric))
     index.index, index.id_map = inner, ids
@@ -108,10 +117,10 @@ def read_ivf(reader: Any) -> Any:
     """What inverted files begin with: header, nlist, nprobe, quantizer."""
     header = reader.header()
     nlist, nprobe = reader.field("Q"), reader.field("Q")
-    quantizer = read_index(reader)
-    if not 1 <= nlist < MOST_LISTS or nprobe < 1 or not isinstance(quantizer, IndexFlat) or quantizer.d != header[0]:
-        raise reader.refuse(f"it has {nlist} lists, nprobe {nprobe} and a quantizer of {type(quantizer).__name__}")
-    if header[2] and quantizer.ntotal != nlist:
+    quantizer = read_inner(reader, "quantizer")
+    if not 1 <= nlist < MOST_LISTS or nprobe < 1 or quantizer.d != header[0]:
+        raise reader.refuse(f"it has {nlist} lists, nprobe {nprobe} and a quantizer of {quantizer.d} dimensions")
+    if (header[2] or header[1]) and quantizer.ntotal != nlist:
         raise reader.refuse(f"it has {quantizer.ntotal} centroids for {nlist} lists")
     kind = reader.field("B")
     reader.vector(np.int64)
@@ -122,25 +131,26 @@ def read_ivf(reader: Any) -> Any:
     return header, nlist, nprobe, quantizer
 
 
-def read_lists(reader: Any, nlist: int, code_size: Any, kind: Any) -> Any:
-    """(entries, ids, offsets)."""
+def read_lists(reader: Any, nlist: int, code_size: Any, kind: Any, total: int) -> Any:
+    """(entries, ids, offsets) of so many vectors."""
     if reader.bytes(4) != b"ilar" or reader.field("Q") != nlist or reader.field("Q") != code_size:
         raise reader.refuse("its lists are not of the form that is read, or have other sizes than the index")
-    form, sizes = reader.bytes(4), np.zeros(nlist, np.uint64)
+    form, given = reader.bytes(4), reader.vector(np.uint64)
     if form == b"full":
-        given = reader.vector(np.uint64)
         if len(given) != nlist:
             raise reader.refuse(f"it has sizes of {len(given)} lists of {nlist}")
-        sizes[:] = given
+        sizes = given
     elif form == b"sprs":
-        given = reader.vector(np.uint64).reshape(-1, 2)
-        if (given[:, 0] >= nlist).any():
+        if len(given) % 2 or (given[::2] >= nlist).any():
             raise reader.refuse("it has a list that does not exist")
-        sizes[given[:, 0].astype(np.int64)] = given[:, 1]
+        sizes = np.zeros(nlist if len(given) else 0, np.uint64)  # none: however many lists there are
+        sizes[given[::2].astype(np.int64)] = given[1::2]
     else:
         raise reader.refuse(f"its lists have the form {form!r}")
-    if any(int(size) * (code_size + 8) > reader.left for size in sizes):
+    if (sizes > reader.left // (code_size + 8)).any():
         raise reader.refuse("a list is longer than the file")
+    if sum(map(int, sizes[sizes > 0])) != total:
+        raise reader.refuse(f"its lists have {sum(map(int, sizes[sizes > 0]))} vectors and it says {total}")
     entries, ids = [], []
     for size in sizes.astype(np.int64):
         if size:
@@ -154,8 +164,6 @@ def read_lists(reader: Any, nlist: int, code_size: Any, kind: Any) -> Any:
 
 def put_lists(index: Any, reader: Any, header: Any, nprobe: Any, found: Any) -> Any:
     entries, ids, offsets = found
-    if len(ids) != header[1]:
-        raise reader.refuse(f"it has {len(ids)} vectors in its lists and {header[1]} in all")
     index.nprobe, index.is_trained = nprobe, header[2]
     if len(ids):
         index._segments = (lists.Segment(arrays.to_mlx(entries), arrays.to_mlx(ids), arrays.to_mlx(offsets)),)
@@ -164,8 +172,8 @@ def put_lists(index: Any, reader: Any, header: Any, nprobe: Any, found: Any) -> 
 
 def read_ivf_flat(reader: Any) -> Any:
     header, nlist, nprobe, quantizer = read_ivf(reader)
-    index = IndexIVFFlat(quantizer, header[0], nlist, header[3])
-    return put_lists(index, reader, header, nprobe, read_lists(reader, nlist, 4 * header[0], np.float32))
+    found = read_lists(reader, nlist, 4 * header[0], np.float32, header[1])
+    return put_lists(IndexIVFFlat(quantizer, header[0], nlist, header[3]), reader, header, nprobe, found)
 
 
 def read_ivf_pq(reader: Any) -> Any:
@@ -177,7 +185,7 @@ def read_ivf_pq(reader: Any) -> Any:
         raise reader.refuse(f"it has by_residual = {by_residual}, m = {m}, nbits = {nbits}, {len(books)} numbers of codebooks")
     index = IndexIVFPQ(quantizer, d, nlist, m, metric=header[3])
     index.set_codebooks(books.reshape(m, CODES, d // m))
-    return put_lists(index, reader, header, nprobe, read_lists(reader, nlist, m, np.uint8))
+    return put_lists(index, reader, header, nprobe, read_lists(reader, nlist, m, np.uint8, header[1]))
 
 
 def write_faiss(index: Any, path: Any) -> None:

@@ -77,8 +77,10 @@ def load(path: Any) -> Any:
             if end != size:
                 raise Refused(path, f"it has {size} bytes and its arrays end at {end}")
             return made(path, header["index"], found)
-        except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise Refused(path, f"its header is damaged ({error!r})") from error
+        except Refused:
+            raise
+        except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
+            raise Refused(path, f"its header is damaged ({error!r:.200})") from error
 
 
 def header_of(about: Any, entries: Any, begin: Any) -> bytes:
