@@ -312,7 +312,8 @@ class Files(Folder):
         self.assertEqual(found, {"model": 6144, "routed": 768})
 
     def test_a_gguf_file_that_is_none_is_refused(self):
-        for path, words in ((self.gguf(self.KEYS, cut=200), "ends early"), (self.gguf(self.KEYS, version=9), "has version 9 of GGUF"),
+        for path, words in ((self.gguf(self.KEYS, "cut.gguf", cut=200), "ends early"),
+                            (self.gguf(self.KEYS, "nine.gguf", version=9), "has version 9 of GGUF"),
                             (self.gguf({"general.architecture": "clip"}), "do not name the width of a language model")):
             self.assertIn(words, self.kd("suggest-shapes", "--model-id", path, code=2).stderr)
 
