@@ -58,7 +58,7 @@ TEST(Brief, SaysWhatTheRecordSays) {
 TEST(Brief, ReadsTheFirstVersionAndBlanks) {
   Brief brief;
   const std::string line =
-      R"({"event" : "evaluation", "candidate_id":"a\u0062",\t"status":"ok", "metal_source":"x", )"
+      R"({"event" : "evaluation", "candidate_id":"a\u0062",  "status":"ok", "metal_source":"x", )"
       R"("template_params":{"TG":256,"eps":1e-06,"s":"1"}, "metrics":null, "notes":"" })";
   ASSERT_TRUE(read_brief(line, brief));
   EXPECT_EQ(brief.candidate_id, "ab");
