@@ -10,7 +10,7 @@
 namespace mlx_kd::discover {
 namespace {
 
-constexpr size_t kSizes = 3, kFinalists = 4;
+constexpr size_t kSizesOfRuns = 3, kFinalists = 4;
 
 archive::Record random_record(uint64_t step, base::Random& random) {
   archive::Record record;
@@ -18,7 +18,7 @@ archive::Record random_record(uint64_t step, base::Random& random) {
   record.candidate_id = record.candidate.source = "k" + std::to_string(step);
   record.verdict.status = random.below(5) == 0 ? spec::Status::wrong : spec::Status::benchmarked;
   if (!is_benchmarked(record)) return record;
-  for (size_t s = 0; s < kSizes; ++s) {
+  for (size_t s = 0; s < kSizesOfRuns; ++s) {
     spec::SizeMetrics size;  // of few values, so that some are equal
     size.metrics.log_ratio = static_cast<double>(random.below(200)) / 100 - 1;
     record.verdict.sizes.push_back(size);
@@ -40,7 +40,7 @@ archive::Brief brief_of(const archive::Record& record) {
 
 std::vector<std::string> chosen(const std::vector<archive::Record>& records) {
   std::vector<std::string> ids;
-  for (const auto& of_size : choose_finalists(records, kSizes, kFinalists))
+  for (const auto& of_size : choose_finalists(records, kSizesOfRuns, kFinalists))
     for (const auto& candidate : of_size) ids.push_back(candidate.source);
   const auto is_incumbent = [](const auto& one) { return one.notes.value("incumbent", false); };
   const auto anchor = std::find_if(records.begin(), records.end(), is_benchmarked);
@@ -54,7 +54,7 @@ TEST(Contenders, AreAllThatAChoiceDependsOn) {
   for (uint64_t seed = 0; seed < 20; ++seed) {
     base::Random random(seed);
     std::vector<archive::Record> all;
-    Contenders few(kSizes, kFinalists, 20), read(kSizes, kFinalists, 20);
+    Contenders few(kSizesOfRuns, kFinalists, 20), read(kSizesOfRuns, kFinalists, 20);
     for (uint64_t step = 0; step < 500; ++step) {
       all.push_back(random_record(step, random));
       few.add(all.back());
@@ -64,7 +64,7 @@ TEST(Contenders, AreAllThatAChoiceDependsOn) {
     EXPECT_LT(read.records().size(), 40u);
     EXPECT_EQ(chosen(few.records()), chosen(all)) << seed;
     EXPECT_EQ(chosen(read.records()), chosen(all)) << seed;
-    Contenders whole(kSizes, kFinalists, 0);
+    Contenders whole(kSizesOfRuns, kFinalists, 0);
     for (const auto& record : all) whole.add(record);
     EXPECT_EQ(whole.records().size(), all.size());
     EXPECT_EQ(few.best()->candidate_id, whole.best()->candidate_id);
@@ -73,7 +73,7 @@ TEST(Contenders, AreAllThatAChoiceDependsOn) {
 }
 
 TEST(Contenders, OfFailuresAloneThereIsNoBest) {
-  Contenders contenders(kSizes, kFinalists, 5);
+  Contenders contenders(kSizesOfRuns, kFinalists, 5);
   archive::Record failed;
   failed.verdict.status = spec::Status::crashed;
   for (int i = 0; i < 30; ++i) contenders.add(failed);
