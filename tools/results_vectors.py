@@ -28,7 +28,7 @@ def vectors(data):
     return [f"""{data['what']}. Median ms; the ratio is that of the faster of FAISS's forms to mlx_kd, with its 95% CI
             (least and greatest below 6 rounds).""",
             table(["what", *sides, "FAISS / mlx_kd", "recall: mlx_kd / FAISS"], rows),
-            memory_of(data["memory"]),
+            *([memory_of(data["memory"])] if "memory" in data else []),
             "![recall over the time of 64 queries](vectors-cpu.svg)"]
 
 
