@@ -76,26 +76,27 @@ std::vector<spec::Stage> stages_of_backward(const std::string& name, const Dims&
                                             const Setting& knobs) {
   const int64_t heads = dims.at("heads"), chunk = knobs.at("CHUNK");
   const int64_t chunks = heads * divide_up(dims.at("S"), chunk);
+  const int64_t few = knobs.at("FEW");
   const auto by_chunk = [&](const char* part, int64_t threads) {
     const int64_t groups = threads == kGroup ? chunks : divide_up(chunks, threads);
     return groups_of(name + part, threads, groups, 1, chunk);
   };
   const auto by_head = [&](const char* part) {
-    return groups_of(name + part, kFew, divide_up(heads, kFew), 1, chunk);
+    return groups_of(name + part, few, divide_up(heads, few), 1, chunk);
   };
   const auto by_tile = [&](const char* part) {
     return groups_of(name + part, kGroup, heads, tiles_of(dims), chunk);
   };
-  return {by_chunk("_steps", kFew),
+  return {by_chunk("_steps", few),
           by_head("_course"),
-          by_chunk("_gates", kFew),
+          by_chunk("_gates", few),
           by_tile("_states"),
           by_chunk("_rows", kGroup),
           by_tile("_cotangents"),
           by_chunk("_columns", kGroup),
-          by_chunk("_turns", kFew),
+          by_chunk("_turns", few),
           by_head("_carry"),
-          by_chunk("", kFew)};
+          by_chunk("", few)};
 }
 
 std::vector<int64_t> scratch_of_backward(Dtype, const Dims& dims, const Setting& knobs) {
@@ -112,7 +113,12 @@ spec::Space backward_space(Dtype, const spec::DeviceTraits&) {
                   {kRows, kRows / 2},
                   spec::KnobScale::log2,
                   spec::KnobRole::launch,
-                  "tokens between states that are kept"}};
+                  "tokens between states that are kept"},
+                 {"FEW",
+                  {kFew, kFew / 2},
+                  spec::KnobScale::log2,
+                  spec::KnobRole::launch,
+                  "threads of a group whose threads each take a chunk or a head"}};
   return space;
 }
 
