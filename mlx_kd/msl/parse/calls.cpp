@@ -20,6 +20,12 @@ size_t required_parameters(const Unit& unit, const Function& function) {
   return required;
 }
 
+constexpr std::string_view kCallOperator = "operator()";
+
+bool is_statement(std::string_view word) {
+  return word == "if" || word == "for" || word == "while" || word == "switch" || word == "return";
+}
+
 }  // namespace
 
 bool is_meeting(std::string_view name) {
@@ -79,21 +85,31 @@ void CallGraph::collect(const Unit& unit, uint32_t function) {
   const Range body = unit.functions[function].body;
   for (uint32_t i = body.first; i < body.last; ++i) {
     const Token& token = unit.tokens[i];
-    if (token.kind != Kind::word) continue;
-    const auto found = named_.find(token.text);
-    const bool metal = is_meeting(token.text);
-    if (found == named_.end() && !metal) continue;
+    if (token.kind != Kind::word || is_statement(token.text)) continue;
+    const bool has_objects = named_.count(kCallOperator) > 0;
+    const bool known = named_.count(token.text) > 0, metal = is_meeting(token.text);
+    if (!known && !metal && !has_objects) continue;
     const uint32_t bracket = call_bracket(unit, i, body.last);
     if (bracket == 0) continue;
-    if (found == named_.end() || is_exchange(token.text)) meets_[function] = true;
-    if (found == named_.end()) continue;
-    const size_t given = split_list(unit, {bracket + 1, unit.partner[bracket]}).size();
-    for (const uint32_t callee : found->second) {
-      const Function& target = unit.functions[callee];
-      if (given <= target.parameters.size() && given >= required_parameters(unit, target))
-        calls_[function].push_back({callee, i});
-    }
+    if (metal && (!known || is_exchange(token.text))) meets_[function] = true;
+    const bool called = add_calls(token.text, function, i, bracket);
+    if (!called && !metal && has_objects) add_calls(kCallOperator, function, i, bracket);
   }
+}
+
+// Whether there is a function of this name that takes the arguments behind the bracket.
+bool CallGraph::add_calls(std::string_view name, uint32_t function, uint32_t at, uint32_t bracket) {
+  const auto found = named_.find(name);
+  if (found == named_.end()) return false;
+  const size_t given = split_list(unit_, {bracket + 1, unit_.partner[bracket]}).size();
+  bool any = false;
+  for (const uint32_t callee : found->second) {
+    const Function& target = unit_.functions[callee];
+    if (given > target.parameters.size() || given < required_parameters(unit_, target)) continue;
+    calls_[function].push_back({callee, at});
+    any = true;
+  }
+  return any;
 }
 
 void CallGraph::spread_meeting() {

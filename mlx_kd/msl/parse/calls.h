@@ -15,7 +15,8 @@ struct Call {
   uint32_t name_at = 0;   // the token of its name
 };
 
-// Calls by name and number of arguments; a name with several overloads of that number calls all.
+// Calls by name and number of arguments; a name with several overloads of that number calls all,
+// and one that no function has, which may be an object's, every operator() of that number.
 class CallGraph {
  public:
   explicit CallGraph(const Unit& unit);
@@ -31,6 +32,7 @@ class CallGraph {
 
  private:
   void collect(const Unit& unit, uint32_t function);
+  bool add_calls(std::string_view name, uint32_t function, uint32_t at, uint32_t bracket);
   void spread_meeting();
 
   const Unit& unit_;

@@ -11,14 +11,22 @@ namespace mlx_kd::msl {
 namespace {
 
 // The body of a kernel with one barrier; `more` stands in front of the kernel.
-bool is_split(const std::string& body, const std::string& more = "") {
+Kernel kernel_of(const std::string& body, const std::string& more) {
   const std::string text =
       "#include <metal_stdlib>\nusing namespace metal;\n" + more +
       "kernel void k(device const float* x [[buffer(0)]], device float* y [[buffer(1)]],\n"
       "              constant uint& n [[buffer(2)]], uint i [[thread_position_in_grid]],\n"
       "              uint t [[thread_position_in_threadgroup]]) {\n  threadgroup float s[256];\n" +
       body + "\n}\n";
-  return translate(parse("k.metal", text, {}), Target::cpp, {}).kernels.at(0).split;
+  return translate(parse("k.metal", text, {}), Target::cpp, {}).kernels.at(0);
+}
+
+bool is_split(const std::string& body, const std::string& more = "") {
+  return kernel_of(body, more).split;
+}
+
+bool meets(const std::string& body, const std::string& more) {
+  return kernel_of(body, more).meets;
 }
 
 constexpr const char* kBarrier = "threadgroup_barrier(mem_flags::mem_threadgroup);";
@@ -35,6 +43,19 @@ TEST(Split, LeavesBarriersThatStandDeeperToFibers) {
                         std::string("void sync() { ") + kBarrier + " }\n"));
   EXPECT_FALSE(is_split(std::string("y[i] = simd_sum(x[i]);") + kBarrier));
   EXPECT_FALSE(is_split("y[i] = x[i];"));
+}
+
+// A reducer as candle has it: an object of the name of the function in which it stands.
+TEST(Split, SeesBarriersInTheCallOperatorsOfObjects) {
+  const std::string more = std::string("struct Sum {\n  threadgroup float* s;\n") +
+                           "  Sum(threadgroup float* s) : s(s) {}\n" +
+                           "  float operator()(float v, uint t) { s[t] = v; " + kBarrier +
+                           " return s[0]; }\n};\n"
+                           "float reduce(threadgroup float* s, float v, uint t) {\n"
+                           "  Sum reduce(s);\n  return reduce(v, t);\n}\n";
+  EXPECT_TRUE(meets("y[i] = reduce(s, x[i], t);", more));
+  EXPECT_TRUE(meets("Sum sum(s); y[i] = sum(x[i], t);", more));
+  EXPECT_FALSE(meets("y[i] = x[i] + s[t];", more));
 }
 
 TEST(Split, LeavesThreadsThatEndBeforeABarrierToFibers) {

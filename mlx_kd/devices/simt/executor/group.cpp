@@ -250,7 +250,13 @@ bool Worker::settle_group() {
   return true;
 }
 
+// A kernel whose calls were misread runs as loops, and must end with a message where threads meet.
+void Worker::expect_fibers() {
+  if (loops()) abandon("threads meet in a kernel that was read as one without: report the kernel");
+}
+
 void Worker::barrier(int site, int kind, int flags) {
+  expect_fibers();
   Fiber& fiber = fibers_[current_];
   fiber.site = site;
   fiber.flags = flags;
@@ -259,6 +265,7 @@ void Worker::barrier(int site, int kind, int flags) {
 }
 
 void Worker::meet(int site, int, const void* in, void* out, kd_combine combine) {
+  expect_fibers();
   Fiber& fiber = fibers_[current_];
   fiber.site = site;
   fiber.in = in;

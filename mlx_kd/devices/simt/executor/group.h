@@ -95,6 +95,7 @@ class Worker {
   void advance(kd_group& place) const;
   void run_fibers(const kd_group& place);
   void start_fibers(const kd_group& place);
+  void expect_fibers();
   MLX_KD_LEFT_BY_SWITCH static void fiber_main();
   MLX_KD_LEFT_BY_SWITCH static void loop_main();
   MLX_KD_LEFT_BY_SWITCH void yield();
