@@ -137,6 +137,11 @@ def run(case, folder, program, checks):
     return result
 
 
+def own_stream():
+    """For what a thread of the pool has MLX convert: streams belong to threads."""
+    mx.set_default_stream(mx.new_stream(mx.cpu))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", nargs="+", metavar="SET=FOLDER")
@@ -154,7 +159,9 @@ def main():
         if not equals or not (REPO / "tools" / "metal_cases" / f"{name}.py").exists():
             parser.error(f"'{one}': write mlx=FOLDER, ggml=FOLDER or candle=FOLDER")
         cases = [case for case in importlib.import_module(f"metal_cases.{name}").cases(Case) if options.only in case.kernel]
-        with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        mx.eval([array for case in cases for group in (case.inputs, case.expected, case.free)
+                 for array in group.values() if isinstance(array, mx.array)])
+        with concurrent.futures.ThreadPoolExecutor(options.jobs, initializer=own_stream) as pool:
             results = []
             jobs = [pool.submit(run, case, pathlib.Path(folder), options.kd, options.check) for case in cases]
             for job in concurrent.futures.as_completed(jobs):
