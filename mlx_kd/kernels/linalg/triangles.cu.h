@@ -76,3 +76,18 @@ KD_INLINE void solve_columns(const kd_arguments& a, const Triangle& t, const Tur
   if (!failed && turns.backward) substitute_columns<false>(l, t.n, t.is_unit);
   store_columns(a, l, t.n, turns.k, failed);
 }
+
+// The kernels of an operator that says what it solves, turns_of(a, t), with the triangle `triangle`.
+#define KD_TRIANGLE_KERNELS(name, triangle)    \
+  KD_KERNEL(name) {                            \
+    const Triangle t = triangle;               \
+    solve_triangles(a, t, turns_of(a, t));     \
+  }                                            \
+  KD_KERNEL(name##_load) {                     \
+    const Triangle t = triangle;               \
+    load_triangle(a, t, turns_of(a, t));       \
+  }                                            \
+  KD_KERNEL(name##_sides) {                    \
+    const Triangle t = triangle;               \
+    solve_columns(a, t, turns_of(a, t));       \
+  }

@@ -8,15 +8,4 @@ KD_INLINE auto turns_of(const kd_arguments&, const Triangle& t) {
   return turns_of(t.n, nullptr, true, true, [t](int i, int j) { return element_of_factor(t, i, j); });
 }
 
-KD_KERNEL(mlx_kd_cholesky_inv) {
-  const Triangle t = triangle_of(a);
-  solve_triangles(a, t, turns_of(a, t));
-}
-KD_KERNEL(mlx_kd_cholesky_inv_load) {
-  const Triangle t = triangle_of(a);
-  load_triangle(a, t, turns_of(a, t));
-}
-KD_KERNEL(mlx_kd_cholesky_inv_sides) {
-  const Triangle t = triangle_of(a);
-  solve_columns(a, t, turns_of(a, t));
-}
+KD_TRIANGLE_KERNELS(mlx_kd_cholesky_inv, triangle_of(a))

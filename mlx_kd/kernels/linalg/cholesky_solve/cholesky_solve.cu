@@ -15,15 +15,4 @@ KD_INLINE auto turns_of(const kd_arguments& a, const Triangle& t) {
   return turns_of(k, sides_of(a, t.n, k), true, true, [t](int i, int j) { return element_of_factor(t, i, j); });
 }
 
-KD_KERNEL(mlx_kd_cholesky_solve) {
-  const Triangle t = triangle_of(a);
-  solve_triangles(a, t, turns_of(a, t));
-}
-KD_KERNEL(mlx_kd_cholesky_solve_load) {
-  const Triangle t = triangle_of(a);
-  load_triangle(a, t, turns_of(a, t));
-}
-KD_KERNEL(mlx_kd_cholesky_solve_sides) {
-  const Triangle t = triangle_of(a);
-  solve_columns(a, t, turns_of(a, t));
-}
+KD_TRIANGLE_KERNELS(mlx_kd_cholesky_solve, triangle_of(a))

@@ -19,15 +19,4 @@ KD_INLINE auto turns_of(const kd_arguments& a, const Triangle& t) {
                   [=](int i, int j) { return transposed ? element_of(t, j, i) : element_of(t, i, j); });
 }
 
-KD_KERNEL(mlx_kd_solve_triangular) {
-  const Triangle t = triangle_of(a, a.dims[KD_DIM_unit] != 0);
-  solve_triangles(a, t, turns_of(a, t));
-}
-KD_KERNEL(mlx_kd_solve_triangular_load) {
-  const Triangle t = triangle_of(a, a.dims[KD_DIM_unit] != 0);
-  load_triangle(a, t, turns_of(a, t));
-}
-KD_KERNEL(mlx_kd_solve_triangular_sides) {
-  const Triangle t = triangle_of(a, a.dims[KD_DIM_unit] != 0);
-  solve_columns(a, t, turns_of(a, t));
-}
+KD_TRIANGLE_KERNELS(mlx_kd_solve_triangular, triangle_of(a, a.dims[KD_DIM_unit] != 0))
