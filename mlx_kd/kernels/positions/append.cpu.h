@@ -2,13 +2,7 @@
 // into a cache. The source says first where its arrays are, kQ, kK, kV, kOffset, kWq, kWk and
 // kFreqs among the inputs, kTurned (the rotated queries) among the outputs, and its dims.
 #pragma once
-#include "../common/kd_arguments.h"
-#include "rotate.cpu.h"
-
-// One of the new positions of a batch row.
-struct Position {
-  long b, t;
-};
+#include "positions.cpu.h"
 
 static const T* row_at(const kd_arguments* a, int port, const Position& at) {
   const long* const strides = a->strides[port];
@@ -52,24 +46,10 @@ static void turn_keys(const kd_arguments* a, const Tables& tables, const Positio
 // Turns the queries of the positions [begin, end) of the B * M, and calls write(tables, position,
 // offset) for each, where `offset` is that of its batch row.
 template <class Write>
-KD_INLINE void each_position(const kd_arguments* a, long begin, long end, const Write& write) {
-  const long* const dims = a->dims;
-  const long count = dims[KD_DIM_M];
-  const Rotation by = {a->scalars[KD_SCALAR_base],
-                       a->scalars[KD_SCALAR_scale],
-                       dims[KD_DIM_has_freqs] ? (const float*)a->inputs[kFreqs] : nullptr,
-                       dims[KD_DIM_dims],
-                       dims[KD_DIM_D],
-                       dims[KD_DIM_traditional] != 0};
-  float* const cosines =
-      (float*)__builtin_alloca(2 * (unsigned long)table_size(by) * sizeof(float));
-  float* const sines = cosines + table_size(by);
-  const Tables tables = {by, cosines, sines};
-  for (long unit = begin; unit < end; ++unit) {
-    const Position at = {unit / count, unit % count};
-    const long offset = ((const int*)a->inputs[kOffset])[dims[KD_DIM_ragged] ? at.b : 0];
-    fill_tables(by, offset + at.t, cosines, sines);
-    turn_queries(a, tables, at);
-    write(tables, at, offset);
-  }
+KD_INLINE void each_new_position(const kd_arguments* a, long begin, long end, const Write& write) {
+  each_position(a, kOffset, kFreqs, begin, end,
+                [&](const Tables& tables, const Position& at, long offset) {
+                  turn_queries(a, tables, at);
+                  write(tables, at, offset);
+                });
 }

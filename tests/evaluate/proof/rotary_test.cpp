@@ -39,8 +39,8 @@ TEST(RopeStandard, RejectsWrongKernels) {
   expect_rejected(
       "rope_standard", halves,
       {{"term(a.part[p], c) - term(b.part[p], s)", "term(a.part[p], c) + term(b.part[p], s)"},
-       {"ragged] ? b : 0] + t", "ragged] ? 0 : b] + t"},
-       {"ragged] ? b : 0] + t", "ragged] ? b : 0]"},
+       {"ragged] ? at.b : 0]", "ragged] ? 0 : at.b]"},
+       {"fill_tables(by, offset + at.t,", "fill_tables(by, offset,"},
        {"* by.scale * rate", "* rate"},
        {"n * 1.5707963267948966", "n * 1.57079"},
        {"strides[1],", "count * width,"}});

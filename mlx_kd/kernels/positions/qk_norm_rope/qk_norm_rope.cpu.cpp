@@ -26,9 +26,6 @@
 #define PREFETCH 0  // 1: the next rows are fetched
 #endif
 
-#include "../../common/kd_arguments.h"
-#include "../rotate.cpu.h"
-
 #ifndef KD_DIM_M
 #define KD_DIM_M 0
 #define KD_DIM_B 1
@@ -46,15 +43,17 @@
 #define KD_SCALAR_scale 2
 #endif
 
-// Row t of the heads of batch row b, of q (port 0) or k (port 1).
-static void turn_port(const kd_arguments* a, const Tables& tables, int port, long b, long t) {
+#include "../positions.cpu.h"
+
+// The heads of one position, of q (port 0) or k (port 1).
+static void turn_port(const kd_arguments* a, const Tables& tables, int port, const Position& at) {
   const long* const strides = a->strides[port];
   const long width = a->dims[KD_DIM_D], rows = a->dims[KD_DIM_M];
   const long count = a->dims[port ? KD_DIM_Hk : KD_DIM_Hq];
   const bool normed = a->dims[port ? KD_DIM_has_wk : KD_DIM_has_wq] != 0;
-  const Heads heads = {(const T*)a->inputs[port] + b * strides[0] + t * strides[2],
+  const Heads heads = {(const T*)a->inputs[port] + at.b * strides[0] + at.t * strides[2],
                        strides[1],
-                       (T*)a->outputs[port] + (b * count * rows + t) * width,
+                       (T*)a->outputs[port] + (at.b * count * rows + at.t) * width,
                        rows * width,
                        normed ? (const T*)a->inputs[3 + port] : nullptr,
                        float(a->scalars[KD_SCALAR_eps])};
@@ -62,22 +61,8 @@ static void turn_port(const kd_arguments* a, const Tables& tables, int port, lon
 }
 
 extern "C" void mlx_kd_qk_norm_rope(const kd_arguments* a, long begin, long end) {
-  const long* const dims = a->dims;
-  const long count = dims[KD_DIM_M];
-  const Rotation by = {a->scalars[KD_SCALAR_base],
-                       a->scalars[KD_SCALAR_scale],
-                       dims[KD_DIM_has_freqs] ? (const float*)a->inputs[5] : nullptr,
-                       dims[KD_DIM_dims],
-                       dims[KD_DIM_D],
-                       dims[KD_DIM_traditional] != 0};
-  float* const cosines =
-      (float*)__builtin_alloca(2 * (unsigned long)table_size(by) * sizeof(float));
-  float* const sines = cosines + table_size(by);
-  const Tables tables = {by, cosines, sines};
-  for (long unit = begin; unit < end; ++unit) {
-    const long b = unit / count, t = unit - b * count;
-    fill_tables(by, ((const int*)a->inputs[2])[dims[KD_DIM_ragged] ? b : 0] + t, cosines, sines);
-    turn_port(a, tables, 0, b, t);
-    turn_port(a, tables, 1, b, t);
-  }
+  each_position(a, 2, 5, begin, end, [&](const Tables& tables, const Position& at, long) {
+    turn_port(a, tables, 0, at);
+    turn_port(a, tables, 1, at);
+  });
 }

@@ -53,7 +53,7 @@ constexpr int kQ = 2, kK = 3, kV = 4, kOffset = 5, kWq = 6, kWk = 7, kFreqs = 8,
 extern "C" void mlx_kd_qk_norm_rope_append(const kd_arguments* a, long begin, long end) {
   const long* const dims = a->dims;
   const long rows = dims[KD_DIM_S], heads = dims[KD_DIM_Hk];
-  each_position(a, begin, end, [&](const Tables& tables, const Position& at, long offset) {
+  each_new_position(a, begin, end, [&](const Tables& tables, const Position& at, long offset) {
     if (offset < 0 || offset > rows - dims[KD_DIM_M]) return;
     const long first = at.b * heads * rows + offset + at.t;  // row of the first head
     append(a, tables, at, (T*)a->outputs[0] + first * dims[KD_DIM_D],

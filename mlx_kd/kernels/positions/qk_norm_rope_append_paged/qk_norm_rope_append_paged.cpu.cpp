@@ -56,7 +56,7 @@ constexpr int kQ = 2, kK = 3, kV = 4, kSlots = 5, kOffset = 6, kWq = 7, kWk = 8,
 extern "C" void mlx_kd_qk_norm_rope_append_paged(const kd_arguments* a, long begin, long end) {
   const long* const dims = a->dims;
   const long length = dims[KD_DIM_L], heads = dims[KD_DIM_Hk];
-  each_position(a, begin, end, [&](const Tables& tables, const Position& at, long) {
+  each_new_position(a, begin, end, [&](const Tables& tables, const Position& at, long) {
     const long slot = ((const int*)a->inputs[kSlots])[at.b * dims[KD_DIM_M] + at.t];
     if (slot < 0 || slot >= dims[KD_DIM_P] * length) return;
     const long page = slot / length;

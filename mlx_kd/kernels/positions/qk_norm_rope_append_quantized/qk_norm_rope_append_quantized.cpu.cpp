@@ -84,7 +84,7 @@ extern "C" void mlx_kd_qk_norm_rope_append_quantized(const kd_arguments* a, long
   const bool fits = row >= 0 && row <= dims[KD_DIM_S] - dims[KD_DIM_M];
   T* const turned =
       (T*)__builtin_alloca((unsigned long)(dims[KD_DIM_Hk] * dims[KD_DIM_D]) * sizeof(T));
-  each_position(a, begin, end, [&](const Tables& tables, const Position& at, long) {
+  each_new_position(a, begin, end, [&](const Tables& tables, const Position& at, long) {
     if (fits) append_coded(a, tables, at, row + at.t, turned);
   });
 }

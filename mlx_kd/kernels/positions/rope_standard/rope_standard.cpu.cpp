@@ -24,9 +24,6 @@
 #define PREFETCH 0  // 1: the next rows are fetched
 #endif
 
-#include "../../common/kd_arguments.h"
-#include "../rotate.cpu.h"
-
 #ifndef KD_DIM_M
 #define KD_DIM_M 0
 #define KD_DIM_B 1
@@ -40,29 +37,18 @@
 #define KD_SCALAR_scale 1
 #endif
 
+#include "../positions.cpu.h"
+
 extern "C" void mlx_kd_rope_standard(const kd_arguments* a, long begin, long end) {
-  const long* const dims = a->dims;
-  const long count = dims[KD_DIM_M], heads = dims[KD_DIM_H], width = dims[KD_DIM_D];
-  const Rotation by = {a->scalars[KD_SCALAR_base],
-                       a->scalars[KD_SCALAR_scale],
-                       dims[KD_DIM_has_freqs] ? (const float*)a->inputs[2] : nullptr,
-                       dims[KD_DIM_dims],
-                       width,
-                       dims[KD_DIM_traditional] != 0};
-  float* const cosines =
-      (float*)__builtin_alloca(2 * (unsigned long)table_size(by) * sizeof(float));
-  float* const sines = cosines + table_size(by);
-  const Tables tables = {by, cosines, sines};
-  for (long unit = begin; unit < end; ++unit) {
-    const long b = unit / count, t = unit - b * count;
-    fill_tables(by, ((const int*)a->inputs[1])[dims[KD_DIM_ragged] ? b : 0] + t, cosines, sines);
+  const long count = a->dims[KD_DIM_M], heads = a->dims[KD_DIM_H], width = a->dims[KD_DIM_D];
+  each_position(a, 1, 2, begin, end, [&](const Tables& tables, const Position& at, long) {
     const long* const strides = a->strides[0];
-    const Heads all = {(const T*)a->inputs[0] + b * strides[0] + t * strides[2],
+    const Heads all = {(const T*)a->inputs[0] + at.b * strides[0] + at.t * strides[2],
                        strides[1],
-                       (T*)a->outputs[0] + (b * heads * count + t) * width,
+                       (T*)a->outputs[0] + (at.b * heads * count + at.t) * width,
                        count * width,
                        nullptr,
                        0.0f};
     turn_heads(tables, all, heads);
-  }
+  });
 }
