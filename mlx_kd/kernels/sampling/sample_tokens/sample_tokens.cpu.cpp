@@ -238,14 +238,21 @@ extern "C" bool mlx_kd_sample_tokens_powers_runs(const kd_arguments* a) {
   return KD_DTYPE == 0 && any_has_top_p(a);
 }
 
-extern "C" void mlx_kd_sample_tokens_counts(const kd_arguments* a, long begin, long end) {
+// act(row, part, parts) for each part of a row of which top_p keeps some; a unit is one.
+template <class Act>
+KD_INLINE void each_part(const kd_arguments* a, long begin, long end, const Act& act) {
   for (long unit = begin; unit < end; ++unit) {
     const long parts = a->stage, index = unit / parts;
     const Row row = row_with_sum(a, index);
-    if (!has_top_p(a, row, index)) continue;
-    const Bins bins = bins_of(row);
-    count_part(row, bins, share_of(row, bins, unit - index * parts, parts));
+    if (has_top_p(a, row, index)) act(row, unit - index * parts, parts);
   }
+}
+
+extern "C" void mlx_kd_sample_tokens_counts(const kd_arguments* a, long begin, long end) {
+  each_part(a, begin, end, [](const Row& row, long part, long parts) {
+    const Bins bins = bins_of(row);
+    count_part(row, bins, share_of(row, bins, part, parts));
+  });
 }
 
 extern "C" void mlx_kd_sample_tokens_places([[maybe_unused]] const kd_arguments* a,
@@ -262,13 +269,10 @@ extern "C" void mlx_kd_sample_tokens_places([[maybe_unused]] const kd_arguments*
 extern "C" void mlx_kd_sample_tokens_order([[maybe_unused]] const kd_arguments* a,
                                            [[maybe_unused]] long begin, [[maybe_unused]] long end) {
 #if KD_DTYPE == 0
-  for (long unit = begin; unit < end; ++unit) {
-    const long parts = a->stage, index = unit / parts;
-    const Row row = row_with_sum(a, index);
-    if (!has_top_p(a, row, index)) continue;
+  each_part(a, begin, end, [](const Row& row, long part, long parts) {
     const Bins bins = bins_of(row);
-    order_part(row, bins, share_of(row, bins, unit - index * parts, parts));
-  }
+    order_part(row, bins, share_of(row, bins, part, parts));
+  });
 #endif
 }
 
@@ -276,11 +280,7 @@ extern "C" void mlx_kd_sample_tokens_powers([[maybe_unused]] const kd_arguments*
                                             [[maybe_unused]] long begin,
                                             [[maybe_unused]] long end) {
 #if KD_DTYPE == 0
-  for (long unit = begin; unit < end; ++unit) {
-    const long parts = a->stage, index = unit / parts;
-    const Row row = row_with_sum(a, index);
-    if (has_top_p(a, row, index)) powers_of_part(row, unit - index * parts, parts);
-  }
+  each_part(a, begin, end, powers_of_part);
 #endif
 }
 
