@@ -142,6 +142,19 @@ FileLock FileLock::take(const fs::path& path, const std::string& room) {
   return FileLock(fd);
 }
 
+ScratchFolder::ScratchFolder(const std::string& room) {
+  std::string name = (fs::temp_directory_path() / ("kd-" + room + "-XXXXXX")).string();
+  if (!::mkdtemp(name.data()))
+    fail(room, "no folder can be made in " + fs::temp_directory_path().string() + " (" +
+                   system_reason() + "): free some space there, or set TMPDIR");
+  path_ = name;
+}
+
+ScratchFolder::~ScratchFolder() {
+  std::error_code ignored;
+  fs::remove_all(path_, ignored);
+}
+
 FileLock::~FileLock() {
   if (fd_ >= 0) ::close(fd_);
 }

@@ -27,6 +27,21 @@ void make_parent(const fs::path& path, const std::string& room);
 // temporary file removed.
 void write_file_atomically(const fs::path& path, std::string_view bytes, const std::string& room);
 
+// A new folder in the system's place for temporary files, removed with what is in it. Fails (exit
+// 1) if none can be made, naming that place.
+class ScratchFolder {
+ public:
+  explicit ScratchFolder(const std::string& room);
+  ScratchFolder(const ScratchFolder&) = delete;
+  ScratchFolder& operator=(const ScratchFolder&) = delete;
+  ~ScratchFolder();
+  fs::path file(const std::string& name) const { return path_ / name; }
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
 // Exclusive advisory lock on `path` (created if absent, with its folder) for as long as the object
 // lives; released by the system if the process dies. Movable.
 class FileLock {

@@ -1,7 +1,5 @@
 #include "mlx_kd/discover/models/tune_skeleton.h"
 
-#include <stdlib.h>
-
 #include <algorithm>
 #include <map>
 
@@ -24,28 +22,6 @@ constexpr const char* kStart =
     "except ImportError as error:\n"
     "    sys.exit(f'{sys.executable} cannot import mlx_kd ({error})')\n"
     "sys.exit(skeleton.main(sys.argv[1]))\n";
-
-// Removed with what is in it.
-class ScratchFolder {
- public:
-  ScratchFolder() {
-    std::string name = (fs::temp_directory_path() / "kd_skeleton_XXXXXX").string();
-    if (!mkdtemp(name.data()))
-      base::fail("discover", "no folder can be made in " + fs::temp_directory_path().string() +
-                                 ": name one that has room with TMPDIR");
-    path_ = name;
-  }
-  ~ScratchFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
 
 std::string last_line(std::string text) {
   while (!text.empty() && text.back() == '\n') text.pop_back();
@@ -176,8 +152,8 @@ class Merge {
 CalledSizes run_skeleton(const std::string& python, const base::Json& config,
                          const PassSizes& sizes, spec::Dtype dtype,
                          const std::atomic<bool>* cancelled) {
-  const ScratchFolder scratch;
-  const fs::path file = scratch.path() / "config.json";
+  const base::ScratchFolder scratch("discover");
+  const fs::path file = scratch.file("config.json");
   base::write_file_atomically(file, config.dump(2, ' ', true) + "\n", "discover");
   const base::Json request = {{"config", file.string()},
                               {"folder", scratch.path().string()},
@@ -190,8 +166,8 @@ CalledSizes run_skeleton(const std::string& python, const base::Json& config,
     called.why_not = why_it_failed(python, done);
     return called;
   }
-  called.decode = read_log(scratch.path() / "decode.ndjson");
-  called.prompt = read_log(scratch.path() / "prompt.ndjson");
+  called.decode = read_log(scratch.file("decode.ndjson"));
+  called.prompt = read_log(scratch.file("prompt.ndjson"));
   if (called.decode.empty()) called.why_not = "it calls no operator of this build";
   return called;
 }

@@ -26,28 +26,6 @@ constexpr double kReferenceLimit_s = 60;
 constexpr const char* kGraphFile = "graph.mlxfn";
 constexpr uint64_t kMostBytes = uint64_t(1) << 40;
 
-// A folder for one question to Python, removed with what is in it.
-class Exchange {
- public:
-  Exchange() {
-    std::string name = (fs::temp_directory_path() / "kd-reference-XXXXXX").string();
-    if (!mkdtemp(name.data()))
-      base::fail("tune", "no folder can be made in " + fs::temp_directory_path().string() +
-                             " for the reference: free some space there, or set TMPDIR");
-    folder_ = name;
-  }
-  Exchange(const Exchange&) = delete;
-  Exchange& operator=(const Exchange&) = delete;
-  ~Exchange() {
-    std::error_code ignored;
-    fs::remove_all(folder_, ignored);
-  }
-  fs::path file(const std::string& name) const { return folder_ / name; }
-
- private:
-  fs::path folder_;
-};
-
 std::string numpy_code(spec::Dtype dtype) {
   switch (dtype) {
     case spec::Dtype::float16:
@@ -173,7 +151,7 @@ base::Json request_for(const UserKernel& kernel, const ReferenceCall& call, cons
   base::misuse("tune", "the reference " + reference.path + " " + why);
 }
 
-base::Json ask(const Exchange& exchange, const UserReference& reference,
+base::Json ask(const base::ScratchFolder& exchange, const UserReference& reference,
                const base::Json& request) {
   base::write_file_atomically(exchange.file("request.json"), request.dump(), "tune");
   base::write_file_atomically(exchange.file("reference.py"), kernel_source("user/reference.py"),
@@ -202,8 +180,9 @@ base::Json ask(const Exchange& exchange, const UserReference& reference,
   return reply;
 }
 
-void write_inputs(const Exchange& exchange, const base::Json& request, const UserKernel& kernel,
-                  const std::vector<const void*>& inputs, const ReferenceCall& call) {
+void write_inputs(const base::ScratchFolder& exchange, const base::Json& request,
+                  const UserKernel& kernel, const std::vector<const void*>& inputs,
+                  const ReferenceCall& call) {
   for (size_t i = 0; i < kernel.inputs.size(); ++i)
     write_npy(exchange.file(request["inputs"][i]["file"]), inputs[i],
               array_of(kernel.inputs[i], call.t, call.dims));
@@ -253,7 +232,7 @@ std::string python_program() {
 std::vector<spec::Reference64> reference_values(const UserKernel& kernel,
                                                 const std::vector<const void*>& inputs,
                                                 const ReferenceCall& call) {
-  const Exchange exchange;
+  const base::ScratchFolder exchange("tune");
   base::Json request = request_for(kernel, call, is_recorded(kernel) ? "arrays" : "values");
   for (size_t i = 0; i < kernel.outputs.size(); ++i)
     request["outputs"][i]["terms"] = "terms" + std::to_string(i) + ".npy";
@@ -272,7 +251,7 @@ std::vector<spec::Reference64> reference_values(const UserKernel& kernel,
 
 void reference_bits(const UserKernel& kernel, const std::vector<const void*>& inputs,
                     const ReferenceCall& call, const std::vector<void*>& outputs) {
-  const Exchange exchange;
+  const base::ScratchFolder exchange("tune");
   const base::Json request = request_for(kernel, call, is_recorded(kernel) ? "arrays" : "exact");
   if (!is_recorded(kernel)) write_inputs(exchange, request, kernel, inputs, call);
   ask(exchange, kernel.reference, request);
@@ -284,7 +263,7 @@ void reference_bits(const UserKernel& kernel, const std::vector<const void*>& in
 
 void recorded_inputs(const UserKernel& kernel, const ReferenceCall& call,
                      const std::vector<void*>& inputs) {
-  const Exchange exchange;
+  const base::ScratchFolder exchange("tune");
   base::Json request = request_for(kernel, call, "arrays");
   request["outputs"] = base::Json::array();
   ask(exchange, kernel.reference, request);
@@ -294,7 +273,7 @@ void recorded_inputs(const UserKernel& kernel, const ReferenceCall& call,
 }
 
 std::map<std::string, spec::Shape> recorded_shapes(const UserReference& reference) {
-  const Exchange exchange;
+  const base::ScratchFolder exchange("tune");
   const base::Json reply = ask(exchange, reference,
                                {{"mode", "arrays"},
                                 {"path", reference.path},
@@ -307,13 +286,13 @@ std::map<std::string, spec::Shape> recorded_shapes(const UserReference& referenc
 }
 
 bool has_graph(const UserKernel& kernel, const ReferenceCall& call) {
-  const Exchange exchange;
+  const base::ScratchFolder exchange("tune");
   return ask(exchange, kernel.reference, export_request(kernel, call, "cpu")).value("mlx", false);
 }
 
 Graph exported_reference(const UserKernel& kernel, const ReferenceCall& call,
                          const mlx::core::Device& device) {
-  const Exchange exchange;
+  const base::ScratchFolder exchange("tune");
   const base::Json request =
       export_request(kernel, call, device == mlx::core::Device::gpu ? "gpu" : "cpu");
   if (!ask(exchange, kernel.reference, request).value("mlx", false))
