@@ -61,18 +61,12 @@ Planes spare(const Planes& planes, int count, const mx::Stream& s) {
   return made;
 }
 
-std::string text_of(const mx::Shape& shape) {
-  std::string text;
-  for (const auto extent : shape) text += (text.empty() ? "" : ", ") + std::to_string(extent);
-  return "(" + text + ")";
-}
-
 void check_new_rows(const mx::array& keys, const mx::array& values) {
   const mx::Shape &k = keys.shape(), &v = values.shape();
   const bool alike =
       k.size() == 4 && v.size() == 4 && std::equal(k.begin(), k.begin() + 3, v.begin());
   if (!alike || k[2] == 0)
-    refuse("keys have shape " + text_of(k) + " and values " + text_of(v) +
+    refuse("keys have shape " + shape_text(k) + " and values " + shape_text(v) +
            ": they must be [B, H, T, D], of equal B, H and T, with a token at least");
   if (keys.dtype() != values.dtype()) refuse("keys and values have different types: give one type");
 }

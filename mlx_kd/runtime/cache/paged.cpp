@@ -68,8 +68,8 @@ class Paged final : public Cache {
 
   mx::array attention(const mx::array& q, double scale, mx::StreamOrDevice s) const override {
     if (q.ndim() != 4 || q.shape(0) != 1 || q.shape(2) < 1 || q.shape(2) > offset_)
-      throw std::invalid_argument("[cache] q has shape " + text_of(q.shape()) + " and the cache " +
-                                  std::to_string(offset_) +
+      throw std::invalid_argument("[cache] q has shape " + shape_text(q.shape()) +
+                                  " and the cache " + std::to_string(offset_) +
                                   " tokens: give [1, Hq, T, D] of its last T");
     const mx::array table(table_.begin(), {1, static_cast<int>(table_.size())}, mx::int32);
     return attention_paged(q, pool_->keys[0], pool_->values[0], table, mx::array({0}, mx::int32),
@@ -106,7 +106,7 @@ class Paged final : public Cache {
 
   void check_rows(const mx::array& keys, const mx::array& values) const {
     if (keys.shape(0) != 1)
-      throw std::invalid_argument("[cache] keys have shape " + text_of(keys.shape()) +
+      throw std::invalid_argument("[cache] keys have shape " + shape_text(keys.shape()) +
                                   ": a paged cache takes [1, H, T, D], one sequence");
     if (pool_->keys.empty()) return;
     const mx::array &k = pool_->keys[0], &v = pool_->values[0];
@@ -114,8 +114,8 @@ class Paged final : public Cache {
     const mx::Shape given = {keys.shape(1), keys.shape(3), values.shape(3)};
     if (wanted != given || k.dtype() != keys.dtype())
       throw std::invalid_argument("[cache] heads and widths of new keys and values are " +
-                                  text_of(given) + ", and those of the pages are " +
-                                  text_of(wanted) +
+                                  shape_text(given) + ", and those of the pages are " +
+                                  shape_text(wanted) +
                                   ", or their type is another: use a cache for each layer");
   }
 

@@ -7,6 +7,7 @@
 
 #include "mlx/ops.h"
 #include "mlx_kd/runtime/cache/cache.h"
+#include "mlx_kd/runtime/pins/signature.h"
 
 namespace mlx_kd::runtime::cache {
 
@@ -21,7 +22,6 @@ Planes join(const std::vector<Planes>& parts, const mlx::core::Stream& s);
 // Rows of zeros, otherwise as `planes`.
 Planes spare(const Planes& planes, int count, const mlx::core::Stream& s);
 
-std::string text_of(const mlx::core::Shape& shape);
 // std::invalid_argument unless they are keys and values of one layer.
 void check_new_rows(const mlx::core::array& keys, const mlx::core::array& values);
 void check_trim(int n);

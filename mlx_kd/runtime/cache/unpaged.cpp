@@ -35,8 +35,8 @@ class Unpaged final : public Cache {
   mx::array attention(const mx::array& q, double scale, mx::StreamOrDevice s) const override {
     const int queries = q.ndim() == 4 ? q.shape(2) : 0;
     if (queries < 1 || queries > offset_)
-      throw std::invalid_argument("[cache] q has shape " + text_of(q.shape()) + " and the cache " +
-                                  std::to_string(offset_) +
+      throw std::invalid_argument("[cache] q has shape " + shape_text(q.shape()) +
+                                  " and the cache " + std::to_string(offset_) +
                                   " tokens: give [B, Hq, T, D] of its last T");
     const mx::Stream stream = mx::to_stream(s);
     const Planes k = filled(keys_, stream), v = filled(values_, stream);
@@ -97,8 +97,8 @@ class Unpaged final : public Cache {
     const mx::Dtype type = keys_[quantised() ? 1 : 0].dtype();
     if (wanted != given || keys.dtype() != type)
       throw std::invalid_argument(
-          "[cache] batch, heads and widths of new keys and values are " + text_of(given) +
-          ", and those of the cache are " + text_of(wanted) +
+          "[cache] batch, heads and widths of new keys and values are " + shape_text(given) +
+          ", and those of the cache are " + shape_text(wanted) +
           ", or their type is another: use a cache for each layer and each model");
   }
 

@@ -20,6 +20,7 @@
 #include "mlx_kd/runtime/call/metal_kernel.h"
 #include "mlx_kd/runtime/state/trust.h"
 #include "mlx_kd/runtime/tuning/autotune_files.h"
+#include "mlx_kd/runtime/tuning/call_key.h"
 #include "mlx_kd/runtime/tuning/tuned.h"
 
 namespace mlx_kd::runtime {
@@ -30,18 +31,6 @@ namespace mx = mlx::core;
 
 constexpr size_t kMostSizes = 1024;  // of a kernel: what it knows of calls
 constexpr double kLongestTune_s = 86400;
-
-// What tells calls apart: types and axes of all arrays.
-using CallKey = std::vector<int32_t>;
-
-static CallKey key_of(const std::vector<mx::array>& inputs) {
-  CallKey key;
-  for (const mx::array& input : inputs) {
-    key.push_back(-1 - static_cast<int32_t>(input.dtype().val()));
-    key.insert(key.end(), input.shape().begin(), input.shape().end());
-  }
-  return key;
-}
 
 static std::string arrays_text(const std::vector<mx::array>& inputs) {
   std::string text;
@@ -102,28 +91,6 @@ static void run_kd(const std::vector<std::string>& words) {
   message.erase(message.find_last_not_of(" \n") + 1);
   base::fail("autotune", message.empty() ? "kd ended early" : message);
 }
-
-// A folder for one run, removed with what is in it.
-class RunFolder {
- public:
-  RunFolder() {
-    std::string name = (fs::temp_directory_path() / "kd-autotune-XXXXXX").string();
-    if (!mkdtemp(name.data()))
-      base::fail("autotune", "no folder can be made in " + fs::temp_directory_path().string() +
-                                 ": free some space there, or set TMPDIR");
-    path_ = name;
-  }
-  RunFolder(const RunFolder&) = delete;
-  RunFolder& operator=(const RunFolder&) = delete;
-  ~RunFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  fs::path run() const { return path_ / "run"; }
-
- private:
-  fs::path path_;
-};
 
 // What serves the calls of one size.
 struct Served {
@@ -235,8 +202,8 @@ void Autotuned::State::tune(const std::vector<mx::array>& inputs, uint64_t budge
   const std::string place_name = base::sha256_hex(arrays_text(inputs)).substr(0, 12);
   const fs::path place = folder / place_name;
   write_autotune_files(place, kernel, options, inputs);
-  const RunFolder temporary;
-  const std::string run = temporary.run().string();
+  const base::ScratchFolder temporary("autotune");
+  const fs::path run = temporary.file("run");
   const char* const device = mx::default_device() == mx::Device::cpu ? "simt"
 #ifdef __APPLE__
                                                                      : "metal";
@@ -252,10 +219,10 @@ void Autotuned::State::tune(const std::vector<mx::array>& inputs, uint64_t budge
           "--dtype",  type_name(own_type(inputs)),
           "--device", device,
           "--budget", std::to_string(budget ? budget : options.budget),
-          "--out",    run,
+          "--out",    run.string(),
           "--quiet"});
-  if (!fs::exists(temporary.run() / "best_kernels.json")) return;
-  run_kd({"install", "--run", run, "--output", pack().string()});
+  if (!fs::exists(run / "best_kernels.json")) return;
+  run_kd({"install", "--run", run.string(), "--output", pack().string()});
   if (auto winner = kept_winner(inputs)) keep(key_of(inputs), std::move(winner));
 }
 

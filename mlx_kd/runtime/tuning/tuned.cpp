@@ -14,6 +14,7 @@
 #include "mlx_kd/runtime/pins/launches.h"
 #include "mlx_kd/runtime/pins/signature.h"
 #include "mlx_kd/runtime/state/trust.h"
+#include "mlx_kd/runtime/tuning/call_key.h"
 
 namespace mlx_kd::runtime {
 namespace tuning {
@@ -48,18 +49,6 @@ struct ReadyCall {
   devices::Call call;
   std::vector<mx::Shape> outputs;
 };
-
-// What tells calls apart: types and axes of all arrays.
-using Shapes = std::vector<int32_t>;
-
-static Shapes shapes_of(const std::vector<mx::array>& inputs) {
-  Shapes result;
-  for (const mx::array& input : inputs) {
-    result.push_back(-1 - static_cast<int32_t>(input.dtype().val()));
-    result.insert(result.end(), input.shape().begin(), input.shape().end());
-  }
-  return result;
-}
 
 static std::shared_ptr<const devices::Device> device_of(const packs::Entry& entry) {
   for (const auto& report : devices::list_devices()) {
@@ -116,7 +105,7 @@ struct Tuned::State {
   std::vector<ProvedSetting> settings;
   mx::Device::DeviceType place = mx::Device::cpu;
   std::mutex mutex;  // of what follows
-  std::map<Shapes, std::shared_ptr<const ReadyCall>> ready;
+  std::map<CallKey, std::shared_ptr<const ReadyCall>> ready;
 
   void load(const packs::Pack& pack, const std::string& wanted, const std::string& origin);
   std::vector<std::string> lines() const;
@@ -215,7 +204,7 @@ std::shared_ptr<const ReadyCall> Tuned::State::make_ready(
 
 std::shared_ptr<const ReadyCall> Tuned::State::find(const std::vector<mx::array>& inputs) {
   constexpr size_t kMostReady = 1024;  // where shapes change at every call, it is emptied
-  Shapes shapes = shapes_of(inputs);
+  CallKey shapes = key_of(inputs);
   {
     std::lock_guard lock(mutex);
     if (const auto known = ready.find(shapes); known != ready.end()) return known->second;
