@@ -83,10 +83,10 @@ CallGraph::CallGraph(const Unit& unit) : unit_(unit) {
 
 void CallGraph::collect(const Unit& unit, uint32_t function) {
   const Range body = unit.functions[function].body;
+  const bool has_objects = named_.count(kCallOperator) > 0;
   for (uint32_t i = body.first; i < body.last; ++i) {
     const Token& token = unit.tokens[i];
     if (token.kind != Kind::word || is_statement(token.text)) continue;
-    const bool has_objects = named_.count(kCallOperator) > 0;
     const bool known = named_.count(token.text) > 0, metal = is_meeting(token.text);
     if (!known && !metal && !has_objects) continue;
     const uint32_t bracket = call_bracket(unit, i, body.last);
