@@ -5,20 +5,9 @@ config has no sizes for it. Widths are written 4096, or (rows, width) where a to
 than one; sizes of rope are (H_Q, D_NOPE, D_ROPE).
 """
 import json
-import os
-import struct
-import subprocess
-import tempfile
 import unittest
-from pathlib import Path
 
-KD = os.environ["MLX_KD_PROGRAM"]
-
-
-def attention(hidden, mlp, heads, keys=None, head_dim=None, **more):
-    config = {"hidden_size": hidden, "intermediate_size": mlp, "num_attention_heads": heads,
-              "num_key_value_heads": keys or heads, **more}
-    return {**config, **({"head_dim": head_dim} if head_dim else {})}
+from tests.support.suggested import Folder, attention
 
 
 def latent(config, nope, rope, kv_rank, q_rank):
@@ -195,26 +184,6 @@ def size_of_one_token(op, size):
     return {"rows": rows, "D": width}
 
 
-class Folder(unittest.TestCase):
-    def setUp(self):
-        temp = tempfile.TemporaryDirectory(prefix="kd_models_")
-        self.addCleanup(temp.cleanup)
-        self.folder = Path(temp.name)
-
-    def suggest(self, config, *options, code=0):
-        text = config if isinstance(config, str) else json.dumps(config)
-        (self.folder / "config.json").write_text(text)
-        return self.kd("suggest-shapes", "--model-id", self.folder, *options, code=code)
-
-    def kd(self, *arguments, code=0):
-        result = subprocess.run([KD, *map(str, arguments)], capture_output=True, text=True, timeout=120)
-        self.assertEqual(result.returncode, code, result.stderr)
-        return result
-
-    def json(self, config, *options):
-        return json.loads(self.suggest(config, "--json", *options).stdout)
-
-
 class Models(Folder):
     def test_sizes_of_every_model_are_what_its_layers_have(self):
         self.assertGreaterEqual(len(MODELS), 25)
@@ -250,78 +219,6 @@ class Models(Folder):
         relu2 = reasons("Qwen/Qwen3-30B-A3B", mlp_hidden_act="relu2")
         for suite in ("model", "routed"):
             self.assertIn("its gate is relu2, which no swiglu kernel serves", relu2[suite])
-
-
-class Files(Folder):
-    """What configs are written as besides JSON."""
-    LLAMA = attention(4096, 14336, 32, 8, model_type="llama")
-
-    def model_sizes(self, path):
-        answer = json.loads(self.kd("suggest-shapes", "--model-id", path, "--decode-rows", "1", "--json").stdout)
-        return {op: answer["ops"][op]["sizes"][0]["D"] for op in ("rmsnorm", "swiglu")}
-
-    def test_numbers_as_python_writes_them_are_read_where_they_do_not_count(self):
-        text = json.dumps({**self.LLAMA, "time_step_limit": [0.0, float("inf")], "low": -float("inf"), "bad": float("nan"),
-                           "note": 'Infinity and NaN " stay'})
-        (self.folder / "config.json").write_text(text)
-        self.assertEqual(self.model_sizes(self.folder), {"rmsnorm": 4096, "swiglu": 14336})
-        wrong = self.suggest(json.dumps({**self.LLAMA, "hidden_size": float("inf")}), "--op", "rmsnorm", code=2).stderr
-        self.assertIn("'hidden_size' is \"Infinity\"", wrong)
-
-    def test_text_that_is_not_json_is_refused_with_line_column_and_what_is_there(self):
-        message = self.suggest('{\n  "hidden_size": 64,\n}\n', code=2).stderr
-        self.assertIn("config.json is not JSON (line 3, column 1: found '}')", message)
-        self.assertIn("line 1, column 17: found the end", self.suggest('{"hidden_size": ', code=2).stderr)
-
-    def gguf(self, keys, name="model.gguf", version=3, cut=None):
-        def text(value):
-            data = value.encode()
-            return struct.pack("<Q", len(data)) + data
-        out = b"GGUF" + struct.pack("<IQQ", version, 0, len(keys))
-        for key, value in keys.items():
-            out += text(key)
-            if isinstance(value, str):
-                out += struct.pack("<I", 8) + text(value)
-            elif isinstance(value, float):
-                out += struct.pack("<If", 6, value)
-            elif isinstance(value, list) and isinstance(value[0], str):
-                out += struct.pack("<IIQ", 9, 8, len(value)) + b"".join(map(text, value))
-            elif isinstance(value, list):
-                out += struct.pack("<IIQ", 9, 4, len(value)) + struct.pack(f"<{len(value)}I", *value)
-            else:
-                out += struct.pack("<II", 4, value)
-        path = self.folder / name
-        path.write_bytes(out[:cut])
-        return path
-
-    KEYS = {"general.architecture": "qwen3moe", "general.name": "a", "qwen3moe.embedding_length": 2048,
-            "qwen3moe.feed_forward_length": 6144, "qwen3moe.block_count": 48, "qwen3moe.attention.head_count": 32,
-            "qwen3moe.attention.head_count_kv": [4] * 48, "qwen3moe.attention.key_length": 128,
-            "qwen3moe.attention.value_length": 128, "qwen3moe.attention.layer_norm_rms_epsilon": 1e-6,
-            "qwen3moe.expert_count": 128, "qwen3moe.expert_used_count": 8, "qwen3moe.expert_feed_forward_length": 768,
-            "tokenizer.ggml.tokens": ["a", "b"] * 4000}
-
-    def test_a_gguf_file_is_a_model(self):
-        path = self.gguf(self.KEYS)
-        answer = json.loads(self.kd("suggest-shapes", "--model-id", path, "--decode-rows", "1", "--json").stdout)["ops"]
-        self.assertEqual(answer["rmsnorm"]["sizes"][0]["D"], 2048)
-        found = {suite["name"]: suite["sizes"][0] for suite in answer["rmsnorm"]["suites"]}
-        self.assertEqual({name: (size["rows"], size["D"]) for name, size in found.items()},
-                         {"model": (1, 2048), "q_norm": (32, 128), "k_norm": (4, 128)})
-        found = {suite["name"]: suite["sizes"][0]["D"] for suite in answer["swiglu"]["suites"]}
-        self.assertEqual(found, {"model": 6144, "routed": 768})
-
-    def test_a_gguf_file_that_is_none_is_refused(self):
-        for path, words in ((self.gguf(self.KEYS, "cut.gguf", cut=200), "ends early"),
-                            (self.gguf(self.KEYS, "nine.gguf", version=9), "has version 9 of GGUF"),
-                            (self.gguf({"general.architecture": "clip"}), "do not name the width of a language model")):
-            self.assertIn(words, self.kd("suggest-shapes", "--model-id", path, code=2).stderr)
-
-    def test_a_link_to_a_model_is_its_id(self):
-        result = subprocess.run([KD, "suggest-shapes", "--local-files-only", "--model-id",
-                                 "https://huggingface.co/org/name/tree/main?x=1"], capture_output=True, text=True,
-                                env={**os.environ, "HF_HUB_CACHE": str(self.folder)})
-        self.assertIn("holds no config.json of 'org/name'", result.stderr)
 
 
 class Verb(Folder):
