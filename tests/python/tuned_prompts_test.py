@@ -69,16 +69,23 @@ class Prompts(PackageTest):
         mx.eval(run())
         return report.hits()
 
-    def test_products_of_all_prompts_and_steps_hit_pins(self):
-        model = models.make("llama", tie_word_embeddings=False, max_position_embeddings=4096)
-        report = quiet(mlx_kd.patch, model, self.tuned(), verify=False)
+    def patched(self, family, pack):
+        model = models.make(family, tie_word_embeddings=False, max_position_embeddings=4096)
+        report = quiet(mlx_kd.patch, model, pack, verify=False)
         self.addCleanup(mlx_kd.reset_settings)
         self.addCleanup(mlx_kd.unpatch, model)
-        make_cache = models.module("cache").make_prompt_cache
-        served = []
+        return model, report, models.module("cache").make_prompt_cache
+
+    def hits_of_prompts(self, model, report, make_cache):
+        """(length, hits) of a prompt of each length."""
         for length in LENGTHS:
             ids = mx.array([[7 * i % 300 for i in range(length)]], mx.uint32)
-            hits = self.counts(report, lambda: model(ids, cache=make_cache(model)))
+            yield length, self.counts(report, lambda ids=ids: model(ids, cache=make_cache(model)))
+
+    def test_products_of_all_prompts_and_steps_hit_pins(self):
+        model, report, make_cache = self.patched("llama", self.tuned())
+        served = []
+        for length, hits in self.hits_of_prompts(model, report, make_cache):
             if length > 16:  # the logits, of all tokens here, are a product that mlx-lm makes of the last token alone
                 served += [length] * self.check(hits, PROMPT, "M", length, at_most=1)
             for op in STEP if length <= 16 else ():
@@ -95,15 +102,9 @@ class Prompts(PackageTest):
 
     def test_experts_and_latent_attention_hit_pins(self):
         pack = self.tuned("glm4_moe_lite", **models.CONFIGS["glm4_moe_lite"])
-        model = models.make("glm4_moe_lite", tie_word_embeddings=False, max_position_embeddings=4096)
-        report = quiet(mlx_kd.patch, model, pack, verify=False)
-        self.addCleanup(mlx_kd.reset_settings)
-        self.addCleanup(mlx_kd.unpatch, model)
-        make_cache = models.module("cache").make_prompt_cache
+        model, report, make_cache = self.patched("glm4_moe_lite", pack)
         served = []
-        for length in LENGTHS:
-            ids = mx.array([[7 * i % 300 for i in range(length)]], mx.uint32)
-            hits = self.counts(report, lambda: model(ids, cache=make_cache(model)))
+        for length, hits in self.hits_of_prompts(model, report, make_cache):
             served += [op for op in EXPERTS if self.check(hits, op, "M", length)]
         self.assertGreater(len(served), len(EXPERTS), "few lengths have pins for experts")
         cache = make_cache(model)
