@@ -49,6 +49,17 @@ def gpu_machine():
     return {"gpu": gpu, "driver": driver}
 
 
+def memory_kb(field):
+    """Of this process (Linux): VmRSS, what is resident now, or VmHWM, its peak."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith(field + ":")).split()[1])
+
+
+def reset_peak():
+    """VmHWM starts again from what is resident now (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def write_result(result, out):
     """To a file, or to stdout where `out` is None or "-"."""
     text = json.dumps(result, indent=1) + "\n"

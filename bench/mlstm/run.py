@@ -25,7 +25,7 @@ import mlx.core as mx
 from mlx_kd import xlstm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from common import machine, rounded, spread, write_result  # noqa: E402
+from common import machine, memory_kb, reset_peak, rounded, spread, write_result  # noqa: E402
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # PyTorch's threads do not spin while another side is timed
 try:
@@ -131,13 +131,6 @@ def measured(all_rows, rounds):
     return made
 
 
-def peak_kb(key):
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(key):
-            return int(line.split()[1])
-    return 0
-
-
 def memory_of(side):
     """MB that "both" of the first size takes, in this process."""
     *five, weight = arrays(*SIZES[0])
@@ -146,10 +139,10 @@ def memory_of(side):
           "MLX": lambda five, weight: of_mlx(xlstm.mlstm_parallel, five, weight), "PyTorch": of_torch}[side]
     of(small, weight[:, :, :64])["both"]()  # what is loaded once
     call = of(five, weight)["both"]
-    before = peak_kb("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")
+    before = memory_kb("VmRSS")
+    reset_peak()
     call()
-    return round((peak_kb("VmHWM") - before) / 1024, 1)
+    return round((memory_kb("VmHWM") - before) / 1024, 1)
 
 
 def main():

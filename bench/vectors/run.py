@@ -32,7 +32,7 @@ import mlx_kd
 import mlx_kd.vectors as kv
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from common import machine, spread  # noqa: E402
+from common import machine, memory_kb, reset_peak, spread  # noqa: E402
 
 D, K, NLIST, M = 128, 10, 1024, 16
 BLAS = {"FAISS": 20, "FAISS without BLAS": 1 << 30}
@@ -183,12 +183,6 @@ def adding(args, theirs, x):
     return ours, row
 
 
-def resident(field):
-    """MiB of this process: VmRSS, or VmHWM for the most there was."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
-
-
 def memory_of(side, ivf, count):
     """MiB that adding takes, in a process that does nothing else; the vectors themselves are there before."""
     x, index = synthetic(count, 2), faiss.read_index(str(ivf))
@@ -198,10 +192,10 @@ def memory_of(side, ivf, count):
         index.train(x[:NLIST])
     index.add(x[:NLIST])  # what threads and libraries need once
     index.reset()
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the most there was begins anew
-    before = resident("VmRSS")
+    reset_peak()
+    before = memory_kb("VmRSS")
     index.add(x)
-    return {"resident": resident("VmRSS") - before, "most": resident("VmHWM") - before}
+    return {"resident": (memory_kb("VmRSS") - before) / 1024, "most": (memory_kb("VmHWM") - before) / 1024}
 
 
 def memory(args, ivf):
