@@ -30,9 +30,8 @@ struct Artifact {
   double compile_ms = 0;  // what the compile took (when it was done, if cached)
 };
 
-// What a program made of a call for its own use, kept with the call: the first that it keeps. Any
-// thread. A copy of a call starts without, and a call that is changed once it was kept of must be
-// such a copy.
+// What a program prepared for a call, stored with the call; the first value stays. Safe from any
+// thread. A copy of a call starts empty: to change a call that has one, change a copy.
 class Prepared {
  public:
   Prepared() = default;
@@ -40,7 +39,7 @@ class Prepared {
   Prepared& operator=(const Prepared&);
   ~Prepared() { delete kept_.load(); }
 
-  // By whoever has this number, of which a process gives each once; nullptr where it kept nothing.
+  // What `owner` kept; nullptr if nothing. An owner's number is unique in the process.
   const std::shared_ptr<const void>* of(uint64_t owner) const {
     const Kept* const kept = kept_.load(std::memory_order_acquire);
     return kept && kept->owner == owner ? &kept->made : nullptr;

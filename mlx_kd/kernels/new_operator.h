@@ -26,10 +26,10 @@ struct NewOperator {
   std::vector<spec::Setting> won = {};  // settings that a run found, for its test
 };
 
-// The files of its folder and its test, by their paths in the tree. The kernel has its reference,
-// its sizes and no others' names. Misuse (room new-op) for a name that is no word of small letters,
-// digits and underscores, or that the table has, and for what an operator of the table cannot have:
-// recorded arrays as reference, launches that are listed.
+// The files of the operator's folder and its test, by their paths in the tree. The kernel needs a
+// reference and sizes. Misuse (room new-op) for a name that is not lower-case letters, digits and
+// underscores or is taken, and for what an operator of the table cannot have: recorded arrays as
+// reference, listed launches.
 std::map<std::string, std::string> operator_files(const UserKernel& kernel,
                                                   const NewOperator& about);
 

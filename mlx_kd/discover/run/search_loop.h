@@ -19,14 +19,14 @@ namespace mlx_kd::discover {
 
 // A point that was evaluated.
 struct Visit {
-  size_t point;  // the number of points where the space has it no more
+  size_t point;  // the number of points if the space no longer has it
   uint64_t step;
 };
 
 // A run that was broken off is walked again from its start: the strategy proposes as it did, and
 // what is on record is looked up instead of evaluated. So an unbroken run and a resumed one take
-// the same steps. Of a long run the strategy is told the old records, and only the last ones are
-// walked again.
+// the same steps. In a long run the strategy observes the old records directly, and only the last
+// ones are walked again.
 class Walk {
  public:
   struct Parts {

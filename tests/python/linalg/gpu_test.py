@@ -31,7 +31,7 @@ class OnAGpu(PackageTest):
         mlx_kd.reset_stats()
 
     def ours(self, *results):
-        """The results, in whose graph there is no operator of mx.linalg."""
+        """Asserts that the graph of the results has no operator of mx.linalg, and returns them."""
         path = temporary_folder(self) / "graph.dot"
         mx.export_to_dot(str(path), *results)
         for name in OF_MLX:

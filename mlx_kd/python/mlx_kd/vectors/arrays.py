@@ -66,8 +66,8 @@ def to_numpy(array: Any) -> Any:
 
 
 def in_large_pages(zeros: Any) -> None:
-    """Asks Linux for pages of 2 MiB for an array of zeros, whose pages are made anew when they are written: a scan of
-    many lists looks up fewer of them. Where there are none, nothing happens."""
+    """Asks Linux to back an array of zeros with pages of 2 MiB when it is written: a scan of many lists then needs fewer
+    page lookups. Does nothing where such pages are not available."""
     if zeros.nbytes < LEAST_LARGE or not sys.platform.startswith("linux") or mx.is_available(mx.gpu):
         return
     first = -(-zeros.ctypes.data // LARGE_PAGE) * LARGE_PAGE
