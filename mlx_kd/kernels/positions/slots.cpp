@@ -8,16 +8,7 @@
 #include "mlx_kd/kernels/common/shapes.h"
 
 namespace mlx_kd::kernels {
-namespace {
-
 namespace mx = mlx::core;
-
-mx::array by_token(const mx::array& x, const mx::Stream& s) {  // (B, H, M, X) to (B M, H, X)
-  const int heads = x.shape(1), width = x.shape(3);
-  return mx::reshape(mx::swapaxes(x, 1, 2, s), {-1, heads, width}, s);
-}
-
-}  // namespace
 
 spec::Port slots_port() {
   return {.name = "slots", .shape = shape_of({"B", "M"}), .type = spec::Dtype::int32};
@@ -57,7 +48,9 @@ mx::array written_to_slots(const mx::array& pages, const mx::array& added, const
                            const mx::Stream& s) {
   const int count = pages.shape(0), length = pages.shape(2), all = count * length;
   if (all == 0 || added.size() == 0) return pages;
-  const mx::array rows = by_token(added, s), flat = mx::flatten(slots, s);
+  const mx::array rows =  // (B, H, M, X) to (B M, H, X)
+      mx::reshape(mx::swapaxes(added, 1, 2, s), {-1, added.shape(1), added.shape(3)}, s);
+  const mx::array flat = mx::flatten(slots, s);
   const mx::array inside = mx::logical_and(mx::greater_equal(flat, mx::array(0), s),
                                            mx::less(flat, mx::array(all), s), s);
   const mx::array slot = mx::where(inside, flat, mx::array(all), s), divisor(length);
