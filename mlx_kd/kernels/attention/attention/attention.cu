@@ -38,6 +38,7 @@
 #include "../../common/numbers.cu.h"
 
 constexpr int kThreads = 32 * WARPS, kRows = 8, kKeep = 256;
+constexpr int kMostParts = 16;  // blocks of a cluster
 constexpr unsigned kAll = 0xffffffffu;
 constexpr float kMasked = -8.507059e37f;
 extern __shared__ float memory[];
@@ -133,16 +134,27 @@ static __device__ void meet_cluster() {
 static __device__ void merge_blocks(const kd_arguments& a, const Block& block, const Part& part) {
   const int parts = gridDim.x, Dv = (int)a.dims[KD_DIM_Dv], M = (int)a.dims[KD_DIM_M];
   meet_cluster();
+#pragma unroll 1
   for (int i = blockIdx.x * kThreads + threadIdx.x; i < block.rows * Dv; i += parts * kThreads) {
     const int row = i / Dv, column = i % Dv;
     const float sink = a.dims[KD_DIM_has_sinks] ? widen(((const T*)a.inputs[4])[head_of(block, row)]) : -infinity();
     float most = sink, powers = 0.0f, sum = 0.0f;
-    for (int p = 0; p < parts; ++p) most = fmaxf(most, load_from(shared_of(part.most + row, p)));
+    float all_most[kMostParts], all_powers[kMostParts], all_sums[kMostParts];
+#pragma unroll
+    for (int p = 0; p < kMostParts; ++p) {  // all are under way before the first is needed
+      all_most[p] = p < parts ? load_from(shared_of(part.most + row, p)) : -infinity();
+      all_powers[p] = p < parts ? load_from(shared_of(part.powers + row, p)) : 0.0f;
+      all_sums[p] = p < parts ? load_from(shared_of(part.sums + i, p)) : 0.0f;
+    }
+#pragma unroll
+    for (int p = 0; p < kMostParts; ++p) most = fmaxf(most, all_most[p]);
     if (a.dims[KD_DIM_has_sinks]) powers = power_of(sink, most);
-    for (int p = 0; p < parts; ++p) {
-      const float factor = power_of(load_from(shared_of(part.most + row, p)), most);
-      powers += factor * load_from(shared_of(part.powers + row, p));
-      sum += factor * load_from(shared_of(part.sums + i, p));
+#pragma unroll
+    for (int p = 0; p < kMostParts; ++p) {
+      if (p >= parts) break;
+      const float factor = power_of(all_most[p], most);
+      powers += factor * all_powers[p];
+      sum += factor * all_sums[p];
     }
     const long head = (long)block.b * a.dims[KD_DIM_Hq] + head_of(block, row);
     ((T*)a.outputs[0])[(head * M + query_of(block, row)) * Dv + column] = narrow(sum / powers);
@@ -357,14 +369,21 @@ static __device__ void add_blocks(const kd_arguments& a, const Block& block, con
 
 static __device__ bool is_aligned(const kd_arguments& a) {
   long all = 0;
-  for (int port = 0; port < 3; ++port) all |= a.strides[port][0] | a.strides[port][1] | a.strides[port][2];
+  for (int i = 0; i < 9; ++i) all |= a.strides[i / 3][i % 3];
   return all % 8 == 0;
+}
+
+// The keys, or the values, of a block whose rows lie one after the other.
+static __device__ void bring_keys(const kd_arguments& a, const Block& block, int port, int width) {
+  if (a.strides[port][2] == width && block.end > block.begin)
+    bring_near((port == 1 ? block.k : block.v) + block.begin * width, (block.end - block.begin) * width * sizeof(T));
 }
 
 template <int kWidth>
 static __device__ void attend(const kd_arguments& a) {
-  wait_for_others();
   const Block block = block_of(a, 16);
+  if (threadIdx.x < 2 && is_aligned(a)) bring_keys(a, block, 1 + threadIdx.x, kWidth);
+  wait_for_others();
   const Part part = part_of(memory);
   float* const rest = part.sums + kRows * kWidth;
   if (is_aligned(a)) add_blocks<kWidth>(a, block, part, rest);
