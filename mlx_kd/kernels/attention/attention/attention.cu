@@ -33,6 +33,7 @@
 #define KD_SCALAR_scale 0
 #endif
 
+#include "../../common/alone.cu.h"
 #include "../../common/early.cu.h"
 #include "../../common/kd_arguments.h"
 #include "../../common/numbers.cu.h"
@@ -212,7 +213,7 @@ static __device__ void add_keys(const kd_arguments& a, const Block& block, const
   }
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads) mlx_kd_attention(const __grid_constant__ kd_arguments a) {
+static __device__ void attend_any(const kd_arguments& a) {
   wait_for_others();
   const Block block = block_of(a, 1);
   const Part part = part_of(memory);
@@ -391,10 +392,9 @@ static __device__ void attend(const kd_arguments& a) {
   merge_blocks(a, block, part);
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads) mlx_kd_attention_64(const __grid_constant__ kd_arguments a) {
-  attend<64>(a);
-}
-
-extern "C" __global__ void __launch_bounds__(kThreads) mlx_kd_attention_128(const __grid_constant__ kd_arguments a) {
-  attend<128>(a);
-}
+#define KD_KERNEL(name, call)                                                              \
+  KD_WHERE_WANTED(name, extern "C" __global__ void __launch_bounds__(kThreads)             \
+                            name(const __grid_constant__ kd_arguments a) { call(a); })
+KD_KERNEL(mlx_kd_attention, attend_any)
+KD_KERNEL(mlx_kd_attention_64, attend<64>)
+KD_KERNEL(mlx_kd_attention_128, attend<128>)
