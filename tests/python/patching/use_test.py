@@ -40,7 +40,7 @@ class AfterThePatch(Patching):
         self.assertTrue(self.calls["qmatvec_gate_up"])
 
     def test_prompts_on_a_gpu_take_weights_made_of_codes(self):
-        from mlx_kd.patching.products import unpacked
+        from mlx_kd.patching.calls.products import unpacked
         mx.random.seed(0)
         for bits, group, mode, bias in ((4, 64, "affine", True), (8, 32, "affine", False), (4, 32, "mxfp4", False)):
             dense = nn.Linear(256, 96, bias=bias)
