@@ -33,3 +33,15 @@ extern "C" __global__ void __launch_bounds__(kThreads) mlx_kd_mlstm_chunkwise_st
 }
 
 #include "rows.cu.h"
+
+#if KD_DTYPE == 2
+#include "fragments.cu.h"
+#include "scan.cu.h"
+#include "rows16.cu.h"
+extern "C" __global__ void __launch_bounds__(kGroup, 2) mlx_kd_mlstm_chunkwise_scan(const __grid_constant__ kd_arguments a) {
+  scan_states(a, (float*)a.outputs[1], (float*)a.outputs[2]);
+}
+extern "C" __global__ void __launch_bounds__(kGroup, 2) mlx_kd_mlstm_chunkwise_rows16(const __grid_constant__ kd_arguments a) {
+  find_h(a);
+}
+#endif

@@ -54,3 +54,26 @@ KD_KERNEL(_carry, 64) {
 KD_KERNEL(, 64) {
   find_gradients(a);
 }
+
+#if KD_DTYPE == 2
+#include "fragments.cu.h"
+#include "scan.cu.h"
+#include "scan_back.cu.h"
+#include "pairs16.cu.h"
+#include "keys16.cu.h"
+#define KD_KERNEL16(name, groups) \
+  extern "C" __global__ void __launch_bounds__(kGroup, groups) mlx_kd_mlstm_chunkwise_vjp##name(const __grid_constant__ kd_arguments a)
+
+KD_KERNEL16(_scan, 2) {
+  scan_states(a, nullptr, nullptr);
+}
+KD_KERNEL16(_queries, 1) {
+  find_queries(a);
+}
+KD_KERNEL16(_scan_back, 2) {
+  scan_cotangents(a);
+}
+KD_KERNEL16(_keys, 1) {
+  find_keys(a);
+}
+#endif
