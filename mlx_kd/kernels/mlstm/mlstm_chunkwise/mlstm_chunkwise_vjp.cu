@@ -8,8 +8,16 @@
 //   _turns, _carry a thread takes a chunk, a head: what m hands back from token to token
 //   the last       a thread takes a chunk: di, df and dm0
 //
-// Products are those of products.cu.h. Grids: as forward; 128 threads: chunks of all heads in x; heads in x, rows of 64 by
-// columns of 64 in y; 64 threads: chunks, heads. stage: tokens of a chunk.
+// bfloat16 with DHQK of at most 128 has kernels of its own in place of the four with products (256 threads, chunks of 128
+// tokens):
+//
+//   _scan          as forward
+//   _queries       a group takes a chunk: what _rows finds (pairs16.cu.h)
+//   _scan_back     a group takes 32 columns of the memory's cotangent, which takes the memory's place (scan_back.cu.h)
+//   _keys          a group takes a chunk: what _columns finds (keys16.cu.h)
+//
+// Other products are those of products.cu.h. Grids: as forward; 128 threads: chunks of all heads in x; heads in x, rows of 64 by
+// columns of 64 in y; 64 threads: chunks, heads. stage: tokens of a chunk. Dynamic shared memory: ScanShelf, PairShelf16.
 #include "backward.cu.h"
 
 constexpr int kThreads = 128, kSlice = 32, kSide = 64;
