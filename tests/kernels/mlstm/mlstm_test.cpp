@@ -215,6 +215,20 @@ TEST(MlstmReference, GivesInfiniteGatesTheirMeaning) {
   EXPECT_TRUE(std::isinf(only[3].y[0]));
 }
 
+// |r| is exp(-m), so that dr may be 0 or not: the bound of dq says so, in a type of small range
+// too.
+TEST(MlstmReference, LeavesOpenWhereTheNormaliserTurns) {
+  const Dims dims = mlstm::size_of(1, 1, 1, 1);
+  const uint16_t one = 0x3c00, thousand = 0x63d0, ten = 0x4900;  // float16
+  const float zero = 0;
+  const std::vector<const void*> inputs = {&one,    &one,    &thousand, &zero, &zero, nullptr,
+                                           nullptr, nullptr, &ten,      &zero, &zero, &zero};
+  const auto made = mlstm::backward64(inputs, Dtype::float16, dims, {0});
+  EXPECT_EQ(made[0].y[0], 10000);
+  EXPECT_TRUE(std::isfinite(made[0].terms[0]));
+  EXPECT_GT(made[0].terms[0] * mlstm::kAccumulated * 0x1p-24, 65504);
+}
+
 // What claims are measured against computes the same.
 void expect_composition(const std::string& name, const Problem& p, bool is_gradient) {
   namespace mx = mlx::core;
