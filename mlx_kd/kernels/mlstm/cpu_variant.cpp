@@ -18,6 +18,7 @@ using enum spec::KnobRole;
 
 constexpr int64_t kLine = 16;  // floats, as in the sources
 constexpr int64_t kGateArrays = 8;
+constexpr int64_t kLeastPart = 256;  // columns
 
 spec::Space space_of(const spec::DeviceTraits& traits, bool is_gradient) {
   const bool wide = traits.vector_bytes >= 64;
@@ -38,11 +39,12 @@ spec::Space space_of(const spec::DeviceTraits& traits, bool is_gradient) {
   return space;
 }
 
-// Parts of the columns of a head, forward: more than one where threads would have none.
+// Parts of the columns of a head, forward: more than one where threads would have none, and each so
+// wide that its own columns cost more than the scores, which it finds for itself.
 int64_t parts_of(const Dims& dims, const Setting& knobs, bool is_gradient) {
   const int64_t heads = dims.at("heads"), threads = knobs.at("THREADS");
   if (is_gradient || heads == 0 || heads >= threads) return 1;
-  return std::clamp<int64_t>(divide_up(dims.at("DHHV"), kLine), 1, divide_up(threads, heads));
+  return std::clamp<int64_t>(dims.at("DHHV") / kLeastPart, 1, divide_up(threads, heads));
 }
 
 // Units of a task, each a head or a part of it: so many that each thread has at most four tasks,

@@ -265,6 +265,35 @@ TEST(MlstmReference, IsWhatTheCompositionsCompute) {
     }
 }
 
+TEST(Mlstm, GivesAThreadAPartOfAHeadWhereHeadsAreFew) {
+  const spec::Op& op = find_op("mlstm_chunkwise");
+  spec::DeviceTraits traits;
+  traits.cores = 2, traits.vector_bytes = 32;
+  const spec::Variant& variant = *variant_in(op, "cpp");
+  const spec::Setting knobs = spec::default_setting(variant.space(Dtype::float32, traits));
+  ASSERT_EQ(knobs.at("THREADS"), 2);
+  const auto threads = [&](int64_t heads, int64_t hv) {
+    const Dims dims = spec::complete(op, mlstm::size_of(heads, 64, 16, hv));
+    return spec::stages_of(variant, dims, knobs).front().launch.threads;
+  };
+  EXPECT_EQ(threads(1, 512), 2);
+  EXPECT_EQ(threads(2, 64), 2);
+  EXPECT_EQ(threads(1, 511), 1);  // a part would be too narrow
+}
+
+// Scratch memory of the gradient over the bytes of inputs, outputs and their gradients.
+TEST(Mlstm, KeepsLittleForTheGradientInBfloat16OnCuda) {
+  const spec::Op& op = find_op("mlstm_chunkwise_vjp");
+  const spec::Variant& variant = *variant_in(op, "cuda");
+  const spec::Setting knobs = spec::default_setting(variant.space(Dtype::bfloat16, {}));
+  const Dims dims = spec::complete(op, mlstm::size_of(16, 8192, 128, 256));
+  int64_t scratch = 0;
+  for (const int64_t bytes : spec::scratch_of(variant, Dtype::bfloat16, dims, knobs))
+    scratch += bytes;
+  constexpr double kArrays = 2.0 * 16 * 8192 * (2 * (2 * 128 + 2 * 256) + 2 * 4);
+  EXPECT_LT(static_cast<double>(scratch), 0.4 * kArrays);
+}
+
 TEST(Mlstm, RefusesSizesThatMakeNoSense) {
   const spec::Op& op = find_op("mlstm_chunkwise");
   const auto refuses = [&](const char* name, int64_t value) {
