@@ -175,8 +175,8 @@ spec::Stage stage_of_blocks(const std::string& func_name, int64_t units) {
                         kListThreads, 0);
 }
 
-std::vector<spec::Stage> list_stages(const Dims& dims, const spec::Setting& knobs) {
-  const std::string name = "mlx_kd_ivf_topk";
+std::vector<spec::Stage> list_stages(const std::string& name, const Dims& dims,
+                                     const spec::Setting& knobs) {
   const int64_t m = dims.at("M"), pairs = m * dims.at("P"), lists = dims.at("L");
   std::vector<spec::Stage> stages;
   if (std::max(pairs, lists) <= kMostPrepared) {
@@ -201,23 +201,30 @@ std::vector<int64_t> list_scratch(const Dims& dims) {
           4 * (4 * (dims.at("L") + 1) + m * dims.at("P"))};
 }
 
+spec::Variant variant_of(const std::string& op, const char* name) {
+  spec::Variant variant;
+  variant.name = name;
+  variant.language = "cuda";
+  variant.source = kernel_source("vectors/" + op + "/" + op + ".cu");
+  variant.func_name = "mlx_kd_" + op;
+  variant.launch_kind = "cuda_arguments";
+  return variant;
+}
+
 }  // namespace
 
-spec::Variant lists_in_cuda() {
+spec::Variant lists_in_cuda(const std::string& op) {
   using enum spec::KnobScale;
   using enum spec::KnobRole;
-  spec::Variant variant;
-  variant.name = "items";
-  variant.language = "cuda";
-  variant.source = kernel_source("vectors/ivf_topk/ivf_topk.cu");
-  variant.func_name = "mlx_kd_ivf_topk";
-  variant.launch_kind = "cuda_arguments";
+  spec::Variant variant = variant_of(op, "items");
   variant.space = [](Dtype, const spec::DeviceTraits&) {
     spec::Space space;
     space.knobs = {{"BLOCKS", {396, 264, 528, 792}, linear, launch, "blocks that share the items"}};
     return space;
   };
-  variant.stages = list_stages;
+  variant.stages = [name = variant.func_name](const Dims& dims, const spec::Setting& knobs) {
+    return list_stages(name, dims, knobs);
+  };
   variant.scratch = [](Dtype, const Dims& dims, const spec::Setting&) {
     return list_scratch(dims);
   };
@@ -225,12 +232,7 @@ spec::Variant lists_in_cuda() {
 }
 
 spec::Variant flat_in_cuda(const std::string& op) {
-  spec::Variant variant;
-  variant.name = "bounds";
-  variant.language = "cuda";
-  variant.source = kernel_source("vectors/" + op + "/" + op + ".cu");
-  variant.func_name = "mlx_kd_" + op;
-  variant.launch_kind = "cuda_arguments";
+  spec::Variant variant = variant_of(op, "bounds");
   variant.space = flat_space;
   variant.stages = [name = variant.func_name](const Dims& dims, const spec::Setting& knobs) {
     return flat_stages(name, dims, knobs);

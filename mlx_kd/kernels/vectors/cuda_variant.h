@@ -11,6 +11,6 @@ namespace mlx_kd::kernels::vectors {
 spec::Variant flat_in_cuda(const std::string& op);
 
 // Of ivf_topk.
-spec::Variant lists_in_cuda();
+spec::Variant lists_in_cuda(const std::string& op);
 
 }  // namespace mlx_kd::kernels::vectors
