@@ -125,8 +125,7 @@ std::vector<spec::Stage> flat_stages(const std::string& name, const Dims& dims,
     stages.push_back(stage_by_query(name + "_rows", m, kRowsThreads, 0));
     stages.back().launch.grid[1] = plan.parts;
   }
-  stages.push_back(
-      stage_by_query(name + "_finish", m, kSortThreads, plan.parts << 32 | plan.capacity));
+  stages.push_back(stage_by_query(name, m, kSortThreads, plan.parts << 32 | plan.capacity));
   if (plan.queries && !plan.takes_every_row()) stages.back().launch.grid[1] = plan.parts;
   return stages;
 }
@@ -189,7 +188,7 @@ std::vector<spec::Stage> list_stages(const std::string& name, const Dims& dims,
   }
   stages.push_back(
       stage_by_query(name + "_items", knobs.at("BLOCKS"), kListThreads, list_capacity(dims)));
-  stages.push_back(stage_by_query(name + "_finish", m, kFinishThreads, list_capacity(dims)));
+  stages.push_back(stage_by_query(name, m, kFinishThreads, list_capacity(dims)));
   stages.back().launch.grid[1] = list_parts(dims);
   return stages;
 }

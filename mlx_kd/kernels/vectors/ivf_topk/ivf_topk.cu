@@ -68,6 +68,6 @@ extern "C" __global__ void __launch_bounds__(256, 3) mlx_kd_ivf_topk_items(const
   look_at_items(a);
 }
 
-extern "C" __global__ void __launch_bounds__(512) mlx_kd_ivf_topk_finish(const __grid_constant__ kd_arguments a) {
+extern "C" __global__ void __launch_bounds__(512) mlx_kd_ivf_topk(const __grid_constant__ kd_arguments a) {
   finish_lists(a);
 }

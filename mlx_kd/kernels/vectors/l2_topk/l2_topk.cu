@@ -23,7 +23,7 @@ extern "C" __global__ void __launch_bounds__(256) mlx_kd_l2_topk_rows(const __gr
   find_in_rows(a);
 }
 
-extern "C" __global__ void __launch_bounds__(1024) mlx_kd_l2_topk_finish(const __grid_constant__ kd_arguments a) {
+extern "C" __global__ void __launch_bounds__(1024) mlx_kd_l2_topk(const __grid_constant__ kd_arguments a) {
   finish_flat(a);
 }
 
