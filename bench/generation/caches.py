@@ -2,10 +2,11 @@
 
 In one process, in random order: attention of one token by our bfloat16 kernel, by the quantised ones and over pages (32
 query heads and 8 key heads of 128), over caches of each of --tokens, as a graph of so many layers that no cache is in
-the processor's caches when its turn comes; and the append of one token as operators in a graph of 64, next to an
-operator that does nothing but norm 32 elements, and to appends that write nothing because their offset is negative:
-alone, and with the rotation of queries and keys, in one operator and in two. Kernels are the defaults. Prints medians
-and the medians of paired ratios, and writes them as JSON.
+the processor's caches when its turn comes; and the append of one token as operators in a graph of 64, next to operators
+that do next to nothing, and to appends that write nothing because their offset is negative: alone, and with the
+rotation of queries and keys, in one operator and in two. Next to nothing do a norm of 32 elements, and MLX's own divmod
+of 32 elements, which has two results as an append has: MLX takes 1 us or more for the second. Kernels are the defaults.
+Prints medians and the medians of paired ratios and differences, and writes them as JSON.
 """
 import argparse
 import datetime
@@ -23,11 +24,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common import machine, write_result  # noqa: E402
 
 QUERIES, HEADS, WIDTH, GRAPH, BLOCK = 32, 8, 128, 64, 32
-EMPTY = "a norm of 32 elements"
+EMPTY, TWO = "a norm of 32 elements", "MLX's divmod of 32 elements"
 PAGES = {"paged": BLOCK, "paged, blocks of 64": 64}
 COLD = 64 << 20  # bytes of the smallest caches of all layers
-KERNELS = ["attention", "attention_paged", "attention_quantized", "kv_append", "kv_append_quantized", "qk_norm_rope",
-           "qk_norm_rope_append", "qk_norm_rope_append_paged", "qk_norm_rope_append_quantized", "rmsnorm"]
+KERNELS = ["attention", "attention_paged", "attention_paged_quantized", "attention_quantized", "kv_append",
+           "kv_append_quantized", "qk_norm_rope", "qk_norm_rope_append", "qk_norm_rope_append_paged",
+           "qk_norm_rope_append_paged_quantized", "qk_norm_rope_append_quantized", "rmsnorm"]
 
 
 def normal(*shape):
@@ -40,8 +42,11 @@ def layer_of(tokens):
     made = {"bf16": [keys, values]}
     for bits in (8, 4):
         made[f"{bits} bits"] = [*mx.quantize(keys, 64, bits), *mx.quantize(values, 64, bits)]
+    def in_pages(arrays, block):
+        return [mx.contiguous(x.reshape(HEADS, tokens // block, block, -1).swapaxes(0, 1)) for x in arrays]
     for kind, block in PAGES.items():
-        made[kind] = [mx.contiguous(x.reshape(HEADS, tokens // block, block, WIDTH).swapaxes(0, 1)) for x in (keys, values)]
+        made[kind] = in_pages((keys, values), block)
+        made[f"{kind}, 8 bits"] = in_pages(made["8 bits"], block)
     mx.eval(made)
     return made
 
@@ -63,10 +68,11 @@ def attentions(tokens):
         random.shuffle(order)
         places = mx.array([order], mx.int32), mx.array([0], mx.int32), mx.array([tokens], mx.int32)
         mx.eval(places)
-        return lambda q, x: mlx_kd.attention_paged(q, *x, *places, scale=scale)
+        return {"": lambda q, x: mlx_kd.attention_paged(q, *x, *places, scale=scale),
+                ", 8 bits": lambda q, x: mlx_kd.attention_paged_quantized(q, *x, *places, scale=scale, bits=8, group_size=64)}
     mx.eval(queries)
     calls = {"bf16": lambda q, x: mlx_kd.attention(q, *x, scale=scale), "8 bits": coded(8), "4 bits": coded(4),
-             **{kind: in_pages(block) for kind, block in PAGES.items()}}
+             **{kind + bits: call for kind, block in PAGES.items() for bits, call in in_pages(block).items()}}
 
     def step(kind):
         return lambda: mx.eval([calls[kind](q, layer[kind]) for q, layer in zip(queries, layers)])
@@ -104,10 +110,14 @@ def appends(tokens):
     def paged():
         return [mx.zeros((tokens // BLOCK, HEADS, BLOCK, WIDTH), mx.bfloat16) for _ in range(2)]
 
+    def coded_pages():
+        return [part for x in paged() for part in mx.quantize(x, 64, 8)]
+
     def apart(cache, i):
         turned, keys = mlx_kd.qk_norm_rope(q, new, at[i])
         return (*mlx_kd.kv_append_quantized(*cache[:6], keys, new, i, bits=8, group_size=64), turned)
     ways = {
+        TWO: ([mx.ones(32), mx.ones(32)], lambda x, i: mx.divmod(*x)),
         EMPTY: (row, lambda x, i: (mlx_kd.rmsnorm(x[0], weight, 1e-5),)),
         "kv_append": (plain(), lambda x, i: mlx_kd.kv_append(*x, new, new, i)),
         "kv_append of nothing": (plain(), lambda x, i: mlx_kd.kv_append(*x, new, new, nowhere)),
@@ -120,6 +130,8 @@ def appends(tokens):
             *x[:6], q, new, new, i, at[i], bits=8, group_size=64)),
         "qk_norm_rope_append_paged": (paged(), lambda x, i: mlx_kd.qk_norm_rope_append_paged(
             *x[:2], q, new, new, slots[i], at[i])),
+        "qk_norm_rope_append_paged_quantized": (coded_pages(), lambda x, i: mlx_kd.qk_norm_rope_append_paged_quantized(
+            *x[:6], q, new, new, slots[i], at[i], bits=8, group_size=64)),
     }
     mx.eval([held for held, _ in ways.values()])
     return {name: chain(held, operator) for name, (held, operator) in ways.items()}
@@ -154,10 +166,11 @@ def main():
     arguments = parser.parse_args()
     mlx_kd.configure(default_kernels=KERNELS)
     append, times = measure(appends(arguments.tokens[0]), arguments.samples, GRAPH)
-    more = {name: statistics.median(a - b for a, b in zip(times[name], times[EMPTY])) for name in times}
+    def more(than):
+        return {name: statistics.median(a - b for a, b in zip(times[name], times[than])) for name in times}
     result = {"what": "microseconds of attention of one token and of an append, by kind of cache",
               "attention": [of_tokens(tokens, arguments.samples) for tokens in arguments.tokens], "append_us": append,
-              "append_more_than_empty_us": more,
+              "append_more_than_empty_us": more(EMPTY), "append_more_than_divmod_us": more(TWO),
               "samples": arguments.samples, "machine": machine(), "date": datetime.date.today().isoformat(),
               "mlx": mx.__version__}
     write_result(result, arguments.out)

@@ -124,9 +124,8 @@ Tensor read_grpc_tensor(Bytes message, const Limits& limits) {
       skip(proto, kind);
     }
   }
-  const Tensor tensor = contiguous(dtype, shape, data.data());
-  check_bytes(tensor, data, limits);
-  return tensor;
+  check_bytes({dtype, shape, {}, nullptr}, data, limits);
+  return contiguous(dtype, shape, data.data());
 }
 
 }  // namespace mlx_kd::runtime::wire

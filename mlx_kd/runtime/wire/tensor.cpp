@@ -219,10 +219,11 @@ Tensor with_axes(const Tensor& tensor, const std::vector<int>& order) {
 
 Tensor contiguous(std::string dtype, std::vector<int64_t> shape, const std::byte* data) {
   Tensor tensor{std::move(dtype), std::move(shape), {}, data};
-  tensor.strides.resize(tensor.shape.size());
-  int64_t stride = 1;
-  for (size_t i = tensor.shape.size(); i-- > 0; stride *= tensor.shape[i])
-    tensor.strides[i] = stride;
+  tensor.strides.assign(tensor.shape.size(), 1);
+  // Without an element other axes may be of any length, and their product of none.
+  const auto& lengths = tensor.shape;
+  if (std::find(lengths.begin(), lengths.end(), 0) != lengths.end()) return tensor;
+  for (size_t i = lengths.size(); i-- > 1;) tensor.strides[i - 1] = tensor.strides[i] * lengths[i];
   return tensor;
 }
 

@@ -112,6 +112,19 @@ TEST(Wire, ErrorsNameTheFrameAndTheMessage) {
   EXPECT_THROW(frame_length(Bytes(stream).first(3), {}, "frame 0"), base::Error);
 }
 
+TEST(Wire, LengthsWhoseProductOverflowsAreRefusedOrOfAnArrayWithoutElements) {
+  // Field 2, a shape: lengths of 2^59 and 16.
+  const std::vector<uint8_t> older = {0x12, 10,   0x80, 0x80, 0x80, 0x80, 0x80,
+                                      0x80, 0x80, 0x80, 0x08, 0x10, 0x1a, 7,
+                                      'f',  'l',  'o',  'a',  't',  '3',  '2'};
+  EXPECT_THROW(read_grpc_tensor(std::as_bytes(std::span(older)), {}), base::Error);
+  constexpr int64_t kLong = (int64_t(1) << 31) - 1;
+  const Tensor empty = contiguous("float32", {0, kLong, kLong, kLong}, nullptr);
+  EXPECT_EQ(empty.bytes(), 0);
+  EXPECT_EQ(empty.strides, (std::vector<int64_t>{1, 1, 1, 1}));
+  EXPECT_EQ(contiguous("float32", {2, 3, 5}, nullptr).strides, (std::vector<int64_t>{15, 5, 1}));
+}
+
 TEST(Wire, TheOlderTensorComesBack) {
   mx::array x = mx::transpose(mx::reshape(mx::arange(0, 12, 1, mx::float32), {3, 4}));
   const std::string message = write_grpc_tensor(tensor_of(x));
