@@ -1,6 +1,7 @@
 """Large amounts: 10,000 runs in one pack, and a run that goes on after 100,000 evaluations.
 
-Times are of the processor, shared by two cores: what else the machine does changes nothing.
+Times are of the processor, so that what else the machine does changes little: of a resume, which is one thread, as they
+are; of a merge, which two threads do, half.
 """
 import json
 import os
@@ -15,7 +16,7 @@ from types import SimpleNamespace
 
 KD = os.environ["MLX_KD_PROGRAM"]
 ROOT = Path(os.environ["MLX_KD_SOURCE_DIR"])
-CORES = 2
+MERGING_THREADS = 2
 MIB = 1 << 20
 
 sys.path.insert(0, str(ROOT / "bench"))
@@ -29,7 +30,7 @@ class Usage:
         process.returncode = os.waitstatus_to_exitcode(status)
         self.code = process.returncode
         self.peak_mib = used.ru_maxrss * 1024 / MIB
-        self.seconds = (used.ru_utime + used.ru_stime) / CORES
+        self.seconds = used.ru_utime + used.ru_stime
 
 
 def peak_mib(pid):
@@ -52,9 +53,10 @@ class Scale(unittest.TestCase):
         process = subprocess.Popen([KD, "pack", "--runs", *names, "--out", "all.json"], cwd=self.folder,
                                    stdout=subprocess.DEVNULL)
         used = Usage(process)
-        print(f"merging: {used.seconds:.1f} s, {used.peak_mib:.0f} MiB", flush=True)
+        seconds = used.seconds / MERGING_THREADS
+        print(f"merging: {seconds:.1f} s, {used.peak_mib:.0f} MiB", flush=True)
         self.assertEqual(used.code, 0)
-        self.assertLessEqual(used.seconds, 20)
+        self.assertLessEqual(seconds, 20)
         self.assertLessEqual(used.peak_mib, 1024)
         entries = json.loads((self.folder / "all.json").read_text())["entries"]
         self.assertGreater(len(entries), 19000)

@@ -60,9 +60,19 @@ class Parts {
   }
 
   void skip_string() {
-    for (++at_; here() != '"'; ++at_)
-      if (text_[at_] == '\\') ++at_;
+    const size_t begin = at_ + 1;
+    do {
+      at_ = text_.find('"', at_ + 1);
+      if (at_ == text_.npos) refuse_brief("it ends too soon");
+    } while (is_escaped(begin));
     ++at_;
+  }
+
+  // An odd number of backslashes before it, none before `begin`.
+  bool is_escaped(size_t begin) const {
+    size_t first = at_;
+    while (first > begin && text_[first - 1] == '\\') --first;
+    return (at_ - first) % 2 != 0;
   }
 
   std::string_view value_text() {
@@ -79,8 +89,8 @@ class Parts {
   }
 
   void skip_brackets() {
-    for (int depth = 0;;) {
-      const char c = here();
+    for (int depth = 0; at_ < text_.size();) {
+      const char c = text_[at_];
       if (c == '"') {
         skip_string();
         continue;
@@ -89,6 +99,7 @@ class Parts {
       if (c == '{' || c == '[') ++depth;
       if ((c == '}' || c == ']') && --depth == 0) return;
     }
+    refuse_brief("it ends too soon");
   }
 
   std::string_view text_, key_, value_;

@@ -21,7 +21,14 @@ class Places {
  public:
   Places(const Features& features, size_t point)
       : features_(features), row_(row_of(features.points(), point)) {
-    for (size_t dim = 0; dim < features.dims(); ++dim) order_.push_back(by_distance(dim));
+    for (size_t dim = 0; dim < features.dims(); ++dim) {
+      order_.push_back(by_distance(dim));
+      std::vector<double>& squared = squared_.emplace_back();
+      for (const uint8_t level : order_[dim]) {
+        const double d = features.distance(dim, order_[dim][0], level);
+        squared.push_back(d * d);
+      }
+    }
     push({});
   }
   // The next place's point, or points().size() if it is not valid; false at the end.
@@ -67,16 +74,15 @@ class Places {
 
   void push(Place place) {
     place.squared = 0;
-    for (size_t dim = 0; dim < order_.size(); ++dim) {
-      const double d = features_.distance(dim, order_[dim][0], order_[dim][place.rank[dim]]);
-      place.squared += d * d;
-    }
+    for (size_t dim = 0; dim < order_.size(); ++dim)
+      place.squared += squared_[dim][place.rank[dim]];
     heap_.push(place);
   }
 
   const Features& features_;
   std::vector<uint8_t> row_;
-  std::vector<std::vector<uint8_t>> order_;
+  std::vector<std::vector<uint8_t>> order_;   // levels, nearest first
+  std::vector<std::vector<double>> squared_;  // the distance to each of them, squared
   std::priority_queue<Place> heap_;
 };
 

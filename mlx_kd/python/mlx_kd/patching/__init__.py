@@ -21,8 +21,8 @@ import mlx.core as mx
 
 from mlx_kd import _core
 from mlx_kd.patching import classes
-from mlx_kd.patching.embeddings import Embedding, rows_plan_of
-from mlx_kd.patching.layers import Layer
+from mlx_kd.patching.calls.embeddings import Embedding, rows_plan_of
+from mlx_kd.patching.calls.layers import Layer
 from mlx_kd.patching.operators import Operators, chosen
 from mlx_kd.patching.plans import plan_of
 from mlx_kd.patching.proof import Proof

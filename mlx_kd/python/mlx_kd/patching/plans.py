@@ -5,16 +5,16 @@ from typing import Any, Union
 
 import mlx.core as mx
 
-from mlx_kd.patching.convolutions import TapsCall, taps_plan_of
-from mlx_kd.patching.delta import DeltaCall, GatedAttentionCall, GatedNormCall, delta_of, is_gated_norm
-from mlx_kd.patching.embeddings import Embedding, EmbeddingRows, head_plan_of
-from mlx_kd.patching.experts import ExpertPlan, expert_plan_of
-from mlx_kd.patching.latent import HeadProduct, LatentCall, heads_of, latent_of
-from mlx_kd.patching.layers import AttentionCall, BlockCall, MlpCall
+from mlx_kd.patching.calls.convolutions import TapsCall, taps_plan_of
+from mlx_kd.patching.calls.delta import DeltaCall, GatedAttentionCall, GatedNormCall, delta_of, is_gated_norm
+from mlx_kd.patching.calls.embeddings import Embedding, EmbeddingRows, head_plan_of
+from mlx_kd.patching.calls.experts import ExpertPlan, expert_plan_of
+from mlx_kd.patching.calls.latent import HeadProduct, LatentCall, heads_of, latent_of
+from mlx_kd.patching.calls.layers import AttentionCall, BlockCall, MlpCall
+from mlx_kd.patching.calls.positions import NormCall, RopeCall
+from mlx_kd.patching.calls.post_norms import PostNormBlockCall, post_norm_block_of
+from mlx_kd.patching.calls.products import Linear
 from mlx_kd.patching.operators import Operators
-from mlx_kd.patching.positions import NormCall, RopeCall
-from mlx_kd.patching.post_norms import PostNormBlockCall, post_norm_block_of
-from mlx_kd.patching.products import Linear
 from mlx_kd.patching.structure import (
     Mlp, Product, Unknown, attention_of, block_of, mlp_of, norm_of, original_class, product_of, rope_of)
 

@@ -17,14 +17,14 @@ from typing import Any, Optional
 
 import mlx.core as mx
 
+from mlx_kd.patching.calls.embeddings import EmbeddingRows
+from mlx_kd.patching.calls.experts import expert_block_of, is_choice
+from mlx_kd.patching.calls.layers import BlockCall, Layer
+from mlx_kd.patching.calls.post_norms import PostNormBlockCall
+from mlx_kd.patching.calls.products import Linear
 from mlx_kd.patching.classes import install, walk
-from mlx_kd.patching.embeddings import EmbeddingRows
-from mlx_kd.patching.experts import expert_block_of, is_choice
-from mlx_kd.patching.layers import BlockCall, Layer
 from mlx_kd.patching.operators import Operators
 from mlx_kd.patching.plans import Plan, plan_of
-from mlx_kd.patching.post_norms import PostNormBlockCall
-from mlx_kd.patching.products import Linear
 from mlx_kd.patching.samples import Case, Stand, case_of, clone, signature, to_float32, with_rows, without_products
 from mlx_kd.patching.structure import ROWS, Unknown, code_of, is_embedding, output_size
 

@@ -6,12 +6,12 @@ from typing import Any, Optional
 
 import mlx.core as mx
 
-from mlx_kd.patching.delta import DeltaCall
-from mlx_kd.patching.latent import Latent, LatentCall, heads_of, input_size_of_heads, latent_of
-from mlx_kd.patching.layers import AttentionCall, BlockCall, MlpCall
+from mlx_kd.patching.calls.delta import DeltaCall
+from mlx_kd.patching.calls.latent import Latent, LatentCall, heads_of, input_size_of_heads, latent_of
+from mlx_kd.patching.calls.layers import AttentionCall, BlockCall, MlpCall
+from mlx_kd.patching.calls.positions import NormCall, RopeCall
+from mlx_kd.patching.calls.post_norms import PostNormBlockCall
 from mlx_kd.patching.plans import Plan
-from mlx_kd.patching.positions import NormCall, RopeCall
-from mlx_kd.patching.post_norms import PostNormBlockCall
 from mlx_kd.patching.structure import Unknown, attention_of, input_size, nn, original_class, output_size
 
 CONTEXT = 37  # keys in the cache of a proof

@@ -5,8 +5,8 @@ from typing import Any, Optional
 
 import mlx.core as mx
 
+from mlx_kd.patching.calls.products import Shared, is_of
 from mlx_kd.patching.operators import Operators
-from mlx_kd.patching.products import Shared, is_of
 from mlx_kd.patching.structure import Attention, Norm, Rope
 
 

@@ -8,9 +8,9 @@ from typing import Any, Optional, Union
 
 import mlx.core as mx
 
-from mlx_kd.patching.layers import AttentionCall
+from mlx_kd.patching.calls.layers import AttentionCall
+from mlx_kd.patching.calls.products import Shared
 from mlx_kd.patching.operators import Operators
-from mlx_kd.patching.products import Shared
 from mlx_kd.patching.structure import Norm, Unknown, code_of, input_size, nn, original_class, product_of
 
 DELTA_MODULE = "mlx_lm.models.gated_delta"

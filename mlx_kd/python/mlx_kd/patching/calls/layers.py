@@ -8,9 +8,9 @@ from typing import Any, Optional
 import mlx.core as mx
 
 from mlx_kd import _core
+from mlx_kd.patching.calls.positions import Positions, norm_weight
+from mlx_kd.patching.calls.products import Projections, Shared, is_of, product, rows_of
 from mlx_kd.patching.operators import Operators
-from mlx_kd.patching.positions import Positions, norm_weight
-from mlx_kd.patching.products import Projections, Shared, is_of, product, rows_of
 from mlx_kd.patching.structure import QKV, ROWS, Attention, Block, Mlp, nn
 
 

@@ -6,8 +6,8 @@ from typing import Any, Optional, Union
 
 import mlx.core as mx
 
+from mlx_kd.patching.calls.products import Shared, rows_of
 from mlx_kd.patching.operators import Operators
-from mlx_kd.patching.products import Shared, rows_of
 from mlx_kd.patching.structure import (
     ARRAY_NAMES, ROWS, Mlp, Product, Unknown, activation_of, code_of, first_of, mlp_of, nn, not_understood,
     original_class, output_size, product_of)

@@ -5,8 +5,8 @@ from typing import Any, Optional
 
 import mlx.core as mx
 
+from mlx_kd.patching.calls.products import Linear, Shared
 from mlx_kd.patching.operators import Operators
-from mlx_kd.patching.products import Linear, Shared
 from mlx_kd.patching.structure import Product, has_call_of, nn, original_class, output_size
 
 

@@ -11,10 +11,10 @@ from typing import Any, Optional, Union
 
 import mlx.core as mx
 
-from mlx_kd.patching.layers import Layer, by_head
+from mlx_kd.patching.calls.layers import Layer, by_head
+from mlx_kd.patching.calls.positions import norm_weight
+from mlx_kd.patching.calls.products import Linear, Projections, Shared, product_with, rows_of
 from mlx_kd.patching.operators import Operators
-from mlx_kd.patching.positions import norm_weight
-from mlx_kd.patching.products import Linear, Projections, Shared, product_with, rows_of
 from mlx_kd.patching.structure import (
     ARRAY_NAMES, ROWS, Norm, Product, Unknown, code_of, is_mlx_attention, nn, norm_of, not_understood, original_class,
     product_of)

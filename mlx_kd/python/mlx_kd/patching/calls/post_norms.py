@@ -6,10 +6,10 @@ from typing import Any, Optional, Union
 
 import mlx.core as mx
 
-from mlx_kd.patching.layers import AttentionCall, MlpCall
+from mlx_kd.patching.calls.layers import AttentionCall, MlpCall
+from mlx_kd.patching.calls.positions import norm_weight
+from mlx_kd.patching.calls.products import Shared, is_of, rows_of
 from mlx_kd.patching.operators import Operators
-from mlx_kd.patching.positions import norm_weight
-from mlx_kd.patching.products import Shared, is_of, rows_of
 from mlx_kd.patching.structure import QKV, ROWS, Mlp, Norm, Unknown, child_names, code_of, mlp_of, norm_of
 
 CLIPS = "clip_residual"  # of Gemma 3: a sum that is kept finite in float16

@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 import mlx.core as mx
 
-from mlx_kd.patching.products import Shared
+from mlx_kd.patching.calls.products import Shared
 from mlx_kd.patching.structure import has_call_of, nn
 
 
