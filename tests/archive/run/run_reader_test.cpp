@@ -60,17 +60,17 @@ std::vector<std::vector<std::string>> best_of_sizes(const RunData& run) {
 
 TEST(RunDigest, KeepsWhatAReportNamesAndCountsTheRest) {
   TemporaryFolder folder;
-  write_run(folder / "a", synthetic_run(3, 900));
-  const RunData whole = read_run(folder / "a"), digest = read_run_digest(folder / "a", 60);
-  EXPECT_LT(digest.records.size(), 400u);
-  EXPECT_EQ(digest.left_out.records, 900 - digest.records.size());
+  write_run(folder / "a", synthetic_run(3, 240));
+  const RunData whole = read_run(folder / "a"), digest = read_run_digest(folder / "a", 16);
+  EXPECT_LT(digest.records.size(), 200u);
+  EXPECT_EQ(digest.left_out.records, 240 - digest.records.size());
   EXPECT_EQ(report_table(digest), report_table(whole));
   EXPECT_EQ(best_of_sizes(digest), best_of_sizes(whole));
   const base::Json of_digest = report_json(digest), of_whole = report_json(whole);
   for (const char* part : {"evaluated", "finished", "sizes", "failures", "aa", "seconds"})
     EXPECT_EQ(of_digest.at(part), of_whole.at(part)) << part;
-  EXPECT_NE(report_markdown(digest).find("900 evaluated"), std::string::npos);
-  EXPECT_NE(report_html(digest).find("Of 900 evaluations, "), std::string::npos);
+  EXPECT_NE(report_markdown(digest).find("240 evaluated"), std::string::npos);
+  EXPECT_NE(report_html(digest).find("Of 240 evaluations, "), std::string::npos);
   const auto best = best_so_far(scores(digest)), best_of_all = best_so_far(scores(whole));
   EXPECT_EQ(best.back(), best_of_all.back());
   const auto steps = steps_of(digest);
@@ -89,14 +89,14 @@ TEST(RunDigest, OfAShortRunIsTheRun) {
 
 TEST(RunDigest, OfARunThatWasBrokenOffHasNoWinners) {
   TemporaryFolder folder;
-  RunData run = synthetic_run(3, 300);
+  RunData run = synthetic_run(3, 120);
   run.finish.reset();
   write_run(folder / "a", run);
   put(folder / "a/run.ndjson", text_of(folder / "a/run.ndjson") + "{\"event\":\"evaluat");
-  const RunData whole = read_run(folder / "a"), digest = read_run_digest(folder / "a", 40);
+  const RunData whole = read_run(folder / "a"), digest = read_run_digest(folder / "a", 20);
   EXPECT_TRUE(digest.cut);
   EXPECT_FALSE(digest.finish);
-  EXPECT_EQ(digest.left_out.records, 300 - digest.records.size());
+  EXPECT_EQ(digest.left_out.records, 120 - digest.records.size());
   const auto spent = time_spent(digest), spent_of_all = time_spent(whole);
   ASSERT_EQ(spent.size(), spent_of_all.size());
   for (size_t i = 0; i < spent.size(); ++i) {
@@ -107,7 +107,7 @@ TEST(RunDigest, OfARunThatWasBrokenOffHasNoWinners) {
 
 TEST(RunDigest, NamesALineThatIsNoRecord) {
   TemporaryFolder folder;
-  write_run(folder / "a", synthetic_run(3, 100));
+  write_run(folder / "a", synthetic_run(3, 30));
   std::string text = text_of(folder / "a/run.ndjson");
   text.insert(text.find('\n') + 1, "[7]\n");
   put(folder / "a/run.ndjson", text);
