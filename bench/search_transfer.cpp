@@ -35,18 +35,18 @@ struct Setting {
 // All combinations of the values that the ablation tells apart.
 std::vector<Setting> grid() {
   std::vector<Setting> all;
-  for (double additive : {0.0, 0.75})
-    for (size_t initial : {3, 8})
+  for (double additive : {0.0, 0.5})
+    for (size_t initial : {2, 8})
       for (bool fitted : {true, false})
-        for (size_t knn : {12, 0}) {
+        for (double centre_trust : {0.0, 1.0}) {
           search::TourSettings s;
           s.kernel.additive = additive;
           s.initial = initial;
           if (!fitted) s.first_scales = SIZE_MAX;
-          s.knn = knn;
+          s.centre_trust = centre_trust;
           char name[96];
-          std::snprintf(name, sizeof name, "additive %g, initial %zu, scales %s, knn %zu", additive,
-                        initial, fitted ? "fitted" : "fixed", knn);
+          std::snprintf(name, sizeof name, "additive %g, initial %zu, scales %s, centre trust %g",
+                        additive, initial, fitted ? "fitted" : "fixed", centre_trust);
           all.push_back({name, s});
         }
   return all;

@@ -67,7 +67,7 @@ class Threads(PackageTest):
 
     def test_each_thread_decodes_with_its_own_cache(self):
         model = models.make("llama", dtype=mx.float32)
-        kinds = ["contiguous", "quantized", "rotating", "quantized-rotating", "paged"]
+        kinds = ["contiguous", "quantized", "rotating", "quantized-rotating", "paged", "quantized-paged"]
 
         def decode(number):
             cache = caches.make(model, kinds[number % len(kinds)], group_size=32, max_size=64)

@@ -8,6 +8,11 @@
 
 namespace mlx_kd::kernels::attention {
 
+// Elements as numbers, with the magnitudes of what each is made of.
+struct SizedNumbers {
+  std::vector<double> value, size;
+};
+
 // A key's share of the row, and how far the roundings of its score move it.
 struct KeyShare {
   double share, moved;

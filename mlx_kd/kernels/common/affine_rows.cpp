@@ -27,6 +27,19 @@ std::function<spec::Shape(const spec::Dims&)> groups_of(const char* heads, const
   };
 }
 
+std::function<spec::Shape(const spec::Dims&)> codes_of_pages(const char* heads, const char* width) {
+  return [heads, width](const spec::Dims& d) {
+    return spec::Shape{d.at("P"), d.at(heads), d.at("L"), d.at(width) * d.at("bits") / 32};
+  };
+}
+
+std::function<spec::Shape(const spec::Dims&)> groups_of_pages(const char* heads,
+                                                              const char* width) {
+  return [heads, width](const spec::Dims& d) {
+    return spec::Shape{d.at("P"), d.at(heads), d.at("L"), d.at(width) / d.at("group_size")};
+  };
+}
+
 void quantize_group(const std::vector<float>& x, int64_t bits, Dtype t, int64_t g,
                     const CodedMemory& to) {
   float low = x[0], high = x[0];

@@ -17,6 +17,9 @@ std::string wrong_code(int64_t bits, int64_t group);
 // Shapes of the codes of rows (B, heads, S, width), and of their scales and biases.
 std::function<spec::Shape(const spec::Dims&)> codes_of(const char* heads, const char* width);
 std::function<spec::Shape(const spec::Dims&)> groups_of(const char* heads, const char* width);
+// The same of pages (P, heads, L, width).
+std::function<spec::Shape(const spec::Dims&)> codes_of_pages(const char* heads, const char* width);
+std::function<spec::Shape(const spec::Dims&)> groups_of_pages(const char* heads, const char* width);
 
 struct CodedMemory {
   std::byte *codes, *scales, *biases;

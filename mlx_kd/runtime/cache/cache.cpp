@@ -61,6 +61,30 @@ Planes spare(const Planes& planes, int count, const mx::Stream& s) {
   return made;
 }
 
+Coding coding_of(const Options& options) {
+  const Kind kind = options.kind;
+  return {
+      kind == Kind::quantized || kind == Kind::quantized_rotating || kind == Kind::quantized_paged,
+      options.bits, options.group_size};
+}
+
+Planes Coding::encode(const mx::array& rows, const mx::Stream& s) const {
+  if (!is_coded) return {rows};
+  return mx::quantize(rows, group_size, bits, "affine", std::nullopt, s);
+}
+
+int Coding::width_of(const Planes& planes) const {
+  const int width = planes.front().shape(3);
+  return is_coded ? width * 32 / bits : width;
+}
+
+void Coding::check_widths(const mx::array& keys, const mx::array& values) const {
+  for (const mx::array* x : {&keys, &values})
+    if (is_coded && x->shape(3) % group_size != 0)
+      refuse("heads are " + std::to_string(x->shape(3)) + " wide, which is not a multiple of " +
+             "group_size " + std::to_string(group_size) + ": choose a smaller group");
+}
+
 void check_new_rows(const mx::array& keys, const mx::array& values) {
   const mx::Shape &k = keys.shape(), &v = values.shape();
   const bool alike =
@@ -86,7 +110,9 @@ std::vector<std::unique_ptr<Cache>> make(int layers, const Options& options) {
   check(options);
   std::vector<std::unique_ptr<Cache>> caches;
   for (int i = 0; i < layers; ++i)
-    caches.push_back(options.kind == Kind::paged ? make_paged(options) : make_unpaged(options));
+    caches.push_back(options.kind == Kind::paged || options.kind == Kind::quantized_paged
+                         ? make_paged(options)
+                         : make_unpaged(options));
   return caches;
 }
 

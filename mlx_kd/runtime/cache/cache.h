@@ -19,8 +19,9 @@ namespace mlx_kd::runtime::cache {
 
 // What a cache keeps: contiguous all tokens, in one piece that grows; rotating the last max_size,
 // in a ring, the first `keep` of all among them; quantized and quantized_rotating the same as
-// codes; paged all tokens, in pages of block_size with room for max_size (4096 if that is 0).
-enum class Kind { contiguous, rotating, quantized, quantized_rotating, paged };
+// codes; paged all tokens, in pages of block_size with room for max_size (4096 if that is 0), and
+// quantized_paged the same as codes.
+enum class Kind { contiguous, rotating, quantized, quantized_rotating, paged, quantized_paged };
 
 struct Options {
   Kind kind = Kind::contiguous;

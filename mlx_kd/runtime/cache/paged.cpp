@@ -33,10 +33,11 @@ struct Pool {
 
 class Paged final : public Cache {
  public:
-  Paged(std::shared_ptr<Pool> pool, int block_size)
-      : pool_(std::move(pool)), block_size_(block_size) {}
+  Paged(std::shared_ptr<Pool> pool, const Options& options)
+      : pool_(std::move(pool)), coding_(coding_of(options)), block_size_(options.block_size) {}
   Paged(const Paged& other)
       : pool_(other.pool_),
+        coding_(other.coding_),
         block_size_(other.block_size_),
         table_(other.table_),
         offset_(other.offset_) {
@@ -53,16 +54,13 @@ class Paged final : public Cache {
     const mx::Stream stream = mx::to_stream(s);
     const int count = keys.shape(2);
     check_free(count);
-    if (pool_->keys.empty()) {
-      const int blocks = static_cast<int>(pool_->users.size());
-      const auto pages = [&](const mx::array& x) {
-        return Planes{mx::zeros({blocks, x.shape(1), block_size_, x.shape(3)}, x.dtype(), stream)};
-      };
-      pool_->keys = pages(keys), pool_->values = pages(values);
-    }
+    const Planes k = coding_.encode(keys, stream), v = coding_.encode(values, stream);
+    if (pool_->keys.empty()) pool_->keys = pages(k, stream), pool_->values = pages(v, stream);
     make_own(count, stream);
-    put(pool_->keys[0], keys, stream);
-    put(pool_->values[0], values, stream);
+    for (size_t i = 0; i < k.size(); ++i) {
+      put(pool_->keys[i], k[i], stream);
+      put(pool_->values[i], v[i], stream);
+    }
     offset_ += count;
   }
 
@@ -72,8 +70,11 @@ class Paged final : public Cache {
                                   " and the cache " + std::to_string(offset_) +
                                   " tokens: give [1, Hq, T, D] of its last T");
     const mx::array table(table_.begin(), {1, static_cast<int>(table_.size())}, mx::int32);
-    return attention_paged(q, pool_->keys[0], pool_->values[0], table, mx::array({0}, mx::int32),
-                           mx::array({offset_}, mx::int32), scale, s);
+    const mx::array begins({0}, mx::int32), ends({offset_}, mx::int32);
+    const Planes &k = pool_->keys, &v = pool_->values;
+    if (!coding_.is_coded) return attention_paged(q, k[0], v[0], table, begins, ends, scale, s);
+    return attention_paged_quantized(q, k[0], k[1], k[2], v[0], v[1], v[2], table, begins, ends,
+                                     scale, coding_.bits, coding_.group_size, s);
   }
 
   int trim(int n) override {
@@ -91,8 +92,9 @@ class Paged final : public Cache {
 
   // Of all that use the pages.
   std::vector<mx::array> state() const override {
-    if (pool_->keys.empty()) return {};
-    return {pool_->keys[0], pool_->values[0]};
+    Planes all = pool_->keys;
+    all.insert(all.end(), pool_->values.begin(), pool_->values.end());
+    return all;
   }
 
   int offset() const override { return offset_; }
@@ -108,11 +110,12 @@ class Paged final : public Cache {
     if (keys.shape(0) != 1)
       throw std::invalid_argument("[cache] keys have shape " + shape_text(keys.shape()) +
                                   ": a paged cache takes [1, H, T, D], one sequence");
+    coding_.check_widths(keys, values);
     if (pool_->keys.empty()) return;
-    const mx::array &k = pool_->keys[0], &v = pool_->values[0];
-    const mx::Shape wanted = {k.shape(1), k.shape(3), v.shape(3)};
+    const mx::Shape wanted = {pool_->keys[0].shape(1), coding_.width_of(pool_->keys),
+                              coding_.width_of(pool_->values)};
     const mx::Shape given = {keys.shape(1), keys.shape(3), values.shape(3)};
-    if (wanted != given || k.dtype() != keys.dtype())
+    if (wanted != given || coding_.type_of(pool_->keys) != keys.dtype())
       throw std::invalid_argument("[cache] heads and widths of new keys and values are " +
                                   shape_text(given) + ", and those of the pages are " +
                                   shape_text(wanted) +
@@ -130,16 +133,26 @@ class Paged final : public Cache {
                      " are free: make the pool larger (max_size), or drop caches that use it");
   }
 
+  // Of zeros, for rows like these.
+  Planes pages(const Planes& rows, const mx::Stream& s) const {
+    const int blocks = static_cast<int>(pool_->users.size());
+    Planes made;
+    for (const mx::array& x : rows)
+      made.push_back(mx::zeros({blocks, x.shape(1), block_size_, x.shape(3)}, x.dtype(), s));
+    return made;
+  }
+
   // Blocks that no other cache uses, for so many more tokens.
   void make_own(int count, const mx::Stream& s) {
     if (writes_to_shared()) {
       const int old = table_.back(), own = pool_->take();
-      for (Planes* planes : {&pool_->keys, &pool_->values}) {
-        const mx::Shape& shape = (*planes)[0].shape();
-        const mx::array page =
-            mx::slice((*planes)[0], {old, 0, 0, 0}, {old + 1, shape[1], shape[2], shape[3]}, s);
-        put_page((*planes)[0], page, own, 0, s);
-      }
+      for (Planes* planes : {&pool_->keys, &pool_->values})
+        for (mx::array& one : *planes) {
+          const mx::Shape& shape = one.shape();
+          const mx::array page =
+              mx::slice(one, {old, 0, 0, 0}, {old + 1, shape[1], shape[2], shape[3]}, s);
+          put_page(one, page, own, 0, s);
+        }
       pool_->drop(old);
       table_.back() = own;
     }
@@ -168,6 +181,7 @@ class Paged final : public Cache {
   }
 
   std::shared_ptr<Pool> pool_;
+  Coding coding_;
   int block_size_;
   std::vector<int> table_;
   int offset_ = 0;
@@ -178,7 +192,7 @@ class Paged final : public Cache {
 std::unique_ptr<Cache> make_paged(const Options& options) {
   const int tokens = options.max_size > 0 ? options.max_size : 4096;
   const int blocks = (tokens + options.block_size - 1) / options.block_size;
-  return std::make_unique<Paged>(std::make_shared<Pool>(blocks), options.block_size);
+  return std::make_unique<Paged>(std::make_shared<Pool>(blocks), options);
 }
 
 }  // namespace mlx_kd::runtime::cache

@@ -18,7 +18,7 @@ constexpr int kStep = 256;  // rows that a cache grows by
 
 class Unpaged final : public Cache {
  public:
-  explicit Unpaged(const Options& options) : options_(options) {}
+  explicit Unpaged(const Options& options) : options_(options), coding_(coding_of(options)) {}
 
   void append(const mx::array& keys, const mx::array& values, mx::StreamOrDevice s) override {
     check_new_rows(keys, values);
@@ -41,7 +41,7 @@ class Unpaged final : public Cache {
     const mx::Stream stream = mx::to_stream(s);
     const Planes k = filled(keys_, stream), v = filled(values_, stream);
     const int causal = queries > 1, window = rotates() && queries > 1 ? options_.max_size : 0;
-    if (!quantised())
+    if (!coding_.is_coded)
       return runtime::attention(q, k[0], v[0], std::nullopt, std::nullopt, std::nullopt, scale,
                                 causal, window, stream);
     return attention_quantized(
@@ -73,38 +73,19 @@ class Unpaged final : public Cache {
   bool rotates() const {
     return options_.kind == Kind::rotating || options_.kind == Kind::quantized_rotating;
   }
-  bool quantised() const {
-    return options_.kind == Kind::quantized || options_.kind == Kind::quantized_rotating;
-  }
-
-  // Of a row, in elements.
-  int width_of(const Planes& planes) const {
-    const int width = planes.front().shape(3);
-    return quantised() ? width * 32 / options_.bits : width;
-  }
 
   void check_rows(const mx::array& keys, const mx::array& values) const {
-    for (const mx::array* x : {&keys, &values})
-      if (quantised() && x->shape(3) % options_.group_size != 0)
-        throw std::invalid_argument("[cache] heads are " + std::to_string(x->shape(3)) +
-                                    " wide, which is not a multiple of group_size " +
-                                    std::to_string(options_.group_size) +
-                                    ": choose a smaller group");
+    coding_.check_widths(keys, values);
     if (keys_.empty()) return;
     const mx::Shape& there = keys_.front().shape();
-    const mx::Shape wanted = {there[0], there[1], width_of(keys_), width_of(values_)};
+    const mx::Shape wanted = {there[0], there[1], coding_.width_of(keys_),
+                              coding_.width_of(values_)};
     const mx::Shape given = {keys.shape(0), keys.shape(1), keys.shape(3), values.shape(3)};
-    const mx::Dtype type = keys_[quantised() ? 1 : 0].dtype();
-    if (wanted != given || keys.dtype() != type)
+    if (wanted != given || keys.dtype() != coding_.type_of(keys_))
       throw std::invalid_argument(
           "[cache] batch, heads and widths of new keys and values are " + shape_text(given) +
           ", and those of the cache are " + shape_text(wanted) +
           ", or their type is another: use a cache for each layer and each model");
-  }
-
-  Planes encode(const mx::array& x, const mx::Stream& s) const {
-    if (!quantised()) return {x};
-    return mx::quantize(x, options_.group_size, options_.bits, "affine", std::nullopt, s);
   }
 
   Planes filled(const Planes& planes, const mx::Stream& s) const {
@@ -120,7 +101,7 @@ class Unpaged final : public Cache {
 
   // By MLX's operators, in place too, where the settings do not ask for ours.
   void put(Planes& planes, int at, const mx::array& rows, const mx::Stream& s) const {
-    const Planes added = encode(rows, s);
+    const Planes added = coding_.encode(rows, s);
     for (size_t i = 0; i < planes.size(); ++i) {
       mx::Shape from = {0, 0, at, 0}, to = planes[i].shape();
       to[2] = at + rows.shape(2);
@@ -134,7 +115,7 @@ class Unpaged final : public Cache {
       put(values_, at, values, s);
       return;
     }
-    if (!quantised()) {
+    if (!coding_.is_coded) {
       const auto written = kv_append(keys_[0], values_[0], keys, values, at, s);
       keys_ = {written.first}, values_ = {written.second};
       return;
@@ -147,7 +128,8 @@ class Unpaged final : public Cache {
 
   void start(const mx::array& keys, const mx::array& values, int rows, const mx::Stream& s) {
     const auto one = [&](const mx::array& x) {
-      return encode(mx::slice(x, {0, 0, 0, 0}, {x.shape(0), x.shape(1), 1, x.shape(3)}, s), s);
+      return coding_.encode(mx::slice(x, {0, 0, 0, 0}, {x.shape(0), x.shape(1), 1, x.shape(3)}, s),
+                            s);
     };
     keys_ = spare(one(keys), rows, s);
     values_ = spare(one(values), rows, s);
@@ -157,7 +139,7 @@ class Unpaged final : public Cache {
   // When a cache grows, not at each token.
   void ask_settings() {
     const std::vector<std::string> names = settings().default_kernels;
-    const char* const name = quantised() ? "kv_append_quantized" : "kv_append";
+    const char* const name = coding_.is_coded ? "kv_append_quantized" : "kv_append";
     by_kernel_ = std::find(names.begin(), names.end(), name) != names.end();
   }
 
@@ -206,9 +188,10 @@ class Unpaged final : public Cache {
   // Rows that no new query sees are dropped.
   void join_several(const mx::array& keys, const mx::array& values, const mx::Stream& s) {
     const auto joined = [&](const Planes& there, const mx::array& x) {
-      if (there.empty()) return encode(x, s);
+      if (there.empty()) return coding_.encode(x, s);
       const Planes ordered = in_order(there, s);
-      return join({without(ordered, rows_of(ordered) - options_.max_size + 1, s), encode(x, s)}, s);
+      return join(
+          {without(ordered, rows_of(ordered) - options_.max_size + 1, s), coding_.encode(x, s)}, s);
     };
     Planes new_keys = joined(keys_, keys), new_values = joined(values_, values);
     keys_ = std::move(new_keys), values_ = std::move(new_values);
@@ -217,6 +200,7 @@ class Unpaged final : public Cache {
   }
 
   Options options_;
+  Coding coding_;
   Planes keys_, values_;
   bool by_kernel_ = false;
   int offset_ = 0;

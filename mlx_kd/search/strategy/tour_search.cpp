@@ -119,14 +119,29 @@ double TourSearch::off_centre(size_t point) const {
   return squared;
 }
 
-size_t TourSearch::centre_point() {
+std::vector<std::pair<double, size_t>> TourSearch::off_centre_of_many() {
   const size_t size = history_.points().size();
   const size_t looked_at = std::min(size, settings_.centre_search);
-  std::vector<std::pair<double, size_t>> nearest;
+  std::vector<std::pair<double, size_t>> result;
   for (size_t i = 0; i < looked_at; ++i) {
     const size_t point = looked_at == size ? i : tours_.long_stop(0, i);
-    nearest.push_back({off_centre(point), point});
+    result.push_back({off_centre(point), point});
   }
+  return result;
+}
+
+double TourSearch::mean_off_centre() {
+  if (!mean_off_centre_) {
+    const auto many = off_centre_of_many();
+    double sum = 0;
+    for (const auto& [squared, point] : many) sum += squared;
+    mean_off_centre_ = sum / static_cast<double>(many.size());
+  }
+  return *mean_off_centre_;
+}
+
+size_t TourSearch::centre_point() {
+  std::vector<std::pair<double, size_t>> nearest = off_centre_of_many();
   const size_t count = std::min(settings_.centre, nearest.size());
   std::partial_sort(nearest.begin(), nearest.begin() + static_cast<long>(count), nearest.end());
   return nearest[random_at(seed_, 0, kCentre).below(count)].second;
@@ -220,8 +235,12 @@ void TourSearch::add_prior(const std::vector<Observation>& run) {
   warm_.process.set_hints(scaled, settings_.hints);
 }
 
+// People choose the values of a knob round those that they expect to be good. Where no knob has an
+// order, all points are as far from the middle.
 double TourSearch::expected(const Model& model, size_t point) {
-  return model.warm ? prior_.mean_opinion(point) : 0;
+  if (model.warm) return prior_.mean_opinion(point) / model.sd;
+  const double mean = mean_off_centre();
+  return mean > 0 ? settings_.centre_trust * (off_centre(point) / mean - 1) : 0;
 }
 
 std::vector<size_t> TourSearch::best_of_prior() {
@@ -249,7 +268,7 @@ void TourSearch::set_level() {
   if (prior_.runs() == 0) return;
   std::vector<double> rest;
   for (size_t i = 0; i < valid; ++i)
-    rest.push_back(history_.value(ranking[i]) - expected(warm_, history_.point(ranking[i])));
+    rest.push_back(history_.value(ranking[i]) - prior_.mean_opinion(history_.point(ranking[i])));
   std::nth_element(rest.begin(), rest.begin() + static_cast<long>(valid / 2), rest.end());
   level_ = rest[valid / 2];
 }
@@ -260,14 +279,15 @@ void TourSearch::load(Model& model, bool with_pending) {
   const double cap = model.warm ? std::max(level_, cap_) : cap_;
   const auto add = [&](size_t point, double value) {
     rows.push_back(point);
-    targets.push_back(std::min(value, cap) - expected(model, point));
+    targets.push_back(std::min(value, cap));
   };
   for (size_t i = 0; i < history_.size(); ++i) add(history_.point(i), history_.value(i));
   std::tie(model.mean, model.sd) =
       model.warm ? std::pair(level_, prior_.spread()) : moments(targets);
   if (with_pending)
     for (size_t point : history_.pending()) add(point, beliefs_.at(point).belief);
-  for (double& y : targets) y = (y - model.mean) / model.sd;
+  for (size_t i = 0; i < rows.size(); ++i)
+    targets[i] = (targets[i] - model.mean) / model.sd - expected(model, rows[i]);
   model.process.set_rows(rows);
   model.process.set_targets(targets);
 }
@@ -290,7 +310,7 @@ double TourSearch::value_to_beat(Model& model) {
   double best = HUGE_VAL;
   for (size_t i = 0; i < std::min(settings_.elite, history_.valid()); ++i) {
     const size_t point = history_.point(history_.ranking()[i]);
-    best = std::min(best, model.process.predict(point).mean + expected(model, point) / model.sd);
+    best = std::min(best, model.process.predict(point).mean + expected(model, point));
   }
   return best;
 }
@@ -304,7 +324,7 @@ TourSearch::Choice TourSearch::best_by_process(const std::vector<size_t>& found)
   std::vector<Prediction> beliefs;
   for (size_t point : found) {
     Prediction belief = model.process.predict(point);
-    belief.mean += expected(model, point) / model.sd;
+    belief.mean += expected(model, point);
     beliefs.push_back({model.mean + model.sd * belief.mean, model.sd * belief.sd});
     const double score = log_expected_improvement(goal - settings_.margin, belief.mean, belief.sd);
     if (score <= most) continue;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "mlx_kd/search/space/neighbors.h"
@@ -32,8 +33,11 @@ struct TourSettings {
   size_t stops = 32;        // far stops among the candidates of a step
   size_t gap = 0;           // see StrategyOptions::min_tour_gap
   double exploit = 0, novelty = 0.02;
-  double cap = 0.5;      // values above this quantile of the valid ones, and failures, count as it
-  double margin = 0.01;  // improvement asked for, in standard deviations of the values
+  double cap = 0.5;  // values above this quantile of the valid ones, and failures, count as it
+  // A point whose squared distance from the middle is twice the mean is expected to be worse than
+  // the mean by so many standard deviations, one at the middle better by as many.
+  double centre_trust = 1;
+  double margin = 0.01;        // improvement asked for, in standard deviations of the values
   bool doubted_best = false;   // what is to be improved on is the best of what the process believes
                                // of the best points, not the best value, which may be luck
   size_t process_limit = 200;  // observations up to which the Gaussian process is asked
@@ -74,7 +78,10 @@ class TourSearch : public Strategy {
   void take(const Observation& observation);
   void learn();
   Choice choose();
-  double off_centre(size_t point) const;
+  double off_centre(size_t point) const;  // squared
+  double mean_off_centre();
+  // Of the points among which the middle is sought, with their numbers.
+  std::vector<std::pair<double, size_t>> off_centre_of_many();
   size_t centre_point();
   size_t spread_point();
   Choice prior_choice();
@@ -87,7 +94,7 @@ class TourSearch : public Strategy {
   double value_to_beat(Model& model);  // standardised
   Choice best_by_process(const std::vector<size_t>& candidates);
   Choice best_by_trees(const std::vector<size_t>& candidates);
-  double expected(const Model& model, size_t point);  // by the prior, relative to level_
+  double expected(const Model& model, size_t point);  // before anything is seen; standardised
   void set_level();
   void load(Model& model, bool with_pending);
   void fit_scales();
@@ -109,6 +116,7 @@ class TourSearch : public Strategy {
   Model cold_, warm_;
   double cap_ = kFailed;  // what failures and the worse half of what was seen count as
   double level_ = 0;      // with a prior: of values less what it expects
+  std::optional<double> mean_off_centre_;
   size_t next_scales_, next_trees_ = 0;
   std::optional<ExtraTrees> trees_;
   // Trees are grown when they are first asked: on so many observations, with that cap.

@@ -47,7 +47,7 @@ TEST(AttentionQuantized, RejectsWrongProductsOfBytes) {
                            {"sums.biases[at] * sums.shrink[v]", "sums.biases[at]"},
                            {"j < count ? element(from", "j + 1 < count ? element(from"},
                            {"row * 32 + 16 + i", "row * 32 + 15 + i"},
-                           {"begin + j > position ||", "begin + j >= position ||"}});
+                           {"key >= seen.end ||", "key > seen.end ||"}});
   expect_mutants_rejected("attention_quantized", coded(3, 4), {{"DIGITS", 1}},
                           {{"i % 16 * 2 + i / 16", "i"}, {"i % 2 * 16 + i / 2", "i"}});
 }
@@ -77,7 +77,8 @@ TEST(QkNormRopeAppendQuantized, RejectsWrongKernels) {
       "qk_norm_rope_append_quantized", dims, {},
       {{"q = q > none ? q : none;", "q = q + 1.0f;"},
        {"row <= dims[KD_DIM_S] - dims", "row < dims[KD_DIM_S] - dims"},
-       {"row + at.t, turned", "row, turned"},
+       {"first + row + at.t", "first + row"},
+       {"++h, row += apart", "++h, row += apart / 2"},
        {"offset + at.t, cosines", "at.t, cosines"},
        {"to.biases[g] = narrowed(code.bias)", "to.biases[g] = narrowed(0)"},
        {"codes[2 * i] | codes[2 * i + 1] << 4", "codes[2 * i + 1] | codes[2 * i] << 4"}});
@@ -94,6 +95,43 @@ TEST(QkNormRopeAppendPaged, RejectsWrongKernels) {
                            {"[at.b * dims[KD_DIM_M] + at.t]", "[at.t]"},
                            {"dims[KD_DIM_Dv], length)", "dims[KD_DIM_Dv], length - 1)"},
                            {"offset + at.t, cosines", "offset, cosines"}});
+}
+
+TEST(QkNormRopeAppendPagedQuantized, RejectsWrongKernels) {
+  const Dims dims = {{"P", 4},      {"L", 5},         {"B", 2},           {"Hq", 4},
+                     {"Hk", 2},     {"M", 3},         {"D", 64},          {"Dv", 96},
+                     {"dims", 0},   {"bits", 8},      {"traditional", 0}, {"group_size", 32},
+                     {"ragged", 1}, {"has_freqs", 0}, {"has_wq", 0},      {"has_wk", 1}};
+  expect_mutants_rejected("qk_norm_rope_append_paged_quantized", dims, {},
+                          {{"(slot - page * length)", "(slot - page * length) / 2"},
+                           {"page * heads * length", "page * length"},
+                           {"[at.b * dims[KD_DIM_M] + at.t]", "[at.t]"},
+                           {"length, turned);", "length - 1, turned);"},
+                           {"offset + at.t, cosines", "offset, cosines"}});
+}
+
+TEST(AttentionPagedQuantized, RejectsWrongKernels) {
+  const Dims dims = {{"W", 9}, {"P", 20},  {"L", 8},   {"B", 3},    {"Hq", 6},         {"Hk", 2},
+                     {"M", 2}, {"Dk", 64}, {"Dv", 96}, {"bits", 8}, {"group_size", 32}};
+  const std::vector<Mutant> mutants = {
+      {"+ place_of(block, r).t + 1", "+ place_of(block, r).t + 2"},
+      {"block.b * a->dims[KD_DIM_W] + entry", "entry"},
+      {"open_keys(block, page);", "open_keys(block, 0);"},
+      {"entry * a->dims[KD_DIM_L];", "0;"},
+      {"begin = given > 0 ? given : 0", "begin = given > 0 ? given + 1 : 0"},
+      {"if (powers == 0.0f) powers = 1.0f;", ""}};
+  expect_mutants_rejected("attention_paged_quantized", dims, {}, mutants);
+  const Mutant unlimited = {"return end > end_of(block, 0);", "return false;"};
+  for (const int64_t digits : {0, 1})
+    expect_mutants_rejected("attention_paged_quantized", dims, {{"DIGITS", digits}}, {unlimited});
+}
+
+TEST(AttentionPagedQuantized, RejectsWrongPartsOfKeys) {
+  const Dims dims = {{"W", 40}, {"P", 40},  {"L", 8},   {"B", 1},    {"Hq", 1},         {"Hk", 1},
+                     {"M", 1},  {"Dk", 64}, {"Dv", 64}, {"bits", 4}, {"group_size", 32}};
+  expect_mutants_rejected("attention_paged_quantized", dims, {{"KEYS", 128}},
+                          {{"weight * part.numbers[2 * r + 1]", "part.numbers[2 * r + 1]"},
+                           {"from = begin + part * each", "from = begin + part * (each - 4)"}});
 }
 
 TEST(AttentionPaged, RejectsWrongKernels) {

@@ -44,6 +44,8 @@ SINGLE = {
     "rotating, some kept": lambda: caches.RotatingCache(MOST, keep=3),
     "quantized-rotating": lambda: caches.QuantizedRotatingCache(MOST, 2, 32, 8),
     "paged": lambda: caches.PagedCache(blocks=40, block_size=4),
+    "quantized-paged": lambda: caches.QuantizedPagedCache(blocks=40, block_size=4, group_size=32),
+    "quantized-paged, 4 bits": lambda: caches.QuantizedPagedCache(blocks=40, block_size=4, group_size=32, bits=4),
 }
 
 
@@ -123,7 +125,7 @@ PAGES = [None]  # the pool of a sequence's paged caches
 
 
 def paged():
-    return caches.PagedCache(PAGES[0])
+    return caches.PagedCache(PAGES[0]) if PAGES[0].bits is None else caches.QuantizedPagedCache(PAGES[0])
 
 
 BATCHED = {
@@ -132,6 +134,7 @@ BATCHED = {
     "rotating": (lambda: caches.RotatingCache(MOST), caches.BatchRotatingCache),
     "quantized-rotating": (lambda: caches.QuantizedRotatingCache(MOST, 0, 32, 8), caches.BatchQuantizedRotatingCache),
     "paged": (paged, caches.BatchPagedCache),
+    "quantized-paged": (paged, caches.BatchQuantizedPagedCache),
 }
 
 
@@ -208,7 +211,7 @@ class Several:
 
 def batch_sequence(kind, seed):
     draw, token = random.Random(seed), [0]
-    PAGES[0] = caches.PagePool(400, 4)
+    PAGES[0] = caches.PagePool(400, 4, 32, 8 if kind.startswith("quantized") else None)
     batch = Several(kind, draw, token)
     for _ in range(draw.randrange(2, 9)):
         act = draw.choice(["token", "token", "token", "prompt", "filter", "extract", "extend", "store"])
@@ -222,7 +225,7 @@ def batch_sequence(kind, seed):
             batch.extract()
         elif act == "extend" and len(batch.held) < 6:
             batch.extend(Several(kind, draw, token))
-        elif act == "store" and kind != "paged":  # which would leave its pool
+        elif act == "store" and not kind.endswith("paged"):  # which would leave its pool
             batch.stored()
 
 

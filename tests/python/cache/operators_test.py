@@ -9,8 +9,8 @@ import mlx.core as mx
 import mlx_kd
 import mlx_kd.cache as caches
 
-NAMES = ["attention_paged", "attention_quantized", "kv_append", "kv_append_quantized", "qk_norm_rope_append_paged",
-         "qk_norm_rope_append_quantized"]
+NAMES = ["attention_paged", "attention_paged_quantized", "attention_quantized", "kv_append", "kv_append_quantized",
+         "qk_norm_rope_append_paged", "qk_norm_rope_append_paged_quantized", "qk_norm_rope_append_quantized"]
 CODES = [(8, 64), (8, 32), (4, 64), (4, 128)]
 
 
@@ -116,6 +116,43 @@ class Operators(PackageTest):
                 wanted[2, :, 3], wanted[0, :, 0], wanted[1, :, 1] = new[0, :, 0], new[0, :, 1], new[1, :, 0]
                 self.assertLess(mx.max(mx.abs(now - wanted)).item(), 1e-4, kernels)
 
+    def test_attention_over_codes_in_pages_is_attention_over_their_numbers(self):
+        table = mx.array([[3, 0, 5], [1, 4, -1]], mx.int32)
+        for kernels in self.both():
+            for dtype, share in ((mx.float32, 1e-4), (mx.bfloat16, 0.02 if kernels else 0.1)):
+                for bits, group in CODES:
+                    q = mx.random.normal((2, 6, 3, 128)).astype(dtype)
+                    pages = [coded(mx.random.normal((6, 2, 20, 128)).astype(dtype), bits, group) for _ in range(2)]
+                    got = mlx_kd.attention_paged_quantized(q, *pages[0], *pages[1], table, mx.array([2, 0]),
+                                                           mx.array([55, 25]), scale=0.1, bits=bits, group_size=group)
+                    for b, (blocks, begin, end) in enumerate(((([3, 0, 5]), 2, 55), ([1, 4], 0, 25))):
+                        k, v = (plain(x, bits, group)[mx.array(blocks)].swapaxes(0, 1).reshape(2, -1, 128)[:, begin:end]
+                                for x in pages)
+                        wanted = mx.fast.scaled_dot_product_attention(q[b:b + 1].astype(mx.float32), k[None], v[None],
+                                                                      scale=0.1, mask="causal")
+                        error = mx.max(mx.abs(got[b:b + 1].astype(mx.float32) - wanted)) / mx.max(mx.abs(wanted))
+                        self.assertLess(error.item(), share, (kernels, dtype, bits, group))
+                    none = mlx_kd.attention_paged_quantized(q, *pages[0], *pages[1], table, mx.array([4, 3]),
+                                                            mx.array([4, 3]), scale=0.1, bits=bits, group_size=group)
+                    self.assertEqual(mx.max(mx.abs(none[:, :, -1])).item(), 0)  # no key is seen
+
+    def test_keys_are_rotated_and_quantised_into_their_slots(self):
+        for kernels in self.both():
+            for bits, group in CODES:
+                pages = [coded(mx.random.normal((3, 2, 4, 128)), bits, group) for _ in range(2)]
+                q, k, v = (mx.random.normal((2, heads, 2, 128)) for heads in (4, 2, 2))
+                slots, at = mx.array([[11, 0], [5, -1]], mx.int32), mx.array([11, 90])
+                *got, turned = mlx_kd.qk_norm_rope_append_paged_quantized(*pages[0], *pages[1], q, k, v, slots, at,
+                                                                          bits=bits, group_size=group)
+                wanted_q, wanted_k = mlx_kd.qk_norm_rope(q, k, at)
+                self.assertLess(mx.max(mx.abs(turned - wanted_q)).item(), 1e-4)
+                for part, new in enumerate((wanted_k, v)):
+                    wanted, rows = plain(pages[part], bits, group), plain(coded(new, bits, group), bits, group)
+                    wanted[2, :, 3], wanted[0, :, 0], wanted[1, :, 1] = rows[0, :, 0], rows[0, :, 1], rows[1, :, 0]
+                    now = plain(got[3 * part:3 * part + 3], bits, group)
+                    step = mx.max(mx.abs(got[3 * part + 1])).item()  # a rotation may change a code by one
+                    self.assertLess(mx.max(mx.abs(now - wanted)).item(), 1.01 * step * (1 - part) + 1e-6, kernels)
+
     def test_what_does_not_go_together_is_refused(self):
         x = mx.ones((1, 2, 4, 128))
         parts = coded(x, 8, 64)
@@ -130,6 +167,14 @@ class Operators(PackageTest):
                 (lambda: mlx_kd.qk_norm_rope_append_paged(x, x, x, x, x, mx.zeros((1, 3), mx.int32), 0), "slots has shape"),
                 (lambda: mlx_kd.attention_paged(x[:, :1], x, x, mx.zeros((1, 1), mx.int32), *[mx.array([0])] * 2),
                  "divides the 1 of q"),
+                (lambda: mlx_kd.qk_norm_rope_append_paged_quantized(*parts, *parts, x, x, x, mx.zeros((1, 3), mx.int32), 0),
+                 "slots has shape"),
+                (lambda: mlx_kd.qk_norm_rope_append_paged_quantized(*parts, *parts, x, x, x, mx.zeros((1, 4), mx.int32), 0,
+                                                                    bits=4), "key_codes has shape"),
+                (lambda: mlx_kd.attention_paged_quantized(x, *parts, *parts, mx.zeros((2, 1), mx.int32),
+                                                          *[mx.array([0])] * 2), "table has shape"),
+                (lambda: mlx_kd.attention_paged_quantized(x, *parts, *parts, mx.zeros((1, 1), mx.int32),
+                                                          *[mx.array([0])] * 2, bits=4), "key_codes has shape"),
                 (lambda: mlx_kd.attention_quantized(x[:, :1], *parts, *parts, scale=0.1), "divides the 1 of q"),
                 (lambda: mlx_kd.attention_quantized(x, *parts, *parts, mx.ones((3, 3), mx.bool_), scale=0.1), "mask has shape"),
                 (lambda: mlx_kd.attention_quantized(x[..., :64], *parts, *parts, scale=0.1), "key_codes has shape")):

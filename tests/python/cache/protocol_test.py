@@ -7,6 +7,7 @@ from tests.support.package import PackageTest
 from tests.support import mlx_lm_models as models
 
 import mlx.core as mx
+from mlx.utils import tree_flatten
 
 import mlx_kd.cache as caches
 
@@ -53,7 +54,7 @@ class Protocol(PackageTest):
         prompts = [[1, 2, 3, 4, 5, 6, 7], [9, 8], [4, 4, 4, 4]]
         for kind in caches.KINDS:
             first = self.make(kind, max_size=512)
-            made = [first] + [self.make(kind, max_size=512, **({"like": first} if kind == "paged" else {}))
+            made = [first] + [self.make(kind, max_size=512, **({"like": first} if kind.endswith("paged") else {}))
                               for _ in prompts[1:]]
             alone = []
             for prompt in prompts:
@@ -141,10 +142,11 @@ class Refused(PackageTest):
         self.refused("max_size is 0", make, kind="rotating", max_size=0)
         self.refused("keep is 8 of max_size 8", make, kind="rotating", max_size=8, keep=8)
         self.refused("block_size is 0", make, kind="paged", block_size=0)
-        self.refused("like is for the kind 'paged'", make, kind="rotating", max_size=8, like=[1, 2])
+        self.refused("like is for the kinds 'paged'", make, kind="rotating", max_size=8, like=[1, 2])
 
     def test_rows_that_do_not_go_with_those_that_are_there(self):
-        for cache in (caches.ContiguousCache(), caches.QuantizedCache(32), caches.RotatingCache(8), caches.PagedCache()):
+        for cache in (caches.ContiguousCache(), caches.QuantizedCache(32), caches.RotatingCache(8), caches.PagedCache(),
+                      caches.QuantizedPagedCache(group_size=32)):
             cache.update_and_fetch(*rows(2))
             before = cache.offset
             self.refused("widths", cache.update_and_fetch, *rows(1, width=64))
@@ -152,9 +154,11 @@ class Refused(PackageTest):
             self.refused("shape", cache.update_and_fetch, rows(1)[0], rows(2)[0])
             self.assertEqual(cache.offset, before)
         self.refused("not a multiple of group_size 64", caches.QuantizedCache(64).update_and_fetch, *rows(1))
+        self.refused("not multiples of group_size 64", caches.QuantizedPagedCache().update_and_fetch, *rows(1))
 
     def test_trims_and_extracts(self):
-        for cache in (caches.ContiguousCache(), caches.RotatingCache(8), caches.PagedCache()):
+        for cache in (caches.ContiguousCache(), caches.RotatingCache(8), caches.PagedCache(),
+                      caches.QuantizedPagedCache(group_size=32)):
             cache.update_and_fetch(*rows(3))
             self.refused("trim", cache.trim, -1)
             self.assertEqual((cache.trim(9), cache.offset), (3, 0))  # as mlx-lm: those that are there
@@ -171,19 +175,31 @@ class Refused(PackageTest):
         self.refused("max_size", merge, [filled(caches.RotatingCache(8)), filled(caches.RotatingCache(9))])
         self.refused("bits", merge, [filled(caches.QuantizedCache(32, 8)), filled(caches.QuantizedCache(32, 4))])
         self.refused("on another pool", caches.PagedCache.merge, [filled(caches.PagedCache()), filled(caches.PagedCache())])
+        pool = caches.PagePool(9, 4, 32, 8)
+        coded = filled(caches.QuantizedPagedCache(pool))
+        self.refused("on another pool", caches.PagedCache.merge, [filled(caches.PagedCache()), coded])
+        self.refused("on another pool", caches.QuantizedPagedCache.merge,
+                     [coded, filled(caches.QuantizedPagedCache(group_size=32))])
+        self.refused("codes of 8 bits", caches.PagedCache, pool)
+        self.refused("not of codes", caches.QuantizedPagedCache, caches.PagePool(9))
+        self.refused("bits is 3", caches.QuantizedPagedCache, bits=3)
         self.refused("merge", merge, [])
 
     def test_a_full_pool_leaves_the_cache_as_it_was(self):
-        pool = caches.PagePool(3, 4)
-        one, other = caches.PagedCache(pool), caches.PagedCache(pool)
+        self.full(caches.PagePool(3, 4), caches.PagedCache)
+        self.full(caches.PagePool(3, 4, 32, 8), caches.QuantizedPagedCache)
+
+    def full(self, pool, kind):
+        one, other = kind(pool), kind(pool)
         one.update_and_fetch(*rows(7))
         other.update_and_fetch(*rows(2))
-        before = one.keys_and_values()[0]
+        before = tree_flatten(one.keys_and_values())
         with self.assertRaisesRegex(caches.PoolFull, "1 more blocks of 4 tokens are needed, and 0 of 3 are free"):
             one.update_and_fetch(*rows(2))
         self.assertEqual((one.offset, one.block_table, pool.free), (7, one.block_table, 0))
-        self.assertTrue(mx.array_equal(one.keys_and_values()[0], before).item())
-        batch = caches.PagedCache.merge([one, other])
+        for (_, now), (_, then) in zip(tree_flatten(one.keys_and_values()), before):
+            self.assertTrue(mx.array_equal(now, then).item())
+        batch = kind.merge([one, other])
         with self.assertRaises(caches.PoolFull):
             batch.update_and_fetch(*rows(1, batch=2))
         self.assertEqual((batch.size(), one.offset), (7, 7))

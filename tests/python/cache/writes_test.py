@@ -10,7 +10,7 @@ import mlx_kd
 
 HEADS, QUERIES, WIDTH, TOKENS, BLOCK, AT = 8, 32, 128, 4096, 32, 70
 KERNELS = ["kv_append", "kv_append_quantized", "qk_norm_rope_append", "qk_norm_rope_append_paged",
-           "qk_norm_rope_append_quantized"]
+           "qk_norm_rope_append_paged_quantized", "qk_norm_rope_append_quantized"]
 UNSIGNED = {1: mx.uint8, 2: mx.uint16, 4: mx.uint32}
 
 
@@ -32,6 +32,10 @@ def codes(bits):
     return of_types((WIDTH * bits // 32, mx.uint32), *[(WIDTH // 64, mx.bfloat16)] * 2)
 
 
+def coded_pages(bits):
+    return [((TOKENS // BLOCK, HEADS, BLOCK, shape[3]), dtype) for shape, dtype in codes(bits)]
+
+
 def ways():
     """By name: the arrays of a cache, and an append of q, k and v to them."""
     def slots(k):
@@ -47,6 +51,9 @@ def ways():
 
         def turned(c, q, k, v, bits=bits):
             return mlx_kd.qk_norm_rope_append_quantized(*c, q, k, v, AT, AT, bits=bits, group_size=64)[:6]
+        def paged(c, q, k, v, bits=bits):
+            return mlx_kd.qk_norm_rope_append_paged_quantized(*c, q, k, v, slots(k), AT, bits=bits, group_size=64)[:6]
+        made[f"qk_norm_rope_append_paged_quantized, {bits} bits"] = coded_pages(bits), paged
         made[f"kv_append_quantized, {bits} bits"] = codes(bits), quantised
         made[f"qk_norm_rope_append_quantized, {bits} bits"] = codes(bits), turned
     return made

@@ -5,14 +5,12 @@ version's into a folder of the build.
 """
 import importlib.util
 import os
-import subprocess
 import sys
-import tempfile
 import types
 import unittest
-from pathlib import Path
 
-from tests.support.on_demand import need, skip
+from tests.support.mlx_source import fetched
+from tests.support.on_demand import need
 from tests.support.package import LONG, PackageTest
 
 FILE = os.environ.get("MLX_KD_MLX_LINALG_TESTS", "")
@@ -26,30 +24,7 @@ import mlx.core as mx  # noqa: E402
 
 import mlx_kd.linalg as la  # noqa: E402
 
-SOURCE = "https://github.com/ml-explore/mlx.git"
 MEMBER = "python/tests/test_linalg.py"
-
-
-def git(*command):
-    try:
-        return subprocess.run(["git", *map(str, command)], capture_output=True, timeout=120)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return skip("the source of MLX", error)
-
-
-def fetched():
-    version = mx.__version__.split("+")[0]
-    place = Path(os.environ["MLX_KD_BUILD_DIR"]) / "front" / f"mlx_{version}_test_linalg.py"
-    if not place.exists():
-        with tempfile.TemporaryDirectory() as folder:
-            git("clone", "--quiet", "--depth", "1", "--filter=blob:none", "--no-checkout", "--branch", f"v{version}",
-                SOURCE, folder)
-            shown = git("-C", folder, "show", f"HEAD:{MEMBER}")
-        if shown.returncode:
-            skip("the source of MLX", shown.stderr.decode().strip().splitlines()[-1:] or "git failed")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(shown.stdout)
-    return place
 
 
 def tests_of(file):
@@ -63,7 +38,7 @@ def tests_of(file):
     return unittest.defaultTestLoader.loadTestsFromModule(module)
 
 
-TESTS = tests_of(FILE or fetched())
+TESTS = tests_of(FILE or fetched(MEMBER))
 
 
 class OfMlx(PackageTest):

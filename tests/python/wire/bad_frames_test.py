@@ -151,7 +151,13 @@ class BadFrames(PackageTest):
                 ("RotatingKVCache", [x, x, 20, 0, 16, 8]), ("RotatingCache", [x, x, 4, 8, 8, 4]),
                 ("BatchKVCache", [x, x, mx.array([1, 2]), mx.array([0]), 4]), ("ArraysCache", [x, None, None]),
                 ("CacheList", [[[x, x, 9], "KVCache"]]), ("CacheList", [[[], "deque"]]),
-                ("PagedCache", [x, x, 8, 1, 4])):
+                ("PagedCache", [x, x, 8, 1, 4]),
+                ("QuantizedPagedCache", [[codes, scales, scales], [codes, scales, scales], 8, 1, 4, 64, 8]),
+                ("QuantizedPagedCache", [[codes, scales, scales], [codes, scales, scales], 9, 9, 4, 64, 8]),
+                ("QuantizedPagedCache", [[codes, scales, scales], [codes, scales, scales], 8, 9, 4, 32, 8]),
+                ("QuantizedPagedCache", [[codes, scales], [codes, scales], 8, 9, 4, 64, 8]),
+                ("QuantizedPagedCache", [x, x, 8, 9, 4, 64, 8]),
+                ("QuantizedPagedCache", [[codes, scales, scales], [codes, scales, scales], 8, 9, 4, 64, 5])):
             if isinstance(state, list):
                 mx.eval([one for one in state if isinstance(one, mx.array)])
             with self.subTest(cls=cls), self.assertRaisesRegex(ValueError, "frame 1: a '.*' cannot be made of its state"):

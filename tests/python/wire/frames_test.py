@@ -129,7 +129,8 @@ class Frames(PackageTest):
         latent.update_and_fetch(*rows(6, heads=1, width=512, values=64))
         pair = theirs.CacheList(filled(theirs.KVCache()), filled(theirs.RotatingKVCache(8)))
         ours = [filled(cls) for cls in (caches.RotatingCache(8), caches.QuantizedCache(32, 8),
-                                        caches.QuantizedRotatingCache(8, 0, 64, 4), caches.PagedCache())]
+                                        caches.QuantizedRotatingCache(8, 0, 64, 4), caches.PagedCache(),
+                                        caches.QuantizedPagedCache(bits=4))]
         ours.append(caches.QuantizedCache.merge([filled(caches.QuantizedCache()), filled(caches.QuantizedCache(), 9)]))
         ours.append(caches.QuantizedRotatingCache.merge([filled(caches.QuantizedRotatingCache(8))] * 2))
         sent = [ring, quantized, batch, state, latent, pair, *ours]
@@ -140,7 +141,7 @@ class Frames(PackageTest):
 
     def test_what_arrives_goes_on_as_what_was_sent(self):
         for make in (theirs.KVCache, lambda: caches.QuantizedRotatingCache(8, 2), lambda: caches.PagedCache(),
-                     lambda: caches.QuantizedCache(), lambda: theirs.RotatingKVCache(8)):
+                     lambda: caches.QuantizedCache(), lambda: caches.QuantizedPagedCache(), lambda: theirs.RotatingKVCache(8)):
             one = filled(make(), 4)
             other = wire.unpack(wire.pack([one])).cache[0]
             for tokens in (1, 1, 3, 1):

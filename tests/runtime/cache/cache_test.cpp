@@ -148,7 +148,10 @@ std::vector<Case> cases() {
           {"quantized_rotating",
            {.kind = Kind::quantized_rotating, .bits = 8, .group_size = 32, .max_size = 12},
            0.02},
-          {"paged", {.kind = Kind::paged, .max_size = 400, .block_size = 8}, 1e-5}};
+          {"paged", {.kind = Kind::paged, .max_size = 400, .block_size = 8}, 1e-5},
+          {"quantized_paged",
+           {.kind = Kind::quantized_paged, .group_size = 32, .max_size = 400, .block_size = 8},
+           0.02}};
 }
 INSTANTIATE_TEST_SUITE_P(Caches, OfEachKind, testing::ValuesIn(cases()),
                          [](const auto& one) { return std::string(one.param.name); });
@@ -163,21 +166,23 @@ TEST(Caches, EightBitsTakeLittleMoreThanHalfOfTheMemory) {
 }
 
 TEST(Caches, PagesAreSharedByCopiesAndAFullPoolLeavesTheCacheAsItWas) {
-  const auto cache =
-      std::move(make(1, {.kind = Kind::paged, .max_size = 16, .block_size = 4}).front());
-  const mx::array x = normal(kHeads, 10, 1);
-  cache->append(x, x);  // three of four pages
-  const auto other = cache->copy();
-  const mx::array token = normal(kHeads, 1, 2), q = normal(kQueryHeads, 1, 3);
-  other->append(token, token);  // its own copy of the last page
-  const mx::array before = other->attention(q, kScale);
-  mx::eval(before);
-  const mx::array more = normal(kHeads, 6, 4);
-  EXPECT_THROW(other->append(more, more), PoolFull);
-  EXPECT_EQ(other->offset(), 11);
-  EXPECT_EQ(largest(mx::subtract(other->attention(q, kScale), before)), 0);
-  EXPECT_EQ(other->trim(3), 3);  // into a page that both have
-  cache->append(normal(kHeads, 2, 5), normal(kHeads, 2, 6));
+  for (const Kind kind : {Kind::paged, Kind::quantized_paged}) {
+    const Options options = {.kind = kind, .group_size = 32, .max_size = 16, .block_size = 4};
+    const auto cache = std::move(make(1, options).front());
+    const mx::array x = normal(kHeads, 10, 1);
+    cache->append(x, x);  // three of four pages
+    const auto other = cache->copy();
+    const mx::array token = normal(kHeads, 1, 2), q = normal(kQueryHeads, 1, 3);
+    other->append(token, token);  // its own copy of the last page
+    const mx::array before = other->attention(q, kScale);
+    mx::eval(before);
+    const mx::array more = normal(kHeads, 6, 4);
+    EXPECT_THROW(other->append(more, more), PoolFull);
+    EXPECT_EQ(other->offset(), 11);
+    EXPECT_EQ(largest(mx::subtract(other->attention(q, kScale), before)), 0);
+    EXPECT_EQ(other->trim(3), 3);  // into a page that both have
+    cache->append(normal(kHeads, 2, 5), normal(kHeads, 2, 6));
+  }
 }
 
 // "" where it does not throw.

@@ -113,7 +113,7 @@ TEST(SharedTours, FindTheBestSoonerThanARankAlone) {
     }
     return best;
   };
-  EXPECT_LT(best_after(8, 6), best_after(1, 6));
+  EXPECT_LT(best_after(8, 3), best_after(1, 3));
   EXPECT_EQ(best_after(8, 12), 0);
 }
 

@@ -23,15 +23,9 @@ using namespace metal;
 #define VEC 1
 
 #include "../../common/packs.metal.h"
+#include "../pages.metal.h"
 
 #define WIDEST 1024
-
-// The row of the pages that key j is in; -1 where it has no page.
-inline long row_of(const device int* table, int j, int pages, int heads, int head, int length) {
-  const int page = table[j / length];
-  if (page < 0 || page >= pages) return -1;
-  return (long(page) * long(heads) + long(head)) * long(length) + long(j % length);
-}
 
 [[kernel]] void mlx_kd_attention_paged(
     const device T* q [[buffer(0)]],

@@ -1,12 +1,11 @@
-#include <mlx/fast.h>
 #include <mlx/ops.h>
 
-#include <cmath>
 #include <stdexcept>
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/attention/attention_paged/judge.h"
 #include "mlx_kd/kernels/attention/key_parts.h"
+#include "mlx_kd/kernels/attention/paged_keys.h"
 #include "mlx_kd/kernels/common/metal_space.h"
 #include "mlx_kd/kernels/common/shapes.h"
 #include "mlx_kd/kernels/common/suites.h"
@@ -23,13 +22,11 @@ namespace mx = mlx::core;
 using spec::ArrayView;
 using spec::Dims;
 using spec::Dtype;
-using spec::Shape;
 using enum spec::KnobScale;
 using enum spec::KnobRole;
 
 enum DimIndex { kW, kP, kL, kB, kHq, kHk, kM, kDk, kDv };
 
-constexpr int64_t kWidest = 1024;  // kernels keep rows on the stack and in threadgroup memory
 constexpr const char* kPorts[] = {"q", "key_pages", "value_pages", "table", "begins", "ends"};
 
 constexpr PortShapes kShapes = {"attention_paged", kPorts, "q and key_pages say"};
@@ -47,78 +44,42 @@ void signature(std::span<const ArrayView> in, std::span<const double>, std::span
     kShapes.refuse(kKeyPages, in[kKeyPages],
                    "of a number of heads that divides the " + std::to_string(q[1]) + " of q");
   for (const int64_t width : {dims[kDk], dims[kDv]})
-    if (width > kWidest)
+    if (width > attention::kWidestPaged)
       throw std::invalid_argument("[attention_paged] a head is " + std::to_string(width) +
-                                  " wide: give heads of at most " + std::to_string(kWidest));
+                                  " wide: give heads of at most " +
+                                  std::to_string(attention::kWidestPaged));
   kShapes.check(kKeyPages, in[kKeyPages], {dims[kP], dims[kHk], dims[kL], dims[kDk]});
   kShapes.check(kValuePages, in[kValuePages], {dims[kP], dims[kHk], dims[kL], dims[kDv]});
-  kShapes.check(kTable, in[kTable], {dims[kB], dims[kW]});
-  for (const PortIndex port : {kBegins, kEnds}) kShapes.check(port, in[port], {dims[kB]});
+  attention::check_places("attention_paged", kPlaces, in, dims[kB], dims[kW]);
 }
 
 Dims complete(const Dims& dims) {
-  if (dims.at("Hk") > 0 && dims.at("Hq") % dims.at("Hk") != 0)
-    base::misuse("kernels", "Hq is " + std::to_string(dims.at("Hq")) + " and Hk " +
-                                std::to_string(dims.at("Hk")) +
-                                ": give a number of key heads that divides that of query heads");
+  attention::check_head_counts(dims);
   for (const char* width : {"Dk", "Dv"})
-    if (dims.at(width) > kWidest)
+    if (dims.at(width) > attention::kWidestPaged)
       base::misuse("kernels", std::string(width) + " is " + std::to_string(dims.at(width)) +
-                                  ": give heads of at most " + std::to_string(kWidest));
+                                  ": give heads of at most " +
+                                  std::to_string(attention::kWidestPaged));
   return dims;
 }
 
-// --- MLX: keys and values are gathered ---
-
-// (P, H, L, D) by a table (B, W) to (B, H, W L, D).
-mx::array gathered(const mx::array& pages, const mx::array& table, const mx::Stream& s) {
-  const mx::array taken = mx::take(pages, table, 0, s);  // (B, W, H, L, D)
-  const int b = table.shape(0), keys = table.shape(1) * pages.shape(2);
-  return mx::reshape(mx::transpose(taken, {0, 2, 1, 3, 4}, s),
-                     {b, pages.shape(1), keys, pages.shape(3)}, s);
-}
-
-// (B, 1, M, W L): what each query sees.
-mx::array seen_keys(const spec::Op::Arrays& in, const mx::array& there, const mx::Stream& s) {
-  const int m = in[kQ].shape(2), length = in[kKeyPages].shape(2);
-  const int keys = in[kTable].shape(1) * length;
-  const auto by_row = [&](const mx::array& x) { return mx::reshape(x, {-1, 1, 1, 1}, s); };
-  const mx::array key = mx::arange(keys, s);
-  const mx::array query = mx::reshape(mx::arange(m, s), {1, 1, m, 1}, s);
-  const mx::array last = mx::add(mx::subtract(by_row(in[kEnds]), mx::array(m - 1), s), query, s);
-  const mx::array seen =
-      mx::logical_and(mx::greater_equal(key, by_row(in[kBegins]), s), mx::less(key, last, s), s);
-  const mx::array pages = mx::repeat(there, length, 1, s);  // (B, W L)
-  return mx::logical_and(seen, mx::expand_dims(pages, std::vector<int>{1, 2}, s), s);
-}
-
+// Keys and values are gathered.
 spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> numbers,
                           const mx::Stream& s) {
-  const mx::array& q = in[kQ];
-  const int pages = in[kKeyPages].shape(0), width = in[kValuePages].shape(3);
-  const mx::Shape shape = {q.shape(0), q.shape(1), q.shape(2), width};
-  if (pages == 0 || in[kTable].size() == 0 || in[kKeyPages].shape(2) == 0 || q.size() == 0)
-    return {mx::zeros(shape, q.dtype(), s)};
-  const mx::array table = mx::clip(in[kTable], mx::array(0), mx::array(pages - 1), s);
-  const mx::array seen = seen_keys(in, mx::equal(table, in[kTable], s), s);
-  const mx::array y = mx::fast::scaled_dot_product_attention(
-      q, gathered(in[kKeyPages], table, s), gathered(in[kValuePages], table, s),
-      static_cast<float>(numbers[0]), "array", seen, {}, false, s);
-  const mx::array any = mx::any(seen, 3, true, s);
-  return {mx::where(any, y, mx::zeros(shape, q.dtype(), s), s)};
+  const mx::array &q = in[kQ], &keys = in[kKeyPages], &values = in[kValuePages];
+  const int pages = keys.shape(0), length = keys.shape(2);
+  if (pages == 0 || in[kTable].size() == 0 || length == 0 || q.size() == 0)
+    return {mx::zeros({q.shape(0), q.shape(1), q.shape(2), values.shape(3)}, q.dtype(), s)};
+  const mx::array table = attention::nearest_pages(in[kTable], pages, s);
+  return {attention::attend_in_mlx(in, kPlaces, pages, length, attention::gathered(keys, table, s),
+                                   attention::gathered(values, table, s), numbers[0], s)};
 }
 
 // --- kernels ---
 
-// The sizes of attention over all keys that the table has room for.
-Dims as_attention(const Dims& dims) {
-  Dims result = dims;
-  result.set("S", dims.at("W") * dims.at("L"));
-  return result;
-}
-
 std::vector<spec::Stage> cpu_stages(const Dims& dims, const spec::Setting& knobs) {
-  return attention::stages_over_keys("mlx_kd_attention_paged", as_attention(dims), knobs);
+  return attention::stages_over_keys("mlx_kd_attention_paged", attention::as_attention(dims),
+                                     knobs);
 }
 
 spec::Variant cpu_variant() {
@@ -136,7 +97,7 @@ spec::Variant cpu_variant() {
   };
   variant.stages = cpu_stages;
   variant.scratch = [](Dtype dtype, const Dims& dims, const spec::Setting& knobs) {
-    return attention::scratch_of_blocks(dtype, as_attention(dims), knobs);
+    return attention::scratch_of_blocks(dtype, attention::as_attention(dims), knobs);
   };
   return variant;
 }
@@ -183,13 +144,9 @@ spec::Doc doc() {
       "the result is rounded once.";
   doc.parameters = {{"q", "[B, Hq, M, Dk], of any strides whose last is 1"},
                     {"key_pages", "[P, Hk, L, Dk]: P pages of L keys"},
-                    {"value_pages", "[P, Hk, L, Dv]"},
-                    {"table",
-                     "int32 [B, W]: the pages of each batch row, in order. Keys of a page that is "
-                     "not there have no weight"},
-                    {"begins", "int32 [B]: the first key that counts"},
-                    {"ends", "int32 [B]: how far the keys go, counted from the first page's start"},
-                    {"scale", "Of the scores: 1 / sqrt(Dk) for most models"}};
+                    {"value_pages", "[P, Hk, L, Dv]"}};
+  for (const spec::DocLine& place : attention::place_parameters()) doc.parameters.push_back(place);
+  doc.parameters.push_back({"scale", "Of the scores: 1 / sqrt(Dk) for most models"});
   doc.returns = "[B, Hq, M, Dv], in the type of q.";
   doc.errors =
       "Shapes that do not go together; key heads that do not divide the query heads; heads wider "
@@ -208,10 +165,8 @@ spec::Op make_attention_paged() {
   op.doc = doc();
   op.inputs = {{.name = "q", .shape = shape_of({"B", "Hq", "M", "Dk"}), .strided = true},
                {"key_pages", shape_of({"P", "Hk", "L", "Dk"})},
-               {"value_pages", shape_of({"P", "Hk", "L", "Dv"})},
-               {.name = "table", .shape = shape_of({"B", "W"}), .type = Dtype::int32},
-               {.name = "begins", .shape = shape_of({"B"}), .type = Dtype::int32},
-               {.name = "ends", .shape = shape_of({"B"}), .type = Dtype::int32}};
+               {"value_pages", shape_of({"P", "Hk", "L", "Dv"})}};
+  for (const spec::Port& place : attention::place_ports()) op.inputs.push_back(place);
   op.outputs = {{"y", shape_of({"B", "Hq", "M", "Dv"})}};
   op.dims = {
       {.name = "W", .free = true}, {"P"}, {"L"}, {"B"}, {"Hq"}, {"Hk"}, {"M"}, {"Dk"}, {"Dv"}};

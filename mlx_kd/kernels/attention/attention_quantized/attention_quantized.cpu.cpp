@@ -6,9 +6,9 @@
 //
 // The G M rows of the G = Hq / Hk query heads that share a key head are cut into blocks of ROWS. A
 // unit is a block and one of the `stage` parts of its keys, which it reads a tile at a time: as
-// floats (floats.cpu.h), or as they are (digits.cpu.h). With one part the unit writes y; with
-// several it writes its sums to scratch memory, and mlx_kd_attention_quantized_merge, whose unit is
-// a block, adds them:
+// floats (coded_floats.cpu.h), or as they are (coded_digits.cpu.h). With one part the unit writes
+// y; with several it writes its sums to scratch memory, and mlx_kd_attention_quantized_merge, whose
+// unit is a block, adds them:
 //   scratch 0 (blocks, parts, ROWS, 2): the largest score and the sum of powers
 //   scratch 1 (blocks, parts, ROWS, Dv): the sum over v
 #ifndef KD_DTYPE
@@ -36,17 +36,55 @@
 #define STREAM 0
 #endif
 
-#include "block.cpu.h"
+#ifndef KD_DIM_S
+#define KD_DIM_S 0
+#define KD_DIM_B 1
+#define KD_DIM_Hq 2
+#define KD_DIM_Hk 3
+#define KD_DIM_M 4
+#define KD_DIM_Dk 5
+#define KD_DIM_Dv 6
+#define KD_DIM_causal 7
+#define KD_DIM_has_mask 10
+#define KD_DIM_bits 8
+#define KD_DIM_group_size 9
+#define KD_SCALAR_scale 0
+#endif
+
+#include "../coded_block.cpu.h"
+
+constexpr int kMask = 7;
+
+static Seen seen_by(const Block& block, long r) {
+  const Place at = place_of(block, r);
+  const long s = dim(block, KD_DIM_S);
+  const long end = dim(block, KD_DIM_causal) ? s - dim(block, KD_DIM_M) + at.t + 1 : s;
+  if (!dim(block, KD_DIM_has_mask)) return {0, end, nullptr};
+  const long* strides = block.a->strides[kMask];
+  return {0, end,
+          (const unsigned char*)block.a->inputs[kMask] + block.b * strides[0] +
+              at.head * strides[1] + at.t * strides[2]};
+}
+
+static bool has_limits(const Block& block, long) {
+  return dim(block, KD_DIM_has_mask) || dim(block, KD_DIM_causal);
+}
+
+static float hidden_score() {  // a row that sees no key gives the mean of all
+  return -0x1p126f;
+}
+
 #if DIGITS && VEC == 64 && defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
-#include "digits.cpu.h"
+#include "../coded_digits.cpu.h"
 #else
-#include "floats.cpu.h"
+#include "../coded_floats.cpu.h"
 #endif
 
 template <int kBits>
 static void attend(const kd_arguments* a, long unit) {
   const long parts = a->stage, index = unit / parts, part = unit - index * parts;
-  const Block block = open_block(a, index);
+  Block block = open_block(a, index);
+  open_keys(block, block.b);
   alignas(64) float own[ROWS * kWidest];
   Scratch out = {nullptr, own};
   if (parts > 1) out = scratch_of(a, unit);

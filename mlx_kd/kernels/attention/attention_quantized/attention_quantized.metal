@@ -23,17 +23,10 @@ using namespace metal;
 #define VEC 1
 
 #include "../../common/packs.metal.h"
+#include "../codes.metal.h"
 
 #define WIDEST 1024
 #define MASKED -8.507059173023462e37f
-
-// Element i of a row of codes.
-inline float coded(const device uint* codes, const device T* scales, const device T* biases, int i,
-                   int bits, int group) {
-  const int each = 32 / bits;
-  const uint code = (codes[i / each] >> uint(i % each * bits)) & ((1u << uint(bits)) - 1u);
-  return float(code) * float(scales[i / group]) + float(biases[i / group]);
-}
 
 [[kernel]] void mlx_kd_attention_quantized(
     const device T* q [[buffer(0)]],

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "mlx_kd/base/random.h"
+#include "mlx_kd/kernels/attention/coded_keys.h"
 #include "mlx_kd/kernels/attention/weighted_rows.h"
 #include "mlx_kd/kernels/common/reference64.h"
 
@@ -26,27 +27,9 @@ double sum_roundings(const Dims& dims) {
   return 12 * std::sqrt(static_cast<double>(dims.at("S"))) + 28;
 }
 
-// Rows of codes as numbers, with the magnitudes of what each is made of.
-struct Rows {
-  std::vector<double> value, size;
-
-  Rows(const std::vector<const void*>& in, PortIndex port, Dtype t, const Dims& dims,
-       int64_t width) {
-    const int64_t bits = dims.at("bits"), group = dims.at("group_size");
-    const int64_t count = dims.at("B") * dims.at("Hk") * dims.at("S") * width;
-    const auto* const codes = static_cast<const uint8_t*>(in[port]);
-    value.reserve(static_cast<size_t>(count));
-    size.reserve(static_cast<size_t>(count));
-    for (int64_t i = 0; i < count; ++i) {
-      const int code = codes[i * bits / 8] >> (i * bits % 8) & ((1 << bits) - 1);
-      const double scaled =
-          code * static_cast<double>(spec::load_element(in[port + 1], i / group, t));
-      const double bias = spec::load_element(in[port + 2], i / group, t);
-      value.push_back(scaled + bias);
-      size.push_back(std::fabs(scaled) + std::fabs(bias));
-    }
-  }
-};
+int64_t key_rows(const Dims& dims) {
+  return dims.at("B") * dims.at("Hk") * dims.at("S");
+}
 
 class Problem {
  public:
@@ -55,8 +38,8 @@ class Problem {
         t_(t),
         dims_(dims),
         scale_(scale),
-        k_(in, kKeyCodes, t, dims, dims.at("Dk")),
-        v_(in, kValueCodes, t, dims, dims.at("Dv")) {}
+        k_(attention::numbers_of_codes(in, kKeyCodes, t, dims, key_rows(dims) * dims.at("Dk"))),
+        v_(attention::numbers_of_codes(in, kValueCodes, t, dims, key_rows(dims) * dims.at("Dv"))) {}
 
   spec::Reference64 all_rows() {
     spec::Reference64 result;
@@ -118,7 +101,7 @@ class Problem {
   Dtype t_;
   const Dims& dims_;
   double scale_;
-  Rows k_, v_;
+  attention::SizedNumbers k_, v_;
   std::vector<double> scores_, sizes_;
 };
 
@@ -129,7 +112,6 @@ void fill(const spec::FillRequest& request) {
   const Dims& dims = request.dims;
   base::Random random(request.seed * 1009 + static_cast<uint64_t>(request.distribution));
   const int64_t queries = dims.at("B") * dims.at("Hq") * dims.at("M");
-  const int64_t keys = dims.at("B") * dims.at("Hk") * dims.at("S");
   const bool wide = request.distribution == Distribution::magnitudes;
   const double most = request.t == Dtype::float16 ? 5 : 30;
   const double size = wide ? std::exp2(std::round((2 * random.uniform() - 1) * most)) : 1;
@@ -137,17 +119,9 @@ void fill(const spec::FillRequest& request) {
     spec::store_element(request.inputs[port], at, request.t, static_cast<float>(value));
   };
   for (int64_t i = 0; i < queries * dims.at("Dk"); ++i) put(kQ, i, random.normal() / size);
-  for (const PortIndex port : {kKeyCodes, kValueCodes}) {
-    const int64_t width = dims.at(port == kKeyCodes ? "Dk" : "Dv");
-    auto* const codes = static_cast<uint8_t*>(request.inputs[port]);
-    for (int64_t i = 0; i < keys * width * dims.at("bits") / 8; ++i)
-      codes[i] = static_cast<uint8_t>(random.next() >> 56);
-    const double step = size * 4 / ((1 << dims.at("bits")) - 1);
-    for (int64_t i = 0; i < keys * width / dims.at("group_size"); ++i) {
-      put(static_cast<PortIndex>(port + 1), i, step * (0.5 + random.uniform()));
-      put(static_cast<PortIndex>(port + 2), i, size * (-2 + 0.5 * random.normal()));
-    }
-  }
+  for (const PortIndex port : {kKeyCodes, kValueCodes})
+    attention::fill_codes(request, port, key_rows(dims) * dims.at(port == kKeyCodes ? "Dk" : "Dv"),
+                          size, random);
   if (dims.at("has_mask")) {
     auto* const mask = static_cast<uint8_t*>(request.inputs[kMask]);
     for (int64_t row = 0; row < queries; ++row)  // one row in eight sees no key

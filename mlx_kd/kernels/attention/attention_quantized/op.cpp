@@ -7,9 +7,9 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/attention/attention_quantized/judge.h"
+#include "mlx_kd/kernels/attention/coded_keys.h"
 #include "mlx_kd/kernels/attention/key_parts.h"
 #include "mlx_kd/kernels/common/affine_rows.h"
-#include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
 #include "mlx_kd/kernels/common/shapes.h"
 #include "mlx_kd/kernels/common/suites.h"
@@ -27,31 +27,19 @@ using spec::ArrayView;
 using spec::Dims;
 using spec::Dtype;
 using spec::Shape;
-using enum spec::KnobScale;
-using enum spec::KnobRole;
 
 enum DimIndex { kS, kB, kHq, kHk, kM, kDk, kDv, kCausal, kBits, kGroup, kHasMask };
 
-constexpr int64_t kWidest = 1024;  // kernels keep rows on the stack
 constexpr const char* kPorts[] = {"q",           "key_codes",    "key_scales",   "key_biases",
                                   "value_codes", "value_scales", "value_biases", "mask"};
-
-std::string wrong_size(int64_t bits, int64_t group, int64_t dk, int64_t dv) {
-  if (std::string wrong = wrong_code(bits, group); !wrong.empty()) return wrong;
-  for (const int64_t width : {dk, dv})
-    if (width % group != 0 || width > kWidest)
-      return "a head is " + std::to_string(width) + " wide: it must be a multiple of group_size, " +
-             std::to_string(group) + ", of at most " + std::to_string(kWidest);
-  return "";
-}
 
 Dims complete(const Dims& dims) {
   if (dims.at("Hk") > 0 && dims.at("Hq") % dims.at("Hk") != 0)
     base::misuse("kernels", "Hq is " + std::to_string(dims.at("Hq")) + " and Hk " +
                                 std::to_string(dims.at("Hk")) +
                                 ": give a number of key heads that divides that of query heads");
-  const std::string wrong =
-      wrong_size(dims.at("bits"), dims.at("group_size"), dims.at("Dk"), dims.at("Dv"));
+  const std::string wrong = attention::wrong_coded_heads(dims.at("bits"), dims.at("group_size"),
+                                                         dims.at("Dk"), dims.at("Dv"));
   if (!wrong.empty()) base::misuse("kernels", wrong);
   Dims result = dims;
   for (const char* choice : {"causal", "has_mask"}) result.set(choice, dims.at(choice) > 0);
@@ -68,7 +56,8 @@ void signature(std::span<const ArrayView> in, std::span<const double>, std::span
   const int64_t bits = dims[kBits], group = dims[kGroup];
   dims[kB] = q[0], dims[kHq] = q[1], dims[kM] = q[2], dims[kDk] = q[3];
   dims[kHk] = codes[1], dims[kS] = codes[2], dims[kDv] = in[kValueScales].shape[3] * group;
-  if (const std::string wrong = wrong_size(bits, group, dims[kDk], dims[kDv]); !wrong.empty())
+  if (const std::string wrong = attention::wrong_coded_heads(bits, group, dims[kDk], dims[kDv]);
+      !wrong.empty())
     throw std::invalid_argument("[attention_quantized] " + wrong);
   if (dims[kHk] == 0 || dims[kHq] % dims[kHk] != 0)
     kShapes.refuse(kKeyCodes, in[kKeyCodes],
@@ -133,28 +122,6 @@ spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> nu
 
 // --- kernels ---
 
-spec::Space cpu_space(Dtype dtype, const spec::DeviceTraits& traits) {
-  const bool digits = has_isa(traits, {"avx512vnni", "avx512vbmi"});
-  spec::Space space;
-  space.knobs = {vector_knob(traits),
-                 {"ROWS", {4, 1, 2}, log2, source, "query rows of a block"},
-                 {"TILE", {64, 32, 128}, log2, source, "keys at a time"},
-                 {"PREFETCH", {1, 0}, choice, source, "keys and values are", {"fetched", "read"}},
-                 attention::keys_knob({512, 128, 256, 1024, 2048})};
-  if (digits) {
-    space.knobs[1].values.push_back(8);
-    space.knobs.push_back({"DIGITS", {1, 0}, choice, source, "codes are", {"bytes", "floats"}});
-  }
-  add_rounding_knob(space, dtype, traits);
-  add_thread_knobs(space, traits, {1, 2, 4}, "blocks");
-  if (digits)
-    space.constraints.push_back(
-        {"bytes take the widest vectors and whole fours of rows",
-         {"DIGITS", "VEC", "ROWS"},
-         [](const int64_t* v) { return v[0] == 1 ? v[1] == 64 && v[2] >= 4 : v[2] <= 4; }});
-  return space;
-}
-
 std::vector<spec::Stage> cpu_stages(const Dims& dims, const spec::Setting& knobs) {
   return attention::stages_over_keys("mlx_kd_attention_quantized", dims, knobs);
 }
@@ -170,7 +137,7 @@ spec::Variant cpu_variant() {
   variant.source = kernel_source("attention/attention_quantized/attention_quantized.cpu.cpp");
   variant.func_name = "mlx_kd_attention_quantized";
   variant.launch_kind = "cpp_arguments";
-  variant.space = cpu_space;
+  variant.space = attention::coded_space;
   variant.stages = cpu_stages;
   variant.scratch = cpu_scratch;
   return variant;

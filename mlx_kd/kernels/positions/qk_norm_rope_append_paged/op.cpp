@@ -1,7 +1,4 @@
-#include <mlx/ops.h>
-
 #include <cstring>
-#include <iterator>
 #include <stdexcept>
 
 #include "mlx_kd/base/random.h"
@@ -9,6 +6,7 @@
 #include "mlx_kd/kernels/common/suites.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/kernels/positions/appended_heads.h"
+#include "mlx_kd/kernels/positions/slots.h"
 
 namespace mlx_kd::kernels {
 
@@ -42,7 +40,7 @@ enum DimIndex {
 };
 enum PortIndex { kKeys, kValues, kQ, kK, kV, kSlots, kOffset, kWq, kWk, kFreqs };
 
-constexpr const char* kPorts[] = {"key_pages", "value_pages", "q", "k", "v", "slots"};
+constexpr const char* kPorts[] = {"key_pages", "value_pages", "q", "k", "v"};
 constexpr PortShapes kShapes = {kName, kPorts, "q, key_pages and value_pages say"};
 
 void signature(std::span<const spec::ArrayView> in, std::span<const double>,
@@ -59,82 +57,18 @@ void signature(std::span<const spec::ArrayView> in, std::span<const double>,
   kShapes.check(kValues, in[kValues], {dims[kP], dims[kHk], dims[kL], dims[kDv]});
   kShapes.check(kK, in[kK], {dims[kB], dims[kHk], dims[kM], dims[kD]});
   kShapes.check(kV, in[kV], {dims[kB], dims[kHk], dims[kM], dims[kDv]});
-  const auto slots = in[kSlots].shape;
-  if (slots.size() != 2 || slots[0] != dims[kB] || slots[1] != dims[kM])
-    throw std::invalid_argument("[" + std::string(kName) + "] slots has shape " +
-                                shape_text(slots) + ": it must be (B, M), as q says");
+  check_slots(kName, in[kSlots], dims[kB], dims[kM]);
   read_heads(kName, in, kOffset, q[0], q[3],
              {{dims[kDims], dims[kRagged], dims[kHasFreqs]}, dims[kHasWq], dims[kHasWk]});
-}
-
-// Pages with rows (B M, Hk, D) in their slots; those of a slot outside go to a page that is
-// dropped.
-mx::array written(const mx::array& pages, const mx::array& rows, const mx::array& slots,
-                  const mx::Stream& s) {
-  const int count = pages.shape(0), length = pages.shape(2), all = count * length;
-  if (all == 0 || rows.size() == 0) return pages;
-  const mx::array flat = mx::flatten(slots, s);
-  const mx::array inside = mx::logical_and(mx::greater_equal(flat, mx::array(0), s),
-                                           mx::less(flat, mx::array(all), s), s);
-  const mx::array slot = mx::where(inside, flat, mx::array(all), s), divisor(length);
-  const mx::array page = mx::floor_divide(slot, divisor, s);
-  const mx::array place = mx::remainder(slot, divisor, s);
-  const mx::array by_slot = mx::swapaxes(pages, 1, 2, s);  // (P, L, Hk, D)
-  const mx::Shape first = {1, length, pages.shape(1), pages.shape(3)};
-  const mx::array more = mx::concatenate({by_slot, mx::zeros(first, pages.dtype(), s)}, 0, s);
-  const mx::array now =
-      mx::scatter(more, {page, place}, mx::expand_dims(rows, std::vector<int>{1, 2}, s), {0, 1}, s);
-  const mx::Shape end = {count, length, pages.shape(1), pages.shape(3)};
-  return mx::swapaxes(mx::slice(now, {0, 0, 0, 0}, end, s), 1, 2, s);
-}
-
-mx::array by_token(const mx::array& x, const mx::Stream& s) {  // (B, H, M, D) to (B M, H, D)
-  const int heads = x.shape(1), width = x.shape(3);
-  return mx::reshape(mx::swapaxes(x, 1, 2, s), {-1, heads, width}, s);
 }
 
 spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> numbers,
                           const mx::Stream& s) {
   const MlxRotation by = head_rotation(in, kOffset, numbers);
   const mx::array k = heads_in_mlx(in[kK], in[kWk], numbers[0], by, s);
-  return {written(in[kKeys], by_token(k, s), in[kSlots], s),
-          written(in[kValues], by_token(in[kV], s), in[kSlots], s),
+  return {written_to_slots(in[kKeys], k, in[kSlots], s),
+          written_to_slots(in[kValues], in[kV], in[kSlots], s),
           heads_in_mlx(in[kQ], in[kWq], numbers[0], by, s)};
-}
-
-int64_t rows_of_pages(const Dims& dims) {
-  return dims.at("P") * dims.at("Hk") * dims.at("L");
-}
-
-// The row of a page's first head that new row i goes to; -1 where its slot is outside.
-int64_t row_of(const void* slots, const Dims& dims, int64_t i) {
-  const int64_t slot = spec::load_integer(slots, i, Dtype::int32), length = dims.at("L");
-  if (slot < 0 || slot >= dims.at("P") * length) return -1;
-  return slot / length * dims.at("Hk") * length + slot % length;
-}
-
-// Every new row of a head that has a slot: (row among the new ones, row among those of the pages).
-template <class Visit>
-void each_row(const void* slots, const Dims& dims, const Visit& visit) {
-  const int64_t added = dims.at("M"), heads = dims.at("Hk");
-  for (int64_t i = 0; i < dims.at("B") * added; ++i)
-    if (const int64_t row = row_of(slots, dims, i); row >= 0)
-      for (int64_t h = 0; h < heads; ++h)
-        visit((i / added * heads + h) * added + i % added, row + h * dims.at("L"));
-}
-
-// Slots are different from each other where there are enough; some are outside in special cases.
-void fill_slots(const spec::FillRequest& request, base::Random& random) {
-  const Dims& dims = request.dims;
-  const int64_t all = dims.at("P") * dims.at("L"), count = dims.at("B") * dims.at("M");
-  const int64_t wrong[] = {-1, all, INT32_MIN, INT32_MAX};
-  const auto first = static_cast<int64_t>(random.below(static_cast<uint64_t>(all)));
-  for (int64_t i = 0; i < count; ++i) {
-    const bool outside = i >= all || (request.distribution == spec::Distribution::special &&
-                                      (i + static_cast<int64_t>(request.seed)) % 2 == 1);
-    spec::store_integer(request.inputs[kSlots], i, Dtype::int32,
-                        outside ? wrong[random.below(std::size(wrong))] : (first + i) % all);
-  }
 }
 
 void fill(const spec::FillRequest& request) {
@@ -146,7 +80,7 @@ void fill(const spec::FillRequest& request) {
   fill_rows(plain, to[kValues], rows_of_pages(dims) * dims.at("Dv"), kValues);
   fill_new_heads(request, kQ);
   base::Random random(request.seed * 37 + static_cast<uint64_t>(request.distribution));
-  fill_slots(request, random);
+  fill_slots(request, kSlots, random);
   fill_offsets(request, to[kOffset]);
   fill_head_weights(request, kOffset);
 }
@@ -158,7 +92,7 @@ spec::Reference64 updated_keys(const std::vector<const void*>& in, Dtype dtype, 
   spec::Reference64 result;
   for (const double y : load_all(in[kKeys], rows_of_pages(dims) * width, dtype))
     append(result, {y, 0, 0});
-  each_row(in[kSlots], dims, [&](int64_t from, int64_t to) {
+  each_row_in_slot(in[kSlots], dims, [&](int64_t from, int64_t to) {
     put_elements(added, from * width, width, result, to * width);
   });
   return result;
@@ -177,7 +111,7 @@ void exact(const std::vector<const void*>& in, Dtype t, const Dims& dims,
   auto* const to = static_cast<std::byte*>(outputs[kValues]);
   const auto* const from = static_cast<const std::byte*>(in[kV]);
   std::memcpy(to, in[kValues], static_cast<size_t>(rows_of_pages(dims) * row));
-  each_row(in[kSlots], dims, [&](int64_t added, int64_t place) {
+  each_row_in_slot(in[kSlots], dims, [&](int64_t added, int64_t place) {
     std::memcpy(to + place * row, from + added * row, static_cast<size_t>(row));
   });
 }
@@ -207,16 +141,13 @@ spec::Doc doc() {
       "place, in one call. Row t of batch row b has position offset[b] + t, and goes to slot "
       "slots[b, t]: row slot % L of page slot / L. The memory of the pages is reused if nothing "
       "else holds it, and copied otherwise.";
-  doc.parameters = {
-      {"key_pages", "[P, Hk, L, D]: P pages of L rows"},
-      {"value_pages", "[P, Hk, L, Dv]"},
-      {"q", "[B, Hq, M, D], of any strides whose last is 1"},
-      {"k", "[B, Hk, M, D], likewise"},
-      {"v", "[B, Hk, M, Dv], likewise"},
-      {"slots",
-       "int32 [B, M], different from each other. A row whose slot is negative or from P L on is "
-       "not written"},
-      {"offset", "int32 [1] for all batch rows, or [B]; or an int: positions"}};
+  doc.parameters = {{"key_pages", "[P, Hk, L, D]: P pages of L rows"},
+                    {"value_pages", "[P, Hk, L, Dv]"},
+                    {"q", "[B, Hq, M, D], of any strides whose last is 1"},
+                    {"k", "[B, Hk, M, D], likewise"},
+                    {"v", "[B, Hk, M, Dv], likewise"},
+                    slots_parameter(),
+                    {"offset", "int32 [1] for all batch rows, or [B]; or an int: positions"}};
   for (const spec::DocLine& parameter : head_parameters()) doc.parameters.push_back(parameter);
   doc.returns = "The updated pages, and q rotated, of its shape and type.";
   doc.errors = "Shapes that do not go together; dims that is odd or above D.";
@@ -227,7 +158,7 @@ std::vector<spec::Port> inputs() {
   std::vector<spec::Port> ports = {{"key_pages", shape_of({"P", "Hk", "L", "D"})},
                                    {"value_pages", shape_of({"P", "Hk", "L", "Dv"})}};
   for (const spec::Port& port : new_head_ports()) ports.push_back(port);
-  ports.push_back({.name = "slots", .shape = shape_of({"B", "M"}), .type = Dtype::int32});
+  ports.push_back(slots_port());
   ports.push_back(rotary_offset());
   for (const spec::Port& port : head_ports()) ports.push_back(port);
   return ports;

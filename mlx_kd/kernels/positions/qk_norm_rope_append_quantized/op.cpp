@@ -1,11 +1,13 @@
-#include <stdexcept>
+#include <mlx/ops.h>
 
-#include "mlx_kd/base/error.h"
+#include <algorithm>
+#include <iterator>
+
+#include "mlx_kd/base/random.h"
 #include "mlx_kd/kernels/common/cache_rows.h"
 #include "mlx_kd/kernels/common/suites.h"
 #include "mlx_kd/kernels/op_table.h"
-#include "mlx_kd/kernels/positions/appended_heads.h"
-#include "mlx_kd/kernels/positions/qk_norm_rope_append_quantized/judge.h"
+#include "mlx_kd/kernels/positions/coded_heads.h"
 
 namespace mlx_kd::kernels {
 
@@ -24,8 +26,8 @@ constexpr const char* kName = "qk_norm_rope_append_quantized";
 constexpr const char* kPorts[] = {
     "key_codes", "key_scales", "key_biases", "value_codes", "value_scales", "value_biases",
     "q",         "k",          "v",          "row",         "offset"};
-constexpr int64_t kWidest = 1024;  // the Metal kernel keeps a row in threadgroup memory
 
+enum PortIndex { kRow = kCodedV + 1, kOffset, kWq, kWk, kFreqs };
 enum DimIndex {
   kS,
   kB,
@@ -44,48 +46,22 @@ enum DimIndex {
   kHasWk
 };
 
-std::string wrong_width(const char* name, int64_t width, int64_t group) {
-  if (width % group == 0 && width <= kWidest) return "";
-  return std::string(name) + " is " + std::to_string(width) +
-         " wide: give a multiple of group_size, " + std::to_string(group) + ", of at most " +
-         std::to_string(kWidest);
-}
-
-Dims complete(const Dims& dims) {
-  const int64_t group = dims.at("group_size");
-  std::string wrong = wrong_code(dims.at("bits"), group);
-  for (const char* width : {"D", "Dv"})
-    if (wrong.empty()) wrong = wrong_width(width, dims.at(width), group);
-  if (!wrong.empty()) base::misuse("kernels", wrong);
-  return complete_heads(dims);
-}
-
 constexpr PortShapes kShapes = {kName, kPorts, "q, k and key_codes say"};
 
-void check_cache(std::span<const ArrayView> in, std::span<const int64_t> dims) {
-  const int64_t bits = dims[kBits], group = dims[kGroup];
-  for (const size_t part : {0, 3}) {
-    const int64_t width = dims[part == 0 ? kD : kDvIndex];
-    const auto wrong = wrong_width(part == 0 ? "k" : "v", width, group);
-    if (!wrong.empty()) throw std::invalid_argument("[" + std::string(kName) + "] " + wrong);
-    kShapes.check(part, in[part], {dims[kB], dims[kHk], dims[kS], width * bits / 32});
-    for (const size_t more : {part + 1, part + 2})
-      kShapes.check(more, in[more], {dims[kB], dims[kHk], dims[kS], width / group});
-  }
-}
-
 void signature(std::span<const ArrayView> in, std::span<const double>, std::span<int64_t> dims) {
-  if (const std::string wrong = wrong_code(dims[kBits], dims[kGroup]); !wrong.empty())
-    throw std::invalid_argument("[" + std::string(kName) + "] " + wrong);
-  for (const size_t port : {size_t(0), size_t(kQ), size_t(kK), size_t(kV)})
+  check_code(kName, dims[kBits], dims[kGroup]);
+  for (const size_t port : {size_t(0), kCodedQ, kCodedK, kCodedV})
     if (in[port].shape.size() != 4)
       kShapes.refuse(port, in[port], "of 4 axes: (B, H, rows, width)");
-  const auto q = in[kQ].shape;
+  const auto q = in[kCodedQ].shape;
   dims[kB] = q[0], dims[kHq] = q[1], dims[kM] = q[2], dims[kD] = q[3];
-  dims[kHk] = in[kK].shape[1], dims[kDvIndex] = in[kV].shape[3], dims[kS] = in[0].shape[2];
-  kShapes.check(kK, in[kK], {dims[kB], dims[kHk], dims[kM], dims[kD]});
-  kShapes.check(kV, in[kV], {dims[kB], dims[kHk], dims[kM], dims[kDvIndex]});
-  check_cache(in, dims);
+  dims[kHk] = in[kCodedK].shape[1], dims[kDvIndex] = in[kCodedV].shape[3],
+  dims[kS] = in[0].shape[2];
+  kShapes.check(kCodedK, in[kCodedK], {dims[kB], dims[kHk], dims[kM], dims[kD]});
+  kShapes.check(kCodedV, in[kCodedV], {dims[kB], dims[kHk], dims[kM], dims[kDvIndex]});
+  check_coded_cache(
+      kShapes, in,
+      {dims[kB], dims[kHk], dims[kS], dims[kD], dims[kDvIndex], dims[kBits], dims[kGroup]});
   if (in[kRow].shape.size() != 1 || in[kRow].shape[0] != 1) kShapes.refuse(kRow, in[kRow], "(1)");
   read_heads(kName, in, kOffset, q[0], q[3],
              {{dims[kDims], dims[kRagged], dims[kHasFreqs]}, dims[kHasWq], dims[kHasWk]});
@@ -95,52 +71,57 @@ spec::Op::Arrays mlx_form(const spec::Op::Arrays& in, std::span<const double> nu
                           const mx::Stream& s) {
   const int bits = static_cast<int>(numbers[5]), group = static_cast<int>(numbers[6]);
   const MlxRotation by = head_rotation(in, kOffset, numbers);
-  const mx::array k = heads_in_mlx(in[kK], in[kWk], numbers[0], by, s);
+  const mx::array k = heads_in_mlx(in[kCodedK], in[kWk], numbers[0], by, s);
   spec::Op::Arrays added = mx::quantize(k, group, bits, "affine", {}, s);
-  for (const mx::array& one : mx::quantize(in[kV], group, bits, "affine", {}, s))
+  for (const mx::array& one : mx::quantize(in[kCodedV], group, bits, "affine", {}, s))
     added.push_back(one);
   spec::Op::Arrays result = append_in_mlx({in.begin(), in.begin() + 6}, added, in[kRow], s);
-  result.push_back(heads_in_mlx(in[kQ], in[kWq], numbers[0], by, s));
+  result.push_back(heads_in_mlx(in[kCodedQ], in[kWq], numbers[0], by, s));
   return result;
 }
 
-spec::Cost cost(const Dims& dims, Dtype dtype) {
-  const int64_t weights = (dims.at("has_wq") + dims.at("has_wk")) * dims.at("D");
-  const int64_t rows = dims.at("B") * dims.at("M"), element = spec::size_of(dtype);
-  const int64_t queries = rows * dims.at("Hq") * dims.at("D");
-  const int64_t added = rows * dims.at("Hk") * (dims.at("D") + dims.at("Dv"));
-  spec::Cost cost = rotary_cost(dims, queries, weights, dtype);
-  cost.bytes += static_cast<double>(added * element + added * dims.at("bits") / 8 +
-                                    2 * element * added / dims.at("group_size"));
-  cost.flops += static_cast<double>(6 * added);
-  return cost;
+// --- proof ---
+
+CodedPlaces places_of(const void* row, const Dims& dims) {
+  const int64_t first = spec::load_integer(row, 0, Dtype::int32), added = dims.at("M");
+  const int64_t heads = dims.at("B") * dims.at("Hk"), length = dims.at("S");
+  const bool fits = first >= 0 && first <= length - added;
+  CodedPlaces places = {heads * length, {}};
+  for (int64_t head = 0; head < heads; ++head)
+    for (int64_t m = 0; m < added; ++m)
+      places.of_new.push_back(fits ? head * length + first + m : -1);
+  return places;
+}
+
+void fill(const spec::FillRequest& request) {
+  const Dims& dims = request.dims;
+  base::Random random(request.seed * 173 + static_cast<uint64_t>(request.distribution));
+  fill_coded_append(request, kOffset, dims.at("B") * dims.at("Hk") * dims.at("S"), random);
+  const int64_t last = dims.at("S") - dims.at("M");
+  const int64_t wrong[] = {-1, last + 1, INT32_MIN, INT32_MAX};
+  const bool fits =
+      last >= 0 && (request.distribution != spec::Distribution::special || request.seed % 2 == 0);
+  const auto places = static_cast<uint64_t>(std::max<int64_t>(last, 0)) + 1;
+  spec::store_integer(
+      request.inputs[kRow], 0, Dtype::int32,
+      fits ? static_cast<int64_t>(random.below(places)) : wrong[random.below(std::size(wrong))]);
+}
+
+std::vector<spec::Reference64> reference(const std::vector<const void*>& in, Dtype dtype,
+                                         const Dims& dims, const std::vector<double>& scalars) {
+  return turned_queries(in, kOffset, dtype, dims, scalars);
+}
+
+void exact(const std::vector<const void*>& in, Dtype t, const Dims& dims,
+           const std::vector<double>&, const std::vector<void*>& outputs) {
+  append_coded_values(in, t, dims, places_of(in[kRow], dims), outputs);
+}
+
+std::vector<spec::Residual> residuals(const spec::JudgedCase& judged) {
+  return residuals_of_coded_keys(judged, kOffset, places_of(judged.inputs[kRow], judged.dims));
 }
 
 // --- kernels ---
-
-spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
-  using enum spec::KnobScale;
-  using enum spec::KnobRole;
-  spec::Space space;
-  space.knobs = {{"ROWS", {1, 2, 4}, log2, source, "keys and values of a threadgroup"},
-                 {"QUERIES", {1, 2, 4, 8}, log2, launch, "queries of a threadgroup"}};
-  return space;
-}
-
-std::vector<spec::Stage> metal_stages(const Dims& dims, const spec::Setting& knobs) {
-  // Threadgroups are whole: of as many rows as the knob says, or half of them, and so on.
-  const auto launch = [](int64_t rows, int64_t most) {
-    while (rows % most) most /= 2;
-    spec::Launch made;
-    made.group[0] = 32 * most, made.grid[0] = 32 * rows;
-    return made;
-  };
-  const int64_t rows = dims.at("B") * dims.at("M");
-  const spec::Launch queries = launch(rows * dims.at("Hq"), knobs.at("QUERIES"));
-  const spec::Launch keys = launch(rows * 2 * dims.at("Hk"), knobs.at("ROWS"));
-  return {{std::string("mlx_kd_") + kName + "_queries", queries},
-          {std::string("mlx_kd_") + kName, keys}};
-}
 
 spec::Variant metal_variant() {
   spec::Variant variant;
@@ -150,8 +131,10 @@ spec::Variant metal_variant() {
       kernel_source("positions/qk_norm_rope_append_quantized/qk_norm_rope_append_quantized.metal");
   variant.func_name = std::string("mlx_kd_") + kName;
   variant.launch_kind = "metal_rows";
-  variant.space = metal_space;
-  variant.stages = metal_stages;
+  variant.space = metal_coded_space;
+  variant.stages = [](const Dims& dims, const spec::Setting& knobs) {
+    return metal_coded_stages(std::string("mlx_kd_") + kName, dims, knobs);
+  };
   return variant;
 }
 
@@ -204,20 +187,8 @@ spec::Doc doc() {
   return doc;
 }
 
-std::vector<spec::Port> cache_ports() {
-  std::vector<spec::Port> ports;
-  for (const bool value : {false, true}) {
-    const char* width = value ? "Dv" : "D";
-    const size_t first = value ? 3 : 0;
-    ports.push_back({.name = kPorts[first], .shape = codes_of("Hk", width), .type = Dtype::uint32});
-    ports.push_back({kPorts[first + 1], groups_of("Hk", width)});
-    ports.push_back({kPorts[first + 2], groups_of("Hk", width)});
-  }
-  return ports;
-}
-
 std::vector<spec::Port> inputs() {
-  std::vector<spec::Port> ports = cache_ports();
+  std::vector<spec::Port> ports = coded_cache_ports(false);
   for (const spec::Port& port : new_head_ports()) ports.push_back(port);
   ports.push_back(
       {.name = "row",
@@ -230,27 +201,10 @@ std::vector<spec::Port> inputs() {
   return ports;
 }
 
-std::vector<spec::Port> outputs() {
-  std::vector<spec::Port> ports = cache_ports();
-  for (size_t i = 0; i < ports.size(); ++i) {
-    ports[i].updates = ports[i].name;
-    ports[i].name += "_out";
-    ports[i].judge = i < 3 ? spec::Judge::residuals : spec::Judge::exact;
-  }
-  ports.push_back({"q_out", shape_of({"B", "Hq", "M", "D"})});
-  return ports;
-}
-
 std::vector<spec::Dim> dims_of_op() {
-  const auto attribute = spec::Dim::Kind::attribute;
   std::vector<spec::Dim> dims = {
       {.name = "S", .free = true}, {"B"}, {"Hq"}, {"Hk"}, {"M"}, {"D"}, {"Dv"}};
-  for (const spec::Dim& one : head_attributes()) {
-    dims.push_back(one);
-    if (one.name != "traditional") continue;  // those that a caller gives come first
-    dims.push_back({.name = "bits", .kind = attribute, .default_value = 8});
-    dims.push_back({.name = "group_size", .kind = attribute, .default_value = 64});
-  }
+  for (const spec::Dim& attribute : coded_head_attributes()) dims.push_back(attribute);
   return dims;
 }
 
@@ -264,7 +218,7 @@ spec::Op make_qk_norm_rope_append_quantized() {
   op.summary = "qk_norm_rope whose keys are quantised into a cache with the values, in place";
   op.doc = doc();
   op.inputs = inputs();
-  op.outputs = outputs();
+  op.outputs = coded_cache_outputs(false);
   op.dims = dims_of_op();
   op.batch_dim = "S";
   op.scalars = {eps_scalar(), rotary_base(), rotary_scale()};
@@ -273,9 +227,9 @@ spec::Op make_qk_norm_rope_append_quantized() {
                  with(size(1024, 4, 32, 8, 1, 128), {{"ragged", 1}})}},
                {"prompt", {size(1024, 1, 32, 8, 512, 128)}}};
   op.edge_sizes = edge_sizes();
-  op.complete = complete;
+  op.complete = complete_coded_heads;
   op.signature = signature;
-  op.cost = cost;
+  op.cost = cost_of_coded_append;
   op.mlx = mlx_form;
   op.fill = fill;
   op.reference = reference;

@@ -53,30 +53,7 @@
 constexpr int kQ = 6, kK = 7, kV = 8, kRow = 9, kOffset = 10, kWq = 11, kWk = 12, kFreqs = 13,
               kTurned = 6;
 
-#include "../../common/affine_rows.cpu.h"
-#include "../append.cpu.h"
-
-// Row `row` of a head of the cache: of keys (port 0) or values (port 3).
-static CodedRow coded_row(const kd_arguments* a, int port, long width, long head, long row) {
-  const long at = head * a->dims[KD_DIM_S] + row, groups = width / a->dims[KD_DIM_group_size];
-  return {(unsigned char*)a->outputs[port] + at * (width * a->dims[KD_DIM_bits] / 8),
-          (T*)a->outputs[port + 1] + at * groups, (T*)a->outputs[port + 2] + at * groups};
-}
-
-static void append_coded(const kd_arguments* a, const Tables& tables, const Position& at, long row,
-                         T* turned) {
-  const long count = a->dims[KD_DIM_Hk], bits = a->dims[KD_DIM_bits];
-  const long width = a->dims[KD_DIM_D], v_width = a->dims[KD_DIM_Dv];
-  const long group = a->dims[KD_DIM_group_size];
-  turn_keys(a, tables, at, turned, width);
-  const T* const values = row_at(a, kV, at);
-  for (long h = 0; h < count; ++h) {
-    const long head = at.b * count + h;
-    quantize(turned + h * width, width, group, bits, coded_row(a, 0, width, head, row));
-    quantize(values + h * a->strides[kV][1], v_width, group, bits,
-             coded_row(a, 3, v_width, head, row));
-  }
-}
+#include "../append_coded.cpu.h"
 
 extern "C" void mlx_kd_qk_norm_rope_append_quantized(const kd_arguments* a, long begin, long end) {
   const long* const dims = a->dims;
@@ -85,6 +62,7 @@ extern "C" void mlx_kd_qk_norm_rope_append_quantized(const kd_arguments* a, long
   T* const turned =
       (T*)__builtin_alloca((unsigned long)(dims[KD_DIM_Hk] * dims[KD_DIM_D]) * sizeof(T));
   each_new_position(a, begin, end, [&](const Tables& tables, const Position& at, long) {
-    if (fits) append_coded(a, tables, at, row + at.t, turned);
+    const long first = at.b * dims[KD_DIM_Hk] * dims[KD_DIM_S];
+    if (fits) append_coded(a, tables, at, first + row + at.t, dims[KD_DIM_S], turned);
   });
 }

@@ -15,12 +15,14 @@ from mlx_kd.cache.batch import (
     BatchCache, BatchQuantizedCache, BatchQuantizedRotatingCache, BatchRotatingCache)
 from mlx_kd.cache.codes import check_code, check_size
 from mlx_kd.cache.paged import BatchPagedCache, PagedCache
+from mlx_kd.cache.paged_codes import BatchQuantizedPagedCache, QuantizedPagedCache
 from mlx_kd.cache.pool import PagePool, PoolFull
 from mlx_kd.cache.single import ContiguousCache, QuantizedCache, QuantizedRotatingCache, RotatingCache
 
-KINDS = ("contiguous", "rotating", "quantized", "quantized-rotating", "paged")
-CLASSES = (ContiguousCache, RotatingCache, QuantizedCache, QuantizedRotatingCache, PagedCache, BatchCache,
-           BatchRotatingCache, BatchQuantizedCache, BatchQuantizedRotatingCache, BatchPagedCache)
+KINDS = ("contiguous", "rotating", "quantized", "quantized-rotating", "paged", "quantized-paged")
+CLASSES = (ContiguousCache, RotatingCache, QuantizedCache, QuantizedRotatingCache, PagedCache, QuantizedPagedCache,
+           BatchCache, BatchRotatingCache, BatchQuantizedCache, BatchQuantizedRotatingCache, BatchPagedCache,
+           BatchQuantizedPagedCache)
 __all__ = ["KINDS", "PagePool", "PoolFull", "make", *(one.__name__ for one in CLASSES)]
 
 for _one in CLASSES:
@@ -37,18 +39,18 @@ def make(model: Any, kind: str = "contiguous", bits: int = 8, group_size: int = 
         A model of mlx-lm. Where it makes its own caches (``make_cache``), those of keys and values are replaced: a
         rotating one by a rotating one of its size, all others by `kind`; what is not a cache of keys and values stays.
     kind : str
-        ``contiguous``, ``rotating``, ``quantized``, ``quantized-rotating`` or ``paged``. ``merge`` makes a batch of
-        several.
+        ``contiguous``, ``rotating``, ``quantized``, ``quantized-rotating``, ``paged`` or ``quantized-paged``. ``merge``
+        makes a batch of several.
     bits, group_size : int
         Of the quantised kinds: 4 or 8 bits, groups of 32, 64 or 128 that divide the widths of the heads.
     max_size : int, optional
-        Tokens: of the rotating kinds the most that are kept; of ``paged`` what the pool of a layer holds (4096).
+        Tokens: of the rotating kinds the most that are kept; of the paged kinds what the pool of a layer holds (4096).
     keep : int
         Of the rotating kinds: first tokens that are never dropped.
     block_size : int
-        Of ``paged``: tokens in a block.
+        Of the paged kinds: tokens in a block.
     like : list, optional
-        Of ``paged``: caches made before, whose pools are shared, so that they can be merged.
+        Of the paged kinds: caches made before, whose pools are shared, so that they can be merged.
 
     Returns
     -------
@@ -70,8 +72,8 @@ def make(model: Any, kind: str = "contiguous", bits: int = 8, group_size: int = 
     options = {"kind": kind, "bits": bits, "group_size": group_size, "max_size": max_size, "keep": keep,
                "block_size": block_size}
     own = model.make_cache() if hasattr(model, "make_cache") else [_theirs.KVCache() for _ in model.layers]
-    if like is not None and (kind != "paged" or len(like) != len(own)):
-        raise ValueError("[cache] like is for the kind 'paged', and has one cache for each layer of the same model")
+    if like is not None and (not kind.endswith("paged") or len(like) != len(own)):
+        raise ValueError("[cache] like is for the kinds 'paged' and 'quantized-paged', and has one cache for each layer of the same model")
     return [_replaced(one, options, like[i] if like else None) for i, one in enumerate(own)]
 
 
@@ -99,4 +101,7 @@ def _new(options: dict[str, Any], like: Any) -> Any:
     if kind == "quantized-rotating":
         return QuantizedRotatingCache(max_size, options["keep"], group_size, bits)
     size = check_size("block_size", options["block_size"], 1)
-    return PagedCache(like.pool if like is not None else PagePool(-(-(max_size or 4096) // size), size))
+    blocks = -(-(max_size or 4096) // size)
+    if kind == "quantized-paged":
+        return QuantizedPagedCache(like.pool if like is not None else PagePool(blocks, size, group_size, bits))
+    return PagedCache(like.pool if like is not None else PagePool(blocks, size))

@@ -1,122 +1,16 @@
 """Paged caches: a table of blocks for each sequence. Copies share blocks; a shared block is copied before a write."""
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Optional
-from weakref import ref
+from typing import Any, Optional
 
 import mlx.core as mx
 
 from mlx_kd.cache.base import numbers, theirs
 from mlx_kd.cache.batch import check_index
 from mlx_kd.cache.codes import check_trim
+from mlx_kd.cache.pages import Pages, PagesRead, Table, append_to_all, by_token, pages_read
+from mlx_kd.cache.planes import Planes, each
 from mlx_kd.cache.pool import PagePool
-
-
-class PagesRead(NamedTuple):
-    """What attention over pages reads: keys `begins` to `ends` of each sequence's pages in the table."""
-
-    keys: mx.array
-    values: mx.array
-    table: mx.array
-    begins: mx.array
-    ends: mx.array
-
-
-class Pages:
-    """Tokens of one sequence: blocks, where the first token is in the first block, and how many there are."""
-
-    def __init__(self, pool: PagePool, blocks: Optional[list[int]] = None, front: int = 0, count: int = 0) -> None:
-        self.pool, self.blocks, self.front, self.count = pool, blocks or [], front, count
-        self.changes = 0  # of the blocks
-
-    def __del__(self) -> None:
-        for block in getattr(self, "blocks", []):
-            self.pool.drop(block)
-
-    def share(self) -> Pages:
-        return Pages(self.pool, [self.pool.share(block) for block in self.blocks], self.front, self.count)
-
-    def needs(self, tokens: int) -> int:
-        """How many blocks an append takes from the pool."""
-        size, end = self.pool.block_size, self.front + self.count
-        more = -(-(end + tokens) // size) - len(self.blocks)
-        return more + (1 if tokens and end % size and self.pool.shared(self.blocks[end // size]) else 0)
-
-    def append(self, tokens: int) -> list[int]:
-        """Slots for so many more tokens, in blocks that no other cache uses."""
-        size, end = self.pool.block_size, self.front + self.count
-        self.pool.check_free(self.needs(tokens))
-        if tokens and end % size and self.pool.shared(self.blocks[end // size]):
-            old = self.blocks[end // size]
-            self.blocks[end // size] = self.pool.copy_block(old)
-            self.pool.drop(old)
-            self.changes += 1
-        while len(self.blocks) * size < end + tokens:
-            self.blocks.append(self.pool.take())
-            self.changes += 1
-        self.count += tokens
-        return self.slots(self.count - tokens)
-
-    def slots(self, begin: int = 0) -> list[int]:
-        size = self.pool.block_size
-        places = range(self.front + begin, self.front + self.count)
-        return [self.blocks[i // size] * size + i % size for i in places]
-
-    def cut_end(self, tokens: int) -> None:
-        self.count -= tokens
-        while self.blocks and (len(self.blocks) - 1) * self.pool.block_size >= self.front + self.count:
-            self.pool.drop(self.blocks.pop())
-            self.changes += 1
-        if not self.blocks:
-            self.front = 0
-
-    def cut_front(self, tokens: int) -> None:
-        self.front, self.count = self.front + tokens, self.count - tokens
-        while self.blocks and self.front >= self.pool.block_size:
-            self.pool.drop(self.blocks.pop(0))
-            self.changes += 1
-            self.front -= self.pool.block_size
-        if self.count == 0:
-            self.cut_end(0)
-
-    def check(self) -> None:
-        for block in self.blocks:
-            self.pool.check_block(block)
-
-
-def append_to_all(pool: PagePool, sequences: list[Pages], keys: mx.array, values: mx.array) -> list[list[int]]:
-    """Slots for the new rows [B, H, T, D] of each sequence. Raises before anything is changed."""
-    pool.prepare(keys, values)
-    count = keys.shape[2]
-    for pages in sequences:
-        pages.check()
-    pool.check_free(sum(pages.needs(count) for pages in sequences))
-    return [pages.append(count) for pages in sequences]
-
-
-class Table:
-    """The blocks of some sequences as one array, made again where they change."""
-
-    def __init__(self) -> None:
-        self.of: list[Any] = []
-        self.array: Any = None
-
-    def read(self, sequences: list[Pages]) -> mx.array:
-        now = [(ref(pages), pages.changes) for pages in sequences]
-        if self.array is None or self.of != now:
-            width = max(len(pages.blocks) for pages in sequences)
-            rows = [pages.blocks + [-1] * (width - len(pages.blocks)) for pages in sequences]
-            self.of, self.array = now, mx.array(rows, mx.int32)
-        result: mx.array = self.array
-        return result
-
-
-def pages_read(pool: PagePool, sequences: list[Pages], hidden: list[int], table: Table) -> PagesRead:
-    """Of each sequence, all but the first `hidden` tokens."""
-    assert pool.keys is not None and pool.values is not None
-    begins = [pages.front + min(skipped, pages.count) for pages, skipped in zip(sequences, hidden)]
-    ends = [pages.front + pages.count for pages in sequences]
-    return PagesRead(pool.keys, pool.values, table.read(sequences), mx.array(begins, mx.int32), mx.array(ends, mx.int32))
 
 
 class PagedCache(theirs._BaseCache):  # type: ignore[misc]
@@ -125,6 +19,8 @@ class PagedCache(theirs._BaseCache):  # type: ignore[misc]
     turned_by = "qk_norm_rope_append_paged"
 
     def __init__(self, pool: Optional[PagePool] = None, blocks: int = 128, block_size: int = 32) -> None:
+        if pool is not None and pool.bits is not None:
+            raise ValueError(f"[cache] a PagedCache on a pool of codes of {pool.bits} bits: use a QuantizedPagedCache")
         self._set(Pages(pool or PagePool(blocks, block_size)))
 
     def _set(self, pages: Pages) -> None:
@@ -142,18 +38,20 @@ class PagedCache(theirs._BaseCache):  # type: ignore[misc]
     def offset(self) -> int:
         return self.pages.count
 
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[Planes, Planes]:
         if keys.ndim != 4 or keys.shape[0] != 1 or keys.shape[:3] != values.shape[:3]:
             raise ValueError(f"[cache] keys have shape {keys.shape} and values {values.shape}: a paged cache takes "
                              "[1, H, T, D]; merge makes a batch of several")
-        slots, = append_to_all(self.pool, [self.pages], keys, values)
-        self.pool.write(slots, keys[0].swapaxes(0, 1), values[0].swapaxes(0, 1))
+        self.pool.prepare(keys, values)
+        slots, = append_to_all(self.pool, [self.pages], keys.shape[2])
+        self.pool.write(slots, by_token(keys), by_token(values))
         return self.keys_and_values()
 
     def append_turned(self, operator: Any, q: mx.array, keys: mx.array, values: mx.array, arrays: Any,
                       numbers: Any) -> tuple[mx.array, PagesRead, None]:
         """Queries rotated, and the pages with the keys, rotated, and the values."""
-        slots = append_to_all(self.pool, [self.pages], keys, values)
+        self.pool.prepare(keys, values)
+        slots = append_to_all(self.pool, [self.pages], keys.shape[2])
         turned = self.pool.write_turned(operator, slots, q, keys, values, arrays, numbers)
         return turned, pages_read(self.pool, [self.pages], [0], self._table), None
 
@@ -161,16 +59,19 @@ class PagedCache(theirs._BaseCache):  # type: ignore[misc]
         """Whether a mask for so many new tokens hides later keys alone, as attention over pages does."""
         return mask is None if count == 1 else isinstance(mask, str)
 
-    def keys_and_values(self) -> tuple[mx.array, mx.array]:
+    def keys_and_values(self) -> tuple[Planes, Planes]:
         keys, values = self.pool.read(mx.array(self.pages.slots(), mx.int32))
-        return keys.swapaxes(0, 1)[None], values.swapaxes(0, 1)[None]
+
+        def by_head(x: mx.array) -> mx.array:
+            return x.swapaxes(0, 1)[None]
+        return each(by_head, keys), each(by_head, values)
 
     @property
-    def keys(self) -> Optional[mx.array]:
+    def keys(self) -> Planes:
         return None if self.empty() else self.keys_and_values()[0]
 
     @property
-    def values(self) -> Optional[mx.array]:
+    def values(self) -> Planes:
         return None if self.empty() else self.keys_and_values()[1]
 
     @property
@@ -185,13 +86,13 @@ class PagedCache(theirs._BaseCache):  # type: ignore[misc]
         if keys is not None and offset:
             self.update_and_fetch(keys[..., :offset, :], values[..., :offset, :])
 
-    def fork(self) -> PagedCache:
+    def fork(self) -> Any:
         """A cache of the same tokens that shares the blocks: a block is copied when one of the two writes to it."""
-        other = PagedCache.__new__(PagedCache)
+        other = type(self).__new__(type(self))
         other._set(self.pages.share())
         return other
 
-    def __deepcopy__(self, memo: Any) -> PagedCache:
+    def __deepcopy__(self, memo: Any) -> Any:
         return self.fork()
 
     __copy__ = fork
@@ -241,6 +142,7 @@ _made: tuple[Any, int, int, list[int]] = (None, 0, 0, [])
 class BatchPagedCache(theirs._BaseCache):  # type: ignore[misc]
     """Several sequences on one pool: sequence b has the rows from shift[b] to _idx, and blocks for these alone."""
 
+    of: Any = PagedCache
     turned_by = "qk_norm_rope_append_paged"
 
     def __init__(self, pool: PagePool, left_padding: list[int]) -> None:
@@ -256,20 +158,21 @@ class BatchPagedCache(theirs._BaseCache):  # type: ignore[misc]
     def _shift(self, pages: Pages) -> int:
         return self._idx - pages.count
 
-    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[Planes, Planes]:
         if keys.ndim != 4 or keys.shape[0] != len(self.pages) or keys.shape[:3] != values.shape[:3]:
             raise ValueError(f"[cache] keys have shape {keys.shape} and values {values.shape}: this batch takes "
                              f"[{len(self.pages)}, H, T, D]")
-        slots = append_to_all(self.pool, self.pages, keys, values)
-        self.pool.write([slot for row in slots for slot in row],
-                        *(x.swapaxes(1, 2).reshape(-1, x.shape[1], x.shape[3]) for x in (keys, values)))
+        self.pool.prepare(keys, values)
+        slots = append_to_all(self.pool, self.pages, keys.shape[2])
+        self.pool.write([slot for row in slots for slot in row], by_token(keys), by_token(values))
         self._count(keys.shape[2])
         return self.keys_and_values()
 
     def append_turned(self, operator: Any, q: mx.array, keys: mx.array, values: mx.array, arrays: Any,
                       numbers: Any) -> tuple[mx.array, PagesRead, None]:
         """As PagedCache's."""
-        slots = append_to_all(self.pool, self.pages, keys, values)
+        self.pool.prepare(keys, values)
+        slots = append_to_all(self.pool, self.pages, keys.shape[2])
         turned = self.pool.write_turned(operator, slots, q, keys, values, arrays, numbers)
         self._count(keys.shape[2])
         hidden = [max(0, padding - self._shift(pages)) for padding, pages in zip(self._padding(), self.pages)]
@@ -289,10 +192,13 @@ class BatchPagedCache(theirs._BaseCache):  # type: ignore[misc]
         self._idx += tokens
         self.offset = self.offset + tokens
 
-    def keys_and_values(self) -> tuple[mx.array, mx.array]:
+    def keys_and_values(self) -> tuple[Planes, Planes]:
         slots = [[0] * self._shift(pages) + pages.slots() for pages in self.pages]
         keys, values = self.pool.read(mx.array(slots, mx.int32))
-        return keys.swapaxes(1, 2), values.swapaxes(1, 2)
+
+        def by_head(x: mx.array) -> mx.array:
+            return x.swapaxes(1, 2)
+        return each(by_head, keys), each(by_head, values)
 
     def prepare(self, *, left_padding: Any = None, lengths: Any = None, right_padding: Any = None) -> None:
         if left_padding is not None:
@@ -366,7 +272,7 @@ class BatchPagedCache(theirs._BaseCache):  # type: ignore[misc]
             self.left_padding = self.left_padding - unused
 
     def extend(self, other: Any) -> None:
-        if not isinstance(other, BatchPagedCache) or other.pool is not self.pool:
+        if type(other) is not type(self) or other.pool is not self.pool:
             raise ValueError("[cache] a paged batch is extended by one of another kind or on another pool: make the caches "
                              "on one pool")
         end = max(self._idx, other._idx)
@@ -375,16 +281,16 @@ class BatchPagedCache(theirs._BaseCache):  # type: ignore[misc]
         self.pages = self.pages + [pages.share() for pages in other.pages]
         self._idx = end
 
-    def extract(self, idx: int) -> PagedCache:
+    def extract(self, idx: int) -> Any:
         idx = check_index(self, idx)
-        cache = PagedCache.__new__(PagedCache)
+        cache = self.of.__new__(self.of)
         cache._set(self.pages[idx].share())
         cache.pages.cut_front(max(0, numbers(self.left_padding)[idx] - self._shift(cache.pages)))
         return cache
 
     @classmethod
     def merge(cls, caches: list[Any]) -> BatchPagedCache:
-        if not caches or not all(isinstance(c, PagedCache) and c.pool is caches[0].pool for c in caches):
+        if not caches or not all(type(c) is cls.of and c.pool is caches[0].pool for c in caches):
             raise ValueError("[cache] a paged cache is merged with one of another kind or on another pool: make the caches "
                              "with mlx_kd.cache.make(..., like=the first), which shares its pools")
         longest = max(c.offset for c in caches)

@@ -8,10 +8,10 @@ import mlx.core as mx
 
 from mlx_kd import _core, _operators
 
-KNOWN = ("attention", "attention_paged", "attention_quantized", "expert_combine", "gather_qmatvec",
+KNOWN = ("attention", "attention_paged", "attention_paged_quantized", "attention_quantized", "expert_combine", "gather_qmatvec",
          "gather_qmatvec_gate_up", "geglu", "gemm", "kv_append", "kv_append_quantized", "matvec", "matvec_gate_up",
          "matvec_qkv", "precise_swiglu", "qembedding", "qgemm", "qk_norm_rope", "qk_norm_rope_append",
-         "qk_norm_rope_append_paged", "qk_norm_rope_append_quantized", "qmatvec", "qmatvec_gate_up", "qmatvec_qkv",
+         "qk_norm_rope_append_paged", "qk_norm_rope_append_paged_quantized", "qk_norm_rope_append_quantized", "qmatvec", "qmatvec_gate_up", "qmatvec_qkv",
          "rmsnorm", "rmsnorm_residual", "rope_standard", "router", "swiglu")
 
 

@@ -101,11 +101,15 @@ def parts_of(one: Any) -> list[Any]:
 
 
 def check_quantized(cache: Any, keys: list[Any], values: list[Any]) -> None:
-    if not hasattr(cache, "bits"):
-        if len(keys) != 1:
-            raise ValueError("keys must be one array")
-        return
-    bits, group = whole(cache.bits, "bits", 2), whole(cache.group_size, "group_size", 16)
+    if hasattr(cache, "bits"):
+        check_coded(cache.bits, cache.group_size, keys, values)
+    elif len(keys) != 1:
+        raise ValueError("keys must be one array")
+
+
+def check_coded(bits: Any, group: Any, keys: list[Any], values: list[Any]) -> None:
+    """Of codes, scales and biases [B, H, rows, ..]."""
+    bits, group = whole(bits, "bits", 2), whole(group, "group_size", 16)
     for part in (keys, values):
         if len(part) != 3 or part[0].dtype != mx.uint32:
             raise ValueError("quantised keys and values are uint32 codes, scales and biases")

@@ -15,7 +15,8 @@ from mlx_kd.patching.structure import QKV, ROWS, Attention, Block, Mlp, nn
 
 
 CODES, GROUPS = (4, 8), (32, 64, 128)  # what attention reads of quantised caches
-APPENDS = ("qk_norm_rope_append_quantized", "qk_norm_rope_append_paged")  # by the `turned_by` of a cache
+APPENDS = ("qk_norm_rope_append_quantized", "qk_norm_rope_append_paged",
+           "qk_norm_rope_append_paged_quantized")  # by the `turned_by` of a cache
 
 
 class Layer(Shared):
@@ -112,6 +113,7 @@ class AttentionCall(Layer):
         self.attention = ops.attention
         self.attention_quantized = ops.attention_quantized
         self.attention_paged = ops.attention_paged
+        self.attention_paged_quantized = ops.attention_paged_quantized
         self.appends: dict[str, Any] = {} if self.positions.fused is None else {
             name: ops.functions[name] for name in APPENDS if name in ops.functions}
 
@@ -166,7 +168,7 @@ class AttentionCall(Layer):
         if isinstance(k, mx.array):
             y = self.attend(m, q, k, v, mask)
         elif v is None:
-            y = self.attention_paged(q, *k, scale=getattr(m, self.what.scale))
+            y = self.attend_pages(m, q, k, cache)
         else:
             y = self.attend_coded(m, q, k, v, mask, cache)
         if length > 1:
@@ -196,10 +198,10 @@ class AttentionCall(Layer):
 
     def may_read(self, cache: Any, mask: Any, count: int) -> bool:
         """Whether attention can read what append_turned leaves in a cache."""
-        if hasattr(cache, "bits"):
+        if not hasattr(cache, "hides_by_itself"):
             return True
-        return (self.attention_paged is not None and not self.what.sinks
-                and bool(cache.hides_by_itself(mask, count)))
+        over_pages = self.attention_paged_quantized if hasattr(cache, "bits") else self.attention_paged
+        return over_pages is not None and not self.what.sinks and bool(cache.hides_by_itself(mask, count))
 
     def attend(self, m: Any, q: mx.array, k: mx.array, v: mx.array, mask: Any) -> mx.array:
         scale = getattr(m, self.what.scale)
@@ -211,6 +213,15 @@ class AttentionCall(Layer):
                                     window=0)
         else:
             result = mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask, sinks=sinks)
+        return result
+
+    def attend_pages(self, m: Any, q: mx.array, pages: Any, cache: Any) -> mx.array:
+        scale, result = getattr(m, self.what.scale), q
+        if hasattr(cache, "bits"):
+            result = self.attention_paged_quantized(q, *pages.keys, *pages.values, *pages[2:], scale=scale,
+                                                    bits=cache.bits, group_size=cache.group_size)
+        else:
+            result = self.attention_paged(q, *pages, scale=scale)
         return result
 
     def attend_coded(self, m: Any, q: mx.array, k: Any, v: Any, mask: Any, cache: Any) -> mx.array:

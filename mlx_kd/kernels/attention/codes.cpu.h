@@ -1,6 +1,6 @@
 // Rows of codes as vectors of numbers, and the sums of the lanes of several vectors.
 #pragma once
-#include "../../common/exp2.cpu.h"
+#include "../common/exp2.cpu.h"
 
 constexpr int kLanes = VEC / 4;
 

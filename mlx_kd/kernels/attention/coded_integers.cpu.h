@@ -1,5 +1,5 @@
 // Numbers as integers of three signed digits, sums of their products with codes, and the scales of
-// a tile: for digits.cpu.h. A vector of scores has four rows and four keys, four lanes a row.
+// a tile: for coded_digits.cpu.h. A vector of scores has four rows and four keys, four lanes a row.
 #ifndef ROWS
 #define ROWS 4
 #endif
@@ -10,7 +10,7 @@
 #define PREFETCH 0
 #endif
 #pragma once
-#include "block.cpu.h"
+#include "coded_block.cpu.h"
 
 typedef unsigned char Codes __attribute__((vector_size(64)));
 constexpr int kQuads = TILE / 4, kVectors = ROWS / 4, kChunk = 16;  // codes of a chunk

@@ -1,5 +1,6 @@
 // A block of query rows that share a key head, the sums of its parts in scratch memory, and what
-// becomes of them: for both ways to go through the keys.
+// becomes of them: for both ways to go through the keys. The source defines what a row sees, as it
+// is declared here.
 #ifndef ROWS
 #define ROWS 4
 #endif
@@ -9,26 +10,22 @@
 #ifndef PREFETCH
 #define PREFETCH 0
 #endif
-#pragma once
-#include "../../common/kd_arguments.h"
-#include "codes.cpu.h"
-#ifndef KD_DIM_S
-#define KD_DIM_S 0
-#define KD_DIM_B 1
+#ifndef KD_DIM_Hq
 #define KD_DIM_Hq 2
 #define KD_DIM_Hk 3
 #define KD_DIM_M 4
 #define KD_DIM_Dk 5
 #define KD_DIM_Dv 6
-#define KD_DIM_causal 7
-#define KD_DIM_has_mask 10
 #define KD_DIM_bits 8
 #define KD_DIM_group_size 9
 #define KD_SCALAR_scale 0
 #endif
+#pragma once
+#include "../common/kd_arguments.h"
+#include "codes.cpu.h"
 
 constexpr long kWidest = 1024, kMostGroups = kWidest / 32;
-constexpr float kInfinity = __builtin_inff(), kMasked = -0x1p126f, kLog2E = 0x1.715476p+0f;
+constexpr float kInfinity = __builtin_inff(), kLog2E = 0x1.715476p+0f;
 
 KD_INLINE Floats power_of(Floats x) {
   const Floats least = all(-127.0f);
@@ -42,9 +39,21 @@ struct Block {
   const kd_arguments* a;
   long b, key_head, group, first, rows;  // group: query heads of a key head
   Coded k, v;
+  long first_key;  // which key row 0 of k and v is
 };
 
-#include "../places.cpu.h"
+#include "places.cpu.h"
+
+// Keys [first, end) and, of them, those whose byte of the mask is set, if there is one.
+struct Seen {
+  long first, end;
+  const unsigned char* mask;
+};
+static Seen seen_by(const Block& block, long r);
+// Whether a row may not see all of the keys up to `end`.
+static bool has_limits(const Block& block, long end);
+// The score of a key that is not seen.
+static float hidden_score();
 
 // Codes, scales and biases of rows [begin, begin + count).
 KD_INLINE void fetch(const void* from, long bytes) {
@@ -81,19 +90,20 @@ static Block open_block(const kd_arguments* a, long index) {
   const long head = index / blocks, b = head / heads, key_head = head - b * heads;
   const long first = (index - head * blocks) * ROWS;
   const long rows = all_rows - first < ROWS ? all_rows - first : ROWS;
-  return {a,
-          b,
-          key_head,
-          group,
-          first,
-          rows,
-          coded_of(a, 1, b, key_head, a->dims[KD_DIM_Dk]),
-          coded_of(a, 4, b, key_head, a->dims[KD_DIM_Dv])};
+  return {a, b, key_head, group, first, rows, {}, {}, 0};
+}
+
+// Turns to the keys and values that are `at` along the first axis.
+static void open_keys(Block& block, long at) {
+  block.k = coded_of(block.a, 1, at, block.key_head, dim(block, KD_DIM_Dk));
+  block.v = coded_of(block.a, 4, at, block.key_head, dim(block, KD_DIM_Dv));
 }
 
 // --- results ---
 
+// A row that sees no key gives zeros.
 static void finish_row(const Block& block, long r, float powers, const float* sums) {
+  if (powers == 0.0f) powers = 1.0f;
   const Place at = place_of(block, r);
   const long width = dim(block, KD_DIM_Dv);
   T* y = (T*)block.a->outputs[0] +
@@ -119,7 +129,7 @@ KD_INLINE Scratch scratch_of(const kd_arguments* a, long unit) {
 }
 
 static void merge_row(const Block& block, long index, long r) {
-  const long parts = block.a->stage, width = block.v.width;
+  const long parts = block.a->stage, width = dim(block, KD_DIM_Dv);
   float most = -kInfinity, powers = 0;
   for (long p = 0; p < parts; ++p) {
     const float largest = scratch_of(block.a, index * parts + p).numbers[2 * r];

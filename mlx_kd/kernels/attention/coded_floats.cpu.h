@@ -2,7 +2,7 @@
 // and used for all rows of the block. Scores are sums over vectors of elements: as many of them at
 // once as a vector has lanes, so that folding them fills one vector.
 #pragma once
-#include "block.cpu.h"
+#include "coded_block.cpu.h"
 
 constexpr int kRowVectors = TILE / kLanes;
 
@@ -60,18 +60,14 @@ static void score_tile(const Block& block, const float* q, const float* scales, 
 }
 
 static void limit(const Block& block, long begin, long count, float* scores) {
-  const long s = dim(block, KD_DIM_S), rows = dim(block, KD_DIM_M);
-  const long* strides = block.a->strides[7];
+  const long from = block.first_key + begin;
   for (long r = 0; r < block.rows; ++r) {
-    const Place at = place_of(block, r);
-    const long position = s - rows + at.t;
-    const unsigned char* mask = nullptr;
-    if (dim(block, KD_DIM_has_mask))
-      mask = (const unsigned char*)block.a->inputs[7] + block.b * strides[0] +
-             at.head * strides[1] + at.t * strides[2];
+    const Seen seen = seen_by(block, r);
+    if (from >= seen.first && from + count <= seen.end && !seen.mask) continue;
     for (long j = 0; j < count; ++j) {
-      const bool later = dim(block, KD_DIM_causal) && begin + j > position;
-      if (later || (mask && !mask[begin + j])) scores[r * TILE + j] = kMasked;
+      const long key = from + j;
+      if (key < seen.first || key >= seen.end || (seen.mask && !seen.mask[key]))
+        scores[r * TILE + j] = hidden_score();
     }
   }
 }
@@ -168,8 +164,7 @@ struct Tiles {
     if (PREFETCH) fetch_rows(block.v, begin, count);
     widen_scales(block.k, begin, count, scales);
     score_tile<kBits>(block, q, scales, begin, count, scores);
-    if (dim(block, KD_DIM_has_mask) || dim(block, KD_DIM_causal))
-      limit(block, begin, count, scores);
+    if (has_limits(block, block.first_key + begin + count)) limit(block, begin, count, scores);
     take_powers(state, scores);
     if (PREFETCH) fetch_rows(block.k, begin + count, left < TILE ? left : TILE);
     widen_scales(block.v, begin, count, scales);

@@ -11,7 +11,7 @@
 // A vector of scores has four rows and four keys, four lanes a row. For them 16 bytes of a key are
 // repeated for each row, and shuffles add the lanes of a row.
 #pragma once
-#include "integers.cpu.h"
+#include "coded_integers.cpu.h"
 
 // --- scores ---
 
@@ -173,19 +173,17 @@ KD_INLINE bool is_whole(const unsigned char* mask, long count) {
 }
 
 static void limit(const Block& block, long begin, long count, Floats* scores) {
-  const long s = dim(block, KD_DIM_S), rows = dim(block, KD_DIM_M);
-  const long* strides = block.a->strides[7];
+  const long from = block.first_key + begin;
   for (long r = 0; r < block.rows; ++r) {
-    const Place at = place_of(block, r);
-    const long position = dim(block, KD_DIM_causal) ? s - rows + at.t : s;
-    const unsigned char* mask = nullptr;
-    if (dim(block, KD_DIM_has_mask))
-      mask = (const unsigned char*)block.a->inputs[7] + block.b * strides[0] +
-             at.head * strides[1] + at.t * strides[2] + begin;
-    if (begin + count <= position + 1 && (!mask || is_whole(mask, count))) continue;
+    const Seen seen = seen_by(block, r);
+    const bool in_range = from >= seen.first && from + count <= seen.end;
+    if (in_range && (!seen.mask || is_whole(seen.mask + from, count))) continue;
     float* const lanes = (float*)(scores + r / 4 * kQuads) + r % 4 * 4;
-    for (long j = 0; j < count; ++j)
-      if (begin + j > position || (mask && !mask[j])) lanes[j / 4 * kLanes + j % 4] = kMasked;
+    for (long j = 0; j < count; ++j) {
+      const long key = from + j;
+      if (key < seen.first || key >= seen.end || (seen.mask && !seen.mask[key]))
+        lanes[j / 4 * kLanes + j % 4] = hidden_score();
+    }
   }
 }
 
@@ -327,8 +325,7 @@ struct Tiles {
     if (PREFETCH) fetch_numbers(block.v, begin, count);
     spread_numbers(block.k, begin, count);
     score_tile<kBits>(block, q, scales, biases, begin, count, scores);
-    if (dim(block, KD_DIM_has_mask) || dim(block, KD_DIM_causal))
-      limit(block, begin, count, scores);
+    if (has_limits(block, block.first_key + begin + count)) limit(block, begin, count, scores);
     take_powers(state, scores, quads);
     left = left < TILE ? left : TILE;
     if (PREFETCH) fetch_numbers(block.k, begin + count, left);
