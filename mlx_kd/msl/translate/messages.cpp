@@ -52,10 +52,12 @@ std::string cleaned(std::string text) {
   return text;
 }
 
-// 'texture2d' was not declared ...
+// 'texture2d' was not declared in this scope, or does not name a type.
 bool lacks_textures(const std::string& text) {
+  const bool unknown = text.find("was not declared") != std::string::npos ||
+                       text.find("does not name a type") != std::string::npos;
   for (const char* kind : {"'texture", "'depth2d", "'depthcube", "'sampler'"})
-    if (text.rfind(kind, 0) == 0 && text.find("was not declared") != std::string::npos) return true;
+    if (unknown && text.rfind(kind, 0) == 0) return true;
   return false;
 }
 
