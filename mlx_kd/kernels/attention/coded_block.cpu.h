@@ -69,6 +69,13 @@ static void fetch_rows(const Coded& coded, long begin, long count) {
   fetch_numbers(coded, begin, count);
 }
 
+// Keys that are read after a tile, at most as many as it has: they are fetched while its values are
+// added.
+struct Ahead {
+  Coded keys;
+  long first, count;
+};
+
 static Coded coded_of(const kd_arguments* a, int port, long b, long head, long width) {
   const long *c = a->strides[port], *s = a->strides[port + 1], *o = a->strides[port + 2];
   const long group = a->dims[KD_DIM_group_size];

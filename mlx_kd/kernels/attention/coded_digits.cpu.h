@@ -245,7 +245,7 @@ static void take_digits(const Coded& values, const Floats* scores, const float* 
 template <int kBits, int R>
 KD_INLINE void add_columns(const Block& block, const Powers& powers, const Sums& state,
                            const Order& order, long r, long at, long begin, long count,
-                           const Coded* next, long left, float* out) {
+                           const Ahead* next, float* out) {
   const Coded& v = block.v;
   const long place = at / v.group * kVectors + r / 4, step = v.groups * kVectors;
   const char* digits = (const char*)(powers.digits + place) + r % 4 * 16;
@@ -253,7 +253,7 @@ KD_INLINE void add_columns(const Block& block, const Powers& powers, const Sums&
   Four rows(v, begin, 4);
   for (long j = 0; j < count; j += 4, digits += step * 64, rows.step(v)) {
     if (j + 4 > count) rows = Four(v, begin + j, count - j);
-    if (next && j + 4 <= left) fetch_four(*next, begin + count + j);
+    if (next && j + 4 <= next->count) fetch_four(next->keys, next->first + j);
     Codes codes[2];
     load_codes<kBits>(rows.at, at, order, codes);
     KD_UNROLL
@@ -283,34 +283,23 @@ KD_INLINE void add_columns(const Block& block, const Powers& powers, const Sums&
 
 template <int kBits>
 static void add_tile(const Block& block, const Powers& powers, const Sums& state,
-                     const Order& order, long begin, long count, long left, float* out) {
+                     const Order& order, long begin, long count, const Ahead& ahead, float* out) {
   for (long at = 0; at < block.v.width; at += 32) {
-    const Coded* next = PREFETCH && at == 0 ? &block.k : nullptr;
+    const Ahead* next = PREFETCH && at == 0 ? &ahead : nullptr;
     long r = 0;
     for (; r + 4 <= block.rows; r += 4, next = nullptr)
-      add_columns<kBits, 4>(block, powers, state, order, r, at, begin, count, next, left, out);
+      add_columns<kBits, 4>(block, powers, state, order, r, at, begin, count, next, out);
     for (; r < block.rows; ++r, next = nullptr)
-      add_columns<kBits, 1>(block, powers, state, order, r, at, begin, count, next, left, out);
+      add_columns<kBits, 1>(block, powers, state, order, r, at, begin, count, next, out);
   }
 }
 
-// What a part of the keys comes to so far.
-template <int kBits>
-struct Tiles {
-  Queries q;
+// What is made of a tile.
+struct Work {
   Powers digits;
   Floats scores[kVectors * kQuads];
   alignas(64) float scales[kMostGroups * TILE], biases[kMostGroups * TILE];
-  Sums state;
-  Order order;
-
-  void open(const Block& block) {
-    load_queries<kBits>(block, q);
-    order = make_order();
-    for (int v = 0; v < kVectors; ++v)
-      state.largest[v] = all(-kInfinity), state.powers[v] = all(0.0f);
-    for (long i = 0; i < block.v.groups * kVectors; ++i) state.biases[i] = Floats{};
-  }
+  const Order order = make_order();
 
   void spread_numbers(const Coded& coded, long begin, long count) {
     spread(coded.scales + begin * coded.scale_stride, coded.scale_stride, coded.groups, count,
@@ -318,20 +307,33 @@ struct Tiles {
     spread(coded.biases + begin * coded.bias_stride, coded.bias_stride, coded.groups, count,
            biases);
   }
+};
 
-  // `left` keys follow; rows of `out` are of Dv floats.
-  void add(const Block& block, long begin, long count, long left, float* out) {
+// What a part of the keys comes to so far.
+template <int kBits>
+struct Tiles {
+  Queries q;
+  Sums state;
+
+  void open(const Block& block) {
+    load_queries<kBits>(block, q);
+    for (int v = 0; v < kVectors; ++v)
+      state.largest[v] = all(-kInfinity), state.powers[v] = all(0.0f);
+    for (long i = 0; i < block.v.groups * kVectors; ++i) state.biases[i] = Floats{};
+  }
+
+  // Rows of `out` are of Dv floats.
+  void add(Work& work, const Block& block, long begin, long count, const Ahead& ahead, float* out) {
     const long quads = (count + 3) / 4;
     if (PREFETCH) fetch_numbers(block.v, begin, count);
-    spread_numbers(block.k, begin, count);
-    score_tile<kBits>(block, q, scales, biases, begin, count, scores);
-    if (has_limits(block, block.first_key + begin + count)) limit(block, begin, count, scores);
-    take_powers(state, scores, quads);
-    left = left < TILE ? left : TILE;
-    if (PREFETCH) fetch_numbers(block.k, begin + count, left);
-    spread_numbers(block.v, begin, count);
-    take_digits(block.v, scores, scales, biases, quads, state, digits);
-    add_tile<kBits>(block, digits, state, order, begin, count, left, out);
+    work.spread_numbers(block.k, begin, count);
+    score_tile<kBits>(block, q, work.scales, work.biases, begin, count, work.scores);
+    if (has_limits(block, block.first_key + begin + count)) limit(block, begin, count, work.scores);
+    take_powers(state, work.scores, quads);
+    if (PREFETCH) fetch_numbers(ahead.keys, ahead.first, ahead.count);
+    work.spread_numbers(block.v, begin, count);
+    take_digits(block.v, work.scores, work.scales, work.biases, quads, state, work.digits);
+    add_tile<kBits>(block, work.digits, state, work.order, begin, count, ahead, out);
   }
 
   // Elements of 4 bits get their order, all get their biases.

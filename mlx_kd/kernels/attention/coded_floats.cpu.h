@@ -148,27 +148,32 @@ static void add_tile(const Block& block, const float* powers, const Sums& state,
     add_columns<kBits, 1>(block, powers, state, scales, at, begin, count, out);
 }
 
+// What is made of a tile.
+struct Work {
+  alignas(64) float scores[ROWS * TILE];
+  float scales[TILE * kMostGroups * 2];
+};
+
 // What a part of the keys comes to so far.
 template <int kBits>
 struct Tiles {
-  alignas(64) float q[ROWS * kWidest], scores[ROWS * TILE];
-  float scales[TILE * kMostGroups * 2];
+  alignas(64) float q[ROWS * kWidest];
   Sums state;
 
   void open(const Block& block) {
     load_queries(block, q);
     for (int r = 0; r < ROWS; ++r) state.largest[r] = -kInfinity, state.powers[r] = 0;
   }
-  // `left` keys follow; rows of `out` are of Dv floats.
-  void add(const Block& block, long begin, long count, long left, float* out) {
+  // Rows of `out` are of Dv floats.
+  void add(Work& work, const Block& block, long begin, long count, const Ahead& ahead, float* out) {
     if (PREFETCH) fetch_rows(block.v, begin, count);
-    widen_scales(block.k, begin, count, scales);
-    score_tile<kBits>(block, q, scales, begin, count, scores);
-    if (has_limits(block, block.first_key + begin + count)) limit(block, begin, count, scores);
-    take_powers(state, scores);
-    if (PREFETCH) fetch_rows(block.k, begin + count, left < TILE ? left : TILE);
-    widen_scales(block.v, begin, count, scales);
-    add_tile<kBits>(block, scores, state, scales, begin, count, out);
+    widen_scales(block.k, begin, count, work.scales);
+    score_tile<kBits>(block, q, work.scales, begin, count, work.scores);
+    if (has_limits(block, block.first_key + begin + count)) limit(block, begin, count, work.scores);
+    take_powers(state, work.scores);
+    if (PREFETCH) fetch_rows(ahead.keys, ahead.first, ahead.count);
+    widen_scales(block.v, begin, count, work.scales);
+    add_tile<kBits>(block, work.scores, state, work.scales, begin, count, out);
   }
   void finish(const Block&, float*) {}
   float largest(long r) const { return state.largest[r]; }

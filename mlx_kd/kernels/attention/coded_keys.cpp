@@ -1,6 +1,7 @@
 #include "mlx_kd/kernels/attention/coded_keys.h"
 
 #include <cmath>
+#include <utility>
 
 #include "mlx_kd/kernels/attention/key_parts.h"
 #include "mlx_kd/kernels/common/affine_rows.h"
@@ -22,7 +23,8 @@ std::string wrong_coded_heads(int64_t bits, int64_t group, int64_t dk, int64_t d
   return "";
 }
 
-spec::Space coded_space(spec::Dtype dtype, const spec::DeviceTraits& traits) {
+spec::Space coded_space(spec::Dtype dtype, const spec::DeviceTraits& traits,
+                        std::vector<int64_t> keys) {
   using enum spec::KnobScale;
   using enum spec::KnobRole;
   const bool digits = has_isa(traits, {"avx512vnni", "avx512vbmi"});
@@ -31,7 +33,7 @@ spec::Space coded_space(spec::Dtype dtype, const spec::DeviceTraits& traits) {
                  {"ROWS", {4, 1, 2}, log2, source, "query rows of a block"},
                  {"TILE", {64, 32, 128}, log2, source, "keys at a time"},
                  {"PREFETCH", {1, 0}, choice, source, "keys and values are", {"fetched", "read"}},
-                 keys_knob({512, 128, 256, 1024, 2048})};
+                 keys_knob(std::move(keys))};
   if (digits) {
     space.knobs[1].values.push_back(8);
     space.knobs.push_back({"DIGITS", {1, 0}, choice, source, "codes are", {"bytes", "floats"}});

@@ -13,8 +13,9 @@ namespace mlx_kd::kernels::attention {
 // "" or what is wrong with codes of heads of these widths.
 std::string wrong_coded_heads(int64_t bits, int64_t group, int64_t dk, int64_t dv);
 
-// Knobs of CPU kernels that read them a tile at a time.
-spec::Space coded_space(spec::Dtype dtype, const spec::DeviceTraits& traits);
+// Knobs of CPU kernels that read them a tile at a time; `keys`: values of KEYS.
+spec::Space coded_space(spec::Dtype dtype, const spec::DeviceTraits& traits,
+                        std::vector<int64_t> keys);
 
 // `count` elements of rows of codes; `port` is that of the codes, before their scales and biases.
 // Dims: bits and group_size.

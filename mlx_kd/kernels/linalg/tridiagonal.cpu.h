@@ -26,6 +26,7 @@ typedef long long Longs __attribute__((vector_size(VEC)));
 struct Tridiagonal {
   double *d, *e;
   double small;  // beside the elements of the diagonal around it, what is as good as 0
+  double least;  // and whatever is there
 };
 
 // A rotation of rows i and i + 1 in each lane.
@@ -60,6 +61,7 @@ KD_INLINE long eigen_floats(long n) {
   x.w = at + x.stride;
   at += 2 * x.stride;
   x.t.small = small;
+  x.t.least = 1e-36;
   x.t.d = (double*)at;
   x.t.e = x.t.d + kLanes * (n + 1);
   x.kept = (Rotations*)(at + 4 * kLanes * (n + 1));
@@ -251,7 +253,7 @@ KD_INLINE Longs find_splits(const Tridiagonal& t, long n, Longs first, long leas
   for (long m = n - 2; m >= least; --m) {
     const Doubles around =
         magnitude(load_lanes(t.d + m * kLanes)) + magnitude(load_lanes(t.d + (m + 1) * kLanes));
-    const Longs small = magnitude(load_lanes(t.e + m * kLanes)) <= around * t.small + 1e-36;
+    const Longs small = magnitude(load_lanes(t.e + m * kLanes)) <= around * t.small + t.least;
     const Longs here = small & (Longs{} + m >= first);
     found = (here & (Longs{} + m)) | (~here & found);
   }
@@ -355,7 +357,7 @@ KD_INLINE void rotate_rows(Float* z, long stride, const Rotations* kept, int lan
         for (; m < n - 1; ++m) {
           const double around =
               __builtin_fabs(x.t.d[m * kLanes + l]) + __builtin_fabs(x.t.d[(m + 1) * kLanes + l]);
-          if (__builtin_fabs(x.t.e[m * kLanes + l]) <= around * x.t.small + 1e-36) break;
+          if (__builtin_fabs(x.t.e[m * kLanes + l]) <= around * x.t.small + x.t.least) break;
         }
         range.last[l] = m;
       }

@@ -99,8 +99,7 @@ std::pair<mx::array, mx::array> qr(const mx::array& a, mx::StreamOrDevice s) {
 }
 
 std::vector<mx::array> svd(const mx::array& a, bool compute_uv, mx::StreamOrDevice s) {
-  if (a.dtype() == mx::float64 || !is_ours({a}, s, kMostColumns))
-    return mx::linalg::svd(a, compute_uv, s);
+  if (!is_ours({a}, s, kMostColumns)) return mx::linalg::svd(a, compute_uv, s);
   const Arrays out = run("svd", {a}, {{"form", compute_uv ? 0 : 2}}, s);
   return compute_uv ? Arrays{out[0], out[1], out[2]} : Arrays{out[1]};
 }
@@ -130,7 +129,7 @@ mx::array cholesky_inv(const mx::array& a, bool upper, mx::StreamOrDevice s) {
 }
 
 mx::array pinv(const mx::array& a, mx::StreamOrDevice s) {
-  if (a.dtype() == mx::float64 || !is_ours({a}, s, kMostColumns)) return mx::linalg::pinv(a, s);
+  if (!is_ours({a}, s, kMostColumns)) return mx::linalg::pinv(a, s);
   const Arrays out = run("svd", {a}, {{"form", 1}}, s);
   const float least = 10.0f * static_cast<float>(std::max(a.shape(-1), a.shape(-2))) *
                       static_cast<float>(mx::finfo(a.dtype()).eps);

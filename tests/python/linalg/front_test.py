@@ -223,6 +223,14 @@ class Results(Front):
             self.assertLess(mx.abs(made - a).max().item(), 1e-13 * mx.abs(a).max().item() * 20)
         self.assertLess(mx.abs(a @ la.inv(a) - mx.eye(20, dtype=mx.float64)).max().item(), 1e-12)
         self.assertEqual(la.slogdet(a)[1].dtype, mx.float64)
+        for low in (a[0, :12], a[0, :, :3] @ mx.swapaxes(a[1, :, :3], 0, 1)):  # wide; of rank 3
+            u, s, vt = la.svd(low, full_matrices=False)
+            exact = mx.linalg.svd(low, False, stream=mx.cpu)
+            most = 1e-14 * exact[0].item()
+            self.assertLess(mx.abs((u * s) @ vt - low).max().item(), most)
+            for values in (s, la.svd(low, False)):
+                self.assertLess(mx.abs(values - exact).max().item(), most)
+        self.assertLess(mx.abs(a @ la.pinv(a) @ a - a).max().item(), 1e-11)
         with self.assertRaisesRegex(ValueError, "a has type float64: give float32"):
             mlx_kd.call("matmul_dd", [a, a])
 
@@ -353,10 +361,10 @@ class OnKernels(Front):
                          lambda a: la.lstsq(a, b), lambda a: la.qr(a, mode="complete"), lambda a: la.qr(a, mode="r")):
             mx.eval(function(a))
 
-    def test_larger_ones_and_doubles_do(self):
+    def test_larger_ones_and_complex_ones_do(self):
         self.addCleanup(setattr, calls, "MLX", calls.MLX)
         calls.MLX = SimpleNamespace(**{name: refused for name in vars(calls.MLX)})
-        for call in (lambda: la.eigh(mx.eye(520)), lambda: la.svd(mx.eye(3, dtype=mx.float64))):
+        for call in (lambda: la.eigh(mx.eye(520)), lambda: la.svd(mx.eye(3).astype(mx.complex64))):
             with self.assertRaisesRegex(AssertionError, "MLX's linear algebra ran"):
                 call()
 

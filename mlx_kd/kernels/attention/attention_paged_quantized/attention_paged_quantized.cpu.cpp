@@ -7,7 +7,9 @@
 // Query t sees keys from begins[b] up to ends[b] - M + t, but none in a page that is not there; one
 // that sees none gives zeros.
 //
-// Blocks, parts and scratch memory are those of attention_quantized; a tile is of one page.
+// Blocks, parts and scratch memory are those of attention_quantized. A unit is the same block of
+// HEADS key heads, which take turns at a tile of one page: a page is one piece of memory, which is
+// read from one end to the other.
 #ifndef KD_DTYPE
 #define KD_DTYPE 0  // 0 float32, 1 float16, 2 bfloat16
 #endif
@@ -28,6 +30,9 @@
 #endif
 #ifndef PREFETCH
 #define PREFETCH 0  // 1: a tile's values are fetched with its keys, the next keys with its values
+#endif
+#ifndef HEADS
+#define HEADS 8  // key heads of a unit
 #endif
 #ifndef STREAM
 #define STREAM 0
@@ -93,49 +98,90 @@ static bool open_page(Block& block, long entry) {
   return true;
 }
 
-// Keys [from, to) of the page that is open; those of `next` are read after them.
+// Keys [at, at + count) of the page of an entry of the table.
+struct Tile {
+  long entry, at, count;
+};
+static Tile tile_at(const Block& block, long at, long to) {
+  const long length = dim(block, KD_DIM_L), entry = at / length, page_end = (entry + 1) * length;
+  const long left = (page_end < to ? page_end : to) - at;
+  return {entry, at, left < TILE ? left : TILE};
+}
+
+// The keys of `block` in a tile; none where there is no such page.
+static Ahead keys_ahead(Block block, const Tile& tile) {
+  if (!PREFETCH || tile.count <= 0 || !open_page(block, tile.entry)) return {block.k, 0, 0};
+  return {block.k, tile.at - block.first_key, tile.count};
+}
+
+// What a unit knows of one of its key heads.
 template <int kBits>
-static void add_page(Tiles<kBits>& tiles, const Block& block, long from, long to, const Block* next,
-                     float* sums) {
-  for (long j = from; j < to; j += TILE) {
-    const long count = to - j < TILE ? to - j : TILE;
-    if (PREFETCH && next && j + TILE >= to)
-      fetch_rows(next->k, 0, dim(block, KD_DIM_L) < TILE ? dim(block, KD_DIM_L) : TILE);
-    tiles.add(block, j - block.first_key, count, to - j - count, sums);
+struct Head {
+  Block block;
+  Tiles<kBits> tiles;
+  Scratch out;
+};
+
+template <int kBits>
+static void open_head(Head<kBits>& head, const kd_arguments* a, long index, long part, float* own) {
+  head.block = open_block(a, index);
+  open_keys(head.block, 0);
+  head.tiles.open(head.block);
+  head.out = {nullptr, own};
+  if (a->stage > 1) head.out = scratch_of(a, index * a->stage + part);
+  for (long i = 0; i < ROWS * a->dims[KD_DIM_Dv]; ++i) head.out.sums[i] = 0;
+}
+
+template <int kBits>
+static void close_head(Head<kBits>& head, long parts) {
+  const Tiles<kBits>& tiles = head.tiles;
+  head.tiles.finish(head.block, head.out.sums);
+  for (long r = 0; r < head.block.rows; ++r) {
+    if (parts > 1)
+      head.out.numbers[2 * r] = tiles.largest(r), head.out.numbers[2 * r + 1] = tiles.powers(r);
+    else
+      finish_row(head.block, r, tiles.powers(r), head.out.sums + r * dim(head.block, KD_DIM_Dv));
   }
+}
+
+// A part of the keys of `count` heads, for blocks `step` apart from `index` on.
+template <int kBits>
+static void attend_heads(const kd_arguments* a, long index, long step, long count, long part) {
+  const long parts = a->stage, sums = parts > 1 ? 0 : ROWS * a->dims[KD_DIM_Dv];
+  float* const own =
+      (float*)__builtin_alloca_with_align((unsigned long)(count * sums) * sizeof(float), 512);
+  Work work;
+  Head<kBits> heads[HEADS];
+  for (long h = 0; h < count; ++h) open_head(heads[h], a, index + h * step, part, own + h * sums);
+  const Block& one = heads[0].block;  // all have the same keys
+  const long given = number(one, kBegins), begin = given > 0 ? given : 0;
+  const long end = end_of(one, one.rows - 1), keys = end > begin ? end - begin : 0;
+  const long each = (keys + parts - 1) / parts, from = begin + part * each;
+  const long to = from + each < end ? from + each : end;
+  for (long j = from; j < to;) {
+    const Tile tile = tile_at(one, j, to), next = tile_at(one, j + tile.count, to);
+    for (long h = 0; h < count; ++h) {
+      Head<kBits>& head = heads[h];
+      if (!open_page(head.block, tile.entry)) break;
+      const bool last = h + 1 == count;
+      head.tiles.add(work, head.block, j - head.block.first_key, tile.count,
+                     keys_ahead(heads[last ? 0 : h + 1].block, last ? next : tile), head.out.sums);
+    }
+    j += tile.count;
+  }
+  for (long h = 0; h < count; ++h) close_head(heads[h], parts);
 }
 
 template <int kBits>
 static void attend(const kd_arguments* a, long unit) {
-  const long parts = a->stage, index = unit / parts, part = unit - index * parts;
-  const long length = a->dims[KD_DIM_L];
-  Block block = open_block(a, index);
-  open_keys(block, 0);
-  alignas(64) float own[ROWS * kWidest];
-  Scratch out = {nullptr, own};
-  if (parts > 1) out = scratch_of(a, unit);
-  for (long i = 0; i < ROWS * block.v.width; ++i) out.sums[i] = 0;
-  Tiles<kBits> tiles;
-  tiles.open(block);
-  const long given = number(block, kBegins), begin = given > 0 ? given : 0;
-  const long end = end_of(block, block.rows - 1), keys = end > begin ? end - begin : 0;
-  const long each = (keys + parts - 1) / parts, from = begin + part * each;
-  const long to = from + each < end ? from + each : end;
-  for (long j = from; j < to;) {
-    const long entry = j / length, page_end = (entry + 1) * length;
-    const long stop = page_end < to ? page_end : to;
-    Block next = block;
-    const bool more = PREFETCH && stop < to && open_page(next, entry + 1);
-    if (open_page(block, entry)) add_page(tiles, block, j, stop, more ? &next : nullptr, out.sums);
-    j = stop;
-  }
-  tiles.finish(block, out.sums);
-  for (long r = 0; r < block.rows; ++r) {
-    if (parts > 1)
-      out.numbers[2 * r] = tiles.largest(r), out.numbers[2 * r + 1] = tiles.powers(r);
-    else
-      finish_row(block, r, tiles.powers(r), out.sums + r * block.v.width);
-  }
+  const long key_heads = a->dims[KD_DIM_Hk], groups = (key_heads + HEADS - 1) / HEADS;
+  const long rows = a->dims[KD_DIM_Hq] / key_heads * a->dims[KD_DIM_M];
+  const long blocks = (rows + ROWS - 1) / ROWS, parts = a->stage;
+  const long index = unit / parts, part = unit - index * parts;
+  const long group = index / blocks, b = group / groups, first = (group - b * groups) * HEADS;
+  const long count = key_heads - first < HEADS ? key_heads - first : HEADS;
+  attend_heads<kBits>(a, (b * key_heads + first) * blocks + index - group * blocks, blocks, count,
+                      part);
 }
 
 extern "C" void mlx_kd_attention_paged_quantized(const kd_arguments* a, long begin, long end) {

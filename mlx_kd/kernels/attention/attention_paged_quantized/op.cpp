@@ -99,7 +99,15 @@ spec::Variant cpu_variant() {
       kernel_source("attention/attention_paged_quantized/attention_paged_quantized.cpu.cpp");
   variant.func_name = "mlx_kd_attention_paged_quantized";
   variant.launch_kind = "cpp_arguments";
-  variant.space = attention::coded_space;
+  variant.space = [](Dtype dtype, const spec::DeviceTraits& traits) {
+    spec::Space space = attention::coded_space(dtype, traits, {128, 256, 512, 1024, 2048});
+    space.knobs.push_back({"HEADS",
+                           {8, 1, 2, 4},
+                           spec::KnobScale::log2,
+                           spec::KnobRole::source,
+                           "key heads of a unit"});
+    return space;
+  };
   variant.stages = [](const Dims& dims, const spec::Setting& knobs) {
     return attention::stages_over_keys("mlx_kd_attention_paged_quantized",
                                        attention::as_attention(dims), knobs);

@@ -89,13 +89,14 @@ static void attend(const kd_arguments* a, long unit) {
   Scratch out = {nullptr, own};
   if (parts > 1) out = scratch_of(a, unit);
   for (long i = 0; i < ROWS * block.v.width; ++i) out.sums[i] = 0;
+  Work work;
   Tiles<kBits> tiles;
   tiles.open(block);
   const long s = dim(block, KD_DIM_S), each = ((s + parts - 1) / parts + 15) / 16 * 16;
   const long from = part * each, to = from + each < s ? from + each : s;
   for (long j = from; j < to; j += TILE) {
-    const long count = to - j < TILE ? to - j : TILE;
-    tiles.add(block, j, count, to - j - count, out.sums);
+    const long count = to - j < TILE ? to - j : TILE, left = to - j - count;
+    tiles.add(work, block, j, count, {block.k, j + count, left < TILE ? left : TILE}, out.sums);
   }
   tiles.finish(block, out.sums);
   for (long r = 0; r < block.rows; ++r) {

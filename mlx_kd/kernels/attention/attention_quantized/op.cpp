@@ -137,7 +137,9 @@ spec::Variant cpu_variant() {
   variant.source = kernel_source("attention/attention_quantized/attention_quantized.cpu.cpp");
   variant.func_name = "mlx_kd_attention_quantized";
   variant.launch_kind = "cpp_arguments";
-  variant.space = attention::coded_space;
+  variant.space = [](Dtype dtype, const spec::DeviceTraits& traits) {
+    return attention::coded_space(dtype, traits, {512, 128, 256, 1024, 2048});
+  };
   variant.stages = cpu_stages;
   variant.scratch = cpu_scratch;
   return variant;

@@ -62,7 +62,7 @@ Dims complete(const Dims& dims) {
 spec::Op::Arrays composition(const spec::Op::Arrays& in, std::span<const double> numbers,
                              const mx::Stream&) {
   const mx::Stream s = mx::default_stream(mx::Device::cpu);
-  const mx::array a = mx::astype(in[0], mx::float32, s);
+  const mx::array a = in[0].dtype() == mx::float64 ? in[0] : mx::astype(in[0], mx::float32, s);
   const mx::Shape batch{a.shape().begin(), a.shape().end() - 2};
   const auto form = static_cast<int64_t>(numbers[0]);
   const auto stored = [&](const mx::array& x) { return mx::astype(x, in[0].dtype(), s); };
@@ -157,22 +157,22 @@ void judge_matrix(const spec::JudgedCase& judged, int64_t index, Found& found) {
 std::vector<spec::Residual> residuals(const spec::JudgedCase& judged) {
   Found found;
   for (const int64_t index : linalg::judged_matrices(judged)) judge_matrix(judged, index, found);
-  return {{"|A - U S V^T| / (|A| (max(m, n) 2^-24 + u))", found.residual},
-          {"|I - U^T U| / (max(m, n) 2^-24 + u)", found.of_u},
-          {"|I - V^T V| / (max(m, n) 2^-24 + u)", found.of_v},
-          {"the largest |s - s64| / (|A|_2 (max(m, n) 2^-24 + u))", found.values},
+  return {{"|A - U S V^T| / (|A| (max(m, n) eps + u))", found.residual},
+          {"|I - U^T U| / (max(m, n) eps + u)", found.of_u},
+          {"|I - V^T V| / (max(m, n) eps + u)", found.of_v},
+          {"the largest |s - s64| / (|A|_2 (max(m, n) eps + u))", found.values},
           {"the count of singular values below 0 or not in order", found.disorder, 0},
           {"the count of wrong info", found.wrong_info, 0},
           {"the count of results of failed matrices that are not NaN", found.not_nan, 0}};
 }
 
 // As svd_floats of the source.
-std::vector<int64_t> scratch_cpu(Dtype, const Dims& dims, const spec::Setting& knobs) {
+std::vector<int64_t> scratch_cpu(Dtype dtype, const Dims& dims, const spec::Setting& knobs) {
   const int64_t k = short_side(dims), length = long_side(dims);
   const int64_t rows = dims.at("form") == kFull ? length : k, line = groups::stride_of(length);
   const int64_t floats = groups::eigen_floats(k, knobs) + length * groups::stride_of(k) + k * line +
                          rows * line + 4 * groups::padded(length) + 4 * groups::padded(k);
-  return {groups::tasks(dims, knobs) * floats * 4};
+  return {groups::tasks(dims, knobs) * floats * linalg::word_of(dtype)};
 }
 
 spec::Space space_cpu(Dtype dtype, const spec::DeviceTraits& traits) {
@@ -243,6 +243,7 @@ spec::Op make_svd() {
              {"n"},
              {.name = "form", .kind = spec::Dim::Kind::attribute}};
   op.batch_dim = "batch";
+  op.types.push_back(Dtype::float64);
   op.suites = {
       {"small", {size(256, 4, 4), size(256, 8, 8), size(64, 16, 16)}},
       {"batches", {size(64, 64, 64), size(1024, 32, 32), size(4096, 16, 16), size(256, 128, 128)}},

@@ -134,7 +134,8 @@ class PagePool:
     def write_turned(self, operator: Any, slots: list[list[int]], q: mx.array, keys: mx.array, values: mx.array,
                      arrays: Any, numbers: Any) -> mx.array:
         """Rows [B, H, T, D] into slots [B][T], the keys rotated by `operator`, which gives the rotated queries."""
-        where, turned = mx.array(slots, mx.int32), q
+        where = mx.array(slots, mx.int32)
+        turned: mx.array
         if self.bits is None:
             self.keys, self.values, turned = operator(self.keys, self.values, q, keys, values, where, *arrays, **numbers)
         else:

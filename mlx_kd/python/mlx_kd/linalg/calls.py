@@ -17,7 +17,7 @@ from mlx_kd.linalg.rules import Arrays, Jvp, apply
 
 MLX = SimpleNamespace(**{name: getattr(mx.linalg, name) for name in dir(mx.linalg) if not name.startswith("_")})
 MOST_COLUMNS = 512  # of a matrix in the kernels of svd and eigh, and of cholesky on a CPU
-SINGLE = ("svd", "matmul_dd")  # whose kernels are not for float64
+SINGLE = ("matmul_dd",)  # whose kernels are not for float64
 NAMES = frozenset(op_names())
 
 

@@ -216,7 +216,8 @@ class AttentionCall(Layer):
         return result
 
     def attend_pages(self, m: Any, q: mx.array, pages: Any, cache: Any) -> mx.array:
-        scale, result = getattr(m, self.what.scale), q
+        scale = getattr(m, self.what.scale)
+        result: mx.array
         if hasattr(cache, "bits"):
             result = self.attention_paged_quantized(q, *pages.keys, *pages.values, *pages[2:], scale=scale,
                                                     bits=cache.bits, group_size=cache.group_size)
