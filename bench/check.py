@@ -198,6 +198,9 @@ def in_background(steps, step_ms, block):
             "ratio": round(totals["tuned"] / totals["plain"], 4)}
 
 
+SIZES = "rows=1|64|1024,D=4096"
+
+
 def tuned_softmax(program):
     """The kernel of docs/tune-your-own.md with 120 settings, a budget of 100."""
     document = (REPO / "docs" / "tune-your-own.md").read_text()
@@ -210,11 +213,11 @@ def tuned_softmax(program):
             (pathlib.Path(folder) / name).write_text(content)
         start = time.perf_counter()
         subprocess.run([program, "tune", "softmax.metal", "--fn", "softmax_rows", "--ref", "softmax.py", "--shapes",
-                        "rows=1|64,D=1024", "--budget", "100", "--out", "run", "--quiet"], cwd=folder, check=True,
+                        SIZES, "--budget", "100", "--out", "run", "--quiet"], cwd=folder, check=True,
                        env={**os.environ, "MLX_KD_PYTHON": sys.executable, "MLX_KD_CACHE_DIR": f"{folder}/objects"})
         wall = time.perf_counter() - start
         steps = [json.loads(line) for line in (pathlib.Path(folder) / "run" / "run.ndjson").read_text().splitlines()]
-    return {"wall_s": round(wall, 1), "kernels": sum("step" in one for one in steps), "sizes": "rows=1|64,D=1024",
+    return {"wall_s": round(wall, 1), "kernels": sum("step" in one for one in steps), "sizes": SIZES,
             "seconds": {name: round(seconds, 1) for name, seconds in steps[-1].get("seconds", {}).items()}}
 
 
@@ -233,6 +236,7 @@ def main():
               "date": datetime.date.today().isoformat(),
               "machine": {"cpu": platform.processor() or platform.machine(), "cores": len(os.sched_getaffinity(0)),
                           "load": round(os.getloadavg()[0], 2), "mlx": mx.__version__}}
+    options.kd = os.path.abspath(options.kd)
     parts = options.parts.split(",")
     if "watching" in parts:
         found["watching"] = watching(options.kd, options.rounds)

@@ -95,5 +95,5 @@ def check(data):
             {first['mean_step_ms']:.0f} ms by {first['extra_s']:.2f} s in all ({first['ratio']:.3f} times). A call that a proved
             setting of `autotune` serves takes {served['median']:.2f} us ({interval(served['lo'], served['hi'])}) longer than the
             kernel's. Steps of {background['mean_step_ms']:.0f} ms with a kernel that is tuned in the background take
-            {background['ratio']:.2f} times as long as without. `kd tune` of a row softmax with a budget of
-            {tune['kernels']} takes {tune['wall_s']:.0f} s."""]
+            {background['ratio']:.2f} times as long as without. `kd tune` of a row softmax
+            ({tune['sizes']}) with a budget of {tune['kernels']} takes {tune['wall_s']:.0f} s."""]

@@ -21,6 +21,9 @@ struct ProcessResult {
 struct ProcessLimits {
   int64_t memory = 0;  // address space
   int64_t file = 0;    // of each file that it writes
+  // Of the time limit is taken what it was ready to run and others had the processors, up to nine
+  // times the limit.
+  bool waits_free = false;
 };
 
 // Spawns argv[0] (looked up in PATH) in a process group of its own, with no standard input and

@@ -1,6 +1,7 @@
 #include "mlx_kd/base/process.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include <atomic>
 #include <thread>
@@ -25,6 +26,40 @@ TEST(Process, KillsTheWholeGroupAtTheTimeLimit) {
   EXPECT_TRUE(result.timed_out);
   EXPECT_LT(seconds_since(start), 30);
 }
+
+#ifdef __linux__
+// Two that never rest on one processor: each has it for half of the time, and more so where others
+// want it as well.
+TEST(Process, ATimeLimitNeedNotCountWaitingForAProcessor) {
+  cpu_set_t before, one;
+  ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+  CPU_ZERO(&one);
+  for (int cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&one) == 0; ++cpu)
+    if (CPU_ISSET(cpu, &before)) CPU_SET(cpu, &one);
+  ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);  // of this thread and what it starts
+  std::atomic<bool> done{false};
+  std::thread busy([&] {
+    while (!done) continue;
+  });
+  const auto seconds = [](bool waits_free, const char* script) {
+    ProcessLimits limits;
+    limits.waits_free = waits_free;
+    const int64_t start = steady_ns();
+    EXPECT_TRUE(run_process({"sh", "-c", script}, 0.4, 1000, nullptr, limits).timed_out);
+    return seconds_since(start);
+  };
+  const double counted = seconds(false, "while :; do :; done");
+  const double free = seconds(true, "while :; do :; done");
+  const double idle = seconds(true, "exec sleep 60");
+  done = true;
+  busy.join();
+  sched_setaffinity(0, sizeof before, &before);
+  EXPECT_GE(counted, 0.4);
+  EXPECT_GE(free, 0.55);
+  EXPECT_LT(free, 30);
+  EXPECT_LT(idle, 30);
+}
+#endif
 
 TEST(Process, EndsAsSoonAsItIsCancelled) {
   const int64_t start = steady_ns();

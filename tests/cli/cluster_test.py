@@ -125,7 +125,7 @@ class Cluster(unittest.TestCase):
         while time.monotonic() < deadline:
             if out.is_dir() and (out / "ranks").is_dir() and len(rank_runs(out)) == 4:
                 logs = [one / "run.ndjson" for one in rank_runs(out)]
-                if all(one.exists() and one.read_bytes().count(b"\n") > 1 for one in logs):
+                if all(one.exists() and one.read_bytes().count(b"\n") > 8 for one in logs):
                     break
             time.sleep(0.05)
         ranks.processes[2].kill()
@@ -225,17 +225,40 @@ class Cluster(unittest.TestCase):
         self.assertIn("do not form a group", done.stderr)
         self.assertFalse((folder / "run").exists())
 
+    def scenario_hosts_that_name_one_place_twice_are_refused(self, folder):
+        port = free_ports(1)[0]
+        ranks = Ranks(folder, 2 * [command(folder / "run", 33)], 2 * [[f"127.0.0.1:{port}"]])
+        codes, logs = ranks.wait()
+        self.assertEqual(codes, [2, 2], logs)
+        self.assertIn(f"ranks 0 and 1 are both to listen at 127.0.0.1:{port}", logs[0])
+        self.assertFalse((folder / "run").exists())
+
+    def scenario_ranks_of_other_sizes_and_types_are_named(self, folder):
+        codes, logs = Ranks(folder, [command(folder / "run", 33, "--dtype", "float32"),
+                                     command(folder / "run", 33, "--dtype", "bfloat16", op="swiglu")]).wait()
+        self.assertEqual(codes, [2, 2], logs)
+        for what in (r"operator \('rmsnorm' and 'swiglu'\)", r"type \('float32' and 'bfloat16'\)", r"sizes \('rows="):
+            self.assertRegex(logs[0], what)
+        self.assertFalse((folder / "run").exists())
+
     def scenario_open_mpi(self, folder):
+        started = self.start_mpirun(folder, 4, 33)
+        if not started:
+            print("skipped: ranks of Open MPI: apt install openmpi-bin")
+            return
+        _, errors = started.communicate(timeout=LIMIT_S)
+        self.assertEqual(started.returncode, 0, errors)
+        self.check_whole(folder / "run", 33, 4)
+
+    def start_mpirun(self, folder, ranks, *arguments):
+        """None where Open MPI is not installed."""
         mpirun = shutil.which("mpirun")
         version = subprocess.run([mpirun, "--version"], capture_output=True, text=True).stdout if mpirun else ""
         if "Open MPI" not in version and "OpenRTE" not in version:
-            print("skipped: ranks of Open MPI: apt install openmpi-bin")
-            return
+            return None
         env = {name: value for name, value in os.environ.items() if name not in LAUNCHERS}
-        done = subprocess.run([mpirun, "-n", "4", "--oversubscribe", *command(folder / "run", 33)], env=dict(env, **MPI),
-                              capture_output=True, text=True, timeout=LIMIT_S)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.check_whole(folder / "run", 33, 4)
+        return subprocess.Popen([mpirun, "-n", str(ranks), "--oversubscribe", *command(folder / "run", *arguments)],
+                                env=dict(env, **MPI), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def scenario_mlx_launch(self, folder):
         launch = Path(os.environ["MLX_KD_MLX_DIR"]).resolve().parents[3] / "bin" / "mlx.launch"
@@ -260,6 +283,30 @@ class Cluster(unittest.TestCase):
         self.assertLess(time.monotonic() - begin, 30)
         self.assertEqual(codes, [1, -signal.SIGKILL, 1], logs)
         self.assertRegex(logs[0], r"rank 1 on \S+ is lost: it has not been heard of for 20.0 s")
+
+    def long_scenario_a_killed_or_stopped_rank_of_open_mpi_ends_the_run(self, folder):
+        folder.mkdir()
+        for number, sent in enumerate((signal.SIGKILL, signal.SIGSTOP)):
+            with self.subTest(sent):
+                own = folder / str(number)
+                started = self.start_mpirun(own, 3, 4000)
+                if not started:
+                    return
+                log = own / "run" / "run.ndjson"
+                while (not log.exists() or log.read_bytes().count(b"\n") < 33) and started.poll() is None:
+                    time.sleep(0.05)
+                children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
+                os.kill(int(children[-1]), sent)
+                begin = time.monotonic()
+                _, errors = started.communicate(timeout=LIMIT_S)
+                self.assertLess(time.monotonic() - begin, 40)
+                self.assertNotEqual(started.returncode, 0, errors)
+                self.assertFalse((own / "run" / "finished.json").exists())
+                kept = {one["candidate_id"] for run in rank_runs(own / "run") for one in records(run)}
+                resumed = self.start_mpirun(own, 2, len(kept) + 6, "--resume")
+                _, errors = resumed.communicate(timeout=LIMIT_S)
+                self.assertEqual(resumed.returncode, 0, errors)
+                self.check_whole(own / "run", len(kept) + 6, 2)
 
     def long_scenario_machines_of_two_kinds_have_an_entry_each(self, folder):
         out = folder / "run"

@@ -150,6 +150,85 @@ TEST_F(MslBody, MayUseListsSequencesAndFastLengths) {
   EXPECT_TRUE(has(result, "1237")) << result.output;
 }
 
+class MslConstants : public MslBody {
+ protected:
+  void SetUp() override {
+    MslBody::SetUp();
+    write("add.metal",
+          "#include <metal_stdlib>\nusing namespace metal;\n"
+          "constant bool has_bias [[function_constant(0)]];\n"
+          "constant int mode [[function_constant(1)]];\n"
+          "constant bool scaled = is_function_constant_defined(mode) && mode >= 2 && !has_bias;\n"
+          "kernel void add(device const float* x [[buffer(0)]], device float* y [[buffer(1)]],\n"
+          "                device const float* bias [[buffer(2), function_constant(has_bias)]],\n"
+          "                constant float& scale [[buffer(3), function_constant(scaled)]],\n"
+          "                uint i [[thread_position_in_grid]]) {\n"
+          "  float v = x[i];\n"
+          "  if (has_bias) v += bias[i];\n"
+          "  if (scaled) v *= scale;\n"
+          "  y[i] = v;\n"
+          "}\n");
+  }
+  Result add(const std::vector<std::string>& more) const {
+    std::vector<std::string> words = {
+        "run",  path("add.metal"),  "--grid", "4",        "--threadgroup", "4",
+        "--in", "x=arange:f32:[4]", "--out",  "y=f32:[4]"};
+    words.insert(words.end(), more.begin(), more.end());
+    return kd(words);
+  }
+};
+
+TEST_F(MslConstants, SwitchBuffersOffThatAreThenNotGiven) {
+  for (const char* check : {"", "races,memory"}) {
+    std::vector<std::string> more = {"--constant", "0=false", "--constant", "1=1"};
+    if (*check) more.insert(more.end(), {"--check", check});
+    const auto plain = add(more);
+    EXPECT_EQ(plain.exit_code, 0) << plain.output;
+    EXPECT_TRUE(has(plain, "0 1 2 3")) << plain.output;
+  }
+  const auto with_bias =
+      add({"--constant", "0=true", "--constant", "1=2", "--in", "bias=1:f32:[4]"});
+  EXPECT_EQ(with_bias.exit_code, 0) << with_bias.output;
+  EXPECT_TRUE(has(with_bias, "1 2 3 4")) << with_bias.output;
+  const auto scaled = add({"--constant", "0=0", "--constant", "1=2", "--in", "scale=3:f32"});
+  EXPECT_EQ(scaled.exit_code, 0) << scaled.output;
+  EXPECT_TRUE(has(scaled, "0 3 6 9")) << scaled.output;
+  const auto both = add({"--constant", "0=false", "--constant", "1=1", "--in", "bias=1:f32:[4]",
+                         "--in", "scale=3:f32"});
+  EXPECT_EQ(both.exit_code, 0) << both.output;
+  EXPECT_TRUE(has(both, "0 1 2 3")) << both.output;
+}
+
+TEST_F(MslConstants, MustSwitchABufferOffThatIsNotGiven) {
+  for (const auto& [words, missing] :
+       {std::pair<std::vector<std::string>, const char*>{
+            {"--constant", "0=true", "--constant", "1=1"}, "buffer 'bias' of 'add' is not given"},
+        {{"--constant", "0=false", "--constant", "1=3"}, "buffer 'scale' of 'add' is not given"},
+        {{"--constant", "1=1"}, "or a --constant that makes 'has_bias' false"}}) {
+    const auto result = add(words);
+    EXPECT_EQ(result.exit_code, 2) << result.output;
+    EXPECT_TRUE(has(result, missing)) << result.output;
+  }
+}
+
+TEST_F(MslConstants, MayBeMembersThatOthersAreMadeFrom) {
+  write(
+      "least.metal",
+      "#include <metal_stdlib>\nusing namespace metal;\n"
+      "struct Score { float value; uint index; static const constant Score LEAST; };\n"
+      "constexpr constant Score Score::LEAST{.value = -2, .index = numeric_limits<uint>::max()};\n"
+      "struct Start { static constant constexpr Score score = Score::LEAST; };\n"
+      "template <int N> float checked(float v) { assert(N % 4 == 0); return v; }\n"
+      "kernel void least(device float* y, uint i [[thread_position_in_grid]]) {\n"
+      "  Score one = Score::LEAST;\n"
+      "  y[i] = checked<8>(one.value + Start::score.value + numeric_limits<float4>::max().w);\n"
+      "}\n");
+  const auto result =
+      kd({"run", path("least.metal"), "--grid", "2", "--threadgroup", "2", "--out", "y=f32:[2]"});
+  EXPECT_EQ(result.exit_code, 0) << result.output;
+  EXPECT_TRUE(has(result, "-4 -4")) << result.output;
+}
+
 TEST(MslVerb, TranslatesToCuda) {
   const auto result = kd({"to-cuda", kSuite + "reductions.metal"});
   EXPECT_EQ(result.exit_code, 0);

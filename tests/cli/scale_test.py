@@ -106,12 +106,20 @@ class Scale(unittest.TestCase):
         self.assertGreater(log.stat().st_size, size)
         return used
 
-    def test_a_hundred_thousand_records_go_on_within_5_s_and_300_mib(self):
+    def test_a_hundred_thousand_records_are_reported_and_go_on_within_5_s_and_300_mib(self):
         log, meta = self.folder / "run" / "run.ndjson", self.folder / "run" / "run_meta.json"
         self.grown([*self.command(), "--strategy", "random", "--batch", "1000"], log, 230 * MIB)
         lines = log.read_bytes().splitlines(keepends=True)[:100000]
         self.assertEqual(len(lines), 100000)
         whole = b"".join(lines)
+        log.write_bytes(whole)
+        used = Usage(subprocess.Popen([self.command()[0], "report", "--run", self.folder / "run"],
+                                      stdout=subprocess.DEVNULL))
+        print(f"report: {used.seconds:.1f} s, {used.peak_mib:.0f} MiB", flush=True)
+        self.assertEqual(used.code, 0)
+        self.assertLessEqual(used.seconds, 5)
+        self.assertLessEqual(used.peak_mib, 300)
+        self.assertLessEqual((self.folder / "run" / "report.html").stat().st_size, 8 * MIB)
         for strategy in ("random", "tours"):
             with self.subTest(strategy):
                 log.write_bytes(whole)

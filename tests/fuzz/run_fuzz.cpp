@@ -2,9 +2,13 @@
 // Run directories of any content: every one ends in a run that can be reported and exported, or in
 // a message.
 #include <cstdlib>
+#include <sstream>
 
+#include "mlx_kd/archive/evidence/evidence.h"
 #include "mlx_kd/archive/exchange/tuning_run.h"
 #include "mlx_kd/archive/report/report.h"
+#include "mlx_kd/archive/run/brief.h"
+#include "mlx_kd/archive/run/record_json.h"
 #include "mlx_kd/archive/run/run_reader.h"
 #include "mlx_kd/base/error.h"
 #include "tests/fuzz/mutations.h"
@@ -78,10 +82,56 @@ std::string line(Json sound, fuzz::Choices& choices) {
   return sound.dump(-1, ' ', true, Json::error_handler_t::replace) + "\n";
 }
 
+// A look at a line that is a record says what the record says.
+void compare_brief(const std::string& text, archive::Sources& sources) {
+  archive::Record record;
+  try {
+    const Json value = base::parse_json(text, "fuzz", "a line");
+    value.at("event").get_ref<const std::string&>();
+    record = archive::record_from_json(value, {}, sources);
+  } catch (const std::exception&) {
+    archive::Brief brief;
+    try {
+      archive::read_brief(text, brief);
+    } catch (const base::Error&) {
+    } catch (const Json::exception&) {
+    }
+    return;
+  }
+  archive::Brief brief;
+  const bool measured = record.verdict.status == spec::Status::benchmarked;
+  if (archive::read_brief(text, brief) &&
+      (brief.candidate_id != record.candidate_id || brief.benchmarked != measured ||
+       brief.knobs != record.candidate.knobs ||
+       brief.log_ratios.size() != record.verdict.sizes.size()))
+    std::abort();
+}
+
+// A folder of evidence: a row and its capsule.
+void read_evidence(fuzz::Choices& choices) {
+  Json row = {{"id", "a"},          {"op_name", "rmsnorm"},
+              {"shape_suite", "s"}, {"dtype", "float16"},
+              {"device", "cpu"},    {"created_at", "2026-03-01T09:30:00+01:00"},
+              {"evaluated", 8},     {"capsule", "capsules/a.json"}};
+  Json capsule = {{"command", "./kd run --op rmsnorm"}, {"run_meta", meta()}, {"winners", {}}};
+  std::filesystem::create_directories(fuzz::folder() / "capsules");
+  fuzz::write("capsules/a.json", line(capsule, choices));
+  fuzz::write("matrix.jsonl", line(row, choices) + line(row, choices));
+  try {
+    for (const archive::Evidence& one : archive::read_evidence(fuzz::folder()))
+      archive::command_of(fuzz::folder(), one);
+  } catch (const base::Error&) {
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   fuzz::Choices choices(data, size);
+  if (choices.below(8) == 0) {
+    read_evidence(choices);
+    return 0;
+  }
   Json head = meta();
   if (choices.below(3) == 0) fuzz::change(head, choices);
   fuzz::write("run_meta.json", head.dump(-1, ' ', true, Json::error_handler_t::replace));
@@ -90,6 +140,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (choices.below(4) == 0) log += std::string(reinterpret_cast<const char*>(data), size);
   if (choices.below(4) == 0) log.resize(choices.below(256) * log.size() / 256);
   fuzz::write("run.ndjson", log);
+  archive::Sources sources;
+  std::istringstream lines(log);
+  for (std::string text; std::getline(lines, text);) compare_brief(text, sources);
   try {
     const archive::RunData run = archive::read_run(fuzz::folder());
     archive::t4_results(run);
@@ -98,6 +151,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     archive::report_markdown(run);
     if (choices.below(8) == 0) archive::report_html(run);
     archive::measured_space(run, "fuzz");
+    archive::report_markdown(archive::read_run_digest(fuzz::folder(), 1));
   } catch (const base::Error&) {
   }
   return 0;

@@ -81,7 +81,8 @@ double sum_of(const RunData& run, const std::string& stage) {
     if (const auto at = record.verdict.seconds.find(stage);
         at != record.verdict.seconds.end() && at->is_number())
       sum += at->get<double>();
-  return sum;
+  const auto left_out = run.left_out.seconds.find(stage);
+  return left_out == run.left_out.seconds.end() ? sum : sum + left_out->second;
 }
 
 }  // namespace
@@ -163,6 +164,11 @@ std::vector<FailureKind> failures(const RunData& run) {
     kind.status = record.verdict.status;
     add_example(kind, record);
   }
+  for (const auto& [status, count] : run.left_out.statuses)
+    if (status != spec::Status::benchmarked && count > 0) {
+      kinds[status].status = status;
+      kinds[status].count += count;
+    }
   std::vector<FailureKind> result;
   for (auto& entry : kinds) result.push_back(std::move(entry.second));
   std::stable_sort(result.begin(), result.end(),
@@ -194,8 +200,24 @@ std::vector<std::pair<std::string, double>> time_spent(const RunData& run) {
   return result;
 }
 
+uint64_t evaluated(const RunData& run) {
+  return run.records.size() + run.left_out.records;
+}
+
+std::vector<double> steps_of(const RunData& run) {
+  std::vector<double> result;
+  for (size_t i = 0; i < run.records.size(); ++i)
+    result.push_back(static_cast<double>(run.left_out.records ? run.records[i].step : i) + 1);
+  return result;
+}
+
 std::vector<std::string> remarks(const RunData& run) {
   std::vector<std::string> result;
+  if (run.left_out.records)
+    result.push_back("Of " + std::to_string(evaluated(run)) + " evaluations, " +
+                     std::to_string(run.records.size()) +
+                     " are in the charts and in the effects of knobs: the best of each size, each "
+                     "that was the best so far, failures, and others at equal distances.");
   if (!run.finish || !run.finish->notes.is_object()) return result;
   for (const auto& remark : run.finish->notes.value("remarks", base::Json::array()))
     if (remark.is_string()) result.push_back(remark);

@@ -64,6 +64,11 @@ std::vector<FailureKind> failures(const RunData& run);  // the most frequent fir
 // than MLX at 1, 3, 12, ..."; the size in brackets is that of the entry. Empty unless asked for.
 std::vector<std::string> range_lines(const RunData& run);
 
+// Of all records, those that a digest left out among them.
+uint64_t evaluated(const RunData& run);
+// Which of the run's evaluations each record is, from 1.
+std::vector<double> steps_of(const RunData& run);
+
 // Sentences that the run has for a reader of its times.
 std::vector<std::string> remarks(const RunData& run);
 

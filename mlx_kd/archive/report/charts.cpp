@@ -39,11 +39,11 @@ std::string tip_of(const Record& record) {
 }
 
 // A stair: the best stays until the next is found.
-Points stair_of(const std::vector<double>& best) {
+Points stair_of(const std::vector<double>& steps, const std::vector<double>& best) {
   Points points;
   for (size_t i = 0; i < best.size(); ++i) {
     if (!std::isfinite(best[i])) continue;
-    const double x = static_cast<double>(i + 1);
+    const double x = steps[i];
     if (!points.empty()) points.emplace_back(x, points.back().second);
     points.emplace_back(x, best[i]);
   }
@@ -100,13 +100,13 @@ std::string convergence_chart(const RunData& run) {
   const std::vector<double> all = scores(run);
   if (finite(all).empty()) return "";
   const std::vector<double> times = relative_times(all), shown = finite(times);
-  const double steps = static_cast<double>(std::max<uint64_t>(run.meta.budget, all.size()));
-  Plot plot("Best time so far against the budget", {0, steps + 1, false}, scale_over(shown, true),
+  const double most = static_cast<double>(std::max<uint64_t>(run.meta.budget, evaluated(run)));
+  const std::vector<double> steps = steps_of(run);
+  Plot plot("Best time so far against the budget", {0, most + 1, false}, scale_over(shown, true),
             "candidates evaluated", "time / first candidate");
   for (size_t i = 0; i < times.size(); ++i)
-    if (std::isfinite(times[i]))
-      plot.dot(static_cast<double>(i + 1), times[i], 3, "c0", tip_of(run.records[i]));
-  plot.line(stair_of(best_so_far(times)), "best");
+    if (std::isfinite(times[i])) plot.dot(steps[i], times[i], 3, "c0", tip_of(run.records[i]));
+  plot.line(stair_of(steps, best_so_far(times)), "best");
   return plot.svg();
 }
 
@@ -114,15 +114,16 @@ std::string gain_chart(const RunData& run) {
   constexpr double kLeast = 1e-3;  // %: below that nothing can be measured
   Points gains;
   std::vector<double> shown;
+  const std::vector<double> steps = steps_of(run);
   for (size_t i = 0; i < run.records.size(); ++i) {
     const base::Json gain = run.records[i].notes.value("expected_gain", base::Json());
     if (!gain.is_number()) continue;
     shown.push_back(std::max(100 * gain.get<double>(), kLeast));
-    gains.emplace_back(static_cast<double>(i + 1), shown.back());
+    gains.emplace_back(steps[i], shown.back());
   }
   if (gains.size() < 2) return "";
-  const double steps = static_cast<double>(std::max<uint64_t>(run.meta.budget, gains.size()));
-  Plot plot("Expected gain of going on", {0, steps + 1, false}, scale_over(shown, true),
+  const double most = static_cast<double>(std::max<uint64_t>(run.meta.budget, gains.size()));
+  Plot plot("Expected gain of going on", {0, most + 1, false}, scale_over(shown, true),
             "candidates evaluated", "expected gain, %");
   plot.line(gains, "best");
   return plot.svg();

@@ -23,14 +23,16 @@ std::vector<std::string> table_row(const SizeResult& size) {
           size.won ? "pinned" : "no pin: " + plain_line(size.why_not)};
 }
 
-Json size_json(const SizeResult& size) {
+Json size_json(const SizeResult& size, const RunData& run) {
+  const auto others = run.left_out.statuses.find(spec::Status::benchmarked);
   return {{"shape", size.dims.json()},
           {"candidate_id", size.best ? Json(size.best->candidate_id) : Json()},
           {"knobs", size.best ? size.best->candidate.template_params : Json()},
           {"variant", size.best ? Json(size.best->candidate.variant) : Json()},
           {"pinned", size.won},
           {"reason", size.why_not},
-          {"measured", size.ranked.size()},
+          {"measured",
+           size.ranked.size() + (others == run.left_out.statuses.end() ? 0 : others->second)},
           {"metrics", spec::to_json(size.metrics)}};
 }
 
@@ -76,7 +78,7 @@ std::string report_table(const RunData& run) {
 
 Json report_json(const RunData& run) {
   Json sizes = Json::array(), seconds = Json::object();
-  for (const SizeResult& size : size_results(run)) sizes.push_back(size_json(size));
+  for (const SizeResult& size : size_results(run)) sizes.push_back(size_json(size, run));
   for (const auto& [stage, spent] : time_spent(run)) seconds[stage] = spent;
   return {{"op_name", run.meta.op_name},
           {"dtype", run.meta.dtype},
@@ -86,7 +88,7 @@ Json report_json(const RunData& run) {
           {"device", run.meta.device},
           {"runtime", run.meta.runtime},
           {"protocol", run.meta.protocol},
-          {"evaluated", run.records.size()},
+          {"evaluated", evaluated(run)},
           {"finished", run.finish.has_value()},
           {"sizes", sizes},
           {"failures", failures_json(run)},

@@ -78,7 +78,7 @@ std::string header(const RunData& run, const std::vector<SizeResult>& results) {
                      "</p>\n<dl class=\"facts\">\n";
   text += fact("suite", meta.shape_suite) + fact("seed", std::to_string(meta.seed)) +
           fact("budget", std::to_string(meta.budget)) +
-          fact("evaluated", std::to_string(run.records.size())) +
+          fact("evaluated", std::to_string(evaluated(run))) +
           fact("failed", std::to_string(failed)) + fact("device", meta.device);
   const base::Json runtime = runtime_without_target(meta);
   for (const auto& [key, value] : runtime.items()) text += fact(key, joined(value));

@@ -31,9 +31,8 @@ std::string code_of(const base::Json& value) {
 std::string counts_text(const RunData& run) {
   size_t failed = 0;
   for (const FailureKind& kind : failures(run)) failed += kind.count;
-  return std::to_string(run.records.size()) + " evaluated, " +
-         std::to_string(run.records.size() - failed) + " measured, " + std::to_string(failed) +
-         " failed";
+  return std::to_string(evaluated(run)) + " evaluated, " + std::to_string(evaluated(run) - failed) +
+         " measured, " + std::to_string(failed) + " failed";
 }
 
 std::string header(const RunData& run) {

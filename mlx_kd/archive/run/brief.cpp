@@ -43,6 +43,10 @@ class Parts {
   }
 
   std::string_view key() const { return key_; }
+  std::string name() const {  // the key as it reads
+    if (key_.find('\\') == key_.npos) return std::string(key_);
+    return Json::parse("\"" + std::string(key_) + "\"").get<std::string>();
+  }
   std::string_view value() const { return value_; }
 
  private:
@@ -129,15 +133,22 @@ void read_knobs(std::string_view text, spec::Setting& knobs) {
   if (!is_object(text)) return;
   for (Parts parts(text); parts.next();)
     if (is_number(parts.value()) && parts.value().find_first_of(".eE") == std::string_view::npos)
-      knobs.set(std::string(parts.key()), number_of<int64_t>(parts.value()));
+      knobs.set(parts.name(), number_of<int64_t>(parts.value()));
 }
 
-void read_sizes(std::string_view text, std::vector<double>& log_ratios) {
+void read_sizes(std::string_view text, Brief& brief) {
   for (Parts sizes(text); sizes.next();) {
-    double& ratio = log_ratios.emplace_back(spec::kUnmeasured);
-    for (Parts metrics(sizes.value()); metrics.next();)
-      if (metrics.key() == "log_ratio" && is_number(metrics.value()))
-        ratio = number_of<double>(metrics.value());
+    double& ratio = brief.log_ratios.emplace_back(spec::kUnmeasured);
+    double& kernel_us = brief.kernel_us.emplace_back(spec::kUnmeasured);
+    double& latency_us = brief.latency_us.emplace_back(spec::kUnmeasured);
+    for (Parts metrics(sizes.value()); metrics.next();) {
+      const std::string_view key = metrics.key();
+      double* const to = key == "log_ratio"    ? &ratio
+                         : key == "kernel_us"  ? &kernel_us
+                         : key == "latency_us" ? &latency_us
+                                               : nullptr;
+      if (to && is_number(metrics.value())) *to = number_of<double>(metrics.value());
+    }
   }
 }
 
@@ -145,14 +156,17 @@ void read_brief_metrics(std::string_view text, Brief& brief) {
   if (!is_object(text)) return;
   for (Parts parts(text); parts.next();) {
     if (parts.key() == "objective") brief.objective = number_of<double>(parts.value());
-    if (parts.key() == "per_shape") read_sizes(parts.value(), brief.log_ratios);
+    if (parts.key() == "per_shape") read_sizes(parts.value(), brief);
   }
 }
 
-void read_seconds(std::string_view text, double& seconds) {
+void read_seconds(std::string_view text, Brief& brief) {
   if (!is_object(text)) return;
-  for (Parts parts(text); parts.next();)
-    if (is_number(parts.value())) seconds += number_of<double>(parts.value());
+  for (Parts parts(text); parts.next();) {
+    if (!is_number(parts.value())) continue;
+    brief.stages.emplace_back(parts.name(), number_of<double>(parts.value()));
+    brief.seconds += brief.stages.back().second;
+  }
 }
 
 bool names_the_incumbent(std::string_view text) {
@@ -162,10 +176,11 @@ bool names_the_incumbent(std::string_view text) {
   return false;
 }
 
-bool is_known(std::string_view status) {
+// As record_from_json reads it.
+spec::Status status_named(std::string_view status, std::string_view event) {
   for (const spec::Status one : spec::all_statuses())
-    if (spec::name_of(one) == status) return true;
-  return false;
+    if (spec::name_of(one) == status) return one;
+  return event == "evaluation" ? spec::Status::benchmarked : spec::Status::launch_error;
 }
 
 }  // namespace
@@ -186,14 +201,14 @@ bool read_brief(std::string_view line, Brief& brief) {
     if (key == "source" || key == "metal_source") brief.has_source = true;
     if (key == "template_params") read_knobs(value, brief.knobs);
     if (key == "metrics") read_brief_metrics(value, brief);
-    if (key == "seconds") read_seconds(value, brief.seconds);
+    if (key == "seconds") read_seconds(value, brief);
     if (key == "notes") brief.incumbent = names_the_incumbent(value);
   }
   if (event.empty()) refuse_brief("it has no event");
   if (event != "evaluation" && event != "failure") return false;
   if (!has_id) refuse_brief("it has no candidate_id");
-  brief.benchmarked =
-      is_known(status) ? status == spec::name_of(spec::Status::benchmarked) : event == "evaluation";
+  brief.status = status_named(status, event);
+  brief.benchmarked = brief.status == spec::Status::benchmarked;
   return true;
 }
 

@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "mlx_kd/archive/run/run_data.h"
@@ -18,8 +19,11 @@ struct Brief {
   bool benchmarked = false, incumbent = false;
   bool has_source = false;  // the text of its source is in this record
   double objective = spec::kUnmeasured;
-  double seconds = 0;              // all that its evaluation took
-  std::vector<double> log_ratios;  // a size each, in the record's order
+  spec::Status status = spec::Status::crashed;
+  double seconds = 0;  // all that its evaluation took, and by stage
+  std::vector<std::pair<std::string, double>> stages;
+  // A size each, in the record's order.
+  std::vector<double> log_ratios, kernel_us, latency_us;
 };
 
 // What record_from_json would read of the line, of what it names. Throws base::Error or

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -67,9 +68,17 @@ struct Finish {
   std::string ts;
 };
 
+// What a digest (run_reader.h) says of the records that are not in it.
+struct LeftOut {
+  uint64_t records = 0;
+  std::map<spec::Status, uint64_t> statuses;
+  std::map<std::string, double> seconds;  // of their stages
+};
+
 struct RunData {
   RunMeta meta;
   uint64_t older = 0;            // records before these, handed over and not kept (brief.h)
+  LeftOut left_out;              // records among these that are not kept
   std::vector<Record> records;   // in the order of the file
   std::optional<Finish> finish;  // none while the run is not finished, or went on after it was
   bool cut = false;              // the last line was not whole and has been left out

@@ -1,9 +1,12 @@
 #include "mlx_kd/archive/run/run_reader.h"
 
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <fstream>
+#include <set>
 #include <string_view>
+#include <tuple>
 
 #include "mlx_kd/archive/run/record_json.h"
 #include "mlx_kd/archive/run/run_log.h"
@@ -123,6 +126,13 @@ struct Log {
   }
 };
 
+// zmlx.kd does not write its sizes; its records have them.
+void take_sizes(RunData& run) {
+  for (const Record& record : run.records)
+    if (run.meta.sizes.empty())
+      for (const auto& size : record.verdict.sizes) run.meta.sizes.push_back(size.dims);
+}
+
 }  // namespace
 
 LogText read_log(const fs::path& dir, RunData& run, const OldRecords& old) {
@@ -149,10 +159,7 @@ LogText read_log(const fs::path& dir, RunData& run, const OldRecords& old) {
     result.needs_newline = !lines.is_whole();
   }
   for (const auto& [hash, text] : log.sources) result.sources.insert(hash);
-  // zmlx.kd does not write its sizes; its records have them.
-  for (const Record& record : run.records)
-    if (run.meta.sizes.empty())
-      for (const auto& size : record.verdict.sizes) run.meta.sizes.push_back(size.dims);
+  take_sizes(run);
   return result;
 }
 
@@ -167,7 +174,9 @@ bool is_run_dir(const fs::path& dir) {
   return fs::is_regular_file(dir / kMetaFile, ignored);
 }
 
-RunData read_run(const fs::path& dir) {
+namespace {
+
+void require_run(const fs::path& dir) {
   std::error_code ignored;
   if (!fs::exists(dir, ignored))
     base::misuse("archive",
@@ -175,9 +184,156 @@ RunData read_run(const fs::path& dir) {
   if (!is_run_dir(dir))
     base::misuse("archive", dir.string() + " is not a run directory (it has no " +
                                 std::string(kMetaFile) + "): name one that kd run has written");
+}
+
+}  // namespace
+
+RunData read_run(const fs::path& dir) {
+  require_run(dir);
   RunData run;
   run.meta = read_meta(dir);
   read_log(dir, run);
+  return run;
+}
+
+namespace {
+
+constexpr size_t kBestOfSize = 10;     // as many as a report lists
+constexpr uint64_t kOfEachKind = 100;  // failures, of which three reasons are shown
+
+// Where a record is in the log, and its id.
+struct Place {
+  uint64_t offset;
+  size_t line;
+  std::string id;
+  bool has_source;
+};
+
+// The first places of one size: by a time, then by the other and the id.
+class BestPlaces {
+ public:
+  void add(double first_us, double second_us, const std::string& id, size_t place) {
+    const auto last = [](double us) { return std::isfinite(us) ? us : INFINITY; };
+    if (!std::isfinite(first_us)) return;
+    best_.insert({first_us, last(second_us), id, place});
+    if (best_.size() > kBestOfSize) best_.erase(std::prev(best_.end()));
+  }
+  void add_to(std::set<size_t>& places) const {
+    for (const auto& one : best_) places.insert(std::get<3>(one));
+  }
+
+ private:
+  std::set<std::tuple<double, double, std::string, size_t>> best_;
+};
+
+// The records of a log, looked at one by one, and which of them a digest keeps.
+class Digest {
+ public:
+  void add(const Brief& brief, uint64_t offset, size_t line) {
+    const size_t place = places_.size();
+    places_.push_back({offset, line, brief.candidate_id, brief.has_source});
+    all_.records += 1;
+    if (++all_.statuses[brief.status] <= kOfEachKind && !brief.benchmarked) kept_.insert(place);
+    for (const auto& [stage, seconds] : brief.stages) all_.seconds[stage] += seconds;
+    if (!brief.benchmarked) return;
+    if (brief.objective < best_) best_ = brief.objective, kept_.insert(place);
+    if (by_kernel_.size() < brief.kernel_us.size()) by_kernel_.resize(brief.kernel_us.size());
+    by_latency_.resize(by_kernel_.size());
+    for (size_t s = 0; s < brief.kernel_us.size(); ++s) {
+      by_kernel_[s].add(brief.kernel_us[s], brief.latency_us[s], brief.candidate_id, place);
+      by_latency_[s].add(brief.latency_us[s], 0, brief.candidate_id, place);
+    }
+  }
+
+  size_t size() const { return places_.size(); }
+  const Place& place(size_t i) const { return places_[i]; }
+  const LeftOut& all() const { return all_; }
+
+  // Those to read whole, in order.
+  std::set<size_t> kept(const std::optional<Finish>& finish, uint64_t most) const {
+    std::set<size_t> result = kept_;
+    for (const BestPlaces& one : by_kernel_) one.add_to(result);
+    for (const BestPlaces& one : by_latency_) one.add_to(result);
+    std::set<std::string> named;
+    if (finish) {
+      for (const Winner& one : finish->winners) named.insert(one.candidate_id);
+      for (const Claim& one : finish->claims) named.insert(one.candidate_id);
+    }
+    const size_t step = (places_.size() + most - 1) / most;
+    for (size_t i = 0; i < places_.size(); ++i)
+      if (i % step == 0 || named.count(places_[i].id)) result.insert(i);
+    return result;
+  }
+
+ private:
+  std::vector<Place> places_;
+  std::set<size_t> kept_;
+  std::vector<BestPlaces> by_kernel_, by_latency_;  // of each size
+  LeftOut all_;
+  double best_ = INFINITY;
+};
+
+// Everything but the records; those go into the digest.
+void look_at_log(const fs::path& file, RunData& run, Digest& digest) {
+  Sources none;
+  uint64_t offset = 0;
+  for (Lines lines(file); lines.next(); offset = lines.bytes()) {
+    if (lines.text().empty()) continue;
+    try {
+      Brief brief;
+      if (read_brief(lines.text(), brief)) {
+        digest.add(brief, offset, lines.number());
+        run.finish.reset();
+        continue;
+      }
+    } catch (const std::exception& error) {
+      if (lines.is_whole() && !lines.at_end()) refuse_line(file, lines.number(), error.what());
+      run.cut = true;
+      return;
+    }
+    const Json value = object_in(lines.text());
+    run.cut = value.is_discarded();
+    if (!run.cut) take_line_or_refuse(value, file, lines.number(), none, run);
+  }
+}
+
+void read_kept(const fs::path& file, const Digest& digest, const std::set<size_t>& kept,
+               RunData& run) {
+  std::ifstream in(file, std::ios::binary);
+  Sources sources;
+  std::string text;
+  for (size_t i = 0; i < digest.size(); ++i) {
+    const bool keep = kept.count(i);
+    if (!keep && !digest.place(i).has_source) continue;
+    in.seekg(static_cast<std::streamoff>(digest.place(i).offset));
+    std::getline(in, text);
+    std::optional<Finish> finish = std::move(run.finish);
+    take_line_or_refuse(object_in(text), file, digest.place(i).line, sources, run);
+    run.finish = std::move(finish);
+    if (!keep) run.records.pop_back();
+  }
+}
+
+}  // namespace
+
+RunData read_run_digest(const fs::path& dir, uint64_t most) {
+  require_run(dir);
+  const fs::path file = dir / kLogFile;
+  std::error_code ignored;
+  RunData run;
+  run.meta = read_meta(dir);
+  Digest digest;
+  if (fs::exists(file, ignored)) look_at_log(file, run, digest);
+  if (digest.size() <= most) return read_run(dir);
+  read_kept(file, digest, digest.kept(run.finish, most), run);
+  take_sizes(run);
+  run.left_out = digest.all();
+  run.left_out.records -= run.records.size();
+  for (const Record& record : run.records) {
+    run.left_out.statuses[record.verdict.status] -= 1;
+    for (const auto& [stage, seconds] : record.verdict.seconds.items())
+      if (seconds.is_number()) run.left_out.seconds[stage] -= seconds.get<double>();
+  }
   return run;
 }
 

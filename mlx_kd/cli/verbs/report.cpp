@@ -35,7 +35,7 @@ void add_report(CLI::App& app) {
   verb->add_flag("--open", options->open, "Show report.html in the browser");
   verb->add_flag("--json", options->json, "Print the winners as JSON");
   verb->callback([options] {
-    const archive::RunData run = archive::read_run(options->run);
+    const archive::RunData run = archive::read_run_digest(options->run);
     if (run.cut) std::fputs("[archive] the last line of run.ndjson is cut and left out\n", stderr);
     archive::write_report(options->run, run);
     const std::string file = (std::filesystem::path(options->run) / "report.html").string();

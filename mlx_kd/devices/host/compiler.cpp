@@ -18,7 +18,7 @@ namespace {
 
 constexpr size_t kMostOutput = 1 << 20;
 // Our kernels need less than a tenth of either; a source without end gets no more.
-constexpr base::ProcessLimits kLimits{int64_t(6) << 30, int64_t(256) << 20};
+constexpr base::ProcessLimits kLimits{int64_t(6) << 30, int64_t(256) << 20, true};
 
 constexpr int kFormat = 1;  // part of every key: another one leaves all older objects behind
 

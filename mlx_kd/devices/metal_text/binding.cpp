@@ -33,20 +33,25 @@ void check_names(const msl::Kernel& kernel, const MslRequest& request) {
   }
 }
 
-HostArray& array_of(const msl::Kernel& kernel, const msl::Binding& buffer, MslRequest& request,
-                    const msl::SourceSet& sources) {
+HostArray* array_of(const msl::Kernel& kernel, const msl::Binding& buffer, MslRequest& request,
+                    const TranslatedText& text) {
   HostArray* array = array_named(request, buffer.name);
-  const std::string place = sources.describe(buffer.at) + ": ";
+  const std::string& asked = buffer.present_if;
+  if (!array && !asked.empty() && msl::is_known_false(text.unit, asked, text.values))
+    return nullptr;
+  const std::string place = text.unit.sources->describe(buffer.at) + ": ";
   if (!array)
-    base::misuse("msl", place + "buffer '" + buffer.name + "' of '" + kernel.name +
-                            "' is not given: add --in " + buffer.name + "=... or --out");
+    base::misuse("msl",
+                 place + "buffer '" + buffer.name + "' of '" + kernel.name +
+                     "' is not given: add --in " + buffer.name + "=... or --out" +
+                     (asked.empty() ? "" : ", or a --constant that makes '" + asked + "' false"));
   const bool bytes = buffer.type == "void" || buffer.type == "char" || buffer.type == "uchar" ||
                      buffer.type == "int8_t" || buffer.type == "uint8_t";
   const std::string wanted = bytes && !buffer.reference ? "" : host_type(buffer.type);
   if (!wanted.empty() && wanted != array->type)
     base::misuse("msl", place + "buffer '" + buffer.name + "' holds " + buffer.type + " (" +
                             wanted + ") and is given " + array->type);
-  return *array;
+  return array;
 }
 
 void check_group_bytes(const msl::Kernel& kernel, size_t given, const msl::SourceSet& sources) {

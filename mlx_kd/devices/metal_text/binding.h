@@ -17,9 +17,10 @@ HostArray* array_named(MslRequest& request, const std::string& name);
 // Every array of the request belongs to a buffer.
 void check_names(const msl::Kernel& kernel, const MslRequest& request);
 
-// The array of a buffer, which must be there and of the buffer's type.
-HostArray& array_of(const msl::Kernel& kernel, const msl::Binding& buffer, MslRequest& request,
-                    const msl::SourceSet& sources);
+// The array of a buffer, which must be of the buffer's type. nullptr where it is not given and the
+// function constant of [[function_constant(NAME)]] switches the buffer off.
+HostArray* array_of(const msl::Kernel& kernel, const msl::Binding& buffer, MslRequest& request,
+                    const TranslatedText& text);
 
 // `given`: the sizes that are known, one for each threadgroup argument.
 void check_group_bytes(const msl::Kernel& kernel, size_t given, const msl::SourceSet& sources);

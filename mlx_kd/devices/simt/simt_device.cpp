@@ -6,6 +6,7 @@
 #include "mlx_kd/devices/simt/checks/simt_check.h"
 #include "mlx_kd/devices/simt/program/simt_compiler.h"
 #include "mlx_kd/devices/simt/program/simt_program.h"
+#include "mlx_kd/devices/watched_compiler.h"
 
 namespace mlx_kd::devices::simt {
 namespace {
@@ -24,7 +25,7 @@ MetalText text_of(const spec::Candidate& candidate) {
   return result;
 }
 
-class SimtDevice final : public Device {
+class SimtDevice final : public Device, public WatchedCompiler {
  public:
   SimtDevice() : id_(make_id()) {}
 
@@ -47,6 +48,9 @@ class SimtDevice final : public Device {
         candidate));
   }
 
+  void compile_watched(const spec::Candidate& candidate) const override {
+    simt::compile_watched(text_of(candidate), candidate.op_name);
+  }
   bool checks() const override { return true; }
   std::vector<std::string> check(const spec::Candidate& candidate,
                                  const std::vector<std::span<const std::byte>>& inputs,

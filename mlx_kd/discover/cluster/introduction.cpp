@@ -122,9 +122,20 @@ std::string to_text(const Introduction& introduction) {
       .dump();
 }
 
+namespace {
+
+// A member that is an object of texts.
+const base::Json& texts_at(const base::Json& value, const char* name) {
+  for (const auto& one : value.at(name).get_ref<const base::Json::object_t&>())
+    one.second.get_ref<const std::string&>();
+  return value.at(name);
+}
+
+}  // namespace
+
 Introduction introduction_from(const std::string& text) try {
   const base::Json value = base::parse_json(text, "discover", "what a rank says of itself");
-  return {value.at("alike"), value.at("device"), value.at("device_alike"),
+  return {texts_at(value, "alike"), value.at("device"), texts_at(value, "device_alike"),
           value.at("budget").get<uint64_t>(), value.at("points").get<uint64_t>()};
 } catch (const base::Json::exception&) {
   base::misuse("discover",

@@ -224,7 +224,7 @@ void RankRun::write(RunOutcome& outcome) {
 
 void RankRun::write_reports() const {
   for (const archive::RunWriter& log : logs_)
-    archive::write_report(log.dir(), archive::read_run(log.dir()));
+    archive::write_report(log.dir(), archive::read_run_digest(log.dir()));
 }
 
 }  // namespace

@@ -208,7 +208,7 @@ RunOutcome finish_run(const Finals& finals, archive::RunWriter& writer, Listener
     if (conclusion->finish) writer.append(*conclusion->finish);
     writer.write_winners(packs::write_text(conclusion->pack));
   }
-  archive::write_report(writer.dir(), archive::read_run(writer.dir()));
+  archive::write_report(writer.dir(), archive::read_run_digest(writer.dir()));
   return outcome_of(finals, conclusion);
 }
 

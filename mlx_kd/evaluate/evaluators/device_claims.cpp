@@ -72,6 +72,16 @@ std::vector<DeviceEvaluator::Made> DeviceEvaluator::claims_of_size(
           {{task_.sizes[size], finalists[i].id(), {}, false, artifacts[i].error}, size, what});
       continue;
     }
+    const auto known = std::find_if(result.begin(), result.end(), [&](const Made& one) {
+      return one.what.artifact.ok && are_one_program(one.what, what);
+    });
+    if (known != result.end()) {
+      Made same = *known;
+      same.what = what;
+      same.claim.candidate_id = what.candidate.id();
+      result.push_back(std::move(same));
+      continue;
+    }
     const bool paired = i > 0 && std::isfinite(leader_us);
     Made& made = result.emplace_back(claim(size, what, paired ? &leader : nullptr));
     spec::Metrics& metrics = made.claim.metrics;

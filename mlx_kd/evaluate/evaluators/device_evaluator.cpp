@@ -26,6 +26,16 @@ base::Json request_for(const char* what, const spec::Candidate& candidate,
   return {{"do", what}, {"candidate", to_json(candidate)}, {"artifact", to_json(artifact)}};
 }
 
+// The times of a size, in addition to the errors that its proof found.
+void add_times(const spec::Metrics& times, spec::Metrics& metrics) {
+  const spec::Metrics errors = metrics;
+  metrics = times;
+  metrics.correctness_max_abs_err = errors.correctness_max_abs_err;
+  metrics.correctness_max_rel_err = errors.correctness_max_rel_err;
+  metrics.error_bound_used = errors.error_bound_used;
+  metrics.bit_exact = errors.bit_exact;
+}
+
 }  // namespace
 
 double DeviceEvaluator::Partner::objective() const {
@@ -94,12 +104,14 @@ spec::Verdict DeviceEvaluator::judge(const Compiled& what) {
     verdict.reason = what.artifact.error;
     return verdict;
   }
-  if (prove(what, verdict) && !options_.prove_only) {
+  if (prove(what, verdict) && !options_.prove_only && !take_known_times(what, verdict)) {
     time(what, incumbent_ ? &*incumbent_ : nullptr, 0, verdict);
     confirm(what, verdict);
   }
   if (verdict.status == spec::Status::benchmarked) {
     spec::summarise(verdict);
+    if (!options_.prove_only && verdict.seconds.contains("time"))
+      timed_.emplace(what.artifact.path, Timed{what, verdict.sizes});
   } else {
     if (verdict.status != spec::Status::suspicious) verdict.sizes.clear();
     host_.replace();
@@ -143,6 +155,34 @@ bool DeviceEvaluator::prove(const Compiled& what, spec::Verdict& verdict) {
   return true;
 }
 
+bool DeviceEvaluator::are_one_program(const Compiled& a, const Compiled& b) const {
+  if (a.artifact.path != b.artifact.path || a.candidate.variant != b.candidate.variant)
+    return false;
+  const auto call = [&](const spec::Candidate& one, const spec::Dims& dims) {
+    return devices::make_call(*task_.op, spec::variant_of(*task_.op, one), task_.dtype, dims,
+                              one.knobs, setup_.params);
+  };
+  return std::all_of(task_.sizes.begin(), task_.sizes.end(), [&](const spec::Dims& dims) {
+    const devices::Call mine = call(a.candidate, dims), other = call(b.candidate, dims);
+    return mine.stages == other.stages && mine.scratch == other.scratch;
+  });
+}
+
+// Knobs that change nothing make one program of many candidates. Each is proved; timed is the first
+// alone, and not again where the very same candidate is asked for twice.
+bool DeviceEvaluator::take_known_times(const Compiled& what, spec::Verdict& verdict) const {
+  const auto [first, last] = timed_.equal_range(what.artifact.path);
+  const auto known = std::find_if(first, last, [&](const auto& one) {
+    return one.second.what.candidate.id() != what.candidate.id() &&
+           are_one_program(one.second.what, what);
+  });
+  if (known == last) return false;
+  for (size_t i = 0; i < verdict.sizes.size(); ++i)
+    add_times(known->second.sizes[i].metrics, verdict.sizes[i].metrics);
+  verdict.timed_against = known->second.what.candidate.id();
+  return true;
+}
+
 // What seemed faster is timed again, with as many pairs as it takes to know, and what the search
 // sees is the second sample: the first was looked at because it was low. What then leads is timed
 // against the anchor. Log ratios over a chain of incumbents would add up what they owe to the state
@@ -177,13 +217,7 @@ base::Json DeviceEvaluator::time(const Compiled& what, const Partner* other, int
   if (answer.kind != Kind::reply || !answer.reply.contains("sizes")) return base::Json::object();
   for (size_t i = 0; i < verdict.sizes.size(); ++i) {
     spec::Metrics& metrics = verdict.sizes[i].metrics;
-    // The times of a size, in addition to the errors that its proof found.
-    const spec::Metrics errors = metrics;
-    metrics = spec::metrics_from_json(answer.reply["sizes"][i]);
-    metrics.correctness_max_abs_err = errors.correctness_max_abs_err;
-    metrics.correctness_max_rel_err = errors.correctness_max_rel_err;
-    metrics.error_bound_used = errors.error_bound_used;
-    metrics.bit_exact = errors.bit_exact;
+    add_times(spec::metrics_from_json(answer.reply["sizes"][i]), metrics);
     if (other) metrics.log_ratio += other->log_ratios[i];
   }
   return answer.reply;

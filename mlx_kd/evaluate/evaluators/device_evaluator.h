@@ -1,6 +1,8 @@
 // The evaluator of a real device: compiles here, proves and times in a worker.
 #pragma once
 
+#include <filesystem>
+#include <map>
 #include <optional>
 #include <vector>
 
@@ -44,6 +46,9 @@ class DeviceEvaluator : public Evaluator {
   bool prove(const Compiled& what, spec::Verdict& verdict);
   base::Json time(const Compiled& what, const Partner* other, int pairs, spec::Verdict& verdict);
   void confirm(const Compiled& what, spec::Verdict& verdict);
+  // Whether both are one object that is launched alike at every size: the same work in every call.
+  bool are_one_program(const Compiled& a, const Compiled& b) const;
+  bool take_known_times(const Compiled& what, spec::Verdict& verdict) const;
   bool take(const WorkerClient::Answer& answer, const std::string& doing, double limit_s,
             spec::Verdict& verdict);
   void keep_if_best(const Compiled& what, const spec::Verdict& verdict);
@@ -70,6 +75,12 @@ class DeviceEvaluator : public Evaluator {
   Setup setup_;
   WorkerHost host_;
   std::optional<Partner> anchor_, incumbent_;
+  // Of each object the candidates that were timed, one for each launch.
+  struct Timed {
+    Compiled what;
+    std::vector<spec::SizeMetrics> sizes;
+  };
+  std::multimap<std::filesystem::path, Timed> timed_;
   double compile_s_ = 0, prove_s_ = 0, time_s_ = 0, claims_s_ = 0;
 };
 

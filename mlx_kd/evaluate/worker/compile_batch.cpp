@@ -5,6 +5,8 @@
 #include <mutex>
 #include <thread>
 
+#include "mlx_kd/devices/watched_compiler.h"
+
 namespace mlx_kd::evaluate {
 
 std::vector<devices::Artifact> compile_batch(const devices::Device& device,
@@ -14,10 +16,14 @@ std::vector<devices::Artifact> compile_batch(const devices::Device& device,
   std::atomic<size_t> next{0};
   std::exception_ptr failure;
   std::mutex mutex;
+  // A proof is one thread's; what it needs of the compiler is made here, on all cores.
+  const auto* const watched = dynamic_cast<const devices::WatchedCompiler*>(&device);
   const auto work = [&] {
     try {
-      for (size_t i; !stop && (i = next++) < batch.size();)
+      for (size_t i; !stop && (i = next++) < batch.size();) {
         artifacts[i] = device.compile(batch[i], limit_s);
+        if (watched && artifacts[i].ok && !artifacts[i].cached) watched->compile_watched(batch[i]);
+      }
     } catch (...) {
       const std::lock_guard lock(mutex);
       failure = std::current_exception();

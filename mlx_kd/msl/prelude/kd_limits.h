@@ -80,8 +80,16 @@
 
 namespace metal {
 
-template <class T>
+// Of what is no number of one element, vectors among them, there are none, as in C++.
+template <class T, bool = kd_is_integer<T>>
 struct _numeric_limits_impl {
+  static constexpr bool is_specialized = false;
+  KD_FN static constexpr T min() { return T(); }
+  KD_FN static constexpr T lowest() { return T(); }
+  KD_FN static constexpr T max() { return T(); }
+};
+template <class T>
+struct _numeric_limits_impl<T, true> {
   static constexpr bool is_specialized = true, is_integer = true, is_signed = kd_is_signed<T>;
   static constexpr int digits = 8 * sizeof(T) - (kd_is_signed<T> ? 1 : 0);
   KD_FN static constexpr T min() { return kd_lowest<T>(); }

@@ -20,6 +20,10 @@ typedef long ptrdiff_t;
 typedef unsigned long uintptr_t;
 typedef long intptr_t;
 
+// What Metal 4 calls the elements of tensors of 4 bits: names alone.
+struct int4b_format;
+struct uint4b_format;
+
 template <class T>
 inline constexpr bool kd_is_integer = false;
 #define KD_INTEGER(T) \

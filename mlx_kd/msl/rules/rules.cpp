@@ -207,6 +207,8 @@ void check_words(const Unit& unit, std::vector<Diagnostic>& found) {
     if (banned != banned_words().end() && !unit.fields.count(std::string(token.text)) &&
         !is_something_else(unit, i))
       found.push_back({token.at, why(unit, i, banned->second), banned->second.section});
+    if (token.is("raytracing") && i + 1 < unit.tokens.size() && unit.tokens[i + 1].is("::"))
+      found.push_back({token.at, "ray tracing is not supported", "2.17"});
     const bool next_long = i + 1 < unit.tokens.size() && unit.tokens[i + 1].is("long");
     if (token.is("long") && next_long)
       found.push_back({token.at, "Metal has no long long: long has 64 bits", "2.1"});

@@ -45,7 +45,8 @@ class Preprocessor {
   void predefine() {
     std::string text =
         "#define __METAL__ 1\n#define __METAL_VERSION__ 320\n#define __METAL_MACOS__ 1\n"
-        "#define METAL_FUNC inline\n#define __HAVE_BFLOAT__ 1\n"
+        "#define METAL_FUNC inline\n#define assert(condition) ((void)(condition))\n#define "
+        "__HAVE_BFLOAT__ 1\n"
         "#define __cpp_variable_templates 201304\n"
         "#define __METAL_FAST_MATH__ 1\n#define __METAL_PRECISE_MATH__ 0\n"
         "#define __METAL_MAYBE_FAST_MATH__ 0\n";

@@ -81,6 +81,8 @@ Kernel describe_kernel(const Unit& unit, const Function& function,
     binding.is_const = one.is_const;
     binding.of_array = one.reference && unit.arrays.count(one.type);
     binding.reference = one.reference && !binding.of_array;
+    if (const Attribute* given = one.attribute("function_constant"))
+      binding.present_if = given->argument;
     binding.at = one.at;
     add_sorted(group ? kernel.groups : kernel.buffers, std::move(binding));
   }
@@ -102,6 +104,11 @@ std::string place_argument(const Parameter& one) {
   return "";
 }
 
+// A copy of what a reference refers to is a read; a buffer that may not be there is not read ahead.
+bool is_copied(const Binding& one) {
+  return one.reference && one.is_const && one.present_if.empty();
+}
+
 // The arguments of one call of the kernel. `copies`: references to what the host binds as constant
 // are bound to copies, which the compiler can keep in registers.
 std::string call_text(const Function& function, const std::string& arguments, const Kernel& kernel,
@@ -119,7 +126,7 @@ std::string call_text(const Function& function, const std::string& arguments, co
     const char* bound = binding.reference ? "kd_Reference" : "kd_Pointer";
     if (group)
       text += std::string(bound) + "{kd_groups[" + index + "]}";
-    else if (binding.reference && copies && binding.is_const)
+    else if (copies && is_copied(binding))
       text += "kd_value_" + index;
     else
       text += std::string(bound) + "{" +
@@ -158,7 +165,7 @@ std::string entry_text(const Unit&, const Function& function, const std::string&
           "  (void)kd_buffers, (void)kd_groups;\n";
   for (const Binding& one : kernel.buffers) {
     const std::string index = std::to_string(one.index);
-    if (one.reference && one.is_const)
+    if (is_copied(one))
       text += "  const " + one.type + " kd_value_" + index + " = *static_cast<const " + one.type +
               "*>(kd_buffers[" + index + "]);\n";
     else

@@ -52,6 +52,20 @@ std::string cleaned(std::string text) {
   return text;
 }
 
+// 'texture2d' was not declared in this scope, or does not name a type.
+bool lacks_textures(const std::string& text) {
+  const bool unknown = text.find("was not declared") != std::string::npos ||
+                       text.find("does not name a type") != std::string::npos;
+  for (const char* kind : {"'texture", "'depth2d", "'depthcube", "'sampler'"})
+    if (unknown && text.rfind(kind, 0) == 0) return true;
+  return false;
+}
+
+Diagnostic diagnostic_of(Position at, const std::string& text) {
+  if (lacks_textures(text)) return {at, "textures are not supported", "2.9"};
+  return {at, cleaned(text), ""};
+}
+
 }  // namespace
 
 std::vector<Diagnostic> read_messages(const std::string& output, const SourceSet& sources,
@@ -69,13 +83,13 @@ std::vector<Diagnostic> read_messages(const std::string& output, const SourceSet
                       line.find("in instantiation of") != std::string::npos;
     if (note && one.at) {
       instantiated = in_metal(*one.at, translation);
-      if (!waiting.empty()) found.push_back({*instantiated, cleaned(waiting), ""}), waiting.clear();
+      if (!waiting.empty()) found.push_back(diagnostic_of(*instantiated, waiting)), waiting.clear();
     } else if (error != std::string::npos) {
       const std::string text = line.substr(error + 7);
       if (one.at)
-        found.push_back({in_metal(*one.at, translation), cleaned(text), ""});
+        found.push_back(diagnostic_of(in_metal(*one.at, translation), text));
       else if (instantiated)
-        found.push_back({*instantiated, cleaned(text), ""});
+        found.push_back(diagnostic_of(*instantiated, text));
       else
         waiting = text;
       instantiated.reset();

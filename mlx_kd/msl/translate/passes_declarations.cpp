@@ -160,7 +160,7 @@ void edit_global(const Unit& unit, const Global& one, Target target, Edits& edit
   if (one.is_member && !one.initialised) return edits.drop({one.start, one.tokens.last});
   for (uint32_t i = head; i < one.name_at; ++i)
     if (is_any(unit.tokens[i], {"constant", "const", "constexpr", "static"})) edits.drop(i);
-  if (one.is_member) return edits.before(head, "const ");
+  if (one.is_member) return edits.before(head, one.is_constexpr ? "constexpr " : "const ");
   if (one.is_template) return edits.before(head, "constexpr ");
   const bool device = target == Target::cuda && one.array;
   edits.before(head, device ? "static __device__ constexpr " : "static constexpr ");

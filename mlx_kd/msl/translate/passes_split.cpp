@@ -61,13 +61,18 @@ class SplitWriter {
     return "b0";
   }
 
+  // What may not be there is not read ahead.
+  static bool is_copied(const Parameter& one) {
+    return one.reference && one.is_const && !one.attribute("function_constant");
+  }
+
   // What the host binds, read once per group.
   std::string bind(const Parameter& one) const {
     if (place_of(one)) return "";
     const std::string index = index_of(one);
     const std::string from =
         (index[0] == 'g' ? "kd_groups[" : "kd_buffers[") + index.substr(1) + "]";
-    if (one.reference && one.is_const)
+    if (is_copied(one))
       return "  const " + one.type + " kd_bound_" + index + " = *static_cast<const " + one.type +
              "*>(" + from + ");\n";
     return "  void* const kd_bound_" + index + " = " + from + ";\n";
@@ -80,7 +85,7 @@ class SplitWriter {
     if (const Attribute* place = place_of(one))
       return text + " = kd_as<" + one.type + ">(kd_place." + place->name + "());\n";
     const std::string bound = "kd_bound_" + index_of(one);
-    if (one.reference && one.is_const) return text + " = " + bound + ";\n";
+    if (is_copied(one)) return text + " = " + bound + ";\n";
     return text + (one.reference ? " = kd_Reference{" : " = kd_Pointer{") + bound + "};\n";
   }
 

@@ -45,6 +45,7 @@ struct Binding {
   bool is_const = false;
   bool reference = false;  // one value, not an array
   bool of_array = false;   // a reference to an array type: a pointer here
+  std::string present_if;  // the constant that says whether it is there; "": always
   Position at;
 };
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "mlx_kd/archive/report/analysis.h"
+#include "mlx_kd/archive/report/report.h"
 #include "mlx_kd/base/error.h"
 #include "tests/archive/synthetic_run.h"
 #include "tests/archive/temporary_folder.h"
@@ -44,6 +46,77 @@ TEST(RunReader, ReadsTheFirstVersion) {
   EXPECT_NE(run.records[1].verdict.status, spec::Status::benchmarked);
   EXPECT_EQ(run.meta.sizes, (std::vector<spec::Dims>{{{"rows", 128}, {"D", 2048}}}));
   EXPECT_EQ(run.meta.extra["host"], "studio");
+}
+
+std::vector<std::vector<std::string>> best_of_sizes(const RunData& run) {
+  std::vector<std::vector<std::string>> result;
+  for (const SizeResult& size : size_results(run)) {
+    auto& ids = result.emplace_back();
+    for (size_t i = 0; i < 10 && i < size.ranked.size(); ++i)
+      ids.push_back(size.ranked[i]->candidate_id);
+  }
+  return result;
+}
+
+TEST(RunDigest, KeepsWhatAReportNamesAndCountsTheRest) {
+  TemporaryFolder folder;
+  write_run(folder / "a", synthetic_run(3, 240));
+  const RunData whole = read_run(folder / "a"), digest = read_run_digest(folder / "a", 16);
+  EXPECT_LT(digest.records.size(), 200u);
+  EXPECT_EQ(digest.left_out.records, 240 - digest.records.size());
+  EXPECT_EQ(report_table(digest), report_table(whole));
+  EXPECT_EQ(best_of_sizes(digest), best_of_sizes(whole));
+  const base::Json of_digest = report_json(digest), of_whole = report_json(whole);
+  for (const char* part : {"evaluated", "finished", "sizes", "failures", "aa", "seconds"})
+    EXPECT_EQ(of_digest.at(part), of_whole.at(part)) << part;
+  EXPECT_NE(report_markdown(digest).find("240 evaluated"), std::string::npos);
+  EXPECT_NE(report_html(digest).find("Of 240 evaluations, "), std::string::npos);
+  const auto best = best_so_far(scores(digest)), best_of_all = best_so_far(scores(whole));
+  EXPECT_EQ(best.back(), best_of_all.back());
+  const auto steps = steps_of(digest);
+  for (size_t i = 0; i < steps.size(); ++i)
+    EXPECT_EQ(best[i], best_of_all[static_cast<size_t>(steps[i]) - 1]);
+  for (const Record& record : digest.records) EXPECT_FALSE(record.candidate.source.empty());
+}
+
+TEST(RunDigest, OfAShortRunIsTheRun) {
+  TemporaryFolder folder;
+  write_run(folder / "a", synthetic_run(3, 50));
+  const RunData digest = read_run_digest(folder / "a", 50);
+  EXPECT_EQ(digest.records.size(), 50u);
+  EXPECT_EQ(digest.left_out.records, 0u);
+}
+
+TEST(RunDigest, OfARunThatWasBrokenOffHasNoWinners) {
+  TemporaryFolder folder;
+  RunData run = synthetic_run(3, 120);
+  run.finish.reset();
+  write_run(folder / "a", run);
+  put(folder / "a/run.ndjson", text_of(folder / "a/run.ndjson") + "{\"event\":\"evaluat");
+  const RunData whole = read_run(folder / "a"), digest = read_run_digest(folder / "a", 20);
+  EXPECT_TRUE(digest.cut);
+  EXPECT_FALSE(digest.finish);
+  EXPECT_EQ(digest.left_out.records, 120 - digest.records.size());
+  const auto spent = time_spent(digest), spent_of_all = time_spent(whole);
+  ASSERT_EQ(spent.size(), spent_of_all.size());
+  for (size_t i = 0; i < spent.size(); ++i) {
+    EXPECT_EQ(spent[i].first, spent_of_all[i].first);
+    EXPECT_NEAR(spent[i].second, spent_of_all[i].second, 1e-9);
+  }
+}
+
+TEST(RunDigest, NamesALineThatIsNoRecord) {
+  TemporaryFolder folder;
+  write_run(folder / "a", synthetic_run(3, 30));
+  std::string text = text_of(folder / "a/run.ndjson");
+  text.insert(text.find('\n') + 1, "[7]\n");
+  put(folder / "a/run.ndjson", text);
+  try {
+    read_run_digest(folder / "a", 10);
+    FAIL();
+  } catch (const base::Error& error) {
+    EXPECT_NE(std::string(error.what()).find("line 2"), std::string::npos) << error.what();
+  }
 }
 
 TEST(RunReader, LeavesOutACutLastLineAndTouchesNothing) {

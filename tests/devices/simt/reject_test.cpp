@@ -151,6 +151,9 @@ const Reject kRejects[] = {
      "kernel void k(device int* y, uint i [[thread_position_in_grid]], uint2 n "
      "[[threads_per_grid]]) {} //!\n"},
     {"Texture", "2.9", "kernel void k(device int* y [[texture(0)]]) {} //!\n"},
+    {"TextureAsMember", "2.9", "struct Two { texture2d<float> one; }; //!\n"},
+    {"RayTracing", "2.17",
+     "kernel void k(raytracing::acceleration_structure<> all [[buffer(0)]]) {} //!\n"},
     {"HostNameOfNoTemplate", "5.1.11",
      "kernel void k(device int* y) {}\ntemplate [[host_name(\"a\")]] kernel void k<int>(device "
      "int* y); //!\n"},

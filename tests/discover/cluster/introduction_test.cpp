@@ -47,6 +47,11 @@ TEST(Introductions, SurviveTheWay) {
 TEST(Introductions, ThatAreNoneAreRefused) {
   EXPECT_THROW(introduction_from("{}"), base::Error);
   EXPECT_THROW(introduction_from("nonsense"), base::Error);
+  for (const char* alike : {R"({"seed":7})", R"(["seed"])", "7", "null"})
+    EXPECT_THROW(introduction_from(std::string(R"({"alike":)") + alike +
+                                   R"(,"device":{},"device_alike":{},"budget":1,"points":1})"),
+                 base::Error)
+        << alike;
 }
 
 TEST(Kinds, RanksOfOneDeviceAreTogetherInTheOrderOfTheFirst) {

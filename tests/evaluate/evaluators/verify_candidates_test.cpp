@@ -147,6 +147,39 @@ INSTANTIATE_TEST_SUITE_P(AllOperators, MetalWinners,
                                   std::get<1>(one.param);
                          });
 
+// A knob that changes nothing: one program, timed once, and both are proved.
+TEST(TimingOnTheExecutor, TakesOneProgramOnce) {
+  const spec::Op& op = kernels::find_op("rmsnorm");
+  const spec::Dims dims = dims_of(op);
+  EvaluateOptions options;
+  options.worker_program = MLX_KD_PROGRAM;
+  const auto evaluator = make_evaluator({&op, "simt", kType, {dims}}, options);
+  spec::Candidate first = candidates_of(op, dims).front(), same = first, other = first;
+  same.knobs.set("CHANGES_NOTHING", 1);
+  same.template_params["CHANGES_NOTHING"] = 1;
+  const std::string mark = "float sum = 0.0f;";
+  other.source.replace(other.source.find(mark), mark.size(), "float sum = 0.0f + 0.0f;");
+  std::vector<spec::Verdict> found;
+  evaluator->evaluate({first, same, other, first},
+                      [&](size_t, const spec::Verdict& verdict) { found.push_back(verdict); });
+  ASSERT_EQ(found.size(), 4u);
+  for (const spec::Verdict& one : found)
+    EXPECT_EQ(one.status, spec::Status::benchmarked) << one.reason;
+  EXPECT_EQ(found[1].timed_against, first.id());
+  EXPECT_EQ(found[1].metrics.kernel_us, found[0].metrics.kernel_us);
+  EXPECT_EQ(found[1].objective, found[0].objective);
+  EXPECT_TRUE(found[1].seconds.contains("prove"));
+  EXPECT_FALSE(found[1].seconds.contains("time"));
+  EXPECT_FALSE(found[1].is_incumbent);
+  EXPECT_TRUE(found[2].seconds.contains("time"));
+  EXPECT_TRUE(found[3].seconds.contains("time"));
+  const auto claims = evaluator->claims({{first, same}});
+  ASSERT_EQ(claims.size(), 2u);
+  EXPECT_EQ(claims[1].candidate_id, same.id());
+  EXPECT_EQ(claims[1].metrics.kernel_us, claims[0].metrics.kernel_us);
+  EXPECT_EQ(claims[1].claimed, claims[0].claimed);
+}
+
 // The right result in every order, and still a race.
 TEST(ProofOnTheExecutor, FindsRacesThatChangeNoResult) {
   const spec::Op& op = kernels::find_op("rmsnorm");

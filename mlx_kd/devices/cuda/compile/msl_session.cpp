@@ -40,33 +40,39 @@ std::array<int64_t, 3> wide(const Size3& size) {
   return {size[0], size[1], size[2]};
 }
 
+// Zeros for a buffer that a function constant switches off: a kernel's head may read a number of
+// it.
+constexpr size_t kAbsentBytes = 4096;
+
 // The arrays of a request in the GPU's memory, by buffer of the kernel.
 class Buffers {
  public:
-  Buffers(const msl::Kernel& kernel, MslRequest& request, const msl::SourceSet& sources) {
+  Buffers(const msl::Kernel& kernel, MslRequest& request, const TranslatedText& text) {
     for (const msl::Binding& one : kernel.buffers) {
-      HostArray& array = array_of(kernel, one, request, sources);
-      arrays_.push_back(&array);
-      memory_.emplace_back(static_cast<int64_t>(array.bytes()));
-      write_memory(memory_.back().at(), array.data(), array.bytes());
+      HostArray* const array = array_of(kernel, one, request, text);
+      arrays_.push_back(array);
+      const std::vector<std::byte> nothing(array ? 0 : kAbsentBytes);
+      memory_.emplace_back(static_cast<int64_t>(array ? array->bytes() : nothing.size()));
+      write_memory(memory_.back().at(), array ? array->data() : nothing.data(),
+                   array ? array->bytes() : nothing.size());
     }
   }
   void read_back() const {
     for (size_t i = 0; i < arrays_.size(); ++i)
-      check(driver().read(arrays_[i]->data(), memory_[i].at(), arrays_[i]->bytes()),
-            "reading its memory");
+      if (HostArray* const to = arrays_[i])
+        check(driver().read(to->data(), memory_[i].at(), to->bytes()), "reading its memory");
   }
   const std::vector<Memory>& memory() const { return memory_; }
 
  private:
-  std::vector<HostArray*> arrays_;
+  std::vector<HostArray*> arrays_;  // nullptr: not given
   std::vector<Memory> memory_;
 };
 
 // What a launch holds on to until it is done.
 struct Work {
-  Work(const msl::Kernel& kernel, MslRequest& request, const msl::SourceSet& sources)
-      : buffers(kernel, request, sources) {}
+  Work(const msl::Kernel& kernel, MslRequest& request, const TranslatedText& text)
+      : buffers(kernel, request, text) {}
   Buffers buffers;
   OwnStream stream;
   OwnEvent start, end;
@@ -122,7 +128,7 @@ MslOutcome MslSession::run(MslRequest& request) {
                      launch_size(wide(request.grid), wide(request.threadgroup)));
   });
   use_gpu();
-  auto work = std::make_unique<Work>(kernel, request, *text_.unit.sources);
+  auto work = std::make_unique<Work>(kernel, request, text_);
   Parameters parameters;
   for (const Memory& one : work->buffers.memory()) parameters.add(one.at());
   for (const int offset : groups.offsets) parameters.add(offset);

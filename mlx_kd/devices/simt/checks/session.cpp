@@ -19,13 +19,14 @@ std::vector<void*> Session::bind(const msl::Kernel& kernel, MslRequest& request,
   at_kernel(kernel, *unit().sources, [&] { check_names(kernel, request); });
   std::vector<void*> buffers;
   for (const msl::Binding& one : kernel.buffers) {
-    HostArray* array = &array_of(kernel, one, request, *unit().sources);
+    buffers.resize(std::max(buffers.size(), static_cast<size_t>(one.index) + 1), nullptr);
+    HostArray* array = array_of(kernel, one, request, text_);
+    if (!array) continue;
     void* memory = array->data();
     if (checker) {
       memory = checker->add_buffer(one.name, array->bytes());
       std::memcpy(memory, array->data(), array->bytes());
     }
-    buffers.resize(std::max(buffers.size(), static_cast<size_t>(one.index) + 1), nullptr);
     buffers[static_cast<size_t>(one.index)] = memory;
   }
   return buffers;

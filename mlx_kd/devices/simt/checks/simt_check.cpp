@@ -17,13 +17,17 @@ using Bytes = std::span<const std::byte>;
 
 constexpr double kLimit_s = 20;  // for each stage
 
+Artifact watched_object(const TranslatedText& text, const std::string& op_name) {
+  CompileOptions options;
+  options.check = true;
+  return compile(text.unit, text.made, options, op_name).artifact;
+}
+
 // A candidate's kernels, compiled so that every access is reported.
 struct Watched {
   Watched(const MetalText& source, const spec::Candidate& candidate)
       : text(translate_text(source, msl::Target::cpp)), kernels(stage_kernels(text, candidate)) {
-    CompileOptions options;
-    options.check = true;
-    const Artifact made = compile(text.unit, text.made, options, candidate.op_name).artifact;
+    const Artifact made = watched_object(text, candidate.op_name);
     if (!made.ok) base::fail("simt", made.error);
     module = Module::load(made.path.string());
   }
@@ -118,6 +122,10 @@ std::vector<std::string> watch_stage(const Watched& code, const StageKernel& ker
 }
 
 }  // namespace
+
+void compile_watched(const MetalText& source, const std::string& op_name) {
+  watched_object(translate_text(source, msl::Target::cpp), op_name);
+}
 
 std::vector<std::string> find_faults(const MetalText& source, const spec::Candidate& candidate,
                                      const std::vector<Bytes>& inputs,

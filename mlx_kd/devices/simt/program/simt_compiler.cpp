@@ -18,7 +18,8 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-constexpr size_t kMostOutput = 500;  // characters of the compiler's that are shown
+constexpr size_t kMostOutput = 500;    // characters of the compiler's that are shown
+constexpr size_t kMostText = 1 << 20;  // and that are read
 
 const cpu::Toolchain& toolchain() {
   static const cpu::Toolchain found = cpu::find_toolchain();
@@ -42,9 +43,7 @@ std::string key_of(const std::string& text, const CompileOptions& options) {
 class Run {
  public:
   Run(const cpu::Scratch& scratch, const CompileOptions& options)
-      : scratch_(scratch),
-        options_(options),
-        end_(base::steady_ns() + int64_t(1e9 * options.timeout_s)) {}
+      : scratch_(scratch), options_(options) {}
 
   base::ProcessResult compile(bool split) const {
     Words argv = {toolchain().program};
@@ -63,8 +62,10 @@ class Run {
 
  private:
   base::ProcessResult start(const Words& argv) const {
-    const double left_s = 1e-9 * static_cast<double>(end_ - base::steady_ns());
-    base::ProcessResult result = base::run_process(argv, std::max(left_s, 1e-3));
+    base::ProcessLimits limits;
+    limits.waits_free = true;
+    base::ProcessResult result =
+        base::run_process(argv, options_.timeout_s, kMostText, nullptr, limits);
     if (!result.started)
       base::fail("devices", argv[0] +
                                 " cannot be started: install a C++ compiler, or name yours in "
@@ -74,7 +75,6 @@ class Run {
 
   const cpu::Scratch& scratch_;
   const CompileOptions& options_;
-  int64_t end_;  // of the time limit
 };
 
 Artifact refused(const std::string& error, bool timed_out = false) {
