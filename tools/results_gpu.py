@@ -113,6 +113,7 @@ def gpu_decode(data):
                                                  for side in ("mlx", "ours", *others))] for row in rows])
     head = ["model", "bits", "MLX: Python, queuing ms", "mlx_kd: Python, queuing ms", "MLX's operations", "with mlx_kd"]
     has_logits = any("logits_off" in row for row in rows)
+    firsts = [f"{row['model']} of {row['bits']} bits {number(row['first_s'])}" for row in rows if "first_s" in row]
     hosts = table(head + ["logits off"] * has_logits,
                   [[row["model"], row["bits"], *(f"{number(row[side]['python_ms'])}, {number(row[side]['queue_ms'])}"
                                                  for side in ("mlx", "ours")),
@@ -121,13 +122,29 @@ def gpu_decode(data):
     words = "In brackets the range of the turns."
     if roof:
         words += f""" The percentage is the weights' bytes per second as a share of a copy's {number(roof['copy_gbps'])} GB/s, read
-                  and written. Reading alone reaches {number(roof['read_gbps'])} GB/s through PyTorch's sum."""
+                  and written."""
+    if "read_gbps" in roof:
+        words += f" Reading alone reaches {number(roof['read_gbps'])} GB/s through PyTorch's sum."
     told = "What the host does for a token, and the operations of MLX's graph" + (
         """; `logits off` is the root mean square of the difference to MLX's logits, as a share of theirs.""" if has_logits
         else ".")
     parts = [sentence(data["what"]), words, rates, told, hosts]
+    if firsts:
+        parts.append(f"The first prompt and the token after it took, in seconds: {', '.join(firsts)}.")
     errors = [f"{row['model']} {row['bits']} bits: {error}" for row in rows for error in row.get("errors", [])]
     return parts + ([sentence("Not run: " + "; ".join(errors))] if errors else [])
+
+
+@section("gpu_mixed_h200", "Operators inside a model of MLX's operators, H200")
+def gpu_mixed(data):
+    """A row per operator: its model's time per layer and MLX's."""
+    parts = [sentence(data["what"]),
+             f"""A model of {data['layers']} layers whose other operators are MLX's; `none` has MLX's on both sides. The ratio is
+             ours to MLX's, the median of pairs that take turns.""",
+             table(["operator", "ours us", "MLX us", "ratio", "95% CI"],
+                   [[row["op"], *(number(row[key]["median"]) for key in ("ours_us", "mlx_us")), f"{row['ratio']['median']:.3f}x",
+                     f"{row['ratio']['lo']:.3f} to {row['ratio']['hi']:.3f}"] for row in data["rows"] if "ratio" in row])]
+    return parts + [f"{row['op']}: {row['reason']}." for row in data["rows"] if "reason" in row]
 
 
 @section("gpu_sampling_h200", "Drawing tokens on an H200")

@@ -33,3 +33,12 @@ def mlstm_on_gpu(data):
             the copy adds 1 to as many floats as its memory has. The peak of memory is that of MLX during a call, over the
             bytes of inputs, outputs and the gradients of both.""",
             table(["what", "ms", "95% CI", "peak of memory"], rows)]
+
+
+@section("mlstm_stages_h200", "Stages of mLSTM on an H200")
+def mlstm_stages(data):
+    rows = [[f"{row['what']}, {row['sequences']} x {row['tokens']:,} tokens", f"{row['all']:.3g}",
+             ", ".join(f"{name} {ms:.2g}" for name, ms in row["stages"].items())] for row in data["rows"]]
+    return [f"""bfloat16, 16 heads, DHQK 128, DHHV 256, exponential gates: ms of the kernels between events of the GPU, without
+            MLX, medians of {data['runs']} runs (bench/mlstm/stages.cu). The gradient finds the states again, and no h.""",
+            table(["what", "ms", "of its stages"], rows)]

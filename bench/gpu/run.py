@@ -60,8 +60,8 @@ def row_of(args, name, bits, gbps, versions):
         for timed in ("mlx", "ours", "torch"):
             if timed in made:
                 row[timed] = summary(made[timed], read_bytes, gbps)
-        row.update({key: made[key] for key in ("mlx_operations", "ours_operations", "logits_off", "pins", "replaced",
-                                               "left") if key in made})
+        row.update({key: made[key] for key in ("first_s", "mlx_operations", "ours_operations", "logits_off", "pins",
+                                               "replaced", "left") if key in made})
         versions.update({key: made[key] for key in ("mlx_version", "torch_version") if key in made})
     print(json.dumps(rounded(row)), file=sys.stderr, flush=True)
     return row
@@ -86,7 +86,8 @@ def main():
     rows = [row_of(args, name, int(bits), roof.get("copy_gbps"), versions)
             for name in names for bits in args.bits.split(",")]
     result = {"what": f"tokens per second of one sequence after {args.context} tokens of context, random weights",
-              "machine": {"gpu": roof.get("gpu", "unknown"), "mlx": versions.get("mlx_version")}, "date": datetime.datetime.now().isoformat(timespec="seconds"),
+              "machine": {"gpu": roof.get("gpu", "unknown"), "mlx": versions.get("mlx_version")},
+              "date": datetime.datetime.now().isoformat(timespec="seconds"),
               "versions": versions, "context": args.context, "tokens": args.tokens, "roof": roof, "rows": rows}
     write_result(rounded(result), args.out)
     return 1 if any("errors" in row for row in rows) else 0

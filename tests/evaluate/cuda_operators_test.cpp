@@ -6,9 +6,11 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <set>
 
 #include "mlx_kd/devices/cuda/call/native_module.h"
 #include "mlx_kd/devices/cuda/compile/cuda_compiler.h"
+#include "mlx_kd/devices/cuda/compile/cuda_source.h"
 #include "mlx_kd/devices/cuda/driver/driver_api.h"
 #include "mlx_kd/devices/cuda/driver/gpu.h"
 #include "mlx_kd/devices/device.h"
@@ -47,6 +49,19 @@ bool is_left_for_long(const spec::Op& op, const spec::Variant& variant) {
          op.name != "matvec" && !std::getenv("MLX_KD_LONG");
 }
 
+// What its stages launch at the op's sizes.
+std::set<std::string> functions_of(const spec::Op& op, const spec::Variant& variant,
+                                   const spec::Setting& knobs) {
+  std::vector<spec::Dims> sizes = op.edge_sizes;
+  for (const spec::Suite& suite : op.suites)
+    sizes.insert(sizes.end(), suite.sizes.begin(), suite.sizes.end());
+  std::set<std::string> names;
+  for (const spec::Dims& size : sizes)
+    for (const spec::Stage& stage : spec::stages_of(variant, spec::complete(op, size), knobs))
+      names.insert(stage.func_name);
+  return names;
+}
+
 TEST(CudaOperators, CompileFromMetalAndFromCudaWithoutAGpu) {
   if (std::string why; !cuda::find_nvrtc(&why)) GTEST_SKIP() << "no NVRTC: " << why;
   const tests::TempDir folder;
@@ -59,6 +74,9 @@ TEST(CudaOperators, CompileFromMetalAndFromCudaWithoutAGpu) {
       const devices::Artifact artifact = compiler.compile(made.candidate, 60);
       EXPECT_TRUE(artifact.ok) << op.name << ", " << variant.name << " in " << variant.language
                                << ": " << artifact.error;
+      if (variant.language != "cuda" || !cuda::has_kernels_alone(made.candidate)) continue;
+      for (const std::string& name : functions_of(op, variant, made.knobs))
+        EXPECT_EQ(compiler.compile_alone(made.candidate, name).error, "") << op.name;
     }
 }
 

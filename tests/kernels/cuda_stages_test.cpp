@@ -116,5 +116,29 @@ TEST(CudaAttention, SplitsKeysAmongBlocksOfAClusterWhileThereAreFewHeads) {
   EXPECT_EQ(stage_of(1, 4096, 96).func_name, "mlx_kd_attention");
 }
 
+std::vector<std::string> stages_of_search(int64_t m, int64_t n, int64_t width, int64_t k) {
+  const spec::Op& op = find_op("l2_topk");
+  const spec::Variant& variant = *variant_in(op, "cuda");
+  const spec::Setting knobs = spec::default_setting(variant.space(spec::Dtype::float32, {}));
+  std::vector<std::string> names;
+  for (const spec::Stage& stage :
+       spec::stages_of(variant, {{"M", m}, {"N", n}, {"D", width}, {"k", k}}, knobs))
+    names.push_back(stage.func_name.substr(std::string("mlx_kd_l2_topk_").size()));
+  return names;
+}
+
+TEST(CudaVectors, AreChosenBySamplesWhereThereAreManyAndInFloat64WhereNoTileFits) {
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(stages_of_search(1, 1000000, 128, 10), (Names{"samples8", "scan8", "finish"}));
+  EXPECT_EQ(stages_of_search(1, 1000000, 128, 100),
+            (Names{"samples8", "limits", "scan8", "finish"}));
+  EXPECT_EQ(stages_of_search(64, 1000000, 128, 10),
+            (Names{"samples64", "limits", "scan64", "finish"}));
+  EXPECT_EQ(stages_of_search(64, 1000000, 257, 10).front(), "samples8");
+  EXPECT_EQ(stages_of_search(64, 1024, 128, 16), (Names{"scan64", "finish"}));
+  EXPECT_EQ(stages_of_search(1, 1000, 4608, 10), (Names{"scan8", "finish"}));
+  EXPECT_EQ(stages_of_search(1, 1000, 4609, 10), (Names{"rows", "finish"}));
+}
+
 }  // namespace
 }  // namespace mlx_kd::kernels

@@ -39,7 +39,8 @@ class CudaDevice final : public Device {
     if (candidate.language == "cuda") {
       const auto options = source_options(candidate, gpu().sm);
       check_object(artifact, source_key(candidate, options), candidate);
-      return std::make_shared<StageProgram>(base::read_file(artifact.path, "devices"), candidate);
+      return std::make_shared<StageProgram>(base::read_file(artifact.path, "devices"), candidate,
+                                            compile_alone(candidate));
     }
     const CandidateText text = candidate_text(candidate, gpu().sm);
     check_object(artifact, text.cuda.key, candidate);
@@ -48,6 +49,15 @@ class CudaDevice final : public Device {
   }
 
  private:
+  CompileAlone compile_alone(const spec::Candidate& candidate) const {
+    if (!has_kernels_alone(candidate)) return {};
+    return [candidate, compiler = compiler()](const std::string& func_name) {
+      const Artifact made = compiler.compile_alone(candidate, func_name);
+      if (!made.ok) base::misuse("devices", made.error);
+      return base::read_file(made.path, "devices");
+    };
+  }
+
   void check_object(const Artifact& artifact, const std::string& key,
                     const spec::Candidate& candidate) const {
     if (!artifact.ok || artifact.path.parent_path().filename() != key ||

@@ -1,8 +1,9 @@
 // clang-format off
 // The kernels of a form: below codes.cu.h (QUANTISED 1) or elements.cu.h, and the header of the form.
 #pragma once
-
 #if QUANTISED
+#include "../common/alone.cu.h"
+
 // A format of its own, or any (0 bits).
 template <int kBits, int kGroup, int kMode>
 static __device__ void compute(const kd_arguments& a) {
@@ -17,10 +18,9 @@ static __device__ void compute(const kd_arguments& a) {
   Form::put(a, run, sums, chunks, in.rows);
 }
 
-#define KD_KERNEL(name, bits, group, mode)                                                           \
-  extern "C" __global__ void __launch_bounds__(kThreads) name(const __grid_constant__ kd_arguments a) { \
-    compute<bits, group, mode>(a);                                                                     \
-  }
+#define KD_KERNEL(name, bits, group, mode)                                                                \
+  KD_WHERE_WANTED(name, extern "C" __global__ void __launch_bounds__(kThreads)                            \
+                            name(const __grid_constant__ kd_arguments a) { compute<bits, group, mode>(a); })
 // `name` takes any format, the others the one in their names.
 #define KD_KERNELS(name)                     \
   KD_KERNEL(name, 0, 0, 0)                   \

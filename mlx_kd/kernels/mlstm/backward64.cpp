@@ -252,6 +252,16 @@ class Backward {
   Summed dm0_;
 };
 
+// As saturate(), but for results that a branch leaves open (kEither): their bound is beyond all
+// numbers of the type, which is no reason to take them for infinite.
+void saturate_closed(spec::Reference64& to, spec::Dtype t) {
+  const spec::Reference64 open = to;
+  saturate(to, t, kAccumulated);
+  for (size_t i = 0; i < to.y.size(); ++i)
+    if (std::isfinite(to.y[i]) || kAccumulated * 0x1p-24 * open.terms[i] > spec::largest_finite(t))
+      to.y[i] = open.y[i], to.terms[i] = open.terms[i];
+}
+
 void append_all(spec::Reference64& to, const Sums& from, double lost) {
   for (const Summed& each : from) append(to, {each.value, std::fabs(each.value), each.size, lost});
 }
@@ -281,7 +291,7 @@ std::vector<spec::Reference64> backward64(const std::vector<const void*>& inputs
     append_all(to[6], made.dn0(), 0x1p-110);
     append_all(to[7], {made.dm0()}, 0x1p-110);
   }
-  for (size_t i = 0; i < 3; ++i) saturate(to[i], t, kAccumulated);
+  for (size_t i = 0; i < 3; ++i) saturate_closed(to[i], t);
   return to;
 }
 

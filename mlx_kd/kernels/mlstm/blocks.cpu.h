@@ -23,10 +23,11 @@ KD_INLINE long stride_of(long columns) {
   return line / kLine % 2 ? line : line + kLine;
 }
 
-// Rows of T times `by` into a block whose rows and columns beyond are 0.
-KD_APART void load_block(float* to, const T* from, long rows, long columns, float by) {
+// Rows of T, `line` of them from one to the next, times `by` into a block whose rows and columns
+// beyond are 0.
+KD_APART void load_columns(float* to, const T* from, long line, long rows, long columns, float by) {
   const long stride = stride_of(columns), all = padded(columns);
-  for (long r = 0; r < rows; ++r, to += stride, from += columns) {
+  for (long r = 0; r < rows; ++r, to += stride, from += line) {
     for (long c = 0; c < columns; ++c) to[c] = by * widen(from[c]);
     for (long c = columns; c < all; ++c) to[c] = 0;
   }
@@ -34,10 +35,18 @@ KD_APART void load_block(float* to, const T* from, long rows, long columns, floa
     __builtin_memset(to, 0, (unsigned long)all * sizeof(float));
 }
 
-KD_APART void store_block(T* to, const float* from, long rows, long columns, float by) {
+KD_INLINE void load_block(float* to, const T* from, long rows, long columns, float by) {
+  load_columns(to, from, columns, rows, columns, by);
+}
+
+KD_APART void store_columns(T* to, long line, const float* from, long rows, long columns,
+                            float by) {
   const long stride = stride_of(columns);
-  for (long r = 0; r < rows; ++r, to += columns, from += stride)
+  for (long r = 0; r < rows; ++r, to += line, from += stride)
     for (long c = 0; c < columns; ++c) to[c] = narrow(by * from[c]);
+}
+KD_INLINE void store_block(T* to, const float* from, long rows, long columns, float by) {
+  store_columns(to, columns, from, rows, columns, by);
 }
 
 // A row of float32 and the zeros behind it; all zeros without an array.
@@ -46,14 +55,21 @@ KD_INLINE void load_row(float* to, const float* from, long columns) {
 }
 
 // The same between blocks and float32 arrays.
-KD_APART void load_floats(float* to, const float* from, long rows, long columns) {
+KD_APART void load_float_columns(float* to, const float* from, long line, long rows, long columns) {
   for (long r = 0; r < padded(rows); ++r)
-    load_row(to + r * stride_of(columns), from && r < rows ? from + r * columns : nullptr, columns);
+    load_row(to + r * stride_of(columns), from && r < rows ? from + r * line : nullptr, columns);
 }
-KD_APART void store_floats(float* to, const float* from, long rows, long columns, float by) {
+KD_INLINE void load_floats(float* to, const float* from, long rows, long columns) {
+  load_float_columns(to, from, columns, rows, columns);
+}
+KD_APART void store_float_columns(float* to, long line, const float* from, long rows, long columns,
+                                  float by) {
   const long stride = stride_of(columns);
-  for (long r = 0; r < rows; ++r, to += columns, from += stride)
+  for (long r = 0; r < rows; ++r, to += line, from += stride)
     for (long c = 0; c < columns; ++c) to[c] = by * from[c];
+}
+KD_INLINE void store_floats(float* to, const float* from, long rows, long columns, float by) {
+  store_float_columns(to, columns, from, rows, columns, by);
 }
 
 // Row i of the result has the lanes of a, then those of b, taken by turns: kHigh, of their ends.

@@ -106,6 +106,7 @@ std::vector<Dims> chunkwise_edges() {
   return {size_of(1, 1, 1, 1),
           with(odd, {{"has_state", 1}, {"chunk", 16}}),
           with(wide, {{"has_state", 1}}),
+          with(size_of(1, 20, 5, 520), {{"has_state", 1}, {"chunk", 16}}),  // a head in parts
           with(odd, {{"siging", 1}, {"has_state", 1}, {"chunk", 7}}),
           with(odd, {{"siging", 1}, {"normalize", 0}}),
           with(odd, {{"normalizer_grad", 0}, {"has_state", 1}, {"chunk", 33}}),

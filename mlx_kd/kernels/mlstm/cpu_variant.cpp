@@ -18,6 +18,7 @@ using enum spec::KnobRole;
 
 constexpr int64_t kLine = 16;  // floats, as in the sources
 constexpr int64_t kGateArrays = 8;
+constexpr int64_t kLeastPart = 256;  // columns
 
 spec::Space space_of(const spec::DeviceTraits& traits, bool is_gradient) {
   const bool wide = traits.vector_bytes >= 64;
@@ -38,20 +39,31 @@ spec::Space space_of(const spec::DeviceTraits& traits, bool is_gradient) {
   return space;
 }
 
-// Heads of a task: so many that each thread has at most four tasks, each with its scratch.
-int64_t grain_of(const Dims& dims, const Setting& knobs) {
-  return std::max(knobs.at("GRAIN"), divide_up(dims.at("heads"), 4 * knobs.at("THREADS")));
+// Parts of the columns of a head, forward: more than one where threads would have none, and each so
+// wide that its own columns cost more than the scores, which it finds for itself.
+int64_t parts_of(const Dims& dims, const Setting& knobs, bool is_gradient) {
+  const int64_t heads = dims.at("heads"), threads = knobs.at("THREADS");
+  if (is_gradient || heads == 0 || heads >= threads) return 1;
+  return std::clamp<int64_t>(dims.at("DHHV") / kLeastPart, 1, divide_up(threads, heads));
+}
+
+// Units of a task, each a head or a part of it: so many that each thread has at most four tasks,
+// each with its scratch.
+int64_t grain_of(int64_t units, int64_t parts, const Setting& knobs) {
+  const int64_t least = parts > 1 ? 1 : knobs.at("GRAIN");
+  return std::max(least, divide_up(units, 4 * knobs.at("THREADS")));
 }
 
 spec::Stage stage_of(const std::string& function, const Dims& dims, const Setting& knobs,
                      bool is_gradient) {
-  const int64_t heads = dims.at("heads"), grain = grain_of(dims, knobs);
-  const int64_t every = is_gradient ? knobs.at("EVERY") : 0;
-  spec::Stage stage{function, {}, chunk_of(dims, knobs.at("CHUNK")) | grain << 20 | every << 40};
-  stage.launch.grid[0] = heads;
+  const int64_t parts = parts_of(dims, knobs, is_gradient), units = parts * dims.at("heads");
+  const int64_t grain = grain_of(units, parts, knobs);
+  const int64_t high = is_gradient ? knobs.at("EVERY") : parts;
+  spec::Stage stage{function, {}, chunk_of(dims, knobs.at("CHUNK")) | grain << 20 | high << 40};
+  stage.launch.grid[0] = units;
   stage.launch.group[0] = grain;
   stage.launch.threads =
-      static_cast<int>(std::clamp<int64_t>(divide_up(heads, grain), 1, knobs.at("THREADS")));
+      static_cast<int>(std::clamp<int64_t>(divide_up(units, grain), 1, knobs.at("THREADS")));
   return stage;
 }
 
@@ -66,13 +78,13 @@ int64_t stride_of(int64_t columns) {
 
 struct Floats {
   int64_t room, qk, hv, by_token, by_qk, by_hv, chunks;
-  Floats(const Dims& dims, int64_t chunk)
+  Floats(const Dims& dims, int64_t chunk, int64_t parts)
       : room(lines(chunk)),
         qk(lines(dims.at("DHQK"))),
-        hv(lines(dims.at("DHHV"))),
+        hv(divide_up(divide_up(dims.at("DHHV"), kLine), parts) * kLine),
         by_token(stride_of(chunk)),
         by_qk(stride_of(dims.at("DHQK"))),
-        by_hv(stride_of(dims.at("DHHV"))),
+        by_hv(stride_of(hv)),
         chunks(divide_up(dims.at("S"), chunk)) {}
 
   int64_t forward() const {
@@ -88,8 +100,9 @@ struct Floats {
 };
 
 std::vector<int64_t> scratch_of(const Dims& dims, const Setting& knobs, bool is_gradient) {
-  const Floats floats(dims, chunk_of(dims, knobs.at("CHUNK")));
-  const int64_t tasks = divide_up(dims.at("heads"), grain_of(dims, knobs));
+  const int64_t parts = parts_of(dims, knobs, is_gradient), units = parts * dims.at("heads");
+  const Floats floats(dims, chunk_of(dims, knobs.at("CHUNK")), parts);
+  const int64_t tasks = divide_up(units, grain_of(units, parts, knobs));
   return {tasks * 4 * (is_gradient ? floats.backward(knobs.at("EVERY")) : floats.forward())};
 }
 

@@ -8,6 +8,7 @@
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/op_table.h"
+#include "mlx_kd/kernels/vectors/cuda_variant.h"
 #include "mlx_kd/kernels/vectors/lists.h"
 
 namespace mlx_kd::kernels::vectors {
@@ -179,7 +180,7 @@ spec::Op flat_op(const std::string& name, Metric metric) {
   op.residuals = [metric](const spec::JudgedCase& judged) {
     return flat_residuals(judged, metric);
   };
-  op.variants = {cpu_variant(name)};
+  op.variants = {cpu_variant(name), flat_in_cuda(name)};
   return op;
 }
 

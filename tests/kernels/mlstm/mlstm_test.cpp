@@ -215,6 +215,20 @@ TEST(MlstmReference, GivesInfiniteGatesTheirMeaning) {
   EXPECT_TRUE(std::isinf(only[3].y[0]));
 }
 
+// |r| is exp(-m), so that dr may be 0 or not: the bound of dq says so, in a type of small range
+// too.
+TEST(MlstmReference, LeavesOpenWhereTheNormaliserTurns) {
+  const Dims dims = mlstm::size_of(1, 1, 1, 1);
+  const uint16_t one = 0x3c00, thousand = 0x63d0, ten = 0x4900;  // float16
+  const float zero = 0;
+  const std::vector<const void*> inputs = {&one,    &one,    &thousand, &zero, &zero, nullptr,
+                                           nullptr, nullptr, &ten,      &zero, &zero, &zero};
+  const auto made = mlstm::backward64(inputs, Dtype::float16, dims, {0});
+  EXPECT_EQ(made[0].y[0], 10000);
+  EXPECT_TRUE(std::isfinite(made[0].terms[0]));
+  EXPECT_GT(made[0].terms[0] * mlstm::kAccumulated * 0x1p-24, 65504);
+}
+
 // What claims are measured against computes the same.
 void expect_composition(const std::string& name, const Problem& p, bool is_gradient) {
   namespace mx = mlx::core;
@@ -249,6 +263,35 @@ TEST(MlstmReference, IsWhatTheCompositionsCompute) {
       expect_composition("mlstm_chunkwise", p, false);
       expect_composition("mlstm_chunkwise_vjp", p, true);
     }
+}
+
+TEST(Mlstm, GivesAThreadAPartOfAHeadWhereHeadsAreFew) {
+  const spec::Op& op = find_op("mlstm_chunkwise");
+  spec::DeviceTraits traits;
+  traits.cores = 2, traits.vector_bytes = 32;
+  const spec::Variant& variant = *variant_in(op, "cpp");
+  const spec::Setting knobs = spec::default_setting(variant.space(Dtype::float32, traits));
+  ASSERT_EQ(knobs.at("THREADS"), 2);
+  const auto threads = [&](int64_t heads, int64_t hv) {
+    const Dims dims = spec::complete(op, mlstm::size_of(heads, 64, 16, hv));
+    return spec::stages_of(variant, dims, knobs).front().launch.threads;
+  };
+  EXPECT_EQ(threads(1, 512), 2);
+  EXPECT_EQ(threads(2, 64), 2);
+  EXPECT_EQ(threads(1, 511), 1);  // a part would be too narrow
+}
+
+// Scratch memory of the gradient over the bytes of inputs, outputs and their gradients.
+TEST(Mlstm, KeepsLittleForTheGradientInBfloat16OnCuda) {
+  const spec::Op& op = find_op("mlstm_chunkwise_vjp");
+  const spec::Variant& variant = *variant_in(op, "cuda");
+  const spec::Setting knobs = spec::default_setting(variant.space(Dtype::bfloat16, {}));
+  const Dims dims = spec::complete(op, mlstm::size_of(16, 8192, 128, 256));
+  int64_t scratch = 0;
+  for (const int64_t bytes : spec::scratch_of(variant, Dtype::bfloat16, dims, knobs))
+    scratch += bytes;
+  constexpr double kArrays = 2.0 * 16 * 8192 * (2 * (2 * 128 + 2 * 256) + 2 * 4);
+  EXPECT_LT(static_cast<double>(scratch), 0.4 * kArrays);
 }
 
 TEST(Mlstm, RefusesSizesThatMakeNoSense) {

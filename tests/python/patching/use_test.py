@@ -39,6 +39,18 @@ class AfterThePatch(Patching):
         self.assert_runs(model, False)
         self.assertTrue(self.calls["qmatvec_gate_up"])
 
+    def test_prompts_on_a_gpu_take_weights_made_of_codes(self):
+        from mlx_kd.patching.calls.products import unpacked
+        mx.random.seed(0)
+        for bits, group, mode, bias in ((4, 64, "affine", True), (8, 32, "affine", False), (4, 32, "mxfp4", False)):
+            dense = nn.Linear(256, 96, bias=bias)
+            linear = nn.QuantizedLinear.from_linear(dense, group, bits, mode)
+            x, residual = mx.random.normal((1, 20, 256)), mx.random.normal((1, 20, 96))
+            norm = mx.random.normal((256,))
+            wanted = residual + linear(mx.fast.rms_norm(x, norm, 1e-5))
+            self.assert_near(unpacked(linear, x, residual, norm, 1e-5), wanted, 2e-5)
+            self.assert_near(unpacked(linear, x, None, None, 1e-5), linear(x), 2e-5)
+
     def test_weights_are_loaded_and_saved_as_before(self):
         model, other = models.make("qwen3", seed=1), models.make("qwen3", seed=2)
         wanted = models.decode(other)

@@ -16,8 +16,8 @@
 namespace mlx_kd::devices::cuda {
 
 // Of one evaluation of a primitive; its outputs share it.
-class Mark {
- public:
+struct Mark {
+  std::shared_ptr<const void> held;  // what is to live as long
   // To be held by MLX until the graph is done.
   static mlx::core::array held_by(const std::shared_ptr<const Mark>& mark);
 };

@@ -82,25 +82,49 @@ class NativeGroup final : public OperationGroup {
       : settled_(std::move(settled)),
         unsettled_(std::move(unsettled)),
         constants_(std::move(constants)) {
-    for (size_t i = 0; i < inputs.size(); ++i)
-      if (inputs[i].is_available()) weights_.push_back(i);
+    const std::vector<int>& updates = settled_->work()->kernel().updates;
+    const auto is_updated = [&](size_t i) {
+      return std::count(updates.begin(), updates.end(), static_cast<int>(i)) > 0;
+    };
+    // What the group updates was written by others.
+    auto order = std::make_shared<std::vector<int>>();
+    int free = 0, held = 0;
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      is_weight_.push_back(!is_updated(i) && inputs[i].is_available());
+      order->push_back(is_weight_[i] ? -1 - held++ : free++);
+    }
+    for (size_t i = 0; i < constants_.size(); ++i) order->push_back(-1 - held++);
+    order_ = std::move(order);
     for (const mx::array& output : outputs) {
       shapes_.push_back(output.shape());
       types_.push_back(output.dtype());
     }
   }
 
+  // What is there already is held by the primitive: MLX's graph has the other inputs alone.
   std::vector<mx::array> call(const std::vector<mx::array>& inputs) const override {
-    const bool is_settled = std::all_of(weights_.begin(), weights_.end(),
-                                        [&](size_t i) { return inputs[i].is_available(); });
-    std::vector<mx::array> all = inputs;
-    all.insert(all.end(), constants_.begin(), constants_.end());
-    return arrays_of(is_settled ? settled_ : unsettled_, all, shapes_, types_);
+    std::vector<mx::array> free;
+    HeldArrays held{{}, order_};
+    held.arrays.reserve(order_->size());
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      if (is_weight_[i] && !inputs[i].is_available()) return unsettled_call(inputs);
+      (is_weight_[i] ? held.arrays : free).push_back(inputs[i]);
+    }
+    held.arrays.insert(held.arrays.end(), constants_.begin(), constants_.end());
+    auto primitive = std::make_shared<NativePrimitive>(*settled_, free, shapes_, std::move(held));
+    return arrays_of(std::move(primitive), free, shapes_, types_);
   }
 
  private:
+  std::vector<mx::array> unsettled_call(const std::vector<mx::array>& inputs) const {
+    std::vector<mx::array> all = inputs;
+    all.insert(all.end(), constants_.begin(), constants_.end());
+    return arrays_of(unsettled_, all, shapes_, types_);
+  }
+
   Primitive settled_, unsettled_;
-  std::vector<size_t> weights_;  // inputs that were there when the group was made
+  std::vector<bool> is_weight_;  // inputs that were there when the group was made
+  std::shared_ptr<const std::vector<int>> order_;
   std::vector<mx::array> constants_;
   std::vector<mx::Shape> shapes_;
   std::vector<mx::Dtype> types_;
@@ -152,7 +176,7 @@ class GroupMaker {
     if (array.status() != mx::array::Status::unscheduled) return add_constant(array);
     if (!array.has_primitive()) return false;
     if (auto* ours = dynamic_cast<NativePrimitive*>(&array.primitive()))
-      return visit_kernel(array, *ours);
+      return !ours->holds_arrays() && visit_kernel(array, *ours);
     return visit_view(array);
   }
 

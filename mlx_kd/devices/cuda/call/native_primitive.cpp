@@ -1,6 +1,8 @@
 #include "mlx_kd/devices/cuda/call/native_primitive.h"
 
 #include <algorithm>
+#include <map>
+#include <mutex>
 #include <stdexcept>
 
 #include "mlx/ops.h"
@@ -96,12 +98,52 @@ void give_memory(mx::array& output) {
   if (!output.data_shared_ptr()) output.set_data(mx::allocator::malloc(output.nbytes()));
 }
 
+// Scratch memory of groups. Their kernels run in the order of their stream, and write nothing
+// before those of the group before are done: one memory serves all groups of a stream. What was
+// outgrown stays, for a kernel may still use it.
+void* shared_scratch(const mx::Stream& stream, size_t bytes) {
+  struct Grown {
+    size_t bytes = 0;
+    std::vector<Memory> kept;
+  };
+  static std::mutex mutex;
+  static auto* const all = new std::map<int, Grown>;  // graphs may outlive static objects
+  const std::lock_guard lock(mutex);
+  Grown& own = (*all)[stream.index];
+  if (own.bytes < bytes) {
+    use_gpu();
+    own.kept.emplace_back(static_cast<int64_t>(bytes));
+    own.bytes = bytes;
+  }
+  return reinterpret_cast<void*>(own.kept.back().at());
+}
+
+// The inputs of an evaluation's work.
+struct WorkInputs {
+  WorkInputs(const std::vector<mx::array>& of_graph, std::shared_ptr<const HeldArrays> more)
+      : graph(of_graph), held(std::move(more)) {
+    if (!held) {
+      for (const mx::array& input : graph) all[count++] = &input;
+      return;
+    }
+    for (const int at : *held->order)
+      all[count++] =
+          at < 0 ? &held->arrays[static_cast<size_t>(-1 - at)] : &graph[static_cast<size_t>(at)];
+  }
+  const mx::array& operator[](size_t i) const { return *all[i]; }
+  size_t size() const { return count; }
+
+  const std::vector<mx::array>& graph;
+  std::shared_ptr<const HeldArrays> held;
+  std::array<const mx::array*, cpu::kMostArrays> all;
+  size_t count = 0;
+};
+
 // One evaluation: memory first, then the nodes in order.
 class Evaluation {
  public:
   Evaluation(const NativeApi& api, const NativeWork& work, const mx::Stream& stream,
-             Patience& patience, const std::vector<mx::array>& inputs,
-             std::vector<mx::array>& outputs)
+             Patience& patience, const WorkInputs& inputs, std::vector<mx::array>& outputs)
       : api_(api),
         work_(work),
         kernel_(work.kernel()),
@@ -111,10 +153,12 @@ class Evaluation {
         encoder_(api.encoder(stream)) {
     lay_out(inputs);
     if (kernel_.is_direct) own_stream_ = api.stream(encoder_);  // before MLX is given a mark
+    if (inputs.held) mark(inputs.held);
     for (size_t i = 0; i < outputs.size(); ++i) place_output(i, inputs);
     for (size_t i = 0; i < inputs.size(); ++i) place_input(i);
     for (size_t i = 0; i < kernel_.scratch_bytes.size(); ++i)
-      memory_.scratch[i] = scratch(kernel_.scratch_bytes[i]);
+      memory_.scratch[i] = kernel_.is_direct ? shared_scratch(stream, kernel_.scratch_bytes[i])
+                                             : scratch(kernel_.scratch_bytes[i]);
   }
 
   void run() {
@@ -130,12 +174,13 @@ class Evaluation {
     size_t bytes;
   };
 
-  void place_output(size_t i, const std::vector<mx::array>& inputs) {
+  void place_output(size_t i, const WorkInputs& inputs) {
     mx::array& output = outputs_[i];
     const int updated = i < kernel_.updates.size() ? kernel_.updates[i] : -1;
     if (updated >= 0 &&
         can_take_over(api_, inputs[static_cast<size_t>(updated)], output, stream_, patience_))
-      lease(inputs[static_cast<size_t>(updated)], output, mark(), &output.inputs() != &inputs);
+      lease(inputs[static_cast<size_t>(updated)], output, mark(),
+            &output.inputs() != &inputs.graph);
     else
       give_memory(output);
     memory_.outputs[i] = api_.address(output);
@@ -143,9 +188,9 @@ class Evaluation {
   }
 
   // Held by MLX from here on, before the outputs that it holds after the evaluation.
-  const std::shared_ptr<const Mark>& mark() {
+  const std::shared_ptr<const Mark>& mark(std::shared_ptr<const void> held = nullptr) {
     if (!mark_) {
-      mark_ = std::make_shared<const Mark>();
+      mark_ = std::make_shared<const Mark>(Mark{std::move(held)});
       api_.keep(encoder_, Mark::held_by(mark_));
     }
     return mark_;
@@ -159,7 +204,7 @@ class Evaluation {
   }
 
   // Inputs as the kernel takes them: MLX copies what does not fit.
-  void lay_out(const std::vector<mx::array>& inputs) {
+  void lay_out(const WorkInputs& inputs) {
     copies_.reserve(inputs.size());  // their addresses are kept
     for (size_t i = 0; i < inputs.size(); ++i)
       memory_.in[i] =
@@ -172,7 +217,7 @@ class Evaluation {
     used_[used_count_++] = input;
     const void* address = api_.address(*input);
     void* const updated = updated_memory(i);
-    const bool misaligned = layout != Layout::as_it_lies && input->size() > 0 &&
+    const bool misaligned = layout != Layout::as_it_lies && input->nbytes() >= kAlignment &&
                             reinterpret_cast<uintptr_t>(address) % kAlignment != 0;
     if (updated && updated != address) pending_.push_back({updated, address, input->nbytes()});
     if (!updated && misaligned) address = aligned_copy(*input, address);
@@ -279,14 +324,14 @@ void NativePrimitive::eval_gpu(const std::vector<mx::array>& inputs,
                                std::vector<mx::array>& outputs) {
   check_sizes(inputs);
   hold_inputs_once(inputs, outputs);
-  Evaluation evaluation(api_, *work_, stream(), patience_, inputs, outputs);
+  Evaluation evaluation(api_, *work_, stream(), *patience_, WorkInputs(inputs, held_), outputs);
   for (const mx::array& output : outputs)
     if (output.size() > 0) return evaluation.run();
 }
 
 // As KernelPrimitive on a CPU: mx::compile loses arrays of merged operations of several outputs.
 bool NativePrimitive::is_equivalent(const Primitive& other) const {
-  if (output_count() != 1) return false;
+  if (output_count() != 1 || held_) return false;
   const auto* same = dynamic_cast<const NativePrimitive*>(&other);
   return same && work_->same(*same->work_) && same_graph(*same);
 }

@@ -70,6 +70,14 @@ class Patience {
   std::atomic<int> left_{0};
 };
 
+// Arrays that a primitive reads without their being inputs in MLX's graph, which costs the host
+// time for each: weights, which are there already. `order`: per input of the work, the input of the
+// graph, or -1 - the place in `arrays`. They live until MLX's graph is done.
+struct HeldArrays {
+  std::vector<mlx::core::array> arrays;
+  std::shared_ptr<const std::vector<int>> order;
+};
+
 // On the GPU stream of `graph`. An output that updates an input takes over its memory where nothing
 // else holds it, and starts as a copy otherwise. Kernels of one primitive run one after the other;
 // with other operations they keep the order that MLX's graph gives.
@@ -79,7 +87,18 @@ class NativePrimitive final : public cpu::HostPrimitive {
                   std::shared_ptr<const NativeWork> work,
                   const std::vector<mlx::core::array>& inputs,
                   const std::vector<mlx::core::Shape>& output_shapes)
-      : HostPrimitive(graph, inputs, output_shapes), api_(api), work_(std::move(work)) {}
+      : HostPrimitive(graph, inputs, output_shapes),
+        api_(api),
+        work_(std::move(work)),
+        patience_(std::make_shared<Patience>()) {}
+  // The same work on `inputs` and the arrays held.
+  NativePrimitive(NativePrimitive& like, const std::vector<mlx::core::array>& inputs,
+                  const std::vector<mlx::core::Shape>& output_shapes, HeldArrays held)
+      : HostPrimitive(GraphCall{like.stream()}, inputs, output_shapes),
+        api_(like.api_),
+        work_(like.work_),
+        patience_(like.patience_),
+        held_(std::make_shared<const HeldArrays>(std::move(held))) {}
 
   void eval_cpu(const std::vector<mlx::core::array>& inputs,
                 std::vector<mlx::core::array>& outputs) override;
@@ -89,6 +108,7 @@ class NativePrimitive final : public cpu::HostPrimitive {
   const char* name() const override { return work_->kernel().op_name.c_str(); }
   const NativeApi& api() const { return api_; }
   const std::shared_ptr<const NativeWork>& work() const { return work_; }
+  bool holds_arrays() const { return held_ != nullptr; }
 
  private:
   void run(const cpu::Pointers&, const Strides*) const override {}
@@ -96,7 +116,8 @@ class NativePrimitive final : public cpu::HostPrimitive {
 
   const NativeApi& api_;
   std::shared_ptr<const NativeWork> work_;
-  Patience patience_;
+  std::shared_ptr<Patience> patience_;
+  std::shared_ptr<const HeldArrays> held_;
 };
 
 // The outputs of a primitive, which may be that of several calls.

@@ -109,13 +109,21 @@ class StageWork final : public NativeWork {
 
 }  // namespace
 
-StageKernels::StageKernels(std::shared_ptr<const Code> code, std::string file)
-    : file_(std::move(file)), code_(std::move(code)) {}
+StageKernels::StageKernels(std::shared_ptr<const Code> code, std::string file, CompileAlone alone)
+    : file_(std::move(file)), code_(std::move(code)), alone_(std::move(alone)) {}
+
+Function StageKernels::find(const std::string& func_name) const {
+  const Function function = code_->find(func_name);
+  if (function || !alone_) return function;
+  const auto code = std::make_shared<const Code>(alone_(func_name));
+  keep_loaded(code);
+  return code->find(func_name);
+}
 
 const StageKernels::Entry& StageKernels::at(const std::string& func_name) const {
   const std::lock_guard lock(mutex_);
   if (const auto known = entries_.find(func_name); known != entries_.end()) return known->second;
-  const Function function = code_->find(func_name);
+  const Function function = find(func_name);
   if (!function)
     base::misuse("devices", file_ + " has no kernel '" + func_name +
                                 "': define it as extern \"C\" __global__");
@@ -130,10 +138,11 @@ const StageKernels::Entry& StageKernels::at(const std::string& func_name) const 
   return entries_[func_name] = {function, limits};
 }
 
-StageProgram::StageProgram(const std::string& cubin, const spec::Candidate& candidate)
+StageProgram::StageProgram(const std::string& cubin, const spec::Candidate& candidate,
+                           CompileAlone alone)
     : StagedProgram(candidate.op_name, std::make_shared<Code>(cubin)),
       counts_(argument_counts(candidate)),
-      kernels_(code(), source_file(candidate)),
+      kernels_(code(), source_file(candidate), std::move(alone)),
       waits_(candidate.source.find(kWaits) != std::string::npos) {
   kernels_.at(candidate.func_name);
 }

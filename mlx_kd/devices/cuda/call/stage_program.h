@@ -1,6 +1,7 @@
 // A loaded candidate in CUDA C++: functions that take kd_arguments, launched in stages.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <mutex>
 
@@ -11,11 +12,16 @@
 
 namespace mlx_kd::devices::cuda {
 
+// The cubin of a kernel that is compiled alone, when it is first launched. Misuse if it does not
+// compile.
+using CompileAlone = std::function<std::string(const std::string& func_name)>;
+
 // The functions of a cubin, with what each may be launched with. Thread-safe.
 class StageKernels {
  public:
-  // `file` is what messages call the source.
-  StageKernels(std::shared_ptr<const Code> code, std::string file);
+  // `file` is what messages call the source. `alone` gives what the cubin lacks, or is empty; such
+  // code stays loaded.
+  StageKernels(std::shared_ptr<const Code> code, std::string file, CompileAlone alone);
 
   struct Entry {
     Function function = nullptr;
@@ -25,8 +31,11 @@ class StageKernels {
   const Entry& at(const std::string& func_name) const;
 
  private:
+  Function find(const std::string& func_name) const;
+
   std::string file_;
   std::shared_ptr<const Code> code_;
+  CompileAlone alone_;
   mutable std::mutex mutex_;
   mutable std::map<std::string, Entry> entries_;
 };
@@ -49,7 +58,7 @@ struct StageNodes {
 class StageProgram final : public StagedProgram {
  public:
   // Fails (exit 1) if the GPU does not take the cubin; misuse if it lacks candidate.func_name.
-  StageProgram(const std::string& cubin, const spec::Candidate& candidate);
+  StageProgram(const std::string& cubin, const spec::Candidate& candidate, CompileAlone alone = {});
 
   // Through the native module alone: fails (exit 1), with the reason, where it is absent.
   std::vector<mlx::core::array> add_to_graph(const std::vector<mlx::core::array>& inputs,

@@ -2,6 +2,9 @@
 
 #include <chrono>
 #include <future>
+#include <map>
+#include <mutex>
+#include <set>
 #include <thread>
 
 #include "mlx_kd/base/clock.h"
@@ -21,13 +24,55 @@ Artifact refused(const std::string& error) {
 
 using Compile = std::function<Artifact()>;
 
+// Kernels that are compiled alone and were launched: most candidates of an operator are run at the
+// same sizes.
+class Launched {
+ public:
+  static Launched& shared() {
+    static Launched& all = *new Launched;  // threads that compile may outlive static objects
+    return all;
+  }
+  void note(const std::string& op_name, const std::string& func_name) {
+    const std::lock_guard lock(mutex_);
+    of_[op_name].insert(func_name);
+  }
+  std::set<std::string> of(const std::string& op_name) {
+    const std::lock_guard lock(mutex_);
+    const auto found = of_.find(op_name);
+    return found == of_.end() ? std::set<std::string>() : found->second;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, std::set<std::string>> of_;
+};
+
+Artifact cached_source(const spec::Candidate& candidate, const std::string& func_name, int sm,
+                       const cpu::ObjectCache& cache) {
+  const auto options = source_options(candidate, sm, func_name);
+  return cached_cubin(cache, source_key(candidate, options), candidate.op_name,
+                      [&] { return compile_source(candidate, options, func_name); });
+}
+
+// The artifact of func_name, or the first refusal of one that was launched.
+Artifact compile_with_launched(const spec::Candidate& candidate, int sm,
+                               const cpu::ObjectCache& cache) {
+  std::vector<std::future<Artifact>> others;
+  for (const std::string& name : Launched::shared().of(candidate.op_name))
+    others.push_back(std::async(std::launch::async,
+                                [&, name] { return cached_source(candidate, name, sm, cache); }));
+  Artifact made = cached_source(candidate, candidate.func_name, sm, cache);
+  for (std::future<Artifact>& other : others)
+    if (Artifact one = other.get(); made.ok && !one.ok) made = std::move(one);
+  return made;
+}
+
 Compile work_of(const spec::Candidate& candidate, int sm, const cpu::ObjectCache& cache) {
   if (candidate.language == "cuda") {
-    const auto options = source_options(candidate, sm);
-    return [candidate, options, cache] {
-      return cached_cubin(cache, source_key(candidate, options), candidate.op_name,
-                          [&] { return compile_source(candidate, options); });
-    };
+    if (has_kernels_alone(candidate))
+      return [candidate, sm, cache] { return compile_with_launched(candidate, sm, cache); };
+    return
+        [candidate, sm, cache] { return cached_source(candidate, candidate.func_name, sm, cache); };
   }
   const CudaText text = candidate_text(candidate, sm).cuda;
   return [text, cache, op_name = candidate.op_name] { return compile_text(text, cache, op_name); };
@@ -71,6 +116,13 @@ Artifact CudaCompiler::compile(const spec::Candidate& candidate, double timeout_
 } catch (const base::Error& error) {
   if (error.exit_code() != 2) throw;
   return refused(error.what());  // no valid Metal
+}
+
+Artifact CudaCompiler::compile_alone(const spec::Candidate& candidate,
+                                     const std::string& func_name) const {
+  Artifact made = cached_source(candidate, func_name, sm_, cache_);
+  if (made.ok) Launched::shared().note(candidate.op_name, func_name);
+  return made;
 }
 
 }  // namespace mlx_kd::devices::cuda

@@ -31,7 +31,12 @@ class CudaCompiler {
   // As Device::compile, for the languages metal and cuda. NVRTC works in this process and cannot be
   // stopped: past its time limit it is left to end by itself, and what it makes goes into the
   // cache.
+  // Of a source whose kernels are compiled alone: func_name, and at the same time those that this
+  // process has launched of the operator.
   Artifact compile(const spec::Candidate& candidate, double timeout_s) const;
+
+  // A kernel of such a source, from the cache or compiled now.
+  Artifact compile_alone(const spec::Candidate& candidate, const std::string& func_name) const;
 
   const cpu::ObjectCache& cache() const { return cache_; }
 

@@ -13,11 +13,19 @@ namespace mlx_kd::devices::cuda {
 // or the one that MLX_KD_CUDA_INCLUDE names. None is needed by a source that includes nothing.
 std::vector<std::string> cuda_include_folders();
 
-// For the chip's own architecture (sm_90a), with argument_macros(), count_macros() and the folders.
-std::vector<std::string> source_options(const spec::Candidate& candidate, int sm);
+// Whether its kernels are compiled one at a time (kernels/common/alone.cu.h).
+bool has_kernels_alone(const spec::Candidate& candidate);
+
+// For the chip's own architecture (sm_90a), with argument_macros(), count_macros() and the folders,
+// and the kernel that is wanted where it is compiled alone.
+std::vector<std::string> source_options(const spec::Candidate& candidate, int sm,
+                                        const std::string& func_name);
+std::vector<std::string> source_options(const spec::Candidate& candidate, int sm);  // func_name
 
 // Machine code, or why there is none: the compiler's first error with file and line, or that the
-// object has no func_name. Fails (exit 1) where there is no NVRTC.
+// object has no such kernel. Fails (exit 1) where there is no NVRTC.
+Cubin compile_source(const spec::Candidate& candidate, const std::vector<std::string>& options,
+                     const std::string& func_name);
 Cubin compile_source(const spec::Candidate& candidate, const std::vector<std::string>& options);
 
 // As messages name it: "cholesky.cu".

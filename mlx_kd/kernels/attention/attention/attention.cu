@@ -33,11 +33,13 @@
 #define KD_SCALAR_scale 0
 #endif
 
+#include "../../common/alone.cu.h"
 #include "../../common/early.cu.h"
 #include "../../common/kd_arguments.h"
 #include "../../common/numbers.cu.h"
 
 constexpr int kThreads = 32 * WARPS, kRows = 8, kKeep = 256;
+constexpr int kMostParts = 16;  // blocks of a cluster
 constexpr unsigned kAll = 0xffffffffu;
 constexpr float kMasked = -8.507059e37f;
 extern __shared__ float memory[];
@@ -133,16 +135,27 @@ static __device__ void meet_cluster() {
 static __device__ void merge_blocks(const kd_arguments& a, const Block& block, const Part& part) {
   const int parts = gridDim.x, Dv = (int)a.dims[KD_DIM_Dv], M = (int)a.dims[KD_DIM_M];
   meet_cluster();
+#pragma unroll 1
   for (int i = blockIdx.x * kThreads + threadIdx.x; i < block.rows * Dv; i += parts * kThreads) {
     const int row = i / Dv, column = i % Dv;
     const float sink = a.dims[KD_DIM_has_sinks] ? widen(((const T*)a.inputs[4])[head_of(block, row)]) : -infinity();
     float most = sink, powers = 0.0f, sum = 0.0f;
-    for (int p = 0; p < parts; ++p) most = fmaxf(most, load_from(shared_of(part.most + row, p)));
+    float all_most[kMostParts], all_powers[kMostParts], all_sums[kMostParts];
+#pragma unroll
+    for (int p = 0; p < kMostParts; ++p) {  // all are under way before the first is needed
+      all_most[p] = p < parts ? load_from(shared_of(part.most + row, p)) : -infinity();
+      all_powers[p] = p < parts ? load_from(shared_of(part.powers + row, p)) : 0.0f;
+      all_sums[p] = p < parts ? load_from(shared_of(part.sums + i, p)) : 0.0f;
+    }
+#pragma unroll
+    for (int p = 0; p < kMostParts; ++p) most = fmaxf(most, all_most[p]);
     if (a.dims[KD_DIM_has_sinks]) powers = power_of(sink, most);
-    for (int p = 0; p < parts; ++p) {
-      const float factor = power_of(load_from(shared_of(part.most + row, p)), most);
-      powers += factor * load_from(shared_of(part.powers + row, p));
-      sum += factor * load_from(shared_of(part.sums + i, p));
+#pragma unroll
+    for (int p = 0; p < kMostParts; ++p) {
+      if (p >= parts) break;
+      const float factor = power_of(all_most[p], most);
+      powers += factor * all_powers[p];
+      sum += factor * all_sums[p];
     }
     const long head = (long)block.b * a.dims[KD_DIM_Hq] + head_of(block, row);
     ((T*)a.outputs[0])[(head * M + query_of(block, row)) * Dv + column] = narrow(sum / powers);
@@ -200,7 +213,7 @@ static __device__ void add_keys(const kd_arguments& a, const Block& block, const
   }
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads) mlx_kd_attention(const __grid_constant__ kd_arguments a) {
+static __device__ void attend_any(const kd_arguments& a) {
   wait_for_others();
   const Block block = block_of(a, 1);
   const Part part = part_of(memory);
@@ -357,14 +370,21 @@ static __device__ void add_blocks(const kd_arguments& a, const Block& block, con
 
 static __device__ bool is_aligned(const kd_arguments& a) {
   long all = 0;
-  for (int port = 0; port < 3; ++port) all |= a.strides[port][0] | a.strides[port][1] | a.strides[port][2];
+  for (int i = 0; i < 9; ++i) all |= a.strides[i / 3][i % 3];
   return all % 8 == 0;
+}
+
+// The keys, or the values, of a block whose rows lie one after the other.
+static __device__ void bring_keys(const kd_arguments& a, const Block& block, int port, int width) {
+  if (a.strides[port][2] == width && block.end > block.begin)
+    bring_near((port == 1 ? block.k : block.v) + block.begin * width, (block.end - block.begin) * width * sizeof(T));
 }
 
 template <int kWidth>
 static __device__ void attend(const kd_arguments& a) {
-  wait_for_others();
   const Block block = block_of(a, 16);
+  if (threadIdx.x < 2 && is_aligned(a)) bring_keys(a, block, 1 + threadIdx.x, kWidth);
+  wait_for_others();
   const Part part = part_of(memory);
   float* const rest = part.sums + kRows * kWidth;
   if (is_aligned(a)) add_blocks<kWidth>(a, block, part, rest);
@@ -372,10 +392,9 @@ static __device__ void attend(const kd_arguments& a) {
   merge_blocks(a, block, part);
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads) mlx_kd_attention_64(const __grid_constant__ kd_arguments a) {
-  attend<64>(a);
-}
-
-extern "C" __global__ void __launch_bounds__(kThreads) mlx_kd_attention_128(const __grid_constant__ kd_arguments a) {
-  attend<128>(a);
-}
+#define KD_KERNEL(name, call)                                                              \
+  KD_WHERE_WANTED(name, extern "C" __global__ void __launch_bounds__(kThreads)             \
+                            name(const __grid_constant__ kd_arguments a) { call(a); })
+KD_KERNEL(mlx_kd_attention, attend_any)
+KD_KERNEL(mlx_kd_attention_64, attend<64>)
+KD_KERNEL(mlx_kd_attention_128, attend<128>)

@@ -41,7 +41,7 @@
 #include "../../common/kd_arguments.h"
 #include "../../common/kd_tensor_maps.h"
 #include "../../common/numbers.cu.h"
-#include "../warpgroups.cu.h"
+#include "../../common/warpgroups.cu.h"
 
 enum { kX, kW, kNorm, kBias, kResidual };
 

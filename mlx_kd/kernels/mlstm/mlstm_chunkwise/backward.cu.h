@@ -28,7 +28,9 @@ static __device__ float* cotangent_of(const kd_arguments& a, const Sizes& z, lon
 static __device__ float* dn_of(const kd_arguments& a, const Sizes& z, long head, int chunk) {
   return rests_of(a, z) + z.heads + (head * z.chunks + chunk) * z.DHQK;
 }
+// Chunks of 128 tokens are those of scan.cu.h, which has 32 columns in a group.
 static __device__ int parts_of(const Sizes& z) {
+  if (z.chunk > 64) return (z.DHHV + 31) / 32;
   return (z.DHQK + 63) / 64 * ((z.DHHV + 63) / 64);
 }
 static __device__ float* through_of(const kd_arguments& a, const Sizes& z, long head, int chunk) {

@@ -36,10 +36,17 @@ static __device__ void find_carry(const kd_arguments& a) {
     for (int t = 0; t < c.count; ++t) written += numbers_of(a, z, c.token + t)->to_state;
     carry = ((const float*)a.inputs[11])[head] - (through_chunk(a, z, head, z.chunks - 1) + written);
   }
-  for (int chunk = z.chunks - 1; chunk >= 0; --chunk) {
-    const Turn turn = turns[chunk];
-    turns[chunk].carry = carry;
-    carry = turn.is_all ? turn.sum : carry + turn.sum;
+  constexpr int kAhead = 8;  // are loaded before the first of them is written
+  for (int from = z.chunks - 1; from >= 0; from -= kAhead) {
+    Turn ahead[kAhead];
+#pragma unroll
+    for (int e = 0; e < kAhead; ++e) ahead[e] = turns[max(from - e, 0)];
+#pragma unroll
+    for (int e = 0; e < kAhead; ++e) {
+      if (from - e < 0) continue;
+      turns[from - e].carry = carry;
+      carry = ahead[e].is_all ? ahead[e].sum : carry + ahead[e].sum;
+    }
   }
 }
 

@@ -77,17 +77,24 @@ static __device__ void find_course(const kd_arguments& a) {
   const float *const i = (const float*)a.inputs[3] + head * z.S, *const f = (const float*)a.inputs[4] + head * z.S;
   Step* const steps = steps_of(a, z, head);
   Pair m = {z.has_state && !z.siging ? ((const float*)a.inputs[7])[head] : 0.0f, 0.0f};
-  for (int chunk = 0; chunk < z.chunks; ++chunk) {
-    const Step step = steps[chunk];
-    steps[chunk].m = m;
-    if (z.siging) continue;
-    if (step.is_plain && m.high < infinity()) {
-      m = sum_of(step.b, is_above(step.u, m) ? step.u : m);
-    } else {
-      Course c = course_of(m);
-      const int from = chunk * z.chunk;
-      walk(c, i + from, f + from, min(z.chunk, z.S - from), false, nullptr);
-      m = c.m;
+  constexpr int kAhead = 8;  // are loaded before the first of them is written
+  for (int from = 0; from < z.chunks; from += kAhead) {
+    Step ahead[kAhead];
+#pragma unroll
+    for (int e = 0; e < kAhead; ++e) ahead[e] = steps[min(from + e, z.chunks - 1)];
+#pragma unroll
+    for (int e = 0; e < kAhead; ++e) {
+      const int chunk = from + e, token = chunk * z.chunk;
+      if (chunk >= z.chunks) continue;
+      steps[chunk].m = m;
+      if (z.siging) continue;
+      if (ahead[e].is_plain && m.high < infinity()) {
+        m = sum_of(ahead[e].b, is_above(ahead[e].u, m) ? ahead[e].u : m);
+      } else {
+        Course c = course_of(m);
+        walk(c, i + token, f + token, min(z.chunk, z.S - token), false, nullptr);
+        m = c.m;
+      }
     }
   }
 }

@@ -8,8 +8,16 @@
 //   _turns, _carry a thread takes a chunk, a head: what m hands back from token to token
 //   the last       a thread takes a chunk: di, df and dm0
 //
-// Products are those of products.cu.h. Grids: as forward; 128 threads: chunks of all heads in x; heads in x, rows of 64 by
-// columns of 64 in y; 64 threads: chunks, heads. stage: tokens of a chunk.
+// bfloat16 with DHQK of at most 128 has kernels of its own in place of the four with products (256 threads, chunks of 128
+// tokens):
+//
+//   _scan          as forward
+//   _queries       a group takes a chunk: what _rows finds (pairs16.cu.h)
+//   _scan_back     a group takes 32 columns of the memory's cotangent, which takes the memory's place (scan_back.cu.h)
+//   _keys          a group takes a chunk: what _columns finds (keys16.cu.h)
+//
+// Other products are those of products.cu.h. Grids: as forward; 128 threads: chunks of all heads in x; heads in x, rows of 64 by
+// columns of 64 in y; 64 threads: chunks, heads. stage: tokens of a chunk. Dynamic shared memory: ScanShelf, PairShelf16.
 #include "backward.cu.h"
 
 constexpr int kThreads = 128, kSlice = 32, kSide = 64;
@@ -54,3 +62,26 @@ KD_KERNEL(_carry, 64) {
 KD_KERNEL(, 64) {
   find_gradients(a);
 }
+
+#if KD_DTYPE == 2
+#include "fragments.cu.h"
+#include "scan.cu.h"
+#include "scan_back.cu.h"
+#include "pairs16.cu.h"
+#include "keys16.cu.h"
+#define KD_KERNEL16(name, groups) \
+  extern "C" __global__ void __launch_bounds__(kGroup, groups) mlx_kd_mlstm_chunkwise_vjp##name(const __grid_constant__ kd_arguments a)
+
+KD_KERNEL16(_scan, 2) {
+  scan_states(a, nullptr, nullptr);
+}
+KD_KERNEL16(_queries, 1) {
+  find_queries(a);
+}
+KD_KERNEL16(_scan_back, 2) {
+  scan_cotangents(a);
+}
+KD_KERNEL16(_keys, 1) {
+  find_keys(a);
+}
+#endif

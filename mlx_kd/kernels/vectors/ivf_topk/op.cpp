@@ -4,6 +4,7 @@
 
 #include "mlx_kd/kernels/common/shapes.h"
 #include "mlx_kd/kernels/op_table.h"
+#include "mlx_kd/kernels/vectors/cuda_variant.h"
 #include "mlx_kd/kernels/vectors/flat.h"
 #include "mlx_kd/kernels/vectors/lists.h"
 
@@ -138,7 +139,7 @@ spec::Op make_ivf_topk() {
   op.gradient = {spec::Gradient::By::none};
   op.fill = ivf_topk::fill;
   op.residuals = ivf_topk::residuals;
-  op.variants = {ivf_topk::cpu_variant()};
+  op.variants = {ivf_topk::cpu_variant(), vectors::lists_in_cuda(op.name)};
   return op;
 }
 

@@ -1,10 +1,13 @@
 """Arrays of users: what comes in is checked and becomes float32, what goes out is of the kind that came in."""
 import ctypes
+import functools
 import importlib
 import sys
 from typing import Any
 
 import mlx.core as mx
+
+import mlx_kd
 
 try:
     np: Any = importlib.import_module("numpy")
@@ -12,9 +15,42 @@ except ImportError as error:
     raise ImportError("mlx_kd.vectors needs NumPy: pip install numpy") from error
 
 MOST_NEIGHBOURS = 1024
+GPU = "sm_90"  # whose kernels there are
 LEAST_LARGE, LARGE_PAGE = 1 << 22, 1 << 21  # bytes
 MADV_DONTNEED, MADV_HUGEPAGE = 4, 14  # of Linux
 PAD = {True: np.finfo(np.float32).max, False: np.finfo(np.float32).min}  # of a result that is missing; True: L2
+
+
+def found_on(device: Any) -> Any:
+    """Ids that the operators find in some vectors: sampled rows, all rows, lists."""
+    x = np.random.default_rng(1).standard_normal((20000, 12)).astype(np.float32)
+    base, few = mx.array(x), mx.array(x[:900])
+    q = mx.array(x[:9] + np.float32(0.25))
+    offsets, labels = mx.array([0, 400, 900], mx.int64), mx.arange(900, dtype=mx.int64)
+    probes = mx.array([[0, 1], [1, -1], [0, -1]] * 3, mx.int64)
+    found = [operator(q, where, k=5, stream=device)[1] for operator in (mlx_kd.l2_topk, mlx_kd.ip_topk)
+             for where in (base, few)]
+    found += [mlx_kd.ivf_topk(q, few, probes, offsets, labels, k=5, inner=inner, stream=device)[1] for inner in (0, 1)]
+    mx.eval(found)
+    return [np.array(each) for each in found]
+
+
+@functools.cache
+def has_kernels() -> bool:
+    """Whether this GPU runs the kernels of searches and finds what a CPU finds. Without the module for MLX's arrays on
+    CUDA, for one, it does not run them."""
+    if mx.device_info(mx.gpu).get("architecture") != GPU:
+        return False
+    try:
+        return all((ours == theirs).all() for ours, theirs in zip(found_on(mx.gpu), found_on(mx.cpu)))
+    except (RuntimeError, ValueError):
+        return False
+
+
+def device() -> Any:
+    """Where searches run: MLX's default device if it is an NVIDIA GPU with kernels, else the CPU."""
+    is_cuda = mx.default_device() == mx.gpu and mx.is_available(mx.gpu) and not mx.metal.is_available()
+    return mx.gpu if is_cuda and has_kernels() else mx.cpu
 
 
 class Rows:

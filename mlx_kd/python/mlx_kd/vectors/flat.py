@@ -8,20 +8,27 @@ from mlx_kd.vectors import arrays
 from mlx_kd.vectors.arrays import np
 from mlx_kd.vectors.index import METRIC_INNER_PRODUCT, METRIC_L2, Index
 
-QUERIES = 1 << 16  # of a call of an operator
+QUERIES = 1 << 16  # of a call of an operator, on a CPU
+CANDIDATES = 1 << 24  # about as many has a call on a GPU
 
 
-def nearest(queries: Any, base: Any, k: int, is_l2: bool) -> Any:
+def queries_of_call(k: int) -> int:
+    """How many queries an operator takes at once: the candidates of all have room."""
+    return QUERIES if arrays.device() == mx.cpu else max(64, CANDIDATES // (1024 + 64 * k))
+
+
+def nearest(queries: Any, base: Any, k: int, is_l2: bool, device: Any = None) -> Any:
     """Distances and ids of the k nearest rows of base (of MLX) to each query, as arrays of MLX, not evaluated."""
     operator = mlx_kd.l2_topk if is_l2 else mlx_kd.ip_topk
-    return operator(queries, base, k=k, stream=mx.cpu)
+    return operator(queries, base, k=k, stream=device or arrays.device())
 
 
 def nearest_of_all(queries: Any, base: Any, k: int, is_l2: bool) -> Any:
     """The same for any number of queries, as arrays of NumPy."""
     found = []
-    for first in range(0, len(queries), QUERIES):
-        distances, ids = nearest(mx.array(queries[first:first + QUERIES]), base, k, is_l2)
+    step = queries_of_call(k)
+    for first in range(0, len(queries), step):
+        distances, ids = nearest(mx.array(queries[first:first + step]), base, k, is_l2)
         mx.eval(distances, ids)
         found.append((np.array(distances), np.array(ids)))
     return (found[0] if len(found) == 1 else

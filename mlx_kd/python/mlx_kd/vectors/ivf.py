@@ -6,7 +6,7 @@ import mlx.core as mx
 import mlx_kd
 from mlx_kd.vectors import arrays, lists
 from mlx_kd.vectors.arrays import np
-from mlx_kd.vectors.flat import IndexFlat, nearest, nearest_of_all
+from mlx_kd.vectors.flat import IndexFlat, nearest, nearest_of_all, queries_of_call
 from mlx_kd.vectors.index import METRIC_INNER_PRODUCT, METRIC_L2, Index
 from mlx_kd.vectors.kmeans import Kmeans
 
@@ -93,6 +93,10 @@ class IndexIVF(Index):
         """Distances and ids of the k nearest in the probed lists of a segment, not evaluated."""
         raise NotImplementedError(type(self).__name__)
 
+    def _device(self) -> Any:
+        """Where lists are searched."""
+        return arrays.device()
+
     def _options(self, params: Any, nprobe: Any) -> dict[str, int]:
         if params is not None:
             if nprobe is not None:
@@ -118,7 +122,7 @@ class IndexIVF(Index):
         """Distances and lists of the nprobe nearest centroids, (M, nprobe), not evaluated."""
         centroids = self.quantizer.vectors
         if nprobe <= arrays.MOST_NEIGHBOURS:
-            return nearest(queries, centroids, nprobe, self.is_l2)
+            return nearest(queries, centroids, nprobe, self.is_l2, self._device())
         x, q = arrays.to_numpy(centroids), np.array(queries)
         keys = -(q @ x.T) if not self.is_l2 else (x * x).sum(1) - 2 * q @ x.T + (q * q).sum(1)[:, None]
         found = np.argpartition(keys, nprobe - 1, axis=1)[:, :nprobe]
@@ -129,7 +133,7 @@ class IndexIVF(Index):
         segments = self._segments
         if not segments:
             return arrays.padded(len(queries), k, self.is_l2)
-        step = max(1, HEAP_BYTES // (8 * k * nprobe))
+        step = queries_of_call(k) if self._device() == mx.gpu else max(1, HEAP_BYTES // (8 * k * nprobe))
         found = [self._search_some(mx.array(queries[first:first + step]), k, nprobe, segments)
                  for first in range(0, len(queries), step)]
         return found[0] if len(found) == 1 else tuple(np.concatenate(each) for each in zip(*found))
@@ -175,4 +179,4 @@ class IndexIVFFlat(IndexIVF):
 
     def _scan(self, queries: Any, segment: lists.Segment, probes: Any, k: int) -> Any:
         return mlx_kd.ivf_topk(queries, segment.entries, probes, segment.offsets, segment.ids, k=k,
-                               inner=int(self.metric_type == METRIC_INNER_PRODUCT), stream=mx.cpu)
+                               inner=int(self.metric_type == METRIC_INNER_PRODUCT), stream=self._device())

@@ -110,6 +110,25 @@ TEST_F(NativeGroups, CopyACacheThatSomebodyStillHolds) {
   EXPECT_TRUE(equal(mx::slice(other, {3, 0}, {4, 32}), mx::full({1, 32}, 7.0f)));
 }
 
+TEST_F(NativeGroups, HoldWhatIsThereAlready) {
+  const mx::array cache = mx::zeros({64, 32});
+  mx::array row = mx::full({32}, 3.0f);
+  mx::eval(cache, row);
+  mx::synchronize();
+  const auto group = native_group({cache, row}, {with_row(cache, row, 5)});
+  ASSERT_TRUE(group);
+  mx::array made = group->call({cache, row})[0];
+  EXPECT_EQ(made.inputs().size(), 1u);
+  row = mx::zeros({1});  // the operation alone holds it now
+  mx::async_eval(made);
+  EXPECT_TRUE(equal(mx::slice(made, {5, 0}, {6, 32}), mx::full({1, 32}, 3.0f)));
+  EXPECT_TRUE(equal(mx::slice(made, {6, 0}, {7, 32}), mx::zeros({1, 32})));
+  const mx::array later = group->call({cache, mx::negative(mx::full({32}, 4.0f))})[0];
+  EXPECT_EQ(later.inputs().size(), 2u);
+  EXPECT_TRUE(equal(mx::slice(later, {5, 0}, {6, 32}), mx::full({1, 32}, -4.0f)));
+  EXPECT_TRUE(equal(cache, mx::zeros({64, 32})));
+}
+
 TEST_F(NativeGroups, RefuseToUpdateWhatTheyMadeThemselves) {
   const mx::array x = mx::zeros({64, 32}), row = mx::full({32}, 1.0f);
   EXPECT_FALSE(native_group({x, row}, {with_row(plus(x, 1), row, 3)}));

@@ -137,6 +137,60 @@ TEST(CudaCompilerOfSources, KeepsWhatItMadeInTheCache) {
   EXPECT_TRUE(has(refused.error, "idle.cu has no kernel 'kd_other'")) << refused.error;
 }
 
+// Two kernels, each of which can be compiled alone, and a third that cannot.
+spec::Candidate pair_candidate() {
+  const std::string alone =
+      base::read_file(MLX_KD_SOURCE_DIR "/mlx_kd/kernels/common/alone.cu.h", "test");
+  return cuda_candidate("pair", alone + R"(
+#define KD_KERNEL(name, value)                                                        \
+  KD_WHERE_WANTED(name, extern "C" __global__ void name(                              \
+                            const __grid_constant__ kd_arguments a) {                 \
+    const float both[2] = {value, value}; static_cast<float*>(a.outputs[0])[0] = both[1]; \
+  })
+#define KD_KERNELS(name) KD_KERNEL(name, 1.0f) KD_KERNEL(name##_two, 2.0f)
+KD_KERNELS(kd_pair)
+)",
+                        "kd_pair");
+}
+
+TEST(CudaSource, CompilesAKernelAlone) {
+  KD_NEEDS_NVRTC();
+  const spec::Candidate pair = pair_candidate();
+  ASSERT_TRUE(has_kernels_alone(pair));
+  EXPECT_FALSE(has_kernels_alone(totals_candidate()));
+  const auto compiled = [&](const std::string& name) {
+    const Cubin made = compile_source(pair, source_options(pair, kSm, name), name);
+    EXPECT_EQ(made.error, "");
+    return made.bytes;
+  };
+  const std::string zero("\0", 1), first = ".text.kd_pair" + zero,
+                                   second = ".text.kd_pair_two" + zero;
+  const std::string one = compiled("kd_pair"), two = compiled("kd_pair_two");
+  EXPECT_TRUE(has(one, first) && !has(one, second));
+  EXPECT_TRUE(has(two, second) && !has(two, first));
+  EXPECT_NE(source_key(pair, source_options(pair, kSm, "kd_pair")),
+            source_key(pair, source_options(pair, kSm, "kd_pair_two")));
+  EXPECT_EQ(compile_source(pair, source_options(pair, kSm, "kd_three"), "kd_three").error,
+            "pair.cu has no kernel 'kd_three': define it as extern \"C\" __global__");
+}
+
+TEST(CudaCompilerOfSources, MakesWhatWasLaunchedWithTheNextCandidate) {
+  KD_NEEDS_NVRTC();
+  const tests::TempDir folder;
+  const CudaCompiler compiler(kSm, cpu::ObjectCache(folder.path(), 64 << 20));
+  spec::Candidate pair = pair_candidate();
+  ASSERT_TRUE(compiler.compile(pair, 60).ok);
+  EXPECT_EQ(compiler.cache().usage().entries, 1);
+  const Artifact alone = compiler.compile_alone(pair, "kd_pair_two");
+  EXPECT_TRUE(alone.ok && !alone.cached) << alone.error;
+  pair.knobs.set("OTHER", 1);
+  ASSERT_TRUE(compiler.compile(pair, 60).ok);
+  EXPECT_EQ(compiler.cache().usage().entries, 4);
+  EXPECT_TRUE(compiler.compile_alone(pair, "kd_pair_two").cached);
+  EXPECT_FALSE(compiler.compile_alone(pair, "kd_three").ok);
+  EXPECT_TRUE(compiler.compile(pair, 60).ok);
+}
+
 std::string size_refusal(const spec::Stage& one, const FunctionLimits& limits) {
   return misuse_of([&] { stage_size("op", one, limits); });
 }

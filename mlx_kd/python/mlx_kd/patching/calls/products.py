@@ -52,6 +52,8 @@ class Linear(Shared):
         function: Any = self.matvec if rows <= ROWS else self.gemm
         if not rows:
             return None
+        if self.quantized and rows > ROWS and mx.default_device() != mx.cpu:
+            return unpacked(m, x, residual, norm, eps)
         if function is None:
             return self.in_parts(m, x, rows) if self.matvec and residual is None and norm is None else None
         result: mx.array
@@ -66,6 +68,18 @@ class Linear(Shared):
         if any(part is None for part in parts):
             return None
         return mx.concatenate([part for part in parts if part is not None]).reshape(*x.shape[:-1], -1)
+
+
+def unpacked(m: Any, x: mx.array, residual: Optional[mx.array], norm: Optional[mx.array], eps: float) -> mx.array:
+    """A prompt on a GPU: MLX's product with W made of its codes for this call. MLX's own product with codes is slower
+    for many rows, and compiled when it is first called, which takes a minute."""
+    if norm is not None:
+        x = mx.fast.rms_norm(x, norm, eps)
+    w = mx.dequantize(m["weight"], m["scales"], m.get("biases"), m.group_size, m.bits, m.mode, dtype=x.dtype)
+    y = x @ w.T
+    if "bias" in m:
+        y = y + m["bias"]
+    return y if residual is None else residual + y
 
 
 class Projections:
