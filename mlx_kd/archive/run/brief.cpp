@@ -189,10 +189,10 @@ bool read_brief(std::string_view line, Brief& brief) {
   brief = {};
   brief.language = "metal";
   std::string event, status;
-  bool has_id = false;
+  bool has_event = false, has_id = false;
   for (Parts parts(line); parts.next();) {
     const std::string_view key = parts.key(), value = parts.value();
-    if (key == "event") event = string_of(value);
+    if (key == "event") event = string_of(value), has_event = true;
     if (key == "status") status = string_of(value);
     if (key == "step") brief.step = number_of<uint64_t>(value);
     if (key == "candidate_id") brief.candidate_id = string_of(value), has_id = true;
@@ -204,7 +204,7 @@ bool read_brief(std::string_view line, Brief& brief) {
     if (key == "seconds") read_seconds(value, brief);
     if (key == "notes") brief.incumbent = names_the_incumbent(value);
   }
-  if (event.empty()) refuse_brief("it has no event");
+  if (!has_event) refuse_brief("it has no event");
   if (event != "evaluation" && event != "failure") return false;
   if (!has_id) refuse_brief("it has no candidate_id");
   brief.status = status_named(status, event);

@@ -66,6 +66,7 @@ TEST(Brief, ReadsTheFirstVersionAndBlanks) {
   EXPECT_EQ(brief.knobs, spec::Setting({{"TG", 256}}));
   EXPECT_TRUE(brief.benchmarked && brief.has_source && !brief.incumbent);
   EXPECT_FALSE(read_brief(R"({"event":"finish","winners":[]})", brief));
+  EXPECT_FALSE(read_brief(R"({"event":""})", brief));
 }
 
 TEST(Brief, RefusesWhatIsNoRecord) {
