@@ -97,10 +97,9 @@ class Limit {
   bool polls() const { return cancelled_; }
   int64_t left_ms() {
     if (cancelled_ && *cancelled_) return 0;
-    const int64_t left = left_ns();
-    if (left > 0 || group_ == 0) return left / 1000000;
-    free_ns_ = std::min(waited_ns(group_), int64_t(kMostWaits * seconds_ * 1e9));
-    return left_ns() / 1000000;
+    if (left_ns() <= 0 && group_ != 0)
+      free_ns_ = std::min(waited_ns(group_), int64_t(kMostWaits * seconds_ * 1e9));
+    return (left_ns() + 999999) / 1000000;  // none is left only where no part of one is
   }
 
  private:
