@@ -227,3 +227,26 @@ static __device__ void scan_tiles(const kd_arguments& a, const kd_tensor_maps& m
     look_at_tiles<kQueries, kSamples>(a, scan, memory);
 }
 #endif
+
+// The kernels of a flat search, which says whether its distances are INNER products.
+#define KD_FLAT_KERNEL(name, threads) \
+  extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ kd_arguments a)
+#define KD_FLAT_SCAN(name, queries, samples)                                                                     \
+  extern "C" __global__ void __launch_bounds__(kScanThreads, 1)                                                  \
+      name(const __grid_constant__ kd_arguments a, const __grid_constant__ kd_tensor_maps maps) {                \
+    scan_tiles<queries, samples>(a, maps);                                                                       \
+  }
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define KD_FLAT_SCANS(name)                   \
+  KD_FLAT_SCAN(name##_samples8, 8, true)      \
+  KD_FLAT_SCAN(name##_samples64, 64, true)    \
+  KD_FLAT_SCAN(name##_scan8, 8, false)        \
+  KD_FLAT_SCAN(name##_scan64, 64, false)
+#else
+#define KD_FLAT_SCANS(name)
+#endif
+#define KD_FLAT_KERNELS(name)                           \
+  KD_FLAT_KERNEL(name##_limits, 256) { find_limits(a); } \
+  KD_FLAT_KERNEL(name##_rows, 256) { find_in_rows(a); }  \
+  KD_FLAT_KERNEL(name, 1024) { finish_flat(a); }         \
+  KD_FLAT_SCANS(name)

@@ -15,36 +15,4 @@
 
 #include "../scan.cu.h"
 
-extern "C" __global__ void __launch_bounds__(256) mlx_kd_l2_topk_limits(const __grid_constant__ kd_arguments a) {
-  find_limits(a);
-}
-
-extern "C" __global__ void __launch_bounds__(256) mlx_kd_l2_topk_rows(const __grid_constant__ kd_arguments a) {
-  find_in_rows(a);
-}
-
-extern "C" __global__ void __launch_bounds__(1024) mlx_kd_l2_topk(const __grid_constant__ kd_arguments a) {
-  finish_flat(a);
-}
-
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-extern "C" __global__ void __launch_bounds__(kScanThreads, 1)
-    mlx_kd_l2_topk_samples8(const __grid_constant__ kd_arguments a, const __grid_constant__ kd_tensor_maps maps) {
-  scan_tiles<8, true>(a, maps);
-}
-
-extern "C" __global__ void __launch_bounds__(kScanThreads, 1)
-    mlx_kd_l2_topk_samples64(const __grid_constant__ kd_arguments a, const __grid_constant__ kd_tensor_maps maps) {
-  scan_tiles<64, true>(a, maps);
-}
-
-extern "C" __global__ void __launch_bounds__(kScanThreads, 1)
-    mlx_kd_l2_topk_scan8(const __grid_constant__ kd_arguments a, const __grid_constant__ kd_tensor_maps maps) {
-  scan_tiles<8, false>(a, maps);
-}
-
-extern "C" __global__ void __launch_bounds__(kScanThreads, 1)
-    mlx_kd_l2_topk_scan64(const __grid_constant__ kd_arguments a, const __grid_constant__ kd_tensor_maps maps) {
-  scan_tiles<64, false>(a, maps);
-}
-#endif
+KD_FLAT_KERNELS(mlx_kd_l2_topk)
