@@ -6,8 +6,9 @@
 The model has decoder layers of llama-8b's sizes in bfloat16, one row, 512 keys. Of each operator there is a pair of
 such models that differ in it alone. They take turns in one process, each for a few tokens, of which the next is queued
 before the one before is waited for; who begins alternates. A row has the host's time per token and layer of both, and
-the ratio of ours to MLX's: the median over pairs and its 95 % interval. The row `none` has MLX's on both sides. Without --pack operators run their default
-kernels; with one, its pins alone. An operator is refused if MLX's form served a call of it.
+the median over the pairs of the ratio of mlx_kd's time to MLX's, with its 95 % interval. In the row `none` both models
+run MLX's operators. Without --pack operators run their default kernels; with one, its pins alone. An operator is
+refused if MLX's form served a call of it.
 """
 import argparse
 import datetime
@@ -70,7 +71,7 @@ def ours_for(base, **methods):
 
 
 def sides():
-    """{operator of ours: (the model's operators with it, those without it)}"""
+    """Per operator that is measured: the model's operators with that of mlx_kd, and with MLX's alone."""
     plain, normed = Operators(), NormedHeads()
     return {
         "none": (Operators(), plain),
@@ -131,7 +132,7 @@ def run(model, ops, x, tokens):
 
 
 def served():
-    """Calls that a kernel of ours served since the last reset, and the others."""
+    """How many calls since the last reset ran a kernel of mlx_kd, and how many did not."""
     counts = mlx_kd.stats()
     ours = counts["hits"] + counts["defaults"]
     return ours, counts["calls"] - ours
@@ -150,7 +151,7 @@ def measure(args, model, name, ours, mlx):
         times.append((found[ours], found[mlx]))
     hits, others = served()
     if name != "none" and (hits == 0 or others > 0):
-        return {"op": name, "reason": f"{hits} of {hits + others} calls ran a kernel of ours"}
+        return {"op": name, "reason": f"{hits} of {hits + others} calls ran a kernel of mlx_kd"}
     return {"op": name, "ours_us": spread([a for a, _ in times]), "mlx_us": spread([b for _, b in times]),
             "ratio": spread([a / b for a, b in times]), "difference": difference.item()}
 

@@ -80,7 +80,7 @@
 
 namespace metal {
 
-// Of what is no number of one element, vectors among them, there are none, as in C++.
+// Types other than scalar numbers, such as vectors, have no limits, as in C++.
 template <class T, bool = kd_is_integer<T>>
 struct _numeric_limits_impl {
   static constexpr bool is_specialized = false;
