@@ -8,6 +8,7 @@ import unittest
 from pathlib import Path
 from types import SimpleNamespace
 
+from tests.support.linalg import numbers, positive
 from tests.support.on_demand import need
 from tests.support.package import SOURCE, PackageTest
 
@@ -16,15 +17,6 @@ need("numpy")
 import mlx.core as mx  # noqa: E402
 
 import mlx_kd  # noqa: E402
-
-
-def numbers(*shape, dtype=mx.float32):
-    return mx.random.normal(shape, key=mx.random.key(sum(shape))).astype(dtype)
-
-
-def definite(*shape):
-    a = numbers(*shape)
-    return a @ mx.swapaxes(a, -1, -2) + mx.eye(shape[-1])
 
 
 def gates(length):
@@ -50,7 +42,7 @@ GIVEN = {
     ("generation.md", 0): lambda: {"logits": numbers(1, 90), "model": None, "tokenizer": None,
                                    "mlx_lm": SimpleNamespace(generate=lambda *given, sampler: sampler(numbers(1, 90)))},
     ("generation.md", 3): dict,
-    ("linalg.md", 0): lambda: {"a": definite(2, 5, 5), "b": numbers(2, 5, 3)},
+    ("linalg.md", 0): lambda: {"a": positive(2, 5, 5), "b": numbers(2, 5, 3)},
     ("metal-kernel.md", 0): dict,
     ("python.md", 0): lambda: {"x": numbers(2, 8), "residual": numbers(2, 8), "weight": numbers(8),
                                "gate": numbers(2, 8), "up": numbers(2, 8), "q_nope": numbers(2, 4, 1, 8), "q_rope": numbers(2, 4, 1, 6),

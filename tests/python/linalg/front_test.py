@@ -2,7 +2,7 @@
 import unittest
 from types import SimpleNamespace
 
-from tests.support.package import PackageTest, python
+from tests.support.linalg import Front, largest, numbers, positive, symmetric, transpose
 
 import mlx.core as mx
 
@@ -10,49 +10,8 @@ import mlx_kd
 import mlx_kd.linalg as la
 from mlx_kd.linalg import calls
 
-EPS = 2.0 ** -24
-
-
-def numbers(*shape, seed=0):
-    return mx.random.normal(shape, key=mx.random.key(seed))
-
-
-def transpose(a):
-    return mx.swapaxes(a, -1, -2)
-
-
-def positive(*shape):
-    a = numbers(*shape)
-    return a @ transpose(a) + mx.eye(shape[-1])
-
-
-def symmetric(*shape):
-    a = numbers(*shape)
-    return a + transpose(a)
-
-
-def largest(a):
-    return mx.abs(a).max().item() if a.size else 0.0
-
-
 SHAPES = ((1, 1), (3, 3), (2, 5, 3), (2, 3, 5), (2, 2, 17, 17), (33, 20), (70, 70))
 SQUARE = ((1, 1), (3, 3), (2, 2, 17, 17), (5, 16, 16), (40, 40))
-
-
-class Front(PackageTest):
-    def setUp(self):
-        before = mx.default_device()
-        self.addCleanup(mx.set_default_device, before)
-        mx.set_default_device(mx.cpu)
-
-    def assert_near(self, got, wanted, factor=1.0):
-        """Within 30 roundings a column of the largest element, times the factor."""
-        self.assertEqual(got.shape, wanted.shape)
-        columns = max([1, *wanted.shape[-2:]])
-        self.assertLessEqual(largest(got - wanted), 30 * factor * columns * EPS * max(largest(wanted), 1e-30))
-
-    def assert_orthonormal(self, q):
-        self.assert_near(transpose(q) @ q, mx.broadcast_to(mx.eye(q.shape[-1]), (*q.shape[:-2],) + (q.shape[-1],) * 2))
 
 
 class Results(Front):
@@ -367,37 +326,6 @@ class OnKernels(Front):
         for call in (lambda: la.eigh(mx.eye(520)), lambda: la.svd(mx.eye(3).astype(mx.complex64))):
             with self.assertRaisesRegex(AssertionError, "MLX's linear algebra ran"):
                 call()
-
-
-class Enabled(Front):
-    def test_it_replaces_and_gives_back(self):
-        before = {name: getattr(mx.linalg, name) for name in dir(mx.linalg)}
-        with la.enable() as handle:
-            self.assertIs(mx.linalg.qr, la.qr)
-            second = la.enable()
-            handle.disable()
-            handle.disable()
-            self.assertIs(mx.linalg.qr, la.qr)
-            second.disable()
-        self.assertEqual(before, {name: getattr(mx.linalg, name) for name in dir(mx.linalg)})
-
-    def test_exceptions_of_mlx_stay(self):
-        bad, nan = mx.zeros((2, 3, 3)), mx.full((3, 3), float("nan"))
-        calls_of_it = (lambda: mx.linalg.inv(bad), lambda: mx.linalg.solve(bad, mx.ones((3, 1))),
-                       lambda: mx.linalg.svd(nan), lambda: mx.linalg.svd(nan, False))
-        with la.enable():
-            for call in calls_of_it:
-                with self.assertRaisesRegex(RuntimeError, r"\[(Inverse|SVD)::eval_cpu\] .*failed"):
-                    mx.eval(call())
-            self.assertTrue(mx.isnan(mx.linalg.eigh(nan)[0]).all().item())
-            self.assertTrue(mx.isnan(mx.linalg.inv(bad, return_info=True)[0]).all().item())
-            self.assert_near(mx.linalg.inv(mx.eye(3) * 2), mx.eye(3) / 2)
-            gradient = mx.grad(lambda a: mx.linalg.inv(a).sum())(mx.eye(3) * 2)
-            self.assert_near(gradient, mx.full((3, 3), -0.25))
-            self.assert_near(mx.vmap(mx.linalg.inv)(mx.stack([mx.eye(3) * 2] * 2)), mx.stack([mx.eye(3) / 2] * 2))
-
-    def test_importing_it_leaves_mlx_alone(self):
-        self.assert_succeeds(python("import mlx.core as mx; f = mx.linalg.qr; import mlx_kd.linalg; assert mx.linalg.qr is f"))
 
 
 if __name__ == "__main__":
