@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/spec/op/rows.h"
 
 namespace mlx_kd::evaluate {
 namespace {
@@ -80,19 +81,19 @@ spec::Dims fit_parts(const spec::Op& op, spec::Dtype t, Case c, int64_t share) {
   return c.dims;
 }
 
-// The largest batch whose case needs at most `share` bytes.
+// The most rows whose case needs at most `share` bytes.
 spec::Dims fit(const spec::Op& op, spec::Dtype t, const Case& whole, int64_t share) {
   if (op.batch_dim.empty()) refuse_memory("size " + whole.dims.text(), share);
-  int64_t fits = 0, too_many = whole.dims.at(op.batch_dim) + 1;
+  int64_t fits = 0, too_many = whole.dims.at(spec::rows_dim(op)) + 1;
   while (too_many - fits > 1) {
     Case c = whole;
-    const int64_t batch = fits + (too_many - fits) / 2;
-    c.dims = spec::with_batch(op, whole.dims, batch);
-    (case_bytes(op, t, c) <= share ? fits : too_many) = batch;
+    const int64_t rows = fits + (too_many - fits) / 2;
+    c.dims = spec::with_rows(op, whole.dims, rows);
+    (case_bytes(op, t, c) <= share ? fits : too_many) = rows;
   }
   if (fits == 0 && !op.proof_dims.empty()) return fit_parts(op, t, whole, share);
-  if (fits == 0) refuse_memory(op.batch_dim + " = 1 of size " + whole.dims.text(), share);
-  return spec::with_batch(op, whole.dims, fits);
+  if (fits == 0) refuse_memory(spec::rows_dim(op) + " = 1 of size " + whole.dims.text(), share);
+  return spec::with_rows(op, whole.dims, fits);
 }
 
 // The share of memory of a case such that all fit: small ones take what they need, the rest is

@@ -21,7 +21,7 @@ struct Loaded {
   std::shared_ptr<devices::Program> program;
 };
 
-// MLX with fewer of the batch dim than the sizes whose claims take its time in proportion.
+// MLX with fewer rows than the sizes whose claims take its time in proportion.
 struct FewerRows {
   GraphTimer timer;
   Baseline mlx;

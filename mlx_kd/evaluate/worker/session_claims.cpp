@@ -4,16 +4,16 @@
 
 #include "mlx_kd/evaluate/time/statistics.h"
 #include "mlx_kd/evaluate/worker/session.h"
+#include "mlx_kd/spec/op/rows.h"
 
 namespace mlx_kd::evaluate {
 namespace {
 
-// How many times as many of the batch dim a size has as MLX's time is taken with; 1: it is run
-// with all.
+// How many times as many rows a size has as MLX's time is taken with; 1: it is run with all.
 double factor_of(const spec::Op& op, const spec::Dims& dims, spec::Dtype t) {
   const int64_t few = spec::mlx_rows_of(op, t);
-  if (few <= 0 || dims.at(op.batch_dim) <= few) return 1;
-  return static_cast<double>(dims.at(op.batch_dim)) / static_cast<double>(few);
+  if (few <= 0 || dims.at(spec::rows_dim(op)) <= few) return 1;
+  return static_cast<double>(dims.at(spec::rows_dim(op))) / static_cast<double>(few);
 }
 
 }  // namespace
@@ -43,7 +43,7 @@ const Baseline& Session::baseline(size_t size) {
   if (const FewerRows* const fewer = fewer_rows(size)) {
     Baseline mlx = fewer->mlx;
     mlx.us *= factor_of(op_, setup_.sizes[size], setup_.dtype);
-    mlx.name += " with " + op_.batch_dim + "=" +
+    mlx.name += " with " + spec::rows_dim(op_) + "=" +
                 std::to_string(spec::mlx_rows_of(op_, setup_.dtype)) + ", in proportion";
     mlx.plan = plan_graph(mlx.us, mlx.us, graph(size).most_calls(), protocol_);
     return baselines_.emplace(size, mlx).first->second;
@@ -60,7 +60,7 @@ FewerRows* Session::fewer_rows(size_t size) {
   const double factor = factor_of(op_, dims, setup_.dtype);
   if (factor <= 1 || device_->accelerator()) return nullptr;
   prover();
-  const spec::Dims few = spec::with_batch(op_, dims, spec::mlx_rows_of(op_, setup_.dtype));
+  const spec::Dims few = spec::with_rows(op_, dims, spec::mlx_rows_of(op_, setup_.dtype));
   auto known = fewer_.find(few.text());
   if (known == fewer_.end()) {
     GraphTimer timer(op_, setup_.dtype, few, timed_case(size), memory_.data(),
