@@ -51,6 +51,42 @@ TEST(Attention, RejectsWrongKernels) {
                              {"block.v + begin * block.v_stride", "block.v + begin * width"}});
 }
 
+// More than 2^27 terms: of each head only some rows are compared, the first and the last among
+// them.
+TEST(Attention, OfLargePromptsIsProvedBySampledRows) {
+  const spec::Op& op = kernels::find_op("attention");
+  const Dims large = size({{"S", 1030}, {"M", 701}, {"B", 1}, {"Dk", 64}, {"Dv", 64}});
+  ASSERT_TRUE(op.is_sampled(spec::complete(op, large)));
+  EXPECT_FALSE(op.is_sampled(spec::complete(op, size({{"S", 200}, {"M", 200}}))));
+  EXPECT_FALSE(op.is_sampled(spec::complete(op, size({{"S", 1 << 22}, {"M", 1}}))));
+  ProofRig rig(op, Dtype::bfloat16, {large});
+  const Case& c = rig.plan().cases.front();
+  std::vector<const void*> inputs;
+  for (const Span& span : c.inputs) inputs.push_back(rig.memory() + span.offset);
+  const spec::Reference64 made =
+      op.reference(inputs, Dtype::bfloat16, c.dims, spec::default_scalars(op)).front();
+  ASSERT_EQ(made.y.size(), size_t{6} * 701 * 64);
+  size_t checked = 0;
+  for (size_t i = 0; i < made.y.size(); ++i) {
+    const bool is_checked = made.absolute[i] < spec::kUnchecked;
+    checked += is_checked;
+    const size_t row = i / 64 % 701;
+    EXPECT_TRUE(is_checked || (row != 0 && row != 700)) << i;
+  }
+  EXPECT_GE(checked, size_t{16384});
+  EXPECT_LT(checked, made.y.size());
+}
+
+// What is wrong far from the first keys and rows.
+TEST(Attention, RejectsWrongKernelsOfLargePrompts) {
+  expect_rejected(size({{"S", 1030}, {"M", 701}, {"B", 1}, {"Dk", 64}, {"Dv", 64}}),
+                  {{"position + 1 : s", "position + (position < 1029) : s"},
+                   {"j < to; j += TILE", "j < (to < 960 ? to : 960); j += TILE"},
+                   {"inputs[0] + block.b * strides[0] + at.head * strides[1]",
+                    "inputs[0] + block.b * strides[0] + (at.head ^ 1) * strides[1]"}},
+                  512, Dtype::bfloat16);
+}
+
 TEST(Attention, RejectsDroppedKeysInBfloat16) {
   expect_rejected(
       size({}),

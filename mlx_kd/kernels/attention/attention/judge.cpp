@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
+#include <set>
 
 #include "mlx_kd/base/random.h"
 #include "mlx_kd/kernels/attention/attention/arrays.h"
@@ -18,6 +19,33 @@ using spec::Dtype;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kMasked = -0x1p126;
+constexpr int64_t kMostTerms = int64_t(1) << 27;  // of a reference, but for the least rows
+constexpr int64_t kLeastRows = 6;                 // of a head: the first, the last and others
+
+// Products of a row: with all keys, and with all values.
+int64_t terms_of_row(const Dims& dims) {
+  return dims.at("S") * (dims.at("Dk") + dims.at("Dv"));
+}
+int64_t heads_of(const Dims& dims) {
+  return dims.at("B") * dims.at("Hq");
+}
+
+// Rows of one head that are computed, rising: all, or as many as make kMostTerms of all heads.
+std::vector<int64_t> rows_to_compute(const Dims& dims, int64_t head) {
+  const int64_t m = dims.at("M");
+  std::set<int64_t> chosen;
+  if (is_sampled(dims)) {
+    const int64_t fit = kMostTerms / (heads_of(dims) * terms_of_row(dims));
+    const auto wanted = static_cast<size_t>(std::min(m, std::max(kLeastRows, fit)));
+    chosen = {0, m - 1};
+    base::Random random(static_cast<uint64_t>(head * 31 + m));
+    while (chosen.size() < wanted)
+      chosen.insert(static_cast<int64_t>(random.below(static_cast<uint64_t>(m))));
+  } else {
+    for (int64_t t = 0; t < m; ++t) chosen.insert(chosen.end(), t);
+  }
+  return {chosen.begin(), chosen.end()};
+}
 
 // float32 roundings of a score, and of sums over keys and the powers in them.
 double score_roundings(const Dims& dims) {
@@ -106,15 +134,24 @@ class Problem {
     v_ = load_all(in[kV], keys * dims.at("Dv"), t);
   }
 
-  spec::Reference64 all_rows() {
+  // Rows that are not computed are 0, with no bound.
+  spec::Reference64 rows() {
     spec::Reference64 result;
-    const int64_t heads = dims_.at("Hq"), group = heads / dims_.at("Hk"), rows = dims_.at("M");
-    for (int64_t head = 0; head < dims_.at("B") * heads; ++head) {
+    const int64_t group = dims_.at("Hq") / dims_.at("Hk"), width = dims_.at("Dv");
+    for (int64_t head = 0; head < heads_of(dims_); ++head) {
+      int64_t next = 0;
+      const auto leave_out = [&](int64_t until) {
+        for (int64_t i = 0; i < (until - next) * width; ++i)
+          append(result, {0, 0, 0, spec::kUnchecked});
+      };
       // Query heads of one key head follow one another, in each batch row.
-      for (int64_t t = 0; t < rows; ++t) {
+      for (const int64_t t : rows_to_compute(dims_, head)) {
+        leave_out(t);
         find_scores(head, head / group, t);
         add_row(head / group, result);
+        next = t + 1;
       }
+      leave_out(dims_.at("M"));
     }
     return result;
   }
@@ -194,9 +231,16 @@ void fill(const spec::FillRequest& request) {
   Filler(request).fill();
 }
 
+bool is_sampled(const Dims& dims) {
+  const int64_t m = dims.at("M");
+  return m > kLeastRows &&
+         static_cast<double>(heads_of(dims) * m) * static_cast<double>(terms_of_row(dims)) >
+             static_cast<double>(kMostTerms);
+}
+
 std::vector<spec::Reference64> reference(const std::vector<const void*>& inputs, Dtype dtype,
                                          const Dims& dims, const std::vector<double>& scalars) {
-  spec::Reference64 result = Problem(inputs, dtype, dims, scalars[0]).all_rows();
+  spec::Reference64 result = Problem(inputs, dtype, dims, scalars[0]).rows();
   saturate(result, dtype, bound(dims).accumulated);
   return {std::move(result)};
 }

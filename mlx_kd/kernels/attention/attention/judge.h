@@ -5,8 +5,10 @@
 
 namespace mlx_kd::kernels::attention {
 
-// As Op::fill, Op::reference and Op::bound.
+// As Op::fill, Op::is_sampled, Op::reference and Op::bound. Of a sampled size some rows are
+// computed: of each head the first, the last and others.
 void fill(const spec::FillRequest& request);
+bool is_sampled(const spec::Dims& dims);
 std::vector<spec::Reference64> reference(const std::vector<const void*>& inputs, spec::Dtype dtype,
                                          const spec::Dims& dims,
                                          const std::vector<double>& scalars);

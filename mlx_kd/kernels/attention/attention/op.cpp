@@ -26,6 +26,7 @@ using enum spec::KnobRole;
 
 constexpr int64_t kFloatBytes = 4;
 constexpr int64_t kWidest = 4096;  // kernels keep rows of Dk and Dv on the stack
+constexpr int64_t kMlxRows = 32;   // from which on MLX's time is in proportion to the queries
 
 Dims complete(const Dims& dims) {
   if (dims.at("Hk") > 0 && dims.at("Hq") % dims.at("Hk") != 0)
@@ -203,7 +204,7 @@ std::vector<spec::Dim> dims_of_heads() {
           {"B"},
           {"Hq"},
           {"Hk"},
-          {"M"},
+          {.name = "M", .free = true},
           {"Dk"},
           {"Dv"},
           {.name = "causal", .kind = attribute},
@@ -247,6 +248,8 @@ spec::Op make_attention() {
   op.cost = cost;
   op.mlx = mlx_form;
   op.fill = fill;
+  op.mlx_rows = [](Dtype) { return kMlxRows; };
+  op.is_sampled = is_sampled;
   op.reference = reference;
   op.bound = bound;
   op.variants = {cpu_variant(), metal_variant(), cuda_variant()};
