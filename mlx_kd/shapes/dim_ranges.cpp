@@ -130,7 +130,8 @@ DimRanges parse_ranges(const spec::Op& op, const std::vector<std::string>& range
 
 std::vector<int64_t> sample_range(const DimRange& range) {
   std::vector<int64_t> result = {range.lo};
-  for (bool odd = true; kFactor * result.back() < range.hi; odd = !odd)
+  result.insert(result.end(), range.inside.begin(), range.inside.end());
+  for (bool odd = true; range.inside.empty() && kFactor * result.back() < range.hi; odd = !odd)
     result.push_back(kFactor * result.back() - (odd ? 1 : 0));
   result.push_back(range.hi);
   return result;

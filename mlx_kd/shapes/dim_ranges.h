@@ -15,6 +15,7 @@ inline constexpr size_t kMostRangeSizes = 256;  // that several ranges sample, o
 struct DimRange {
   std::string dim;
   int64_t lo = 1, hi = 1;
+  std::vector<int64_t> inside = {};  // where it is sampled between, rising; empty: as sample_range
   bool holds(int64_t value) const { return lo <= value && value <= hi; }
   friend bool operator==(const DimRange&, const DimRange&) = default;
 };
@@ -30,8 +31,8 @@ std::vector<std::string> ranged_dims(const spec::Op& op);
 DimRanges parse_ranges(const spec::Op& op, const std::vector<std::string>& ranges,
                        const std::string& row_range);
 
-// Both ends, and between them points at most a factor of four apart, odd and even in turn: a kernel
-// that takes rows in pairs or fours meets a count that it cannot divide.
+// Both ends, and between them `inside`, or points at most a factor of four apart, odd and even in
+// turn: a kernel that takes rows in pairs or fours meets a count that it cannot divide.
 std::vector<int64_t> sample_range(const DimRange& range);
 
 // `sizes`, then for each of them the sampled sizes that are not there yet, in rising order: all

@@ -73,6 +73,7 @@ TEST(DimRanges, AreSampledAtTheirEndsAndBetweenAtOddAndEvenCounts) {
   EXPECT_EQ(sample_range({"rows", 1, 512}), (Rows{1, 3, 12, 47, 188, 512}));
   EXPECT_EQ(sample_range({"rows", 1, 2}), (Rows{1, 2}));
   EXPECT_EQ(sample_range({"rows", 1000, 1001}), (Rows{1000, 1001}));
+  EXPECT_EQ(sample_range({"rows", 1, 4096, {7, 100}}), (Rows{1, 7, 100, 4096}));
 }
 
 TEST(DimRanges, SamplesRiseWithinTheRangeAndLeaveNoWideGap) {
