@@ -25,15 +25,20 @@ CONTEXTS = (5, 64, 100, 700, 2049)
 PROMPT = "qgemm"
 EXPERTS = ("gather_qmatvec_gate_up", "expert_combine", "router")
 STEP = ("qmatvec", "qmatvec_qkv", "qmatvec_gate_up")
+BATCH = {"attention": "S"}  # whose range is an entry's rows_range, where it is not the first that is asked for
 
 
-def is_served(entries, use, first, value):
-    """Whether a pin is for the size of a use with another value of its first dim."""
+def is_served(entries, use, **values):
+    """Whether a pin is for the size of a use with other values of some dims."""
+    wanted = {**use["size"], **values}
+
     def holds(entry):
-        key, (lo, hi) = entry["key"], entry.get("rows_range") or entry.get("ranges", {}).get(first, (0, 0))
-        size = key["shape_signature"]
-        others = all(size.get(name) == number for name, number in use["size"].items() if name != first)
-        return key["op_name"] == use["op"] and others and (size.get(first) == value or lo <= value <= hi)
+        size, ranges = entry["key"]["shape_signature"], dict(entry.get("ranges", {}))
+        if "rows_range" in entry:
+            ranges[BATCH.get(use["op"], next(iter(values)))] = entry["rows_range"]
+        inside = (ranges.get(name, (number, number)) for name, number in size.items())
+        return entry["key"]["op_name"] == use["op"] and all(
+            lo <= wanted[name] <= hi for name, (lo, hi) in zip(size, inside))
     return any(map(holds, entries))
 
 
@@ -53,13 +58,13 @@ class Prompts(PackageTest):
         self.uses = json.loads((folder / "tuned" / "report.json").read_text())["uses"]
         return folder / "tuned" / "pack.json"
 
-    def check(self, hits, op, first, value, at_most=0):
+    def check(self, hits, op, at_most=0, prompt=False, **values):
         """That no call of an operator ran anything but a pin, if the pack has pins for all of them: on a busy machine a
         size may be without a claim."""
-        uses = [use for use in self.uses if use["op"] == op and (op != "attention" or use["pass"] == "decode")]
-        if all(is_served(self.entries, use, first, value) for use in uses):
-            self.assertGreater(hits[op]["pinned"], 0, (op, value, hits))
-            self.assertLessEqual(hits[op]["default"], at_most, (op, value, hits))
+        uses = [use for use in self.uses if use["op"] == op and (op != "attention" or prompt == (use["pass"] == "prompt"))]
+        if uses and all(is_served(self.entries, use, **values) for use in uses):
+            self.assertGreater(hits[op]["pinned"], 0, (op, values, hits))
+            self.assertLessEqual(hits[op]["default"], at_most, (op, values, hits))
             return True
         return False
 
@@ -84,33 +89,38 @@ class Prompts(PackageTest):
 
     def test_products_of_all_prompts_and_steps_hit_pins(self):
         model, report, make_cache = self.patched("llama", self.tuned())
-        served = []
+        served, attended = [], []
         for length, hits in self.hits_of_prompts(model, report, make_cache):
             if length > 16:  # the logits, of all tokens here, are a product that mlx-lm makes of the last token alone
-                served += [length] * self.check(hits, PROMPT, "M", length, at_most=1)
+                served += [length] * self.check(hits, PROMPT, at_most=1, M=length)
             for op in STEP if length <= 16 else ():
-                self.check(hits, op, "M", length)
+                self.check(hits, op, M=length)
+            attended += [length] * self.check(hits, "attention", prompt=length > 1, S=length, M=length)
         self.assertTrue(served, "no prompt has pins for all of its products")
-        cache, at = make_cache(model), 0
+        self.assertTrue([length for length in attended if length > 1], "no prompt has pins for its attention")
+        cache, short, at = make_cache(model), make_cache(model), 0
+        mx.eval(model(mx.zeros((1, 600), mx.uint32), cache=short))
         for length in CONTEXTS:
             mx.eval(model(mx.zeros((1, length - at), mx.uint32), cache=cache))
             hits = self.counts(report, lambda: model(mx.array([[5]], mx.uint32), cache=cache))
             at = length + 1
             for op in STEP:
-                self.check(hits, op, "M", 1)
-            self.check(hits, "attention", "S", at)
+                self.check(hits, op, M=1)
+            self.check(hits, "attention", S=at)
+        hits = self.counts(report, lambda: model(mx.zeros((1, 300), mx.uint32), cache=short))
+        self.check(hits, "attention", prompt=True, S=900, M=300)  # a prompt that continues a cache
 
     def test_experts_and_latent_attention_hit_pins(self):
         pack = self.tuned("glm4_moe_lite", **models.CONFIGS["glm4_moe_lite"])
         model, report, make_cache = self.patched("glm4_moe_lite", pack)
         served = []
         for length, hits in self.hits_of_prompts(model, report, make_cache):
-            served += [op for op in EXPERTS if self.check(hits, op, "M", length)]
+            served += [op for op in EXPERTS if self.check(hits, op, M=length)]
         self.assertGreater(len(served), len(EXPERTS), "few lengths have pins for experts")
         cache = make_cache(model)
         mx.eval(model(mx.zeros((1, 100), mx.uint32), cache=cache))
         hits = self.counts(report, lambda: model(mx.array([[5]], mx.uint32), cache=cache))
-        self.assertTrue(self.check(hits, "attention", "S", 101))
+        self.assertTrue(self.check(hits, "attention", S=101))
 
 
 if __name__ == "__main__":

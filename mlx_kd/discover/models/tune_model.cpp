@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "mlx_kd/archive/run/run_reader.h"
 #include "mlx_kd/base/clock.h"
@@ -11,6 +12,7 @@
 #include "mlx_kd/discover/models/tune_report.h"
 #include "mlx_kd/discover/models/tune_state.h"
 #include "mlx_kd/packs/merge/merge_runs.h"
+#include "mlx_kd/spec/op/rows.h"
 
 namespace mlx_kd::discover {
 namespace {
@@ -159,28 +161,35 @@ class Tuning {
     return 1e-6 * state_.find(use)->by_default->mlx_us > kSlowCall;
   }
 
-  // Seconds of a call of MLX with the first size and `batch` of its batch dim.
-  double mlx_s(const ModelUse& use, int64_t batch) const {
-    return 1e-6 * state_.find(use)->by_default->mlx_us * static_cast<double>(batch) /
-           static_cast<double>(use.sizes.front().at(use.op->batch_dim));
+  // Seconds of a call of MLX with this size, in proportion to the first.
+  double mlx_s(const ModelUse& use, const spec::Dims& size) const {
+    return 1e-6 * state_.find(use)->by_default->mlx_us * times_of_first(use, size);
+  }
+
+  // How many times the work of the first size a size is.
+  static double times_of_first(const ModelUse& use, const spec::Dims& size) {
+    const spec::Dims& first = use.sizes.front();
+    double result = 1;
+    for (const std::string& dim : std::set{use.op->batch_dim, spec::rows_dim(*use.op)})
+      result *= static_cast<double>(size.at(dim)) / static_cast<double>(first.at(dim));
+    return result;
   }
 
   // Seconds that the proof and claims of sizes take, for each of which MLX runs: once for all of
-  // those whose claims take its time in proportion.
+  // those whose claims take its time in proportion to the same few rows.
   double claims_s(const ModelUse& use, const std::vector<spec::Dims>& sizes,
                   uint64_t finalists) const {
     const int64_t few = spec::mlx_rows_of(*use.op, request_.dtype);
     const auto count = static_cast<double>(finalists);
     const double own_s = std::min(kLongestClaim, default_s(use)) * count;
     double result = 0;
-    bool has_few = false;
+    std::set<std::string> known;
     for (const spec::Dims& size : sizes) {
-      const int64_t batch = size.at(use.op->batch_dim);
-      const bool is_slow = mlx_s(use, batch) > kSlowCall, takes_few = few > 0 && batch > few;
       result += own_s;
-      if (is_slow && !(takes_few && has_few))
-        result += mlx_s(use, takes_few ? few : batch) * (kProofCalls + kClaimPairs * count);
-      has_few = has_few || (is_slow && takes_few);
+      if (mlx_s(use, size) <= kSlowCall) continue;
+      const spec::Dims run = few > 0 ? spec::with_rows(*use.op, size, few) : size;
+      if (run == size || known.insert(run.text()).second)
+        result += mlx_s(use, run) * (kProofCalls + kClaimPairs * count);
     }
     return result;
   }
@@ -211,11 +220,9 @@ class Tuning {
   double kernel_s(const ModelUse& use, const std::vector<spec::Dims>& sizes) const {
     const double us = state_.find(use)->by_default->us;
     if (!std::isfinite(us)) return kSecondsPerKernel;
-    const std::string& first = use.op->batch_dim;
-    double rows = 0;
-    for (const spec::Dims& size : sizes) rows += static_cast<double>(size.at(first));
-    return kSecondsPerKernel +
-           kSamples * 1e-6 * us * rows / static_cast<double>(use.sizes.front().at(first));
+    double times = 0;
+    for (const spec::Dims& size : sizes) times += times_of_first(use, size);
+    return kSecondsPerKernel + kSamples * 1e-6 * us * times;
   }
 
   uint64_t kernels_in(const ModelUse& use, const std::vector<spec::Dims>& sizes,

@@ -5,12 +5,14 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/shapes/sizes.h"
+#include "mlx_kd/spec/op/rows.h"
 
 namespace mlx_kd::discover {
 namespace {
 
 constexpr int64_t kMostRows = 16;     // of a step of decoding
 constexpr int64_t kPromptFactor = 4;  // prompts up to so many times as long as the one given
+constexpr int64_t kFewKeys = 7, kManyKeys = 1023;  // of a cache: sampled beside its lengths
 
 spec::Dims size_with(const spec::Op& op, const spec::ModelSizes& place, int64_t first) {
   spec::Dims dims = {{op.batch_dim, first}};
@@ -30,7 +32,7 @@ ModelUse decode_use(const spec::Op& op, const spec::ModelSizes& place, const Pas
     // The longest first: its time counts.
     for (auto at = place.lengths.rbegin(); at != place.lengths.rend(); ++at)
       use.sizes.push_back(size_with(op, place, *at));
-    add_range(op, place.lengths.front(), place.lengths.back(), use);
+    use.ranges = {{op.batch_dim, 1, place.lengths.back(), {kFewKeys, kManyKeys}}};
     return use;
   }
   for (const int64_t rows : sizes.rows)
@@ -40,17 +42,34 @@ ModelUse decode_use(const spec::Op& op, const spec::ModelSizes& place, const Pas
   return use;
 }
 
+// Queries over keys: prompts from two tokens on, the keys before them included. With a mask or a
+// bias of their own, which are as large as all scores, no more than in the prompt.
+void add_ranges_of_queries(const spec::Op& op, int64_t prompt, ModelUse& use) {
+  const std::string& queries = spec::rows_dim(op);
+  const spec::Dims& size = use.sizes.front();
+  if (queries == op.batch_dim || size.at(queries) != prompt || prompt <= kMostRows + 1) return;
+  const bool is_large = size.at("has_mask") || size.at("has_bias");
+  const int64_t most = is_large ? prompt : kPromptFactor * prompt + 1;
+  for (const std::string& dim : shapes::ranged_dims(op))
+    use.ranges.push_back({dim, 2, most, {kMostRows + 1}});
+}
+
 ModelUse prompt_use(const spec::Op& op, const spec::ModelSizes& place, int64_t prompt) {
   ModelUse use{
       &op, op.name + "." + place.name + ".prompt", place.reason, true, place.calls.prompt, {}, {}};
   if (!place.lengths.empty()) {  // keys: as many as there are in the prompt
     use.sizes = {size_with(op, place, place.lengths.back())};
+    add_ranges_of_queries(op, prompt, use);
     return use;
   }
   use.sizes = {size_with(op, place, prompt * place.per_token)};
-  if (prompt > kMostRows)
-    add_range(op, (kMostRows + 1) * place.per_token, (kPromptFactor * prompt + 1) * place.per_token,
-              use);
+  if (prompt <= kMostRows) return use;
+  const int64_t least = (kMostRows + 1) * place.per_token, given = prompt * place.per_token;
+  add_range(op, least, (kPromptFactor * prompt + 1) * place.per_token, use);
+  // The prompt is a sample itself: none is needed between it and the longest.
+  std::vector<int64_t> inside = shapes::sample_range({op.batch_dim, least, given});
+  if (inside.size() > 2 && !use.ranges.empty())
+    use.ranges.front().inside = {inside.begin() + 1, inside.end() - 1};
   return use;
 }
 

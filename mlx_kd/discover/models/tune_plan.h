@@ -17,7 +17,7 @@ struct ModelUse {
   bool prompt;                    // prompts call it; else a step of decoding does
   int64_t calls;                  // of one pass, all layers together
   std::vector<spec::Dims> sizes;  // complete; the first is the one whose time counts
-  shapes::DimRanges ranges;       // that its kernel is to serve, those sizes inside; one at most
+  shapes::DimRanges ranges;       // that its kernel is to serve, those sizes inside
 };
 
 struct PassSizes {

@@ -202,9 +202,10 @@ std::string tune_report_html(const TuneRequest& request, const TuneOutcome& outc
       "these "
       "operators is not in it; kd promote measures the whole.";
   const std::string prompt_note = "A prompt of " + std::to_string(request.sizes.prompt) +
-                                  " tokens. Where a product would take MLX longer than 50 ms, its "
-                                  "time is taken from 32 tokens, or 256 in float32, and counts as "
-                                  "often as the prompt has as many.";
+                                  " tokens. Where a product or attention would take MLX longer "
+                                  "than 50 ms, its time is taken from fewer tokens (32, or 256 of "
+                                  "a product in float32; one in a step) and counts as often as the "
+                                  "prompt has as many.";
   return "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
          "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
          "'unsafe-inline'\">\n<meta name=\"viewport\" content=\"width=device-width, "

@@ -7,6 +7,7 @@
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/base/process.h"
 #include "mlx_kd/kernels/op_table.h"
+#include "mlx_kd/spec/op/rows.h"
 
 namespace mlx_kd::discover {
 namespace {
@@ -47,13 +48,14 @@ bool is_over_keys(const spec::Op& op) {
   return op.batch_dim == "S";
 }
 
-// Calls that differ in how many tokens or keys there are alone.
+// Calls that differ in how many tokens there are alone; over keys, in how many keys.
 bool is_same_place(const spec::Op& op, const spec::Dims& a, const spec::Dims& b) {
   const auto ranged = shapes::ranged_dims(op);
   const auto names = op.dim_names();
+  const std::string& rows = spec::rows_dim(op);
   return std::all_of(names.begin(), names.end(), [&](const std::string& name) {
-    return std::find(ranged.begin(), ranged.end(), name) != ranged.end() ||
-           a.at(name) == b.at(name);
+    const bool is_free = std::find(ranged.begin(), ranged.end(), name) != ranged.end();
+    return a.at(name) == b.at(name) || (is_free && (name != rows || name == op.batch_dim));
   });
 }
 

@@ -70,7 +70,8 @@ Json plan_json(const SearchPlan& plan) {
   return json;
 }
 
-SearchPlan plan_from(const Json& json, const spec::Op& op) {
+SearchPlan plan_from(const Json& json, const ModelUse& use) {
+  const spec::Op& op = *use.op;
   SearchPlan plan;
   plan.budget = json.at("budget").get<uint64_t>();
   plan.finalists = json.at("finalists").get<uint64_t>();
@@ -80,8 +81,9 @@ SearchPlan plan_from(const Json& json, const spec::Op& op) {
     for (const std::string& name : op.dim_names()) given.set(name, size.at(name).get<int64_t>());
     plan.sizes.push_back(shapes::checked_size(op, given));
   }
-  for (const auto& [dim, ends] : json.at("ranges").items())
-    plan.ranges.push_back({dim, ends.at(0).get<int64_t>(), ends.at(1).get<int64_t>()});
+  const Json& ranges = json.at("ranges");
+  for (const shapes::DimRange& range : use.ranges)  // all of them, or none
+    if (ranges.contains(range.dim)) plan.ranges.push_back(range);
   if (json.contains("found")) plan.found = run_from(json.at("found"));
   return plan;
 }
@@ -132,7 +134,7 @@ void TuneState::read() {
       if (found == json.at("uses").end()) continue;
       UseState& state = uses_[use.name];
       if (found->contains("default")) state.by_default = run_from(found->at("default"));
-      if (found->contains("search")) state.search = plan_from(found->at("search"), *use.op);
+      if (found->contains("search")) state.search = plan_from(found->at("search"), use);
     }
   } catch (const Json::exception& error) {
     base::misuse("discover", path.string() + " is damaged (" + error.what() +

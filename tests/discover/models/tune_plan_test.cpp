@@ -37,11 +37,18 @@ TEST(TunePlan, APromptIsServedFromTheMostRowsOfAStepToFourTimesItsLength) {
   const ModelUse* down = find(found, "qgemm.model.prompt");
   ASSERT_TRUE(down);
   EXPECT_EQ(down->sizes.front().at("M"), 512);
-  EXPECT_EQ(down->ranges, (shapes::DimRanges{{"M", 17, 2049}}));
+  EXPECT_EQ(down->ranges, (shapes::DimRanges{{"M", 17, 2049, {67, 268}}}));
   const ModelUse* norm = find(found, "rmsnorm.model.prompt");
   ASSERT_TRUE(norm);
   EXPECT_EQ(norm->sizes.front().at("rows"), 512);
-  EXPECT_EQ(norm->ranges, (shapes::DimRanges{{"rows", 17, 2049}}));
+  EXPECT_EQ(norm->ranges, (shapes::DimRanges{{"rows", 17, 2049, {67, 268}}}));
+}
+
+TEST(TunePlan, AShortPromptIsSampledAsRangesAre) {
+  const ModelUses found = uses_of(model(), {{1}, 32});
+  const ModelUse* down = find(found, "qgemm.model.prompt");
+  ASSERT_TRUE(down);
+  EXPECT_EQ(down->ranges, (shapes::DimRanges{{"M", 17, 129}}));
 }
 
 TEST(TunePlan, WithoutAPromptNothingOfOneIsTuned) {
@@ -59,7 +66,7 @@ TEST(TunePlan, ACacheHasItsOwnLengthsWhateverTheRows) {
   ASSERT_TRUE(cached);
   EXPECT_EQ(cached->calls, 8);
   EXPECT_EQ(cached->sizes.front().at("S"), 4096);
-  EXPECT_EQ(cached->ranges, (shapes::DimRanges{{"S", 64, 4096}}));
+  EXPECT_EQ(cached->ranges, (shapes::DimRanges{{"S", 1, 4096, {7, 1023}}}));
 }
 
 TEST(TunePlan, LayersOfOtherKindsAreNotCounted) {

@@ -145,12 +145,12 @@ TEST(TuneSkeleton, ExpertsAreServedAtStepsAndPromptsOfAllLengths) {
   const ModelUse* prompt = use_called(uses, "gather_qmatvec.code.prompt");
   ASSERT_TRUE(prompt);
   EXPECT_EQ(prompt->sizes.front().at("M"), 512);
-  EXPECT_EQ(prompt->ranges, (shapes::DimRanges{{"M", 17, 2049}}));
+  EXPECT_EQ(prompt->ranges, (shapes::DimRanges{{"M", 17, 2049, {67, 268}}}));
   EXPECT_TRUE(
       mentions(uses.differences, "gather_qmatvec.code: 46 calls by the model's code of M=1"));
 }
 
-TEST(TuneSkeleton, LatentAttentionIsServedInCachesOfAllLengthsAndInAPromptAtItsOwn) {
+TEST(TuneSkeleton, LatentAttentionIsServedInCachesAndPromptsOfAllLengths) {
   ModelUses uses = config_uses();
   CalledSizes called = as_told(uses);
   called.decode.push_back(latent(1, 2, 47));
@@ -159,11 +159,35 @@ TEST(TuneSkeleton, LatentAttentionIsServedInCachesOfAllLengthsAndInAPromptAtItsO
   const ModelUse* step = use_called(uses, "attention.code");
   ASSERT_TRUE(step);
   EXPECT_EQ(step->sizes.front().at("S"), 4096);
-  EXPECT_EQ(step->ranges, (shapes::DimRanges{{"S", 64, 4096}}));
+  EXPECT_EQ(step->ranges, (shapes::DimRanges{{"S", 1, 4096, {7, 1023}}}));
   const ModelUse* prompt = use_called(uses, "attention.code.prompt");
   ASSERT_TRUE(prompt);
   EXPECT_EQ(prompt->sizes.front().at("S"), 512);
-  EXPECT_TRUE(prompt->ranges.empty());
+  EXPECT_EQ(prompt->ranges, (shapes::DimRanges{{"S", 2, 2049, {17}}, {"M", 2, 2049, {17}}}));
+}
+
+TEST(TuneSkeleton, APromptWithABiasIsServedUpToItsOwnLength) {
+  ModelUses uses = config_uses();
+  CalledSizes called = as_told(uses);
+  called.prompt.push_back(latent(512, 512, 47));
+  called.prompt.back().dims.set("has_bias", 1);
+  take_called(called, kSizes, kType, uses);
+  const ModelUse* prompt = use_called(uses, "attention.code.prompt");
+  ASSERT_TRUE(prompt);
+  EXPECT_EQ(prompt->ranges, (shapes::DimRanges{{"S", 2, 512, {17}}, {"M", 2, 512, {17}}}));
+}
+
+TEST(TuneSkeleton, QueriesOfAnotherNumberThanThePromptHasAreAPlaceOfTheirOwn) {
+  ModelUses uses = config_uses();
+  CalledSizes called = as_told(uses);
+  called.prompt.push_back(latent(512, 512, 46));
+  called.prompt.push_back(latent(1, 512, 1));
+  take_called(called, kSizes, kType, uses);
+  EXPECT_EQ(use_called(uses, "attention.code.prompt")->calls, 46);
+  const ModelUse* last = use_called(uses, "attention.code2.prompt");
+  ASSERT_TRUE(last);
+  EXPECT_EQ(last->calls, 1);
+  EXPECT_TRUE(last->ranges.empty());
 }
 
 TEST(TuneSkeleton, TwoPlacesOfAnOperatorHaveNamesOfTheirOwn) {
