@@ -34,7 +34,7 @@ class Side {
   // us per call.
   double sample() {
     if (buffers_.accelerator()) return device_sample();
-    buffers_.flush_if_cold();
+    buffers_.flush_if_cold(calls_);
     const int64_t start = base::steady_ns();
     for (int i = 0; i < calls_; ++i) {
       const auto& set = buffers_.next();
