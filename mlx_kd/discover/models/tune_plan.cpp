@@ -1,6 +1,8 @@
 #include "mlx_kd/discover/models/tune_plan.h"
 
 #include <algorithm>
+#include <iterator>
+#include <optional>
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/op_table.h"
@@ -10,9 +12,9 @@
 namespace mlx_kd::discover {
 namespace {
 
-constexpr int64_t kMostRows = 16;     // of a step of decoding
-constexpr int64_t kPromptFactor = 4;  // prompts up to so many times as long as the one given
-constexpr int64_t kFewKeys = 7, kManyKeys = 1023;  // of a cache: sampled beside its lengths
+constexpr int64_t kMostRows = 16;          // of a step of decoding
+constexpr int64_t kPromptFactor = 4;       // prompts up to so many times as long as the one given
+constexpr int64_t kKeys[] = {7, 64, 511};  // sampled, of a cache that grows
 
 spec::Dims size_with(const spec::Op& op, const spec::ModelSizes& place, int64_t first) {
   spec::Dims dims = {{op.batch_dim, first}};
@@ -32,7 +34,7 @@ ModelUse decode_use(const spec::Op& op, const spec::ModelSizes& place, const Pas
     // The longest first: its time counts.
     for (auto at = place.lengths.rbegin(); at != place.lengths.rend(); ++at)
       use.sizes.push_back(size_with(op, place, *at));
-    use.ranges = {{op.batch_dim, 1, place.lengths.back(), {kFewKeys, kManyKeys}}};
+    use.ranges = {{op.batch_dim, 1, place.lengths.back(), {std::begin(kKeys), std::end(kKeys)}}};
     return use;
   }
   for (const int64_t rows : sizes.rows)
@@ -42,16 +44,18 @@ ModelUse decode_use(const spec::Op& op, const spec::ModelSizes& place, const Pas
   return use;
 }
 
-// Queries over keys: prompts from two tokens on, the keys before them included. With a mask or a
-// bias of their own, which are as large as all scores, no more than in the prompt.
+// Queries over keys: prompts, the keys before them included. With a mask or a bias of their own,
+// which are as large as all scores, no more than in the prompt.
 void add_ranges_of_queries(const spec::Op& op, int64_t prompt, ModelUse& use) {
   const std::string& queries = spec::rows_dim(op);
   const spec::Dims& size = use.sizes.front();
-  if (queries == op.batch_dim || size.at(queries) != prompt || prompt <= kMostRows + 1) return;
+  const int64_t least = kMostRows + 1;
+  if (queries == op.batch_dim || size.at(queries) != prompt || prompt <= least + 1) return;
   const bool is_large = size.at("has_mask") || size.at("has_bias");
   const int64_t most = is_large ? prompt : kPromptFactor * prompt + 1;
+  const int64_t inside = is_large ? (least + prompt) / 2 : prompt;
   for (const std::string& dim : shapes::ranged_dims(op))
-    use.ranges.push_back({dim, 2, most, {kMostRows + 1}});
+    use.ranges.push_back({dim, least, most, {inside}});
 }
 
 ModelUse prompt_use(const spec::Op& op, const spec::ModelSizes& place, int64_t prompt) {
@@ -84,6 +88,23 @@ void add_use(ModelUse use, std::vector<ModelUse>& uses) {
 }
 
 }  // namespace
+
+std::optional<ModelUse> few_queries_of(const ModelUse& prompt) {
+  const spec::Op& op = *prompt.op;
+  const std::string& queries = spec::rows_dim(op);
+  if (prompt.ranges.empty() || queries == op.batch_dim) return std::nullopt;
+  ModelUse use = prompt;
+  use.name += ".few";
+  use.calls = 0;
+  spec::Dims dims;
+  for (const std::string& name : op.dim_names())
+    dims.set(name, name == queries ? kMostRows : prompt.sizes.front().at(name));
+  use.sizes = {shapes::checked_size(op, dims)};
+  for (shapes::DimRange& range : use.ranges)
+    range = range.dim == queries ? shapes::DimRange{range.dim, 2, kMostRows}
+                                 : shapes::DimRange{range.dim, 2, key_lengths().back(), {kKeys[1]}};
+  return use;
+}
 
 std::vector<int64_t> key_lengths() {
   return {64, 512, 4096};

@@ -1,6 +1,7 @@
 // What a model calls: the operators and sizes that kd tune-model spends its time on.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,7 @@ struct ModelUse {
   std::string name;               // "<op>.<suite>": of its folder
   std::string reason;             // which fields of the config, and where in the model
   bool prompt;                    // prompts call it; else a step of decoding does
-  int64_t calls;                  // of one pass, all layers together
+  int64_t calls;                  // of one pass, all layers together; 0: of other lengths
   std::vector<spec::Dims> sizes;  // complete; the first is the one whose time counts
   shapes::DimRanges ranges;       // that its kernel is to serve, those sizes inside
 };
@@ -40,6 +41,10 @@ std::vector<int64_t> key_lengths();
 // its kernel is to serve.
 ModelUse use_of(const spec::Op& op, const spec::ModelSizes& place, const PassSizes& sizes,
                 bool prompt);
+
+// Where a prompt's queries have a range: the same place with 2 to 16 of them, as of short prompts and
+// of several tokens that continue a cache. Neither pass calls it. nullopt for other uses.
+std::optional<ModelUse> few_queries_of(const ModelUse& prompt);
 
 // Misuse, naming the fields, where the config lacks what every model has (its width, layers, heads,
 // the width of its MLP), and where no operator is called.

@@ -139,6 +139,7 @@ class Merge {
       note(use.name + ": " + times(place.calls) + " by the model's code of " +
            use.sizes.front().text() + ", which the config does not tell");
       uses_.uses.push_back(use);
+      if (const auto few = few_queries_of(use)) uses_.uses.push_back(*few);
     } catch (const base::Error& error) {
       uses_.without.push_back(place.op->name + ": " + error.what());
     }

@@ -159,11 +159,17 @@ TEST(TuneSkeleton, LatentAttentionIsServedInCachesAndPromptsOfAllLengths) {
   const ModelUse* step = use_called(uses, "attention.code");
   ASSERT_TRUE(step);
   EXPECT_EQ(step->sizes.front().at("S"), 4096);
-  EXPECT_EQ(step->ranges, (shapes::DimRanges{{"S", 1, 4096, {7, 1023}}}));
+  EXPECT_EQ(step->ranges, (shapes::DimRanges{{"S", 1, 4096, {7, 64, 511}}}));
   const ModelUse* prompt = use_called(uses, "attention.code.prompt");
   ASSERT_TRUE(prompt);
   EXPECT_EQ(prompt->sizes.front().at("S"), 512);
-  EXPECT_EQ(prompt->ranges, (shapes::DimRanges{{"S", 2, 2049, {17}}, {"M", 2, 2049, {17}}}));
+  EXPECT_EQ(prompt->ranges, (shapes::DimRanges{{"S", 17, 2049, {512}}, {"M", 17, 2049, {512}}}));
+  const ModelUse* few = use_called(uses, "attention.code.prompt.few");
+  ASSERT_TRUE(few);
+  EXPECT_EQ(few->calls, 0);
+  EXPECT_EQ(few->sizes.front().at("M"), 16);
+  EXPECT_EQ(few->sizes.front().at("S"), 512);
+  EXPECT_EQ(few->ranges, (shapes::DimRanges{{"S", 2, 4096, {64}}, {"M", 2, 16}}));
 }
 
 TEST(TuneSkeleton, APromptWithABiasIsServedUpToItsOwnLength) {
@@ -174,7 +180,7 @@ TEST(TuneSkeleton, APromptWithABiasIsServedUpToItsOwnLength) {
   take_called(called, kSizes, kType, uses);
   const ModelUse* prompt = use_called(uses, "attention.code.prompt");
   ASSERT_TRUE(prompt);
-  EXPECT_EQ(prompt->ranges, (shapes::DimRanges{{"S", 2, 512, {17}}, {"M", 2, 512, {17}}}));
+  EXPECT_EQ(prompt->ranges, (shapes::DimRanges{{"S", 17, 512, {264}}, {"M", 17, 512, {264}}}));
 }
 
 TEST(TuneSkeleton, QueriesOfAnotherNumberThanThePromptHasAreAPlaceOfTheirOwn) {
@@ -188,6 +194,7 @@ TEST(TuneSkeleton, QueriesOfAnotherNumberThanThePromptHasAreAPlaceOfTheirOwn) {
   ASSERT_TRUE(last);
   EXPECT_EQ(last->calls, 1);
   EXPECT_TRUE(last->ranges.empty());
+  EXPECT_FALSE(use_called(uses, "attention.code2.prompt.few"));
 }
 
 TEST(TuneSkeleton, TwoPlacesOfAnOperatorHaveNamesOfTheirOwn) {
