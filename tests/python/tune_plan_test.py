@@ -102,6 +102,8 @@ class Plan(PackageTest):
         plans = {}, {}
         for line in self.assert_succeeds(result).splitlines()[1:]:
             use, calls, sizes = line.split()[:3]
+            if calls == "0":  # of other lengths than a pass has
+                continue
             size = size_of(sizes.rstrip(";"))
             plans[use.endswith(".prompt")][use.split(".")[0], tuple(sorted(size.items()))] = int(calls)
         return plans
