@@ -38,7 +38,7 @@ GROUP = 64
 
 
 def model_of(family, bits):
-    """In bfloat16; quantised below 16 bits."""
+    """In bfloat16, with 32 bits in float32; quantised below 16 bits."""
     import importlib
 
     import mlx.core as mx
@@ -48,7 +48,7 @@ def model_of(family, bits):
     mx.random.seed(0)
     code = importlib.import_module(f"mlx_lm.models.{family}")
     model = code.Model(code.ModelArgs.from_dict({**COMMON, **CONFIGS[family], "model_type": family}))
-    model.set_dtype(mx.bfloat16)
+    model.set_dtype(mx.float32 if bits == 32 else mx.bfloat16)
     if bits < 16:
         nn.quantize(model, group_size=GROUP, bits=bits,
                     class_predicate=lambda _, m: hasattr(m, "to_quantized") and m.weight.shape[-1] % GROUP == 0)

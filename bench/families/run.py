@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Families of models, patched: never slower than MLX? For prompts of several lengths and a token after a context.
 
-    PYTHONPATH=SITE bench/families/run.py [FAMILY...] [--bits 4 16] [--pairs 7] [--seconds 3] [--out FILE]
+    PYTHONPATH=SITE bench/families/run.py [FAMILY...] [--bits 4 16 32] [--pairs 7] [--seconds 3] [--out FILE]
 
 SITE has the package mlx_kd (pip install --target SITE . in the clone); the Python that runs this needs mlx-lm. Models
 have two layers of published widths and random weights (families.py), and are timed with and without the patch in one
@@ -11,7 +11,8 @@ greatest of fewer than 6 pairs. A cell takes --seconds at least for 2 pairs, at 
 Where MLX takes longer than a second for the whole prompt, its time is that of its first tokens, as many as fit, times
 as often as the prompt has as many (one token where that takes a quarter of a second: its quantised products take as
 long for each row): less than its real time, since attention grows faster than that. The file says how many. Results of
-families that are not named are kept.
+families that are not named are kept. 16 bits are bfloat16, 32 are float32, both sides in the same: MLX's product of
+experts takes nothing else on a CPU.
 """
 import argparse
 import contextlib
