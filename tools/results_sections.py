@@ -137,7 +137,7 @@ def decode_cpu(data):
 def family_rows(families):
     """A row per family and format, a cell per length: ratio, interval, and ours in ms."""
     for one in families:
-        title = "bf16" if one["bits"] == 16 else f"{one['bits']} bits"
+        title = {16: "bf16", 32: "float32"}.get(one["bits"], f"{one['bits']} bits")
         if "mlx_cannot" in one:
             yield [one["family"], title, f"MLX cannot: {one['mlx_cannot']}"] + [""] * (len(FAMILY_CELLS) - 1)
             continue
@@ -161,8 +161,25 @@ def families_cpu(data):
     return [f"""MLX's time over that of the patched model, two layers of each family with published widths and random weights,
             groups of {data['group']}, pair by pair in one process: median with its 95% CI (least and greatest of fewer than 6
             pairs), and the patched model's time. Where MLX takes longer than a second its time is that of the first tokens,
-            as many as the cell says, times as often as the prompt has as many. {versions}.""",
+            as many as the cell says, times as often as the prompt has as many. On a CPU MLX's product of experts takes float32
+            alone: families with experts are measured in float32, both sides, and not in bfloat16. {versions}.""",
             table(["family", "weights", *heads], list(family_rows(data["families"])))]
+
+
+@section("patch_cost", "What a patch of a model costs")
+def patch_cost(data):
+    return [f"""{data['what']}: seconds, and the peak memory of a process that patches the model,
+            reads a prompt of 4 tokens and decodes 2, next to one that does so without the patch; medians of
+            {data['rounds']} rounds, the first of which compiles the kernels. Other programs ran on the machine (load
+            {data['machine']['load']}); processor seconds, those of compilers too, are of the patch alone. MLX {data['mlx']}.""",
+            table(["what", "value", "goal"], [
+                ["patch, kernels compiled before", f"{number(data['patch_s'])} s", "10 s"],
+                ["processor seconds of it", f"{number(data['patch_processor_s'])} s", ""],
+                ["first patch, which compiles the kernels", f"{number(data['first_patch_s'])} s", ""],
+                ["processor seconds of it", f"{number(data['first_patch_processor_s'])} s", ""],
+                ["peak memory without the patch", f"{number(data['peak_mib_mlx'])} MiB", ""],
+                ["peak memory with it", f"{number(data['peak_mib_patched'])} MiB", ""],
+                ["peak memory with it / without", f"{data['peak_ratio']:.3f}", "1.05"]])]
 
 
 @section("pinned_claims", "Claims in a user's process")
