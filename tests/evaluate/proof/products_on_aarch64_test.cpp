@@ -1,4 +1,5 @@
-// Products on AArch64: kernels compiled for its vectors and run under qemu, judged as a proof does.
+// Operators of models on AArch64: kernels compiled for its vectors and run under qemu, judged as a
+// proof does.
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -89,10 +90,9 @@ class OnAArch64 {
       : op_(op), t_(t), rig_(op, t, op.edge_sizes), variant_(variant), processor_(processor) {
     const spec::Space space = rig_.space(variant_);
     knobs_ = spec::default_setting(space);
-    knobs_.set("VEC", 16);
-    knobs_.set("THREADS", 1);
-    knobs_.set("TASKS", spec::default_setting(space).at("TASKS"));
-    if (knobs_.has("DOT")) knobs_.set("DOT", &processor == &kDots);
+    for (const auto& [name, value] : std::initializer_list<spec::Setting::Item>{
+             {"VEC", 16}, {"THREADS", 1}, {"BF16", 0}, {"DOT", &processor == &kDots}})
+      if (knobs_.has(name)) knobs_.set(name, value);
   }
 
   void expect_right() {
@@ -242,6 +242,19 @@ TEST(ProductsOnAArch64, WithXInInt8ByDotProductsOfBytesAreWithinTheirBounds) {
     SCOPED_TRACE(processor->march);
     OnAArch64(op, variant, Dtype::bfloat16, *processor).expect_right();
   }
+}
+
+// What a language model calls beside its products, as far as its kernels take kd_arguments.
+TEST(OperatorsOnAArch64, OfLayersAreWithinTheirBounds) {
+  if (!std::getenv("MLX_KD_LONG")) GTEST_SKIP() << "takes a minute: set MLX_KD_LONG=1";
+  if (const std::string what = what_is_missing(); !what.empty()) GTEST_SKIP() << what;
+  for (const char* name : {"attention", "attention_quantized", "expert_combine", "qembedding"})
+    for (const Dtype t : spec::float_dtypes()) {
+      SCOPED_TRACE(name + (" " + name_of(t)));
+      const spec::Op& op = kernels::find_op(name);
+      ASSERT_EQ(op.variants.front().language, "cpp");
+      OnAArch64(op, op.variants.front(), t).expect_right();
+    }
 }
 
 TEST(ProductsOnAArch64, AreWithinTheirBounds) {
