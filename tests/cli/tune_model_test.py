@@ -100,6 +100,12 @@ class TuneModel(unittest.TestCase):
         again = json.loads(self.tune(model, "--time-budget", budget, "--rows", "1,2", "--prompt", "64", "--json").stdout)
         self.assertEqual(again["uses"], report["uses"])
 
+    def test_the_default_of_a_use_is_the_kernel_that_runs_without_a_pin(self):
+        self.tune(self.config(), "--time-budget", "0.1s", "--prompt", "0", "--rows", "1")
+        log = (self.out / "runs" / "qmatvec.model" / "default" / "run.ndjson").read_text().splitlines()
+        knobs = json.loads(log[0])["template_params"]
+        self.assertEqual((knobs["UNROLL"], knobs["PREFETCH"]), (1, 4096))  # the first values of their knobs
+
     def test_a_stopped_tuning_keeps_what_it_found_and_goes_on(self):
         model = self.config()
         running = subprocess.Popen(self.command(model, "--time-budget", "1h", "--prompt", "0"),

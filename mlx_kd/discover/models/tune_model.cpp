@@ -75,6 +75,7 @@ class Tuning {
  private:
   RunRequest run_request(const ModelUse& use, const char* run) const {
     RunRequest result;
+    result.from_default = true;
     result.claim_processes = 1;  // what counts is the model's speed, which promotion measures
     result.op_name = use.op->name;
     result.device = request_.device;

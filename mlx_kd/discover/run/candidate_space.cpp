@@ -14,7 +14,7 @@ constexpr const char* kVariantKnob = "variant";
 CandidateSpace::CandidateSpace(const spec::Op& op, const std::vector<std::string>& languages,
                                spec::Dtype dtype, const spec::DeviceTraits& traits,
                                const spec::Dims& first_size, bool allow_approximate)
-    : op_(&op), dtype_(dtype), first_size_(first_size) {
+    : op_(&op), dtype_(dtype), first_size_(first_size), languages_(languages) {
   for (const spec::Variant& variant : op.variants)
     if (std::find(languages.begin(), languages.end(), variant.language) != languages.end() &&
         (allow_approximate || variant.approximate.empty()))
@@ -85,6 +85,20 @@ spec::Candidate CandidateSpace::candidate(const spec::Setting& point) const {
   for (const spec::Knob& knob : part.space.knobs)
     own.set(knob.name, point.at(joined_name(part, knob.name)));
   return spec::make_candidate(*op_, *part.variant, dtype_, own, part.space, first_size_);
+}
+
+spec::Setting CandidateSpace::default_point() const {
+  const auto rank = [&](const Part& part) {
+    const spec::Variant& variant = *part.variant;
+    const auto language = std::find(languages_.begin(), languages_.end(), variant.language);
+    return std::pair(variant.suits && !variant.suits(first_size_), language);
+  };
+  const auto first =
+      std::min_element(parts_.begin(), parts_.end(),
+                       [&](const Part& a, const Part& b) { return rank(a) < rank(b); });
+  spec::Setting result = spec::default_setting(joined_);
+  if (parts_.size() > 1) result.set(kVariantKnob, first - parts_.begin());
+  return result;
 }
 
 std::vector<std::string> CandidateSpace::variants() const {

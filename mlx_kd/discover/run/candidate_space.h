@@ -22,6 +22,10 @@ class CandidateSpace {
 
   const spec::Space& space() const { return joined_; }
   spec::Candidate candidate(const spec::Setting& point) const;
+  // The kernel that programs run where no pin serves a call (runtime/pins/default_kernel.h): of the
+  // variants that are meant for the first size, else of all, the first in the order of the
+  // languages, with its default knobs.
+  spec::Setting default_point() const;
   // The names of the variants, in the order of the space.
   std::vector<std::string> variants() const;
   // The inverse: the point's setting of a candidate of this op and type.
@@ -41,6 +45,7 @@ class CandidateSpace {
   const spec::Op* op_;
   spec::Dtype dtype_;
   spec::Dims first_size_;
+  std::vector<std::string> languages_;
   std::vector<Part> parts_;
   spec::Space joined_;
 };

@@ -43,10 +43,14 @@ RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interru
     pause(request, interrupt);
     return setup.goes_on(request, done);
   };
+  std::optional<size_t> first;
+  const size_t by_default =
+      request.from_default ? setup.points.find(setup.space.default_point()) : setup.points.size();
+  if (by_default < setup.points.size()) first = by_default;
   Walk walk({&setup.space, &setup.points, &setup.features, setup.strategy.get(),
              setup.evaluator.get(), &listener, &interrupt},
             {request.budget, request.batch, goes_on,
-             request.ranges.empty() ? setup.sizes.sizes.size() : 0, request.finalists});
+             request.ranges.empty() ? setup.sizes.sizes.size() : 0, request.finalists, first});
   auto writer = open_writer(request, setup.meta, walk.old_records());
   tell_if_cut(writer, listener);
   walk.run(writer);

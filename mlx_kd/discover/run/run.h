@@ -33,6 +33,7 @@ struct RunRequest {
   uint64_t seed = 0;
   std::filesystem::path out;
   bool resume = false;
+  bool from_default = false;  // the first candidate is the default kernel, and no strategy's choice
   std::string strategy = "tours";
   search::StrategyOptions strategy_options;
   uint64_t batch = 8;              // candidates compiled together

@@ -52,7 +52,9 @@ void Walk::run(archive::RunWriter& writer) {
   while (visits_.size() < limits_.budget && !parts_.interrupt->raised() &&
          limits_.go_on(visits_.size())) {
     const auto proposed =
-        parts_.strategy->propose(std::min(limits_.batch, limits_.budget - visits_.size()));
+        limits_.first && visits_.empty()
+            ? std::vector<size_t>{*limits_.first}
+            : parts_.strategy->propose(std::min(limits_.batch, limits_.budget - visits_.size()));
     if (proposed.empty()) break;
     expected_gain_ = parts_.strategy->expected_gain();
     std::vector<size_t> fresh;

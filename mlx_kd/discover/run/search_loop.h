@@ -47,6 +47,7 @@ class Walk {
     // Of a run without ranges of sizes: how many finalists it chooses for each of its sizes. Then
     // the records of a long run that no choice depends on are not kept.
     size_t sizes = 0, finalists = 0;
+    std::optional<size_t> first;  // a point that is evaluated before the strategy is asked
   };
 
   Walk(const Parts& parts, const Limits& limits);

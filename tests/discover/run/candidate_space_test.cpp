@@ -89,6 +89,23 @@ TEST(CandidateSpace, OfSeveralLanguagesBothAreSearchedAndToldApart) {
   EXPECT_EQ(space.point(space.candidate(point)), point);
 }
 
+TEST(CandidateSpace, TheDefaultIsOfTheFirstLanguageAndOfAVariantMeantForTheSize) {
+  spec::Variant metal = variant("rows", kKnobs), cuda = metal, for_many = metal;
+  metal.language = "metal";
+  cuda.language = for_many.language = "cuda";
+  for_many.name = "many";
+  for_many.suits = [](const spec::Dims& dims) { return dims.at("rows") > 16; };
+  const spec::Op op = op_with({metal, for_many, cuda});
+  const auto default_of = [&](int64_t rows) {
+    const CandidateSpace space(op, {"cuda", "metal"}, spec::Dtype::float16, {}, {{"rows", rows}});
+    return space.candidate(space.default_point());
+  };
+  EXPECT_EQ(default_of(17).variant, "many");
+  EXPECT_EQ(default_of(16).variant, "rows");
+  EXPECT_EQ(default_of(16).language, "cuda");
+  EXPECT_EQ(default_of(16).knobs, spec::Setting({{"A", 1}, {"B", 1}}));
+}
+
 TEST(CandidateSpace, ALanguageWithoutVariantIsRefused) {
   const spec::Op op = op_with({variant("one", kKnobs)});
   EXPECT_THROW(CandidateSpace(op, {"metal"}, spec::Dtype::float16, {}, {}), base::Error);
