@@ -96,7 +96,8 @@ std::vector<std::unique_ptr<FencedBuffer>> Prover::make_buffers() const {
 }
 
 // Ports that take views get one kind after the other.
-Proof Prover::prove(const spec::Candidate& candidate, const devices::Program& program) {
+Proof Prover::prove(const spec::Candidate& candidate, const devices::Program& program,
+                    std::optional<size_t> size) {
   constexpr ViewKind kViews[] = {ViewKind::row_major, ViewKind::gaps, ViewKind::transposed};
   Proof proof;
   proof.sizes.resize(sizes_);
@@ -104,6 +105,7 @@ Proof Prover::prove(const spec::Candidate& candidate, const devices::Program& pr
   const Kernel kernel{spec::variant_of(op_, candidate), candidate.knobs, program,
                       candidate.language == "cpp" ? &watch : nullptr};
   for (size_t i = 0; i < plan_.cases.size(); ++i) {
+    if (size && plan_.cases[i].size != *size) continue;
     prove_case(plan_.cases[i], kernel, kViews[i % std::size(kViews)], proof);
     if (proof.status != spec::Status::benchmarked) break;
   }

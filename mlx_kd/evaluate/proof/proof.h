@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,8 +40,9 @@ class Prover {
          const std::byte* memory, const devices::Accelerator* accelerator,
          References references = {});
 
-  // All cases; stops at the first that fails.
-  Proof prove(const spec::Candidate& candidate, const devices::Program& program);
+  // All cases, or those of one size; stops at the first that fails.
+  Proof prove(const spec::Candidate& candidate, const devices::Program& program,
+              std::optional<size_t> size = {});
 
   // One case on given memory: `inputs` hold the case's inputs, `outputs` have run already.
   // Adds to the proof what it finds.

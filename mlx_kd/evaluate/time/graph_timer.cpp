@@ -19,6 +19,7 @@ namespace {
 
 constexpr int kPresampleCalls = 4;
 
+// Filled with the bytes of a source, repeated where they are fewer.
 mx::array input_array(const spec::ArraySpec& array, const std::byte* source, int64_t source_bytes) {
   const int64_t bytes = array.bytes();
   std::vector<std::byte> whole(static_cast<size_t>(bytes));
@@ -44,32 +45,47 @@ GraphTimer::GraphTimer(const spec::Op& op, spec::Dtype t, const spec::Dims& dims
   }
   const int64_t call_bytes = std::max<int64_t>(1, spec::bytes_of(op.inputs, t, dims) + outputs);
   cold_ = call_bytes > l2_bytes / 2;
-  calls_ = static_cast<int>(std::clamp<int64_t>(
-      protocol.graph_bytes / std::max<int64_t>(1, outputs), 1, protocol.max_graph_calls));
-  const int64_t sets = cold_ ? calls_ : std::clamp<int64_t>(l2_bytes / 2 / call_bytes, 1, calls_);
-  for (int64_t i = 0; i < sets; ++i) {
-    Arrays& set = sets_.emplace_back();
-    for (size_t k = 0; k < op.inputs.size(); ++k)
-      set.push_back(input_array(spec::array_of(op.inputs[k], t, dims), memory + c.inputs[k].offset,
-                                c.inputs[k].bytes));
-    if (accelerator_) {
-      // MLX keeps what the host wrote in memory that both see; the copy lies in the device's own.
-      for (auto& array : set)
-        array = array.dtype() == mx::bool_ ? mx::logical_or(array, mx::array(false))
-                                           : mx::multiply(array, mx::array(1, array.dtype()));
-      mx::eval(set);
-    }
-  }
+  const int64_t fit = std::min(protocol.graph_bytes / std::max<int64_t>(1, outputs),
+                               cold_ ? protocol.cold_bytes / call_bytes : protocol.graph_bytes);
+  calls_ = static_cast<int>(std::clamp<int64_t>(fit, 1, protocol.max_graph_calls));
+  most_sets_ = static_cast<size_t>(
+      cold_ ? calls_ : std::clamp<int64_t>(l2_bytes / 2 / call_bytes, 1, calls_));
+  for (size_t k = 0; k < op.inputs.size(); ++k)
+    sources_.push_back(
+        {spec::array_of(op.inputs[k], t, dims), memory + c.inputs[k].offset, c.inputs[k].bytes});
+}
+
+Arrays GraphTimer::make_set() const {
+  Arrays set;
+  for (const Source& source : sources_)
+    set.push_back(input_array(source.array, source.data, source.bytes));
+  if (!accelerator_) return set;
+  // MLX keeps what the host wrote in memory that both see; the copy lies in the device's own.
+  for (auto& array : set)
+    array = array.dtype() == mx::bool_ ? mx::logical_or(array, mx::array(false))
+                                       : mx::multiply(array, mx::array(1, array.dtype()));
+  mx::eval(set);
+  return set;
+}
+
+std::span<Arrays> GraphTimer::sets_for(int calls) {
+  const size_t count = std::min(static_cast<size_t>(calls), most_sets_);
+  while (sets_.size() < count) sets_.push_back(make_set());
+  return {sets_.data(), count};
 }
 
 double GraphTimer::sample(const Function& function, int calls) {
+  const std::span<Arrays> sets = sets_for(calls);
   if (cold_ && accelerator_) accelerator_->flush();
-  if (cold_ && !accelerator_)
-    for (const Arrays& set : sets_) flush(set);
+  if (cold_ && !accelerator_) {
+    const int64_t before = base::steady_ns();
+    for (const Arrays& set : sets) flush(set);
+    flush_us_ = 1e6 * base::seconds_since(before) / static_cast<double>(sets.size());
+  }
   Arrays outputs;
   const int64_t start = base::steady_ns();
   for (int i = 0; i < calls; ++i) {
-    Arrays& set = sets_[static_cast<size_t>(i) % sets_.size()];
+    Arrays& set = sets[static_cast<size_t>(i) % sets.size()];
     Arrays result = function(set);
     for (size_t k = 0; k < result.size(); ++k) {
       // Nothing else may hold an updated array, or MLX would copy it.
@@ -79,7 +95,7 @@ double GraphTimer::sample(const Function& function, int calls) {
         outputs.push_back(std::move(result[k]));
     }
   }
-  for (const Arrays& set : sets_)
+  for (const Arrays& set : sets)
     for (const int updated : updates_)
       if (updated >= 0) outputs.push_back(set[static_cast<size_t>(updated)]);
   mx::eval(outputs);
@@ -88,11 +104,12 @@ double GraphTimer::sample(const Function& function, int calls) {
   return us / calls;
 }
 
-GraphPlan plan_graph(double first_us, double second_us, int most_calls, const Protocol& protocol) {
+GraphPlan plan_graph(double first_us, double second_us, int most_calls, const Protocol& protocol,
+                     double flush_us) {
   const double slower = std::max(first_us, second_us);
   const double fit = std::floor(1e3 * protocol.graph_sample_ms / slower);
   const int calls = static_cast<int>(std::clamp(fit, 1.0, static_cast<double>(most_calls)));
-  const double pair_s = 1e-6 * calls * (first_us + second_us);
+  const double pair_s = 1e-6 * calls * (first_us + second_us + 2 * flush_us);
   const double pairs = std::clamp(protocol.claim_s / pair_s, double(protocol.claim_pairs),
                                   double(protocol.most_claim_pairs));
   return {calls, static_cast<int>(pairs), slower > 1e3 * protocol.slow_call_ms};
@@ -203,7 +220,7 @@ Baseline mlx_at_its_best(const spec::Op& op, const std::vector<double>& scalars,
       presample(timer, plain, compiled, *first_us, protocol, random);
   const bool is_plain = plain_us <= compiled_us;
   const double us = std::min(plain_us, compiled_us);
-  const GraphPlan plan = plan_graph(us, us, timer.most_calls(), protocol);
+  const GraphPlan plan = plan_graph(us, us, timer.most_calls(), protocol, timer.flush_us());
   const std::string name = !has_mlx ? "composition" : is_plain ? "plain" : "compiled";
   return {name, is_plain ? plain : compiled, plan, !has_mlx, !is_plain, us};
 }

@@ -76,8 +76,8 @@ TimingBuffers::TimingBuffers(const spec::Op& op, spec::Dtype t, const spec::Dims
   const int64_t sets =
       cold_ ? cold_sets(copy_us, protocol)
             : std::clamp<int64_t>(l2_bytes / 2 / call_bytes, 1, protocol.max_warm_sets);
-  const int64_t set_bytes = padded(input_bytes_) + padded(own_outputs);
-  bytes_ = sets * set_bytes;
+  set_bytes_ = padded(input_bytes_) + padded(own_outputs);
+  bytes_ = sets * set_bytes_;
   memory_ = static_cast<std::byte*>(accelerator_ ? accelerator_->allocate(bytes_)
                                                  : host_memory(bytes_, dims));
   std::byte* next = memory_;
@@ -154,8 +154,13 @@ void TimingBuffers::load(const Case& c, const std::byte* memory, size_t set) {
          c.inputs[i].bytes);
 }
 
-void TimingBuffers::flush_if_cold() const {
-  if (cold_ && !accelerator_) flush_from_caches(memory_, static_cast<size_t>(bytes_));
+void TimingBuffers::flush_if_cold(int calls) const {
+  if (!cold_ || accelerator_) return;
+  const size_t count = std::min(static_cast<size_t>(calls), sets_.size());
+  for (size_t i = 0; i < count; ++i) {
+    const auto at = static_cast<int64_t>((turn_ + i) % sets_.size()) * set_bytes_;
+    flush_from_caches(memory_ + at, static_cast<size_t>(set_bytes_));
+  }
 }
 
 }  // namespace mlx_kd::evaluate

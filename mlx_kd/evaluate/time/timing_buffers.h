@@ -35,8 +35,8 @@ class TimingBuffers {
   const Set& set(size_t index) const { return sets_[index]; }
   // The next sets, one per call.
   std::vector<Set> next(int calls);
-  // Before a cold sample on the host; nothing to do for warm ones.
-  void flush_if_cold() const;
+  // Before a cold sample on the host: the sets that its calls get. Nothing to do for warm ones.
+  void flush_if_cold(int calls) const;
   // Overwrites the inputs of the first set with another case of the same or a smaller size.
   void load(const Case& c, const std::byte* memory, size_t set);
   // Fills the outputs of a set with a byte, except those that update an input; reads the first
@@ -52,7 +52,7 @@ class TimingBuffers {
   std::vector<int> updates_;  // per output: the input that it updates, or -1
   bool cold_;
   std::byte* memory_ = nullptr;
-  int64_t bytes_ = 0;
+  int64_t bytes_ = 0, set_bytes_ = 0;
   std::vector<Set> sets_;
   size_t turn_ = 0;
 };

@@ -68,6 +68,7 @@ class Session {
   void prove_after_timing(const Loaded& candidate, Proof& proof);
   double least_possible_us(size_t size);
   void check_roofline(const spec::SizeMetrics& size, size_t index, Proof& proof);
+  bool is_slow(double us) const { return us > 1e3 * protocol_.slow_call_ms; }
   const Baseline& baseline(size_t size);
   FewerRows* fewer_rows(size_t size);
   GraphSpeedup compare(const Function& mine, size_t size);

@@ -70,8 +70,7 @@ FewerRows* Session::fewer_rows(size_t size) {
     known = fewer_.emplace(few.text(), FewerRows{std::move(timer), mlx, {}}).first;
   }
   const Baseline& mlx = known->second.mlx;
-  const bool is_slow = mlx.function && factor * mlx.us > 1e3 * protocol_.slow_call_ms;
-  return is_slow ? &known->second : nullptr;
+  return mlx.function && is_slow(factor * mlx.us) ? &known->second : nullptr;
 }
 
 // With fewer rows MLX's samples are those of all sizes that take them in proportion.
@@ -93,13 +92,14 @@ GraphSpeedup Session::compare(const Function& mine, size_t size) {
 }
 
 // All finalists of a size are compared with its first, so that the machine's drift between them
-// does not order them.
+// does not order them. Of calls as slow as those for which few pairs are enough, so many are here.
 void Session::claim_kernel(const Loaded& candidate, const Loaded* leader, size_t size,
                            spec::Metrics& m) {
   const Timed mine = timed(candidate, size);
   const auto theirs = leader ? std::optional(timed(*leader, size)) : std::nullopt;
-  const KernelTimes times = time_fixed(mine, theirs ? &*theirs : nullptr, protocol_.claim_pairs,
-                                       buffers(size), protocol_, random_);
+  const int pairs = is_slow(m.latency_us) ? protocol_.slow_pairs : protocol_.claim_pairs;
+  const KernelTimes times =
+      time_fixed(mine, theirs ? &*theirs : nullptr, pairs, buffers(size), protocol_, random_);
   m.kernel_us = median(times.us);
   m.log_ratio = leader ? median(times.log_ratios) : 0;
   m.gbps_est = 1e-3 * spec::cost_of(op_, setup_.sizes[size], setup_.dtype).bytes / m.kernel_us;
@@ -126,7 +126,8 @@ void Session::claim_graph(const Loaded& candidate, size_t size, spec::Metrics& m
   m.p10_us = percentile(us, 0.1);
   m.p90_us = percentile(us, 0.9);
   std::vector<double> single;
-  for (int i = 0; i < protocol_.single_samples; ++i) single.push_back(timer.sample_single(mine));
+  const int samples = is_slow(m.latency_us) ? protocol_.slow_pairs : protocol_.single_samples;
+  for (int i = 0; i < samples; ++i) single.push_back(timer.sample_single(mine));
   m.single_us = median(single);
 }
 
@@ -137,12 +138,12 @@ base::Json Session::claim(const base::Json& request) try {
   const Loaded loaded = load(request);
   const base::Json& other = request.at("leader");
   const Loaded* const leader = other.is_null() ? nullptr : &incumbent(other);
-  const Proof proof = prover().prove(loaded.candidate, *loaded.program);
+  const Proof proof = prover().prove(loaded.candidate, *loaded.program, size);
   base::Json answer = to_json(proof);
   if (proof.status != spec::Status::benchmarked) return answer;
   spec::Metrics metrics;
-  claim_kernel(loaded, leader, size, metrics);
   claim_graph(loaded, size, metrics);
+  claim_kernel(loaded, leader, size, metrics);
   metrics.correctness_max_abs_err = proof.sizes[size].max_abs_err;
   metrics.correctness_max_rel_err = proof.sizes[size].max_rel_err;
   metrics.error_bound_used = proof.sizes[size].bound_used;
@@ -170,7 +171,9 @@ base::Json Session::claim_again(const base::Json& request) try {
   const int calls = form.at("calls");
   GraphTimer& timer = graph(size);
   timer.sample(mlx, 1);
-  const double pair_s = 1e-6 * calls * (timer.sample(mine, calls) + timer.sample(mlx, calls));
+  const double pair_us =
+      timer.sample(mine, calls) + timer.sample(mlx, calls) + 2 * timer.flush_us();
+  const double pair_s = 1e-6 * calls * pair_us;
   const int pairs = std::clamp(static_cast<int>(protocol_.process_s / pair_s),
                                protocol_.least_pairs, protocol_.process_pairs);
   base::Json answer = {{"status", name_of(spec::Status::benchmarked)}, {"reason", ""}};
@@ -185,12 +188,15 @@ base::Json Session::aa(const base::Json& request) {
   const auto size = request.at("size").get<size_t>();
   const Loaded loaded = load(request);
   const Function mine = as_function(loaded, size);
-  const double first_us = graph(size).sample_single(mine);
+  GraphTimer& timer = graph(size);
+  const double first_us = timer.sample_single(mine);
   const Baseline& mlx = baseline(size);
-  const GraphPlan plan =
-      mlx.function ? mlx.plan : plan_graph(first_us, first_us, graph(size).most_calls(), protocol_);
+  const GraphPlan plan = mlx.function ? mlx.plan
+                                      : plan_graph(first_us, first_us, timer.most_calls(),
+                                                   protocol_, timer.flush_us());
+  const int count = is_slow(first_us) ? protocol_.slow_pairs : plan.pairs;
   const GraphPairs pairs =
-      time_graph_pairs(graph(size), mine, mine, {plan.calls, plan.calls}, plan.pairs, random_);
+      time_graph_pairs(timer, mine, mine, {plan.calls, plan.calls}, count, random_);
   const Interval ratio =
       bootstrap_ratio(pairs.log_ratios, protocol_.bootstrap_resamples, setup_.seed);
   const double spread =
