@@ -46,14 +46,23 @@ base::Json kernel_json(const Protocol& p) {
 }
 
 base::Json claim_json(const Protocol& p) {
-  return {{"pairs", p.claim_pairs},         {"most_pairs", p.most_claim_pairs},
-          {"seconds", p.claim_s},           {"graph_sample_ms", p.graph_sample_ms},
-          {"presample", p.presample},       {"max_graph_calls", p.max_graph_calls},
-          {"graph_bytes", p.graph_bytes},   {"single_samples", p.single_samples},
-          {"slow_call_ms", p.slow_call_ms}, {"slow_pairs", p.slow_pairs},
-          {"slow_ratio", p.slow_ratio},     {"resamples", p.bootstrap_resamples},
-          {"processes", p.claim_processes}, {"process_pairs", p.process_pairs},
-          {"process_s", p.process_s},       {"least_pairs", p.least_pairs}};
+  return {{"pairs", p.claim_pairs},
+          {"most_pairs", p.most_claim_pairs},
+          {"seconds", p.claim_s},
+          {"graph_sample_ms", p.graph_sample_ms},
+          {"presample", p.presample},
+          {"max_graph_calls", p.max_graph_calls},
+          {"graph_bytes", p.graph_bytes},
+          {"cold_bytes", p.cold_bytes},
+          {"slow_call_ms", p.slow_call_ms},
+          {"slow_pairs", p.slow_pairs},
+          {"slow_ratio", p.slow_ratio},
+          {"resamples", p.bootstrap_resamples},
+          {"processes", p.claim_processes},
+          {"process_pairs", p.process_pairs},
+          {"process_s", p.process_s},
+          {"least_pairs", p.least_pairs},
+          {"single_samples", p.single_samples}};
 }
 
 // The members of `settings` that differ from the defaults, in the groups they belong to.

@@ -41,6 +41,7 @@ struct Protocol {
   double graph_sample_ms = 8;  // fewer calls where those of a sample would take longer
   int max_graph_calls = 40;
   int64_t graph_bytes = int64_t(16) << 20;  // outputs of the calls of one eval, at most
+  int64_t cold_bytes = int64_t(512) << 20;  // arrays of the calls of one cold eval, at most
   int single_samples = 15;
   double slow_call_ms = 50;  // where one call of MLX takes longer,
   int slow_pairs = 6;        // so many pairs are enough if every ratio

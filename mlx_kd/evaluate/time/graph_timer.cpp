@@ -45,13 +45,14 @@ GraphTimer::GraphTimer(const spec::Op& op, spec::Dtype t, const spec::Dims& dims
   }
   const int64_t call_bytes = std::max<int64_t>(1, spec::bytes_of(op.inputs, t, dims) + outputs);
   cold_ = call_bytes > l2_bytes / 2;
-  calls_ = static_cast<int>(std::clamp<int64_t>(
-      protocol.graph_bytes / std::max<int64_t>(1, outputs), 1, protocol.max_graph_calls));
+  const int64_t fit = std::min(protocol.graph_bytes / std::max<int64_t>(1, outputs),
+                               cold_ ? protocol.cold_bytes / call_bytes : protocol.graph_bytes);
+  calls_ = static_cast<int>(std::clamp<int64_t>(fit, 1, protocol.max_graph_calls));
   most_sets_ = static_cast<size_t>(
       cold_ ? calls_ : std::clamp<int64_t>(l2_bytes / 2 / call_bytes, 1, calls_));
   for (size_t k = 0; k < op.inputs.size(); ++k)
-    sources_.push_back({spec::array_of(op.inputs[k], t, dims), memory + c.inputs[k].offset,
-                        c.inputs[k].bytes});
+    sources_.push_back(
+        {spec::array_of(op.inputs[k], t, dims), memory + c.inputs[k].offset, c.inputs[k].bytes});
 }
 
 Arrays GraphTimer::make_set() const {
@@ -76,8 +77,11 @@ std::span<Arrays> GraphTimer::sets_for(int calls) {
 double GraphTimer::sample(const Function& function, int calls) {
   const std::span<Arrays> sets = sets_for(calls);
   if (cold_ && accelerator_) accelerator_->flush();
-  if (cold_ && !accelerator_)
+  if (cold_ && !accelerator_) {
+    const int64_t before = base::steady_ns();
     for (const Arrays& set : sets) flush(set);
+    flush_us_ = 1e6 * base::seconds_since(before) / static_cast<double>(sets.size());
+  }
   Arrays outputs;
   const int64_t start = base::steady_ns();
   for (int i = 0; i < calls; ++i) {
@@ -100,11 +104,12 @@ double GraphTimer::sample(const Function& function, int calls) {
   return us / calls;
 }
 
-GraphPlan plan_graph(double first_us, double second_us, int most_calls, const Protocol& protocol) {
+GraphPlan plan_graph(double first_us, double second_us, int most_calls, const Protocol& protocol,
+                     double flush_us) {
   const double slower = std::max(first_us, second_us);
   const double fit = std::floor(1e3 * protocol.graph_sample_ms / slower);
   const int calls = static_cast<int>(std::clamp(fit, 1.0, static_cast<double>(most_calls)));
-  const double pair_s = 1e-6 * calls * (first_us + second_us);
+  const double pair_s = 1e-6 * calls * (first_us + second_us + 2 * flush_us);
   const double pairs = std::clamp(protocol.claim_s / pair_s, double(protocol.claim_pairs),
                                   double(protocol.most_claim_pairs));
   return {calls, static_cast<int>(pairs), slower > 1e3 * protocol.slow_call_ms};
@@ -215,7 +220,7 @@ Baseline mlx_at_its_best(const spec::Op& op, const std::vector<double>& scalars,
       presample(timer, plain, compiled, *first_us, protocol, random);
   const bool is_plain = plain_us <= compiled_us;
   const double us = std::min(plain_us, compiled_us);
-  const GraphPlan plan = plan_graph(us, us, timer.most_calls(), protocol);
+  const GraphPlan plan = plan_graph(us, us, timer.most_calls(), protocol, timer.flush_us());
   const std::string name = !has_mlx ? "composition" : is_plain ? "plain" : "compiled";
   return {name, is_plain ? plain : compiled, plan, !has_mlx, !is_plain, us};
 }

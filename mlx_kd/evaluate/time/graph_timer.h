@@ -18,9 +18,9 @@ namespace mlx_kd::evaluate {
 using Arrays = std::vector<mlx::core::array>;
 using Function = std::function<Arrays(const Arrays&)>;
 
-// The inputs of one size as MLX arrays, in several sets, each made when a sample first uses it: warm
-// ones rotate within half the L2, cold ones are flushed before a sample and none is used twice in
-// it. For one thread.
+// The inputs of one size as MLX arrays, in several sets, each made when a sample first uses it:
+// warm ones rotate within half the L2, cold ones are flushed before a sample and none is used twice
+// in it. For one thread.
 class GraphTimer {
  public:
   // Inputs come from the case of that size (repeated if its batch is smaller). `memory` must
@@ -39,6 +39,8 @@ class GraphTimer {
 
   int most_calls() const { return calls_; }  // of a sample in `graph` mode
   bool cold() const { return cold_; }
+  // us in which the arrays of one call leave the host's caches, as the last sample saw it.
+  double flush_us() const { return flush_us_; }
 
  private:
   // Those that the calls of a sample use in turn.
@@ -59,6 +61,7 @@ class GraphTimer {
   size_t most_sets_;
   std::vector<int> updates_;  // per output: the input that it updates, or -1
   std::vector<Arrays> sets_;
+  double flush_us_ = 0;
 };
 
 struct GraphPairs {
@@ -76,13 +79,14 @@ struct GraphCalls {
 GraphPairs time_graph_pairs(GraphTimer& timer, const Function& first, const Function& second,
                             GraphCalls calls, int pairs, base::Random& random);
 
-// How long samples and how many pairs of two sides are: fixed from what a call of each takes,
-// before any is compared.
+// How long samples and how many pairs of two sides are: fixed from what a call of each takes, and
+// from the flush of its arrays before a sample, before any is compared.
 struct GraphPlan {
   int calls, pairs;
   bool slow = false;  // a call takes longer than Protocol::slow_call_ms
 };
-GraphPlan plan_graph(double first_us, double second_us, int most_calls, const Protocol& protocol);
+GraphPlan plan_graph(double first_us, double second_us, int most_calls, const Protocol& protocol,
+                     double flush_us = 0);
 
 // How many times faster `first` is than `second`, with its interval: by `plan.pairs` pairs and the
 // bootstrap. Where the plan is slow, by slow_pairs pairs if every ratio is above slow_ratio, and

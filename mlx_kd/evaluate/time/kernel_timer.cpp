@@ -131,8 +131,10 @@ int pairs_won(const std::vector<KernelTimes>& sizes) {
 KernelTimes time_pairs(const Timed& candidate, const Timed* incumbent, TimingBuffers& buffers,
                        const Protocol& protocol, base::Random& random) {
   const auto more = [&](const KernelTimes& times) {
-    if (!incumbent) return static_cast<int>(times.us.size()) < protocol.better_pairs;
-    return wants_more(times.log_ratios, protocol);
+    if (incumbent) return wants_more(times.log_ratios, protocol);
+    const bool is_slow = !times.us.empty() && times.us.front() > 1e3 * protocol.slow_call_ms;
+    return static_cast<int>(times.us.size()) <
+           (is_slow ? protocol.slow_pairs : protocol.better_pairs);
   };
   KernelTimes times = collect(candidate, incumbent, buffers, protocol, random, more);
   times.rejected = incumbent && static_cast<int>(times.us.size()) < protocol.base_pairs;

@@ -22,8 +22,9 @@ struct KernelTimes {
   bool rejected = false;           // stopped early: worse than the incumbent beyond doubt
 };
 
-// `incumbent` null: samples of the candidate alone. Pairs lie next to each other in time, in random
-// order. Stops early only to reject; a candidate that may be the better gets more pairs.
+// `incumbent` null: samples of the candidate alone, slow_pairs of one that is slow. Pairs lie next
+// to each other in time, in random order. Stops early only to reject; a candidate that may be the
+// better gets more pairs.
 KernelTimes time_pairs(const Timed& candidate, const Timed* incumbent, TimingBuffers& buffers,
                        const Protocol& protocol, base::Random& random);
 

@@ -98,8 +98,8 @@ void Session::claim_kernel(const Loaded& candidate, const Loaded* leader, size_t
   const Timed mine = timed(candidate, size);
   const auto theirs = leader ? std::optional(timed(*leader, size)) : std::nullopt;
   const int pairs = is_slow(m.latency_us) ? protocol_.slow_pairs : protocol_.claim_pairs;
-  const KernelTimes times = time_fixed(mine, theirs ? &*theirs : nullptr, pairs, buffers(size),
-                                       protocol_, random_);
+  const KernelTimes times =
+      time_fixed(mine, theirs ? &*theirs : nullptr, pairs, buffers(size), protocol_, random_);
   m.kernel_us = median(times.us);
   m.log_ratio = leader ? median(times.log_ratios) : 0;
   m.gbps_est = 1e-3 * spec::cost_of(op_, setup_.sizes[size], setup_.dtype).bytes / m.kernel_us;
@@ -171,7 +171,9 @@ base::Json Session::claim_again(const base::Json& request) try {
   const int calls = form.at("calls");
   GraphTimer& timer = graph(size);
   timer.sample(mlx, 1);
-  const double pair_s = 1e-6 * calls * (timer.sample(mine, calls) + timer.sample(mlx, calls));
+  const double pair_us =
+      timer.sample(mine, calls) + timer.sample(mlx, calls) + 2 * timer.flush_us();
+  const double pair_s = 1e-6 * calls * pair_us;
   const int pairs = std::clamp(static_cast<int>(protocol_.process_s / pair_s),
                                protocol_.least_pairs, protocol_.process_pairs);
   base::Json answer = {{"status", name_of(spec::Status::benchmarked)}, {"reason", ""}};
@@ -186,13 +188,15 @@ base::Json Session::aa(const base::Json& request) {
   const auto size = request.at("size").get<size_t>();
   const Loaded loaded = load(request);
   const Function mine = as_function(loaded, size);
-  const double first_us = graph(size).sample_single(mine);
+  GraphTimer& timer = graph(size);
+  const double first_us = timer.sample_single(mine);
   const Baseline& mlx = baseline(size);
-  const GraphPlan plan =
-      mlx.function ? mlx.plan : plan_graph(first_us, first_us, graph(size).most_calls(), protocol_);
+  const GraphPlan plan = mlx.function ? mlx.plan
+                                      : plan_graph(first_us, first_us, timer.most_calls(),
+                                                   protocol_, timer.flush_us());
   const int count = is_slow(first_us) ? protocol_.slow_pairs : plan.pairs;
   const GraphPairs pairs =
-      time_graph_pairs(graph(size), mine, mine, {plan.calls, plan.calls}, count, random_);
+      time_graph_pairs(timer, mine, mine, {plan.calls, plan.calls}, count, random_);
   const Interval ratio =
       bootstrap_ratio(pairs.log_ratios, protocol_.bootstrap_resamples, setup_.seed);
   const double spread =

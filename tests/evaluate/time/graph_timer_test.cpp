@@ -19,6 +19,12 @@ TEST(GraphPlan, SlowCallsAreFewAndStillTakeEnoughPairs) {
   EXPECT_EQ(plan.pairs, protocol.claim_pairs);
 }
 
+TEST(GraphPlan, FlushesCountAsTimeOfAPair) {
+  const Protocol protocol;
+  EXPECT_EQ(plan_graph(3, 60, 40, protocol, 100).pairs, 76);  // 0.8 s / (40 (63 + 2 100) us)
+  EXPECT_EQ(plan_graph(3, 60, 40, protocol, 1000).pairs, protocol.claim_pairs);
+}
+
 TEST(GraphPlan, ACallIsSlowBeyondTheProtocolsLimitOnly) {
   const Protocol protocol;
   EXPECT_TRUE(plan_graph(1e3 * protocol.slow_call_ms + 1, 10, 40, protocol).slow);
