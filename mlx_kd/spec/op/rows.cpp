@@ -18,8 +18,7 @@ Dims with_rows(const Op& op, const Dims& dims, int64_t most) {
   if (rows.empty()) return dims;
   Dims given;
   for (const Dim& dim : op.dims)
-    given.set(dim.name,
-              dim.name == rows ? std::min(most, dims.at(dim.name)) : dims.at(dim.name));
+    given.set(dim.name, dim.name == rows ? std::min(most, dims.at(dim.name)) : dims.at(dim.name));
   return complete(op, given);
 }
 
