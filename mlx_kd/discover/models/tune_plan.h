@@ -42,8 +42,8 @@ std::vector<int64_t> key_lengths();
 ModelUse use_of(const spec::Op& op, const spec::ModelSizes& place, const PassSizes& sizes,
                 bool prompt);
 
-// Where a prompt's queries have a range: the same place with 2 to 16 of them, as of short prompts and
-// of several tokens that continue a cache. Neither pass calls it. nullopt for other uses.
+// Where a prompt's queries have a range: the same place with 2 to 16 of them, as of short prompts
+// and of several tokens that continue a cache. Neither pass calls it. nullopt for other uses.
 std::optional<ModelUse> few_queries_of(const ModelUse& prompt);
 
 // Misuse, naming the fields, where the config lacks what every model has (its width, layers, heads,
