@@ -161,8 +161,7 @@ def families_cpu(data):
     return [f"""MLX's time over that of the patched model, two layers of each family with published widths and random weights,
             groups of {data['group']}, pair by pair in one process: median with its 95% CI (least and greatest of fewer than 6
             pairs), and the patched model's time. Where MLX takes longer than a second its time is that of the first tokens,
-            as many as the cell says, times as often as the prompt has as many. On a CPU MLX's product of experts takes float32
-            alone: families with experts are measured in float32, both sides, and not in bfloat16. {versions}.""",
+            as many as the cell says, times as often as the prompt has as many. {versions}.""",
             table(["family", "weights", *heads], list(family_rows(data["families"])))]
 
 
