@@ -1,10 +1,11 @@
 // How often is a speed-up claimed that is not there, and how often is one of 5 % found?
 //
-//   bench_aa_trials [trials = 1000] [file = bench/results/aa_trials.json] [processes = 0]
+//   bench_aa_trials [trials = 1000] [file = bench/results/aa_trials.json] [processes = 0] [claims]
 //
 // With processes the claims are those of several: so many processes measure both, then each trial
 // takes as many of them as a claim does, at random, and their interval by Student's t. In these 10
-// % more work are to be found, one call in ten.
+// % more work are to be found, one call in ten; with `long` as the claims those of `--claims long`,
+// of 21 processes, which are to find 5 %.
 //
 // Each trial is what a claim is: pairs of samples in `graph` mode on the CPU device, as many and as
 // long as the protocol says, then the interval. A kernel runs against itself, and against itself
@@ -40,6 +41,7 @@ namespace {
 using namespace mlx_kd;
 
 constexpr int kWorkPercent = 105, kWorkPercentOfProcesses = 110;
+constexpr int kProcessesOfLongClaims = 21;
 constexpr double kMostClaimed = 0.064, kMostClaimedOfProcesses = 0.05, kLeastFound = 0.90;
 
 struct Tally {
@@ -128,7 +130,7 @@ struct Seen {
   double same, more;
 };
 
-Seen see() {
+Seen see(int work_percent) {
   mlx::core::set_default_device(mlx::core::Device::cpu);
   const spec::Op& op = kernels::find_op("rmsnorm_residual");
   const Subject subject(op, spec::Dtype::float32, dims_of(op));
@@ -138,7 +140,7 @@ Seen see() {
   const double us = timer.sample(kernel, timer.most_calls());
   const auto& protocol = subject.protocol();
   const int calls = evaluate::plan_graph(us, us, timer.most_calls(), protocol).calls;
-  const int more = static_cast<int>(std::lround(calls * kWorkPercentOfProcesses / 100.0));
+  const int more = static_cast<int>(std::lround(calls * work_percent / 100.0));
   base::Random random(static_cast<uint64_t>(base::steady_ns()));
   const auto median = [&](evaluate::GraphCalls of) {
     const auto pairs =
@@ -148,8 +150,8 @@ Seen see() {
   return {median({calls, calls}), median({calls, more})};
 }
 
-Seen seen_by_a_process(const std::string& program) {
-  std::FILE* const out = ::popen((program + " see").c_str(), "r");
+Seen seen_by_a_process(const std::string& program, int work_percent) {
+  std::FILE* const out = ::popen((program + " see " + std::to_string(work_percent)).c_str(), "r");
   Seen seen{};
   const bool read = out && std::fscanf(out, "%lf %lf", &seen.same, &seen.more) == 2;
   if (!out || ::pclose(out) != 0 || !read) base::fail("bench", "a process measured nothing");
@@ -183,10 +185,12 @@ Counts draw_claims(std::vector<Seen> seen, int trials, size_t processes) {
   return counts;
 }
 
-base::Json run_of_processes(const std::string& program, int trials, int processes) {
+base::Json run_of_processes(const std::string& program, int trials, int processes, bool is_long) {
+  evaluate::Protocol protocol;
+  if (is_long) protocol.claim_processes = kProcessesOfLongClaims;
   std::vector<Seen> seen;
-  for (int i = 0; i < processes; ++i) seen.push_back(seen_by_a_process(program));
-  const evaluate::Protocol protocol;
+  for (int i = 0; i < processes; ++i)
+    seen.push_back(seen_by_a_process(program, is_long ? kWorkPercent : kWorkPercentOfProcesses));
   const auto [claimed, found, expected] =
       draw_claims(seen, trials, static_cast<size_t>(protocol.claim_processes));
   const double all = trials;
@@ -208,7 +212,7 @@ base::Json run_of_processes(const std::string& program, int trials, int processe
            {{"claimed", claimed / all},
             {"ratio", std::exp(evaluate::median(same))},
             {"spread", spread(same)}}},
-          {"ten_percent_more_work",
+          {is_long ? "five_percent_more_work" : "ten_percent_more_work",
            {{"found", found / all},
             {"next_process_within_what_is_expected", expected / all},
             {"ratio", std::exp(evaluate::median(more))},
@@ -269,18 +273,22 @@ base::Json run(int trials) {
 }  // namespace
 
 int main(int argc, char** argv) try {
-  if (argc == 2 && std::string(argv[1]) == "see") {
-    const Seen seen = see();
+  if (argc == 3 && std::string(argv[1]) == "see") {
+    const Seen seen = see(std::atoi(argv[2]));
     std::printf("%.17g %.17g\n", seen.same, seen.more);
     return 0;
   }
   const int trials = argc > 1 ? std::atoi(argv[1]) : 1000;
   const std::string path = argc > 2 ? argv[2] : "bench/results/aa_trials.json";
   const int processes = argc > 3 ? std::atoi(argv[3]) : 0;
+  const bool is_long = argc > 4 && std::string(argv[4]) == "long";
+  if (argc > 4 && !is_long)
+    base::misuse("bench", std::string("'") + argv[4] + "' are no claims: give long, or nothing");
   if (trials < 1) base::misuse("bench", "the number of trials must be positive: 1000");
-  if (processes != 0 && processes <= evaluate::Protocol().claim_processes)
+  if (processes != 0 && processes <= kProcessesOfLongClaims)
     base::misuse("bench", "a claim takes more processes than that: give 300");
-  const base::Json result = processes ? run_of_processes(argv[0], trials, processes) : run(trials);
+  const base::Json result =
+      processes ? run_of_processes(argv[0], trials, processes, is_long) : run(trials);
   base::write_file_atomically(path, result.dump(2) + "\n", "bench");
   std::printf("%s\n", result.dump(2).c_str());
   return result["goals_met"].get<bool>() ? 0 : 1;

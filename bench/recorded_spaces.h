@@ -58,6 +58,23 @@ class RecordedSpaces {
     return scores;
   }
 
+  // The mean of the scores until the whole, the half, ... the sixteenth of a space's budget: what
+  // settings are worth wherever a walk ends.
+  std::vector<double> scores_of_budgets(const Walks& walks) const {
+    std::vector<double> scores(size());
+    in_parallel(size(), [&](size_t i) {
+      const std::vector<double> curve = scorers_[i].curve(walks[i]);
+      constexpr size_t kBudgets = 5;
+      for (size_t budget = 0; budget < kBudgets; ++budget) {
+        const size_t end = curve.size() >> budget;
+        double sum = 0;
+        for (size_t k = 0; k < end; ++k) sum += curve[k];
+        scores[i] += (end > 0 ? sum / static_cast<double>(end) : search::kNoScore) / kBudgets;
+      }
+    });
+    return scores;
+  }
+
   Samples resampled(const Walks& walks, size_t count, uint64_t seed) const {
     Samples samples(size());
     in_parallel(size(),

@@ -9,6 +9,7 @@
 // each kernel's spaces. A variant is left out where the seconds are over before it begins.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -48,7 +49,9 @@ const std::vector<Variant>& variants() {
       {"nothing expected of the middle", [](Settings& s) { s.centre_trust = 0; }},
       {"half as much expected of the middle", [](Settings& s) { s.centre_trust = 0.5; }},
       {"twice as much expected of the middle", [](Settings& s) { s.centre_trust = 2; }},
-      {"first point anywhere", [](Settings& s) { s.centre = SIZE_MAX; }},
+      {"first point anywhere", [](Settings& s) { s.centre = SIZE_MAX, s.centre_slack = HUGE_VAL; }},
+      {"first of the eight nearest, alignments as knobs",
+       [](Settings& s) { s.centre_slack = HUGE_VAL, s.alignment_weight = 1; }},
       {"one point before the model", [](Settings& s) { s.initial = 1; }},
       {"five points before the model", [](Settings& s) { s.initial = 5; }},
       {"eight points before the model", [](Settings& s) { s.initial = 8; }},

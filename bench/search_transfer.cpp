@@ -3,9 +3,11 @@
 //   bench_search_transfer FOLDER [repeats (8)] [jobs (all cores)] [file]
 //
 // FOLDER holds <kernel>/<device>.json.gz caches of at least two kernels. Every setting of a grid
-// over what the ablation varies is replayed on the spaces of each kernel; the one with the best
-// mean on one kernel is then scored, with seeds that chose nothing, on the spaces of the others,
-// beside the settings as they are. Writes {"date", "kd_version", "cores", "repeats", "grid",
+// over what the ablation varies is replayed on the spaces of each kernel. The one that is best
+// there, by the mean score over five budgets (RecordedSpaces::scores_of_budgets: a kernel may be
+// recorded with large budgets only, and be followed by one that has few evaluations), is then
+// scored, with seeds that chose nothing, on the spaces of the others, beside the settings as they
+// are. Writes {"date", "kd_version", "cores", "repeats", "grid",
 // "kernels": [{"chosen_on", "setting", "score_there", "confirmed": [{"kernel", "chosen",
 // "as_it_is", "difference"}]}]} to the file, or stdout; the last three are {"mean", "lo", "hi"}, 95
 // % bootstrap.
@@ -67,7 +69,9 @@ class Transfer {
     base::OrderedJson all = base::OrderedJson::array();
     for (size_t i = 0; i < grid_.size(); ++i) {
       all.push_back({{"setting", grid_[i].name}});
-      for (const auto& [kernel, spaces] : of_kernel_) all.back()[kernel] = mean_on(i, kernel);
+      for (const auto& [kernel, spaces] : of_kernel_)
+        all.back()[kernel] = {{"score", mean_on(scores_[i], kernel)},
+                              {"of_budgets", mean_on(of_budgets_[i], kernel)}};
     }
     return {{"date", base::iso_time_now().substr(0, 10)},
             {"kd_version", base::version()},
@@ -80,24 +84,26 @@ class Transfer {
  private:
   void replay_grid() {
     for (const Setting& setting : grid_) {
-      scores_.push_back(spaces_.scores(spaces_.walks(setting.settings, 1, 0, repeats_)));
+      const auto walks = spaces_.walks(setting.settings, 1, 0, repeats_);
+      scores_.push_back(spaces_.scores(walks));
+      of_budgets_.push_back(spaces_.scores_of_budgets(walks));
       std::fprintf(stderr, "%s: %.3f\n", setting.name.c_str(), bench::mean_of(scores_.back()));
     }
   }
 
-  double mean_on(size_t setting, const std::string& kernel) const {
+  double mean_on(const std::vector<double>& scores, const std::string& kernel) const {
     double sum = 0;
-    for (size_t space : of_kernel_.at(kernel)) sum += scores_[setting][space];
+    for (size_t space : of_kernel_.at(kernel)) sum += scores[space];
     return sum / static_cast<double>(of_kernel_.at(kernel).size());
   }
 
   base::OrderedJson transfer_from(const std::string& kernel) {
     size_t best = 0;
     for (size_t i = 1; i < grid_.size(); ++i)
-      if (mean_on(i, kernel) > mean_on(best, kernel)) best = i;
+      if (mean_on(of_budgets_[i], kernel) > mean_on(of_budgets_[best], kernel)) best = i;
     base::OrderedJson result = {{"chosen_on", kernel},
                                 {"setting", grid_[best].name},
-                                {"score_there", mean_on(best, kernel)},
+                                {"score_there", mean_on(scores_[best], kernel)},
                                 {"confirmed", base::OrderedJson::array()}};
     const auto chosen = fresh_samples(grid_[best].settings);
     const auto own = fresh_samples(search::TourSettings());
@@ -133,7 +139,7 @@ class Transfer {
   size_t repeats_;
   std::vector<Setting> grid_;
   std::map<std::string, std::vector<size_t>> of_kernel_;
-  std::vector<std::vector<double>> scores_;  // [setting][space]
+  std::vector<std::vector<double>> scores_, of_budgets_;  // [setting][space]
 };
 
 }  // namespace

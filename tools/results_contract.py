@@ -3,6 +3,12 @@ from results_sections import section
 from results_tables import interval, number, sentence, size_text, table, times
 
 
+READ = {"model": "models' configs, logs of sizes", "msl": "Metal sources", "pack": "packs and their bundled objects",
+        "ranks": "frames, introductions, records and hosts of clusters", "run": "run directories",
+        "space": "tuning caches, recorded spaces", "tune": "users' kernels: descriptions, heads, TOML",
+        "wire": "frames of caches"}
+
+
 @section("runtime", "Runtime")
 def runtime(data):
     lookup = data["lookup"]
@@ -62,6 +68,14 @@ def runtime_hardening(data):
          f"{fuzz['crashes']} crashes, {fuzz['hangs']} hangs"],
         [f"stress ({' and '.join(stress['sanitizers'])} sanitizer)", f"{stress['threads']} threads", stress["seconds"],
          f"{stress['reports']} reports"]])]
+
+
+@section("fuzzing", "Fuzzing what is read")
+def fuzzing(data):
+    keys = ["inputs", "seconds", "crashes", "edges"]
+    return [f"Each fuzzer of `tests/fuzz` with {' and '.join(data['sanitizers'])} sanitizers (`bench/fuzzing.py`).",
+            table(["what is read", "inputs", "seconds", "crashes", "edges covered"],
+                  [[READ.get(row["target"], row["target"]), *(f"{row[key]:,}" for key in keys)] for row in data["targets"]])]
 
 
 @section("msl_executor", "Metal kernels on the CPU")

@@ -111,6 +111,8 @@ class Cluster(unittest.TestCase):
         own = [records(one) for one in runs]
         self.assertEqual({one[0]["candidate_id"] for one in own}, {records(out)[0]["candidate_id"]}, "the anchor")
         self.assertEqual([len(one) for one in own], [9, 9, 9, 9])
+        for name in ("best_kernels.json", "finished.json", "report.html", "report.md"):  # rank 0's, once
+            self.assertEqual(list(out.rglob(name)), [out / name])
         self.assertIn("speed-up", logs[0])
         self.assertEqual(logs[1:], ["", "", ""])
         # Records say who measured them, and each has its source.
@@ -233,6 +235,12 @@ class Cluster(unittest.TestCase):
         self.assertIn(f"ranks 0 and 1 are both to listen at 127.0.0.1:{port}", logs[0])
         self.assertFalse((folder / "run").exists())
 
+    def scenario_several_ranks_on_one_machine_are_told_of(self, folder):
+        loud = [word for word in command(folder / "run", 5) if word != "--quiet"]
+        codes, logs = Ranks(folder, 2 * [loud]).wait()
+        self.assertEqual(codes, [0, 0], logs)
+        self.assertEqual(logs[0].count("2 ranks are on one machine"), 1)
+
     def scenario_ranks_of_other_sizes_and_types_are_named(self, folder):
         codes, logs = Ranks(folder, [command(folder / "run", 33, "--dtype", "float32"),
                                      command(folder / "run", 33, "--dtype", "bfloat16", op="swiglu")]).wait()
@@ -283,6 +291,37 @@ class Cluster(unittest.TestCase):
         self.assertLess(time.monotonic() - begin, 30)
         self.assertEqual(codes, [1, -signal.SIGKILL, 1], logs)
         self.assertRegex(logs[0], r"rank 1 on \S+ is lost: it has not been heard of for 20.0 s")
+
+    def long_scenario_rank_0_killed_or_stopped_ends_the_run(self, folder):
+        folder.mkdir()
+        for sent in (signal.SIGKILL, signal.SIGSTOP):
+            with self.subTest(sent):
+                own = folder / sent.name
+                ranks = Ranks(own, 3 * [command(own / "run", 4000)])
+                log = own / "run" / "run.ndjson"
+                while not log.exists() or log.read_bytes().count(b"\n") < 9:
+                    time.sleep(0.05)
+                ranks.processes[0].send_signal(sent)
+                begin = time.monotonic()
+                codes = [one.wait(LIMIT_S) for one in ranks.processes[1:]]
+                self.assertLess(time.monotonic() - begin, 30)
+                ranks.processes[0].kill()
+                _, logs = ranks.wait()
+                self.assertEqual(codes, [1, 1], logs)
+                for text in logs[1:]:
+                    self.assertRegex(text, r"rank 0 on \S+ is lost.*--resume")
+                kept = {one["candidate_id"] for run in rank_runs(own / "run") for one in records(run)}
+                codes, logs = Ranks(own, 2 * [command(own / "run", len(kept) + 6, "--resume")]).wait()
+                self.assertEqual(codes, [0, 0], logs)
+                self.check_whole(own / "run", len(kept) + 6, 2)
+
+    def long_scenario_ranks_of_one_machine_measure_in_turns(self, folder):
+        # A rank that held its turn from its report to the meeting would keep another from ever reporting.
+        out = folder / "run"
+        codes, logs = Ranks(folder, 3 * [command(out, 9, "--shapes", "rows=4,D=64", device="cpu")]).wait()
+        self.assertEqual(codes, [0, 0, 0], logs)
+        self.assertEqual(len(records(out)), 9)
+        self.assertTrue((out / "finished.json").exists())
 
     def long_scenario_a_killed_or_stopped_rank_of_open_mpi_ends_the_run(self, folder):
         folder.mkdir()

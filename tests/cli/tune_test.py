@@ -100,6 +100,29 @@ STEP = [1, 2]
 [scalars]
 factor = 0.5
 """
+SWITCHED = """// kd: in x (rows, D)
+// kd: out y (rows, D)
+// kd: grid (rows * D)
+// kd: group (8)
+// kd: knob has_bias 0
+// kd: knob shifted 0
+#include <metal_stdlib>
+using namespace metal;
+constant bool has_bias [[function_constant(0)]];
+constant bool shifted [[function_constant(1)]];
+constant bool either = has_bias || (is_function_constant_defined(shifted) && shifted);
+kernel void twice(device const float* bias [[buffer(0), function_constant(has_bias)]],
+                  device const float* x [[buffer(1)]],
+                  constant float& shift [[function_constant(either), buffer(2)]], device float* y [[buffer(3)]],
+                  uint i [[thread_position_in_grid]],
+                  device const float* more [[buffer(4), function_constant(has_bias)]]) {
+  y[i] = 2 * x[i] + (has_bias ? bias[i] + more[i] : 0) + (either ? shift : 0);
+}
+kernel void other(device const float* x [[buffer(0)]], device float* y [[buffer(1), function_constant(shifted)]],
+                  uint i [[thread_position_in_grid]]) {
+  if (shifted) y[i] = x[i];
+}
+"""
 BODY = """// kd: in x (rows, D)
 // kd: out y (rows, D)
 // kd: grid (rows * D)
@@ -130,6 +153,22 @@ class Forms(TuneCase):
                                 ("group = 8", "group = [8", "scaled.toml:"), ("VEC = [1, 2]\n", "", "'VEC' has no values")):
             self.write("scaled.toml", TOML.replace(old, new))
             self.assertIn(words, self.refused("scaled.metal", fn="scaled", ref=None, shapes="rows=2,D=8"))
+
+    def switched(self, text, names="x", reference="2 * x", **more):
+        self.write("twice.metal", text)
+        self.write("twice.py", f"def twice({names}):\n    return {reference}\n")
+        return self.tune("twice.metal", fn="twice", ref="twice.py", shapes="rows=2,D=8", **more)
+
+    def test_a_buffer_that_function_constants_switch_off_at_all_their_values_is_left_out(self):
+        self.switched(SWITCHED, budget=1)
+        [entry] = json.loads((self.folder / "run" / "best_kernels.json").read_text())["entries"]
+        self.assertNotIn("function_constant", entry["kernel"]["source"].split("constant bool either")[1])
+
+    def test_one_that_is_on_at_some_value_is_bound(self):
+        shift = SWITCHED.replace("shifted 0", "shifted 1").replace("// kd: knob", "// kd: scalar shift 3\n// kd: knob", 1)
+        self.switched(shift, names="x, shift", reference="2 * x + shift", budget=1)
+        both = SWITCHED.replace("has_bias 0", "has_bias 0, 1")
+        self.assertRegex(self.switched(both, budget=1, out="both", code=2).stderr, "'(bias|more)'")
 
     @LONG
     def test_a_body_of_a_metal_kernel_has_the_names_that_mlx_gives_it(self):

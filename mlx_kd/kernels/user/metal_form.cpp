@@ -4,6 +4,7 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/user/expression.h"
 #include "mlx_kd/kernels/user/read_files.h"
+#include "mlx_kd/msl/bodies/known_constants.h"
 #include "mlx_kd/msl/parse/attributes.h"
 #include "mlx_kd/msl/parse/parser.h"
 #include "mlx_kd/msl/translate/translate.h"
@@ -11,6 +12,7 @@
 namespace mlx_kd::kernels::user {
 namespace {
 
+constexpr size_t kMostSettings = 4096;  // of function constants: those beyond are not looked at
 constexpr const char* kBodyMarker = "// kd: body";
 constexpr const char* kStdlib = "#include <metal_stdlib>\nusing namespace metal;\n";
 // The type that --dtype names, for texts that let it vary.
@@ -56,12 +58,6 @@ std::string constant_of(const std::string& name, const std::string& type, int64_
          ";\n#undef " + name + "\n";
 }
 
-size_t offset_of(const std::string& text, msl::Position at) {
-  size_t offset = 0;
-  for (uint32_t line = 1; line < at.line; ++line) offset = text.find('\n', offset) + 1;
-  return offset + at.column - 1;
-}
-
 // The whole file with what an instantiation and constants need.
 class WholeFile {
  public:
@@ -71,11 +67,14 @@ class WholeFile {
         unit_(msl::parse(source.file, source.text, first_options())) {}
 
   void prepare() {
-    std::string text = source_.text;
-    set_function_constants(text);
+    const msl::Instantiation* given = nullptr;
     for (const msl::Instantiation& one : unit_.instantiations)
-      if (one.host_name == kernel_.function) return finish(text, "");
-    finish(text, instantiation(function()));
+      if (one.host_name == kernel_.function) given = &one;
+    const msl::Function& kernel = given ? function(given->function) : function(kernel_.function);
+    std::vector<msl::TextEdit> edits =
+        msl::edits_for_known_constants(source_.text, unit_, kernel, values_of_constants());
+    set_function_constants(edits);
+    finish(msl::edited(source_.text, edits), given ? "" : instantiation(kernel));
   }
 
  private:
@@ -89,19 +88,36 @@ class WholeFile {
     return options;
   }
 
-  const msl::Function& function() const {
+  const msl::Function& function(const std::string& wanted) const {
     std::vector<std::string> known;
     for (const msl::Function& one : unit_.functions) {
       if (!one.kernel || !one.definition) continue;
-      if (one.name == kernel_.function || one.host_name == kernel_.function) return one;
+      if (one.name == wanted || one.host_name == wanted) return one;
       known.push_back(one.name);
     }
     base::misuse("tune", source_.file + " has no kernel '" + kernel_.function + "', but " +
                              base::list_of(known) + ": give one with --fn");
   }
 
-  // Backwards, so that offsets stay what they are.
-  void set_function_constants(std::string& text) {
+  // At every setting of their knobs.
+  std::vector<msl::ConstantValues> values_of_constants() const {
+    std::vector<msl::ConstantValues> settings(1);
+    for (const msl::Global& one : unit_.globals) {
+      const UserKnob* knob = one.function_constant ? knob_named(kernel_, one.name) : nullptr;
+      if (!knob || settings.size() * knob->values.size() > kMostSettings) continue;
+      std::vector<msl::ConstantValues> more;
+      for (const msl::ConstantValues& setting : settings)
+        for (const int64_t value : knob->values) {
+          more.push_back(setting);
+          more.back()[*one.function_constant] = std::to_string(value);
+        }
+      settings = std::move(more);
+    }
+    return settings;
+  }
+
+  // Backwards, as ever: candidates are named by the hash of the text.
+  void set_function_constants(std::vector<msl::TextEdit>& edits) {
     for (auto one = unit_.globals.rbegin(); one != unit_.globals.rend(); ++one) {
       if (!one->function_constant || one->at.file != unit_.file) continue;
       const UserKnob* knob = knob_named(kernel_, one->name);
@@ -109,13 +125,9 @@ class WholeFile {
         base::misuse("tune", unit_.sources->describe(one->at) + ": the function constant '" +
                                  one->name + "' has no values: add // kd: knob " + one->name +
                                  " 1, 2");
-      const msl::Token &first = unit_.tokens[one->tokens.first],
-                       &last = unit_.tokens[one->tokens.last - 1];
-      const size_t begin = offset_of(text, first.at),
-                   end = offset_of(text, last.at) + last.text.size();
-      text.replace(begin, end - begin,
-                   "constant constexpr " + one->type + " " + one->name + " = " + one->type +
-                       "(kd_knob_" + one->name + ");");
+      edits.push_back(msl::stretch_of(source_.text, unit_, one->tokens));
+      edits.back().text = "constant constexpr " + one->type + " " + one->name + " = " + one->type +
+                          "(kd_knob_" + one->name + ");";
       constants_ +=
           constant_of(one->name, one->type == "bool" ? "bool" : "int", knob->values.front());
     }

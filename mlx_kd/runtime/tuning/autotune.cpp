@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <shared_mutex>
 
 #include "mlx_kd/base/error.h"
@@ -20,6 +21,7 @@
 #include "mlx_kd/runtime/call/metal_kernel.h"
 #include "mlx_kd/runtime/state/trust.h"
 #include "mlx_kd/runtime/tuning/autotune_files.h"
+#include "mlx_kd/runtime/tuning/background.h"
 #include "mlx_kd/runtime/tuning/call_key.h"
 #include "mlx_kd/runtime/tuning/tuned.h"
 
@@ -79,17 +81,42 @@ static std::string name_with_text(const AutotuneKernel& kernel, const Autotune& 
   return kernel.name + "_" + base::sha256_hex(text).substr(0, 12);
 }
 
-static void run_kd(const std::vector<std::string>& words) {
-  std::vector<std::string> command = {kd_program()};
+// `behind`: of a program that goes on meanwhile.
+static void run_kd(const std::vector<std::string>& words, const BackgroundTuning::Run* behind) {
+  const std::string program = kd_program();
+  std::vector<std::string> command = {program};
+  if (behind) command = {"nice", "-n", "5", program};
   command.insert(command.end(), words.begin(), words.end());
-  const base::ProcessResult ran = base::run_process(command, kLongestTune_s);
+  constexpr size_t kMostMessages = 1 << 20;
+  const base::ProcessResult ran =
+      base::run_process(command, kLongestTune_s, kMostMessages, behind ? behind->ended : nullptr);
   if (ran.ok()) return;
   if (!ran.started)
-    base::misuse("autotune", "the program '" + command.front() +
-                                 "' cannot be started: name kd in MLX_KD_PROGRAM");
+    base::misuse("autotune",
+                 "the program '" + program + "' cannot be started: name kd in MLX_KD_PROGRAM");
   std::string message = ran.output;
   message.erase(message.find_last_not_of(" \n") + 1);
   base::fail("autotune", message.empty() ? "kd ended early" : message);
+}
+
+static std::string device_in_use() {
+  if (mx::default_device() == mx::Device::cpu) return "simt";
+#ifdef __APPLE__
+  return "metal";
+#else
+  return "cuda";
+#endif
+}
+
+static void check_call(const AutotuneKernel& kernel, const std::vector<mx::array>& inputs) {
+  if (inputs.size() != kernel.input_names.size())
+    base::misuse("autotune", "'" + kernel.name + "' takes " +
+                                 std::to_string(kernel.input_names.size()) +
+                                 " inputs, and a size has " + std::to_string(inputs.size()));
+  for (const mx::array& input : inputs)
+    if (input.ndim() == 0)
+      base::misuse("autotune", "an input of '" + kernel.name +
+                                   "' is a number: give it an axis, or put it into the source");
 }
 
 // What serves the calls of one size.
@@ -114,15 +141,19 @@ struct Autotuned::State {
   bool enabled = true;
   mutable std::shared_mutex mutex;  // of what follows
   std::map<CallKey, std::shared_ptr<const Served>> served;
-  std::mutex tuning;  // one run at a time
+  std::mutex tuning;                           // one run at a time
+  std::optional<BackgroundTuning> background;  // the first to go: it uses the others
 
   fs::path pack() const { return folder / "pack.json"; }
   std::shared_ptr<const Served> with_knobs(const std::vector<mx::array>& inputs,
                                            const AutotuneKernel::Knobs& knobs, bool proved) const;
-  std::shared_ptr<const Served> find(const std::vector<mx::array>& inputs);
+  std::shared_ptr<const Served> find(const std::vector<mx::array>& inputs, bool is_call);
   std::shared_ptr<const Served> kept_winner(const std::vector<mx::array>& inputs) const;
   void keep(const CallKey& key, std::shared_ptr<const Served> one);
-  void tune(const std::vector<mx::array>& inputs, uint64_t budget);
+  fs::path place_of(const std::vector<mx::array>& inputs) const;
+  void want(const std::vector<mx::array>& inputs);
+  void tune(const std::vector<mx::array>& inputs, uint64_t budget, const std::string& device,
+            const BackgroundTuning::Run* behind);
 };
 
 std::shared_ptr<const Served> Autotuned::State::with_knobs(const std::vector<mx::array>& inputs,
@@ -181,7 +212,8 @@ void Autotuned::State::keep(const CallKey& key, std::shared_ptr<const Served> on
 }
 
 // The first call of a size: what is known of it decides all later ones.
-std::shared_ptr<const Served> Autotuned::State::find(const std::vector<mx::array>& inputs) {
+std::shared_ptr<const Served> Autotuned::State::find(const std::vector<mx::array>& inputs,
+                                                     bool is_call) {
   const CallKey key = key_of(inputs);
   {
     std::shared_lock lock(mutex);
@@ -195,34 +227,50 @@ std::shared_ptr<const Served> Autotuned::State::find(const std::vector<mx::array
     found = with_knobs(inputs, knobs, false);
   }
   keep(key, found);
+  if (is_call && background && !found->proved) want(inputs);
   return found;
 }
 
-void Autotuned::State::tune(const std::vector<mx::array>& inputs, uint64_t budget) {
-  const std::string place_name = base::sha256_hex(arrays_text(inputs)).substr(0, 12);
-  const fs::path place = folder / place_name;
-  write_autotune_files(place, kernel, options, inputs);
+fs::path Autotuned::State::place_of(const std::vector<mx::array>& inputs) const {
+  return folder / base::sha256_hex(arrays_text(inputs)).substr(0, 12);
+}
+
+// The functions of the program are asked here, in the thread of the call, and not behind its back.
+void Autotuned::State::want(const std::vector<mx::array>& inputs) {
+  BackgroundTuning::Size size{arrays_text(inputs), {}, device_in_use()};
+  if (!background->ask(size.text)) return;
+  try {
+    check_call(kernel, inputs);
+    write_autotune_files(place_of(inputs), kernel, options, inputs);
+    for (const mx::array& input : inputs)
+      size.like.push_back(mx::zeros(input.shape(), input.dtype()));
+    background->want(std::move(size));
+  } catch (const std::exception& error) {
+    background->failed(size.text, error.what());
+  }
+}
+
+// What write_autotune_files wrote.
+void Autotuned::State::tune(const std::vector<mx::array>& inputs, uint64_t budget,
+                            const std::string& device, const BackgroundTuning::Run* behind) {
+  const fs::path place = place_of(inputs);
   const base::ScratchFolder temporary("autotune");
   const fs::path run = temporary.file("run");
-  const char* const device = mx::default_device() == mx::Device::cpu ? "simt"
-#ifdef __APPLE__
-                                                                     : "metal";
-#else
-                                                                     : "cuda";
-#endif
-  run_kd({"tune",     (place / "kernel.metal").string(),
-          "--fn",     kernel.name,
-          "--name",   name,
-          "--ref",    (place / "reference.py").string() + ":reference",
-          "--judge",  options.judge,
-          "--shapes", size_text(inputs),
-          "--dtype",  type_name(own_type(inputs)),
-          "--device", device,
-          "--budget", std::to_string(budget ? budget : options.budget),
-          "--out",    run.string(),
-          "--quiet"});
+  std::vector<std::string> words = {"tune",     (place / "kernel.metal").string(),
+                                    "--fn",     kernel.name,
+                                    "--name",   name,
+                                    "--ref",    (place / "reference.py").string() + ":reference",
+                                    "--judge",  options.judge,
+                                    "--shapes", size_text(inputs),
+                                    "--dtype",  type_name(own_type(inputs)),
+                                    "--device", device,
+                                    "--budget", std::to_string(budget ? budget : options.budget),
+                                    "--out",    run.string(),
+                                    "--quiet"};
+  if (behind) words.insert(words.end(), {"--pause", behind->in_use.string(), "--batch", "1"});
+  run_kd(words, behind);
   if (!fs::exists(run / "best_kernels.json")) return;
-  run_kd({"install", "--run", run.string(), "--output", pack().string()});
+  run_kd({"install", "--run", run.string(), "--output", pack().string()}, behind);
   if (auto winner = kept_winner(inputs)) keep(key_of(inputs), std::move(winner));
 }
 
@@ -238,6 +286,13 @@ Autotuned::Autotuned(AutotuneKernel kernel, Autotune options) : state_(std::make
   state_->enabled = !is_switched_off();
   state_->kernel = std::move(kernel);
   state_->options = std::move(options);
+  if (!state_->enabled || !state_->options.background) return;
+  State* const state = state_.get();  // which ends the thread before it goes
+  state->background.emplace(
+      [state](const BackgroundTuning::Size& size, const BackgroundTuning::Run& run) {
+        std::lock_guard one_at_a_time(state->tuning);
+        state->tune(size.like, 0, size.device, &run);
+      });
 }
 
 Autotuned autotune(AutotuneKernel kernel, Autotune options) {
@@ -246,7 +301,8 @@ Autotuned autotune(AutotuneKernel kernel, Autotune options) {
 
 std::vector<mx::array> Autotuned::operator()(const std::vector<mx::array>& inputs,
                                              mx::StreamOrDevice s) const {
-  const auto found = state_->find(inputs);
+  if (state_->background) state_->background->called();
+  const auto found = state_->find(inputs, true);
   if (!found->function) return state_->options.reference(inputs);
   const auto& [grid, group, shapes, types] = found->launch;
   const auto three = [](const std::array<int64_t, 3>& n) {
@@ -260,18 +316,17 @@ std::vector<std::string> Autotuned::prepare(const std::vector<std::vector<mx::ar
                                             uint64_t budget) {
   if (!state_->enabled) return {};
   for (const auto& inputs : sizes) {
-    if (inputs.size() != state_->kernel.input_names.size())
-      base::misuse("autotune", "'" + state_->kernel.name + "' takes " +
-                                   std::to_string(state_->kernel.input_names.size()) +
-                                   " inputs, and a size has " + std::to_string(inputs.size()));
-    for (const mx::array& input : inputs)
-      if (input.ndim() == 0)
-        base::misuse("autotune", "an input of '" + state_->kernel.name +
-                                     "' is a number: give it an axis, or put it into the source");
+    check_call(state_->kernel, inputs);
     std::lock_guard one_at_a_time(state_->tuning);
-    if (!state_->find(inputs)->proved) state_->tune(inputs, budget);
+    if (state_->find(inputs, false)->proved) continue;
+    write_autotune_files(state_->place_of(inputs), state_->kernel, state_->options, inputs);
+    state_->tune(inputs, budget, device_in_use(), nullptr);
   }
   return settings();
+}
+
+std::vector<std::string> Autotuned::failures() const {
+  return state_->background ? state_->background->failures() : std::vector<std::string>();
 }
 
 std::vector<std::string> Autotuned::settings() const {

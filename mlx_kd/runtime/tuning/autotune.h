@@ -46,12 +46,15 @@ struct Autotune {
   std::vector<std::string> where = {};  // constraints, as "TG * VEC <= 1024"
   // Until a setting is proved, the first values run, which are not proved, and not the reference.
   bool serve_default = false;
+  // Sizes that are called are tuned by another process, which waits while the program makes calls.
+  bool background = false;
   std::string judge = "bound";        // as `kd tune --judge`
   uint64_t budget = 50;               // settings to try for each size
   std::filesystem::path folder = {};  // where winners are kept; empty: in the user's cache
 };
 
-// Calls from several threads are safe. Nothing is tuned but by prepare(). Winners are kept in a
+// Calls from several threads are safe. Nothing is tuned but by prepare() and in the background.
+// Winners are kept in a
 // pack, per device, size and type, and found again by later processes whose kernel, knobs and
 // `folder` are the same. MLX_KD_AUTOTUNE=0 switches all of it off, and the reference runs.
 class MLX_KD_API Autotuned {
@@ -73,6 +76,10 @@ class MLX_KD_API Autotuned {
 
   // "float32 [64, 1024]: TG=128,VEC=4", one for each size with a proved setting.
   std::vector<std::string> settings() const;
+
+  // "float32 [64, 1024]: the kernel is wrong ..", one for each size that could not be tuned in the
+  // background and is served as before.
+  std::vector<std::string> failures() const;
 
  private:
   struct MLX_KD_HIDDEN State;

@@ -108,31 +108,32 @@ TourSearch::Choice TourSearch::choose() {
   return history_.size() <= settings_.process_limit ? best_by_process(found) : best_by_trees(found);
 }
 
-double TourSearch::off_centre(size_t point) const {
+double TourSearch::off_centre(size_t point, double alignment_weight) const {
   double squared = 0;
   for (size_t column = 0; column < features_.columns(); ++column) {
     if (!features_.ordered(column)) continue;
-    const double middle = column < features_.dims() ? 0.5 : settings_.centre_alignment;
+    const bool is_knob = column < features_.dims();
+    const double middle = is_knob ? 0.5 : settings_.centre_alignment;
     const double d = features_.position(column, features_.level(point, column)) - middle;
-    squared += d * d;
+    squared += is_knob ? d * d : alignment_weight * d * d;
   }
   return squared;
 }
 
-std::vector<std::pair<double, size_t>> TourSearch::off_centre_of_many() {
+std::vector<std::pair<double, size_t>> TourSearch::off_centre_of_many(double alignment_weight) {
   const size_t size = history_.points().size();
   const size_t looked_at = std::min(size, settings_.centre_search);
   std::vector<std::pair<double, size_t>> result;
   for (size_t i = 0; i < looked_at; ++i) {
     const size_t point = looked_at == size ? i : tours_.long_stop(0, i);
-    result.push_back({off_centre(point), point});
+    result.push_back({off_centre(point, alignment_weight), point});
   }
   return result;
 }
 
 double TourSearch::mean_off_centre() {
   if (!mean_off_centre_) {
-    const auto many = off_centre_of_many();
+    const auto many = off_centre_of_many(1);
     double sum = 0;
     for (const auto& [squared, point] : many) sum += squared;
     mean_off_centre_ = sum / static_cast<double>(many.size());
@@ -141,9 +142,10 @@ double TourSearch::mean_off_centre() {
 }
 
 size_t TourSearch::centre_point() {
-  std::vector<std::pair<double, size_t>> nearest = off_centre_of_many();
-  const size_t count = std::min(settings_.centre, nearest.size());
+  std::vector<std::pair<double, size_t>> nearest = off_centre_of_many(settings_.alignment_weight);
+  size_t count = std::min(settings_.centre, nearest.size());
   std::partial_sort(nearest.begin(), nearest.begin() + static_cast<long>(count), nearest.end());
+  while (nearest[count - 1].first > nearest[0].first + settings_.centre_slack) --count;
   return nearest[random_at(seed_, 0, kCentre).below(count)].second;
 }
 
@@ -240,7 +242,7 @@ void TourSearch::add_prior(const std::vector<Observation>& run) {
 double TourSearch::expected(const Model& model, size_t point) {
   if (model.warm) return prior_.mean_opinion(point) / model.sd;
   const double mean = mean_off_centre();
-  return mean > 0 ? settings_.centre_trust * (off_centre(point) / mean - 1) : 0;
+  return mean > 0 ? settings_.centre_trust * (off_centre(point, 1) / mean - 1) : 0;
 }
 
 std::vector<size_t> TourSearch::best_of_prior() {

@@ -24,8 +24,10 @@ struct TourSettings {
   size_t tours = 4;
   size_t sort_limit = 1 << 15;     // see Tours
   size_t initial = 2;              // points spread over the space before the surrogate is asked
-  size_t centre = 8;               // the first is a random one of these nearest to the middle
+  size_t centre = 8;               // the first is a random one of these nearest to the middle,
+  double centre_slack = 1e-9;      // of those that are farther than the nearest by no more, squared
   double centre_alignment = 1;     // the middle of an alignment
+  double alignment_weight = 0.25;  // of an alignment beside a knob, where the first is sought
   size_t centre_search = 1 << 15;  // points among which they are sought; all, of a smaller space
   size_t spread = 64;       // long-tour stops that the farthest of is taken from, while spreading
   size_t elite = 8;         // best points whose graph moves are candidates
@@ -78,10 +80,10 @@ class TourSearch : public Strategy {
   void take(const Observation& observation);
   void learn();
   Choice choose();
-  double off_centre(size_t point) const;  // squared
+  double off_centre(size_t point, double alignment_weight) const;  // squared
   double mean_off_centre();
   // Of the points among which the middle is sought, with their numbers.
-  std::vector<std::pair<double, size_t>> off_centre_of_many();
+  std::vector<std::pair<double, size_t>> off_centre_of_many(double alignment_weight);
   size_t centre_point();
   size_t spread_point();
   Choice prior_choice();

@@ -1,8 +1,10 @@
 // Who started this process: what the environment says, and what makes no sense.
 #include "mlx_kd/discover/ranks/launch.h"
 
+#include <dlfcn.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <fstream>
 #include <map>
 
@@ -108,6 +110,29 @@ TEST_F(Launches, TwoRanksAtOnePlaceAreRefused) {
   expect_refused(
       {{"MLX_RANK", "0"}, {"MLX_HOSTFILE", hosts(R"([["10.0.0.1:5"], ["10.0.0.1:5"]])")}},
       "ranks 0 and 1 are both to listen at 10.0.0.1:5");
+}
+
+// Debian's run-time package has no libmpi.so, the name that MLX looks for.
+TEST_F(Launches, TheLibraryOfOpenMpiIsFoundOrItsPackageIsNamed) {
+  unsetenv("MLX_MPI_LIBNAME");
+  std::string message;
+  try {
+    prepare({"mpi", 0, 4, "", {}});
+  } catch (const base::Error& error) {
+    EXPECT_EQ(error.exit_code(), 2);
+    message = error.what();
+  }
+  const char* const named = std::getenv("MLX_MPI_LIBNAME");
+  if (message.empty()) {
+    ASSERT_NE(named, nullptr);
+    void* const found = dlopen(named, RTLD_LAZY | RTLD_LOCAL);
+    EXPECT_NE(found, nullptr) << named;
+    if (found) dlclose(found);
+  } else {
+    EXPECT_EQ(named, nullptr);
+    EXPECT_NE(message.find("install libopenmpi3"), std::string::npos) << message;
+  }
+  unsetenv("MLX_MPI_LIBNAME");
 }
 
 TEST_F(Launches, APortThatIsTakenIsNamed) {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/resource.h>
 
 #include <barrier>
 #include <chrono>
@@ -112,6 +113,33 @@ TEST(RanksTest, NoMeetingBeginsBeforeTheSlowestIsReady) {
     EXPECT_EQ(ready, 3);
   });
   EXPECT_EQ(ends, std::vector<std::string>(3));
+}
+
+double processor_s() {
+  rusage used{};
+  getrusage(RUSAGE_SELF, &used);
+  return static_cast<double>(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+         1e-6 * static_cast<double>(used.ru_utime.tv_usec + used.ru_stime.tv_usec);
+}
+
+TEST(RanksTest, WaitingForTheSlowestTakesNoProcessor) {
+  const double before = processor_s();
+  on_ranks(3, [&](Ranks& ranks) {
+    if (ranks.rank() == 2) std::this_thread::sleep_for(std::chrono::milliseconds(1000));
+    ranks.meet("", false);
+  });
+  EXPECT_LT(processor_s() - before, 0.3);
+}
+
+// Signs of life come from a thread that a measurement does not hold up.
+TEST(RanksTest, ARankThatIsBusyForLongerThanSilenceIsSufferedIsNotLost) {
+  const auto ends = on_ranks(2, [](Ranks& ranks) {
+    const int64_t start = base::steady_ns();
+    while (ranks.rank() == 1 && base::seconds_since(start) < 1.5 * quick().silent_s) {
+    }
+    ranks.meet("", false);
+  });
+  EXPECT_EQ(ends, std::vector<std::string>(2));
 }
 
 TEST(RanksTest, ARankThatFailsEndsTheRunForAllAndIsNamed) {

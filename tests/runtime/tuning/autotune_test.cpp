@@ -3,8 +3,12 @@
 #include <gtest/gtest.h>
 #include <mlx/mlx.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <functional>
+#include <thread>
 
 #include "mlx_kd/mlx_kd.h"
 
@@ -126,6 +130,87 @@ TEST_F(AutotuneTest, NeverServesAKernelThatIsWrong) {
   }
   EXPECT_TRUE(scaled.settings().empty());
   EXPECT_EQ(sum(scaled, 64), 128);
+}
+
+Autotune in_the_background(Autotune options) {
+  options.background = true;
+  return options;
+}
+
+// Until it is true, ten minutes at most.
+bool becomes_true(const std::function<bool()>& holds) {
+  for (int turn = 0; turn < 6000 && !holds(); ++turn)
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  return holds();
+}
+
+TEST_F(AutotuneTest, TunesInTheBackgroundWhatIsCalled) {
+  const fs::path python = python_of_mlx();
+  if (python.empty()) GTEST_SKIP() << "references need a Python with MLX";
+  setenv("MLX_KD_PYTHON", python.c_str(), 1);
+  const Autotuned scaled = autotune(kernel(), in_the_background(options()));
+  EXPECT_EQ(sum(scaled, 64), 128);
+  ASSERT_TRUE(becomes_true([&] { return !scaled.settings().empty(); }));
+  references = 0;
+  EXPECT_EQ(sum(scaled, 64), 128);
+  EXPECT_EQ(references, 0);
+  EXPECT_TRUE(scaled.failures().empty());
+  // What is wrong is told of, once, and the reference goes on.
+  const Autotuned wrong = autotune(kernel(3), in_the_background(options()));
+  EXPECT_EQ(sum(wrong, 64), 128);
+  ASSERT_TRUE(becomes_true([&] { return !wrong.failures().empty(); }));
+  EXPECT_NE(wrong.failures()[0].find("float32 [64]: "), std::string::npos) << wrong.failures()[0];
+  EXPECT_NE(wrong.failures()[0].find("at its defaults"), std::string::npos) << wrong.failures()[0];
+  EXPECT_EQ(sum(wrong, 64), 128);
+}
+
+// A program in the place of kd that says whether the file of --pause is there after a while.
+class Pausing : public AutotuneTest {
+ protected:
+  void SetUp() override {
+    AutotuneTest::SetUp();
+    std::ofstream(folder / "kd")
+        << "#!/bin/sh\n"
+           "while [ $# -gt 0 ]; do [ \"$1\" = --pause ] && file=$2; shift; "
+           "done\necho started >> "
+        << (folder / "started").string()
+        << "\nsleep ${SLEEP:-1}\nif [ -e \"$file\" ]; then echo in use; else "
+           "echo not in use; fi\nexit 1\n";
+    fs::permissions(folder / "kd", fs::perms::owner_all);
+    setenv("MLX_KD_PROGRAM", (folder / "kd").c_str(), 1);
+  }
+  void TearDown() override {
+    unsetenv("SLEEP");
+    AutotuneTest::TearDown();
+  }
+};
+
+TEST_F(Pausing, TheOtherProcessIsToldOfCallsWhileItRuns) {
+  const Autotuned scaled = autotune(kernel(), in_the_background(options()));
+  sum(scaled, 64);
+  EXPECT_TRUE(becomes_true([&] {
+    sum(scaled, 64);
+    return !scaled.failures().empty();
+  }));
+  EXPECT_NE(scaled.failures()[0].find(" in use"), std::string::npos) << scaled.failures()[0];
+  EXPECT_EQ(scaled.failures()[0].find("not in use"), std::string::npos) << scaled.failures()[0];
+  const Autotuned quiet = autotune(kernel(4), in_the_background(options()));
+  sum(quiet, 64);
+  EXPECT_TRUE(becomes_true([&] { return !quiet.failures().empty(); }));
+  EXPECT_NE(quiet.failures()[0].find("not in use"), std::string::npos) << quiet.failures()[0];
+}
+
+TEST_F(Pausing, ItEndsWithTheLastCopyOfTheFunction) {
+  setenv("SLEEP", "600", 1);
+  const auto start = std::chrono::steady_clock::now();
+  {
+    const Autotuned scaled = autotune(kernel(), in_the_background(options()));
+    sum(scaled, 64);
+    ASSERT_TRUE(becomes_true([&] { return fs::exists(folder / "started"); }));
+    const Autotuned copy = scaled;
+    EXPECT_EQ(sum(copy, 64), 128);
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(300));
 }
 
 TEST_F(AutotuneTest, ServesDefaultsWhereTheyAreAskedFor) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/random.h"
@@ -77,6 +78,25 @@ TEST(Tours, BeatRandomAtABudgetOf50) {
   const double tours = mean_best("tours", points, 50, 1),
                random = mean_best("random", points, 50, 1);
   EXPECT_LT(tours, 0.5 * random);
+}
+
+// 64 and 2 are the middle of both; 4, which 2 divides more often, is farther from it.
+TEST(Tours, BeginInTheMiddleAndWhereSeveralAreAtAnyOfThem) {
+  spec::Space space;
+  space.knobs = {{"WIDTH", {}, spec::KnobScale::log2},
+                 {"TILE", {1, 2, 3, 4}, spec::KnobScale::log2},
+                 {"SHARED", {0, 1}}};
+  for (int64_t width = 16; width <= 256; width += 16) space.knobs[0].values.push_back(width);
+  const Points points = Points::enumerate(space);
+  std::set<int64_t> shared;
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    const auto tours = make_strategy("tours", points, {}, seed);
+    const spec::Setting first = points.setting(tours->propose(1).at(0));
+    EXPECT_EQ(first.at("WIDTH"), 64);
+    EXPECT_EQ(first.at("TILE"), 2);
+    shared.insert(first.at("SHARED"));
+  }
+  EXPECT_EQ(shared.size(), 2u);
 }
 
 TEST(Tours, LoseLittleByBatchesOfFour) {
