@@ -33,20 +33,14 @@ import mlx_kd.vectors as kv
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common import machine, memory_kb, reset_peak, spread  # noqa: E402
+from data import D, recall, synthetic  # noqa: E402
 
-D, K, NLIST, M = 128, 10, 1024, 16
+K, NLIST, M = 10, 1024, 16
 BLAS = {"FAISS": 20, "FAISS without BLAS": 1 << 30}
 SLOW_MS = 1000
 PAUSE = 0.02  # seconds after which the threads of the side before have ceased to wait for work
 WARM_MS = 100  # a call that takes less is made once more before those that are timed
 LEAST_MS = 20  # of calls that are timed together
-
-
-def synthetic(count, seed, latent=10):
-    shape = np.random.default_rng(1)
-    mix, scale = shape.standard_normal((latent, D), np.float32), shape.uniform(0.1, 2, D).astype(np.float32)
-    x = np.random.default_rng(seed).standard_normal((count, latent), np.float32) @ mix
-    return np.sin(x * scale, out=x)
 
 
 def with_blas(threshold, call):
@@ -84,10 +78,6 @@ def measured(what, sides, rounds, **more):
     print(f"{what}: " + ", ".join(f"{name} {each['median']:.3f} ms" for name, each in found.items()) +
           f"; {ratio['median']:.2f}x ({ratio['lo']:.2f} to {ratio['hi']:.2f}) {more}", flush=True)
     return row
-
-
-def recall(found, wanted):
-    return round(float(np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found.tolist(), wanted.tolist())])), 4)
 
 
 def by_mlx(q, x):

@@ -41,11 +41,13 @@ class CudaStages : public testing::TestWithParam<std::string> {};
 
 TEST_P(CudaStages, FitTheChipAtEverySizeAndSetting) {
   const spec::Op& op = find_op(GetParam());
-  const spec::Variant& variant = *variant_in(op, "cuda");
   const std::vector<spec::Dims> sizes = sizes_to_launch(op);
-  each_valid(variant.space(spec::Dtype::bfloat16, {}), [&](const spec::Setting& knobs) {
-    for (const spec::Dims& size : sizes) expect_launches(op, variant, size, knobs);
-  });
+  for (const spec::Variant& variant : op.variants) {
+    if (variant.language != "cuda") continue;
+    each_valid(variant.space(spec::Dtype::bfloat16, {}), [&](const spec::Setting& knobs) {
+      for (const spec::Dims& size : sizes) expect_launches(op, variant, size, knobs);
+    });
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Ops, CudaStages, testing::ValuesIn(ops_in("cuda")),
@@ -116,6 +118,57 @@ TEST(CudaAttention, SplitsKeysAmongBlocksOfAClusterWhileThereAreFewHeads) {
   EXPECT_EQ(stage_of(1, 4096, 96).func_name, "mlx_kd_attention");
 }
 
+spec::Dims matrices(int64_t m, int64_t n, int64_t k, int64_t transpose_a, int64_t transpose_b,
+                    int64_t batch) {
+  return spec::complete(find_op("matmul"), {{"batch", batch},
+                                            {"M", m},
+                                            {"N", n},
+                                            {"K", k},
+                                            {"transpose_a", transpose_a},
+                                            {"transpose_b", transpose_b},
+                                            {"activation", 0},
+                                            {"has_c", 0},
+                                            {"has_bias", 0}});
+}
+
+// The functions of the first variant that is meant for a size.
+std::vector<std::string> stages_of_matmul(const spec::Dims& dims) {
+  for (const spec::Variant& variant : find_op("matmul").variants) {
+    if (variant.language != "cuda" || (variant.suits && !variant.suits(dims))) continue;
+    const spec::Setting knobs = spec::default_setting(variant.space(spec::Dtype::bfloat16, {}));
+    std::vector<std::string> names;
+    for (const spec::Stage& stage : spec::stages_of(variant, dims, knobs))
+      names.push_back(stage.func_name.substr(std::string("mlx_kd_matmul").size()));
+    return names;
+  }
+  return {};
+}
+
+TEST(CudaMatmul, CopiesRowsThatBulkCopiesDoNotTakeAndCutsLongSums) {
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(stages_of_matmul(matrices(4096, 4096, 4096, 0, 1, 1)), Names{"_nt"});
+  EXPECT_EQ(stages_of_matmul(matrices(512, 520, 1001, 1, 0, 1)), Names{"_tn"});
+  EXPECT_EQ(stages_of_matmul(matrices(4095, 4097, 4099, 0, 0, 1)), (Names{"_rows", "_nn"}));
+  EXPECT_EQ(stages_of_matmul(matrices(256, 256, 200, 0, 0, 3)), (Names{"_rows", "_nn"}));
+  EXPECT_EQ(stages_of_matmul(matrices(256, 256, 200, 0, 1, 3)), Names{"_nt"});
+  EXPECT_EQ(stages_of_matmul(matrices(32, 32, 1000000, 1, 0, 1)), (Names{"_parts", "_parts_sums"}));
+  EXPECT_EQ(stages_of_matmul(matrices(64, 64, 64, 0, 0, 256)), Names{"_parts"});
+  EXPECT_EQ(stages_of_matmul(matrices(4, 4, 4, 0, 0, 100000)), Names{"_small"});
+}
+
+// Copies of a matrix whose rows lie along K are as long as whole tiles; rows of one that lies
+// across fill up the last tile of K.
+TEST(CudaMatmul, HasRoomForCopies) {
+  const spec::Op& op = find_op("matmul");
+  for (const spec::Variant& variant : op.variants) {
+    if (variant.language != "cuda" || variant.name != "tiles") continue;
+    const spec::Setting knobs = spec::default_setting(variant.space(spec::Dtype::float16, {}));
+    const auto bytes =
+        spec::scratch_of(variant, spec::Dtype::float16, matrices(100, 256, 70, 0, 0, 3), knobs);
+    EXPECT_EQ(bytes, (std::vector<int64_t>{3 * 100 * 128 * 2, 3 * 128 * 256 * 2}));
+  }
+}
+
 // The last stage has the operator's name alone.
 std::vector<std::string> stages_of_search(int64_t m, int64_t n, int64_t width, int64_t k) {
   const spec::Op& op = find_op("l2_topk");
@@ -128,6 +181,28 @@ std::vector<std::string> stages_of_search(int64_t m, int64_t n, int64_t width, i
                         ? "finish"
                         : stage.func_name.substr(variant.func_name.size() + 1));
   return names;
+}
+
+// Blocks of items of codes have room for a table; there is one order of the probes of few queries.
+TEST(CudaVectors, OfListsOrderProbesInOneBlockWhereThereAreFew) {
+  const spec::Op& op = find_op("ivfpq_topk");
+  const spec::Variant& variant = *variant_in(op, "cuda");
+  const spec::Setting knobs = spec::default_setting(variant.space(spec::Dtype::float32, {}));
+  const auto stages_of = [&](int64_t m) {
+    return spec::stages_of(variant,
+                           {{"M", m},
+                            {"N", 1000000},
+                            {"D", 128},
+                            {"S", 16},
+                            {"P", 16},
+                            {"L", 1024},
+                            {"k", 10},
+                            {"inner", 0}},
+                           knobs);
+  };
+  EXPECT_EQ(stages_of(64).size(), 3u);
+  EXPECT_EQ(stages_of(4096).size(), 6u);
+  EXPECT_EQ(stages_of(64)[1].launch.shared_bytes, 4 * (16 * 257 + 128));
 }
 
 TEST(CudaVectors, AreChosenBySamplesWhereThereAreManyAndInFloat64WhereNoTileFits) {

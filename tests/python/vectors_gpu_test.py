@@ -52,15 +52,16 @@ class OnAGpu(Vectors):
     def test_lists_find_what_a_cpu_finds(self):
         x, q = synthetic(64, 30000, 2), synthetic(64, 50, 3)
         for metric in (kv.METRIC_L2, kv.METRIC_INNER_PRODUCT):
-            index = kv.IndexIVFFlat(d=64, nlist=64, metric=metric)
-            index.train(x)
-            index.add(x)
-            for k in (1, 10, 500):
-                d, i = index.search(q, k, nprobe=8)
-                mx.set_default_device(mx.cpu)
-                wanted = index.search(q, k, nprobe=8)
-                mx.set_default_device(mx.gpu)
-                self.assert_like_faiss((d, i), wanted, 64 * 2 ** -24 * float((x * x).sum(1).max()))
+            for index in (kv.IndexIVFFlat(d=64, nlist=64, metric=metric), kv.IndexIVFPQ(d=64, nlist=64, m=16, metric=metric),
+                          kv.IndexIVFPQ(d=64, nlist=5, m=4, metric=metric)):
+                index.train(x)
+                index.add(x)
+                for k in (1, 10, 500):
+                    d, i = index.search(q, k, nprobe=5)
+                    mx.set_default_device(mx.cpu)
+                    wanted = index.search(q, k, nprobe=5)
+                    mx.set_default_device(mx.gpu)
+                    self.assert_like_faiss((d, i), wanted, 64 * 2 ** -24 * float((x * x).sum(1).max()))
 
     def test_equal_vectors_are_in_the_order_of_their_ids(self):
         index = kv.IndexFlatL2(32)

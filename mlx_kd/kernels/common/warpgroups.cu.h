@@ -102,6 +102,10 @@ static __device__ void turn_pass(int group) {
 static __device__ unsigned long long described(unsigned tile) {
   return (1ull << 62) | (64ull << 32) | (1ull << 16) | (tile & 0x3ffff) >> 4;
 }
+// The same for products across its rows, which are 64: 16 rows on is 128 more; the next 64 columns lie behind the last row.
+static __device__ unsigned long long described_across(unsigned tile) {
+  return (1ull << 62) | (64ull << 32) | (512ull << 16) | (tile & 0x3ffff) >> 4;
+}
 
 #if KD_DTYPE == 1
 #define KD_NUMBERS "f16"
@@ -113,10 +117,10 @@ static __device__ unsigned long long described(unsigned tile) {
 
 // d (+)= a b^T of 64 rows of a, kColumns rows of b and 16 numbers of each; `keeps`: whether d counts.
 // A thread of a warpgroup has rows 16 warp + lane / 4 (d[4 j], d[4 j + 1]) and 8 more (d[4 j + 2], d[4 j + 3]),
-// in columns 8 j + 2 (lane % 4) and the next.
-template <int kColumns> struct Product;
+// in columns 8 j + 2 (lane % 4) and the next. kAcrossA, kAcrossB: 1 where that operand lies transposed.
+template <int kColumns, int kAcrossA = 0, int kAcrossB = 0> struct Product;
 
-template <> struct Product<128> {
+template <int kAcrossA, int kAcrossB> struct Product<128, kAcrossA, kAcrossB> {
   static __device__ void add(float (&d)[64], unsigned long long a, unsigned long long b, int keeps) {
     asm volatile(
         "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
@@ -125,13 +129,13 @@ template <> struct Product<128> {
         " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31,"
         " %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47,"
         " %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-        "%64, %65, p, 1, 1, 0, 0;\n}\n"
+        "%64, %65, p, 1, 1, %67, %68;\n}\n"
         : KD_SUMS16(d, 0), KD_SUMS16(d, 16), KD_SUMS16(d, 32), KD_SUMS16(d, 48)
-        : "l"(a), "l"(b), "r"(keeps));
+        : "l"(a), "l"(b), "r"(keeps), "n"(kAcrossA), "n"(kAcrossB));
   }
 };
 
-template <> struct Product<256> {
+template <int kAcrossA, int kAcrossB> struct Product<256, kAcrossA, kAcrossB> {
   static __device__ void add(float (&d)[128], unsigned long long a, unsigned long long b, int keeps) {
     asm volatile(
         "{\n.reg .pred p;\nsetp.ne.b32 p, %130, 0;\n"
@@ -144,9 +148,9 @@ template <> struct Product<256> {
         " %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95,"
         " %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111,"
         " %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}, "
-        "%128, %129, p, 1, 1, 0, 0;\n}\n"
+        "%128, %129, p, 1, 1, %131, %132;\n}\n"
         : KD_SUMS16(d, 0), KD_SUMS16(d, 16), KD_SUMS16(d, 32), KD_SUMS16(d, 48),
           KD_SUMS16(d, 64), KD_SUMS16(d, 80), KD_SUMS16(d, 96), KD_SUMS16(d, 112)
-        : "l"(a), "l"(b), "r"(keeps));
+        : "l"(a), "l"(b), "r"(keeps), "n"(kAcrossA), "n"(kAcrossB));
   }
 };

@@ -4,6 +4,8 @@
 //
 // Scratch: 0 of each query its limit, the count of its candidates, and the parts of its rows that are done;
 // 1 places (query, part, k) of rows; 2 candidates (query, capacity).
+//
+// The source includes before what is searched: rows.cu.h or codes.cu.h, with Search and exact_keys.
 #pragma once
 #include "../common/kd_arguments.h"
 #include "best.cu.h"
@@ -49,23 +51,27 @@ static __device__ void offer_rows(const Search& search, long query, long begin, 
   }
 }
 
+// Those that may be among the k best are shared out to the warps, which read their rows.
 static __device__ void offer_candidates(const Search& search, long query, const Candidate* candidates, unsigned count) {
-  const float bound =
-      count <= search.k ? KD_INFINITE : bound_of_least(count, search.k, [=](unsigned i) { return candidates[i].up; });
+  __shared__ unsigned near[1024], near_count;
+  Candidate mine = threadIdx.x < count ? candidates[threadIdx.x] : Candidate{KD_INFINITE, KD_INFINITE, 0, 0};
+  const auto up_of = [&](unsigned i) { return i == threadIdx.x ? mine.up : candidates[i].up; };
+  const float bound = count <= search.k ? KD_INFINITE : bound_of_least(count, search.k, up_of);
+  if (threadIdx.x == 0) near_count = 0;
   begin_best();
   for (unsigned first = 0; first < count; first += blockDim.x) {
     make_room(blockDim.x, search.k);
-    const unsigned i = first + threadIdx.x;
-    const Candidate mine = i < count ? candidates[i] : Candidate{KD_INFINITE, KD_INFINITE, 0, 0};
-    unsigned near = __ballot_sync(kAll, i < count && !(mine.low > bound));
-    while (near) {
-      const int lane = __ffs(near) - 1;
-      near &= near - 1;
-      const long row = (long)__shfl_sync(kAll, mine.row, lane);
+    if (first > 0 && first + threadIdx.x < count) mine = candidates[first + threadIdx.x];
+    if (first + threadIdx.x < count && !(mine.low > bound)) near[atomicAdd(&near_count, 1u)] = mine.row;
+    __syncthreads();
+    const unsigned all = near_count;
+    for (unsigned i = threadIdx.x / 32; i < all; i += blockDim.x / 32) {
       float keys[1];
-      exact_keys(keys, search, search.query(query), row, search.rows);
-      if (threadIdx.x % 32 == (unsigned)lane) offer(place_of(keys[0], mine.row));
+      exact_keys(keys, search, search.query(query), (long)near[i], search.rows);
+      if (threadIdx.x % 32 == 0) offer(place_of(keys[0], near[i]));
     }
+    __syncthreads();
+    if (threadIdx.x == 0) near_count = 0;
   }
 }
 

@@ -11,7 +11,7 @@ namespace {
 using spec::Dims;
 using spec::Dtype;
 
-// As in scan.cu.h, candidates.cu.h and lists.cu.h.
+// As in scan.cu.h, candidates.cu.h, lists.cu.h and ivfpq_topk.cu.
 constexpr int64_t kTileRows = 64, kColumns = 128, kBoxColumns = 32,
                   kTileBytes = kTileRows * 4 * kColumns;
 constexpr int64_t kScanThreads = 288, kRowsThreads = 256, kSortThreads = 1024;
@@ -158,6 +158,7 @@ spec::Space flat_space(Dtype, const spec::DeviceTraits&) {
 constexpr int64_t kListThreads = 256, kPrepareThreads = 1024, kFinishThreads = 512;
 constexpr int64_t kMostPrepared = 1 << 14;  // pairs, and lists, that one block orders
 constexpr int64_t kMostListParts = 64, kMostGrid = 4096;
+constexpr int64_t kCodes = 256, kCodeThreads = 128;
 
 int64_t list_capacity(const Dims& dims) {
   return std::min(dims.at("N"), 2048 + 64 * dims.at("k"));
@@ -186,8 +187,11 @@ std::vector<spec::Stage> list_stages(const std::string& name, const Dims& dims,
     stages.push_back(stage_by_query(name + "_cut", 1, kPrepareThreads, 0));
     stages.push_back(stage_of_blocks(name + "_order", pairs));
   }
-  stages.push_back(
-      stage_by_query(name + "_items", knobs.at("BLOCKS"), kListThreads, list_capacity(dims)));
+  const bool of_codes = dims.has("S");
+  stages.push_back(stage_by_query(name + "_items", knobs.at("BLOCKS"),
+                                  of_codes ? kCodeThreads : kListThreads, list_capacity(dims)));
+  if (of_codes)  // a table, its query, and a number for each part
+    stages.back().launch.shared_bytes = 4 * (dims.at("S") * (kCodes + 1) + dims.at("D"));
   stages.push_back(stage_by_query(name, m, kFinishThreads, list_capacity(dims)));
   stages.back().launch.grid[1] = list_parts(dims);
   return stages;
@@ -212,13 +216,17 @@ spec::Variant variant_of(const std::string& op, const char* name) {
 
 }  // namespace
 
-spec::Variant lists_in_cuda(const std::string& op) {
+spec::Variant lists_in_cuda(const std::string& op, const std::vector<int64_t>& resident) {
   using enum spec::KnobScale;
   using enum spec::KnobRole;
   spec::Variant variant = variant_of(op, "items");
-  variant.space = [](Dtype, const spec::DeviceTraits&) {
+  variant.space = [resident](Dtype, const spec::DeviceTraits&) {
+    const int64_t all = kRowsBlocks * resident.front();
     spec::Space space;
-    space.knobs = {{"BLOCKS", {396, 264, 528, 792}, linear, launch, "blocks that share the items"}};
+    space.knobs = {
+        {"RESIDENT", resident, linear, source,
+         "blocks of items for which a multiprocessor has room"},
+        {"BLOCKS", {all, all * 2 / 3, 2 * all}, linear, launch, "blocks that share the items"}};
     return space;
   };
   variant.stages = [name = variant.func_name](const Dims& dims, const spec::Setting& knobs) {

@@ -16,6 +16,7 @@
 // Scratch: 0 to 2 as in candidates.cu.h; 3 bounds of samples (query, 4 of each tile).
 // Index of `finish`: the parts of the rows, above the capacity of a query, which is 0 without tensor cores.
 #pragma once
+#include "rows.cu.h"
 #include "candidates.cu.h"
 
 static __device__ Search search_of(const kd_arguments& a) {

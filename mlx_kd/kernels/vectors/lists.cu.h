@@ -1,21 +1,25 @@
 // clang-format off
-// What ivf_topk.cu says of its stages.
+// Searches in lists: what ivf_topk.cu and ivfpq_topk.cu say of their stages. They define before: what is searched
+// (rows.cu.h or codes.cu.h), PROBES, the input of the lists that queries probe, with offsets and labels behind it, and
+// ITEM_QUERIES and item_rows(a), the most queries and vectors of an item.
 #pragma once
 #include "candidates.cu.h"
 
-constexpr int kItemQueries = 4, kItemRows = 256, kItemWarps = 8, kRowsTogether = 4, kSearched = 4096;
+constexpr int kSearched = 4096;  // lists whose items are found in shared memory
 
 struct Lists {
   const long *probes, *offsets;
   long pairs, each, count;  // each: probes of a query
+  int rows_of_item;         // at most
   unsigned *of_list, *first, *first_item, *ordered, *queries;
 
   __device__ explicit Lists(const kd_arguments& a)
-      : probes((const long*)a.inputs[2]),
-        offsets((const long*)a.inputs[3]),
+      : probes((const long*)a.inputs[PROBES]),
+        offsets((const long*)a.inputs[PROBES + 1]),
         pairs(a.dims[KD_DIM_M] * a.dims[KD_DIM_P]),
         each(a.dims[KD_DIM_P]),
         count(a.dims[KD_DIM_L]),
+        rows_of_item(item_rows(a)),
         of_list((unsigned*)a.scratch[3]),
         first(of_list + count + 1),
         first_item(first + count + 1),
@@ -23,16 +27,11 @@ struct Lists {
         queries(ordered + count + 1) {}
   __device__ long rows(long list) const { return offsets[list + 1] - offsets[list]; }
   __device__ bool is_probed(long list) const { return list >= 0 && list < count && rows(list) > 0; }
-  __device__ unsigned groups(long list) const { return (of_list[list] + kItemQueries - 1) / kItemQueries; }
+  __device__ unsigned groups(long list) const { return (of_list[list] + ITEM_QUERIES - 1) / ITEM_QUERIES; }
   __device__ unsigned items(long list) const {
-    return groups(list) * (unsigned)((rows(list) + kItemRows - 1) / kItemRows);
+    return groups(list) * (unsigned)((rows(list) + rows_of_item - 1) / rows_of_item);
   }
 };
-
-static __device__ Search search_of(const kd_arguments& a) {
-  return {(const float*)a.inputs[0], (const float*)a.inputs[1],     a.dims[KD_DIM_N],
-          (int)a.dims[KD_DIM_D],     (unsigned)a.dims[KD_DIM_k], INNER};
-}
 
 // By threads `from`, `from` + `step` and so on: of a grid, or of one block.
 static __device__ void begin_lists(const kd_arguments& a, long from, long step) {
@@ -98,6 +97,7 @@ struct Item {
   long from, to;  // vectors
   int count;      // queries
   const unsigned* queries;
+  long list;
 };
 
 // first_item may lie in shared memory.
@@ -111,86 +111,21 @@ static __device__ Item item_at(const Lists& lists, const unsigned* first_item, u
       high = middle;
   }
   const unsigned groups = lists.groups(low), place = index - first_item[low], group = place % groups;
-  const long from = lists.offsets[low] + (long)(place / groups) * kItemRows;
-  return {from, min(from + kItemRows, lists.offsets[low + 1]),
-          (int)min(lists.of_list[low] - group * kItemQueries, (unsigned)kItemQueries),
-          lists.queries + lists.first[low] + group * kItemQueries};
+  const long from = lists.offsets[low] + (long)(place / groups) * lists.rows_of_item;
+  return {from, min(from + lists.rows_of_item, lists.offsets[low + 1]),
+          (int)min(lists.of_list[low] - group * ITEM_QUERIES, (unsigned)ITEM_QUERIES),
+          lists.queries + lists.first[low] + group * ITEM_QUERIES, low};
 }
 
-template <bool kInner>
-static __device__ float added(float sum, float q, float x) {
-  return kInner ? fmaf(-q, x, sum) : fmaf(q - x, q - x, sum);
-}
-
-// Of kRowsTogether vectors from `row` on, by a warp: keys (query, row of the item).
-template <bool kInner, int kCount>
-static __device__ void keys_of_rows(const Search& search, const Item& item, long row, float (&keys)[kItemQueries][kItemRows]) {
-  const float *first = search.row(row), *q[kCount];
-  int x[kRowsTogether];  // where the vectors begin behind the first
-  float sums[kRowsTogether][kCount] = {};
+// By a warp, for one query: of kEach keys a lane, of rows first, first + 32 and so on, those that may be near. slack_of(key)
+// is what a key may be off by; NaN where that is not known. The k-th least of them is a limit of the query from then on.
+template <int kEach, class SlackOf>
+static __device__ void keep_near(const kd_arguments& a, const Search& search, unsigned query, const float (&keys)[kEach],
+                                 long first, int count, SlackOf slack_of) {
+  unsigned orders[kEach], *limit_at = (unsigned*)limits_of(a) + query;
   const int lane = threadIdx.x % 32;
 #pragma unroll
-  for (int r = 0; r < kRowsTogether; ++r) x[r] = min(r, (int)(item.to - 1 - row)) * search.width;
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) q[i] = search.query(item.queries[i]);
-  if (search.width % 4 == 0) {
-    for (int j = 4 * lane; j < search.width; j += 128) {
-      float4 some[kRowsTogether];
-#pragma unroll
-      for (int r = 0; r < kRowsTogether; ++r) some[r] = __ldg((const float4*)(first + x[r] + j));
-#pragma unroll
-      for (int i = 0; i < kCount; ++i) {
-        const float4 y = __ldg((const float4*)(q[i] + j));
-#pragma unroll
-        for (int r = 0; r < kRowsTogether; ++r)
-          sums[r][i] = added<kInner>(added<kInner>(added<kInner>(added<kInner>(sums[r][i], y.x, some[r].x), y.y, some[r].y),
-                                                   y.z, some[r].z), y.w, some[r].w);
-      }
-    }
-  } else {
-    for (int j = lane; j < search.width; j += 32)
-#pragma unroll
-      for (int r = 0; r < kRowsTogether; ++r)
-#pragma unroll
-        for (int i = 0; i < kCount; ++i) sums[r][i] = added<kInner>(sums[r][i], q[i][j], first[x[r] + j]);
-  }
-#pragma unroll
-  for (int r = 0; r < kRowsTogether; ++r)
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      float sum = sums[r][i];
-      for (int other = 16; other > 0; other /= 2) sum += __shfl_xor_sync(kAll, sum, other);
-      if (lane == r * kCount + i && row + r < item.to) keys[i][row + r - item.from] = sum;
-    }
-}
-
-template <bool kInner>
-static __device__ void keys_of_item(const Search& search, const Item& item, float (&keys)[kItemQueries][kItemRows]) {
-  for (long row = item.from + threadIdx.x / 32 * kRowsTogether; row < item.to; row += kItemWarps * kRowsTogether) {
-    if (item.count == 1)
-      keys_of_rows<kInner, 1>(search, item, row, keys);
-    else if (item.count == 2)
-      keys_of_rows<kInner, 2>(search, item, row, keys);
-    else if (item.count == 3)
-      keys_of_rows<kInner, 3>(search, item, row, keys);
-    else
-      keys_of_rows<kInner, 4>(search, item, row, keys);
-  }
-}
-
-// By a warp, for one query of an item.
-static __device__ void keep_near(const kd_arguments& a, const Search& search, unsigned query, const float* keys,
-                                 const Item& item) {
-  constexpr int kEach = kItemRows / 32;
-  const int count = (int)(item.to - item.from), lane = threadIdx.x % 32;
-  unsigned orders[kEach], *limit_at = (unsigned*)limits_of(a) + query;
-#pragma unroll
-  for (int i = 0; i < kEach; ++i) {
-    const float key = 32 * i + lane < count ? keys[32 * i + lane] : KD_INFINITE;
-    orders[i] = order_of(key < KD_INFINITE ? key : KD_INFINITE);
-  }
-  // Of a key in float32; products are bounded as they are.
-  const float share = search.inner ? 0.0f : float(search.width / 32 + 16) * 0x1p-23f;
+  for (int i = 0; i < kEach; ++i) orders[i] = order_of(keys[i] < KD_INFINITE ? keys[i] : KD_INFINITE);
   float limit = key_of((Place)__ldcg(limit_at) << 32);
   if ((unsigned)count >= search.k) {
     unsigned bound = 0;
@@ -200,41 +135,30 @@ static __device__ void keep_near(const kd_arguments& a, const Search& search, un
       for (int i = 0; i < kEach; ++i) below += orders[i] < bound + bit;
       if (__reduce_add_sync(kAll, below) < search.k) bound += bit;
     }
-    const float here = from_above(bound) * (search.inner ? 1.0f : 1 + share);
+    const float least = from_above(bound), here = least + slack_of(least);
     if (here < limit) {
       limit = here;
       if (lane == 0) atomicMin(limit_at, order_of(here));
     }
   }
-  const unsigned capacity = (unsigned)a.stage;
+  const auto is_near = [=](float key) { return key < KD_INFINITE && !(key - slack_of(key) > limit); };
+  unsigned before[kEach], all = 0;  // of what is near: before each 32 rows, in all
 #pragma unroll
   for (int i = 0; i < kEach; ++i) {
-    const float key = key_of((Place)orders[i] << 32), slack = search.inner ? 0.0f : share * key, low = key - slack;
-    const bool near = key < KD_INFINITE && low <= limit;
-    const unsigned all = __ballot_sync(kAll, near);
-    if (all == 0) continue;
-    unsigned at = 0;
-    if (lane == 0) at = atomicAdd(counts_of(a) + query, (unsigned)__popc(all));
-    at = __shfl_sync(kAll, at, 0) + __popc(all & ((1u << lane) - 1));
-    if (near) store_candidate(a, query, at, capacity, {low, key + slack, (unsigned)(item.from + 32 * i + lane), 0});
+    before[i] = all;
+    all += __popc(__ballot_sync(kAll, is_near(key_of((Place)orders[i] << 32))));
   }
-}
-
-static __device__ void look_at_items(const kd_arguments& a) {
-  __shared__ float keys[kItemQueries][kItemRows];
-  __shared__ unsigned first_items[kSearched + 1];
-  const Lists lists(a);
-  const Search search = search_of(a);
-  const unsigned count = lists.first_item[lists.count];
-  const bool is_held = lists.count <= kSearched;
-  for (long i = threadIdx.x; is_held && i <= lists.count; i += blockDim.x) first_items[i] = lists.first_item[i];
-  for (unsigned index = blockIdx.x; index < count; index += gridDim.x) {
-    __syncthreads();
-    const Item item = item_at(lists, is_held ? first_items : lists.first_item, index);
-    search.inner ? keys_of_item<true>(search, item, keys) : keys_of_item<false>(search, item, keys);
-    __syncthreads();
-    const int warp = threadIdx.x / 32;
-    if (warp < item.count) keep_near(a, search, item.queries[warp], keys[warp], item);
+  if (all == 0) return;
+  unsigned at = 0;
+  if (lane == 0) at = atomicAdd(counts_of(a) + query, all);
+  at = __shfl_sync(kAll, at, 0);
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    const float key = key_of((Place)orders[i] << 32), slack = slack_of(key);
+    const unsigned near = __ballot_sync(kAll, is_near(key));
+    if (near >> lane & 1)
+      store_candidate(a, query, at + before[i] + __popc(near & ((1u << lane) - 1)), (unsigned)a.stage,
+                      {key - slack, key + slack, (unsigned)(first + 32 * i + lane), 0});
   }
 }
 
@@ -243,7 +167,7 @@ static __device__ void finish_lists(const kd_arguments& a) {
   const Search search = search_of(a);
   const Lists lists(a);
   const long query = blockIdx.x, part = blockIdx.y, parts = gridDim.y;
-  finish(a, search, counts_of(a)[query], (unsigned)a.stage, (const long*)a.inputs[4], [&] {
+  finish(a, search, counts_of(a)[query], (unsigned)a.stage, (const long*)a.inputs[PROBES + 2], [&] {
     for (long i = 0; i < lists.each; ++i) {
       const long list = lists.probes[query * lists.each + i];
       if (!lists.is_probed(list)) continue;
@@ -252,3 +176,31 @@ static __device__ void finish_lists(const kd_arguments& a) {
     }
   });
 }
+
+static __device__ long thread_of_grid() {
+  return blockIdx.x * (long)blockDim.x + threadIdx.x;
+}
+static __device__ long threads_of_grid() {
+  return gridDim.x * (long)blockDim.x;
+}
+
+static __device__ void prepare_lists(const kd_arguments& a) {
+  begin_lists(a, threadIdx.x, blockDim.x);
+  __syncthreads();
+  count_pairs(a, threadIdx.x, blockDim.x);
+  __syncthreads();
+  cut_lists(a);
+  __syncthreads();
+  order_pairs(a, threadIdx.x, blockDim.x);
+}
+
+// The kernels of a search in lists, but that of items.
+#define KD_LIST_KERNEL(name, threads) \
+  extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ kd_arguments a)
+#define KD_LIST_KERNELS(name)                                                                     \
+  KD_LIST_KERNEL(name##_begin, 256) { begin_lists(a, thread_of_grid(), threads_of_grid()); }      \
+  KD_LIST_KERNEL(name##_count, 256) { count_pairs(a, thread_of_grid(), threads_of_grid()); }      \
+  KD_LIST_KERNEL(name##_cut, 1024) { cut_lists(a); }                                              \
+  KD_LIST_KERNEL(name##_order, 256) { order_pairs(a, thread_of_grid(), threads_of_grid()); }      \
+  KD_LIST_KERNEL(name##_prepare, 1024) { prepare_lists(a); }                                      \
+  KD_LIST_KERNEL(name, 512) { finish_lists(a); }

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <set>
 #include <thread>
+#include <tuple>
 
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
@@ -24,27 +25,33 @@ Artifact refused(const std::string& error) {
 
 using Compile = std::function<Artifact()>;
 
-// Kernels that are compiled alone and were launched: most candidates of an operator are run at the
-// same sizes.
+// Kernels that are compiled alone and were launched: most candidates of an operator and a type are
+// run at the same sizes. Those of another type may lack what this one has.
 class Launched {
  public:
   static Launched& shared() {
     static Launched& all = *new Launched;  // threads that compile may outlive static objects
     return all;
   }
-  void note(const std::string& op_name, const std::string& func_name) {
+  void note(const spec::Candidate& candidate, const std::string& func_name) {
     const std::lock_guard lock(mutex_);
-    of_[op_name].insert(func_name);
+    of_[key_of(candidate)].insert(func_name);
   }
-  std::set<std::string> of(const std::string& op_name) {
+  std::set<std::string> of(const spec::Candidate& candidate) {
     const std::lock_guard lock(mutex_);
-    const auto found = of_.find(op_name);
+    const auto found = of_.find(key_of(candidate));
     return found == of_.end() ? std::set<std::string>() : found->second;
   }
 
  private:
+  // Variants of an operator differ in the function that they are called by.
+  using Key = std::tuple<std::string, std::string, spec::Dtype>;
+  static Key key_of(const spec::Candidate& candidate) {
+    return {candidate.op_name, candidate.func_name, candidate.dtype};
+  }
+
   std::mutex mutex_;
-  std::map<std::string, std::set<std::string>> of_;
+  std::map<Key, std::set<std::string>> of_;
 };
 
 Artifact cached_source(const spec::Candidate& candidate, const std::string& func_name, int sm,
@@ -58,7 +65,7 @@ Artifact cached_source(const spec::Candidate& candidate, const std::string& func
 Artifact compile_with_launched(const spec::Candidate& candidate, int sm,
                                const cpu::ObjectCache& cache) {
   std::vector<std::future<Artifact>> others;
-  for (const std::string& name : Launched::shared().of(candidate.op_name))
+  for (const std::string& name : Launched::shared().of(candidate))
     others.push_back(std::async(std::launch::async,
                                 [&, name] { return cached_source(candidate, name, sm, cache); }));
   Artifact made = cached_source(candidate, candidate.func_name, sm, cache);
@@ -121,7 +128,7 @@ Artifact CudaCompiler::compile(const spec::Candidate& candidate, double timeout_
 Artifact CudaCompiler::compile_alone(const spec::Candidate& candidate,
                                      const std::string& func_name) const {
   Artifact made = cached_source(candidate, func_name, sm_, cache_);
-  if (made.ok) Launched::shared().note(candidate.op_name, func_name);
+  if (made.ok) Launched::shared().note(candidate, func_name);
   return made;
 }
 

@@ -1,10 +1,13 @@
 // matmul: y = act(alpha op(a) op(b) + beta c + bias) of a batch of matrices.
 #include <mlx/array.h>
 
+#include <utility>
+
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/common/suites.h"
 #include "mlx_kd/kernels/matmul/matmul/arrays.h"
 #include "mlx_kd/kernels/matmul/matmul/cpu_variants.h"
+#include "mlx_kd/kernels/matmul/matmul/cuda_variants.h"
 #include "mlx_kd/kernels/matmul/matmul/judge.h"
 #include "mlx_kd/kernels/matmul/matmul/metal_variant.h"
 #include "mlx_kd/kernels/op_table.h"
@@ -171,6 +174,7 @@ spec::Op make_matmul() {
   op.bound = bound;
   op.variants = cpu_variants();
   op.variants.push_back(metal_variant());
+  for (spec::Variant& variant : cuda_variants()) op.variants.push_back(std::move(variant));
   return op;
 }
 

@@ -18,6 +18,9 @@
 // many were ordered (L + 1 each), then the queries, list after list.
 #undef KD_DTYPE
 #define KD_DTYPE 0
+#ifndef RESIDENT
+#define RESIDENT 3  // blocks of items that a multiprocessor has room for
+#endif
 #ifndef KD_DIM_M
 #define KD_DIM_M 0
 #define KD_DIM_N 1
@@ -29,45 +32,10 @@
 #endif
 #define INNER (a.dims[KD_DIM_inner] != 0)
 
-#include "../lists.cu.h"
+#include "../items.cu.h"
 
-static __device__ long thread_of_grid() {
-  return blockIdx.x * (long)blockDim.x + threadIdx.x;
-}
-static __device__ long threads_of_grid() {
-  return gridDim.x * (long)blockDim.x;
-}
+KD_LIST_KERNELS(mlx_kd_ivf_topk)
 
-extern "C" __global__ void __launch_bounds__(256) mlx_kd_ivf_topk_begin(const __grid_constant__ kd_arguments a) {
-  begin_lists(a, thread_of_grid(), threads_of_grid());
-}
-
-extern "C" __global__ void __launch_bounds__(256) mlx_kd_ivf_topk_count(const __grid_constant__ kd_arguments a) {
-  count_pairs(a, thread_of_grid(), threads_of_grid());
-}
-
-extern "C" __global__ void __launch_bounds__(1024) mlx_kd_ivf_topk_cut(const __grid_constant__ kd_arguments a) {
-  cut_lists(a);
-}
-
-extern "C" __global__ void __launch_bounds__(256) mlx_kd_ivf_topk_order(const __grid_constant__ kd_arguments a) {
-  order_pairs(a, thread_of_grid(), threads_of_grid());
-}
-
-extern "C" __global__ void __launch_bounds__(1024) mlx_kd_ivf_topk_prepare(const __grid_constant__ kd_arguments a) {
-  begin_lists(a, threadIdx.x, blockDim.x);
-  __syncthreads();
-  count_pairs(a, threadIdx.x, blockDim.x);
-  __syncthreads();
-  cut_lists(a);
-  __syncthreads();
-  order_pairs(a, threadIdx.x, blockDim.x);
-}
-
-extern "C" __global__ void __launch_bounds__(256, 3) mlx_kd_ivf_topk_items(const __grid_constant__ kd_arguments a) {
+extern "C" __global__ void __launch_bounds__(256, RESIDENT) mlx_kd_ivf_topk_items(const __grid_constant__ kd_arguments a) {
   look_at_items(a);
-}
-
-extern "C" __global__ void __launch_bounds__(512) mlx_kd_ivf_topk(const __grid_constant__ kd_arguments a) {
-  finish_lists(a);
 }

@@ -139,7 +139,7 @@ spec::Op make_ivf_topk() {
   op.gradient = {spec::Gradient::By::none};
   op.fill = ivf_topk::fill;
   op.residuals = ivf_topk::residuals;
-  op.variants = {ivf_topk::cpu_variant(), vectors::lists_in_cuda(op.name)};
+  op.variants = {ivf_topk::cpu_variant(), vectors::lists_in_cuda(op.name, {3, 2, 4})};
   return op;
 }
 

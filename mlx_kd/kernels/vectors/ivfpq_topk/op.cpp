@@ -8,6 +8,7 @@
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/shapes.h"
 #include "mlx_kd/kernels/op_table.h"
+#include "mlx_kd/kernels/vectors/cuda_variant.h"
 #include "mlx_kd/kernels/vectors/flat.h"
 #include "mlx_kd/kernels/vectors/lists.h"
 
@@ -234,7 +235,7 @@ spec::Op make_ivfpq_topk() {
   op.gradient = {spec::Gradient::By::none};
   op.fill = ivfpq_topk::fill;
   op.residuals = ivfpq_topk::residuals;
-  op.variants = {ivfpq_topk::cpu_variant()};
+  op.variants = {ivfpq_topk::cpu_variant(), vectors::lists_in_cuda(op.name, {6, 4, 8})};
   return op;
 }
 

@@ -31,6 +31,10 @@ def found_on(device: Any) -> Any:
     found = [operator(q, where, k=5, stream=device)[1] for operator in (mlx_kd.l2_topk, mlx_kd.ip_topk)
              for where in (base, few)]
     found += [mlx_kd.ivf_topk(q, few, probes, offsets, labels, k=5, inner=inner, stream=device)[1] for inner in (0, 1)]
+    codes = mx.array((np.arange(900)[:, None] * (37, 101, 211) >> 3 & 255).astype(np.uint8))
+    books = mx.array(x[2000:2256].T.reshape(3, 4, 256))
+    found += [mlx_kd.ivfpq_topk(q, codes, books, base[:2], probes, offsets, labels, k=5, inner=inner, stream=device)[1]
+              for inner in (0, 1)]
     mx.eval(found)
     return [np.array(each) for each in found]
 

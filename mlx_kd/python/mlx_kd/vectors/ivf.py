@@ -93,10 +93,6 @@ class IndexIVF(Index):
         """Distances and ids of the k nearest in the probed lists of a segment, not evaluated."""
         raise NotImplementedError(type(self).__name__)
 
-    def _device(self) -> Any:
-        """Where lists are searched."""
-        return arrays.device()
-
     def _options(self, params: Any, nprobe: Any) -> dict[str, int]:
         if params is not None:
             if nprobe is not None:
@@ -122,7 +118,7 @@ class IndexIVF(Index):
         """Distances and lists of the nprobe nearest centroids, (M, nprobe), not evaluated."""
         centroids = self.quantizer.vectors
         if nprobe <= arrays.MOST_NEIGHBOURS:
-            return nearest(queries, centroids, nprobe, self.is_l2, self._device())
+            return nearest(queries, centroids, nprobe, self.is_l2, arrays.device())
         x, q = arrays.to_numpy(centroids), np.array(queries)
         keys = -(q @ x.T) if not self.is_l2 else (x * x).sum(1) - 2 * q @ x.T + (q * q).sum(1)[:, None]
         found = np.argpartition(keys, nprobe - 1, axis=1)[:, :nprobe]
@@ -133,7 +129,7 @@ class IndexIVF(Index):
         segments = self._segments
         if not segments:
             return arrays.padded(len(queries), k, self.is_l2)
-        step = queries_of_call(k) if self._device() == mx.gpu else max(1, HEAP_BYTES // (8 * k * nprobe))
+        step = queries_of_call(k) if arrays.device() == mx.gpu else max(1, HEAP_BYTES // (8 * k * nprobe))
         found = [self._search_some(mx.array(queries[first:first + step]), k, nprobe, segments)
                  for first in range(0, len(queries), step)]
         return found[0] if len(found) == 1 else tuple(np.concatenate(each) for each in zip(*found))
@@ -179,4 +175,4 @@ class IndexIVFFlat(IndexIVF):
 
     def _scan(self, queries: Any, segment: lists.Segment, probes: Any, k: int) -> Any:
         return mlx_kd.ivf_topk(queries, segment.entries, probes, segment.offsets, segment.ids, k=k,
-                               inner=int(self.metric_type == METRIC_INNER_PRODUCT), stream=self._device())
+                               inner=int(self.metric_type == METRIC_INNER_PRODUCT), stream=arrays.device())

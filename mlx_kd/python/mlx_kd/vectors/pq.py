@@ -76,9 +76,6 @@ class IndexIVFPQ(IndexIVF):
         parts = [books[part][entries[:, part]] for part in range(self.m)]
         return np.concatenate(parts, 1) + arrays.to_numpy(self.quantizer.vectors)[of_list]
 
-    def _device(self) -> Any:
-        return mx.cpu  # lists of codes have kernels for a CPU alone
-
     def _scan(self, queries: Any, segment: lists.Segment, probes: Any, k: int) -> Any:
         return mlx_kd.ivfpq_topk(queries, segment.entries, self._books, self.quantizer.vectors, probes, segment.offsets,
-                                 segment.ids, k=k, inner=int(self.metric_type == METRIC_INNER_PRODUCT), stream=mx.cpu)
+                                 segment.ids, k=k, inner=int(self.metric_type == METRIC_INNER_PRODUCT), stream=arrays.device())

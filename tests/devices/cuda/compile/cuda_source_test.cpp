@@ -189,6 +189,9 @@ TEST(CudaCompilerOfSources, MakesWhatWasLaunchedWithTheNextCandidate) {
   EXPECT_TRUE(compiler.compile_alone(pair, "kd_pair_two").cached);
   EXPECT_FALSE(compiler.compile_alone(pair, "kd_three").ok);
   EXPECT_TRUE(compiler.compile(pair, 60).ok);
+  pair.dtype = spec::Dtype::float16;  // of which nothing was launched
+  EXPECT_TRUE(compiler.compile(pair, 60).ok);
+  EXPECT_EQ(compiler.cache().usage().entries, 5);
 }
 
 std::string size_refusal(const spec::Stage& one, const FunctionLimits& limits) {
