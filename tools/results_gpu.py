@@ -116,8 +116,9 @@ def gpu_decode(data):
     firsts = [f"{row['model']} of {row['bits']} bits {number(row['first_s'])}" for row in rows if "first_s" in row]
     hosts = table(head + ["logits off"] * has_logits,
                   [[row["model"], row["bits"], *(f"{number(row[side]['python_ms'])}, {number(row[side]['queue_ms'])}"
-                                                 for side in ("mlx", "ours")),
-                    row["mlx_operations"], row["ours_operations"], *([number(row["logits_off"])] if has_logits else [])]
+                                                 if side in row else "-" for side in ("mlx", "ours")),
+                    row.get("mlx_operations", "-"), row["ours_operations"],
+                    *([number(row["logits_off"]) if "logits_off" in row else "-"] if has_logits else [])]
                    for row in rows if "ours" in row])
     words = "In brackets the range of the turns."
     if roof:
@@ -137,14 +138,18 @@ def gpu_decode(data):
 
 @section("gpu_mixed_h200", "Operators inside a model of MLX's operators, H200")
 def gpu_mixed(data):
-    """A row per operator: its model's time per layer and MLX's."""
+    """A row per model and operator: its model's time per layer and MLX's, and whether its pin is shipped."""
+    others = [f"{row['op']} ({row['model']}, {row['bits']} bits)" for row in data["rows"] if "reason" in row]
+    kept = {True: "yes", False: "no", None: "-"}
     parts = [sentence(data["what"]),
-             f"""A model of {data['layers']} layers whose other operators are MLX's; `none` has MLX's on both sides. The ratio is
-             ours to MLX's, the median of pairs that take turns.""",
-             table(["operator", "ours us", "MLX us", "ratio", "95% CI"],
-                   [[row["op"], *(number(row[key]["median"]) for key in ("ours_us", "mlx_us")), f"{row['ratio']['median']:.3f}x",
-                     f"{row['ratio']['lo']:.3f} to {row['ratio']['hi']:.3f}"] for row in data["rows"] if "ratio" in row])]
-    return parts + [f"{row['op']}: {row['reason']}." for row in data["rows"] if "reason" in row]
+             f"""A model of {data['layers']} layers and the head whose other operators are MLX's; `none` has MLX's on both sides. The
+             ratio is ours to MLX's, the median of pairs that take turns. Kernels: {data['kernels']}; the last column tells
+             which of them are shipped.""",
+             table(["model", "bits", "operator", "ours us", "MLX us", "ratio", "95% CI", "shipped"],
+                   [[row["model"], row["bits"], row["op"], *(number(row[key]["median"]) for key in ("ours_us", "mlx_us")),
+                     f"{row['ratio']['median']:.3f}x", f"{row['ratio']['lo']:.3f} to {row['ratio']['hi']:.3f}",
+                     kept[row.get("kept")]] for row in data["rows"] if "ratio" in row])]
+    return parts + ([f"Without a pin, and so MLX's own: {', '.join(others)}."] if others else [])
 
 
 @section("gpu_sampling_h200", "Drawing tokens on an H200")

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Operators of decoding inside a model of MLX's operators on an NVIDIA GPU: each is MLX's or ours, the rest is MLX's.
 
-    bench/gpu/mixed.py [--pack FILE] [--only NAME,...] [--layers 8] [--tokens 4] [--pairs 60] [--out FILE]
+    bench/gpu/mixed.py [--pack FILE] [--models llama-8b,qwen3-4b] [--bits 4,16] [--only NAME,...] [--layers 8]
+                       [--tokens 4] [--pairs 60] [--out FILE]
 
-The model has decoder layers of llama-8b's sizes in bfloat16, one row, 512 keys. Of each operator there is a pair of
-such models that differ in it alone. They take turns in one process, each for a few tokens, of which the next is queued
-before the one before is waited for; who begins alternates. A row has the host's time per token and layer of both, and
-the median over the pairs of the ratio of mlx_kd's time to MLX's, with its 95 % interval. In the row `none` both models
-run MLX's operators. Without --pack operators run their default kernels; with one, its pins alone. An operator is
-refused if MLX's form served a call of it.
+The model has decoder layers and the head of those sizes in bfloat16 (models.py), products of 4 or 16 bits, one row, 512
+keys. Of each operator there is a pair of such models that differ in it alone. They take turns in one process, each for a
+few tokens, of which the next is queued before the one before is waited for; who begins alternates. A row has the time
+per token and layer of both by the host's clock, and the median over the pairs of the ratio of mlx_kd's time to MLX's,
+with its 95 % interval. In the row `none` both models run MLX's operators. Without --pack operators run their default
+kernels; with one, its pins alone. An operator is refused if MLX's form served a call of it.
 """
 import argparse
 import datetime
@@ -20,11 +21,12 @@ import mlx.core as mx
 import mlx.nn as nn
 import mlx_kd
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import models  # noqa: E402
 from common import gpu_machine, rounded, spread, write_result  # noqa: E402
 
-HIDDEN, MLP, HEADS, KV_HEADS, WIDTH, KEYS, EPS, BASE = 4096, 14336, 32, 8, 128, 512, 1e-5, 5e5
-SCALE = WIDTH ** -0.5
+KEYS, EPS, BASE = 512, 1e-6, 5e5
 
 
 @mx.compile
@@ -33,30 +35,50 @@ def mlx_gate(gate, up):  # as mlx-lm has it
 
 
 class Operators:
-    """A decoder's operators, all of them MLX's."""
+    """A decoder's operators, all of them MLX's. Weights of products are tuples: elements, or codes, scales, biases."""
+
+    def __init__(self, width):
+        self.width, self.scale = width, width ** -0.5
 
     def norm(self, x, weight):
         return mx.fast.rms_norm(x, weight, EPS)
-
-    def norm_of_sum(self, x, residual, weight):
-        total = x + residual
-        return mx.fast.rms_norm(total, weight, EPS), total
 
     def gate(self, gate, up):
         return mlx_gate(gate, up)
 
     def rope(self, x):
-        return mx.fast.rope(x, WIDTH, traditional=False, base=BASE, scale=1.0, offset=KEYS)
+        return mx.fast.rope(x, self.width, traditional=False, base=BASE, scale=1.0, offset=KEYS)
 
     def turned(self, q, k, weight):
         del weight
         return self.rope(q), self.rope(k)
 
     def attention(self, q, keys, values):
-        return mx.fast.scaled_dot_product_attention(q, keys, values, scale=SCALE)
+        return mx.fast.scaled_dot_product_attention(q, keys, values, scale=self.scale)
 
-    def product(self, x, weight):
-        return x @ weight.T
+    def product(self, x, w):
+        if len(w) == 1:
+            return x @ w[0].T
+        return mx.quantized_matmul(x, *w, transpose=True, group_size=models.GROUP, bits=4)
+
+    def head(self, x, w):
+        return self.product(x, w)
+
+    def plus(self, x, w, residual):
+        return residual + self.product(x, w)
+
+    def queries(self, x, norm, weights):
+        h = self.norm(x, norm)
+        return [self.product(h, w) for w in weights]
+
+    def gated(self, x, norm, gate, up):
+        h = self.norm(x, norm)
+        return self.gate(self.product(h, gate), self.product(h, up))
+
+    def gated_sum(self, y, w, residual, norm, gate, up):
+        """After attention: the stream, and the gated half of the feed-forward layer."""
+        x = self.plus(y, w, residual)
+        return x, self.gated(x, norm, gate, up)
 
 
 class NormedHeads(Operators):
@@ -66,56 +88,84 @@ class NormedHeads(Operators):
         return self.rope(mx.fast.rms_norm(q, weight, EPS)), self.rope(mx.fast.rms_norm(k, weight, EPS))
 
 
-def ours_for(base, **methods):
-    return type("Ours", (base,), methods)()
+def norm_of_sum(self, y, w, residual, norm, gate, up):
+    h, x = mlx_kd.rmsnorm_residual(self.product(y, w), residual, norm, EPS)
+    return x, self.gate(self.product(h, gate), self.product(h, up))
 
 
-def sides():
+OURS = {
+    "none": {},
+    "rmsnorm": {"norm": lambda _, x, weight: mlx_kd.rmsnorm(x, weight, EPS)},
+    "rmsnorm_residual": {"gated_sum": norm_of_sum},
+    "swiglu": {"gate": lambda _, gate, up: mlx_kd.swiglu(gate, up)},
+    "rope_standard": {"rope": lambda _, x: mlx_kd.rope_standard(x, KEYS, base=BASE)},
+    "qk_norm_rope": {"turned": lambda _, q, k, weight: mlx_kd.qk_norm_rope(
+        q, k, KEYS, weight, weight, eps=EPS, base=BASE)},
+    "attention": {"attention": lambda self, q, keys, values: mlx_kd.attention(q, keys, values, scale=self.scale)}}
+PRODUCTS = {
+    "matvec": {"plus": lambda _, x, w, residual: mlx_kd.matvec(x, *w, residual=residual)},
+    "matvec of the head": {"head": lambda _, x, w: mlx_kd.matvec(x, *w)},
+    "matvec_qkv": {"queries": lambda _, x, norm, weights: mlx_kd.matvec_qkv(x, *sum(weights, ()), norm=norm, eps=EPS)},
+    "matvec_gate_up": {"gated": lambda _, x, norm, gate, up: mlx_kd.matvec_gate_up(x, *gate, *up, norm=norm, eps=EPS)}}
+PRODUCTS_OF_CODES = {
+    "qmatvec": {"plus": lambda _, x, w, residual: mlx_kd.qmatvec(x, *w, residual=residual)},
+    "qmatvec of the head": {"head": lambda _, x, w: mlx_kd.qmatvec(x, *w)},
+    "qmatvec_qkv": {"queries": lambda _, x, norm, weights: mlx_kd.qmatvec_qkv(x, *sum(weights, ()), norm=norm, eps=EPS)},
+    "qmatvec_gate_up": {"gated": lambda _, x, norm, gate, up: mlx_kd.qmatvec_gate_up(
+        x, *gate, *up, norm=norm, eps=EPS)}}
+
+
+def names_of(bits):
+    """The operators that a model of so many bits may have of ours."""
+    return {**OURS, **(PRODUCTS if bits == 16 else PRODUCTS_OF_CODES)}
+
+
+def sides(bits, width):
     """Per operator that is measured: the model's operators with that of mlx_kd, and with MLX's alone."""
-    plain, normed = Operators(), NormedHeads()
-    return {
-        "none": (Operators(), plain),
-        "rmsnorm": (ours_for(Operators, norm=lambda _, x, weight: mlx_kd.rmsnorm(x, weight, EPS)), plain),
-        "rmsnorm_residual": (ours_for(Operators, norm_of_sum=lambda _, x, residual, weight: mlx_kd.rmsnorm_residual(
-            x, residual, weight, EPS)), plain),
-        "swiglu": (ours_for(Operators, gate=lambda _, gate, up: mlx_kd.swiglu(gate, up)), plain),
-        "rope_standard": (ours_for(Operators, rope=lambda _, x: mlx_kd.rope_standard(x, KEYS, base=BASE)), plain),
-        "qk_norm_rope": (ours_for(NormedHeads, turned=lambda _, q, k, weight: mlx_kd.qk_norm_rope(
-            q, k, KEYS, weight, weight, eps=EPS, base=BASE)), normed),
-        "attention": (ours_for(Operators, attention=lambda _, q, keys, values: mlx_kd.attention(
-            q, keys, values, scale=SCALE)), plain),
-        "matvec": (ours_for(Operators, product=lambda _, x, weight: mlx_kd.matvec(x, weight)), plain)}
+    found = {}
+    for name, methods in names_of(bits).items():
+        base = NormedHeads if name == "qk_norm_rope" else Operators
+        found[name] = (type("Ours", (base,), methods)(width), base(width))
+    return found
 
 
 class Decoder:
     """Layers with one set of weights each and the keys of a prompt; the cache is not written."""
 
-    def __init__(self, layers):
-        def weights(*shape):
-            return (mx.random.normal(shape) * shape[-1] ** -0.5).astype(mx.bfloat16)
+    def __init__(self, shape, bits, layers):
+        self.hidden, mlp = shape["hidden_size"], shape["intermediate_size"]
+        self.heads, kv_heads = shape["num_attention_heads"], shape["num_key_value_heads"]
+        self.width = shape["head_dim"]
+        inner, kv = self.heads * self.width, kv_heads * self.width
 
-        kv = KV_HEADS * WIDTH
-        self.layers = [{"q": weights(HIDDEN, HIDDEN), "k": weights(kv, HIDDEN), "v": weights(kv, HIDDEN),
-                        "o": weights(HIDDEN, HIDDEN), "gate": weights(MLP, HIDDEN), "up": weights(MLP, HIDDEN),
-                        "down": weights(HIDDEN, MLP), "keys": weights(1, KV_HEADS, KEYS, WIDTH),
-                        "values": weights(1, KV_HEADS, KEYS, WIDTH), "norm": mx.ones(HIDDEN, mx.bfloat16),
-                        "norm2": mx.ones(HIDDEN, mx.bfloat16), "heads": mx.ones(WIDTH, mx.bfloat16)}
-                       for _ in range(layers)]
-        mx.eval(self.layers)
+        def random(*sizes):
+            return (mx.random.normal(sizes) * sizes[-1] ** -0.5).astype(mx.bfloat16)
+
+        def weights(*sizes):
+            return (random(*sizes),) if bits == 16 else tuple(mx.quantize(random(*sizes), models.GROUP, 4))
+
+        self.layers = [{"qkv": [weights(inner, self.hidden), weights(kv, self.hidden), weights(kv, self.hidden)],
+                        "o": weights(self.hidden, inner), "gate": weights(mlp, self.hidden),
+                        "up": weights(mlp, self.hidden), "down": weights(self.hidden, mlp),
+                        "keys": random(1, kv_heads, KEYS, self.width), "values": random(1, kv_heads, KEYS, self.width),
+                        "norm": mx.ones(self.hidden, mx.bfloat16), "norm2": mx.ones(self.hidden, mx.bfloat16),
+                        "heads": mx.ones(self.width, mx.bfloat16)} for _ in range(layers)]
+        self.head = weights(shape["vocab_size"], self.hidden)
+        mx.eval(self.layers, self.head)
 
     def __call__(self, x, ops):
-        def heads(y, count):
-            return y.reshape(1, 1, count, WIDTH).transpose(0, 2, 1, 3)
+        """The stream after the layers, with a trace of the head's product so that it is needed."""
+        def heads(y):
+            return y.reshape(1, 1, -1, self.width).transpose(0, 2, 1, 3)
 
         for w in self.layers:
-            h = ops.norm(x, w["norm"])
-            q, k, v = (ops.product(h, w[name]) for name in ("q", "k", "v"))
-            q, k = ops.turned(heads(q, HEADS), heads(k, KV_HEADS), w["heads"])
-            y = ops.attention(q, w["keys"], w["values"]).transpose(0, 2, 1, 3).reshape(1, 1, HIDDEN)
+            q, k, v = ops.queries(x, w["norm"], w["qkv"])
+            q, k = ops.turned(heads(q), heads(k), w["heads"])
+            y = ops.attention(q, w["keys"], w["values"]).transpose(0, 2, 1, 3).reshape(1, 1, -1)
             y = y + mx.mean(k) * mx.mean(v)  # that they are needed
-            h, x = ops.norm_of_sum(ops.product(y, w["o"]), x, w["norm2"])
-            x = x + ops.product(ops.gate(ops.product(h, w["gate"]), ops.product(h, w["up"])), w["down"])
-        return x
+            x, h = ops.gated_sum(y, w["o"], x, w["norm2"], w["gate"], w["up"])
+            x = ops.plus(h, w["down"], x)
+        return x + mx.max(ops.head(x, self.head)) * 1e-3
 
 
 def run(model, ops, x, tokens):
@@ -140,7 +190,11 @@ def served():
 
 def measure(args, model, name, ours, mlx):
     mlx_kd.reset_stats()
-    x = mx.random.normal((1, 1, HIDDEN)).astype(mx.bfloat16)
+    x = mx.random.normal((1, 1, model.hidden)).astype(mx.bfloat16)
+    model(x, ours)  # kernels are loaded, or it is known that there is no pin
+    hits, others = served()
+    if name != "none" and (hits == 0 or others > 0):
+        return {"op": name, "reason": f"{hits} of {hits + others} calls ran a kernel of mlx_kd"}
     for ops in (ours, mlx) * 3:
         run(model, ops, x, args.tokens)
     difference = mx.abs(model(x, ours) - model(x, mlx)).max() / mx.abs(model(x, mlx)).max()
@@ -149,37 +203,46 @@ def measure(args, model, name, ours, mlx):
         order = (ours, mlx) if pair % 2 else (mlx, ours)
         found = {ops: run(model, ops, x, args.tokens) for ops in order}
         times.append((found[ours], found[mlx]))
-    hits, others = served()
-    if name != "none" and (hits == 0 or others > 0):
-        return {"op": name, "reason": f"{hits} of {hits + others} calls ran a kernel of mlx_kd"}
     return {"op": name, "ours_us": spread([a for a, _ in times]), "mlx_us": spread([b for _, b in times]),
             "ratio": spread([a / b for a, b in times]), "difference": difference.item()}
+
+
+def rows_of(args, name, bits, only):
+    model = Decoder(models.MODELS[name], bits, args.layers)
+    rows = []
+    for op, (ours, mlx) in sides(bits, model.width).items():
+        if only and op not in only:
+            continue
+        rows.append({"model": name, "bits": bits, **measure(args, model, op, ours, mlx)})
+        print(rounded(rows[-1]), file=sys.stderr, flush=True)
+    return rows
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pack", help="pins in the place of default kernels")
+    parser.add_argument("--models", default="llama-8b")
+    parser.add_argument("--bits", default="16", help="4, 16 or both")
     parser.add_argument("--only", help="operators")
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=4)
     parser.add_argument("--pairs", type=int, default=60)
     parser.add_argument("--out", default="-", help="a file, or - for stdout")
     args = parser.parse_args()
-    chosen = sides()
-    if args.only:
-        names = args.only.split(",")
-        if unknown := [name for name in names if name not in chosen]:
-            parser.error(f"--only has {', '.join(unknown)}: give names of {', '.join(chosen)}")
-        chosen = {name: chosen[name] for name in names}
+    names, all_bits = args.models.split(","), [int(bits) for bits in args.bits.split(",")]
+    if unknown := [name for name in names if "num_experts" in models.MODELS.get(name, {"num_experts": 0})]:
+        parser.error(f"--models has {', '.join(unknown)}: give llama-8b, qwen3-4b or both")
+    known = {op for bits in all_bits for op in names_of(bits)}
+    only = args.only.split(",") if args.only else []
+    if unknown := [op for op in only if op not in known]:
+        parser.error(f"--only has {', '.join(unknown)}: give names of {', '.join(sorted(known))}")
     if args.pack:
         mlx_kd.configure(enabled=True, path=args.pack, wait_for_compile=True)
     else:
-        mlx_kd.configure(default_kernels=[name for name in chosen if name != "none"], wait_for_compile=True)
+        ops = {op.split()[0] for op in known} - {"none"}
+        mlx_kd.configure(default_kernels=sorted(ops), wait_for_compile=True)
     mx.random.seed(0)
-    model, rows = Decoder(args.layers), []
-    for name, (ours, mlx) in chosen.items():
-        rows.append(measure(args, model, name, ours, mlx))
-        print(rows[-1], file=sys.stderr, flush=True)
+    rows = [row for name in names for bits in all_bits for row in rows_of(args, name, bits, only)]
     result = {"what": "an operator inside a decoder of MLX's operators, bfloat16, one row: us per token and layer",
               "machine": {**gpu_machine(), "mlx": mx.__version__},
               "date": datetime.datetime.now().isoformat(timespec="seconds"), "layers": args.layers,

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Operators at the sizes of decoding on an NVIDIA GPU: a search each, MLX's time beside it, and the winners as a pack.
 
-    bench/gpu/operators.py [--kd ./kd] [--budget 16] [--minutes 10] [--only NAME,...] [--runs DIR] [--pack FILE]
-                           [--out FILE]
+    bench/gpu/operators.py [--kd ./kd] [--budget 16] [--claims normal] [--minutes 10] [--only NAME,...]
+                           [--runs DIR] [--pack FILE] [--out FILE]
 
 The sizes are those of llama-8b, qwen3-4b and the experts of qwen3-30b-a3b (models.py), in bfloat16. A row per size: the
 kernel's own time, its time in a graph and MLX's, and the share of a copy's rate that its least bytes take. After
@@ -65,7 +65,7 @@ def searches():
 def search(args, name, op, sizes):
     folder = Path(args.runs) / name
     command = [args.kd, "run", "--op", op, "--device", "cuda", "--dtype", "bfloat16", "--budget", str(args.budget),
-               "--seed", "0", "--out", str(folder), "--json", "--quiet"]
+               "--claims", args.claims, "--seed", "0", "--out", str(folder), "--json", "--quiet"]
     for size in sizes:
         command += ["--shapes", size]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -92,6 +92,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kd", default=str(ROOT / "kd"))
     parser.add_argument("--budget", type=int, default=16)
+    parser.add_argument("--claims", default="normal", help="of kd run: quick, normal or long")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--only", help="names of searches")
     parser.add_argument("--runs", default=str(ROOT / "runs" / "gpu"))
@@ -113,7 +114,7 @@ def main():
         print(f"{time.monotonic() - start:.0f} s: {name}", file=sys.stderr, flush=True)
     result = {"what": "operators at decode sizes in bfloat16, one row: the kernel alone, and in a graph of MLX",
               "machine": gpu_machine(), "date": datetime.datetime.now().isoformat(timespec="seconds"),
-              "budget": args.budget, "rows": rounded(rows)}
+              "budget": args.budget, "claims": args.claims, "rows": rounded(rows)}
     write_result(result, args.out)
     return 0
 

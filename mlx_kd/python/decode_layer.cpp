@@ -39,8 +39,8 @@ std::tuple<mx::array, mx::array, mx::array> queries_keys_values(const DecoderLay
                               v.bias, of.attention_eps);
 }
 
-mx::array product_and_residual(const Linear& linear, const mx::array& x,
-                               const mx::array& residual) {
+mx::array product(const Linear& linear, const mx::array& x,
+                  const std::optional<mx::array>& residual = std::nullopt) {
   if (!linear.scales)
     return runtime::matvec(x, linear.weight, std::nullopt, linear.bias, residual, 1e-5);
   return runtime::qmatvec(x, linear.weight, *linear.scales, linear.biases, std::nullopt,
@@ -61,13 +61,36 @@ mx::array attention_part(const DecoderLayer& of, const mx::array& x, LayerCache&
   const mx::array y =
       runtime::attention(turned, rows_until(keys, cache.offset), rows_until(values, cache.offset),
                          std::nullopt, std::nullopt, std::nullopt, of.scale, 0, 0);
-  return product_and_residual(of.out, mx::reshape(y, {x.shape(0), 1, -1}), x);
+  return product(of.out, mx::reshape(y, {x.shape(0), 1, -1}), x);
+}
+
+bool is_on_gpu() {
+  return mx::default_device() == mx::Device::gpu;
+}
+
+// h + what its experts give. On a GPU the sum is an operator of ours, so that the layer is one
+// operation; the norm of that sum is not used.
+mx::array expert_part(const DecoderLayer& of, const mx::array& h) {
+  const Experts& experts = *of.experts;
+  const Linear &gate = of.gate, &up = of.up, &down = of.down;
+  const mx::array x = runtime::rmsnorm(h, of.mlp_norm, of.mlp_eps);
+  const auto [ids, weights] = runtime::router(product(experts.router, x), std::nullopt, 1.0,
+                                              experts.top, experts.scoring, experts.normalise);
+  const mx::array gated = runtime::gather_qmatvec_gate_up(
+      mx::reshape(x, {x.shape(0), 1, 1, -1}), ids, gate.weight, *gate.scales, gate.biases,
+      up.weight, *up.scales, up.biases, gate.bias, up.bias, of.activation);
+  const mx::array each =
+      runtime::gather_qmatvec(gated, ids, down.weight, *down.scales, down.biases, down.bias);
+  const mx::array sum = runtime::expert_combine(each, weights, weights.dtype() != x.dtype());
+  if (!is_on_gpu()) return mx::add(h, sum);
+  return runtime::rmsnorm_residual(sum, h, of.mlp_norm, of.mlp_eps).second;
 }
 
 // {y, keys, values}
 Arrays one_by_one(const DecoderLayer& of, const mx::array& x, const LayerCache& cache) {
   LayerCache longer = cache;
   const mx::array between = attention_part(of, x, longer);
+  if (of.experts) return {expert_part(of, between), longer.keys, longer.values};
   const Linear &gate = of.gate, &up = of.up;
   const mx::array h =
       gate.scales
@@ -75,7 +98,13 @@ Arrays one_by_one(const DecoderLayer& of, const mx::array& x, const LayerCache& 
                                      *up.scales, up.biases, of.mlp_norm, of.mlp_eps, of.activation)
           : runtime::matvec_gate_up(between, gate.weight, up.weight, of.mlp_norm, of.mlp_eps,
                                     of.activation);
-  return {product_and_residual(of.down, h, between), longer.keys, longer.values};
+  return {product(of.down, h, between), longer.keys, longer.values};
+}
+
+std::vector<const Linear*> linears_of(const DecoderLayer& of) {
+  std::vector<const Linear*> all = {&of.q, &of.k, &of.v, &of.out, &of.gate, &of.up, &of.down};
+  if (of.experts) all.push_back(&of.experts->router);
+  return all;
 }
 
 Arrays inputs_of_step(const DecoderLayer& of, const mx::array& x, const LayerCache& cache) {
@@ -85,7 +114,7 @@ Arrays inputs_of_step(const DecoderLayer& of, const mx::array& x, const LayerCac
   const auto add = [&](const std::optional<mx::array>& array) {
     if (array) all.push_back(*array);
   };
-  for (const Linear* linear : {&of.q, &of.k, &of.v, &of.out, &of.gate, &of.up, &of.down}) {
+  for (const Linear* linear : linears_of(of)) {
     all.push_back(linear->weight);
     add(linear->scales);
     add(linear->biases);
@@ -112,7 +141,7 @@ void describe(const DecoderLayer& of, const LayerCache& cache, const Arrays& inp
     kind.insert(kind.end(), input.shape().begin(), input.shape().end());
   }
   int64_t given = 0;  // a bias of one product is not that of another
-  for (const Linear* linear : {&of.q, &of.k, &of.v, &of.out, &of.gate, &of.up, &of.down})
+  for (const Linear* linear : linears_of(of))
     given = 4 * given + 2 * linear->bias.has_value() + linear->biases.has_value();
   const Rotation& turn = of.rotation;
   for (const double number :
@@ -124,6 +153,9 @@ void describe(const DecoderLayer& of, const LayerCache& cache, const Arrays& inp
         turn.traditional, int64_t{of.heads}, int64_t{of.kv_heads}, int64_t{of.activation},
         int64_t{cache.offset}, int64_t{stream.index}})
     kind.push_back(number);
+  if (of.experts)
+    for (const int64_t number : {of.experts->top, of.experts->scoring, of.experts->normalise})
+      kind.push_back(number);
 }
 
 struct LastStep {
@@ -149,8 +181,8 @@ Arrays as_one(const void* layer, const DecoderLayer& of, const mx::array& x,
 
 mx::array decode_one(const void* layer, const DecoderLayer& of, const mx::array& x,
                      LayerCache& cache) {
-  const bool on_gpu = mx::default_device() == mx::Device::gpu;
-  Arrays made = on_gpu && !x.is_tracer() ? as_one(layer, of, x, cache) : one_by_one(of, x, cache);
+  Arrays made =
+      is_on_gpu() && !x.is_tracer() ? as_one(layer, of, x, cache) : one_by_one(of, x, cache);
   cache = {made[1], made[2], cache.offset + 1};
   return made[0];
 }

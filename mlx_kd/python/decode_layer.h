@@ -29,6 +29,12 @@ struct Rotation {
   int64_t traditional = 0;
 };
 
+// Of a layer whose gate, up and down are those of all experts, [experts, rows, columns].
+struct Experts {
+  Linear router;
+  int64_t top, scoring, normalise;  // as the operator `router` has them
+};
+
 // All that a step reads of a layer. q, k and v have one format, gate and up too, without a bias.
 struct DecoderLayer {
   Linear q, k, v, out, gate, up, down;
@@ -37,6 +43,7 @@ struct DecoderLayer {
   Rotation rotation;
   double attention_eps, mlp_eps, head_eps, scale;
   int heads, kv_heads, activation;
+  std::optional<Experts> experts = std::nullopt;
 };
 
 // Keys and values [B, heads, room, D] with room for more positions than `offset`.

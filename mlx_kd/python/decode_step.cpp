@@ -56,7 +56,9 @@ Parameters
 ----------
 names : dict of str to str
     ``attention, attention_norm, mlp, mlp_norm, out, heads, kv_heads, scale, gate, up, down`` and, for
-    a layer with norms of queries and keys, ``q_norm, k_norm``.
+    a layer with norms of queries and keys, ``q_norm, k_norm``. A layer with experts has ``router,
+    experts`` and ``top`` too: parts and an attribute of ``mlp``; ``gate, up, down`` are parts of
+    ``experts`` then.
 linear, norm, rope, caches : sequence of type
     Classes that the layer's products, norms, rotation and cache may have; a subclass that is for
     one names it in ``_kd_original``.
@@ -65,7 +67,11 @@ quantized : bool
 activation : int
     0: silu, 1: gelu in its tanh form.
 freqs : bool
-    Whether the rotation has an array of frequencies, ``_freqs``.)";
+    Whether the rotation has an array of frequencies, ``_freqs``.
+experts : sequence of type
+    Classes that the experts and their products may have.
+scoring : int
+    Of the router, as the operator ``router`` has it.)";
 
 constexpr const char* kCallDoc = R"(The layer's result for one position.
 
@@ -87,7 +93,8 @@ mlx.core.array or None
 class DecodeStep {
  public:
   DecodeStep(const nb::dict& names, nb::tuple linear, nb::tuple norm, nb::tuple rope,
-             nb::tuple caches, bool quantized, int activation, bool freqs);
+             nb::tuple caches, bool quantized, int activation, bool freqs, nb::tuple experts,
+             int scoring);
 
   MaybeArray operator()(nb::handle layer, const mx::array& x, nb::handle cache) const;
 
@@ -96,7 +103,11 @@ class DecodeStep {
   nb::object name_if_there(const nb::dict& names, const char* part) const;
   nb::object child(nb::handle module, const nb::object& name, const nb::tuple& classes) const;
   bool is_one_of(nb::handle object, const nb::tuple& classes) const;
+  bool has(nb::handle object, const nb::object& name) const;
   Linear linear_of(nb::handle module, const nb::object& name) const;
+  Linear router_of(nb::handle mlp) const;
+  Linear experts_of(nb::handle experts, const nb::object& name) const;
+  void read_experts(nb::handle mlp, DecoderLayer& layer) const;
   Rotation rotation_of(nb::handle attention, int width) const;
   void read_attention(nb::handle attention, DecoderLayer& layer) const;
   DecoderLayer layer_of(nb::handle layer) const;
@@ -106,16 +117,19 @@ class DecodeStep {
              q_ = key("q_proj"), k_ = key("k_proj"), v_ = key("v_proj"), rope_ = key("rope"),
              freqs_ = key("_freqs"), base_ = key("base"), rope_scale_ = key("scale"),
              dims_ = key("dims"), traditional_ = key("traditional"), keys_ = key("keys"),
-             values_ = key("values"), offset_ = key("offset");
+             values_ = key("values"), offset_ = key("offset"), training_ = key("training"),
+             normalises_ = key("norm_topk_prob"), shards_ = key("sharding_group"),
+             global_scale_ = key("global_scale");
   nb::object attention_, attention_norm_, mlp_, mlp_norm_, out_, heads_, kv_heads_, scale_, gate_,
-      up_, down_, q_norm_, k_norm_;
-  nb::tuple linears_, norms_, ropes_, caches_;
+      up_, down_, q_norm_, k_norm_, router_, experts_, top_;
+  nb::tuple linears_, norms_, ropes_, caches_, expert_classes_;
   bool quantized_, has_freqs_;
-  int activation_;
+  int activation_, scoring_;
 };
 
 DecodeStep::DecodeStep(const nb::dict& names, nb::tuple linear, nb::tuple norm, nb::tuple rope,
-                       nb::tuple caches, bool quantized, int activation, bool freqs)
+                       nb::tuple caches, bool quantized, int activation, bool freqs,
+                       nb::tuple experts, int scoring)
     : attention_(name(names, "attention")),
       attention_norm_(name(names, "attention_norm")),
       mlp_(name(names, "mlp")),
@@ -129,13 +143,18 @@ DecodeStep::DecodeStep(const nb::dict& names, nb::tuple linear, nb::tuple norm, 
       down_(name(names, "down")),
       q_norm_(name_if_there(names, "q_norm")),
       k_norm_(name_if_there(names, "k_norm")),
+      router_(name_if_there(names, "router")),
+      experts_(name_if_there(names, "experts")),
+      top_(name_if_there(names, "top")),
       linears_(std::move(linear)),
       norms_(std::move(norm)),
       ropes_(std::move(rope)),
       caches_(std::move(caches)),
+      expert_classes_(std::move(experts)),
       quantized_(quantized),
       has_freqs_(freqs),
-      activation_(activation) {}
+      activation_(activation),
+      scoring_(scoring) {}
 
 nb::object DecodeStep::name(const nb::dict& names, const char* part) const {
   nb::object found = name_if_there(names, part);
@@ -175,6 +194,34 @@ Linear DecodeStep::linear_of(nb::handle module, const nb::object& name) const {
   return parts;
 }
 
+// Whether the attribute is there, and neither None nor False.
+bool DecodeStep::has(nb::handle object, const nb::object& name) const {
+  PyObject* const value = PyObject_GetAttr(object.ptr(), name.ptr());
+  if (!value) return PyErr_Clear(), false;
+  const nb::object held = nb::steal(value);
+  return PyObject_IsTrue(held.ptr()) == 1;
+}
+
+Linear DecodeStep::router_of(nb::handle mlp) const {
+  const nb::object linear = child(mlp, router_, linears_);
+  return {as<mx::array>(item(linear, weight_)), array_if_there(linear, scales_),
+          array_if_there(linear, biases_), array_if_there(linear, bias_)};
+}
+
+Linear DecodeStep::experts_of(nb::handle experts, const nb::object& name) const {
+  const nb::object linear = child(experts, name, expert_classes_);
+  if (array_if_there(linear, global_scale_) || has(linear, global_scale_)) throw Missing();
+  return {as<mx::array>(item(linear, weight_)), as<mx::array>(item(linear, scales_)),
+          array_if_there(linear, biases_), array_if_there(linear, bias_)};
+}
+
+// A router has no gradient.
+void DecodeStep::read_experts(nb::handle mlp, DecoderLayer& layer) const {
+  if (has(mlp, training_) || has(mlp, shards_)) throw Missing();
+  layer.experts = Experts{router_of(mlp), as<int64_t>(attribute(mlp, top_)), scoring_,
+                          scoring_ == 2 || has(mlp, normalises_)};
+}
+
 Rotation DecodeStep::rotation_of(nb::handle attention, int width) const {
   const nb::object rope = child(attention, rope_, ropes_);
   Rotation rotation;
@@ -205,15 +252,20 @@ void DecodeStep::read_attention(nb::handle attention, DecoderLayer& layer) const
 
 DecoderLayer DecodeStep::layer_of(nb::handle layer) const {
   const nb::object attention = item(layer, attention_), mlp = item(layer, mlp_);
+  const bool has_experts = !experts_.is_none();
+  const nb::object products = has_experts ? child(mlp, experts_, expert_classes_) : mlp;
+  const auto half = [&](const nb::object& name) {
+    return has_experts ? experts_of(products, name) : linear_of(products, name);
+  };
   const nb::object first = child(layer, attention_norm_, norms_),
                    second = child(layer, mlp_norm_, norms_);
   DecoderLayer of{.q = linear_of(attention, q_),
                   .k = linear_of(attention, k_),
                   .v = linear_of(attention, v_),
                   .out = linear_of(attention, out_),
-                  .gate = linear_of(mlp, gate_),
-                  .up = linear_of(mlp, up_),
-                  .down = linear_of(mlp, down_),
+                  .gate = half(gate_),
+                  .up = half(up_),
+                  .down = half(down_),
                   .attention_norm = as<mx::array>(item(first, weight_)),
                   .mlp_norm = as<mx::array>(item(second, weight_)),
                   .q_norm = {},
@@ -227,7 +279,10 @@ DecoderLayer DecodeStep::layer_of(nb::handle layer) const {
                   .kv_heads = 1,
                   .activation = activation_};
   if (!of.q.has_format_of(of.k) || !of.q.has_format_of(of.v)) throw Missing();
-  if (of.gate.bias || of.up.bias || !of.gate.has_format_of(of.up)) throw Missing();
+  if (!of.gate.has_format_of(of.up) || of.gate.bias.has_value() != of.up.bias.has_value())
+    throw Missing();
+  if (of.gate.bias && !has_experts) throw Missing();
+  if (has_experts) read_experts(mlp, of);
   read_attention(attention, of);
   return of;
 }
@@ -255,12 +310,15 @@ MaybeArray DecodeStep::operator()(nb::handle layer, const mx::array& x, nb::hand
 void add_decode_step(nb::module_& m) {
   using namespace nb::literals;
   nb::class_<DecodeStep>(m, "DecodeStep", kDoc)
-      .def(nb::init<const nb::dict&, nb::tuple, nb::tuple, nb::tuple, nb::tuple, bool, int, bool>(),
+      .def(nb::init<const nb::dict&, nb::tuple, nb::tuple, nb::tuple, nb::tuple, bool, int, bool,
+                    nb::tuple, int>(),
            "names"_a, "linear"_a, "norm"_a, "rope"_a, "caches"_a, "quantized"_a, "activation"_a,
-           "freqs"_a,
-           nb::sig("def __init__(self, names: dict[str, str], linear: tuple[type, ...], norm: "
-                   "tuple[type, ...], rope: tuple[type, ...], caches: tuple[type, ...], quantized: "
-                   "bool, activation: int, freqs: bool) -> None"))
+           "freqs"_a, "experts"_a = nb::tuple(), "scoring"_a = 0,
+           nb::sig(
+               "def __init__(self, names: dict[str, str], linear: tuple[type, ...], norm: "
+               "tuple[type, ...], rope: tuple[type, ...], caches: tuple[type, ...], quantized: "
+               "bool, activation: int, freqs: bool, experts: tuple[type, ...] = (), scoring: int = "
+               "0) -> None"))
       .def("__call__", &DecodeStep::operator(), "layer"_a, "x"_a, "cache"_a.none(), kCallDoc);
 }
 

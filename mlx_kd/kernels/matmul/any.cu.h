@@ -68,7 +68,7 @@ static __device__ int add_any(const kd_arguments& a, const Inputs& in, const Run
   float scales[XROWS];
   norm_scales(in, scales);
   for (Item at = item_of(threadIdx.x / 32, chunks); at.tile < run.count; at = next_of(at, chunks)) {
-    const Tile tile = Form::tile(a, run.first + at.tile);
+    const Tile tile = Form::tile(a, run, at.tile);
     const int k = at.chunk * kChunk + threadIdx.x % 32 * 16;
     for (int r = 0; r < kRows; ++r) {
       float sums[XROWS] = {};

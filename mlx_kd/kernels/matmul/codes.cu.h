@@ -287,7 +287,7 @@ static __device__ int add_products(const kd_arguments& a, const Inputs& in, cons
   Chunk<F> chunk[2];
   Item here = item_of(threadIdx.x / 32, chunks);
   // The first weights are on their way while x is prepared.
-  if (here.tile < run.count) load(chunk[0], Form::tile(a, run.first + here.tile), in.K, here.chunk);
+  if (here.tile < run.count) load(chunk[0], Form::tile(a, run, here.tile), in.K, here.chunk);
   if (threadIdx.x < 8) ((uint4*)shared)[threadIdx.x] = make_uint4(0, 0, 0, 0);
   prepare<F>(in, shared + 128, sums, packs, sums_row);
   __syncthreads();
@@ -298,7 +298,7 @@ static __device__ int add_products(const kd_arguments& a, const Inputs& in, cons
     for (int turn = 0; turn < 2; ++turn) {
       if (here.tile >= run.count) break;
       const Item next = next_of(here, chunks);
-      if (next.tile < run.count) load(chunk[1 - turn], Form::tile(a, run.first + next.tile), in.K, next.chunk);
+      if (next.tile < run.count) load(chunk[1 - turn], Form::tile(a, run, next.tile), in.K, next.chunk);
       float made[2][XROWS] = {};
       multiply(chunk[turn], x, here.chunk, made);
 #pragma unroll

@@ -66,7 +66,7 @@ static __device__ void add_singles(const kd_arguments& a, const Inputs& in, cons
   float scales[XROWS];
   norm_scales(in, scales);
   for (Item at = item_of(threadIdx.x / 32, chunks); at.tile < run.count; at = next_of(at, chunks)) {
-    const Tile tile = Form::tile(a, run.first + at.tile);
+    const Tile tile = Form::tile(a, run, at.tile);
     const int begin = at.chunk * kChunk, end = min(begin + kChunk, in.K);
     float sums[ROWS][XROWS] = {};
     for (int k = begin + threadIdx.x % 32; k < end; k += 32)
@@ -95,7 +95,7 @@ static __device__ int add_products(const kd_arguments& a, const Inputs& in, cons
   Chunk chunk;
   // The first weights are on their way while x is prepared.
   const Item first = item_of(threadIdx.x / 32, chunks);
-  if (first.tile < run.count) load(chunk, Form::tile(a, run.first + first.tile), in.K, first.chunk);
+  if (first.tile < run.count) load(chunk, Form::tile(a, run, first.tile), in.K, first.chunk);
   float scales[XROWS];
   norm_scales(in, scales);
   const int packs = in.K / kVec;
@@ -111,7 +111,7 @@ static __device__ int add_products(const kd_arguments& a, const Inputs& in, cons
 #endif
   for (Item at = first; at.tile < run.count; at = next_of(at, chunks)) {
     if (at.tile != first.tile || at.chunk != first.chunk)
-      load(chunk, Form::tile(a, run.first + at.tile), in.K, at.chunk);
+      load(chunk, Form::tile(a, run, at.tile), in.K, at.chunk);
     float sums[ROWS][XROWS] = {};
 #pragma unroll
     for (int u = 0; u < UNROLL; ++u)

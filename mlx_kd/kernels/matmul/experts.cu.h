@@ -21,16 +21,17 @@ struct Form {
 
   static __device__ Run run(const kd_arguments& a) {
     const Run tiles = run_of((int)((a.dims[KD_DIM_N] + kRows - 1) / kRows));
-    return {kMatrices * tiles.first, kMatrices * tiles.count};
+    return {tiles.first, kMatrices * tiles.count, tiles.step};
   }
+
+  static __device__ int row_of_results(const Run& run, int i) { return run.at(i / kRows) * kRows + i % kRows; }
 
   // No expert has an id from E on: its results are NaN, and nothing is read.
   static __device__ bool skips(const kd_arguments& a, const Run& run) {
     wait_for_others();  // for the ids
     if (expert(a) < a.dims[KD_DIM_E]) return false;
-    const long first = run.first / kMatrices * kRows, end = first + run.count / kMatrices * kRows;
-    for (long n = first + threadIdx.x; n < min(end, a.dims[KD_DIM_N]); n += kThreads)
-      results(a)[n] = narrow(__int_as_float(0x7fc00000));
+    for (int i = threadIdx.x; i < run.count / kMatrices * kRows; i += kThreads)
+      if (const long n = row_of_results(run, i); n < a.dims[KD_DIM_N]) results(a)[n] = narrow(__int_as_float(0x7fc00000));
     return true;
   }
 
@@ -39,13 +40,13 @@ struct Form {
     return {(const T*)a.inputs[0] + row * a.dims[KD_DIM_K], nullptr, (int)a.dims[KD_DIM_K], 1, 0.0f};
   }
 
-  static __device__ Tile tile(const kd_arguments& a, int i) {
+  static __device__ Tile tile(const kd_arguments& a, const Run& run, int i) {
     const void* const* const arrays = a.inputs + kFirst + kPerMatrix * (i % kMatrices);
     const long first = expert(a) * a.dims[KD_DIM_N], K = a.dims[KD_DIM_K];
     const long scale_bytes = a.dims[KD_DIM_mode] == kAffine ? sizeof(T) : 1;
     const long scales = first * (K / a.dims[KD_DIM_group]) * scale_bytes;
     return {(const char*)arrays[0] + first * K * a.dims[KD_DIM_bits] / 8, (const char*)arrays[1] + scales,
-            (const char*)arrays[2] + scales, i / kMatrices * kRows, (int)a.dims[KD_DIM_N]};
+            (const char*)arrays[2] + scales, run.at(i / kMatrices) * kRows, (int)a.dims[KD_DIM_N]};
   }
 
   // A product, and its sum with the bias, rounded.
@@ -58,7 +59,7 @@ struct Form {
 
   static __device__ void put(const kd_arguments& a, const Run& run, const float* sums, int chunks, int) {
     for (int i = threadIdx.x; i < run.count / kMatrices * kRows; i += kThreads) {
-      const int n = run.first / kMatrices * kRows + i, tile = i / kRows * kMatrices;
+      const int n = row_of_results(run, i), tile = i / kRows * kMatrices;
       if (n >= a.dims[KD_DIM_N]) continue;
       float value = sum_of(a, sums, chunks, tile, 0, n);
 #if KD_FORM == 1

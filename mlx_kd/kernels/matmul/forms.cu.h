@@ -31,22 +31,22 @@ struct Whole {
 };
 
 #if KD_FORM == 1
-// Tiles 2 i and 2 i + 1 are those of the gate and of up; a run has both.
+// A run has pairs of tiles: those of the gate and of up.
 struct Form : Whole {
   static constexpr int kNorm = 1 + 2 * kPerMatrix;
   static __device__ Inputs inputs(const kd_arguments& a) { return inputs_of(a, kNorm); }
   static __device__ Run run(const kd_arguments& a) {
     const Run pairs = run_of((int)((a.dims[KD_DIM_N] + kRows - 1) / kRows));
-    return {2 * pairs.first, 2 * pairs.count};
+    return {pairs.first, 2 * pairs.count, pairs.step};
   }
-  static __device__ Tile tile(const kd_arguments& a, int i) {
-    return tile_of(a, i % 2, i / 2, (int)a.dims[KD_DIM_N]);
+  static __device__ Tile tile(const kd_arguments& a, const Run& run, int i) {
+    return tile_of(a, i % 2, run.at(i / 2), (int)a.dims[KD_DIM_N]);
   }
   static __device__ void put(const kd_arguments& a, const Run& run, const float* sums, int chunks, int rows_of_x) {
     const int N = (int)a.dims[KD_DIM_N], each = run.count / 2 * kRows;
     for (int i = threadIdx.x; i < each * XROWS; i += kThreads) {
       const int m = i / each, pair = i / kRows % (run.count / 2), row = i % kRows;
-      const int n = (run.first / 2 + pair) * kRows + row;
+      const int n = run.at(pair) * kRows + row;
       if (n >= N || m >= rows_of_x) continue;
       const float gate = product_of<kRows>(sums, chunks, 2 * pair, row, m);
       const float up = product_of<kRows>(sums, chunks, 2 * pair + 1, row, m);
@@ -77,15 +77,15 @@ struct Form : Whole {
     }
     return {2, index, rows[2]};
   }
-  static __device__ Tile tile(const kd_arguments& a, int i) {
-    const Place at = place(a, i);
+  static __device__ Tile tile(const kd_arguments& a, const Run& run, int i) {
+    const Place at = place(a, run.at(i));
     return tile_of(a, at.matrix, at.index, at.rows);
   }
   static __device__ void put(const kd_arguments& a, const Run& run, const float* sums, int chunks, int rows_of_x) {
     const int each = run.count * kRows;
     for (int i = threadIdx.x; i < each * XROWS; i += kThreads) {
       const int m = i / each, tile = i / kRows % run.count, row = i % kRows;
-      const Place at = place(a, run.first + tile);
+      const Place at = place(a, run.at(tile));
       const int n = at.index * kRows + row;
       if (n >= at.rows || m >= rows_of_x) continue;
       float value = product_of<kRows>(sums, chunks, tile, row, m);
@@ -99,12 +99,14 @@ struct Form : Whole {
   static constexpr int kNorm = 1 + kPerMatrix;
   static __device__ Inputs inputs(const kd_arguments& a) { return inputs_of(a, kNorm); }
   static __device__ Run run(const kd_arguments& a) { return run_of((int)((a.dims[KD_DIM_N] + kRows - 1) / kRows)); }
-  static __device__ Tile tile(const kd_arguments& a, int i) { return tile_of(a, 0, i, (int)a.dims[KD_DIM_N]); }
+  static __device__ Tile tile(const kd_arguments& a, const Run& run, int i) {
+    return tile_of(a, 0, run.at(i), (int)a.dims[KD_DIM_N]);
+  }
   static __device__ void put(const kd_arguments& a, const Run& run, const float* sums, int chunks, int rows_of_x) {
     const int N = (int)a.dims[KD_DIM_N], each = run.count * kRows;
     for (int i = threadIdx.x; i < each * XROWS; i += kThreads) {
       const int m = i / each, tile = i / kRows % run.count, row = i % kRows;
-      const int n = (run.first + tile) * kRows + row;
+      const int n = run.at(tile) * kRows + row;
       if (n >= N || m >= rows_of_x) continue;
       const long at = (long)(blockIdx.y * XROWS + m) * N + n;
       float value = product_of<kRows>(sums, chunks, tile, row, m);

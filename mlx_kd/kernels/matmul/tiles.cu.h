@@ -1,6 +1,6 @@
 // clang-format off
 // What the CUDA kernels of products have in common. The blocks of the grid share the tiles of kRows rows
-// of W; a block takes a run of them and XROWS rows of x. Its warps share the chunks of K of its tiles, and
+// of W; a block takes some of them and XROWS rows of x. Its warps share the chunks of K of its tiles, and
 // the sums of chunks are added in order.
 //
 // Macros: KD_DTYPE, and the knobs WARPS, UNROLL, XROWS, CACHE.
@@ -72,13 +72,15 @@ static __device__ float normed(float x, float scale, float weight) {
 // Scales of the norm of each row, by all threads; 1 where there is no norm. x may be read from here on.
 static __device__ void norm_scales(const Inputs& in, float (&scales)[XROWS]) {
   __shared__ float partial[XROWS][WARPS];
+  const bool whole = in.K % kVec == 0;
+  for (int i = threadIdx.x; in.weight != nullptr && whole && i < in.K / kVec; i += kThreads)
+    asm volatile("prefetch.global.L1 [%0];" ::"l"((const uint4*)in.weight + i));
   wait_for_others();
   if (in.weight == nullptr) {
 #pragma unroll
     for (int m = 0; m < XROWS; ++m) scales[m] = 1.0f;
     return;
   }
-  const bool whole = in.K % kVec == 0;
 #pragma unroll
   for (int m = 0; m < XROWS; ++m) {
     float sum = 0.0f;
@@ -86,7 +88,6 @@ static __device__ void norm_scales(const Inputs& in, float (&scales)[XROWS]) {
     for (int i = threadIdx.x; whole && m < in.rows && i < in.K / kVec; i += kThreads) {
       Pack pack;
       pack.bits = ((const uint4*)x)[i];
-      asm volatile("prefetch.global.L1 [%0];" ::"l"((const uint4*)in.weight + i));
 #pragma unroll
       for (int v = 0; v < kVec; ++v) sum += widen(pack.at[v]) * widen(pack.at[v]);
     }
@@ -104,14 +105,16 @@ static __device__ void norm_scales(const Inputs& in, float (&scales)[XROWS]) {
   }
 }
 
-// The tiles of a block.
+// The tiles of a block. Their neighbours are those of other blocks: what the chip reads at one time lies close
+// together, in few pages of memory.
 struct Run {
-  int first, count;
+  int first, count, step;
+  __device__ int at(int i) const { return first + i * step; }
 };
 
 static __device__ Run run_of(int tiles) {
-  const int first = (int)((long)tiles * blockIdx.x / gridDim.x);
-  return {first, (int)((long)tiles * (blockIdx.x + 1) / gridDim.x) - first};
+  const int first = blockIdx.x, step = gridDim.x;
+  return {first, (tiles - first + step - 1) / step, step};
 }
 
 // A chunk of a tile of the run; the warps of a block take them in turn.

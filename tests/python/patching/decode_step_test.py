@@ -67,6 +67,33 @@ class DecodeStep(PackageTest):
     def test_a_batch(self):
         self.check(models.make("qwen3"), batch=3)
 
+    def test_layers_with_experts(self):
+        self.check(models.make("qwen3_moe"))
+
+    def test_a_batch_of_layers_with_experts(self):
+        self.check(models.make("qwen3_moe"), batch=3)
+
+    def test_experts_in_training_in_parts_or_of_other_classes_run_the_layers_own_code(self):
+        model = self.patch(models.make("qwen3_moe"))
+        plan, layer = with_step(model)[-1], model.layers[-1]
+        cache = models.module("cache").KVCache()
+        layer(mx.zeros((1, 3, 128), plan.dtype), mask="causal", cache=cache)
+        x, experts = mx.zeros((1, 1, 128), plan.dtype), layer.mlp.switch_mlp
+        layer.mlp.train()
+        self.assertIsNone(plan.decode(layer, x, cache))
+        layer.mlp.eval()
+        layer.mlp.sharding_group = object()
+        self.assertIsNone(plan.decode(layer, x, cache))
+        layer.mlp.sharding_group = None
+        experts.up_proj.global_scale = mx.array(2.0)
+        self.assertIsNone(plan.decode(layer, x, cache))
+        experts.up_proj.global_scale = None
+        up, experts.up_proj = experts.up_proj, nn.Linear(128, 64)
+        self.assertIsNone(plan.decode(layer, x, cache))
+        experts.up_proj = up
+        self.assertEqual(cache.offset, 3)
+        self.assertIsNotNone(plan.decode(layer, x, cache))
+
     def test_a_full_cache_grows_by_its_own_code(self):
         model = self.patch(models.make("llama"))
         plan = with_step(model)[0]

@@ -3,7 +3,8 @@
 // keys go into a cache, in place, as do values.
 //
 // A warp takes one of the B (Hq + 2 Hk) M rows, the queries first, then the keys. A batch row whose rows do
-// not fit into the cache is not written there. Rates of rotation are computed before the rows are waited for.
+// not fit into the cache is not written there. Rates of rotation are computed, and the weights of norms requested,
+// before the rows are waited for.
 //
 // Grid: blocks of WARPS warps for all rows.
 #ifndef WARPS
@@ -35,6 +36,12 @@
 enum { kQuery = 2, kKey, kValue, kOffset, kQueryWeight, kKeyWeight, kFreqs };  // inputs
 enum { kKeysOut, kValuesOut, kQueriesOut };
 constexpr int kKept = 4;  // pairs of a lane whose rates are kept: 256 elements
+
+// A row of that many elements comes into the first-level cache while others are waited for.
+static __device__ void request(const T* row, int count, int lane) {
+  constexpr int kSector = 32 / int(sizeof(T));
+  for (int i = lane * kSector; i < count; i += 32 * kSector) asm volatile("prefetch.global.L1 [%0];" ::"l"(row + i));
+}
 
 static __device__ float rate_of(const kd_arguments& a, int pair, int half) {
   if (a.dims[KD_DIM_has_freqs]) return 1.0f / ((const float*)a.inputs[kFreqs])[pair];
@@ -94,23 +101,27 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS)
   float rates[kKept];
 #pragma unroll
   for (int n = 0; n < kKept; ++n) rates[n] = lane + 32 * n < half ? rate_of(a, lane + 32 * n, half) : 0.0f;
+  const bool is_query = row.kind == kQuery;
+  const bool normed = row.kind != kValue && a.dims[is_query ? KD_DIM_has_wq : KD_DIM_has_wk];
+  const T* const weight = normed ? (const T*)a.inputs[is_query ? kQueryWeight : kKeyWeight] : nullptr;
+  if (normed) request(weight, width, lane);
   wait_for_others();
   if (all >= rows) return;
   const long s = a.dims[KD_DIM_S], m = a.dims[KD_DIM_M];
-  const long first = ((const int*)a.inputs[kOffset])[a.dims[KD_DIM_ragged] ? row.b : 0];
-  if (row.kind != kQuery && (first < 0 || first > s - m)) return;
   const long(&strides)[4] = a.strides[row.kind];
   const T* from = (const T*)a.inputs[row.kind] + row.b * strides[0] + row.h * strides[1] + row.t * strides[2];
-  const long place = row.kind == kQuery ? row.index : row.index / m * s + first + row.t;  // a row of the output
+  request(from, row.kind == kValue ? int(a.dims[KD_DIM_Dv]) : width, lane);
+  const long first = ((const int*)a.inputs[kOffset])[a.dims[KD_DIM_ragged] ? row.b : 0];
+  if (!is_query && (first < 0 || first > s - m)) return;
+  const long place = is_query ? row.index : row.index / m * s + first + row.t;  // a row of the output
   if (row.kind == kValue) {
     const int value_width = int(a.dims[KD_DIM_Dv]);
     T* to = (T*)a.outputs[kValuesOut] + place * value_width;
     for (int i = lane; i < value_width; i += 32) to[i] = from[i];
     return;
   }
-  const bool is_query = row.kind == kQuery, interleaved = a.dims[KD_DIM_traditional];
-  const bool normed = a.dims[is_query ? KD_DIM_has_wq : KD_DIM_has_wk];
-  const Source source(a, from, normed ? (const T*)a.inputs[is_query ? kQueryWeight : kKeyWeight] : nullptr, lane);
+  const bool interleaved = a.dims[KD_DIM_traditional];
+  const Source source(a, from, weight, lane);
   T* to = (T*)a.outputs[is_query ? kQueriesOut : kKeysOut] + place * width;
   const float position = float(first + row.t) * float(a.scalars[KD_SCALAR_scale]);
 #pragma unroll

@@ -8,7 +8,7 @@ import mlx.core as mx
 from mlx_kd.patching.calls.convolutions import TapsCall, taps_plan_of
 from mlx_kd.patching.calls.delta import DeltaCall, GatedAttentionCall, GatedNormCall, delta_of, is_gated_norm
 from mlx_kd.patching.calls.embeddings import Embedding, EmbeddingRows, head_plan_of
-from mlx_kd.patching.calls.experts import ExpertPlan, expert_plan_of
+from mlx_kd.patching.calls.experts import ExpertPlan, expert_plan_of, expert_step_of
 from mlx_kd.patching.calls.latent import HeadProduct, LatentCall, heads_of, latent_of
 from mlx_kd.patching.calls.layers import AttentionCall, BlockCall, MlpCall
 from mlx_kd.patching.calls.positions import NormCall, RopeCall
@@ -67,8 +67,8 @@ def block_plan(module: Any, ops: Operators, dtype: mx.Dtype) -> Union[BlockPlan,
     attention: Any = attention_plan(module[block.attention], ops, dtype)  # LatentCall has AttentionCall's step
     if not isinstance(attention, (AttentionCall, LatentCall)):
         attention = None
-    return BlockCall(ops, block, attention,
-                     MlpCall(ops, mlp, dtype) if isinstance(mlp, Mlp) else None, dtype)
+    return BlockCall(ops, block, attention, MlpCall(ops, mlp, dtype) if isinstance(mlp, Mlp) else None, dtype,
+                     expert_step_of(module[block.mlp]))
 
 
 def simple_plan(module: Any, ops: Operators, dtype: mx.Dtype) -> Union[Plan, Unknown, None]:

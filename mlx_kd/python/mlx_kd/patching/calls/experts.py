@@ -6,6 +6,7 @@ from typing import Any, Optional, Union
 
 import mlx.core as mx
 
+from mlx_kd.patching.calls.layers import ExpertStep
 from mlx_kd.patching.calls.products import Shared, rows_of
 from mlx_kd.patching.operators import Operators
 from mlx_kd.patching.structure import (
@@ -109,6 +110,19 @@ def expert_block_of(module: Any) -> Union[ExpertBlock, Unknown, None]:
         return Unknown("its router is not a softmax and a choice of the largest")
     of_chosen = code.names.index("softmax") > code.names.index(chooses)
     return ExpertBlock(router, experts[0], shared, gate, top, 2 if of_chosen else 0, cls)
+
+
+def expert_step_of(module: Any) -> Optional[ExpertStep]:
+    """Of a block of experts whose router is a product and a choice, without an expert for all tokens."""
+    block = expert_block_of(module)
+    if not isinstance(block, ExpertBlock) or block.top is None or block.shared is not None:
+        return None
+    router, experts = product_of(module[block.router]), experts_of(module[block.experts])
+    if not isinstance(router, Product) or not isinstance(experts, Experts):
+        return None
+    names = dict(zip(("gate", "up", "down"), PARTS), router=block.router, experts=block.experts, top=block.top)
+    return ExpertStep(names, frozenset(router.classes), (block.experts_class, *experts.classes), experts.activation,
+                      block.scoring)
 
 
 def is_number(module: Any) -> bool:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Optional
 
@@ -234,15 +235,25 @@ class AttentionCall(Layer):
         return result
 
 
-def decode_step(ops: Operators, block: Block, attention: Optional[AttentionCall],
-                mlp: Optional[MlpCall]) -> Optional[Any]:
+@dataclass(frozen=True)
+class ExpertStep:
+    """A mixture of experts as a step of decoding takes it."""
+
+    names: dict[str, str]  # router, experts, top, gate, up, down
+    products: frozenset[Any]  # classes of the router's product
+    classes: tuple[Any, ...]  # of the experts and their products
+    activation: int
+    scoring: int
+
+
+def decode_step(ops: Operators, block: Block, attention: Optional[AttentionCall], mlp: Optional[MlpCall],
+                experts: Optional[ExpertStep]) -> Optional[Any]:
     """The whole layer as one call, which saves two thirds of Python's time, if all of its parts are ours."""
-    if type(attention) is not AttentionCall or mlp is None:  # those that derive from it compute something else
+    if type(attention) is not AttentionCall:  # those that derive from it compute something else
         return None
     if not ops.are_own("kv_append", "qk_norm_rope", "qk_norm_rope_append", "attention"):
         return None
-    whole = (attention.takes_norm and attention.adds_residual and attention.attention and attention.positions.fused
-             and mlp.takes_norm and mlp.adds_residual)
+    whole = attention.takes_norm and attention.adds_residual and attention.attention and attention.positions.fused
     own, rope = attention.what, attention.what.rope
     if own.heads is None or own.kv_heads is None:
         return None
@@ -250,15 +261,25 @@ def decode_step(ops: Operators, block: Block, attention: Optional[AttentionCall]
         return None
     names = {"attention": block.attention, "attention_norm": block.attention_norm, "mlp": block.mlp,
              "mlp_norm": block.mlp_norm, "out": own.out, "heads": own.heads, "kv_heads": own.kv_heads,
-             "scale": own.scale, "gate": mlp.what.gate, "up": mlp.what.up, "down": mlp.what.down}
+             "scale": own.scale}
     if own.norms:
         names.update(q_norm=own.norms[0], k_norm=own.norms[1])
     norms = {block.norm.cls} | ({own.norm.cls} if own.norm else set())
-    linear = own.product.classes | mlp.what.product.classes
-    if own.product.quantized != mlp.what.product.quantized:
+
+    def made(linear: frozenset[Any], activation: int, *of_experts: Any) -> Any:
+        return _core.DecodeStep(names, tuple(own.product.classes | linear), tuple(norms), (rope.cls,), plain_caches(),
+                                own.product.quantized, activation, rope.has_freqs, *of_experts)
+
+    if mlp is not None:
+        if not (mlp.takes_norm and mlp.adds_residual) or own.product.quantized != mlp.what.product.quantized:
+            return None
+        names.update(gate=mlp.what.gate, up=mlp.what.up, down=mlp.what.down)
+        return made(mlp.what.product.classes, mlp.what.activation)
+    if experts is None or not ops.are_own("rmsnorm", "rmsnorm_residual", "matvec", "qmatvec", "router", "expert_combine",
+                                          "gather_qmatvec", "gather_qmatvec_gate_up"):
         return None
-    return _core.DecodeStep(names, tuple(linear), tuple(norms), (rope.cls,), plain_caches(),
-                            own.product.quantized, mlp.what.activation, rope.has_freqs)
+    names.update(experts.names)
+    return made(experts.products, experts.activation, experts.classes, experts.scoring)
 
 
 def plain_caches() -> tuple[type, ...]:
@@ -276,12 +297,12 @@ class BlockCall(Shared):
     kind, method = "block", "__call__"
 
     def __init__(self, ops: Operators, block: Block, attention: Optional[AttentionCall], mlp: Optional[MlpCall],
-                 dtype: mx.Dtype) -> None:
+                 dtype: mx.Dtype, experts: Optional[ExpertStep] = None) -> None:
         self.block, self.dtype = block, dtype
         self.attention = attention if attention and (attention.takes_norm or attention.adds_residual) else None
         self.mlp = mlp if mlp and mlp.takes_norm else None
         self.rmsnorm_residual = ops.rmsnorm_residual
-        self.decode = decode_step(ops, block, self.attention, self.mlp)
+        self.decode = decode_step(ops, block, self.attention, self.mlp, experts)
 
     def missing(self) -> str:
         return "" if self.attention or self.mlp or self.rmsnorm_residual else "rmsnorm_residual"
