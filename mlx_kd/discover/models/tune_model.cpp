@@ -330,6 +330,7 @@ class Tuning {
 }  // namespace
 
 double UseResult::before_s() const {
+  if (use->calls == 0) return 0;  // measured or not
   return 1e-6 * mlx_us * static_cast<double>(use->calls);
 }
 

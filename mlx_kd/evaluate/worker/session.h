@@ -72,6 +72,7 @@ class Session {
   const Baseline& baseline(size_t size);
   FewerRows* fewer_rows(size_t size);
   GraphSpeedup compare(const Function& mine, size_t size);
+  Proof prove_again(const Loaded& loaded, size_t size);
   void claim_kernel(const Loaded& candidate, const Loaded* leader, size_t size,
                     spec::Metrics& metrics);
   void claim_graph(const Loaded& candidate, size_t size, spec::Metrics& metrics);
@@ -90,6 +91,7 @@ class Session {
   std::map<size_t, GraphTimer> graphs_;  // one at most: it has many copies of the inputs
   std::map<size_t, Baseline> baselines_;
   std::map<std::string, FewerRows> fewer_;  // by size
+  std::map<std::string, Proof> proved_;     // for claims, by candidate
   std::optional<Loaded> incumbent_;
 };
 
