@@ -25,7 +25,7 @@ class Compactor {
         result_.open_bytes += entry.source.size();
       }
     }
-    result_.entries.push_back(std::move(json));
+    result_.entries.push_back(base::canonical_json(json));
   }
 
   Compact take() { return std::move(result_); }

@@ -20,7 +20,7 @@ inline constexpr uint64_t kMostOpenBytes = uint64_t(512) << 20;
 
 struct Compact {
   base::Json common = base::Json::array();
-  base::Json entries = base::Json::array();
+  std::vector<std::string> entries;  // canonical JSON: as values they would take ten times as much
   base::Json sources = base::Json::object();
   uint64_t open_bytes = 0;  // what opening out adds to the entries, as text
 };

@@ -72,10 +72,15 @@ Json known_of(const Entry& e) {
   return result;
 }
 
+std::string lines_of(const std::vector<std::string>& elements) {
+  std::string text;
+  for (const std::string& element : elements) text += (text.empty() ? "\n" : ",\n") + element;
+  return "[" + text + "]";
+}
+
 // One element per line, of the members that grow with the entries.
 std::string lines_of(const std::string& name, const Json& value) {
-  if (name != "common" && name != "entries" && name != "sources")
-    return base::canonical_json(value);
+  if (name != "common" && name != "sources") return base::canonical_json(value);
   std::string text;
   for (const auto& [key, element] : value.items())
     text += (text.empty() ? "\n" : ",\n") +
@@ -122,11 +127,12 @@ std::string write_text(const Pack& pack) {
   root["schema_version"] = std::to_string(kNewestSchema);
   root["runtime"] = pack.runtime;
   root["common"] = std::move(parts.common);
-  root["entries"] = std::move(parts.entries);
+  root["entries"] = Json();  // its place
   root["sources"] = std::move(parts.sources);
   std::string text;
   for (const auto& [name, value] : root.items())
-    text += (text.empty() ? "{" : ",\n") + base::canonical_json(name) + ":" + lines_of(name, value);
+    text += (text.empty() ? "{" : ",\n") + base::canonical_json(name) + ":" +
+            (name == "entries" ? lines_of(parts.entries) : lines_of(name, value));
   check_size(text.size(), kMaxPackBytes);
   return text + "}\n";
 }
