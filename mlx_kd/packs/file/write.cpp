@@ -31,6 +31,8 @@
 //                     shape_signature, match anything
 //
 // Unknown keys of the file, an entry, its key and its metrics are written back as they were read.
+#include "mlx_kd/packs/write.h"
+
 #include <unistd.h>
 
 #include <algorithm>
@@ -97,11 +99,12 @@ void check_size(uint64_t bytes, uint64_t most) {
                               ": split them with kd pack --split-by device,op");
 }
 
-// In the order of key_before, then by text.
-std::vector<const Entry*> in_order(const std::vector<Entry>& entries) {
-  std::map<PinOrder, std::vector<const Entry*>> pins;
-  for (const Entry& entry : entries) pins[order_of(entry)].push_back(&entry);
-  std::vector<const Entry*> result;
+// In the order of key_before, then by text. OneEntry: Entry, const or not.
+template <class OneEntry, class Entries>
+std::vector<OneEntry*> in_order(Entries& entries) {
+  std::map<PinOrder, std::vector<OneEntry*>> pins;
+  for (OneEntry& entry : entries) pins[order_of(entry)].push_back(&entry);
+  std::vector<OneEntry*> result;
   for (auto& [order, list] : pins) {
     if (list.size() > 1)
       std::sort(list.begin(), list.end(), [](const Entry* a, const Entry* b) {
@@ -112,16 +115,7 @@ std::vector<const Entry*> in_order(const std::vector<Entry>& entries) {
   return result;
 }
 
-}  // namespace
-
-base::Json to_json(const Entry& entry) {
-  Json result = entry.other;
-  result.update(known_of(entry), /*merge_objects=*/true);
-  return result;
-}
-
-std::string write_text(const Pack& pack) {
-  Compact parts = compact(in_order(pack.entries));
+std::string text_of(const Pack& pack, Compact parts) {
   check_size(parts.open_bytes, kMostOpenBytes);
   Json root = pack.other;
   root["schema_version"] = std::to_string(kNewestSchema);
@@ -135,6 +129,29 @@ std::string write_text(const Pack& pack) {
             (name == "entries" ? lines_of(parts.entries) : lines_of(name, value));
   check_size(text.size(), kMaxPackBytes);
   return text + "}\n";
+}
+
+}  // namespace
+
+base::Json to_json(const Entry& entry) {
+  Json result = entry.other;
+  result.update(known_of(entry), /*merge_objects=*/true);
+  return result;
+}
+
+std::string write_text(const Pack& pack) {
+  Compactor compactor;
+  for (const Entry* entry : in_order<const Entry>(pack.entries)) compactor.add(*entry);
+  return text_of(pack, compactor.take());
+}
+
+std::string write_text_and_free(Pack pack) {
+  Compactor compactor;
+  for (Entry* entry : in_order<Entry>(pack.entries)) {
+    compactor.add(*entry);
+    *entry = Entry();
+  }
+  return text_of(pack, compactor.take());
 }
 
 void check_output(const fs::path& path) {
