@@ -1,7 +1,5 @@
 #include "mlx_kd/packs/file/compact.h"
 
-#include <map>
-
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/packs/fields.h"
 #include "mlx_kd/packs/pack.h"
@@ -14,59 +12,43 @@ using base::Json;
 // Members that entries of one device, op and protocol share.
 constexpr const char* kShared[] = {"language", "proof", "protocol", "runtime_inputs", "target"};
 
-class Compactor {
- public:
-  void add(const Entry& entry) {
-    Json json = to_json(entry);
-    if (!spec::is_metal_body(entry.language, entry.launch_params)) {
-      move_shared(json);
-      if (list_source(entry)) {
-        json.erase("source");
-        result_.open_bytes += entry.source.size();
-      }
-    }
-    result_.entries.push_back(std::move(json));
-  }
-
-  Compact take() { return std::move(result_); }
-
- private:
-  void move_shared(Json& json) {
-    Json shared = Json::object();
-    for (const char* name : kShared) {
-      shared[name] = std::move(json[name]);
-      json.erase(name);
-    }
-    const auto [at, is_new] =
-        places_.try_emplace(base::canonical_json(shared), result_.common.size());
-    result_.open_bytes += at->first.size();
-    if (is_new) result_.common.push_back(std::move(shared));
-    json["common"] = at->second;
-  }
-
-  // False where the entry states another hash than that of its source, which a hand may have
-  // changed.
-  bool list_source(const Entry& entry) {
-    const auto at = languages_.find(entry.source_hash);
-    if (at != languages_.end())
-      return at->second == entry.language && result_.sources[entry.source_hash] == entry.source;
-    if (source_hash_of(entry) != entry.source_hash) return false;
-    languages_[entry.source_hash] = entry.language;
-    result_.sources[entry.source_hash] = entry.source;
-    return true;
-  }
-
-  Compact result_;
-  std::map<std::string, size_t> places_;          // of what is shared, by its text
-  std::map<std::string, std::string> languages_;  // of the listed sources
-};
-
 }  // namespace
 
-Compact compact(const std::vector<const Entry*>& entries) {
-  Compactor compactor;
-  for (const Entry* entry : entries) compactor.add(*entry);
-  return compactor.take();
+void Compactor::add(const Entry& entry) {
+  Json json = to_json(entry);
+  if (!spec::is_metal_body(entry.language, entry.launch_params)) {
+    move_shared(json);
+    if (list_source(entry)) {
+      json.erase("source");
+      result_.open_bytes += entry.source.size();
+    }
+  }
+  result_.entries.push_back(base::canonical_json(json));
+}
+
+void Compactor::move_shared(Json& json) {
+  Json shared = Json::object();
+  for (const char* name : kShared) {
+    shared[name] = std::move(json[name]);
+    json.erase(name);
+  }
+  const auto [at, is_new] =
+      places_.try_emplace(base::canonical_json(shared), result_.common.size());
+  result_.open_bytes += at->first.size();
+  if (is_new) result_.common.push_back(std::move(shared));
+  json["common"] = at->second;
+}
+
+// False where the entry states another hash than that of its source, which a hand may have
+// changed.
+bool Compactor::list_source(const Entry& entry) {
+  const auto at = languages_.find(entry.source_hash);
+  if (at != languages_.end())
+    return at->second == entry.language && result_.sources[entry.source_hash] == entry.source;
+  if (source_hash_of(entry) != entry.source_hash) return false;
+  languages_[entry.source_hash] = entry.language;
+  result_.sources[entry.source_hash] = entry.source;
+  return true;
 }
 
 Opener::Opener(const Json& root, uint64_t most_bytes)

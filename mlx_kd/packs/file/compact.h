@@ -7,6 +7,7 @@
 // A Metal entry is written whole, since zmlx.kd reads `entries` and nothing else.
 #pragma once
 
+#include <map>
 #include <set>
 #include <string>
 #include <utility>
@@ -20,12 +21,24 @@ inline constexpr uint64_t kMostOpenBytes = uint64_t(512) << 20;
 
 struct Compact {
   base::Json common = base::Json::array();
-  base::Json entries = base::Json::array();
+  std::vector<std::string> entries;  // canonical JSON: as values they would take ten times as much
   base::Json sources = base::Json::object();
   uint64_t open_bytes = 0;  // what opening out adds to the entries, as text
 };
 
-Compact compact(const std::vector<const Entry*>& entries);
+class Compactor {
+ public:
+  void add(const Entry& entry);
+  Compact take() { return std::move(result_); }
+
+ private:
+  void move_shared(base::Json& json);
+  bool list_source(const Entry& entry);
+
+  Compact result_;
+  std::map<std::string, size_t> places_;          // of what is shared, by its text
+  std::map<std::string, std::string> languages_;  // of the listed sources
+};
 
 // Opens the entries of one file out.
 class Opener {

@@ -31,6 +31,8 @@
 //                     shape_signature, match anything
 //
 // Unknown keys of the file, an entry, its key and its metrics are written back as they were read.
+#include "mlx_kd/packs/write.h"
+
 #include <unistd.h>
 
 #include <algorithm>
@@ -72,10 +74,15 @@ Json known_of(const Entry& e) {
   return result;
 }
 
+std::string lines_of(const std::vector<std::string>& elements) {
+  std::string text;
+  for (const std::string& element : elements) text += (text.empty() ? "\n" : ",\n") + element;
+  return "[" + text + "]";
+}
+
 // One element per line, of the members that grow with the entries.
 std::string lines_of(const std::string& name, const Json& value) {
-  if (name != "common" && name != "entries" && name != "sources")
-    return base::canonical_json(value);
+  if (name != "common" && name != "sources") return base::canonical_json(value);
   std::string text;
   for (const auto& [key, element] : value.items())
     text += (text.empty() ? "\n" : ",\n") +
@@ -92,11 +99,12 @@ void check_size(uint64_t bytes, uint64_t most) {
                               ": split them with kd pack --split-by device,op");
 }
 
-// In the order of key_before, then by text.
-std::vector<const Entry*> in_order(const std::vector<Entry>& entries) {
-  std::map<PinOrder, std::vector<const Entry*>> pins;
-  for (const Entry& entry : entries) pins[order_of(entry)].push_back(&entry);
-  std::vector<const Entry*> result;
+// In the order of key_before, then by text. OneEntry: Entry, const or not.
+template <class OneEntry, class Entries>
+std::vector<OneEntry*> in_order(Entries& entries) {
+  std::map<PinOrder, std::vector<OneEntry*>> pins;
+  for (OneEntry& entry : entries) pins[order_of(entry)].push_back(&entry);
+  std::vector<OneEntry*> result;
   for (auto& [order, list] : pins) {
     if (list.size() > 1)
       std::sort(list.begin(), list.end(), [](const Entry* a, const Entry* b) {
@@ -105,6 +113,22 @@ std::vector<const Entry*> in_order(const std::vector<Entry>& entries) {
     result.insert(result.end(), list.begin(), list.end());
   }
   return result;
+}
+
+std::string text_of(const Pack& pack, Compact parts) {
+  check_size(parts.open_bytes, kMostOpenBytes);
+  Json root = pack.other;
+  root["schema_version"] = std::to_string(kNewestSchema);
+  root["runtime"] = pack.runtime;
+  root["common"] = std::move(parts.common);
+  root["entries"] = Json();  // its place
+  root["sources"] = std::move(parts.sources);
+  std::string text;
+  for (const auto& [name, value] : root.items())
+    text += (text.empty() ? "{" : ",\n") + base::canonical_json(name) + ":" +
+            (name == "entries" ? lines_of(parts.entries) : lines_of(name, value));
+  check_size(text.size(), kMaxPackBytes);
+  return text + "}\n";
 }
 
 }  // namespace
@@ -116,19 +140,18 @@ base::Json to_json(const Entry& entry) {
 }
 
 std::string write_text(const Pack& pack) {
-  Compact parts = compact(in_order(pack.entries));
-  check_size(parts.open_bytes, kMostOpenBytes);
-  Json root = pack.other;
-  root["schema_version"] = std::to_string(kNewestSchema);
-  root["runtime"] = pack.runtime;
-  root["common"] = std::move(parts.common);
-  root["entries"] = std::move(parts.entries);
-  root["sources"] = std::move(parts.sources);
-  std::string text;
-  for (const auto& [name, value] : root.items())
-    text += (text.empty() ? "{" : ",\n") + base::canonical_json(name) + ":" + lines_of(name, value);
-  check_size(text.size(), kMaxPackBytes);
-  return text + "}\n";
+  Compactor compactor;
+  for (const Entry* entry : in_order<const Entry>(pack.entries)) compactor.add(*entry);
+  return text_of(pack, compactor.take());
+}
+
+std::string write_text_and_free(Pack pack) {
+  Compactor compactor;
+  for (Entry* entry : in_order<Entry>(pack.entries)) {
+    compactor.add(*entry);
+    *entry = Entry();
+  }
+  return text_of(pack, compactor.take());
 }
 
 void check_output(const fs::path& path) {
