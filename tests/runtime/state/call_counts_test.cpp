@@ -12,7 +12,8 @@ namespace {
 
 thread_local size_t allocations = 0;
 
-#ifndef __SANITIZE_THREAD__  // it ignores MLX's calls of the allocator; through these they would be ours
+// The thread sanitizer ignores MLX's calls of the allocator; through these they would be ours.
+#ifndef __SANITIZE_THREAD__
 void* counted(std::size_t bytes) {
   ++allocations;
   if (void* memory = std::malloc(bytes ? bytes : 1)) return memory;
