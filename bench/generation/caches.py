@@ -21,9 +21,10 @@ import mlx.core as mx
 import mlx_kd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from common import machine, write_result  # noqa: E402
+from common import gpu_machine, machine, write_result  # noqa: E402
 
 QUERIES, HEADS, WIDTH, GRAPH, BLOCK = 32, 8, 128, 64, 32
+OF_NOTHING = " of nothing"
 EMPTY, TWO = "a norm of 32 elements", "MLX's divmod of 32 elements"
 PAGES = {"paged": BLOCK, "paged, blocks of 64": 64}
 COLD = 64 << 20  # bytes of the smallest caches of all layers
@@ -116,23 +117,32 @@ def appends(tokens):
     def apart(cache, i):
         turned, keys = mlx_kd.qk_norm_rope(q, new, at[i])
         return (*mlx_kd.kv_append_quantized(*cache[:6], keys, new, i, bits=8, group_size=64), turned)
+    codes = {"bits": 8, "group_size": 64}
+    # Of each operator: the caches, and a call that writes at an offset or slot.
+    writes = {
+        "kv_append": (plain, at, lambda x, i, to: mlx_kd.kv_append(*x, new, new, to)),
+        "kv_append_quantized": (coded, at, lambda x, i, to: mlx_kd.kv_append_quantized(*x, new, new, to, **codes)),
+        "qk_norm_rope_append": (plain, at, lambda x, i, to: mlx_kd.qk_norm_rope_append(*x[:2], q, new, new, to)),
+        "qk_norm_rope_append_quantized": (coded, at, lambda x, i, to: mlx_kd.qk_norm_rope_append_quantized(
+            *x[:6], q, new, new, to, at[i], **codes)),
+        "qk_norm_rope_append_paged": (paged, slots, lambda x, i, to: mlx_kd.qk_norm_rope_append_paged(
+            *x[:2], q, new, new, to, at[i])),
+        "qk_norm_rope_append_paged_quantized": (coded_pages, slots, lambda x, i, to: (
+            mlx_kd.qk_norm_rope_append_paged_quantized(*x[:6], q, new, new, to, at[i], **codes))),
+    }
     ways = {
         TWO: ([mx.ones(32), mx.ones(32)], lambda x, i: mx.divmod(*x)),
         EMPTY: (row, lambda x, i: (mlx_kd.rmsnorm(x[0], weight, 1e-5),)),
-        "kv_append": (plain(), lambda x, i: mlx_kd.kv_append(*x, new, new, i)),
-        "kv_append of nothing": (plain(), lambda x, i: mlx_kd.kv_append(*x, new, new, nowhere)),
-        "kv_append_quantized": (coded(), lambda x, i: mlx_kd.kv_append_quantized(*x, new, new, i, bits=8, group_size=64)),
-        "kv_append_quantized of nothing": (coded(), lambda x, i: mlx_kd.kv_append_quantized(
-            *x, new, new, nowhere, bits=8, group_size=64)),
-        "qk_norm_rope_append": (plain(), lambda x, i: mlx_kd.qk_norm_rope_append(*x[:2], q, new, new, at[i])),
         "qk_norm_rope, kv_append_quantized": (coded(), apart),
-        "qk_norm_rope_append_quantized": (coded(), lambda x, i: mlx_kd.qk_norm_rope_append_quantized(
-            *x[:6], q, new, new, i, at[i], bits=8, group_size=64)),
-        "qk_norm_rope_append_paged": (paged(), lambda x, i: mlx_kd.qk_norm_rope_append_paged(
-            *x[:2], q, new, new, slots[i], at[i])),
-        "qk_norm_rope_append_paged_quantized": (coded_pages(), lambda x, i: mlx_kd.qk_norm_rope_append_paged_quantized(
-            *x[:6], q, new, new, slots[i], at[i], bits=8, group_size=64)),
     }
+
+    def both(name, caches, places, call):
+        none = nowhere if places is at else mx.array([[-1]], mx.int32)
+        mx.eval(none)
+        ways[name] = caches(), lambda x, i: call(x, i, places[i])
+        ways[name + OF_NOTHING] = caches(), lambda x, i: call(x, i, none)
+    for name, (caches, places, call) in writes.items():
+        both(name, caches, places, call)
     mx.eval([held for held, _ in ways.values()])
     return {name: chain(held, operator) for name, (held, operator) in ways.items()}
 
@@ -162,17 +172,24 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, nargs="+", default=[4096, 32768])
     parser.add_argument("--samples", type=int, default=41)
+    parser.add_argument("--appends", action="store_true", help="only what appends cost")
     parser.add_argument("--out", help="the JSON file to write")
     arguments = parser.parse_args()
     mlx_kd.configure(default_kernels=KERNELS)
     append, times = measure(appends(arguments.tokens[0]), arguments.samples, GRAPH)
+
     def more(than):
         return {name: statistics.median(a - b for a, b in zip(times[name], times[than])) for name in times}
+    over = {name: statistics.median(a - b for a, b in zip(times[name], times[name + OF_NOTHING]))
+            for name in times if name + OF_NOTHING in times}
+    is_gpu = mx.default_device() == mx.gpu
     result = {"what": "microseconds of attention of one token and of an append, by kind of cache",
-              "attention": [of_tokens(tokens, arguments.samples) for tokens in arguments.tokens], "append_us": append,
-              "append_more_than_empty_us": more(EMPTY), "append_more_than_divmod_us": more(TWO),
-              "samples": arguments.samples, "machine": machine(), "date": datetime.date.today().isoformat(),
+              "append_us": append, "append_more_than_of_nothing_us": over, "append_more_than_empty_us": more(EMPTY),
+              "append_more_than_divmod_us": more(TWO), "samples": arguments.samples,
+              "machine": gpu_machine() if is_gpu else machine(), "date": datetime.date.today().isoformat(),
               "mlx": mx.__version__}
+    if not arguments.appends:
+        result["attention"] = [of_tokens(tokens, arguments.samples) for tokens in arguments.tokens]
     write_result(result, arguments.out)
 
 

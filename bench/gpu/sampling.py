@@ -2,17 +2,20 @@
 """Drawing tokens on an NVIDIA GPU: mlx_kd, mlx-lm's chain on MLX, and PyTorch where it is installed, in one run.
 
     bench/gpu/sampling.py [--rounds 20] [--calls 50] [--compared 100000] [--minutes 3]
-                          [--out FILE]
+                          [--processes 8] [--out FILE]
 
 A call takes logits of 16 bits from N(0, s^2) and gives tokens: logsumexp, filters and the draw. Sides take turns, in
 random order; a sample is --calls calls in one evaluation (MLX) or between two events (PyTorch, which sorts). Rows with
 settings of their own: top_p, min_p and top_k in turn. Reported: medians in us per call. Then --compared random calls of
-one row are drawn by mlx_kd and by MLX's chain on this GPU, which must agree in each.
+one row, with vocabularies of 64 to 4,096 or, one in a hundred, of 151,936, are drawn by mlx_kd and by MLX's chain on this
+GPU, which must agree in each; --processes do so at once, each with calls of its own.
 """
 import argparse
 import datetime
+import json
 import random
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -113,25 +116,40 @@ def random_settings(dice, width):
                     dice.choice([0, 0, 0.05, 0.3]), dice.choice([1, 1, 2, 5]), dice.choice([0, 0, 1, 5, 50]) % width, 0, 0.1)
 
 
-def compared(count, minutes, dice):
+def compared(count, minutes, seed):
     """Of random calls, as many as there is time for: how many gave other tokens, log probabilities or largest."""
+    dice, start = random.Random(seed), time.monotonic()
     widths = [dice.choice([64, 500, 1000, 3000, 4096]) for _ in range(50)]
-    calls, differ, start = 0, 0, time.monotonic()
-    for begin in range(0, count, 500):
-        if time.monotonic() - start > 60 * minutes:
-            break
-        width, dtype = dice.choice(widths), dice.choice([mx.float16, mx.bfloat16])
-        logits = mx.random.normal((500, width), key=mx.random.key(begin)) * dice.choice([0.1, 1, 2, 4, 8])
+    calls, differ, blocks = 0, [], 0
+    while calls < count and time.monotonic() - start < 60 * minutes:
+        blocks += 1
+        width, dtype = dice.choice(widths) if blocks % 10 else 151936, dice.choice([mx.float16, mx.bfloat16])
+        each = min(500 if width <= 4096 else 50, count - calls)
+        seeds = [dice.getrandbits(32) for _ in range(2)]
+        logits = mx.random.normal((each, width), key=mx.array(seeds, mx.uint32)) * dice.choice([0.1, 1, 2, 4, 8])
         logits = (mx.round(logits) if dice.random() < 0.2 else logits).astype(dtype)
-        equal = []
-        for i in range(min(500, count - begin)):
-            one, key = random_settings(dice, width), mx.array([begin, i], dtype=mx.uint32)
+        equal, given = [], []
+        for i in range(each):
+            one, key = random_settings(dice, width), mx.array([seeds[0], i], dtype=mx.uint32)
             ours = mlx_kd.sample(logits[i:i + 1], *numbers(one), key=key, logprobs=5)
             theirs = chain.sample(logits[i:i + 1], one, [], key, 5, False)
             equal.append(mx.all(mx.stack([mx.array_equal(a, b) for a, b in zip(ours, theirs)])))
-        calls += len(equal)
-        differ += len(equal) - int(mx.sum(mx.stack(equal)).item())
-    return {"calls": calls, "differ": differ, "seconds": round(time.monotonic() - start, 1)}
+            given.append((width, str(dtype), seeds, i, numbers(one)))
+        calls += each
+        differ += [what for what, same in zip(given, mx.stack(equal).tolist()) if not same]
+    return {"calls": calls, "differ": differ}
+
+
+def compared_at_once(args):
+    """The same by several processes."""
+    start = time.monotonic()
+    command = [sys.executable, __file__, "--compared", str(args.compared // args.processes), "--minutes", str(args.minutes)]
+    running = [subprocess.Popen([*command, "--share", str(share)], stdout=subprocess.PIPE, text=True)
+               for share in range(1, args.processes + 1)]
+    found = [json.loads(one.communicate()[0].splitlines()[-1]) for one in running]
+    differ = [what for one in found for what in one["differ"]]
+    return {"calls": sum(one["calls"] for one in found), "differ": len(differ), "which": differ[:20],
+            "seconds": round(time.monotonic() - start, 1)}
 
 
 def main():
@@ -140,8 +158,13 @@ def main():
     parser.add_argument("--calls", type=int, default=50)
     parser.add_argument("--compared", type=int, default=100000)
     parser.add_argument("--minutes", type=float, default=3, help="for the comparison at most")
+    parser.add_argument("--processes", type=int, default=8, help="that compare at once")
+    parser.add_argument("--share", type=int, default=0, help="only compares, with this seed, and prints what it found")
     parser.add_argument("--out", default="-", help="a file, or - for stdout")
     args = parser.parse_args()
+    if args.share:
+        print(json.dumps(compared(args.compared, args.minutes, args.share)))
+        return 0
     dice = random.Random(0)
     before = mlx_kd.sampling_counts()["kernel"]
     rows = timed(args, dice)
@@ -150,7 +173,7 @@ def main():
     result = {"what": "drawing tokens from logits of N(0, s^2) in bfloat16, us per call",
               "machine": {**gpu_machine(), "mlx": mx.__version__, "torch": getattr(torch, "__version__", None)},
               "date": datetime.datetime.now().isoformat(timespec="seconds"), "rounds": args.rounds, "calls": args.calls,
-              "rows": rows, "compared": compared(args.compared, args.minutes, dice)}
+              "rows": rows, "compared": compared_at_once(args)}
     write_result(result, args.out)
     return 1 if result["compared"]["differ"] else 0
 

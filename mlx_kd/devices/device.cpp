@@ -52,7 +52,7 @@ Prepared& Prepared::operator=(const Prepared&) {
 
 void Prepared::keep(uint64_t owner, std::shared_ptr<const void> made) const {
   const Kept* none = nullptr;
-  auto kept = std::make_unique<const Kept>(owner, std::move(made));
+  std::unique_ptr<const Kept> kept(new Kept{owner, std::move(made)});
   if (kept_.compare_exchange_strong(none, kept.get(), std::memory_order_acq_rel)) kept.release();
 }
 

@@ -93,7 +93,7 @@ class Threads(PackageTest):
             self.assertTrue(mx.allclose(mx.array(got), mx.array(expected)).item())
 
     @unittest.skipUnless(sysconfig.get_config_var("Py_GIL_DISABLED"), "this Python has the interpreter's lock: build "
-                         "and run these tests with a python3.13t or 3.14t, for which MLX has wheels")
+                         "and run these tests with a python3.13t or 3.14t (free_threaded_test.py does, with --long)")
     def test_importing_does_not_switch_the_interpreters_lock_on(self):
         self.assertFalse(sys._is_gil_enabled())
 

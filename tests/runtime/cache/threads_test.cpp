@@ -58,10 +58,6 @@ Numbers decode(int number) {
 }
 
 TEST(ThreadsWithCaches, EachComputesWhatItComputesAlone) {
-#ifdef __SANITIZE_THREAD__
-  GTEST_SKIP() << "accesses of MLX's inline methods, whose locks the sanitizer does not see, are "
-                  "looked up one by one: it did not end in 8 minutes";
-#endif
   for (const bool kernels : {false, true}) {
     Settings settings;
     if (kernels) settings.default_kernels = {"kv_append", "kv_append_quantized"};

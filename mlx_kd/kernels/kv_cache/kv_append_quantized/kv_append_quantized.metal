@@ -1,9 +1,9 @@
 // kv_append_quantized: new rows of keys and values are quantised into a cache, in place.
 //
-// A thread takes one group of one new row: its ends, its scale and bias, its codes. The rule is that
+// A simdgroup takes one group of one new row: its ends, its scale and bias, its codes. The rule is that
 // of the CPU kernel. A batch row whose offset is negative or above S - M is not written.
 //
-// Grid: at least B * H * M * (Dk + Dv) / group_size threads in x, in threadgroups of any size.
+// Grid: at least B * H * M * (Dk + Dv) / group_size * 32 threads in x, in threadgroups of whole simdgroups.
 #include <metal_stdlib>
 using namespace metal;
 
@@ -40,10 +40,11 @@ using namespace metal;
     constant int& ragged [[buffer(17)]],
     constant int& bits [[buffer(18)]],
     constant int& group_size [[buffer(19)]],
-    uint3 thread_position_in_grid [[thread_position_in_grid]]) {
+    uint3 thread_position_in_grid [[thread_position_in_grid]],
+    uint lane [[thread_index_in_simdgroup]]) {
   const int group = group_size;
   const int key_groups = Dk / group, groups = key_groups + Dv / group;
-  const int i = int(thread_position_in_grid.x);
+  const int i = int(thread_position_in_grid.x / 32);
   if (i >= B * H * M * groups) return;
   const int row = i / groups, both = i % groups;
   const int t = row % M, head = row / M, b = head / H;
@@ -55,10 +56,12 @@ using namespace metal;
   const device T* x = (key ? new_keys : new_values) + long(b) * strides[0] +
                       long(head % H) * strides[1] + long(t) * strides[2] + long(g) * group;
   float low = float(x[0]), high = low;
-  for (int k = 1; k < group; ++k) {
+  for (int k = int(lane); k < group; k += 32) {
     low = min(low, float(x[k]));
     high = max(high, float(x[k]));
   }
+  low = simd_min(low);
+  high = simd_max(high);
   const float most_code = float((1 << bits) - 1);
   const bool by_low = abs(low) > abs(high);
   float scale = max((high - low) / most_code, 1e-7f);
@@ -72,12 +75,14 @@ using namespace metal;
   }
   const long to = long(head) * long(S) + long(first) + long(t);
   const long at = to * long(width / group) + long(g);
-  (key ? key_scales_out : value_scales_out)[at] = T(scale);
-  (key ? key_biases_out : value_biases_out)[at] = T(bias);
+  if (lane == 0) {
+    (key ? key_scales_out : value_scales_out)[at] = T(scale);
+    (key ? key_biases_out : value_biases_out)[at] = T(bias);
+  }
   device uint* codes =
       (key ? key_codes_out : value_codes_out) + to * long(width * bits / 32) + long(g * group * bits / 32);
   const int each = 32 / bits;
-  for (int word = 0; word < group / each; ++word) {
+  for (int word = int(lane); word < group / each; word += 32) {
     uint packed = 0;
     for (int k = 0; k < each; ++k) {
       const float q = clamp(rint((float(x[word * each + k]) - bias) / scale), 0.0f, most_code);

@@ -169,7 +169,7 @@ spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
 
 spec::Launch launch_metal(const Dims& dims, const spec::Setting& knobs) {
   const int64_t rows = dims.at("B") * dims.at("H") * dims.at("M");
-  return launch_flat(rows * (dims.at("Dk") + dims.at("Dv")) / dims.at("group_size"), knobs);
+  return launch_flat(32 * rows * (dims.at("Dk") + dims.at("Dv")) / dims.at("group_size"), knobs);
 }
 
 spec::Cost cost(const Dims& dims, Dtype dtype) {

@@ -1,4 +1,6 @@
 // mlstm_chunkwise: mLSTM over whole sequences, chunk by chunk.
+#include <mlx/array.h>
+
 #include "mlx_kd/kernels/mlstm/cells.h"
 #include "mlx_kd/kernels/mlstm/composition.h"
 #include "mlx_kd/kernels/mlstm/cpu_variant.h"

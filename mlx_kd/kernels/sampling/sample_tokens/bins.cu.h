@@ -24,6 +24,7 @@ struct Bins {
   unsigned *parts, *whole;  // (ranks, kBins) and (kBins) in global memory
   int first;                // the order of bin 0
   unsigned span;
+  unsigned copies;  // of the counts while a block counts: lanes next to one another have other ones
 
   // How many are in a bin and those before it.
   static __device__ unsigned& up_to(unsigned bin) { return memory[bin]; }
@@ -59,11 +60,26 @@ struct Bins {
   }
 };
 
+// Words of shared memory that logits leave for bins.
+static __device__ unsigned words_for_bins(const Row& row) {
+  return kBins - (row.is_kept ? row.size() / 2 : 0);
+}
+
 static __device__ Bins bins_of(const Row& row, unsigned* parts) {
-  Bins bins = {parts, parts + (unsigned long long)row.ranks * kBins, order_of(narrow(row.best)), 0};
+  Bins bins = {parts, parts + (unsigned long long)row.ranks * kBins, order_of(narrow(row.best)), 0, 1};
   const float least = fmaxf(rounded(row.floor - row.minus), kFaint);
   bins.span = min((unsigned)max(bins.first - order_of(narrow(least)), 0) + 1, kBins);
+  if (4 * bins.span <= words_for_bins(row)) bins.copies = 4;
   return bins;
+}
+
+// Over the lanes up to this one.
+static __device__ unsigned sum_until(unsigned sum) {
+  for (unsigned by = 1; by < 32; by *= 2) {
+    const unsigned other = __shfl_up_sync(kAll, sum, by);
+    if (by <= lane_id()) sum += other;
+  }
+  return sum;
 }
 
 struct Counted {
@@ -72,11 +88,7 @@ struct Counted {
 
 // All threads of the block get what comes before theirs, and the sum of all.
 static __device__ __noinline__ Counted count_before(unsigned mine, unsigned* of_warps) {
-  unsigned sum = mine;
-  for (unsigned by = 1; by < 32; by *= 2) {
-    const unsigned other = __shfl_up_sync(kAll, sum, by);
-    if (by <= lane_id()) sum += other;
-  }
+  const unsigned sum = sum_until(mine);
   __syncthreads();
   if (lane_id() == 31) of_warps[warp_id()] = sum;
   __syncthreads();
@@ -84,20 +96,29 @@ static __device__ __noinline__ Counted count_before(unsigned mine, unsigned* of_
   return {sum - mine + count_of_warp(lane_id() < warp_id() ? of_warp : 0), count_of_warp(of_warp)};
 }
 
-// Adds the parts of all blocks. Where there are few bins each block does it, else each some, for all.
+// Adds the copies, and the parts of all blocks. Where there are few bins each block does it, else each some,
+// for all.
 static __device__ void add_parts(const Row& row, const Bins& bins) {
-  for (unsigned bin = threadIdx.x; bin < bins.span; bin += kThreads)
-    bins.parts[row.rank * kBins + bin] = bins.up_to(bin);
+  for (unsigned bin = threadIdx.x; bin < bins.span; bin += kThreads) {
+    unsigned sum = 0;
+#pragma unroll
+    for (unsigned copy = 0; copy < 4; ++copy)
+      if (copy < bins.copies) sum += bins.up_to(copy * bins.span + bin);
+    bins.parts[row.rank * kBins + bin] = sum;
+  }
   meet();
   const auto sum_of = [&](unsigned bin) {
     unsigned sum = 0;
-#pragma unroll 4
-    for (unsigned rank = 0; rank < row.ranks; ++rank) sum += load(bins.parts + rank * kBins + bin);
+#pragma unroll
+    for (unsigned rank = 0; rank < 16; ++rank)
+      if (rank < row.ranks) sum += load(bins.parts + rank * kBins + bin);
     return sum;
   };
   if (bins.span <= 2 * kThreads) {
+#pragma unroll 1
     for (unsigned bin = threadIdx.x; bin < bins.span; bin += kThreads) bins.up_to(bin) = sum_of(bin);
   } else {
+#pragma unroll 1
     for (unsigned bin = row.rank * kThreads + threadIdx.x; bin < bins.span; bin += row.ranks * kThreads)
       bins.whole[bin] = sum_of(bin);
     meet();
@@ -107,61 +128,87 @@ static __device__ void add_parts(const Row& row, const Bins& bins) {
 }
 
 // Counts what is left, or all. The whole cluster.
-static __device__ __noinline__ void fill_bins(Row row, Kept left, bool all, Bins bins, unsigned* of_warps) {
-  for (unsigned bin = threadIdx.x; bin < bins.span; bin += kThreads) bins.up_to(bin) = 0;
+static __device__ __noinline__ void fill_bins(const Row& row, Kept left, bool all, const Bins& bins, unsigned* of_warps) {
+  __shared__ unsigned none;  // counts what is not counted, so that nothing branches
+  const unsigned span = bins.span, words = bins.copies * span, size = row.size();
+  for (unsigned i = threadIdx.x; i < words; i += kThreads) memory[i] = 0;
   __syncthreads();
-  for (unsigned from = threadIdx.x * 8; from < row.size(); from += kThreads * 8) {
-    const unsigned first = row.at(from);
-    const Eight x = row.load_eight(first);
+  const int first = bins.first;
+  const float minus = row.minus;
+  unsigned* const counts = memory + lane_id() % bins.copies * span;
+  for (unsigned from = threadIdx.x * 8; from < size; from += kThreads * 8) {
+    const Eight x = row.load_own(from);
+    const unsigned kept = all ? 255 : kept_of_any(row, left, x, row.at(from));
 #pragma unroll
     for (unsigned k = 0; k < 8; ++k) {
-      const T y = row.stored(x[k]);
-      const float value = widen(y);
-      if (value >= kFaint && (all || row.keeps(left, value, first + k))) atomicAdd(&bins.up_to(bins.of(y)), 1u);
+      const unsigned bin = (unsigned)(first - order_of(stored_of(x[k], minus)));
+      atomicAdd(bin < span && (kept >> k & 1) ? counts + bin : &none, 1u);
     }
   }
   __syncthreads();
-  if (row.ranks > 1) add_parts(row, bins);
-  const unsigned each = divide_up(bins.span, kThreads), first = min(threadIdx.x * each, bins.span);
-  const unsigned end = min(first + each, bins.span);
+  add_parts(row, bins);
+  const unsigned each = divide_up(span, kThreads), begin = min(threadIdx.x * each, span), end = min(begin + each, span);
   unsigned sum = 0;
-  for (unsigned bin = first; bin < end; ++bin) sum += bins.up_to(bin);
+  for (unsigned bin = begin; bin < end; ++bin) sum += bins.up_to(bin);
   sum = count_before(sum, of_warps).before;
-  for (unsigned bin = first; bin < end; ++bin) sum += bins.up_to(bin), bins.up_to(bin) = sum;
+  for (unsigned bin = begin; bin < end; ++bin) sum += bins.up_to(bin), bins.up_to(bin) = sum;
   __syncthreads();
 }
 
 // The index after the `wanted`-th (from 1) of those left whose log probability is `value`. The whole cluster; `call`
-// tells apart its calls for a row. Blocks and threads have consecutive parts of the row.
-static __device__ __noinline__ unsigned end_of_equals(Row row, Kept left, float value, unsigned wanted, unsigned call,
-                                                       unsigned* of_warps) {
-  const Places places(row);
-  const unsigned each = divide_up(row.count, 8 * kThreads * row.ranks) * 8;
-  const unsigned first = (row.rank * kThreads + threadIdx.x) * each;
-  const auto those = [&](unsigned from) {  // a bit for each of 8
-    const Eight x = row.load_eight(from);
+// tells apart its calls for a row. Blocks count in their units of 256 logits; then each adds up those of all, and the
+// block that has the unit finds the logit.
+static __device__ __noinline__ unsigned end_of_equals(const Row& row, Kept left, float value, unsigned wanted, unsigned call,
+                                                       const Bins& bins) {
+  const unsigned units = divide_up(row.count, 256), shift = row.shift, rank = row.rank;
+  unsigned* const counts = bins.parts + (bins.span <= 2 * kThreads ? 2 * kThreads : 0);  // others may still read parts
+  const auto those = [&](unsigned own) {  // a bit for each of the 8 of a lane
+    const Eight x = row.load_own(own * 256 + lane_id() * 8);
     unsigned found = 0;
-#pragma unroll 1
-    for (unsigned k = 0; k < 8; ++k) {
-      const float y = widen(row.stored(x[k]));
-      if (from + k < row.count && y == value && row.keeps(left, y, from + k)) found |= 1u << k;
-    }
-    return found;
+#pragma unroll
+    for (unsigned k = 0; k < 8; ++k) found |= (widen(row.stored(x[k])) == value ? 1u : 0u) << k;
+    if (!__any_sync(kAll, found != 0)) return 0u;
+    return found & row.kept_of(left, x, row.at(own * 256 + lane_id() * 8));
   };
-  unsigned mine = 0;
-  for (unsigned from = first; from < first + each && from < row.count; from += 8) mine += __popc(those(from));
-  const Counted counted = count_before(mine, of_warps);
-  unsigned before = counted.before;
-  unsigned* const counts = (unsigned*)places.ties + 16 * call;
-  unsigned* const found = (unsigned*)places.others + call;
-  if (threadIdx.x == 0) counts[row.rank] = counted.all;
+#pragma unroll 1
+  for (unsigned own = warp_id(); (own << shift | rank) < units; own += kWarps) {
+    const unsigned sum = count_of_warp(__popc(those(own)));
+    if (lane_id() == 0) counts[own << shift | rank] = sum;
+  }
   meet();
-  for (unsigned rank = 0; rank < row.rank; ++rank) before += load(counts + rank);
-  if (before < wanted && wanted <= before + mine) {
-    unsigned from = first, bits = those(from);
-    for (; before + __popc(bits) < wanted; from += 8, bits = those(from)) before += __popc(bits);
-    for (; before + 1 < wanted; ++before) bits &= bits - 1;
-    *found = from + __ffs(bits);
+  unsigned* const found = (unsigned*)Places(row).others() + call;
+  if (warp_id() == 0) {
+    unsigned before = 0;
+#pragma unroll 1
+    for (unsigned from = 0; from < units; from += 128) {
+      unsigned of_lane[4], sum = 0;
+#pragma unroll
+      for (unsigned k = 0; k < 4; ++k) {
+        const unsigned unit = from + lane_id() * 4 + k;
+        of_lane[k] = unit < units ? load(counts + unit) : 0;
+        sum += of_lane[k];
+      }
+      unsigned until = sum_until(sum), at = before + until - sum;
+      const unsigned those_with = __ballot_sync(kAll, before + until >= wanted);
+      if (those_with == 0) {
+        before += __shfl_sync(kAll, until, 31);
+        continue;
+      }
+      unsigned unit = from + lane_id() * 4;
+#pragma unroll
+      for (unsigned k = 0; k < 3; ++k)
+        if (unit == from + lane_id() * 4 + k && at + of_lane[k] < wanted) at += of_lane[k], ++unit;
+      const unsigned lane = __ffs(those_with) - 1;
+      unit = __shfl_sync(kAll, unit, lane), at = __shfl_sync(kAll, at, lane);
+      if ((unit & (row.ranks - 1)) == rank) {
+        unsigned bits = those(unit >> shift), mine = __popc(bits), last = at + sum_until(mine);
+        if (last >= wanted && last - mine < wanted) {
+          for (unsigned skip = wanted - 1 - (last - mine); skip > 0; --skip) bits &= bits - 1;
+          *found = unit * 256 + lane_id() * 8 + __ffs(bits);
+        }
+      }
+      break;
+    }
   }
   meet();
   return load(found);

@@ -4,35 +4,70 @@
 #pragma once
 #include "filters.cu.h"
 
+struct Weighed {
+  float of[8];
+};
+
+// The weights of 8 logits from `first` on. Where the largest is infinite, those as large as that have 1.
+static __device__ __noinline__ Weighed weights_of(const Row& row, Kept kept, float by, float most, Eight logits, unsigned first) {
+  Weighed all;
+#pragma unroll
+  for (unsigned k = 0; k < 8; ++k) {
+    const float y = widen(row.stored(logits[k])), scaled = row.keeps(kept, y, first + k) ? rounded(y * by) : -infinity();
+    all.of[k] = !isinf(most) ? expf(scaled - most) : first + k < row.count && scaled == most ? 1.0f : 0.0f;
+  }
+  return all;
+}
+
 struct Weights {
-  using Loaded = Eight;
   const Row& row;
   const Kept& kept;
   float by, largest, most;  // 1 / temperature; the largest that is left, and that as it is scaled
   float enough;    // a logit below it is not left
+  int first;       // the weights of log probabilities lie in shared memory in descending order, from this one on,
+  unsigned span;   // so many, and a 0 for all others; or 0
 
   __device__ Weights(const Row& row, const Kept& kept, float by, float largest)
-      : row(row), kept(kept), by(by), largest(largest), most(rounded(largest * by)) {
+      : row(row), kept(kept), by(by), largest(largest), most(rounded(largest * by)), first(order_of(narrow(row.best))) {
     const float least = fmaxf(kept.least, kept.kth);
     enough = isinf(most) || isinf(least) ? -infinity() : least + row.minus - 0x1p-6f * (fabsf(least) + 1.0f);
+    const int of_floor = order_of(row.stored(narrow(row.floor)));
+    span = (unsigned)max(first - (isinf(least) ? of_floor : max(of_floor, order_of(narrow(least)))), 0) + 1;
+    if (isinf(most) || kept.most != infinity() || span >= words_for_bins(row)) span = 0;
   }
-  __device__ float of(T logit, unsigned i) const {
-    const float y = widen(row.stored(logit));
-    return !isinf(most) ? row.keeps(kept, y, i) ? expf(rounded(y * by) - most) : 0.0f : of_infinite(y, i);
+  // The whole block, which has no more use for the bins.
+  __device__ void fill() const {
+    const float least = fmaxf(kept.least, kept.kth);
+    __syncthreads();
+    for (unsigned i = threadIdx.x; span > 0 && i <= span; i += kThreads) {
+      const float y = widen(of_order(first - (int)i));
+      ((float*)memory)[i] = i < span && y >= least ? expf(rounded(y * by) - most) : 0.0f;
+    }
+    __syncthreads();
   }
-  __device__ float of_infinite(float y, unsigned i) const {
-    return i < row.count && (row.keeps(kept, y, i) ? rounded(y * by) : -infinity()) == most ? 1.0f : 0.0f;
-  }
-  __device__ Eight load(unsigned first) const { return row.load_eight(first); }
   // Whether none of the warp's logits can be left.
   __device__ bool are_none(const Eight& logits) const {
     return enough > -infinity() && !__any_sync(kAll, logits.most() >= enough);
   }
-  // False, for the whole warp, where all are 0.
-  __device__ bool terms(unsigned first, const Eight& logits, float (&to)[8]) const {
+  // The first `count` of 8. False, for the whole warp, where all are 0.
+  template <unsigned count>
+  __device__ bool terms(unsigned from, const Eight& logits, float (&to)[count]) const {
     if (are_none(logits)) return false;
+    if (span == 0) {
+      const Weighed all = weights_of(row, kept, by, most, logits, from);
 #pragma unroll
-    for (unsigned i = 0; i < 8; ++i) to[i] = of(logits[i], first + i);
+      for (unsigned i = 0; i < count; ++i) to[i] = all.of[i];
+      return true;
+    }
+#pragma unroll
+    for (unsigned i = 0; i < count; ++i)
+      to[i] = ((const float*)memory)[min((unsigned)(first - order_of(row.stored(logits[i]))), span)];
+    if (kept.is_simple) return true;
+#pragma unroll
+    for (unsigned i = 0; i < count; ++i) {
+      const float y = widen(row.stored(logits[i]));
+      if ((y == kept.kth && from + i >= kept.kth_until) || (y == kept.tie && from + i < kept.tie_from)) to[i] = 0.0f;
+    }
     return true;
   }
   // Four from a position on, a multiple of 4.
@@ -40,18 +75,18 @@ struct Weights {
     Eight logits = row.load_eight(position / 8 * 8);
     if (position % 8 != 0) logits.bits.x = logits.bits.z, logits.bits.y = logits.bits.w;
     logits.bits.z = logits.bits.x, logits.bits.w = logits.bits.y;
-    if (are_none(logits)) return {};
-    return {of(logits[0], position), of(logits[1], position + 1), of(logits[2], position + 2), of(logits[3], position + 3)};
+    float to[4];
+    if (!terms(position, logits, to)) return {};
+    return {to[0], to[1], to[2], to[3]};
   }
 };
 
-static __device__ __noinline__ float4 weights_at(Row row, Kept kept, float by, float largest, unsigned position) {
+static __device__ __noinline__ float4 weights_at(const Row& row, Kept kept, float by, float largest, unsigned position) {
   return Weights(row, kept, by, largest).at(position);
 }
 
-// Of what is left.
-static __device__ float largest_left(const Row& row, const Kept& kept) {
-  if (kept.most == infinity()) return row.best;
+// Of what is left; special tokens may be above the most that xtc leaves.
+static __device__ __noinline__ float largest_of_xtc(const Row& row, Kept kept) {
   float most = kept.most;
   for (unsigned s = 0; s < row.special; ++s) {
     const int id = row.special_tokens[s] < 0 ? row.special_tokens[s] + (int)row.count : row.special_tokens[s];
@@ -62,24 +97,50 @@ static __device__ float largest_left(const Row& row, const Kept& kept) {
   return most;
 }
 
+static __device__ float largest_left(const Row& row, const Kept& kept) {
+  return kept.most == infinity() ? row.best : largest_of_xtc(row, kept);
+}
+
 // What is known of the sums: all before first_above are at most u, none after last_below is.
 struct Edge {
   unsigned first_above, last_below;
 };
 
 // Over all threads of the block.
-static __device__ Edge edge_of_block(Edge edge, unsigned* of_warps) {
+static __device__ __noinline__ Edge edge_of_block(Edge edge, unsigned* of_warps, unsigned* others) {
   edge.first_above = __reduce_min_sync(kAll, edge.first_above);
   edge.last_below = __reduce_max_sync(kAll, edge.last_below);
   __syncthreads();
-  if (lane_id() == 0) of_warps[warp_id()] = edge.first_above;
+  if (lane_id() == 0) of_warps[warp_id()] = edge.first_above, others[warp_id()] = edge.last_below;
   __syncthreads();
-  edge.first_above = __reduce_min_sync(kAll, of_warps[lane_id()]);
-  __syncthreads();
-  if (lane_id() == 0) of_warps[warp_id()] = edge.last_below;
-  __syncthreads();
-  edge.last_below = __reduce_max_sync(kAll, of_warps[lane_id()]);
-  return edge;
+  return {__reduce_min_sync(kAll, of_warps[lane_id()]), __reduce_max_sync(kAll, others[lane_id()])};
+}
+
+// The steps of MLX's binary search where rounding makes sums descend.
+static __device__ __noinline__ unsigned searched(const Row& row, Kept kept, float by, float largest, Edge edge, float u, const Shared& shared) {
+  const Tiles tiles(row.count);
+  const Places places(row);
+  unsigned low = 0, high = row.count;
+  while (low < high) {
+    const unsigned middle = low + (high - low) / 2;
+    bool is_below = middle < edge.first_above;
+    if (!is_below && middle <= edge.last_below) {
+      const unsigned at = middle - 1, of_tile = tiles.in_tile(at);
+      __syncthreads();
+      if (warp_id() < tiles.units) {
+        const unsigned tile = tiles.tile_of(at);
+        const float of_units = units_of_tile(tiles, places.weights(), tile);
+        const float4 four = weights_at(row, kept, by, largest, tile * tiles.length + threadIdx.x * 4);
+        const float4 sums = sums_in_tile(shared.prefix[tile], of_units, four);
+        if (of_tile / 4 == threadIdx.x) *shared.one = element(sums, of_tile % 4);
+      }
+      __syncthreads();
+      is_below = *shared.one <= u;
+    }
+    low = is_below ? middle + 1 : low;
+    high = is_below ? high : middle;
+  }
+  return low - 1;
 }
 
 // What MLX's binary search finds, less 1: the last i with sum(terms[0, i)) <= u, where the sums ascend. Where they
@@ -100,8 +161,9 @@ static __device__ unsigned last_below(const Row& row, const Places& places, cons
     const unsigned from = tile * tiles.length + 1, end = min(from + tiles.length, row.count);
     if (from >= row.count || shared.prefix[tile] * (1.0f - kRoom) > u) break;
     if (shared.prefix[tile + 1] * (1.0f + kRoom) <= u || warp_id() >= tiles.units) continue;
+    const float of_units = units_of_tile(tiles, places.weights(), tile);
     const float4 four = weights_at(row, weights.kept, weights.by, weights.largest, tile * tiles.length + threadIdx.x * 4);
-    const float4 sums = sums_in_tile(tiles, places.weights, shared.prefix, tile, four);
+    const float4 sums = sums_in_tile(shared.prefix[tile], of_units, four);
 #pragma unroll 1
     for (unsigned i = 0; i < 4; ++i) {
       const unsigned at = from + threadIdx.x * 4 + i;
@@ -112,28 +174,43 @@ static __device__ unsigned last_below(const Row& row, const Places& places, cons
         edge.first_above = min(edge.first_above, at);
     }
   }
-  edge = edge_of_block(edge, shared.of_warps);
+  edge = edge_of_block(edge, shared.of_warps, (unsigned*)shared.of_blocks);
   if (edge.last_below < edge.first_above) return edge.first_above - 1;
-  unsigned low = 0, high = row.count;
-  while (low < high) {
-    const unsigned middle = low + (high - low) / 2;
-    bool is_below = middle < edge.first_above;
-    if (!is_below && middle <= edge.last_below) {
-      const unsigned at = middle - 1, of_tile = tiles.in_tile(at);
-      __syncthreads();
-      if (warp_id() < tiles.units) {
-        const unsigned tile = tiles.tile_of(at);
-        const float4 four = weights_at(row, weights.kept, weights.by, weights.largest, tile * tiles.length + threadIdx.x * 4);
-        const float4 sums = sums_in_tile(tiles, places.weights, shared.prefix, tile, four);
-        if (of_tile / 4 == threadIdx.x) *shared.one = element(sums, of_tile % 4);
+  return searched(row, weights.kept, weights.by, weights.largest, edge, u, shared);
+}
+
+// The sums of the units of MLX's sum, and of its scan, whose logits a block has. MLX's scan has 128 in a unit.
+static __device__ void sum_weights(const Row& row, const Places& places, const Tiles& tiles, const Weights& weights) {
+  const Blocks blocks(row.count);
+  const Scan sums = places.weights();
+  const unsigned bits = 4 - row.shift;  // of 16 units of MLX's blocks, where there are several
+  const unsigned all = blocks.count > 1 ? blocks.count << bits : (blocks.units - row.rank + row.ranks - 1) >> row.shift;
+#pragma unroll 1
+  for (unsigned i = warp_id(); i < all && row.rank < blocks.units; i += kWarps) {
+    const unsigned block = blocks.count > 1 ? i >> bits : 0;
+    const unsigned unit = (blocks.count > 1 ? i & ((1u << bits) - 1) : i) << row.shift | row.rank;
+    float sum = 0.0f;
+#pragma unroll 1
+    for (unsigned step = 0; step < blocks.steps; ++step) {
+      const unsigned from = ((block * blocks.steps + step) * blocks.units + unit) * 256;
+      if (from >= row.count) break;
+      float terms[8];
+      Ends ends = {};
+      const Eight logits = row.load_own(row.local(from) + lane_id() * 8);
+      if (weights.terms(from + lane_id() * 8, logits, terms)) {
+#pragma unroll
+        for (int k = 0; k < 8; ++k) sum = sum + terms[k];
+        ends = ends_of_units(terms);
       }
-      __syncthreads();
-      is_below = *shared.one <= u;
+      if (lane_id() % 16 == 15) write_ends(tiles, sums, tiles.tile_of(from), tiles.in_tile(from) / 128 + lane_id() / 16, ends);
     }
-    low = is_below ? middle + 1 : low;
-    high = is_below ? high : middle;
+    sum = sum_of_warp(sum);
+    if (lane_id() == 0) places.of_units()[block * blocks.units + unit] = sum;
   }
-  return low - 1;
+  // Units past the end.
+  const unsigned past = divide_up(row.count, 256) * 2 + threadIdx.x;
+  if (row.rank == 0 && past < tiles.count * tiles.units)
+    write_ends(tiles, sums, tiles.tile_of_unit(past), tiles.unit_in_tile(past), {});
 }
 
 // The token is that of rank 0.
@@ -141,25 +218,12 @@ static __device__ unsigned draw_alone(const Row& row, const Places& places, cons
                                       const Shared& shared) {
   const Weights weights(row, kept, by, largest_left(row, kept));
   const Tiles tiles(row.count);
-  const Blocks blocks(row.count);
-  const unsigned mine = blocks.count > row.rank ? divide_up(blocks.count - row.rank, row.ranks) : 0;
-  const bool is_one = blocks.count == 1;  // then blocks of the cluster share its units, else they have whole ones
-#pragma unroll 1
-  for (unsigned i = warp_id(); is_one ? i * row.ranks + row.rank < blocks.units : i < mine * 16; i += kWarps) {
-    const unsigned block = is_one ? 0 : row.rank + i / 16 * row.ranks, unit = is_one ? i * row.ranks + row.rank : i % 16;
-    const float sum = sum_of_unit(blocks, row.count, block, unit, weights);
-    if (lane_id() == 0) places.of_units[block * blocks.units + unit] = sum;
-  }
-#pragma unroll 1
-  for (unsigned i = kWarps - 1 - warp_id(); i < row.size() / 128; i += kWarps) {
-    const unsigned first = row.at(i * 128);
-    if (first >= tiles.count * tiles.length) continue;
-    scan_one(tiles, places.weights, tiles.tile_of(first), tiles.in_tile(first) / 128, weights.at(first + lane_id() * 4));
-  }
+  weights.fill();
+  sum_weights(row, places, tiles, weights);
   meet();
   if (row.rank != 0) return 0;
-  const float all = sum_of_units(blocks, places.of_units, shared.of_blocks);
-  sum_tiles(tiles, places.weights, shared.prefix, shared.steps);
+  const float all = sum_of_units(Blocks(row.count), places.of_units(), shared.of_blocks);
+  sum_tiles(tiles, places.weights(), shared.prefix, shared.steps, ~0u, 0, shared.one);
   return last_below(row, places, tiles, weights, __fmul_rn(uniform_of(key, 0, 1), all), shared);
 }
 
@@ -180,27 +244,26 @@ static __device__ Best best_of_warp(Best best) {
 }
 
 // Of each thread's best that of the cluster; the whole cluster, and rank 0 gets it.
-static __device__ __noinline__ Best best_of_all(Row row, Best best, Shared shared) {
+static __device__ __noinline__ Best best_of_all(const Row& row, Best best, const Shared& shared) {
   const Places places(row);
   best = best_of_warp(best);
   __syncthreads();
   if (lane_id() == 0) shared.of_blocks[warp_id()] = best.score, shared.of_warps[warp_id()] = best.id;
   __syncthreads();
   best = best_of_warp({shared.of_blocks[lane_id()], shared.of_warps[lane_id()]});
-  if (threadIdx.x == 0) places.best[row.rank] = best.score, ((unsigned*)places.best_ids)[row.rank] = best.id;
+  if (threadIdx.x == 0) places.best()[row.rank] = best.score, places.best_ids()[row.rank] = best.id;
   meet();
   const bool has = lane_id() < row.ranks;
-  return best_of_warp({has ? load(places.best + lane_id()) : -infinity(),
-                       has ? load((const unsigned*)places.best_ids + lane_id()) : 0u});
+  return best_of_warp({has ? load(places.best() + lane_id()) : -infinity(),
+                       has ? load(places.best_ids() + lane_id()) : 0u});
 }
 
 // Row row.index of `rows` that are drawn together with one key.
-static __device__ unsigned draw_together(const Row& row, const Kept& kept, float by, Key key,
-                                         unsigned rows, const Shared& shared) {
+static __device__ __noinline__ unsigned draw_together(const Row& row, Kept kept, float by, Key key, unsigned rows, const Shared& shared) {
   Best best = {-infinity(), 0};
   for (unsigned from = threadIdx.x * 8; from < row.size(); from += kThreads * 8) {
     const unsigned first = row.at(from);
-    const Eight x = row.load_eight(first);
+    const Eight x = row.load_own(from);
 #pragma unroll 1
     for (unsigned k = 0; k < 8; ++k) {
       const float y = widen(row.stored(x[k]));
@@ -212,11 +275,11 @@ static __device__ unsigned draw_together(const Row& row, const Kept& kept, float
   return best_of_all(row, best, shared).id;
 }
 
-static __device__ unsigned first_best(const Row& row, const Shared& shared) {
+static __device__ __noinline__ unsigned first_best(const Row& row, const Shared& shared) {
   Best best = {-infinity(), 0};
   for (unsigned from = threadIdx.x * 8; from < row.size(); from += kThreads * 8) {
     const unsigned first = row.at(from);
-    const Eight x = row.load_eight(first);
+    const Eight x = row.load_own(from);
 #pragma unroll
     for (unsigned k = 0; k < 8; ++k)
       if (widen(row.stored(x[k])) == row.best) best.offer(0.0f, first + k);

@@ -9,7 +9,7 @@ struct Shared {
   float* of_blocks;    // (1024)
   unsigned* of_warps;  // (kWarps)
   float* one;          // (1)
-  float4* steps;       // (32)
+  float4* steps;       // (64)
 };
 
 // Relative to a sum: what its parts in another order are off by, and more.
@@ -21,26 +21,24 @@ struct Masses {
 
   __device__ float of(unsigned bin) const { return bin < bins.span ? expf(bins.value(bin)) : 0.0f; }
 
-  // Four from a position on, of each lane; lanes have consecutive fours.
-  __device__ float4 at(unsigned position) const {
-    float p[4];
-    const unsigned from = position - 4 * lane_id(), low = bins.at(from);
-    const bool is_one = low == bins.span || bins.up_to(low) > from + 127;
-    const unsigned high = is_one ? low : bins.at(from + 127);
-    unsigned bin = is_one ? low : bins.between(position, low, high);
-    p[0] = of(bin);
+  // Four from a position on, whose bins lie in [low, high].
+  __device__ float4 between(unsigned position, unsigned low, unsigned high) const {
+    unsigned bin[4] = {low, low, low, low};
+    for (unsigned step = high == low ? 0 : 1u << (31 - __clz(high - low)); step > 0; step /= 2) {
 #pragma unroll
-    for (unsigned i = 1; i < 4; ++i) {
-      p[i] = p[i - 1];
-      if (is_one || bin == bins.span || bins.up_to(bin) > position + i) continue;
-      bin = bins.between(position + i, bin, high);
-      p[i] = of(bin);
+      for (unsigned i = 0; i < 4; ++i)
+        if (bin[i] + step <= high && bins.up_to(bin[i] + step - 1) <= position + i) bin[i] += step;
     }
-    return {p[0], p[1], p[2], p[3]};
+    return {of(bin[0]), of(bin[1]), of(bin[2]), of(bin[3])};
+  }
+  // Of each lane; lanes have consecutive fours.
+  __device__ float4 at(unsigned position) const {
+    const unsigned from = position - 4 * lane_id(), low = bins.at(from);
+    return between(position, low, low == bins.span || bins.up_to(low) > from + 127 ? low : bins.at(from + 127));
   }
 };
 
-static __device__ __noinline__ float4 masses_at(Bins bins, unsigned position) {
+static __device__ __noinline__ float4 masses_at(const Bins& bins, unsigned position) {
   return Masses{bins}.at(position);
 }
 
@@ -53,6 +51,7 @@ struct Around {
 template <class Count>
 static __device__ Around around(const Tiles& tiles, const float* prefix, float edge, Count of_tile) {
   Around found = {~0u, 0, 0};
+#pragma unroll 1
   for (unsigned tile = lane_id(); tile < tiles.count; tile += 32) {
     if (prefix[tile] * (1.0f - kRoom) >= edge) {
       found.above += of_tile(tile);
@@ -71,26 +70,38 @@ static __device__ float threshold_of(const Row& row, const Places& places, float
   const Tiles tiles(row.count);
   const Masses masses{bins};
   const unsigned before_last = row.count - 2, last_tile = tiles.tile_of(before_last), in_last = tiles.in_tile(before_last);
-  const unsigned all_units = tiles.count * tiles.units, each = divide_up(all_units, kWarps * row.ranks);
-  const unsigned first = (row.rank * kWarps + warp_id()) * each;
-  for (unsigned unit = first; unit < min(first + each, all_units); ++unit) {
-    const unsigned tile = tiles.tile_of_unit(unit), of_tile = tiles.unit_in_tile(unit);
-    const float4 four = masses.at(tile * tiles.length + (of_tile * 32 + lane_id()) * 4);
-    scan_one(tiles, places.masses, tile, of_tile, four);
-    if (tile == last_tile && of_tile == in_last / 128) {
+  const unsigned all_units = tiles.count * tiles.units, warps = kWarps * row.ranks, warp = row.rank * kWarps + warp_id();
+  const Scan sums = places.masses();
+#pragma unroll 1
+  for (unsigned base = 0; base < all_units; base += 32 * warps) {
+    // Units of one value, and that before the last, by a thread each; others by the warp.
+    const unsigned mine = base + lane_id() * warps + warp;
+    const unsigned of_mine = tiles.unit_in_tile(mine), from = tiles.tile_of_unit(mine) * tiles.length + of_mine * 128;
+    const unsigned low = mine < all_units ? bins.between(from, 0, bins.span) : bins.span;
+    const unsigned high = low == bins.span || bins.up_to(low) > from + 127 ? low : bins.between(from + 127, low, bins.span);
+    const bool has_last = tiles.tile_of_unit(mine) == last_tile && of_mine == in_last / 128;
+    const bool is_one = low == high && !has_last;
+    if (mine < all_units && is_one) write_ends(tiles, sums, tiles.tile_of_unit(mine), of_mine, ends_of_equals(masses.of(low)));
+    unsigned others = __ballot_sync(kAll, mine < all_units && !is_one);
+#pragma unroll 1
+    for (; others != 0; others &= others - 1) {
+      const unsigned lane = __ffs(others) - 1, unit = base + lane * warps + warp;
+      const unsigned tile = tiles.tile_of_unit(unit), of_tile = tiles.unit_in_tile(unit);
+      const float4 four = masses.between(tile * tiles.length + (of_tile * 32 + lane_id()) * 4, __shfl_sync(kAll, low, lane),
+                                         __shfl_sync(kAll, high, lane));
       const float terms[4] = {four.x, four.y, four.z, four.w};
       const Scanned made = scan_unit(terms);
-      if (lane_id() == in_last % 128 / 4)
-#pragma unroll
-        for (unsigned i = 0; i < 4; ++i)
-          if (i == in_last % 4) places.others[2] = made.sums[i], places.others[3] = made.before;
+      if (lane_id() == 31) write_ends(tiles, sums, tile, of_tile, {made.sums[3], made.before});
+      if (tile == last_tile && of_tile == in_last / 128 && lane_id() == in_last % 128 / 4) {
+        places.others()[2] = element({made.sums[0], made.sums[1], made.sums[2], made.sums[3]}, in_last % 4);
+        places.others()[3] = made.before;
+      }
     }
   }
   meet();
-  const float in_thread = load(places.others + 2), in_unit = load(places.others + 3);
-  const float of_units = __shfl_sync(kAll, before_units(tiles, places.masses, last_tile), in_last / 128);
-  sum_tiles(tiles, places.masses, shared.prefix, shared.steps);
-  const float sum = ((in_thread + shared.prefix[last_tile]) + of_units) + in_unit;
+  const float in_thread = load(places.others() + 2), in_unit = load(places.others() + 3);
+  sum_tiles(tiles, sums, shared.prefix, shared.steps, last_tile, in_last / 128, shared.one);
+  const float sum = ((in_thread + shared.prefix[last_tile]) + *shared.one) + in_unit;
   const float enough = __fmul_rn(top_p, sum + masses.of(bins.at(row.count - 1)));
   const auto of_tile = [&](unsigned tile) { return min(tiles.length, before_last + 1 - min(tile * tiles.length, before_last + 1)); };
   const Around found = around(tiles, shared.prefix, enough, of_tile);
@@ -98,9 +109,11 @@ static __device__ float threshold_of(const Row& row, const Places& places, float
   for (unsigned tile = found.first; tile < found.last; ++tile) {
     if (shared.prefix[tile] * (1.0f - kRoom) >= enough) continue;
     if (warp_id() >= tiles.units) continue;
+    const float of_units = units_of_tile(tiles, sums, tile);
     const float4 four = masses_at(bins, tile * tiles.length + threadIdx.x * 4);
-    const float4 sums = sums_in_tile(tiles, places.masses, shared.prefix, tile, four);
-    for (unsigned i = 0; i < 4; ++i) dropped += threadIdx.x * 4 + i < of_tile(tile) && element(sums, i) >= enough;
+    const float4 made = sums_in_tile(shared.prefix[tile], of_units, four);
+#pragma unroll 1
+    for (unsigned i = 0; i < 4; ++i) dropped += threadIdx.x * 4 + i < of_tile(tile) && element(made, i) >= enough;
   }
   const unsigned bin = bins.at(row.count - 1 - count_before(dropped, shared.of_warps).all);
   return bin < bins.span ? bins.value(bin) : -infinity();
@@ -118,7 +131,7 @@ static __device__ void apply_min_p(const Row& row, const Settings& settings, con
       if (value < kept.least || bin == bins.span) return;
       const unsigned equals = bins.up_to(bin) - bins.before(bin), stay = wanted - bins.before(bin);
       if (stay < equals) {
-        kept.tie_from = end_of_equals(row, kept, value, equals - stay, 0, shared.of_warps);
+        kept.tie_from = end_of_equals(row, kept, value, equals - stay, 0, bins);
         kept.tie = value, kept.is_simple = false;
       }
       kept.least = value;
@@ -130,30 +143,30 @@ static __device__ void apply_min_p(const Row& row, const Settings& settings, con
 
 // What is left of a row, added in the order of MLX's softmax.
 static __device__ void softmax_units(const Row& row, const Kept& kept, const Places& places) {
-  const unsigned units = threads_of_online(row.count) / 32, unit = row.rank << row.bits >> 8 | warp_id();
-  if (warp_id() >= 1u << row.bits >> 8 || unit >= units) return;
+  const unsigned units = threads_of_online(row.count) / 32, unit = warp_id() << row.shift | row.rank;
+  if (warp_id() >= 32u >> row.shift || unit >= units) return;
   Online mine = {kLowest, 0.0f};
   for (unsigned from = unit * 256; from < row.count; from += 8192) {
     float x[8];
     const unsigned first = from + lane_id() * 8;
     const Eight stored = row.load_eight(first);
+    const unsigned bits = first < row.count ? row.kept_of(kept, stored, first) : 0;
 #pragma unroll
     for (unsigned k = 0; k < 8; ++k) {
-      const float y = widen(row.stored(stored[k]));
-      x[k] = first + k < row.count && row.keeps(kept, y, first + k) ? y : -infinity();
+      x[k] = bits >> k & 1 ? widen(row.stored(stored[k])) : -infinity();
     }
     add_online(mine, x);
   }
   mine = online_of_warp(mine);
-  if (lane_id() == 0) places.softmax_mosts[unit] = mine.most, places.softmax_sums[unit] = mine.sum;
+  if (lane_id() == 0) places.softmax_mosts()[unit] = mine.most, places.softmax_sums()[unit] = mine.sum;
 }
 
 // xtc drops the most probable, down to the least that exceeds the threshold, which stays.
-static __device__ void apply_xtc(const Row& row, const Places& places, float threshold, const Bins& bins,
-                                 const Shared& shared, Kept& kept) {
+static __device__ __noinline__ Kept with_xtc(const Row& row, float threshold, const Bins& bins, const Shared& shared, Kept kept) {
+  const Places places(row);
   softmax_units(row, kept, places);
   meet();
-  const Online all = online_of_units(places.softmax_mosts, places.softmax_sums, threads_of_online(row.count) / 32);
+  const Online all = online_of_units(places.softmax_mosts(), places.softmax_sums(), threads_of_online(row.count) / 32);
   const float by = 1.0f / all.sum, more_than = rounded(threshold);
   const auto share_of = [&](unsigned bin) { return rounded(__expf(bins.value(bin) - all.most) * by); };
   float least = infinity();
@@ -175,6 +188,7 @@ static __device__ void apply_xtc(const Row& row, const Places& places, float thr
   __syncthreads();
   kept.most = most_of_warp(shared.of_blocks[lane_id()]), kept.is_simple = false;
   __syncthreads();
+  return kept;
 }
 
 // top_k keeps the largest, of equals the first.
@@ -188,7 +202,7 @@ static __device__ void apply_top_k(const Row& row, unsigned wanted, const Bins& 
     kept.least = value;
     return;
   }
-  kept.kth_until = end_of_equals(row, kept, value, stay, 1, shared.of_warps);
+  kept.kth_until = end_of_equals(row, kept, value, stay, 1, bins);
   kept.kth = value, kept.is_simple = false;
 }
 
@@ -200,7 +214,7 @@ static __device__ Kept filtered(const Row& row, const Places& places, const Sett
     kept.least = threshold_of(row, places, settings.top_p, bins, shared);
   if (settings.log_min_p > -infinity()) apply_min_p(row, settings, bins, shared, kept);
   const bool has_xtc = settings.xtc_probability > 0.0f && !(uniform_of(xtc, 0, 1) > settings.xtc_probability);
-  if (has_xtc) apply_xtc(row, places, settings.xtc_threshold, bins, shared, kept);
+  if (has_xtc) kept = with_xtc(row, settings.xtc_threshold, bins, shared, kept);
   if (settings.top_k > 0.0f && settings.top_k < (float)row.count) {
     if (has_xtc || kept.tie_from > 0) fill_bins(row, kept, false, bins, shared.of_warps);
     apply_top_k(row, (unsigned)settings.top_k, bins, shared, kept);

@@ -201,7 +201,7 @@ static __device__ void sample_row(const kd_arguments& a, FloatRow& row, float* s
     row.best = most - row.minus;
     write_top_of_row(a, row);
     const Settings settings = settings_of(a, row.index);
-    const Draws draws = draws_of(a, row.index);
+    const Draws draws = draws_of(a, row.index, settings);
     if (settings.inverse_temperature == 0.0f) {
       float first = (float)row.count;
       for (unsigned i = threadIdx.x; i < row.count; i += kThreads)

@@ -38,20 +38,20 @@
 #else
 #include "draw.cu.h"
 
-// Floats of an exchange area, as Places takes them, and a counter.
+// Floats of an exchange area, as Places takes them.
 static __device__ unsigned exchange_size(unsigned count) {
-  const Tiles tiles(count);
   const Blocks blocks(count);
-  return 7 * 32 + 2 * 64 + 2 * 34 * tiles.count + blocks.count * blocks.units + 1;
+  return 9 * 32 + 2 * 34 * Tiles(count).count + blocks.count * blocks.units;
 }
 
 static __device__ Row row_of(const kd_arguments& a) {
   Row row = {};
-  row.ranks = gridDim.x / (unsigned)a.dims[KD_DIM_B];
-  row.index = blockIdx.x / row.ranks;
-  row.rank = blockIdx.x % row.ranks;
-  row.bits = 32 - __clz(8191 / row.ranks);
+  asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(row.ranks));
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(row.rank));
+  asm("mov.u32 %0, %%clusterid.x;" : "=r"(row.index));
+  row.shift = 31 - __clz(row.ranks);
   row.count = (unsigned)a.dims[KD_DIM_V];
+  row.is_kept = row.size() <= 2 * kBins;
   row.x = (const T*)a.inputs[0] + (unsigned long long)row.index * row.count;
   row.special_tokens = (const int*)a.inputs[KD_PORT_special_tokens];
   row.special = (unsigned)a.dims[KD_DIM_special];
@@ -59,14 +59,21 @@ static __device__ Row row_of(const kd_arguments& a) {
   return row;
 }
 
+// The threads that read a row.
+static __device__ void readers_meet() {
+  asm volatile("bar.sync 1, %0;" ::"n"(kReaders) : "memory");
+}
+
 // The first reading, to shared memory where there is room: the least logit above -inf, and whether there is a NaN or
-// +inf. All threads of the block.
-static __device__ void read_logits(Row& row, const Places& places, float* of_warps) {
+// +inf. All readers of the block.
+static __device__ void read_logits(const Row& row, float* of_warps) {
+  const Places places(row);
+  if (row.rank == 0 && threadIdx.x == 0) *places.counter() = 0;
   float least = infinity(), most = -infinity();
   bool is_broken = false;
-  const bool fits = row.size() <= 2 * kBins;
-  for (unsigned from = threadIdx.x * 8; from < row.size(); from += kThreads * 8) {
-    const Eight stored = row.load_eight(row.at(from));
+#pragma unroll 1
+  for (unsigned from = threadIdx.x * 8; from < row.size(); from += kReaders * 8) {
+    const Eight stored = row.load_far(row.at(from));
 #pragma unroll
     for (unsigned k = 0; k < 8; ++k) {
       const float x = widen(stored[k]);
@@ -74,40 +81,105 @@ static __device__ void read_logits(Row& row, const Places& places, float* of_war
       most = fmaxf(most, x);
       if (x > -infinity()) least = fminf(least, x);
     }
-    if (fits) *(uint4*)(row.room() + from) = stored.bits;
+    if (row.is_kept) *(uint4*)(row.room() + from) = stored.bits;
   }
   least = -most_of_warp(-least);
   is_broken = __any_sync(kAll, is_broken || most == infinity()) != 0;
   if (lane_id() == 0) of_warps[warp_id()] = is_broken ? -infinity() : least;
-  __syncthreads();
-  least = -most_of_warp(-of_warps[lane_id()]);
-  if (threadIdx.x == 0) places.floors[row.rank] = least;
-  row.is_kept = fits;
+  readers_meet();
+  least = -most_of_warp(-of_warps[min(lane_id(), kReaders / 32 - 1)]);
+  if (threadIdx.x == 0) places.floors()[row.rank] = least;
+}
+
+// What a unit of MLX's logsumexp finds: a warp of it reads what it has one after the other.
+static __device__ Online online_of_unit(const Row& row, unsigned unit) {
+  Online mine = {kLowest, 0.0f};
+  const unsigned first = warp_id() * 256 + lane_id() * 8, chunk = 8192 >> row.shift;
+  Eight next = row.load_own(first);
+#pragma unroll 1
+  for (unsigned step = 0; unit * 256 + step * 8192 < row.count; ++step) {
+    const Eight stored = next;
+    if (unit * 256 + (step + 1) * 8192 < row.count) next = row.load_own(first + (step + 1) * chunk);
+    float x[8];
+#pragma unroll
+    for (unsigned k = 0; k < 8; ++k) x[k] = widen(stored[k]);
+    add_online(mine, x);
+  }
+  return mine;
+}
+
+// The same where exponentials of all steps have room: they are made by all readers at once, and added one by one.
+static __device__ Online online_by_all(const Row& row) {
+  const unsigned threads = 1024 >> row.shift, bits = 10 - row.shift, steps = divide_up(row.count, 8192);
+  float *const mosts = (float*)memory, *const terms = mosts + threads * steps;
+#pragma unroll 1
+  for (unsigned i = threadIdx.x; i < threads * steps; i += kReaders) {
+    const Eight x = row.load_own(i * 8);
+    mosts[i] = fmaxf(kLowest, x.most());
+  }
+  readers_meet();
+  if (threadIdx.x < threads) {
+    float most = kLowest;
+#pragma unroll 4
+    for (unsigned i = threadIdx.x; i < threads * steps; i += threads) most = fmaxf(most, mosts[i]), mosts[i] = most;
+  }
+  readers_meet();
+#pragma unroll 1
+  for (unsigned i = threadIdx.x; i < threads * steps; i += kReaders) {
+    const unsigned thread = i & (threads - 1), step = i >> bits;
+    const float before = step == 0 ? kLowest : mosts[i - threads], most = mosts[i];
+    const Eight x = row.load_own(i * 8);
+    float* const to = terms + ((step * 9) << bits) + thread;
+    to[0] = exp_of(before - most);
+#pragma unroll
+    for (unsigned k = 0; k < 8; ++k) to[(k + 1) << bits] = exp_of(widen(x[k]) - most);
+  }
+  readers_meet();
+  Online mine = {kLowest, 0.0f};
+  if (threadIdx.x >= threads) return mine;
+  mine.most = mosts[(steps - 1) * threads + threadIdx.x];
+  const float* from = terms + threadIdx.x;
+  float next[9];
+#pragma unroll
+  for (unsigned k = 0; k < 9; ++k) next[k] = from[k << bits];
+#pragma unroll 1
+  for (unsigned step = 0; step < steps; ++step) {
+    float now[9];
+#pragma unroll
+    for (unsigned k = 0; k < 9; ++k) now[k] = next[k];
+    if (step + 1 < steps) from += 9 << bits;
+#pragma unroll
+    for (unsigned k = 0; k < 9; ++k) next[k] = from[k << bits];
+    mine.sum = mine.sum * now[0];
+#pragma unroll
+    for (unsigned k = 1; k < 9; ++k) mine.sum = mine.sum + now[k];
+  }
+  return mine;
 }
 
 // logsumexp in MLX's order. False for a row that has no distribution. The whole cluster.
-static __device__ bool find_logsumexp(Row& row, const Places& places, bool is_normalised) {
-  const unsigned units = threads_of_online(row.count) / 32, unit = row.rank << row.bits >> 8 | warp_id();
-  if (warp_id() < 1u << row.bits >> 8 && unit < units) {
-    Online mine = {kLowest, 0.0f};
-    const unsigned first = unit * 256 + lane_id() * 8;
-    Eight next = row.load_eight(first);
-    for (unsigned from = 0; unit * 256 + from < row.count; from += 8192) {
-      const Eight stored = next;
-      if (unit * 256 + from + 8192 < row.count) next = row.load_eight(first + from + 8192);
-      float x[8];
-#pragma unroll
-      for (unsigned k = 0; k < 8; ++k) x[k] = widen(stored[k]);
-      add_online(mine, x);
-    }
+static __device__ bool find_logsumexp(Row& row, bool is_normalised) {
+  const Places places(row);
+  const unsigned units = threads_of_online(row.count) / 32, unit = warp_id() << row.shift | row.rank;
+  const bool has = warp_id() < 32u >> row.shift && unit < units;
+  const unsigned numbers = (10240 >> row.shift) * divide_up(row.count, 8192);
+  const bool by_all = row.is_kept && row.ranks >= 8 && numbers + row.size() / 2 <= kBins;
+  Online mine = {};
+  if (by_all && threadIdx.x < kReaders)
+    mine = online_by_all(row);
+  else if (has)
+    mine = online_of_unit(row, unit);
+  if (has) {
     mine = online_of_warp(mine);
-    if (lane_id() == 0) places.mosts[unit] = mine.most, places.sums[unit] = mine.sum;
+    if (lane_id() == 0) places.mosts()[unit] = mine.most, places.sums()[unit] = mine.sum;
   }
   meet();
-  const Online all = online_of_units(places.mosts, places.sums, units);
-  row.floor = -most_of_warp(lane_id() < row.ranks ? -load(places.floors + lane_id()) : -infinity());
+  row.floor = lane_id() < row.ranks ? -load(places.floors() + lane_id()) : -infinity();
+  const Online all = online_of_units(places.mosts(), places.sums(), units);
+  row.floor = -most_of_warp(row.floor);
   row.minus = is_normalised ? 0.0f : rounded(logf(all.sum) + all.most);
-  row.best = rounded(all.most - row.minus);
+  row.minus = row.minus == 0.0f ? -0.0f : row.minus;
+  row.best = rounded(all.most - row.minus) + 0.0f;
   return !isinf(row.floor);
 }
 
@@ -117,9 +189,9 @@ static __device__ void write_top(const kd_arguments& a, const Row& row, const Bi
   const unsigned bin = bins.at(top - 1);
   const float least = bin < bins.span ? bins.value(bin) : -infinity();
   unsigned* const list = (unsigned*)a.scratch[2] + 2ull * row.index * row.count;
-  unsigned* const counter = (unsigned*)row.exchange + exchange_size(row.count) - 1;
+  unsigned* const counter = Places(row).counter();
   for (unsigned from = threadIdx.x * 8; from < row.size(); from += kThreads * 8) {
-    const Eight x = row.load_eight(row.at(from));
+    const Eight x = row.load_own(from);
 #pragma unroll 1
     for (unsigned k = 0; k < 8; ++k) {
       const float y = widen(row.stored(x[k]));
@@ -157,28 +229,38 @@ static __device__ void write_broken(const kd_arguments& a, const Row& row) {
 
 extern "C" __global__ void __launch_bounds__(1024) mlx_kd_sample_tokens(const __grid_constant__ kd_arguments a) {
   __shared__ float of_blocks[1024], one;
-  __shared__ float4 steps[32];
+  __shared__ float4 steps[64];
   __shared__ unsigned of_warps[kWarps];
   __shared__ Draws shared_draws;
+  __shared__ Settings settings;
+  __shared__ __align__(16) unsigned char state[sizeof(Row) + sizeof(Bins) + sizeof(Shared)];  // lies here, not in registers
   wait_for_others();
-  Row row = row_of(a);
-  const Places places(row);
-  const Settings settings = settings_of(a, row.index);
-  if (row.rank == 0 && threadIdx.x == 0) row.exchange[exchange_size(row.count) - 1] = 0.0f;
-  read_logits(row, places, of_blocks);
-  if (warp_id() == kWarps - 1) {
-    const Draws draws = draws_of(a, row.index);
-    if (lane_id() == 0) shared_draws = draws;
+  Row& row = *(Row*)state;
+  Bins& bins = *(Bins*)(state + sizeof(Row));
+  Shared& shared = *(Shared*)(state + sizeof(Row) + sizeof(Bins));
+  Row local = row_of(a);
+  if (threadIdx.x < kReaders) {
+    read_logits(local, of_blocks);
+  } else {
+    const Settings made = settings_of(a, local.index);
+    const Draws draws = draws_of(a, local.index, made);
+    if (lane_id() == 0) shared_draws = draws, settings = made;
   }
-  const bool has_any = find_logsumexp(row, places, a.dims[KD_DIM_normalised] != 0);
+  if (local.ranks == 1) __syncthreads();  // then the last warp has a unit of logsumexp
+  const bool has_any = find_logsumexp(local, a.dims[KD_DIM_normalised] != 0);
   if (!has_any) {
-    write_broken(a, row);
+    write_broken(a, local);
     return;
   }
-  const Draws draws = shared_draws;
-  const Shared shared = {(float*)memory + kBins, of_blocks, of_warps, &one, steps};
-  const Bins bins = bins_of(row, (unsigned*)a.scratch[1] + (unsigned long long)row.index * (row.ranks + 1) * kBins);
-  if (2 * bins.span + row.size() > 2 * kBins) row.is_kept = false;
+  if (threadIdx.x == 0) {
+    bins = bins_of(local, (unsigned*)a.scratch[1] + (unsigned long long)local.index * (local.ranks + 1) * kBins);
+    if (2 * bins.span + local.size() > 2 * kBins) local.is_kept = false;
+    row = local;
+    shared = {(float*)memory + kBins, of_blocks, of_warps, &one, steps};
+  }
+  __syncthreads();
+  const Places places(row);
+  const Draws& draws = shared_draws;
   if (a.dims[KD_DIM_top] > 0 || needs_bins(settings, row.count)) fill_bins(row, Kept(), true, bins, of_warps);
   if (a.dims[KD_DIM_top] > 0) write_top(a, row, bins);
   unsigned token;

@@ -13,7 +13,7 @@ struct Key {
 };
 
 // Threefry-2x32, 20 rounds (Salmon et al. 2011).
-static __device__ __noinline__ Key hash_of(Key key, unsigned a, unsigned b) {
+static __device__ __forceinline__ Key hash_here(Key key, unsigned a, unsigned b) {
   const unsigned third = key.first ^ key.second ^ 0x1bd11bdau;
   a += key.first, b += key.second;
 #define KD_ROUND(by) a += b, b = __funnelshift_l(b, b, by), b ^= a
@@ -29,8 +29,12 @@ static __device__ __noinline__ Key hash_of(Key key, unsigned a, unsigned b) {
   return {a, b};
 }
 
+static __device__ __noinline__ Key hash_of(Key key, unsigned a, unsigned b) {
+  return hash_here(key, a, b);
+}
+
 // In [0, 1): element i of `count` uniform numbers of a key, as mx.random.uniform makes them.
-static __device__ float uniform_of(Key key, unsigned i, unsigned count) {
+static __device__ __noinline__ float uniform_of(Key key, unsigned i, unsigned count) {
   const unsigned half = count / 2, odd = count % 2;
   const bool is_first = i < half, is_middle = odd && i == half;
   const unsigned a = is_first || is_middle ? i : i - half - odd;
@@ -66,29 +70,32 @@ struct Draws {
 
 // Keys are split off a state, or those of a list, whose last serves all that follow. Rows with settings of their own
 // take theirs after the rows before them. A whole warp.
-static __device__ Draws draws_of(const kd_arguments& a, unsigned row) {
+static __device__ Draws draws_of(const kd_arguments& a, unsigned row, const Settings& settings) {
   const unsigned* const key = (const unsigned*)a.inputs[KD_PORT_key];
   const unsigned count = (unsigned)a.dims[KD_DIM_keys];
   unsigned taken = 0;
   for (unsigned i = lane_id(); a.dims[KD_DIM_each_row] && i < row; i += 32) {
-    const Settings settings = settings_of(a, i);
-    if (settings.inverse_temperature != 0.0f) taken += settings.xtc_probability > 0.0f ? 2 : 1;
+    const float* const of_row = (const float*)a.inputs[KD_PORT_settings] + i * 7;
+    if (of_row[0] != 0.0f) taken += of_row[5] > 0.0f ? 2 : 1;
   }
   taken = count_of_warp(taken);
   Key state = {key[0], key[1]};
+  const unsigned half = lane_id() % 2;  // the halves of a split are made by lanes next to one another
 #pragma unroll 1
-  for (unsigned i = 0; count == 0 && i < taken; ++i) state = {hash_of(state, 0, 2).first, hash_of(state, 1, 3).first};
+  for (unsigned i = 0; count == 0 && i < taken; ++i) {
+    const unsigned made = hash_here(state, half, half + 2).first;
+    state = {__shfl_sync(kAll, made, 0), __shfl_sync(kAll, made, 1)};
+  }
   const auto next = [&]() -> Key {
     if (count > 0) {
       const unsigned at = min(taken++, count - 1);
       return {key[2 * at], key[2 * at + 1]};
     }
-    const Key one = hash_of(state, 0, 2), other = hash_of(state, 1, 3);
-    state = {one.first, other.first};
-    return {one.second, other.second};
+    const Key made = hash_of(state, half, half + 2);
+    state = {__shfl_sync(kAll, made.first, 0), __shfl_sync(kAll, made.first, 1)};
+    return {__shfl_sync(kAll, made.second, 0), __shfl_sync(kAll, made.second, 1)};
   };
   Draws draws = {};
-  const Settings settings = settings_of(a, row);
   if (settings.inverse_temperature == 0.0f) return draws;
   if (settings.xtc_probability > 0.0f) draws.xtc = next();
   draws.token = next();

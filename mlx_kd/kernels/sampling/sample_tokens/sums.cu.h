@@ -12,6 +12,7 @@
 #include "../../common/numbers.cu.h"
 
 constexpr unsigned kThreads = 1024, kWarps = kThreads / 32, kAll = 0xffffffffu;
+constexpr unsigned kReaders = kThreads - 32;  // the threads that read a row; the last warp makes keys meanwhile
 constexpr float kLowest = -3.402823466e38f;
 
 static __device__ float infinity() {
@@ -66,6 +67,13 @@ static __device__ float sum_before(float x) {
 
 // --- logsumexp and softmax ---
 
+// __expf, but that it is 0 where that is subnormal: next to the 1 of the largest no such term changes a sum.
+static __device__ float exp_of(float x) {
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x * 0x1.715476p+0f));
+  return power;
+}
+
 struct Online {
   float most, sum;  // the sum of exp(x - most)
 };
@@ -82,9 +90,9 @@ static __device__ void add_online(Online& all, const float (&x)[8]) {
   const float before = all.most;
   const float most = fmaxf(fmaxf(fmaxf(x[0], x[1]), fmaxf(x[2], x[3])), fmaxf(fmaxf(x[4], x[5]), fmaxf(x[6], x[7])));
   all.most = fmaxf(before, most);
-  all.sum = all.sum * __expf(before - all.most);
+  all.sum = all.sum * exp_of(before - all.most);
 #pragma unroll
-  for (int i = 0; i < 8; ++i) all.sum = all.sum + __expf(x[i] - all.most);
+  for (int i = 0; i < 8; ++i) all.sum = all.sum + exp_of(x[i] - all.most);
 }
 
 static __device__ Online online_of_warp(Online mine) {
@@ -96,7 +104,7 @@ static __device__ Online online_of_warp(Online mine) {
 }
 
 // Of all units' results, which lie at `mosts` and `sums`; every warp may ask.
-static __device__ __noinline__ Online online_of_units(const float* mosts, const float* sums, unsigned units) {
+static __device__ Online online_of_units(const float* mosts, const float* sums, unsigned units) {
   const bool has = lane_id() < units;
   const float before = has ? load(mosts + lane_id()) : kLowest;
   Online all;
@@ -146,72 +154,97 @@ static __device__ Scanned scan_unit(const float (&terms)[4]) {
   return made;
 }
 
-// What the cluster has to know of a unit of which each thread has 4 terms. Of all terms 0 all sums are 0.
-static __device__ __noinline__ void scan_one(Tiles tiles, Scan to, unsigned tile, unsigned unit, float4 given) {
-  const float terms[4] = {given.x, given.y, given.z, given.w};
-  Scanned made = {};
-  const bool has_any = terms[0] != 0.0f || terms[1] != 0.0f || terms[2] != 0.0f || terms[3] != 0.0f;
-  if (__any_sync(kAll, has_any)) made = scan_unit(terms);
-  if (lane_id() == 31) {
-    to.sums[tile * 32 + unit] = made.before + made.sums[3];
-    if (unit == tiles.units - 1) to.last[2 * tile] = made.sums[3], to.last[2 * tile + 1] = made.before;
+// Of two units of which each thread has 8 consecutive terms: in lane 15 for the first and in lane 31 for the second
+// what the cluster has to know.
+struct Ends {
+  float last, before;  // of the last thread of MLX's unit: its 4 terms, and the threads before it
+};
+
+static __device__ Ends ends_of_units(const float (&terms)[8]) {
+  float even = terms[0], odd = terms[4];
+#pragma unroll
+  for (int i = 1; i < 4; ++i) even = terms[i] + even, odd = terms[4 + i] + odd;
+  const float last = odd;
+  const unsigned lane = lane_id() % 16;
+  const float other = __shfl_up_sync(kAll, odd, 1, 16);
+  odd = odd + even;
+  if (lane >= 1) even = even + other;
+#pragma unroll
+  for (unsigned by = 1; by < 16; by *= 2) {
+    const float of_even = __shfl_up_sync(kAll, even, by, 16), of_odd = __shfl_up_sync(kAll, odd, by, 16);
+    if (by <= lane) even = even + of_even, odd = odd + of_odd;
   }
+  return {last, even};
 }
 
-// The sums of the units before this lane's.
-static __device__ __noinline__ float before_units(Tiles tiles, Scan scan, unsigned tile) {
-  return sum_before(lane_id() < tiles.units ? load(scan.sums + tile * 32 + lane_id()) : 0.0f);
+// Of a unit all of whose terms are `term`.
+static __device__ Ends ends_of_equals(float term) {
+  const float last = term + (term + (term + term));
+  float before = 2.0f * last + last;
+  before = 4.0f * last + before;
+  before = 8.0f * last + before;
+  before = 16.0f * last + before;
+  return {last, before};
 }
 
-// To prefix (tiles + 1), in shared memory: the sum before each tile. `steps` (32) are what a tile adds.
-static __device__ __noinline__ void sum_tiles(Tiles tiles, Scan scan, float* prefix, float4* steps) {
+static __device__ void write_ends(const Tiles& tiles, const Scan& to, unsigned tile, unsigned unit, const Ends& ends) {
+  to.sums[tile * 32 + unit] = ends.before + ends.last;
+  if (unit == tiles.units - 1) to.last[2 * tile] = ends.last, to.last[2 * tile + 1] = ends.before;
+}
+
+// To prefix (tiles + 1), in shared memory: the sum before each tile. `steps` (64) are what tiles add. `one` gets the
+// sum of the units before a unit of a tile, of those before that in the tile.
+static __device__ __noinline__ void sum_tiles(Tiles tiles, Scan scan, float* prefix, float4* steps, unsigned tile_of_one,
+                                              unsigned unit_of_one, float* one) {
+  float sum = 0.0f;
+#pragma unroll 1
   for (unsigned from = 0; from < tiles.count; from += 2 * kWarps) {
-    float of_units[2];
+    float of_units[2], last[2];
 #pragma unroll
     for (unsigned n = 0; n < 2; ++n) {
       const unsigned tile = from + n * kWarps + warp_id();
-      of_units[n] = tile < tiles.count && lane_id() < tiles.units ? load(scan.sums + tile * 32 + lane_id()) : 0.0f;
+      const bool has = tile < tiles.count;
+      of_units[n] = has && lane_id() < tiles.units ? load(scan.sums + tile * 32 + lane_id()) : 0.0f;
+      last[n] = has && lane_id() < 2 ? load(scan.last + 2 * tile + lane_id()) : 0.0f;
     }
 #pragma unroll
     for (unsigned n = 0; n < 2; ++n) {
       const unsigned tile = from + n * kWarps + warp_id();
       const float before = sum_before(of_units[n]);
-      if (tile < tiles.count && lane_id() == tiles.units - 1) prefix[tile + 1] = before;
+      float4& step = steps[n * kWarps + warp_id()];
+      if (lane_id() == 0) step.x = last[n];
+      if (lane_id() == 1) step.z = last[n];
+      if (lane_id() == tiles.units - 1) step.y = before;
+      if (tile == tile_of_one && lane_id() == unit_of_one) *one = before;
     }
-  }
-  __syncthreads();
-  if (warp_id() == 0) {
-    float sum = 0.0f;
-    for (unsigned from = 0; from < tiles.count; from += 32) {
-      const unsigned mine = from + lane_id();
-      const bool has = mine < tiles.count;
-      float4 step = {};
-      if (has) step = {load(scan.last + 2 * mine), prefix[mine + 1], load(scan.last + 2 * mine + 1), 0.0f};
-      __syncwarp();
-      steps[lane_id()] = step;
-      __syncwarp();
-      float kept = 0.0f;
+    __syncthreads();
+    if (warp_id() == 0) {
+      if (from == 0 && lane_id() == 0) prefix[0] = 0.0f;
+      const unsigned end = min(2 * kWarps, tiles.count - from);
 #pragma unroll 8
-      for (unsigned i = 0; i < 32; ++i) {  // tiles past the last add 0
-        const float4 one = steps[i];
-        sum = ((one.x + sum) + one.y) + one.z;
-        kept = lane_id() == i ? sum : kept;
+      for (unsigned i = 0; i < end; ++i) {
+        const float4 one_step = steps[i];
+        sum = ((one_step.x + sum) + one_step.y) + one_step.z;
+        if (lane_id() == 0) prefix[from + i + 1] = sum;
       }
-      if (has) prefix[mine + 1] = kept;
     }
-    if (lane_id() == 0) prefix[0] = 0.0f;
+    __syncthreads();
   }
-  __syncthreads();
 }
 
-// The inclusive sums at 4 positions of this thread (unit warp_id() of the tile) from its terms; only where the tile
-// has that unit.
-static __device__ __noinline__ float4 sums_in_tile(Tiles tiles, Scan scan, const float* prefix, unsigned tile, float4 given) {
+// The inclusive sums at 4 positions of this thread (unit warp_id() of the tile) from its terms, and the sums of the
+// tile's units, of each lane's; only where the tile has that unit.
+static __device__ __noinline__ float4 sums_in_tile(float before_tile, float of_units, float4 given) {
   const float terms[4] = {given.x, given.y, given.z, given.w};
   const Scanned made = scan_unit(terms);
-  const float of_units = __shfl_sync(kAll, before_units(tiles, scan, tile), warp_id()), before = prefix[tile];
-  return {((made.sums[0] + before) + of_units) + made.before, ((made.sums[1] + before) + of_units) + made.before,
-          ((made.sums[2] + before) + of_units) + made.before, ((made.sums[3] + before) + of_units) + made.before};
+  const float before_unit = __shfl_sync(kAll, sum_before(of_units), warp_id());
+  return {((made.sums[0] + before_tile) + before_unit) + made.before, ((made.sums[1] + before_tile) + before_unit) + made.before,
+          ((made.sums[2] + before_tile) + before_unit) + made.before, ((made.sums[3] + before_tile) + before_unit) + made.before};
+}
+
+// What sums_in_tile takes of units.
+static __device__ float units_of_tile(const Tiles& tiles, const Scan& scan, unsigned tile) {
+  return lane_id() < tiles.units ? load(scan.sums + tile * 32 + lane_id()) : 0.0f;
 }
 
 static __device__ float element(const float4& four, unsigned i) {
@@ -226,37 +259,16 @@ struct Blocks {
 
   __device__ explicit Blocks(unsigned elements) {
     units = divide_up(min(512u, divide_up(elements, 8)), 32);
-    const unsigned needed = divide_up(elements, units * 256);
-    count = needed < 32 ? 1 : needed < 128 ? 32 : needed < 512 ? 128 : needed < 1024 ? 512 : 1024;
-    steps = divide_up(needed, count);
+    const unsigned needed = units < 16 ? 1 : divide_up(elements, 4096);
+    const unsigned shift = needed < 32 ? 0 : needed < 128 ? 5 : needed < 512 ? 7 : needed < 1024 ? 9 : 10;
+    count = 1u << shift;
+    steps = (needed + count - 1) >> shift;
   }
 };
 
-// The sum of a unit of a block; `weights` has load(first of 8 elements) and terms(first, what was loaded, float (&)[8]),
-// which are 0 past the end.
-template <class Weights>
-static __device__ float sum_of_unit(const Blocks& blocks, unsigned elements, unsigned block, unsigned unit,
-                                    const Weights& weights) {
-  const unsigned by = blocks.units * 256;
-  unsigned from = (block * blocks.steps * blocks.units + unit) * 256;
-  const unsigned end = min(elements, from + blocks.steps * by);
-  typename Weights::Loaded next = weights.load(from + lane_id() * 8), after = weights.load(from + by + lane_id() * 8);
-  float sum = 0.0f;
-#pragma unroll 1
-  for (; from < end; from += by) {
-    const typename Weights::Loaded stored = next;
-    next = after;
-    if (from + 2 * by < end) after = weights.load(from + 2 * by + lane_id() * 8);
-    float terms[8];
-    if (!weights.terms(from + lane_id() * 8, stored, terms)) continue;
-#pragma unroll
-    for (int i = 0; i < 8; ++i) sum = sum + terms[i];
-  }
-  return sum_of_warp(sum);
-}
-
 // Of the units at `from`; `of_blocks` (blocks) in shared memory. All threads of the block get it.
 static __device__ float sum_of_units(const Blocks& blocks, const float* from, float* of_blocks) {
+#pragma unroll 1
   for (unsigned block = warp_id(); block < blocks.count; block += kWarps) {
     const float one = lane_id() < blocks.units ? load(from + block * blocks.units + lane_id()) : 0.0f;
     const float sum = blocks.units == 1 ? __shfl_sync(kAll, one, 0) : sum_of_warp(one);
@@ -266,6 +278,7 @@ static __device__ float sum_of_units(const Blocks& blocks, const float* from, fl
   if (blocks.count == 1) return of_blocks[0];
   const Blocks second(blocks.count);
   float of_unit = 0.0f;
+#pragma unroll 1
   for (unsigned unit = 0; unit < second.units; ++unit) {
     float sum = 0.0f;
     for (unsigned i = 0; i < 8; ++i) {
