@@ -69,7 +69,7 @@ void expect_to_compile(const cuda::CudaCompiler& compiler, const spec::Op& op,
                        const spec::Variant& variant) {
   const spec::Dims dims = spec::complete(op, op.suites.front().sizes.front());
   const auto made = default_of(op, variant, type_of(op), dims);
-  const devices::Artifact artifact = compiler.compile(made.candidate, 60);
+  const devices::Artifact artifact = compiler.compile(made.candidate, 600);
   EXPECT_TRUE(artifact.ok) << op.name << ", " << variant.name << " in " << variant.language << ": "
                            << artifact.error;
   if (variant.language != "cuda" || !cuda::has_kernels_alone(made.candidate)) return;
