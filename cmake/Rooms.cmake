@@ -198,6 +198,7 @@ function(mlx_kd_tests room)
     target_link_libraries(test_${room} PRIVATE mlx_kd_${room})
   endif()
   target_compile_definitions(test_${room} PRIVATE MLX_KD_SOURCE_DIR="${PROJECT_SOURCE_DIR}" MLX_KD_PROGRAM="$<TARGET_FILE:kd>")
+  set(MLX_KD_UNITY_SIZE 24)  # their units are mostly the headers that all of them read
   mlx_kd_compile_together(test_${room} ${sources})
   mlx_kd_optimise(test_${room} 0)
   mlx_kd_warnings(test_${room})

@@ -3,9 +3,9 @@
 
 A room includes only rooms of strictly lower rank; siblings never include one another. Inside a big
 room the same holds for its folders (inner rooms). In kernels/<family>/<op>/ a file uses its own folder,
-its family's files, kernels/common/ and kernels/*.h; other rooms use kernels/*.h. Only kernel sources
-and the texts that they share (*.cpu.h, ...) include by relative path. A folder has at most 12 modules. Prints one line per violation
-(file:line: what is wrong) and exits 1 if there is any.
+its family's files and folders of shared texts, kernels/common/ and kernels/*.h; other rooms use kernels/*.h.
+Only kernel sources and the texts that they share (*.cpu.h, ...) include by relative path. A folder has at
+most 12 modules. Prints one line per violation (file:line: what is wrong) and exits 1 if there is any.
 """
 import re
 import sys
@@ -29,6 +29,8 @@ INNER = {
     "spec": {".": 0, "op": 1},
     "runtime": {"pins": 0, "state": 1, "call": 2, "wire": 2, "cache": 3, "tuning": 3},
 }
+# Folders of texts that the kernels of a family share: every operator of it uses them, each those of lower rank.
+SHARED = {"matmul": {"weights": 0, "rows": 1, "tiles": 2, "experts": 3}}
 # A folder with more modules (a header with its source) than this gets inner rooms.
 MOST_MODULES = 12
 CATALOGUES = {"cli/verbs": "a verb is a file", "msl/prelude": "a group of Metal's names is a header"}
@@ -77,8 +79,13 @@ def wrong_folder(inside, target):
         return "other rooms use kernels/*.h alone" if there else None
     if here[:len(there)] == there or (here and there == ("common",)):
         return None
-    return (f"{'/'.join(inside[:-1])} may not use kernels/{'/'.join(there)}: only its own folder, its family's files, "
-            "kernels/common and kernels/*.h")
+    ranks = SHARED.get(here[0], {}) if here else {}
+    if len(here) > 1 and len(there) == 2 and there[0] == here[0] and there[1] in ranks:
+        if here[1] not in ranks or ranks[there[1]] < ranks[here[1]]:
+            return None
+        return f"{here[1]} (rank {ranks[here[1]]} in kernels/{here[0]}) may not use {there[1]} (rank {ranks[there[1]]})"
+    return (f"{'/'.join(inside[:-1])} may not use kernels/{'/'.join(there)}: only its own folder, its family's files and "
+            "shared texts, kernels/common and kernels/*.h")
 
 
 def text_kind(name):

@@ -101,8 +101,8 @@ class Evidence(unittest.TestCase):
         cls.runs = tempfile.TemporaryDirectory(prefix="kd_manifest_")
         cls.addClassCleanup(cls.runs.cleanup)
         cls.run_dir = Path(cls.runs.name) / "run"
-        kd("run", "--op", "rope", "--shapes", "glm_flash_small", "--budget", "2", "--finalists", "1", "--quiet",
-           "--out", cls.run_dir)
+        kd("run", "--op", "rope", "--shapes", "glm_flash_small", "--budget", "2", "--finalists", "1",
+           "--claims", "quick", "--quiet", "--out", cls.run_dir)
 
     def setUp(self):
         temp = tempfile.TemporaryDirectory(prefix="kd_manifest_")

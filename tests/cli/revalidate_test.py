@@ -16,6 +16,11 @@ def kd(*arguments, code=0):
     return result
 
 
+def to_another_op(entry):
+    """What cannot be measured anywhere, and costs no time."""
+    entry["key"]["op_name"] = "no_such_op"
+
+
 @unittest.skipIf(os.environ.get("MLX_KD_SANITIZE") == "thread", "the call of a pin costs more here than MLX's own")
 class Revalidate(unittest.TestCase):
     """A small run on this CPU gives pins; each test changes a copy of them."""
@@ -26,7 +31,7 @@ class Revalidate(unittest.TestCase):
         cls.addClassCleanup(cls.temp.cleanup)
         run = Path(cls.temp.name) / "run"
         kd("run", "--op", "rmsnorm", "--budget", "2", "--out", run, "--quiet", "--finalists", "1",
-           "--shapes", "rows=1,D=64", "--row-range", "1:3")
+           "--claims", "quick", "--shapes", "rows=1,D=64", "--row-range", "1:3")
         cls.fresh = json.loads((run / "best_kernels.json").read_text())
         if len(cls.fresh["entries"]) < 2:
             raise unittest.SkipTest("this CPU's kernels are not surely faster than MLX")
@@ -78,6 +83,11 @@ class Revalidate(unittest.TestCase):
         self.assertEqual(now[0]["mine"], "stays")
         self.assertTrue(all(e["metrics"]["speedup_lo"] > 1 for e in now))
         self.assertEqual([e.get("rows_range") for e in now], [e.get("rows_range") for e in self.fresh["entries"]])
+        self.assertEqual(Path(self.answer["old"]).read_text(), before)
+
+    def test_the_file_before_is_kept_each_time(self):
+        before = self.write(_0=to_another_op, _1=to_another_op)
+        self.assertEqual(self.revalidate(), ["kept"] * 2)
         old = Path(self.answer["old"])
         self.assertEqual(old.read_text(), before)
         self.revalidate()
@@ -107,9 +117,7 @@ class Revalidate(unittest.TestCase):
         def to_cuda(entry):
             entry.update(language="cuda", source="// a kernel in CUDA")
             entry["key"]["device_arch"] = "sm_90"
-        def to_other_op(entry):
-            entry["key"]["op_name"] = "no_such_op"
-        before = self.write(_0=to_cuda, _1=to_other_op)
+        before = self.write(_0=to_cuda, _1=to_another_op)
         outcomes = self.revalidate()
         if "proved" in outcomes + ["dropped"] and "kept" not in outcomes:
             self.skipTest("this machine has a GPU")
@@ -165,7 +173,7 @@ class Revalidate(unittest.TestCase):
         self.assertEqual(names, [False, False, True])
 
     def test_another_file_is_written_when_asked(self):
-        before = self.write()
+        before = self.write(_0=to_another_op, _1=to_another_op)
         out = Path(self.temp.name) / "out.json"
         self.revalidate("--output", out)
         self.assertIsNone(self.answer["old"])

@@ -5,7 +5,6 @@
 #include <mlx/transforms.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <set>
 
 #include "mlx_kd/devices/cuda/call/native_module.h"
@@ -15,6 +14,7 @@
 #include "mlx_kd/devices/cuda/driver/gpu.h"
 #include "mlx_kd/devices/device.h"
 #include "mlx_kd/kernels/op_table.h"
+#include "tests/support/new_texts.h"
 #include "tests/support/run_cli.h"
 
 namespace mlx_kd::evaluate {
@@ -43,10 +43,12 @@ spec::Dtype type_of(const spec::Op& op) {
   return takes ? spec::Dtype::bfloat16 : op.types.front();
 }
 
-// The forms of a product share their text, and each takes seconds to compile.
-bool is_left_for_long(const spec::Op& op, const spec::Variant& variant) {
-  return variant.language == "cuda" && variant.name == "tiles" && op.name != "qmatvec" &&
-         op.name != "matvec" && !std::getenv("MLX_KD_LONG");
+// All kernels of an op in a language.
+std::string texts_of(const spec::Op& op, const std::string& language) {
+  std::string texts;
+  for (const spec::Variant& variant : op.variants)
+    if (variant.language == language) texts += variant.source;
+  return texts;
 }
 
 // What its stages launch at the op's sizes.
@@ -62,22 +64,31 @@ std::set<std::string> functions_of(const spec::Op& op, const spec::Variant& vari
   return names;
 }
 
+// The variant's kernels at its default setting.
+void expect_to_compile(const cuda::CudaCompiler& compiler, const spec::Op& op,
+                       const spec::Variant& variant) {
+  const spec::Dims dims = spec::complete(op, op.suites.front().sizes.front());
+  const auto made = default_of(op, variant, type_of(op), dims);
+  const devices::Artifact artifact = compiler.compile(made.candidate, 600);
+  EXPECT_TRUE(artifact.ok) << op.name << ", " << variant.name << " in " << variant.language << ": "
+                           << artifact.error;
+  if (variant.language != "cuda" || !cuda::has_kernels_alone(made.candidate)) return;
+  for (const std::string& name : functions_of(op, variant, made.knobs))
+    EXPECT_EQ(compiler.compile_alone(made.candidate, name).error, "") << op.name;
+}
+
 TEST(CudaOperators, CompileFromMetalAndFromCudaWithoutAGpu) {
   if (std::string why; !cuda::find_nvrtc(&why)) GTEST_SKIP() << "no NVRTC: " << why;
   const tests::TempDir folder;
   const cuda::CudaCompiler compiler(90, devices::cpu::ObjectCache(folder.path(), 64 << 20));
-  for (const spec::Op& op : kernels::all_ops())
-    for (const spec::Variant& variant : op.variants) {
-      if (variant.language == "cpp" || is_left_for_long(op, variant)) continue;
-      const spec::Dims dims = spec::complete(op, op.suites.front().sizes.front());
-      const auto made = default_of(op, variant, type_of(op), dims);
-      const devices::Artifact artifact = compiler.compile(made.candidate, 60);
-      EXPECT_TRUE(artifact.ok) << op.name << ", " << variant.name << " in " << variant.language
-                               << ": " << artifact.error;
-      if (variant.language != "cuda" || !cuda::has_kernels_alone(made.candidate)) continue;
-      for (const std::string& name : functions_of(op, variant, made.knobs))
-        EXPECT_EQ(compiler.compile_alone(made.candidate, name).error, "") << op.name;
+  for (const std::string language : {"metal", "cuda"}) {
+    tests::NewTexts texts;
+    for (const spec::Op& op : kernels::all_ops()) {
+      if (!texts.is_due(texts_of(op, language))) continue;
+      for (const spec::Variant& variant : op.variants)
+        if (variant.language == language) expect_to_compile(compiler, op, variant);
     }
+  }
 }
 
 // Of an operator with a kernel in CUDA C++: all its sizes at the edges, against float64.

@@ -142,7 +142,7 @@ TEST(Evaluator, AnAdoptedIncumbentKeepsItsRecord) {
 TEST(Evaluator, ClaimsCompareWithMlxAndSayWhyNot) {
   const auto evaluator = rmsnorm_evaluator();
   const std::string sleeps =
-      rmsnorm_source("usleep(150);", "", "extern \"C\" int usleep(unsigned);");
+      rmsnorm_source("usleep(20);", "", "extern \"C\" int usleep(unsigned);");
   const auto slow = rmsnorm_candidate(sleeps);
   const auto honest = rmsnorm_candidate(rmsnorm_source(""));
   const auto claims = evaluator->claims({{honest, slow}, {}});

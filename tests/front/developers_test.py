@@ -16,7 +16,7 @@ CMAKE = """add_executable(bench_speed EXCLUDE_FROM_ALL bench/speed.cpp)
 set_target_properties(bench_speed PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bench")
 file(WRITE "${CMAKE_BINARY_DIR}/bench_on" "${MLX_KD_BUILD_BENCH}")
 """
-TOOLS = ("check_layers", "check_format", "check_language", "check_docs", "results_page", "room_figure", "api_reference")
+TOOLS = ("check_layers", "check_format", "check_lengths", "check_language", "check_docs", "results_page", "room_figure", "api_reference")
 
 
 class Bench(FrontDoorTest):
@@ -64,7 +64,7 @@ class Check(FrontDoorTest):
     def test_runs_every_check_and_builds_nothing(self):
         result = self.kd("check")
         self.assertEqual(result.code, 0, result.err)
-        for line in ("layers: check_layers", "language: check_language", "docs: check_docs", "results: results_page --check",
+        for line in ("layers: check_layers", "lengths: check_lengths", "language: check_language", "docs: check_docs", "results: results_page --check",
                      "rooms: room_figure --check", "api: api_reference --check"):
             self.assertIn(line + "\n", result.out)
         self.assertFalse((self.clone / "build").exists())

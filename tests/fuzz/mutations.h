@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "mlx_kd/base/error.h"
 #include "mlx_kd/base/json.h"
 
 namespace mlx_kd::fuzz {
@@ -89,6 +90,15 @@ inline std::string changed(Json sound, const uint8_t* data, size_t size) {
   std::string text = sound.dump(-1, ' ', true, Json::error_handler_t::replace);
   if (kind == 7) text.resize(choices.below(256) * text.size() / 256);
   return text;
+}
+
+// Reads what may be refused.
+template <class Read>
+void try_to(const Read& read) {
+  try {
+    read();
+  } catch (const base::Error&) {
+  }
 }
 
 // A folder of this process alone, in memory where the system has such a file system; gone at the

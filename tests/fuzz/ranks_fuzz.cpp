@@ -50,14 +50,6 @@ Json record() {
             {"per_shape", {{{"shape", {{"rows", 1}, {"D", 64}}}, {"kernel_us", 1.5}}}}}}};
 }
 
-template <class Read>
-void try_to(const Read& read) {
-  try {
-    read();
-  } catch (const base::Error&) {
-  }
-}
-
 // Two frames, the second as it comes, in pieces.
 void read_frames(const uint8_t* data, size_t size) {
   fuzz::Choices choices(data, size);
@@ -72,7 +64,7 @@ void read_frames(const uint8_t* data, size_t size) {
     reader.take(std::string_view(bytes).substr(at, piece));
     while (const auto frame = reader.next()) {
       if (!frame->at("kind").is_string()) std::abort();
-      try_to([&] { discover::process_from_json(frame->value("process", Json())); });
+      fuzz::try_to([&] { discover::process_from_json(frame->value("process", Json())); });
     }
   }
 }
@@ -115,19 +107,19 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const Json report = {{"evaluated", 8}, {"benchmarked", true}, {"enough", false}, {"records", {}}};
   switch (size > 0 ? data[size - 1] % 5 : 0) {
     case 0:
-      try_to([&] { read_frames(data, size); });
+      fuzz::try_to([&] { read_frames(data, size); });
       break;
     case 1:
-      try_to([&] { read_introduction(fuzz::changed(introduction(), data, size)); });
+      fuzz::try_to([&] { read_introduction(fuzz::changed(introduction(), data, size)); });
       break;
     case 2:
-      try_to([&] { read_records(fuzz::changed(record(), data, size)); });
+      fuzz::try_to([&] { read_records(fuzz::changed(record(), data, size)); });
       break;
     case 3:
-      try_to([&] { read_report(fuzz::changed(report, data, size)); });
+      fuzz::try_to([&] { read_report(fuzz::changed(report, data, size)); });
       break;
     default:
-      try_to([&] { read_hosts(fuzz::changed(hosts, data, size)); });
+      fuzz::try_to([&] { read_hosts(fuzz::changed(hosts, data, size)); });
   }
   return 0;
 }

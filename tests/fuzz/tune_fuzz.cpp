@@ -91,14 +91,6 @@ std::string lines(const uint8_t* data, size_t size) {
   return text;
 }
 
-template <class Read>
-void try_to(const Read& read) {
-  try {
-    read();
-  } catch (const base::Error&) {
-  }
-}
-
 void read_description(const Json& value) {
   const kernels::UserKernel kernel = kernels::user_kernel_from_json(value);
   if (kernels::to_json(kernels::user_kernel_from_json(kernels::to_json(kernel))) !=
@@ -109,15 +101,15 @@ void read_description(const Json& value) {
 }
 
 void read_texts(const std::string& text) {
-  try_to([&] {
+  fuzz::try_to([&] {
     const kernels::user::Head head = kernels::user::read_head(text, "fuzz.metal");
     for (const kernels::user::HeadLine* line : head.all("in")) kernels::user::port_of(*line);
   });
-  try_to([&] {
+  fuzz::try_to([&] {
     kernels::user::Head head;
     kernels::user::add_toml(text, "fuzz.toml", head);
   });
-  try_to([&] {
+  fuzz::try_to([&] {
     const kernels::user::Expression expression(text);
     expression.value([](size_t name) { return static_cast<int64_t>(name) * 1000003 - 7; });
   });
@@ -128,7 +120,7 @@ void read_texts(const std::string& text) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const uint8_t kind = size > 0 ? data[size - 1] % 3 : 0;
   if (kind == 0)
-    try_to([&] {
+    fuzz::try_to([&] {
       read_description(
           base::parse_json(fuzz::changed(description(), data, size), "fuzz", "a description"));
     });

@@ -12,6 +12,7 @@ namespace {
 
 namespace wire = mlx_kd::runtime::wire;
 using mlx_kd::fuzz::Choices;
+using mlx_kd::fuzz::try_to;
 
 std::vector<std::byte> bytes_of(wire::Writer& writer) {
   std::vector<std::byte> result(static_cast<size_t>(writer.size()));
@@ -43,14 +44,6 @@ std::vector<std::byte> sound(size_t kind) {
   auto frame = bytes_of(writer);
   frame.erase(frame.begin(), frame.begin() + 4);
   return frame;
-}
-
-template <class Read>
-void try_to(const Read& read) {
-  try {
-    read();
-  } catch (const mlx_kd::base::Error&) {
-  }
 }
 
 }  // namespace

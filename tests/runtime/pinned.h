@@ -90,19 +90,26 @@ inline packs::Entry marking_entry(const std::string& op, const spec::Dims& dims,
   return entry;
 }
 
+// The kernel cache that the program was started with, "" if none was named.
+inline const std::string named_objects = [] {
+  const char* const given = std::getenv("MLX_KD_CACHE_DIR");
+  return std::string(given ? given : "");
+}();
+
 // A test with a folder of its own and a kernel cache of this process's, pins off, all counts 0;
 // nothing of it stays.
 class Pinned : public testing::Test {
  protected:
-  Pinned() {
+  // `objects`: another kernel cache.
+  explicit Pinned(const std::string& objects = "") {
     for (const char* name :
          {"MLX_KD_USE_DISCOVERED_KERNELS", "ZMLX_USE_DISCOVERED_KERNELS",
           "MLX_KD_DISCOVERED_KERNELS_PATH", "ZMLX_DISCOVERED_KERNELS_PATH", "MLX_KD_TRUST",
           "MLX_KD_WAIT_FOR_COMPILE", "MLX_KD_SHAPE_LOG", "MLX_KD_SHAPE_LOG_MODE",
           "MLX_KD_SHAPE_LOG_FLUSH_EVERY", "MLX_KD_SHAPE_LOG_MAX"})
       unsetenv(name);
-    static const tests::TempDir cache;  // the device takes the first that it is told
-    setenv("MLX_KD_CACHE_DIR", cache.path().c_str(), 1);
+    static const tests::TempDir own;  // the device takes the first that it is told
+    setenv("MLX_KD_CACHE_DIR", objects.empty() ? own.path().c_str() : objects.c_str(), 1);
     reset_settings();
     reset_stats();
   }
@@ -126,6 +133,13 @@ class Pinned : public testing::Test {
   void pin(const std::vector<packs::Entry>& entries) { enable(write_pack(entries)); }
 
   tests::TempDir folder_;
+};
+
+// The same for operators of the table, whose kernels take seconds to compile: `./kd test` names one
+// cache for all tests.
+class PinnedTable : public Pinned {
+ protected:
+  PinnedTable() : Pinned(named_objects) {}
 };
 
 inline mx::array all_ones(const mx::Shape& shape, mx::Dtype dtype = mx::float32) {

@@ -109,7 +109,7 @@ class TuneCase(unittest.TestCase):
 
     def tune(self, file="scale.cpu.cpp", *options, fn="scale_rows", ref="scale.py", shapes="rows=3,D=40", budget=2,
              out="run", **more):
-        given = ["--fn", fn, "--budget", budget, "--out", out, "--quiet"]
+        given = ["--fn", fn, "--budget", budget, "--finalists", 1, "--claims", "quick", "--out", out, "--quiet"]
         given += ["--ref", ref] if ref else []
         given += ["--shapes", shapes] if shapes else []
         return self.kd("tune", file, *given, *options, **more)

@@ -89,6 +89,19 @@ class CheckLayers(unittest.TestCase):
         self.write("mlx_kd/kernels/positions/rope/rope.cpu.cpp", '#include "../../norms/rmsnorm/rows.cpu.h"\n')
         self.assert_found("kernels/positions/rope may not use kernels/norms/rmsnorm")
 
+    def test_kernels_use_the_shared_texts_of_their_family(self):
+        self.write("mlx_kd/kernels/matmul/rows/rows.cpu.h", "")
+        self.write("mlx_kd/kernels/matmul/tiles/tiles.cpu.h", '#include "../rows/rows.cpu.h"\n')
+        self.write("mlx_kd/kernels/matmul/gemm/gemm.cpu.cpp", '#include "../tiles/tiles.cpu.h"\n')
+        self.assertEqual(self.check().returncode, 0)
+        self.write("mlx_kd/kernels/matmul/rows/rows.cpu.h", '#include "../tiles/tiles.cpu.h"\n')
+        self.assert_found("rows (rank 1 in kernels/matmul) may not use tiles (rank 2)")
+
+    def test_shared_texts_that_use_an_operator_are_found(self):
+        self.write("mlx_kd/kernels/matmul/gemm/sums.cpu.h", "")
+        self.write("mlx_kd/kernels/matmul/tiles/tiles.cpu.h", '#include "../gemm/sums.cpu.h"\n')
+        self.assert_found("kernels/matmul/tiles may not use kernels/matmul/gemm")
+
     def test_shared_text_follows_the_same_rules(self):
         self.write("mlx_kd/kernels/common/steps.cpu.h", '#include "../positions/turns.cpu.h"\n')
         self.write("mlx_kd/kernels/positions/turns.cpu.h", "")

@@ -7,6 +7,7 @@ Usage: ./kd check
 
   layers      every room includes only what its rank allows
   format      C++ is formatted (skipped if clang-format 14 is not installed)
+  lengths     no file has more than 400 lines, no function of mlx_kd/ more than 40
   language    texts are in plain English
   docs        links, length and width of the documents
   generated   docs/results.md, docs/rooms.svg, docs/cpp-api.md and README's tables are up to date
@@ -56,6 +57,7 @@ run_check() {
   no_arguments check "$@"
   check_step layers check_layers
   check_step format check_format
+  check_step lengths check_lengths
   check_step language check_language
   check_step docs check_docs
   check_step results results_page --check

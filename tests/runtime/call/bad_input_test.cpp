@@ -16,7 +16,7 @@ std::vector<std::string> table_names() {
   return names;
 }
 
-class BadInput : public Pinned, public testing::WithParamInterface<std::string> {
+class BadInput : public PinnedTable, public testing::WithParamInterface<std::string> {
  protected:
   const spec::Op& op = *known_operator(GetParam()).op;
   const std::string room = "[" + op.name + "] ";

@@ -46,7 +46,7 @@ const Sampling kSettings[] = {{.temperature = 0},
                               {.top_p = 0.95, .top_k = 20},
                               {.xtc_probability = 1, .xtc_threshold = 0.01}};
 
-class Sample : public Pinned {
+class Sample : public PinnedTable {
  protected:
   // A test of messages evaluates nothing.
   template <class Call>

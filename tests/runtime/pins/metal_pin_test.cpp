@@ -74,6 +74,8 @@ TEST_F(MetalPins, AreLookedForByARun) {
                                     "2",
                                     "--finalists",
                                     "1",
+                                    "--claims",
+                                    "quick",
                                     "--iters",
                                     "5",
                                     "--quiet",

@@ -166,7 +166,7 @@ bool may_be(float value, int rows) {
 }
 
 TEST_F(Threads, LookupsReloadsCompilesAndReportsAtOnceGiveOldPinsOrNewOnesWhole) {
-  constexpr int kGenerations = 8, kRows = 4;
+  constexpr int kGenerations = 8, kCounts = 4;
   constexpr double kMostSeconds = 120;
   std::atomic<bool> stop{false};
   std::atomic<uint64_t> calls{0}, pinned{0};
@@ -174,7 +174,7 @@ TEST_F(Threads, LookupsReloadsCompilesAndReportsAtOnceGiveOldPinsOrNewOnesWhole)
   for (int t = 0; t < 4; ++t)
     threads.emplace_back([&, t] {
       for (int i = t; !stop; ++i) {
-        const int rows = 1 + i % (kRows + 1);
+        const int rows = 1 + i % (kCounts + 1);
         const float value = norm(rows);
         if (!may_be(value, rows)) ADD_FAILURE() << value << " of " << rows << " rows";
         ++calls;
@@ -200,7 +200,7 @@ TEST_F(Threads, LookupsReloadsCompilesAndReportsAtOnceGiveOldPinsOrNewOnesWhole)
   };
   for (int generation = 0; goes_on(); ++generation) {
     std::vector<packs::Entry> entries;
-    for (int rows = 1; rows <= kRows; ++rows)
+    for (int rows = 1; rows <= kCounts; ++rows)
       entries.push_back(stress_entry(rows, generation % kGenerations));
     pin(entries);
     if (generation % 5 == 4) disable();

@@ -8,7 +8,7 @@
 // mlx_kd_gather_gemm_gate_up_blocks: a unit is a block of rows of x of one expert, which are put in
 // the order in which they are read. Stage mlx_kd_gather_gemm_gate_up_panels: a unit is a panel of W
 // of one expert, or of those of pairs that have none.
-#include "../knobs.cpu.h"
+#include "../rows/knobs.cpu.h"
 #ifndef PANEL
 #define PANEL 2048  // columns of W that are decoded at once, at most
 #endif
@@ -27,7 +27,7 @@
 #endif
 #define QUANTISED 0
 
-#include "../grouped_gated.cpu.h"
+#include "../experts/grouped_gated.cpu.h"
 
 extern "C" void mlx_kd_gather_gemm_gate_up(const kd_arguments* a, long, long) {
   group_pairs(a);

@@ -9,7 +9,7 @@
 using namespace metal;
 
 #define XROWS 1
-#include "../elements.metal.h"
+#include "../weights/elements.metal.h"
 
 [[max_total_threads_per_threadgroup(THREADS)]] [[kernel]] void mlx_kd_gather_matvec(
     const device T* x [[buffer(0)]],

@@ -7,7 +7,7 @@
 // Stage mlx_kd_gather_matvec_gate_up: a unit is a row of x, which is put in the order in which it
 // is read. Stage mlx_kd_gather_matvec_gate_up_rows: a unit is a row of both matrices of one pair of
 // token and expert.
-#include "../knobs.cpu.h"
+#include "../rows/knobs.cpu.h"
 #ifndef KD_DIM_M
 #define KD_DIM_M 0
 #define KD_DIM_A 1
@@ -20,7 +20,7 @@
 #endif
 #define QUANTISED 0
 
-#include "../experts_gated.cpu.h"
+#include "../experts/experts_gated.cpu.h"
 
 extern "C" void mlx_kd_gather_matvec_gate_up(const kd_arguments* a, long begin, long end) {
   prepare_rows(a, begin, end);

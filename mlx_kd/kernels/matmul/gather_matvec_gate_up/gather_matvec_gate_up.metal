@@ -9,8 +9,8 @@
 using namespace metal;
 
 #define XROWS 1
-#include "../elements.metal.h"
-#include "../expert_gate.metal.h"
+#include "../weights/elements.metal.h"
+#include "../experts/expert_gate.metal.h"
 
 [[max_total_threads_per_threadgroup(THREADS)]] [[kernel]] void mlx_kd_gather_matvec_gate_up(
     const device T* x [[buffer(0)]],

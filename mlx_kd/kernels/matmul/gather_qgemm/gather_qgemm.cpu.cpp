@@ -8,7 +8,7 @@
 // mlx_kd_gather_qgemm_blocks: a unit is a block of rows of x of one expert, which are put in the
 // order in which they are read. Stage mlx_kd_gather_qgemm_panels: a unit is a panel of W of one
 // expert, or of those of pairs that have none.
-#include "../knobs.cpu.h"
+#include "../rows/knobs.cpu.h"
 #ifndef PANEL
 #define PANEL 2048  // columns of W that are decoded at once, at most
 #endif
@@ -29,7 +29,7 @@
 #endif
 #define QUANTISED 1
 
-#include "../grouped_single.cpu.h"
+#include "../experts/grouped_single.cpu.h"
 
 extern "C" void mlx_kd_gather_qgemm(const kd_arguments* a, long, long) {
   group_pairs(a);

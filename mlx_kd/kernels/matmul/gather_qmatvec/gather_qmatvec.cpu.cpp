@@ -7,7 +7,7 @@
 //   mlx_kd_gather_qmatvec       a unit is a row of x: it is put in the order in which the codes of
 //                               W lie
 //   mlx_kd_gather_qmatvec_rows  a unit is a row of the W of one pair of token and expert
-#include "../knobs.cpu.h"
+#include "../rows/knobs.cpu.h"
 #ifndef KD_DIM_M
 #define KD_DIM_M 0
 #define KD_DIM_A 1
@@ -22,7 +22,7 @@
 #endif
 #define QUANTISED 1
 
-#include "../experts_single.cpu.h"
+#include "../experts/experts_single.cpu.h"
 
 extern "C" void mlx_kd_gather_qmatvec(const kd_arguments* a, long begin, long end) {
   prepare_rows(a, begin, end);

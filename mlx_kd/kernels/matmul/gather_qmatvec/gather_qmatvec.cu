@@ -18,8 +18,8 @@
 #define QUANTISED 1
 #define XROWS 1  // rows of x of a block
 
-#include "../codes.cu.h"
-#include "../experts.cu.h"
-#include "../kernels.cu.h"
+#include "../weights/codes.cu.h"
+#include "../experts/experts.cu.h"
+#include "../tiles/kernels.cu.h"
 
 KD_KERNELS(mlx_kd_gather_qmatvec)

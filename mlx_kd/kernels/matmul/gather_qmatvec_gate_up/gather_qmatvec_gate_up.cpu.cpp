@@ -9,7 +9,7 @@
 //                                       codes of W lie
 //   mlx_kd_gather_qmatvec_gate_up_rows  a unit is a row of both matrices of one pair of token and
 //                                       expert; they are the two streams
-#include "../knobs.cpu.h"
+#include "../rows/knobs.cpu.h"
 #ifndef KD_DIM_M
 #define KD_DIM_M 0
 #define KD_DIM_A 1
@@ -25,7 +25,7 @@
 #endif
 #define QUANTISED 1
 
-#include "../experts_gated.cpu.h"
+#include "../experts/experts_gated.cpu.h"
 
 extern "C" void mlx_kd_gather_qmatvec_gate_up(const kd_arguments* a, long begin, long end) {
   prepare_rows(a, begin, end);

@@ -9,9 +9,9 @@
 using namespace metal;
 
 #define XROWS 1
-#include "../codes.metal.h"
-#include "../expert_gate.metal.h"
-#include "../expert_codes.metal.h"
+#include "../weights/codes.metal.h"
+#include "../experts/expert_gate.metal.h"
+#include "../experts/expert_codes.metal.h"
 
 [[max_total_threads_per_threadgroup(THREADS)]] [[kernel]] void mlx_kd_gather_qmatvec_gate_up(
     const device T* x [[buffer(0)]],

@@ -3,8 +3,8 @@
 // Inputs a (batch, M, K), or (batch, K, M) where transpose_a; b (batch, K, N), or (batch, N, K)
 // where transpose_b; c (batch, M, N); bias (N). a, b and c have any strides but 1 on the last axis.
 #pragma once
-#include "../finish.cpu.h"
-#include "../words.cpu.h"
+#include "../tiles/finish.cpu.h"
+#include "../tiles/words.cpu.h"
 
 #ifndef KD_DIM_M
 #define KD_DIM_batch 0

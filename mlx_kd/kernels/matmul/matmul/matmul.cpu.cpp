@@ -4,7 +4,7 @@
 // mlx_kd_matmul_blocks: a unit is a block of y of about BLOCK_M rows and BLOCK_N columns, whose
 // sums stay in the task's scratch while K goes by in parts of BLOCK_K; the stage's index is how
 // many units a task has.
-#include "../knobs.cpu.h"
+#include "../rows/knobs.cpu.h"
 #ifndef TILE_M
 #define TILE_M 4  // rows of a tile
 #endif
@@ -21,7 +21,7 @@
 #define BLOCK_K 256  // steps of K that are multiplied at a time
 #endif
 
-#include "../packed.cpu.h"
+#include "../tiles/packed.cpu.h"
 #include "call.cpu.h"
 
 // Of one axis of y: panels, and how they are shared among blocks.

@@ -7,7 +7,7 @@
 // is finished there; else its sums go to scratch, and in stage mlx_kd_matmul_parts_sums a unit is a
 // tile of y. The index of that stage is how many parts there are.
 #define PREFETCH 0
-#include "../knobs.cpu.h"
+#include "../rows/knobs.cpu.h"
 #ifndef TILE_M
 #define TILE_M 4  // rows of a tile
 #endif
@@ -18,7 +18,7 @@
 #define BLOCK_K 256  // steps of K that are packed at a time
 #endif
 
-#include "../packed.cpu.h"
+#include "../tiles/packed.cpu.h"
 #include "call.cpu.h"
 
 constexpr long kTile = TILE_M * TILE_N;  // vectors of the sums of a tile

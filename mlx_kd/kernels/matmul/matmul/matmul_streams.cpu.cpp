@@ -7,7 +7,7 @@
 // which are far apart, are multiplied by all of the small operand, BLOCK_K steps at a time; else
 // its elements along y are neighbours, and GROUP steps of K at a time are added to sums of CHUNK of
 // them.
-#include "../knobs.cpu.h"
+#include "../rows/knobs.cpu.h"
 #ifndef CHUNK
 #define CHUNK 256  // rows of the stream of a unit: a multiple of 64
 #endif

@@ -6,7 +6,7 @@
 // Stage mlx_kd_matvec_gate_up: a unit is a row of x, which is normalised where there is a norm and
 // put in the order in which the codes of W lie. Stage mlx_kd_matvec_gate_up_rows: a unit is a row
 // of both matrices.
-#include "../knobs.cpu.h"
+#include "../rows/knobs.cpu.h"
 #ifndef KD_DIM_M
 #define KD_DIM_M 0
 #define KD_DIM_N 1
@@ -17,7 +17,7 @@
 #endif
 #define QUANTISED 0
 
-#include "../gated.cpu.h"
+#include "../rows/gated.cpu.h"
 
 extern "C" void mlx_kd_matvec_gate_up(const kd_arguments* a, long begin, long end) {
   prepare(a, kNorm, begin, end);

@@ -13,8 +13,8 @@
 #define KD_FORM 1
 #define QUANTISED 0
 
-#include "../elements.cu.h"
-#include "../forms.cu.h"
-#include "../kernels.cu.h"
+#include "../weights/elements.cu.h"
+#include "../tiles/forms.cu.h"
+#include "../tiles/kernels.cu.h"
 
 KD_KERNELS(mlx_kd_matvec_gate_up)

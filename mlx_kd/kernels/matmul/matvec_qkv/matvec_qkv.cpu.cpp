@@ -5,7 +5,7 @@
 // Stage mlx_kd_matvec_qkv: a unit is a row of x, which is normalised where there is a norm and put
 // in the order in which the codes of W lie. Stage mlx_kd_matvec_qkv_rows: a unit is a row of the
 // three matrices, one after the other.
-#include "../knobs.cpu.h"
+#include "../rows/knobs.cpu.h"
 #ifndef KD_DIM_M
 #define KD_DIM_M 0
 #define KD_DIM_Nq 1
@@ -18,7 +18,7 @@
 #endif
 #define QUANTISED 0
 
-#include "../queries.cpu.h"
+#include "../rows/queries.cpu.h"
 
 extern "C" void mlx_kd_matvec_qkv(const kd_arguments* a, long begin, long end) {
   prepare(a, kNorm, begin, end);

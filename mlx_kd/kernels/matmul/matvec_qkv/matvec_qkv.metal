@@ -9,7 +9,7 @@
 #include <metal_stdlib>
 using namespace metal;
 
-#include "../elements.metal.h"
+#include "../weights/elements.metal.h"
 
 [[max_total_threads_per_threadgroup(THREADS)]] [[kernel]] void mlx_kd_matvec_qkv(
     const device T* x [[buffer(0)]],

@@ -2,7 +2,7 @@
 //
 // inputs ids (M) uint32; w, scales, biases (V, ...); output y (M, K). w = scale code + bias,
 // rounded once; NaN where an id is not below V, for which nothing is read. A unit is a row of y.
-#include "../knobs.cpu.h"
+#include "../rows/knobs.cpu.h"
 #ifndef KD_DIM_M
 #define KD_DIM_M 0
 #define KD_DIM_V 1
@@ -13,7 +13,7 @@
 #endif
 
 #include "../../common/kd_arguments.h"
-#include "../codes.cpu.h"
+#include "../weights/codes.cpu.h"
 
 static void put_row(const Shape& shape, const Matrix& row, T* y) {
   for (long first = 0; first < shape.groups; first += kLanes) {

@@ -7,7 +7,7 @@
 #include <metal_stdlib>
 using namespace metal;
 
-#include "../codes.metal.h"
+#include "../weights/codes.metal.h"
 
 template <uint Bits, uint Mode>
 static void put_unit(Matrix w, ulong row, uint K, uint group, uint unit, device T* y) {

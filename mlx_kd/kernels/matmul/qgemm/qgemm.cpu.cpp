@@ -4,7 +4,7 @@
 //
 // Stage mlx_kd_qgemm: a unit is a block of rows of x, which are normalised where there is a norm
 // and put in the order in which tiles read them. Stage mlx_kd_qgemm_panels: a unit is a panel of W.
-#include "../knobs.cpu.h"
+#include "../rows/knobs.cpu.h"
 #ifndef PANEL
 #define PANEL 2048  // columns of W that are decoded at once, at most
 #endif
@@ -22,7 +22,7 @@
 #endif
 #define QUANTISED 1
 
-#include "../panels.cpu.h"
+#include "../tiles/panels.cpu.h"
 
 extern "C" void mlx_kd_qgemm(const kd_arguments* a, long begin, long end) {
   prepare_blocks(a, begin, end);

@@ -4,7 +4,7 @@
 //
 // Stage mlx_kd_qmatvec: a unit is a row of x, which is normalised where there is a norm and put in
 // the order in which the codes of W lie. Stage mlx_kd_qmatvec_rows: a unit is a row of W.
-#include "../knobs.cpu.h"
+#include "../rows/knobs.cpu.h"
 #ifndef KD_DIM_M
 #define KD_DIM_M 0
 #define KD_DIM_N 1
@@ -19,7 +19,7 @@
 #endif
 #define QUANTISED 1
 
-#include "../single.cpu.h"
+#include "../rows/single.cpu.h"
 
 extern "C" void mlx_kd_qmatvec(const kd_arguments* a, long begin, long end) {
   prepare(a, kNorm, begin, end);

@@ -9,7 +9,7 @@
 #include <metal_stdlib>
 using namespace metal;
 
-#include "../codes.metal.h"
+#include "../weights/codes.metal.h"
 
 [[max_total_threads_per_threadgroup(THREADS)]] [[kernel]] void mlx_kd_qmatvec(
     const device T* x [[buffer(0)]],

@@ -3,7 +3,7 @@
 //
 // As qmatvec.cpu.cpp has it, but where int8.cpu.h takes the format each 8 or 4 neighbours of x are
 // rounded to 255 steps between minus and plus their largest: off by 1 / 254 of it at most.
-#include "../knobs.cpu.h"
+#include "../rows/knobs.cpu.h"
 #ifndef KD_DIM_M
 #define KD_DIM_M 0
 #define KD_DIM_N 1
@@ -18,8 +18,8 @@
 #endif
 #define QUANTISED 1
 
-#include "../int8.cpu.h"
-#include "../single.cpu.h"
+#include "../rows/int8.cpu.h"
+#include "../rows/single.cpu.h"
 
 extern "C" void mlx_kd_qmatvec_int8(const kd_arguments* a, long begin, long end) {
   const Shape shape = shape_of(a);

@@ -16,8 +16,8 @@
 #define KD_FORM 1
 #define QUANTISED 1
 
-#include "../codes.cu.h"
-#include "../forms.cu.h"
-#include "../kernels.cu.h"
+#include "../weights/codes.cu.h"
+#include "../tiles/forms.cu.h"
+#include "../tiles/kernels.cu.h"
 
 KD_KERNELS(mlx_kd_qmatvec_gate_up)

@@ -9,8 +9,8 @@
 #include <metal_stdlib>
 using namespace metal;
 
-#include "../codes.metal.h"
-#include "../gated.metal.h"
+#include "../weights/codes.metal.h"
+#include "../rows/gated.metal.h"
 
 [[max_total_threads_per_threadgroup(THREADS)]] [[kernel]] void mlx_kd_qmatvec_gate_up(
     const device T* x [[buffer(0)]],

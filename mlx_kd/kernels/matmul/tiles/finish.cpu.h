@@ -1,8 +1,8 @@
 // What happens to the sums of a product before they are stored: alpha, C, the bias, the activation.
 #pragma once
-#include "../common/kd_arguments.h"
-#include "gate.cpu.h"
-#include "lanes.cpu.h"
+#include "../../common/kd_arguments.h"
+#include "../rows/gate.cpu.h"
+#include "../weights/lanes.cpu.h"
 
 // y = act(alpha sum + beta c + bias) of one product, in floats, rounded once.
 struct Finish {

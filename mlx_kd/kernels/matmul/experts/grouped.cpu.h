@@ -12,7 +12,7 @@
 #pragma once
 #define MOST_ROWS 4
 #include "expert_arrays.cpu.h"
-#include "tiles.cpu.h"
+#include "../tiles/tiles.cpu.h"
 
 // Group E is of the pairs whose id is that of no expert.
 struct Groups {

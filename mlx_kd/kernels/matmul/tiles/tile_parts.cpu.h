@@ -1,7 +1,7 @@
 // What tiles of products are made of: a transpose in registers, and the dot product of pairs.
 #pragma once
-#include "instructions.cpu.h"
-#include "lanes.cpu.h"
+#include "../weights/instructions.cpu.h"
+#include "../weights/lanes.cpu.h"
 
 // Row i of the result holds lane i of each.
 KD_INLINE void transpose(Floats* rows) {

@@ -1,7 +1,7 @@
 // The gates of products with chosen experts: those of gate.cpu.h, and that of gpt-oss.
 #pragma once
 #include "expert_arrays.cpu.h"
-#include "gate.cpu.h"
+#include "../rows/gate.cpu.h"
 
 // act(gate) * up of rounded products. Activation 2: (clip(up, -7, 7) + 1) g sigmoid(1.702 g), g at
 // most 7.

@@ -11,7 +11,7 @@
 #define UNROLL 1
 #endif
 #pragma once
-#include "../common/steps.cpu.h"
+#include "../../common/steps.cpu.h"
 
 #if DOT && defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && \
     defined(__AVX512VL__) && VEC == 64

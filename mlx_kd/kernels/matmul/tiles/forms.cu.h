@@ -4,7 +4,7 @@
 //
 // Below codes.cu.h (QUANTISED 1) or elements.cu.h. Macros: KD_FORM 0 single, 1 gated, 2 queries; QUANTISED.
 #pragma once
-#include "gate.cu.h"
+#include "../rows/gate.cu.h"
 
 constexpr int kPerMatrix = QUANTISED ? 3 : 1;  // arrays
 

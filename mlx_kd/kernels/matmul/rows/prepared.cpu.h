@@ -1,7 +1,7 @@
 // x as the products of a call read it, made once a call: normalised where the call has a norm, its
 // columns in the order of the codes, and the sum of each group, by which biases are multiplied.
 #pragma once
-#include "weights.cpu.h"
+#include "../weights/weights.cpu.h"
 
 // Which order: that of dot products of bfloat16 for these formats, else floats.
 KD_INLINE bool takes_dots([[maybe_unused]] const Shape& shape) {

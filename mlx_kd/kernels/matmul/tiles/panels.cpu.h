@@ -1,6 +1,6 @@
 // y = x W^T (+ bias) (+ residual) of many rows of x.
 #pragma once
-#include "single.cpu.h"
+#include "../rows/single.cpu.h"
 #include "tiles.cpu.h"
 
 // A unit is a block of kTileRows rows of x.

@@ -4,7 +4,7 @@
 //
 //   QUANTISED  1: a matrix is w, scales, biases; 0: w alone
 #pragma once
-#include "../common/kd_arguments.h"
+#include "../../common/kd_arguments.h"
 #include "results.cpu.h"
 
 #if QUANTISED

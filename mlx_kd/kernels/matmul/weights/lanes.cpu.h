@@ -1,6 +1,6 @@
 // Vectors of floats and of elements of T that are in the same order. Macros: those of steps.cpu.h.
 #pragma once
-#include "../common/steps.cpu.h"
+#include "../../common/steps.cpu.h"
 // A vector of floats and as many elements of T, in the same order.
 constexpr long kLanes = VEC / long(sizeof(float));
 typedef T Elements __attribute__((vector_size(kLanes * sizeof(T))));

@@ -2,7 +2,7 @@
 // far apart, each stream read from its first row to its last, keep the memory busiest: on two cores
 // of a Zen 4 0.90 to 1.0 of the speed of a plain read, and adjacent rows together 0.44 to 0.61.
 #pragma once
-#include "codes.cpu.h"
+#include "../weights/codes.cpu.h"
 #include "dots.cpu.h"
 
 #ifndef MOST_ROWS

@@ -2,7 +2,7 @@
 // The gates of products with chosen experts: those of gated.metal.h, and with activation 2 that of
 // gpt-oss, (clip(up, -7, 7) + 1) g sigmoid(1.702 g), g at most 7.
 #pragma once
-#include "gated.metal.h"
+#include "../rows/gated.metal.h"
 
 static float gated(float gate, float up, int activation) {
   if (activation != 2) return activated(gate, activation) * up;

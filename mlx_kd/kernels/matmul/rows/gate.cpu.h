@@ -1,7 +1,7 @@
 // The activations of gated products, in float.
 #pragma once
-#include "../common/exp2.cpu.h"
-#include "lanes.cpu.h"
+#include "../../common/exp2.cpu.h"
+#include "../weights/lanes.cpu.h"
 
 // g sigmoid(alpha x)
 KD_INLINE Floats times_sigmoid(Floats g, Floats x, float alpha) {

@@ -4,7 +4,7 @@
 //
 // Macros: KD_FORM 0 single, 1 gated; XROWS 1.
 #pragma once
-#include "gate.cu.h"
+#include "../rows/gate.cu.h"
 
 constexpr int kFirst = 2, kPerMatrix = 3, kMatrices = KD_FORM == 1 ? 2 : 1;
 

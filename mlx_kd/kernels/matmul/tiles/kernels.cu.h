@@ -2,7 +2,7 @@
 // The kernels of a form: below codes.cu.h (QUANTISED 1) or elements.cu.h, and the header of the form.
 #pragma once
 #if QUANTISED
-#include "../common/alone.cu.h"
+#include "../../common/alone.cu.h"
 
 // A format of its own, or any (0 bits).
 template <int kBits, int kGroup, int kMode>

@@ -13,7 +13,7 @@
 #define PANEL 2048
 #endif
 #pragma once
-#include "rows.cpu.h"
+#include "../rows/rows.cpu.h"
 
 constexpr long kTileColumns = 2 * kLanes;
 constexpr long kTileRows = VEC == 64 ? 12 : VEC == 32 ? 6 : 4;

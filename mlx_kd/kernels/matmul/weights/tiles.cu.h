@@ -18,9 +18,9 @@
 #define CACHE 0  // W is read: 0 as any array, 1 as what is used once
 #endif
 
-#include "../common/early.cu.h"
-#include "../common/kd_arguments.h"
-#include "../common/numbers.cu.h"
+#include "../../common/early.cu.h"
+#include "../../common/kd_arguments.h"
+#include "../../common/numbers.cu.h"
 
 constexpr int kThreads = 32 * WARPS;
 constexpr unsigned kAll = 0xffffffffu;

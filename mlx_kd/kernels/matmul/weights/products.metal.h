@@ -21,7 +21,7 @@
 #ifndef THREADS
 #define THREADS 128  // of a threadgroup: a multiple of 32 SPLIT
 #endif
-#include "../common/packs.metal.h"
+#include "../../common/packs.metal.h"
 #define SIMDS (THREADS / 32)
 #define SUMS (ROWS * XROWS)               // of a simdgroup
 #define BLOCK (SIMDS / SPLIT * ROWS)      // rows of W of a threadgroup

@@ -4,8 +4,8 @@
 //
 //   QUANTISED  1: a matrix is w, scales, biases; 0: w alone
 #pragma once
-#include "../common/kd_arguments.h"
-#include "results.cpu.h"
+#include "../../common/kd_arguments.h"
+#include "../rows/results.cpu.h"
 
 constexpr int kFirst = 2, kPerMatrix = QUANTISED ? 3 : 1;
 
