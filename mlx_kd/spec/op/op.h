@@ -121,9 +121,9 @@ struct Op {
   std::function<Arrays(const Arrays& inputs, std::span<const double> scalars,
                        const mlx::core::Stream& stream)>
       composition;
-  // From how many of the batch dim on MLX's time for the op grows in proportion to them, on a CPU:
-  // where a call of more takes long, a claim runs MLX with so many and multiplies. Left out, or 0:
-  // MLX is run with all.
+  // From how many rows (rows_dim of rows.h) on MLX's time for the op grows in proportion to them,
+  // on a CPU: where a call of more takes long, a claim runs MLX with so many and multiplies. Left
+  // out, or 0: MLX is run with all.
   std::function<int64_t(Dtype)> mlx_rows;
   Gradient gradient;
 
