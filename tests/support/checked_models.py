@@ -35,6 +35,7 @@ class Found:
     def __init__(self):
         self.wrong, self.calls, self.hits = [], 0, {}  # hits of operators by class of model
         self.not_evaluated = set()                     # classes whose result MLX cannot compute here
+        self.broken = set()                            # classes whose own code fails: a package is missing
         self.not_finite = set()                        # classes of which it was NaN or infinite
         self.reports = {}
         self.errors = []                               # of each call: that of the operators, and MLX's
@@ -149,6 +150,9 @@ class Checking:
             for step in self.steps.values():
                 step.judge_runs()
             return self.own(model, *arguments, **named)
+        except Exception:
+            self.found.broken.add(self.cls)
+            raise
         self.other_runs()
         before = operator_calls()
         result = self.own(model, *arguments, **named)
