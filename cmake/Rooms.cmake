@@ -143,6 +143,8 @@ function(mlx_kd_embed room header table folder)
     COMMAND "${CMAKE_COMMAND}" "-DOUT=${out}" "-DROOM=${room}" "-DHEADER=${header}" "-DTABLE=${table}"
             "-DROOT=${root}" "-DTEXTS=${texts}" "-DSPLICED=${spliced}" -P "${script}"
     DEPENDS ${texts} ${spliced} "${script}" VERBATIM)
+  set_source_files_properties("${out}" PROPERTIES
+    COMPILE_OPTIONS "$<$<CXX_COMPILER_ID:Clang,AppleClang>:-Wno-overlength-strings>")
   target_sources(mlx_kd_${room} PRIVATE "${out}")
 endfunction()
 

@@ -176,7 +176,7 @@ class OpText {
     text_ += "  op.doc.brief = " + literal(brief) + ";\n";
     text_ += "  op.doc.parameters = " +
              braced(kernel_.inputs,
-                    [this](const UserPort& port) {
+                    [](const UserPort& port) {
                       return "{" + literal(port.name) + ", " + literal(shape_words(port)) + "}";
                     }) +
              ";\n";

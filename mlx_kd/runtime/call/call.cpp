@@ -273,7 +273,7 @@ mx::array array_of_int(const Operator& op, size_t port, int64_t value) {
   const mx::Dtype type = devices::mlx_dtype(op.fixed_types[port].value_or(spec::Dtype::float32));
   auto& last = known[static_cast<size_t>(value) % kKnown];
   if (!last || last->value != value || last->array.dtype() != type)
-    last.emplace(value, mx::array(std::initializer_list<int64_t>{value}, type));
+    last.emplace(Known{value, mx::array(std::initializer_list<int64_t>{value}, type)});
   return last->array;
 }
 
