@@ -1,6 +1,6 @@
 // The gates of products with chosen experts: those of gate.cpu.h, and that of gpt-oss.
 #pragma once
-#include "../experts/expert_arrays.cpu.h"
+#include "expert_arrays.cpu.h"
 #include "../rows/gate.cpu.h"
 
 // act(gate) * up of rounded products. Activation 2: (clip(up, -7, 7) + 1) g sigmoid(1.702 g), g at

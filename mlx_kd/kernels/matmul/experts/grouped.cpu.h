@@ -11,7 +11,7 @@
 #endif
 #pragma once
 #define MOST_ROWS 4
-#include "../experts/expert_arrays.cpu.h"
+#include "expert_arrays.cpu.h"
 #include "../tiles/tiles.cpu.h"
 
 // Group E is of the pairs whose id is that of no expert.
