@@ -1,5 +1,6 @@
 """kd tune-model on the null device: what it plans, keeps, resumes and refuses."""
 import json
+import math
 import os
 import resource
 import signal
@@ -44,6 +45,16 @@ class TuneModel(unittest.TestCase):
 
     def report(self):
         return json.loads((self.out / "report.json").read_text())
+
+    def records(self, use, run):
+        log = (self.out / "runs" / use["name"] / run / "run.ndjson").read_text().splitlines()
+        return [record for record in map(json.loads, log) if record["event"] == "evaluation"]
+
+    def gain_of(self, use):
+        """How many times as fast as the default its kernel was in a search, at the first size."""
+        record, = (record for record in self.records(use, "search") if record["candidate_id"] == use["candidate_id"])
+        size, = (size for size in record["metrics"]["per_shape"] if size["shape"] == use["size"])
+        return math.exp(-size["log_ratio"])
 
     def test_a_quantised_model_calls_quantised_products_as_often_as_it_has_layers(self):
         plan = self.plan()
@@ -93,6 +104,11 @@ class TuneModel(unittest.TestCase):
         self.assertGreater(report["token"]["before_us"], report["token"]["after_us"])
         self.assertTrue(any(use["searched"] for use in report["uses"]))
         self.assertTrue(all(use["evaluated"] > 1 for use in report["uses"] if use["searched"]))
+        for use in report["uses"]:
+            if use["is_default"]:
+                self.assertEqual(use["candidate_id"], self.records(use, "default")[0]["candidate_id"])
+            elif use["mlx_us"] > use["us"]:
+                self.assertGreaterEqual(self.gain_of(use), 1.05, use)
         html = (self.out / "report.html").read_text()
         self.assertIn("Where the time of a token goes", html)
         self.assertEqual(html.count("<svg"), 2)

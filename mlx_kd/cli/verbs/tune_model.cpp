@@ -52,7 +52,7 @@ spec::ModelConfig read_model(TuneOptions& options, const std::atomic<bool>* canc
 std::string verdict_of(const discover::UseResult& result) {
   if (!result.pinned) return "no pin: " + result.left;
   return fixed(result.speedup_lo, 2) + " to " + fixed(result.speedup_hi, 2) + " x MLX" +
-         (result.searched ? "" : ", the default kernel");
+         (result.is_default ? ", the default kernel" : "");
 }
 
 std::string result_table(const discover::TuneOutcome& outcome) {

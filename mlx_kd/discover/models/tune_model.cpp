@@ -8,6 +8,7 @@
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/device.h"
+#include "mlx_kd/discover/models/tune_gains.h"
 #include "mlx_kd/discover/models/tune_pack.h"
 #include "mlx_kd/discover/models/tune_report.h"
 #include "mlx_kd/discover/models/tune_state.h"
@@ -262,7 +263,19 @@ class Tuning {
     search->of_budget_s = request_.time_budget_s;
   }
 
-  UseResult result_of(const ModelUse& use) const {
+  // Of the searches of uses whose default kernel has a pin.
+  TuneGains gains() const {
+    TuneGains result;
+    for (const ModelUse& use : request_.uses.uses) {
+      const UseState* state = state_.find(use);
+      if (state && state->by_default && state->by_default->won && state->search &&
+          state->search->found)
+        result.read(state_.folder(use, kSearchRun));
+    }
+    return result;
+  }
+
+  UseResult result_of(const ModelUse& use, const TuneGains& gains) const {
     UseResult result;
     result.use = &use;
     const UseState* state = state_.find(use);
@@ -271,13 +284,17 @@ class Tuning {
       return result;
     }
     const bool searched = state->search && state->search->found;
-    const UseRun& run = searched ? *state->search->found : *state->by_default;
+    const bool gained =
+        searched && (!state->by_default->won ||
+                     gains.is_enough(state->search->found->candidate_id, use.sizes.front()));
+    const UseRun& run = gained ? *state->search->found : *state->by_default;
     result.mlx_us = run.mlx_us, result.us = run.us;
     result.default_us = state->by_default->us;
     result.speedup_lo = run.speedup_lo, result.speedup_hi = run.speedup_hi;
-    result.pinned = run.won, result.searched = searched;
+    result.pinned = run.won, result.searched = searched, result.is_default = !gained;
     result.candidate_id = run.candidate_id, result.knobs = run.knobs, result.left = run.left;
-    result.evaluated = state->by_default->evaluated + (searched ? run.evaluated : 0);
+    result.evaluated =
+        state->by_default->evaluated + (searched ? state->search->found->evaluated : 0);
     return result;
   }
 
@@ -297,11 +314,13 @@ class Tuning {
   }
 
   // The searches' winners, and the default kernels' for sizes that those do not serve.
-  void merge(TuneOutcome& outcome) const {
+  void merge(const TuneGains& gains, TuneOutcome& outcome) const {
     const fs::path file = request_.out / "pack.json";
     outcome.has_pack = request_.device != "null";
     if (!outcome.has_pack) return;
-    packs::Pack pack = with_defaults(winners_of(kSearchRun), winners_of(kDefaultRun));
+    packs::Pack searched = winners_of(kSearchRun);
+    gains.keep_gainers(searched);
+    packs::Pack pack = with_defaults(std::move(searched), winners_of(kDefaultRun));
     outcome.pins = pack.entries.size();
     if (pack.entries.empty()) return packs::write_pack(file, pack);
     packs::write_merged(std::move(pack), file);
@@ -310,8 +329,9 @@ class Tuning {
   TuneOutcome conclude() const {
     TuneOutcome outcome;
     outcome.interrupted = interrupt_.raised();
-    for (const ModelUse& use : request_.uses.uses) outcome.uses.push_back(result_of(use));
-    merge(outcome);
+    const TuneGains found = gains();
+    for (const ModelUse& use : request_.uses.uses) outcome.uses.push_back(result_of(use, found));
+    merge(found, outcome);
     outcome.seconds = state_.seconds();
     base::write_file_atomically(request_.out / "report.json",
                                 tune_report_json(request_, outcome).dump(2, ' ', true) + "\n",

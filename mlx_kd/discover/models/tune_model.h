@@ -36,8 +36,9 @@ struct UseResult {
   const ModelUse* use;
   double mlx_us = spec::kUnmeasured, default_us = spec::kUnmeasured, us = spec::kUnmeasured;
   double speedup_lo = spec::kUnmeasured, speedup_hi = spec::kUnmeasured;
-  bool pinned = false;    // the first size has a winner
-  bool searched = false;  // else its default kernel alone was tried
+  bool pinned = false;      // the first size has a winner
+  bool searched = false;    // else its default kernel alone was tried
+  bool is_default = false;  // no other kernel was faster by enough (tune_gains.h)
   uint64_t evaluated = 0;
   std::string candidate_id, knobs;
   std::string left;  // why there is no pin; empty: there is one

@@ -48,6 +48,7 @@ Json use_json(const UseResult& result) {
                {"size", use.sizes.front().json()},
                {"pinned", result.pinned},
                {"searched", result.searched},
+               {"is_default", result.is_default},
                {"evaluated", result.evaluated},
                {"candidate_id", result.candidate_id},
                {"knobs", result.knobs},
@@ -124,9 +125,9 @@ std::string cell(const std::string& text, const char* style = "n") {
 
 std::string use_row(const UseResult& result) {
   const ModelUse& use = *result.use;
-  const std::string outcome = !result.pinned    ? "no pin: " + result.left
-                              : result.searched ? "pinned"
-                                                : "pinned, default";
+  const std::string outcome = !result.pinned      ? "no pin: " + result.left
+                              : result.is_default ? "pinned, default"
+                                                  : "pinned";
   return "<tr>" + cell(use.name, "") + cell(std::to_string(use.calls)) +
          cell(use.sizes.front().text(), "wrap") + cell(number(result.mlx_us)) +
          cell(number(result.default_us)) + cell(number(result.us)) +
