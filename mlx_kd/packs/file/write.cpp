@@ -31,8 +31,6 @@
 //                     shape_signature, match anything
 //
 // Unknown keys of the file, an entry, its key and its metrics are written back as they were read.
-#include "mlx_kd/packs/write.h"
-
 #include <unistd.h>
 
 #include <algorithm>
@@ -74,21 +72,21 @@ Json known_of(const Entry& e) {
   return result;
 }
 
+// One element per line.
 std::string lines_of(const std::vector<std::string>& elements) {
   std::string text;
   for (const std::string& element : elements) text += (text.empty() ? "\n" : ",\n") + element;
-  return "[" + text + "]";
+  return text;
 }
 
-// One element per line, of the members that grow with the entries.
-std::string lines_of(const std::string& name, const Json& value) {
+// The members that grow with the entries have one element per line.
+std::string member_of(const std::string& name, const Json& value) {
   if (name != "common" && name != "sources") return base::canonical_json(value);
-  std::string text;
+  std::vector<std::string> elements;
   for (const auto& [key, element] : value.items())
-    text += (text.empty() ? "\n" : ",\n") +
-            (value.is_object() ? base::canonical_json(key) + ":" : std::string()) +
-            base::canonical_json(element);
-  return value.is_object() ? "{" + text + "}" : "[" + text + "]";
+    elements.push_back((value.is_object() ? base::canonical_json(key) + ":" : std::string()) +
+                       base::canonical_json(element));
+  return value.is_object() ? "{" + lines_of(elements) + "}" : "[" + lines_of(elements) + "]";
 }
 
 // What is larger could not be read again.
@@ -99,9 +97,10 @@ void check_size(uint64_t bytes, uint64_t most) {
                               ": split them with kd pack --split-by device,op");
 }
 
-// In the order of key_before, then by text. OneEntry: Entry, const or not.
-template <class OneEntry, class Entries>
-std::vector<OneEntry*> in_order(Entries& entries) {
+// In the order of key_before, then by text. Entries may be const.
+template <class Entries>
+auto in_order(Entries& entries) {
+  using OneEntry = std::remove_reference_t<decltype(entries.front())>;
   std::map<PinOrder, std::vector<OneEntry*>> pins;
   for (OneEntry& entry : entries) pins[order_of(entry)].push_back(&entry);
   std::vector<OneEntry*> result;
@@ -126,7 +125,7 @@ std::string text_of(const Pack& pack, Compact parts) {
   std::string text;
   for (const auto& [name, value] : root.items())
     text += (text.empty() ? "{" : ",\n") + base::canonical_json(name) + ":" +
-            (name == "entries" ? lines_of(parts.entries) : lines_of(name, value));
+            (name == "entries" ? "[" + lines_of(parts.entries) + "]" : member_of(name, value));
   check_size(text.size(), kMaxPackBytes);
   return text + "}\n";
 }
@@ -141,13 +140,13 @@ base::Json to_json(const Entry& entry) {
 
 std::string write_text(const Pack& pack) {
   Compactor compactor;
-  for (const Entry* entry : in_order<const Entry>(pack.entries)) compactor.add(*entry);
+  for (const Entry* entry : in_order(pack.entries)) compactor.add(*entry);
   return text_of(pack, compactor.take());
 }
 
-std::string write_text_and_free(Pack pack) {
+std::string write_text(Pack&& pack) {
   Compactor compactor;
-  for (Entry* entry : in_order<Entry>(pack.entries)) {
+  for (Entry* entry : in_order(pack.entries)) {
     compactor.add(*entry);
     *entry = Entry();
   }

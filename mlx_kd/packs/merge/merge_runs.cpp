@@ -13,7 +13,6 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/packs/merge/winners.h"
-#include "mlx_kd/packs/write.h"
 
 namespace mlx_kd::packs {
 namespace {
@@ -156,7 +155,7 @@ std::vector<fs::path> write_merged(Pack merged, const fs::path& out, SplitBy spl
   std::map<fs::path, std::string> texts;
   for (auto& [path, part] : parts) {
     check_merge_output(path);
-    texts[path] = write_text_and_free(std::exchange(part, {}));
+    texts[path] = write_text(std::exchange(part, {}));
   }
   std::vector<fs::path> files;
   for (const auto& [path, text] : texts) {
