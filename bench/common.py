@@ -6,6 +6,7 @@ import random
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 FEWEST = 6  # samples that have a bootstrap interval
@@ -47,6 +48,29 @@ def gpu_machine():
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     gpu, driver = subprocess.run(query, stdout=subprocess.PIPE, text=True, check=True).stdout.split("\n")[0].split(", ")
     return {"gpu": gpu, "driver": driver}
+
+
+def torch_us(call, count):
+    """us per call of PyTorch, by events on its stream."""
+    import torch
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    begin.record()
+    for _ in range(count):
+        call()
+    end.record()
+    end.synchronize()
+    return 1e3 * begin.elapsed_time(end) / count
+
+
+def mlx_us(call, count):
+    """us per call that makes arrays of MLX, all of them evaluated together, by the host's clock."""
+    import mlx.core as mx
+    mx.synchronize()
+    start = time.perf_counter()
+    mx.eval([call() for _ in range(count)])
+    mx.synchronize()
+    return 1e6 * (time.perf_counter() - start) / count
 
 
 def memory_kb(field):

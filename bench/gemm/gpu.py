@@ -3,12 +3,13 @@
 
     bench/gemm/gpu.py [--rounds 9] [--us 20000] [--only TEXT] [--out bench/results/gemm_gpu_h200.json]
 
-Run it with a Python that has mlx_kd on an MLX with CUDA, and PyTorch. mlx_kd runs its default kernels, or the pins of the
-pack that MLX_KD_KERNEL_PACK names. A sample queues as many calls as take about --us microseconds and waits for the last;
-it is a call's share of the time. MLX evaluates results of up to 128 MiB together. The sides take turns in random order. PyTorch's samples are taken by events on its
-stream, the others by the host's clock. float32 is without TF32 everywhere (MLX_ENABLE_TF32=0). Results are compared with
-PyTorch's: the largest difference over the largest value. The read rate is that of PyTorch's sum of 512 MB. Per row: the
-median of each side in us, and the median of the paired ratios to mlx_kd, with intervals.
+Run it with a Python that has mlx_kd on an MLX with CUDA, and PyTorch. mlx_kd runs its default kernels, or the pins of
+the pack that MLX_KD_KERNEL_PACK names. A sample queues as many calls as take about --us microseconds and waits for
+the last; it is a call's share of the time. MLX evaluates results of up to 128 MiB together. The sides take turns in
+random order. PyTorch's samples are taken by events on its stream, the others by the host's clock. float32 is without
+TF32 everywhere (MLX_ENABLE_TF32=0). Results are compared with PyTorch's: the largest difference over the largest
+value. The read rate is that of PyTorch's sum of 512 MB. Per row: the median of each side in us, and the median of the
+paired ratios to mlx_kd, with intervals.
 """
 import argparse
 import datetime
@@ -27,7 +28,7 @@ import torch
 import mlx_kd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from common import gpu_machine, rounded, spread, write_result  # noqa: E402
+from common import gpu_machine, rounded, spread, torch_us, write_result  # noqa: E402
 
 # batch, M, N, K, transposed
 CASES = ((1, 4096, 4096, 4096, "nt"), (1, 4096, 4096, 4096, "nn"), (1, 4096, 4096, 4096, "tn"),
@@ -37,17 +38,6 @@ CASES = ((1, 4096, 4096, 4096, "nt"), (1, 4096, 4096, 4096, "nn"), (1, 4096, 409
          (64, 512, 512, 512, "nn"), (256, 64, 64, 64, "nn"), (100000, 4, 4, 4, "nn"), (1, 16, 4096, 4096, "nt"))
 TYPES = {"bfloat16": (mx.bfloat16, torch.bfloat16), "float32": (mx.float32, torch.float32)}
 FLOAT32 = {(1, 4096, 4096, 4096, "nt"), (1, 4096, 4096, 4096, "tn"), (1, 1023, 1025, 1027, "nn"), (1, 32, 32, 1000000, "tn")}
-
-
-def torch_us(call, count):
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda.synchronize()
-    begin.record()
-    for _ in range(count):
-        call()
-    end.record()
-    end.synchronize()
-    return 1e3 * begin.elapsed_time(end) / count
 
 
 def mlx_us(call, count):

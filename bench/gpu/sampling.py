@@ -27,7 +27,7 @@ from mlx_kd.sampling import chain
 from mlx_kd.sampling.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from common import gpu_machine, write_result  # noqa: E402
+from common import gpu_machine, torch_us, write_result  # noqa: E402
 
 try:
     import torch
@@ -80,13 +80,7 @@ class Case:
     def sample(self, side):
         if side == "torch":
             one = self.given[0] if isinstance(self.given, list) else self.given
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begin.record()
-            for _ in range(self.calls):
-                by_torch(self.for_torch, one)
-            end.record()
-            end.synchronize()
-            return begin.elapsed_time(end) * 1e3 / self.calls
+            return torch_us(lambda: by_torch(self.for_torch, one), self.calls)
         make = self.ours if side == "ours" else self.mlx
         calls = self.calls if side == "ours" or not isinstance(self.given, list) else 2
         start = time.perf_counter()

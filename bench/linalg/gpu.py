@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from common import gpu_machine, rounded, spread, write_result  # noqa: E402
+from common import gpu_machine, mlx_us, rounded, spread, torch_us, write_result  # noqa: E402
 
 BATCHES = ((4096, 16), (1024, 32), (64, 64), (256, 128), (16, 512), (1, 1024), (1, 4096))
 OPS = ("qr", "cholesky", "lu", "solve", "inv", "svd", "eigh", "slogdet", "solve_triangular", "tri_inv", "cholesky_solve",
@@ -108,37 +108,18 @@ def optimiser_calls(shape):
     return {"mlx_kd": lambda: [la.newton_schulz(a)], "torch": products_in_a_graph(x / x.norm())}
 
 
-def torch_ms(call, count):
-    import torch
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda.synchronize()
-    begin.record()
-    for _ in range(count):
-        call()
-    end.record()
-    end.synchronize()
-    return begin.elapsed_time(end) / count
-
-
-def mlx_ms(call, count):
-    import mlx.core as mx
-    mx.synchronize()
-    start = time.perf_counter()
-    mx.eval([call() for _ in range(count)])
-    mx.synchronize()
-    return 1e3 * (time.perf_counter() - start) / count
-
-
 def measured(op, shape, sides, args):
-    sample = {name: torch_ms if name == "torch" else mlx_ms for name in sides}
+    def sample(name, count):
+        return 1e-3 * (torch_us if name == "torch" else mlx_us)(sides[name], count)
+
     counts, times = {}, {name: [] for name in sides}
-    for name, call in sides.items():
-        sample[name](call, 1)
-        counts[name] = args.calls if sample[name](call, 1) < LONG_MS else 1
+    for name in sides:
+        sample(name, 1)
+        counts[name] = args.calls if sample(name, 1) < LONG_MS else 1
     start = time.perf_counter()
     for _ in range(args.rounds):
         for name in random.sample(list(sides), len(sides)):
-            times[name].append(sample[name](sides[name], counts[name]))
+            times[name].append(sample(name, counts[name]))
         if time.perf_counter() - start > args.seconds:
             break
     ratios = {name: spread([b / a for a, b in zip(times["mlx_kd"], times[name])]) for name in sides if name != "mlx_kd"}

@@ -25,29 +25,10 @@ import mlx_kd
 import mlx_kd.vectors as kv
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from common import gpu_machine, rounded, spread, write_result  # noqa: E402
+from common import gpu_machine, mlx_us, rounded, spread, torch_us, write_result  # noqa: E402
 from data import D, recall, synthetic  # noqa: E402
 
 NLIST, NPROBE = 1024, 16
-
-
-def torch_us(call, count):
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda.synchronize()
-    begin.record()
-    for _ in range(count):
-        call()
-    end.record()
-    end.synchronize()
-    return 1e3 * begin.elapsed_time(end) / count
-
-
-def mlx_us(call, count):
-    mx.synchronize()
-    start = time.perf_counter()
-    mx.eval([call() for _ in range(count)])
-    mx.synchronize()
-    return 1e6 * (time.perf_counter() - start) / count
 
 
 def search_us(call, count):
