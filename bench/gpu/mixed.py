@@ -116,7 +116,7 @@ PRODUCTS_OF_CODES = {
 
 
 def names_of(bits):
-    """The operators that a model of so many bits may have of ours."""
+    """The operators of mlx_kd that a model with weights of this many bits can use."""
     return {**OURS, **(PRODUCTS if bits == 16 else PRODUCTS_OF_CODES)}
 
 

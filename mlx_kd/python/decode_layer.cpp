@@ -68,8 +68,8 @@ bool is_on_gpu() {
   return mx::default_device() == mx::Device::gpu;
 }
 
-// h + what its experts give. On a GPU the sum is an operator of ours, so that the layer is one
-// operation; the norm of that sum is not used.
+// h plus the output of its experts. On a GPU rmsnorm_residual adds them, so that the layer stays
+// one operation of the graph; its norm is not used.
 mx::array expert_part(const DecoderLayer& of, const mx::array& h) {
   const Experts& experts = *of.experts;
   const Linear &gate = of.gate, &up = of.up, &down = of.down;

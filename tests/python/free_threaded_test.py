@@ -1,7 +1,7 @@
 """The package in a free-threaded Python: the extension is built for it, and the tests of threads run in it.
 
 With --long. The Python is MLX_KD_FREE_THREADED_PYTHON, or python3.14t or python3.13t on PATH, with its headers; MLX and
-nanobind come from the package index, in a virtual environment of the test's own. What is missing is said.
+nanobind come from the package index, in a virtual environment of the test's own. A message names what is missing.
 """
 import os
 import shutil

@@ -108,7 +108,7 @@ class Pinned : public testing::Test {
           "MLX_KD_WAIT_FOR_COMPILE", "MLX_KD_SHAPE_LOG", "MLX_KD_SHAPE_LOG_MODE",
           "MLX_KD_SHAPE_LOG_FLUSH_EVERY", "MLX_KD_SHAPE_LOG_MAX"})
       unsetenv(name);
-    static const tests::TempDir own;  // the device takes the first that it is told
+    static const tests::TempDir own;  // the device keeps the first folder that it gets
     setenv("MLX_KD_CACHE_DIR", objects.empty() ? own.path().c_str() : objects.c_str(), 1);
     reset_settings();
     reset_stats();

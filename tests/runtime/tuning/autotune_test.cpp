@@ -155,7 +155,7 @@ TEST_F(AutotuneTest, TunesInTheBackgroundWhatIsCalled) {
   EXPECT_EQ(sum(scaled, 64), 128);
   EXPECT_EQ(references, 0);
   EXPECT_TRUE(scaled.failures().empty());
-  // What is wrong is told of, once, and the reference goes on.
+  // A wrong kernel is reported once, and the reference keeps serving the calls.
   const Autotuned wrong = autotune(kernel(3), in_the_background(options()));
   EXPECT_EQ(sum(wrong, 64), 128);
   ASSERT_TRUE(becomes_true([&] { return !wrong.failures().empty(); }));
