@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "mlx/device.h"
+#include "mlx_kd/devices/host/environment.h"
 
 #ifdef __linux__
 #include <sched.h>
@@ -122,6 +123,15 @@ std::string mlx_says(const std::string& key) {
   return text ? *text : "unknown";
 }
 
+// Those that kernels may be compiled for: one of tile registers has no form without them, so where
+// the compiler is told another architecture there are none.
+std::vector<std::string> sets_of_kernels() {
+  std::vector<std::string> sets = instruction_sets();
+  if (env_text("MLX_KD_MARCH", "native") != "native")
+    std::erase_if(sets, [](const std::string& name) { return name.starts_with("amx"); });
+  return sets;
+}
+
 }  // namespace
 
 int usable_cores() {
@@ -141,7 +151,7 @@ spec::DeviceId make_cpu_id() {
   id.name = mlx_says("device_name");
   id.traits.cores = usable_cores();
   id.traits.vector_bytes = vector_bytes();
-  id.traits.isa = instruction_sets();
+  id.traits.isa = sets_of_kernels();
   const CacheSizes sizes = cache_sizes();
   if (sizes.l1 > 0) id.traits.l1_bytes = sizes.l1;
   if (sizes.l2 > 0) id.traits.l2_bytes = sizes.l2;

@@ -14,7 +14,8 @@ namespace mlx_kd::devices::cpu {
 int usable_cores();
 
 // Instruction sets that the processor has and the system has switched on, sorted, by the names of
-// /proc/cpuinfo without underscores: "avx2", "avx512f", "f16c", "fma"; "asimd", "sve" on ARM.
+// /proc/cpuinfo without underscores: "avx2", "avx512f", "f16c", "fma"; "asimd", "sve" on ARM. The
+// first call asks Linux for AMX's tile registers; where it refuses, no "amx..." is in the list.
 const std::vector<std::string>& instruction_sets();
 
 // Widest vector register in bytes: 16, 32 or 64.
@@ -25,7 +26,8 @@ struct CacheSizes {
 };
 CacheSizes cache_sizes();
 
-// Arch and name exactly as MLX says them; target {"isa": [...], "cores": n}.
+// Arch and name exactly as MLX says them; target {"isa": [...], "cores": n}. The instruction sets
+// are without "amx..." where MLX_KD_MARCH names an architecture.
 spec::DeviceId make_cpu_id();
 
 }  // namespace mlx_kd::devices::cpu

@@ -5,6 +5,11 @@
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
+#ifdef __linux__
+#include <asm/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -51,8 +56,20 @@ uint64_t saved_states() {
   return uint64_t(high) << 32 | low;
 }
 
+// Linux gives a process the data of tile registers when it asks, and all its threads with it; it
+// refuses where a signal stack is too small for them. (Documentation/arch/x86/xstate.rst)
+bool may_use_tiles() {
+#if defined(__linux__) && defined(__x86_64__) && defined(ARCH_REQ_XCOMP_PERM)
+  constexpr int kTileData = 18;
+  return ::syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
 std::vector<std::string> find_sets() {
-  const uint64_t saved = saved_states();
+  uint64_t saved = saved_states();
+  if ((saved & kAmx) == kAmx && !may_use_tiles()) saved &= ~uint64_t{kAmx};
   std::vector<std::string> sets;
   for (const Feature& feature : kFeatures) {
     unsigned r[4] = {};
