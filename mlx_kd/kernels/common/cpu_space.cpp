@@ -21,6 +21,12 @@ bool has_isa(const spec::DeviceTraits& traits, const std::vector<std::string>& n
   });
 }
 
+bool has_matrices(spec::Dtype t, const spec::DeviceTraits& traits) {
+  return t == spec::Dtype::bfloat16 &&
+         has_isa(traits, {"amxtile", "amxbf16", "avx512bf16", "avx512bw", "avx512dq", "avx512vl",
+                          "avx512vbmi"});
+}
+
 bool is_x86(const spec::DeviceTraits& traits) {
   return std::any_of(traits.isa.begin(), traits.isa.end(), [](const std::string& isa) {
     return isa.starts_with("avx") || isa.starts_with("sse") || isa.starts_with("x86") ||

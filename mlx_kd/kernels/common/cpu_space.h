@@ -10,6 +10,10 @@ namespace mlx_kd::kernels {
 
 // Whether the CPU has all of these instruction sets; a '-' or '_' in a name does not matter.
 bool has_isa(const spec::DeviceTraits& traits, const std::vector<std::string>& names);
+
+// Whether matrices of this type are multiplied in tile registers (AMX, and what packs codes for
+// it).
+bool has_matrices(spec::Dtype t, const spec::DeviceTraits& traits);
 bool is_x86(const spec::DeviceTraits& traits);
 
 // VEC: bytes of a vector, the widest first.

@@ -28,7 +28,7 @@ std::vector<int64_t> scratch_of_pairs(const Dims& dims) {
 // Each expert may leave a block of rows half empty (grouped.cpu.h).
 int64_t block_count(const Dims& dims, const spec::Setting& knobs) {
   const int64_t pairs = dims.at("M") * dims.at("A");
-  return divide_up(pairs, tile_rows(knobs.at("VEC"))) + std::min(pairs, dims.at("E"));
+  return divide_up(pairs, tile_rows(knobs)) + std::min(pairs, dims.at("E"));
 }
 
 std::vector<spec::Stage> stages_of_groups(const Kind& kind, const Dims& dims,
@@ -48,7 +48,7 @@ std::vector<spec::Stage> stages_of_groups(const Kind& kind, const Dims& dims,
 
 std::vector<int64_t> scratch_of_groups(Dtype t, const Dims& dims, const spec::Setting& knobs) {
   const int64_t pairs = dims.at("M") * dims.at("A"), blocks = block_count(dims, knobs);
-  const int64_t rows = blocks * tile_rows(knobs.at("VEC"));
+  const int64_t rows = blocks * tile_rows(knobs);
   const int64_t bytes = t == Dtype::float32 ? 6 : 4;  // of a column of x
   return {(2 * dims.at("E") + 4 + pairs + blocks) * 4,
           rows * divide_up(dims.at("K"), 256) * 256 * bytes + 64,

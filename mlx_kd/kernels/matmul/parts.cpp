@@ -66,33 +66,52 @@ void fill_values(void* to, int64_t count, const spec::FillRequest& request, base
   }
 }
 
+namespace {
+
+using enum spec::KnobScale;
+using enum spec::KnobRole;
+
+// DOT, where the processor has dot products of bfloat16; `matrices`: products of them too.
+void add_dot_knob(spec::Space& space, bool matrices) {
+  spec::Knob dot = {"DOT",  {1, 0},         choice,
+                    source, "products are", {"dot products of bfloat16", "float32"}};
+  if (matrices) {
+    dot.values.insert(dot.values.begin(), 2);
+    dot.labels.insert(dot.labels.begin(), "products of matrices of bfloat16");
+    space.constraints.push_back({"products of matrices are not unrolled",
+                                 {"DOT", "UNROLL"},
+                                 [](const int64_t* v) { return v[0] != 2 || v[1] == 1; }});
+  }
+  space.knobs.push_back(dot);
+  space.constraints.push_back({"dot products have vectors of 64 bytes",
+                               {"VEC", "DOT"},
+                               [](const int64_t* v) { return v[0] == 64 || v[1] == 0; }});
+}
+
+// Columns of a panel, or the distance of what is fetched ahead.
+spec::Knob reach_knob(bool many_rows, bool matrices) {
+  if (!many_rows)
+    return {"PREFETCH",
+            {4096, 0, 1024, 2048, 8192},
+            linear,
+            source,
+            "bytes ahead, where x takes more than 8 KB"};
+  const std::vector<int64_t> large_first = {2048, 512, 1024}, small_first = {512, 1024, 2048};
+  return {"PANEL", matrices ? small_first : large_first, log2, source,
+          "columns of W that are decoded at once, at most"};
+}
+
+}  // namespace
+
 spec::Space cpu_space(const Kind& kind, Dtype t, const spec::DeviceTraits& traits) {
-  using enum spec::KnobScale;
-  using enum spec::KnobRole;
   spec::Space space;
   space.knobs = {vector_knob(traits)};
-  const bool has_dot = has_isa(traits, {"avx512bf16", "avx512bw", "avx512dq", "avx512vl"}) &&
-                       (kind.quantised || t == Dtype::bfloat16);
-  if (has_dot) {
-    space.knobs.push_back(
-        {"DOT", {1, 0}, choice, source, "products are", {"dot products of bfloat16", "float32"}});
-    space.constraints.push_back({"dot products have vectors of 64 bytes",
-                                 {"VEC", "DOT"},
-                                 [](const int64_t* v) { return v[0] == 64 || v[1] == 0; }});
-  }
+  const bool matrices = kind.many_rows && has_matrices(t, traits);
+  if (has_isa(traits, {"avx512bf16", "avx512bw", "avx512dq", "avx512vl"}) &&
+      (kind.quantised || t == Dtype::bfloat16))
+    add_dot_knob(space, matrices);
   space.knobs.push_back({"UNROLL", {1, 2, 4}, log2, source, "steps a turn of the innermost loop"});
-  if (kind.many_rows)
-    space.knobs.push_back({"PANEL",
-                           {2048, 512, 1024},
-                           log2,
-                           source,
-                           "columns of W that are decoded at once, at most"});
-  else
-    space.knobs.push_back({"PREFETCH",
-                           {4096, 0, 1024, 2048, 8192},
-                           linear,
-                           source,
-                           "bytes ahead, where x takes more than 8 KB"});
+  space.knobs.push_back(reach_knob(kind.many_rows, matrices));
   const int64_t cores = std::max(traits.cores, 1);
   std::vector<int64_t> threads = {cores};
   for (int64_t count = 1; count < cores; count *= 2) threads.push_back(count);
@@ -126,7 +145,9 @@ spec::Launch share_rows(int64_t rows, const spec::Setting& knobs) {
   return launch;
 }
 
-int64_t tile_rows(int64_t vector_bytes) {
+int64_t tile_rows(const spec::Setting& knobs) {
+  if (knobs.has("DOT") && knobs.at("DOT") == 2) return 32;
+  const int64_t vector_bytes = knobs.at("VEC");
   return vector_bytes == 64 ? 12 : vector_bytes == 32 ? 6 : 4;
 }
 

@@ -38,9 +38,9 @@ spec::Space cpu_space(const Kind& kind, spec::Dtype t, const spec::DeviceTraits&
 spec::Launch prepare_rows(int64_t rows, const spec::Setting& knobs);
 spec::Launch share_rows(int64_t rows, const spec::Setting& knobs);
 
-// Rows of x of a tile, for vectors of so many bytes; a panel has as many rows of W as two of them
-// hold floats. (tiles.cpu.h)
-int64_t tile_rows(int64_t vector_bytes);
+// Rows of x of a tile, by VEC and DOT; a panel has as many rows of W as two vectors hold floats.
+// (tiles.cpu.h)
+int64_t tile_rows(const spec::Setting& knobs);
 
 // The variant that reads two streams of rows: all but its stages and scratch. (rows.cpu.h)
 spec::Variant cpu_variant(const Kind& kind, const std::string& name);

@@ -30,7 +30,7 @@ std::vector<spec::Stage> cpu_stages_of_tiles(const Kind& kind, const Dims& dims,
                                              const spec::Setting& knobs) {
   const int64_t threads = knobs.at("THREADS"), vector_bytes = knobs.at("VEC");
   spec::Launch prepare, panels;
-  prepare.grid[0] = divide_up(dims.at("M"), tile_rows(vector_bytes));
+  prepare.grid[0] = divide_up(dims.at("M"), tile_rows(knobs));
   prepare.group[0] = 1;
   prepare.threads = static_cast<int>(std::min(threads, prepare.grid[0]));
   panels.grid[0] = divide_up(dims.at("N"), vector_bytes / 2);
@@ -42,9 +42,9 @@ std::vector<spec::Stage> cpu_stages_of_tiles(const Kind& kind, const Dims& dims,
 
 // x in the order of the codes, in up to three planes of bfloat16, or as floats; sums of its groups;
 // x after the norm.
-std::vector<int64_t> cpu_scratch(Dtype t, const Dims& dims) {
-  // Whole blocks of 12, 6 and 4 rows.
-  const int64_t m = divide_up(dims.at("M"), 12) * 12, k = dims.at("K");
+std::vector<int64_t> cpu_scratch(Dtype t, const Dims& dims, const spec::Setting& knobs) {
+  const int64_t block = tile_rows(knobs), m = divide_up(dims.at("M"), block) * block;
+  const int64_t k = dims.at("K");
   const int64_t planes = divide_up(k, 256) * 256;
   const Format format = format_of(dims);
   const int64_t groups = format.mode == kAffine ? k / format.group : 0;
@@ -57,9 +57,7 @@ spec::Variant variant_on_cpu(const Kind& kind) {
   variant.stages = [kind](const Dims& dims, const spec::Setting& knobs) {
     return kind.many_rows ? cpu_stages_of_tiles(kind, dims, knobs) : cpu_stages(kind, dims, knobs);
   };
-  variant.scratch = [](Dtype t, const Dims& dims, const spec::Setting&) {
-    return cpu_scratch(t, dims);
-  };
+  variant.scratch = cpu_scratch;
   return variant;
 }
 

@@ -15,7 +15,9 @@ using spec::Setting;
 using enum spec::KnobScale;
 using enum spec::KnobRole;
 
-constexpr int64_t kNarrow = 16;  // bytes of the narrowest vector
+constexpr int64_t kNarrow = 16;        // bytes of the narrowest vector
+constexpr int64_t kRegisterRows = 32;  // of a tile in tile registers (tile_registers.cpu.h)
+constexpr const char* kTileFits = "a tile fits in registers";
 
 // --- what variants have in common -----------------------------------------------------------
 
@@ -54,10 +56,9 @@ void add_tile_knobs(spec::Space& space, const spec::DeviceTraits& traits,
   const std::vector<int64_t> few = {6, 4};
   space.knobs.push_back({"TILE_M", registers == 32 ? rows : few, linear, source, "rows of a tile"});
   space.knobs.push_back({"TILE_N", vectors, linear, source, "vectors of columns of a tile"});
-  space.constraints.push_back(
-      {"a tile fits in registers", {"TILE_M", "TILE_N"}, [registers](const int64_t* v) {
-         return v[0] * v[1] + v[1] < registers;
-       }});
+  space.constraints.push_back({kTileFits, {"TILE_M", "TILE_N"}, [registers](const int64_t* v) {
+                                 return v[0] * v[1] + v[1] < registers;
+                               }});
   space.knobs.push_back({"UNROLL", {4, 1, 2}, log2, source, "steps a turn of the innermost loop"});
 }
 
@@ -107,7 +108,33 @@ bool is_in_parts(const Dims& dims) {
 
 // Whether words are pairs of bfloat16.
 bool has_pairs(const Setting& knobs) {
-  return knobs.has("DOT") && knobs.at("DOT") == 1;
+  return knobs.has("DOT") && knobs.at("DOT") > 0;
+}
+bool has_tile_registers(const Setting& knobs) {
+  return knobs.has("DOT") && knobs.at("DOT") == 2;
+}
+
+// DOT 2, the default, with the one tile that they have.
+void add_tile_registers(spec::Space& space) {
+  const auto knob = [&](const char* name) -> spec::Knob& {
+    return *std::find_if(space.knobs.begin(), space.knobs.end(),
+                         [&](const spec::Knob& one) { return one.name == name; });
+  };
+  spec::Knob& dot = knob("DOT");
+  dot.values.insert(dot.values.begin(), 2);
+  dot.labels.insert(dot.labels.begin(), "products of matrices of bfloat16");
+  std::vector<int64_t>& rows = knob("TILE_M").values;
+  rows.insert(rows.begin(), kRegisterRows);
+  std::erase_if(space.constraints,
+                [](const spec::Constraint& one) { return one.text == kTileFits; });
+  space.constraints.push_back({kTileFits, {"DOT", "TILE_M", "TILE_N"}, [](const int64_t* v) {
+                                 if (v[0] == 2) return v[1] == kRegisterRows && v[2] == 2;
+                                 return v[1] * v[2] + v[2] < 32;
+                               }});
+  space.constraints.push_back(
+      {"products of matrices are not unrolled, and nothing is prefetched",
+       {"DOT", "UNROLL", "PREFETCH"},
+       [](const int64_t* v) { return v[0] != 2 || (v[1] == 4 && v[2] == 0); }});
 }
 
 spec::Space blocks_space(Dtype t, const spec::DeviceTraits& traits) {
@@ -120,6 +147,7 @@ spec::Space blocks_space(Dtype t, const spec::DeviceTraits& traits) {
   space.knobs.push_back({"BLOCK_K", {256, 128, 384, 512}, linear, source, "steps of K at a time"});
   space.knobs.push_back({"PREFETCH", {0, 512}, linear, source, "bytes ahead in panels of b"});
   add_shares(space, traits, 2);
+  if (has_matrices(t, traits)) add_tile_registers(space);
   return space;
 }
 
@@ -157,7 +185,9 @@ std::vector<spec::Stage> blocks_stages(const Dims& dims, const Setting& knobs) {
 std::vector<int64_t> blocks_scratch(Dtype, const Dims& dims, const Setting& knobs) {
   const Cuts cuts = cuts_of(dims, knobs);
   const int64_t batch = dims.at("batch"), k = dims.at("K"), vector = knobs.at("VEC");
-  const int64_t steps = has_pairs(knobs) ? divide_up(k, 2) : k;
+  const int64_t steps = has_tile_registers(knobs) ? divide_up(k, 32) * 16
+                        : has_pairs(knobs)        ? divide_up(k, 2)
+                                                  : k;
   const spec::Stage blocks = blocks_stages(dims, knobs)[1];
   const int64_t tasks = divide_up(cuts.units, blocks.index);
   const int64_t tile = knobs.at("TILE_M") * knobs.at("TILE_N") * vector;

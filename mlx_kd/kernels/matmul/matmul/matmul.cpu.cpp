@@ -41,13 +41,20 @@ KD_INLINE long place_of(long panels, long width, long p, long from, long some) {
   return (from * panels + p * some) * width;
 }
 
-template <long kWidth>
+template <long kWidth, bool kFirst>
 static void pack_whole(const Operand& operand, long p, long k, float* to) {
   const long panels = panels_of(operand.count, kWidth), steps = steps_of(k);
   for (long from = 0; from < steps; from += BLOCK_K) {
     const long first = from * kPerStep, some = least(BLOCK_K, steps - from);
-    pack_panel<kWidth>(operand, p * kWidth, first, least(k - first, BLOCK_K * kPerStep),
-                       to + place_of(panels, kWidth, p, from, some));
+    const long depth = least(k - first, BLOCK_K * kPerStep);
+    float* const part = to + place_of(panels, kWidth, p, from, some);
+#if KD_MATRICES
+    if (kFirst) {
+      pack_rows(operand, p * kWidth, first, depth, part);
+      continue;
+    }
+#endif
+    pack_panel<kWidth>(operand, p * kWidth, first, depth, part);
   }
 }
 
@@ -58,11 +65,11 @@ extern "C" void mlx_kd_matmul(const kd_arguments* a, long begin, long end) {
   for (long unit = begin; unit < end; ++unit) {
     const long item = unit / (of_a + of_b), panel = unit % (of_a + of_b);
     if (panel < of_a)
-      pack_whole<kWidthA>(operand_a(a, item), panel, size.k,
-                          (float*)a->scratch[0] + item * of_a * steps * kWidthA);
+      pack_whole<kWidthA, true>(operand_a(a, item), panel, size.k,
+                                (float*)a->scratch[0] + item * of_a * steps * kWidthA);
     else
-      pack_whole<kWidthB>(operand_b(a, item), panel - of_a, size.k,
-                          (float*)a->scratch[1] + item * of_b * steps * kWidthB);
+      pack_whole<kWidthB, false>(operand_b(a, item), panel - of_a, size.k,
+                                 (float*)a->scratch[1] + item * of_b * steps * kWidthB);
   }
 }
 
@@ -84,11 +91,15 @@ static void put_block(const Part& left, const Part& right, long k, Floats* held,
     const bool is_last = from + some >= steps;
     for (long q = 0; q < right.count; ++q) {
       const float* const b = right.at(kWidthB, q, from, some);
-      const long columns = least(kWidthB, right.all - (right.first + q) * kWidthB);
+      [[maybe_unused]] const long columns = least(kWidthB, right.all - (right.first + q) * kWidthB);
       for (long p = 0; p < left.count; ++p) {
         const long rows = least(kWidthA, left.all - (left.first + p) * kWidthA);
         Floats* const sums = held + (q * left.count + p) * TILE_M * TILE_N;
+#if !KD_MATRICES
         add_tile(left.at(kWidthA, p, from, some), b, some, from == 0, rows, columns, sums);
+#else
+        add_matrices(left.at(kWidthA, p, from, some), b, some, from == 0, rows, sums);
+#endif
         if (is_last)
           finish_tile(finish, left.all, right.all, left.first + p, right.first + q, sums);
       }
@@ -97,6 +108,9 @@ static void put_block(const Part& left, const Part& right, long k, Floats* held,
 }
 
 extern "C" void mlx_kd_matmul_blocks(const kd_arguments* a, long begin, long end) {
+#if KD_MATRICES
+  const TileRegisters registers(kPairsOfStep);
+#endif
   const Sizes size = sizes_of(a);
   const long steps = steps_of(size.k);
   const Cut rows = cut(size.m, kWidthA, BLOCK_M, size.batch),

@@ -5,7 +5,8 @@
 // floats. Where the processor has dot products of bfloat16, a step is two elements of K and a word
 // is their pair. What is behind the last row, column or step is zero. A tile of C keeps its sums in
 // registers: a step reads TILE_N vectors of the panel of B and multiplies them by each word of the
-// panel of A.
+// panel of A. With tile registers (DOT 2) TILE_M is 32 and TILE_N 2, steps go by sixteens, and the
+// panel of A holds the words of sixteen steps of a row side by side.
 //
 // Macros: those of steps.cpu.h and instructions.cpu.h, and
 //
@@ -23,6 +24,9 @@
 #pragma once
 #include "finish.cpu.h"
 #include "words.cpu.h"
+#if KD_MATRICES
+#include "tile_registers.cpu.h"
+#endif
 
 constexpr long kWidthA = TILE_M, kWidthB = TILE_N * kLanes;
 
@@ -90,7 +94,9 @@ static void pack_panel(const Operand& from, long first, long k, long depth, floa
   const long valid = least(kWidth, from.count - first), steps = steps_of(depth);
   if (from.along != 1) {
     const T* row = from.base + first * from.across + k * from.along;
-    for (long step = 0; step < steps; ++step, row += kPerStep * from.along, to += kWidth) {
+    const long there = (depth + kPerStep - 1) / kPerStep;
+    for (long i = there * kWidth; i < steps * kWidth; ++i) to[i] = 0;
+    for (long step = 0; step < there; ++step, row += kPerStep * from.along, to += kWidth) {
       const T* const next = kPerStep * step + 1 < depth ? row + from.along : nullptr;
       if (valid == kWidth)
         put_across<kWidth>(row, next, to);
@@ -114,6 +120,51 @@ static void pack_panel(const Operand& from, long first, long k, long depth, floa
     }
   }
 }
+
+#if KD_MATRICES
+// The panel of A of 32 rows, as (sixteen steps, rows, 16) words.
+static void pack_rows(const Operand& from, long first, long k, long depth, float* to) {
+  const long valid = least(kMatrixRows, from.count - first);
+  for (long done = 0; done < depth; done += 2 * kLanes, to += kMatrixRows * kLanes) {
+    for (long half = 0; half < 2; ++half) {
+      const long rows = least(kLanes, valid - half * kLanes);
+      const T* const base = from.base + (first + half * kLanes) * from.across;
+      Floats words[kLanes] = {};
+      if (from.along == 1) {
+        for (long r = 0; r < rows; ++r)
+          words[r] = words_of(base + r * from.across + k + done, depth - done);
+      } else if (rows > 0) {
+        for (long step = 0; step < kLanes && done + 2 * step < depth; ++step) {
+          const T* const row = base + (k + done + 2 * step) * from.along;
+          const bool has_next = done + 2 * step + 1 < depth;
+          words[step] = words_across(row, has_next ? row + from.along : nullptr, rows);
+        }
+        transpose(words);
+      }
+      __builtin_memcpy(to + half * kLanes * kLanes, words, sizeof words);
+    }
+  }
+}
+
+// A tile of C: sums (32, 2) vectors.
+template <bool kBoth>
+KD_INLINE void add_matrices(const float* a, const float* b, long steps, bool from_zero,
+                            Floats* to) {
+  if (from_zero)
+    zero_sums<kBoth>();
+  else
+    load_sums<kBoth>(to);
+  multiply_steps<kBoth>(a, (const Floats*)b, kPairsOfStep, steps / kPairsOfStep);
+  store_sums<kBoth>(to);
+}
+KD_INLINE void add_matrices(const float* a, const float* b, long steps, bool from_zero, long rows,
+                            Floats* to) {
+  if (rows > kMatrixRows / 2)
+    add_matrices<true>(a, b, steps, from_zero, to);
+  else
+    add_matrices<false>(a, b, steps, from_zero, to);
+}
+#endif
 
 // Words of a panel: packed, or as they lie in an operand (lies_in_words), whose steps are in
 // elements.

@@ -3,8 +3,9 @@
 // A panel has kTileColumns rows of W and at most kPanelK of their columns. A tile of kTileRows rows
 // of x keeps its sums in registers, and reads of each column of a panel two vectors, and an element
 // of x a row. Where the processor has dot products of bfloat16, pairs of columns take the place of
-// columns; codes stay exact, and a group's scale and bias come in once it is summed. Elsewhere the
-// panel holds w itself as float32.
+// columns; codes stay exact, and a group's scale and bias come in once it is summed. With products
+// of matrices (matrices.cpu.h) tiles and the order of x are others, and panels the same. Elsewhere
+// the panel holds w itself as float32.
 //
 // Macros: those of weights.cpu.h, and
 //
@@ -16,9 +17,10 @@
 #include "../rows/rows.cpu.h"
 
 constexpr long kTileColumns = 2 * kLanes;
-constexpr long kTileRows = VEC == 64 ? 12 : VEC == 32 ? 6 : 4;
+constexpr long kTileRows = KD_MATRICES ? 32 : VEC == 64 ? 12 : VEC == 32 ? 6 : 4;
 constexpr long kPanelK = PANEL;
-constexpr long kChunkRows = 42 * kTileRows;  // rows of x whose sums are kept at once
+constexpr long kChunkRows =
+    (KD_MATRICES ? 16 : 42) * kTileRows;  // of x, whose sums are kept at once
 
 // Codes of half a word of W, which are as far apart as the columns of a pair: 1 where pairs are
 // neighbours.
@@ -31,7 +33,7 @@ KD_INLINE long pair_distance(const Shape& shape) {
 // x of a call. Blocks of kTileRows rows, zeros behind the last row: of dot products (pairs, planes,
 // kTileRows) pairs of bfloat16, else (k, kTileRows) floats. (Prepared::planes, Prepared::floats)
 KD_INLINE long pairs_of(const Shape& shape) {
-  return (shape.k + 15) / 16 * 8;
+  return KD_MATRICES ? (shape.k + 31) / 32 * 16 : (shape.k + 15) / 16 * 8;
 }
 KD_INLINE long block_floats(const Shape& shape) {
   return (takes_dots(shape) ? pairs_of(shape) * kPlanes : shape.k) * kTileRows;
@@ -69,10 +71,28 @@ static void pack_pairs(const Shape& shape, const T* row, long from, long place, 
 }
 #endif
 
+struct Panel {
+  Floats values[kPanelK / 2 * 2];   // (pairs, 2) vectors of pairs; of floats (kPanelK / 2, 2)
+  Floats scales[2 * kPanelK / 16];  // (groups, 2)
+  Floats biases[2 * kPanelK / 16];
+};
+
+// Columns that a panel holds.
+KD_INLINE long panel_columns(const Shape& shape) {
+  return takes_dots(shape) ? kPanelK : kPanelK / 2;
+}
+
+#if KD_MATRICES
+#include "matrices.cpu.h"
+#endif
+
 // Rows of x [first, first + kTileRows) as a block; row_at(row) is where a row is, normalised
 // already.
 template <class RowAt>
 static void pack_block(const Shape& shape, const RowAt& row_at, long first, const Prepared& to) {
+#if KD_MATRICES
+  return pack_matrices(shape, row_at, first, to);
+#endif
   float* const block = to.floats + first / kTileRows * block_floats(shape);
   const bool dots = takes_dots(shape);
   const long rows = shape.m - first < kTileRows ? shape.m - first : kTileRows;
@@ -109,17 +129,6 @@ static void pack_block(const Shape& shape, const RowAt& row_at, long first, cons
 #endif
     for (long j = whole; j < shape.k && !dots; ++j) block[j * kTileRows + r] = element(row + j);
   }
-}
-
-struct Panel {
-  Floats values[kPanelK / 2 * 2];   // (pairs, 2) vectors of pairs; of floats (kPanelK / 2, 2)
-  Floats scales[2 * kPanelK / 16];  // (groups, 2)
-  Floats biases[2 * kPanelK / 16];
-};
-
-// Columns that a panel holds.
-KD_INLINE long panel_columns(const Shape& shape) {
-  return takes_dots(shape) ? kPanelK : kPanelK / 2;
 }
 
 // Scales or biases of groups [g, g + count) of kLanes rows, as vectors two apart.
@@ -178,7 +187,8 @@ static void put_pairs(const Shape& shape, const Made& made,
       }
     }
     transpose(words);
-    for (long word = 0; word < kLanes && c + word * 2 * distance < count; ++word) {
+    const long end_of_pairs = KD_MATRICES ? c + columns : count;
+    for (long word = 0; word < kLanes && c + word * 2 * distance < end_of_pairs; ++word) {
       Floats* const pairs = to + 2 * (c / 2 + word * distance);
       if (distance == 1) {
         pairs[0] = words[word];
@@ -309,6 +319,9 @@ static void panel_product(const Shape& shape, const Prepared& x, const Matrix& w
   const Made made = make_for(shape);
   Panel panel;
   Floats sums[kChunkRows * 2];
+#if KD_MATRICES
+  const TileRegisters registers(pairs_of_step(shape));
+#endif
   const long most = panel_columns(shape);
   for (long from = 0; from < shape.m; from += kChunkRows) {
     const long count = shape.m - from < kChunkRows ? shape.m - from : kChunkRows;
@@ -319,12 +332,16 @@ static void panel_product(const Shape& shape, const Prepared& x, const Matrix& w
       fill_panel(shape, made, w, first, rows, k, columns, panel);
       for (long row = 0; row < count; row += kTileRows) {
         Floats* const to = sums + 2 * row;
+#if KD_MATRICES
+        add_matrices(shape, x, panel, from + row, k, columns, to);
+#else
         if (count - row > kTileRows * 2 / 3)
           add_tile<kTileRows>(shape, x, panel, from + row, k, columns, to);
         else if (count - row > kTileRows / 3)
           add_tile<kTileRows * 2 / 3>(shape, x, panel, from + row, k, columns, to);
         else
           add_tile<kTileRows / 3>(shape, x, panel, from + row, k, columns, to);
+#endif
       }
     }
     for (long row = 0; row < count; ++row) {

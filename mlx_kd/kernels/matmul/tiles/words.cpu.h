@@ -7,8 +7,9 @@
 #define KD_PAIRS (KD_DOT && KD_DTYPE == 2)
 constexpr long kPerStep = KD_PAIRS ? 2 : 1;  // elements of K
 
+// Of tile registers a multiple of 16.
 KD_INLINE long steps_of(long k) {
-  return (k + kPerStep - 1) / kPerStep;
+  return KD_MATRICES ? (k + 31) / 32 * 16 : (k + kPerStep - 1) / kPerStep;
 }
 KD_INLINE constexpr long panels_of(long count, long width) {
   return (count + width - 1) / width;

@@ -2,7 +2,8 @@
 // steps.cpu.h, and
 //
 //   DOT     1: dot products of bfloat16 where the compiler has them (AVX512_BF16; on Arm, of dense
-//           weights of bfloat16, bfdot); 0: float32
+//           weights of bfloat16, bfdot); 2: products of matrices of bfloat16 (AMX) of many rows of
+//           x in bfloat16; 0: float32
 //   UNROLL  steps a turn of the innermost loop
 #ifndef DOT
 #define DOT 1
@@ -30,6 +31,15 @@
 #define KD_PACKED 1  // codes of 3, 5 and 6 bits as well
 #else
 #define KD_PACKED 0
+#endif
+
+// GCC's and clang's names of AMX_BF16, which has AMX_TILE.
+#if DOT == 2 && KD_PACKED && (defined(__AMX_BF16__) || defined(__AMXBF16__)) && KD_DTYPE == 2
+#define KD_MATRICES 1
+#elif DOT == 2
+#error "DOT=2 takes AMX_BF16 and AVX512_VBMI, vectors of 64 bytes and bfloat16"
+#else
+#define KD_MATRICES 0
 #endif
 
 #define KD_TEXT(text) #text
