@@ -79,6 +79,8 @@ run_tests() {
   . "$root/tools/front/build.sh"
   build_target all "${sources[@]}" "$root/tests"
   [ -z "$long" ] || export MLX_KD_LONG=1
+  # Texts of kernels are what is tested; --long compiles them as they are compiled for users.
+  [ -n "$long" ] || export MLX_KD_KERNEL_OPT=${MLX_KD_KERNEL_OPT:-1}
   # Kernels are compiled once for all tests, and the user's own objects stay as they are.
   export MLX_KD_CACHE_DIR=${MLX_KD_CACHE_DIR:-$build/tests/objects}
   case $preset in asan-ubsan | tsan | fuzz) sanitizer_arguments ;; esac

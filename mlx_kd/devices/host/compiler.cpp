@@ -111,21 +111,20 @@ Toolchain find_toolchain() {
       "g++; macOS: xcode-select --install), or name yours in MLX_KD_CXX");
 }
 
+std::vector<std::string> optimisation_flags() {
+  const std::string level = env_text("MLX_KD_KERNEL_OPT", "3");
+  if (level != "1" && level != "2" && level != "3")
+    base::misuse("devices", "MLX_KD_KERNEL_OPT is '" + level + "': give 1, 2 or 3, or unset it");
+  if (level == "1") return {"-O1", "-fexpensive-optimizations"};  // it fuses products and sums
+  return {"-O" + level};
+}
+
 std::vector<std::string> kernel_flags() {
-  std::vector<std::string> flags = {"-O3",
-                                    "-std=c++20",
-                                    architecture_flag(),
-                                    "-ffp-contract=fast",
-                                    "-fno-math-errno",
-                                    "-fno-trapping-math",
-                                    "-fno-exceptions",
-                                    "-fno-rtti",
-                                    "-fno-semantic-interposition",
-                                    "-fPIC",
-                                    "-shared",
-                                    "-nostdlib",
-                                    "-pipe",
-                                    "-w"};
+  std::vector<std::string> flags = optimisation_flags();
+  flags.insert(flags.end(),
+               {"-std=c++20", architecture_flag(), "-ffp-contract=fast", "-fno-math-errno",
+                "-fno-trapping-math", "-fno-exceptions", "-fno-rtti", "-fno-semantic-interposition",
+                "-fPIC", "-shared", "-nostdlib", "-pipe", "-w"});
 #ifdef __APPLE__
   flags.insert(flags.end(), {"-undefined", "dynamic_lookup"});
 #endif

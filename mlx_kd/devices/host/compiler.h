@@ -18,6 +18,10 @@ struct Toolchain {
 // misuse if MLX_KD_CXX names one that does not.
 Toolchain find_toolchain();
 
+// {"-O3"}; MLX_KD_KERNEL_OPT names another level (1 or 2; misuse otherwise). Of kernels in C++, and
+// of Metal's on the executor.
+std::vector<std::string> optimisation_flags();
+
 // The options of every kernel; docs/decisions/cpu-kernels.md has the reasons. MLX_KD_MARCH
 // names an instruction set in place of this machine's own.
 std::vector<std::string> kernel_flags();

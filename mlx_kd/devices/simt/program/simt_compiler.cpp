@@ -126,7 +126,7 @@ std::vector<std::string> flags_of(const CompileOptions& options) {
   else if (options.debug)
     add({"-O0", "-g"});
   else
-    add({"-O3"});
+    for (const std::string& flag : cpu::optimisation_flags()) flags.push_back(flag);
   if (!options.contraction) add({"-ffp-contract=off"});
   if (options.syntax || options.check || options.debug) add({"-DKD_NO_SPLIT=1"});
   return flags;
