@@ -10,6 +10,9 @@
 #ifndef PREFETCH
 #define PREFETCH 0
 #endif
+#ifndef PIECES
+#define PIECES 1  // of memory that the keys of a tile are in, at most
+#endif
 #ifndef KD_DIM_Hq
 #define KD_DIM_Hq 2
 #define KD_DIM_Hk 3
@@ -23,6 +26,12 @@
 #pragma once
 #include "../common/kd_arguments.h"
 #include "codes.cpu.h"
+
+#if DIGITS && VEC == 64 && defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+#define KD_BYTES 1  // codes are multiplied as they are
+#else
+#define KD_BYTES 0
+#endif
 
 constexpr long kWidest = 1024, kMostGroups = kWidest / 32;
 constexpr float kInfinity = __builtin_inff(), kLog2E = 0x1.715476p+0f;
@@ -39,7 +48,6 @@ struct Block {
   const kd_arguments* a;
   long b, key_head, group, first, rows;  // group: query heads of a key head
   Coded k, v;
-  long first_key;  // which key row 0 of k and v is
 };
 
 #include "places.cpu.h"
@@ -55,26 +63,27 @@ static bool has_limits(const Block& block, long end);
 // The score of a key that is not seen.
 static float hidden_score();
 
-// Codes, scales and biases of rows [begin, begin + count).
+// Rows [first, first + count) of keys and values that are in one piece of memory.
+struct Piece {
+  Coded k, v;
+  long first, count;
+};
+
+// Keys that are worked on together, `count` from key `first_key` on. Pieces have fours of rows, but
+// for the last.
+struct Tile {
+  Piece pieces[PIECES];
+  long number;  // of pieces
+  long first_key, count;
+};
+
 KD_INLINE void fetch(const void* from, long bytes) {
   for (long line = 0; line < bytes; line += 64) __builtin_prefetch((const char*)from + line);
 }
-static void fetch_numbers(const Coded& coded, long begin, long count) {
-  if (count <= 0) return;
-  fetch(coded.scales + begin * coded.scale_stride, count * coded.scale_stride * long(sizeof(T)));
-  fetch(coded.biases + begin * coded.bias_stride, count * coded.bias_stride * long(sizeof(T)));
+static void fetch_numbers(const Coded& coded, long first, long count) {
+  fetch(coded.scales + first * coded.scale_stride, count * coded.scale_stride * long(sizeof(T)));
+  fetch(coded.biases + first * coded.bias_stride, count * coded.bias_stride * long(sizeof(T)));
 }
-static void fetch_rows(const Coded& coded, long begin, long count) {
-  for (long j = begin; j < begin + count; ++j) fetch(coded.row(j), coded.bytes);
-  fetch_numbers(coded, begin, count);
-}
-
-// Keys that are read after a tile, at most as many as it has: they are fetched while its values are
-// added.
-struct Ahead {
-  Coded keys;
-  long first, count;
-};
 
 static Coded coded_of(const kd_arguments* a, int port, long b, long head, long width) {
   const long *c = a->strides[port], *s = a->strides[port + 1], *o = a->strides[port + 2];
@@ -97,13 +106,18 @@ static Block open_block(const kd_arguments* a, long index) {
   const long head = index / blocks, b = head / heads, key_head = head - b * heads;
   const long first = (index - head * blocks) * ROWS;
   const long rows = all_rows - first < ROWS ? all_rows - first : ROWS;
-  return {a, b, key_head, group, first, rows, {}, {}, 0};
+  return {a, b, key_head, group, first, rows, {}, {}};
 }
 
-// Turns to the keys and values that are `at` along the first axis.
+// Keys and values that are `at` along the first axis.
+static Coded keys_of(const Block& block, long at) {
+  return coded_of(block.a, 1, at, block.key_head, dim(block, KD_DIM_Dk));
+}
+static Coded values_of(const Block& block, long at) {
+  return coded_of(block.a, 4, at, block.key_head, dim(block, KD_DIM_Dv));
+}
 static void open_keys(Block& block, long at) {
-  block.k = coded_of(block.a, 1, at, block.key_head, dim(block, KD_DIM_Dk));
-  block.v = coded_of(block.a, 4, at, block.key_head, dim(block, KD_DIM_Dv));
+  block.k = keys_of(block, at), block.v = values_of(block, at);
 }
 
 // --- results ---
@@ -133,6 +147,10 @@ struct Scratch {
 KD_INLINE Scratch scratch_of(const kd_arguments* a, long unit) {
   return {(float*)a->scratch[0] + unit * ROWS * 2,
           (float*)a->scratch[1] + unit * ROWS * a->dims[KD_DIM_Dv]};
+}
+
+KD_INLINE void clear_sums(float* sums, long width) {
+  for (long i = 0; i < ROWS * width; i += kLanes) put_at(sums + i, Floats{});
 }
 
 static void merge_row(const Block& block, long index, long r) {

@@ -22,15 +22,14 @@ struct Queries {
   Floats unit[kVectors], sums[kMostGroups * kVectors];
 };
 
-KD_INLINE void put_digits(Queries& q, long chunk, int digit, long r, const unsigned char* from) {
-  __builtin_memcpy((char*)&q.digits[(chunk * 3 + digit) * kVectors + r / 4] + r % 4 * 16, from, 16);
-}
-
-// 16 digits of each kind, from those of four rows of four.
-KD_INLINE void put_sixteen(Codes digits, unsigned char (*to)[32]) {
-  const unsigned* quads = (const unsigned*)&digits;
+// A chunk of row r, as integers.
+KD_INLINE void put_chunk(Queries& q, long chunk, long r, Ints n) {
+  const Ints fours = (Ints)digits_of(n);  // of each four elements: four of each digit
+  const Ints ordered =
+      __builtin_shufflevector(fours, fours, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   for (int digit = 0; digit < 3; ++digit)
-    for (int i = 0; i < 4; ++i) __builtin_memcpy(to[digit] + 4 * i, quads + 4 * i + digit, 4);
+    __builtin_memcpy((char*)&q.digits[(chunk * 3 + digit) * kVectors + r / 4] + r % 4 * 16,
+                     (const char*)&ordered + 16 * digit, 16);
 }
 
 template <int kBits>
@@ -52,22 +51,12 @@ static void load_row(const Block& block, const T* from, long r, Queries& q) {
   for (long g = 0; g < block.k.groups; ++g) {
     Ints sum = {};
     for (long at = g * group; at < (g + 1) * group; at += 2 * kChunk) {
-      unsigned char digits[3][32];
-      for (int half = 0; half < 2; ++half) {
-        const Floats some = vector_at(x + at + half * kChunk);
-        Ints n;
-        asm("vcvtps2dq %1, %0" : "=v"(n) : "v"(some * fixed.factor));
-        sum += n;
-        unsigned char(*const to)[32] = (unsigned char(*)[32])(&digits[0][half * kChunk]);
-        put_sixteen(digits_of(some, fixed.factor), to);
-      }
-      for (int digit = 0; digit < 3; ++digit) {
-        unsigned char ordered[32];
-        for (int i = 0; i < 32; ++i)
-          ordered[i] = digits[digit][kBits == 8 ? i : i % 16 * 2 + i / 16];
-        put_digits(q, at / kChunk, digit, r, ordered);
-        put_digits(q, at / kChunk + 1, digit, r, ordered + 16);
-      }
+      Pair two = {vector_at(x + at), vector_at(x + at + kChunk)};
+      if (kBits == 4) two = parted(two.even, two.odd);
+      const Ints first = integers_of(two.even, fixed.factor);
+      const Ints second = integers_of(two.odd, fixed.factor);
+      put_chunk(q, at / kChunk, r, first), put_chunk(q, at / kChunk + 1, r, second);
+      sum += first + second;
     }
     int all_of_group = 0;
     for (int i = 0; i < kLanes; ++i) all_of_group += sum[i];
@@ -86,30 +75,46 @@ static void load_queries(const Block& block, Queries& q) {
   }
 }
 
-// Four consecutive rows, of which `last` exist; the last of these is repeated for the others.
-struct Four {
-  const unsigned char* at[4];
-
-  Four(const Coded& coded, long first, long last) {
-    const unsigned char* const row = coded.row(first);
-    for (long i = 0; i < 4; ++i) at[i] = row + (i < last ? i : last - 1) * coded.code_stride;
-  }
-  void step(const Coded& coded) {
-    for (int i = 0; i < 4; ++i) at[i] += 4 * coded.code_stride;
-  }
+// The first of each four rows of a tile.
+struct Fours {
+  const unsigned char* at[kQuads];
+  long whole, count;  // those of four rows; all
+  Four rows, last;    // of the whole ones, and of one that is not: its last row is repeated
 };
 
-KD_INLINE void fetch_four(const Coded& coded, long first) {
-  const unsigned char* row = coded.row(first);
-  if (coded.code_stride == coded.bytes) return fetch(row, 4 * coded.bytes);
-  for (int i = 0; i < 4; ++i, row += coded.code_stride) fetch(row, coded.bytes);
+KD_INLINE void find_fours(const Tile& tile, Coded Piece::*which, Fours& fours) {
+  fours.count = 0, fours.whole = tile.count / 4;
+  long stride = 0;
+  for (long i = 0; i < tile.number; ++i) {
+    const Piece& piece = tile.pieces[i];
+    const Coded& coded = piece.*which;
+    stride = coded.code_stride;
+    const unsigned char* row = coded.row(piece.first);
+    for (long j = 0; j < piece.count; j += 4, row += 4 * stride) fours.at[fours.count++] = row;
+  }
+  const long rest = tile.count % 4;
+  fours.rows = {stride, 2 * stride, 3 * stride};
+  fours.last = {rest > 1 ? stride : 0, (rest > 2 ? 2 : rest - 1) * stride, (rest - 1) * stride};
+}
+
+// Calls use(i, row, four) for each of the fours.
+template <class Use>
+KD_INLINE void each_four(const Fours& fours, const Use& use) {
+  for (long i = 0; i < fours.count;) {
+    const bool whole = i < fours.whole;
+    const Four four = whole ? fours.rows : fours.last;
+    for (const long end = whole ? fours.whole : fours.count; i < end; ++i)
+      use(i, fours.at[i], four);
+  }
 }
 
 // Adds the products of four keys with two chunks of q, of codes from `at` on.
 template <int kBits>
-KD_INLINE void add_products(const Codes* q, const unsigned char* const (&rows)[4], long at,
+KD_INLINE void add_products(const Codes* q, const unsigned char* row, const Four& four, long at,
                             Ints (&sums)[3][4]) {
   const Codes* const second = q + 3 * kVectors;
+  const unsigned char* const rows[4] = {row, row + four.second, row + four.third,
+                                        row + four.fourth};
   KD_UNROLL
   for (int i = 0; i < 4; ++i) {
     Codes codes[2];
@@ -127,33 +132,37 @@ KD_INLINE void add_products(const Codes* q, const unsigned char* const (&rows)[4
   }
 }
 
-// Scores (vector, quad) of keys [begin, begin + count); those beyond the last key are -inf.
+KD_INLINE void fetch_four(const unsigned char* row, const Coded& coded) {
+  if (coded.code_stride == coded.bytes) return fetch(row, 4 * coded.bytes);
+  for (int i = 0; i < 4; ++i, row += coded.code_stride) fetch(row, coded.bytes);
+}
+
+// Scores (vector, quad) of keys; those beyond the last key are -inf. Their values are fetched.
 template <int kBits>
-static void score_tile(const Block& block, const Queries& q, const float* scales,
-                       const float* biases, long begin, long count, Floats* scores) {
-  const Coded& k = block.k;
-  Four rows(k, begin, 4);
-  for (long j = 0; j < count; j += 4, rows.step(k)) {
-    if (j + 4 > count) rows = Four(k, begin + j, count - j);
-    if (PREFETCH && j + 4 <= count) fetch_four(block.v, begin + j);
-    for (int v = 0; v < kVectors; ++v) {
+static __attribute__((noinline)) void score_tile(const Coded k, const Coded v, const Queries& q,
+                                                 const float* scales, const float* biases,
+                                                 const Fours& keys, const Fours& values, long count,
+                                                 Floats* scores) {
+  each_four(keys, [&](long i, const unsigned char* row, const Four& four) {
+    if (PREFETCH && i < values.whole) fetch_four(values.at[i], v);
+    for (int vector = 0; vector < kVectors; ++vector) {
       Floats score = {};
       for (long g = 0; g < k.groups; ++g) {
         Ints sums[3][4] = {};
         for (long at = g * k.group; at < (g + 1) * k.group; at += 2 * kChunk)
-          add_products<kBits>(q.digits + at / kChunk * 3 * kVectors + v, rows.at, at, sums);
+          add_products<kBits>(q.digits + at / kChunk * 3 * kVectors + vector, row, four, at, sums);
         Ints low[4];
         KD_UNROLL
-        for (int i = 0; i < 4; ++i) low[i] = (sums[1][i] << 8) + sums[0][i];
+        for (int key = 0; key < 4; ++key) low[key] = (sums[1][key] << 8) + sums[0][key];
         const Floats sum = number_of(sum_quads(low), Ints{}, sum_quads(sums[2]));
-        score += sum * (Floats)repeated(scales + g * TILE + j);
-        score += q.sums[g * kVectors + v] * (Floats)repeated(biases + g * TILE + j);
+        score += sum * (Floats)repeated(scales + g * TILE + 4 * i);
+        score += q.sums[g * kVectors + vector] * (Floats)repeated(biases + g * TILE + 4 * i);
       }
-      scores[v * kQuads + j / 4] = score * q.unit[v];
+      scores[vector * kQuads + i] = score * q.unit[vector];
     }
-  }
-  for (int v = 0; v < kVectors; ++v) {
-    float* const lanes = (float*)(scores + v * kQuads);
+  });
+  for (int vector = 0; vector < kVectors; ++vector) {
+    float* const lanes = (float*)(scores + vector * kQuads);
     for (long j = count; j < (count + 3) / 4 * 4; ++j)
       for (int r = 0; r < 4; ++r) lanes[j / 4 * kLanes + 4 * r + j % 4] = -kInfinity;
   }
@@ -172,8 +181,7 @@ KD_INLINE bool is_whole(const unsigned char* mask, long count) {
   return true;
 }
 
-static void limit(const Block& block, long begin, long count, Floats* scores) {
-  const long from = block.first_key + begin;
+static void limit(const Block& block, long from, long count, Floats* scores) {
   for (long r = 0; r < block.rows; ++r) {
     const Seen seen = seen_by(block, r);
     const bool in_range = from >= seen.first && from + count <= seen.end;
@@ -237,37 +245,49 @@ static void take_digits(const Coded& values, const Floats* scores, const float* 
       powers.unit[at] = fixed.unit;
       for (long i = 0; i < quads; ++i)
         powers.digits[i * values.groups * kVectors + at] =
-            digits_of(row[i] * (Floats)repeated(scale + 4 * i), fixed.factor);
+            digits_of(integers_of(row[i] * (Floats)repeated(scale + 4 * i), fixed.factor));
     }
+}
+
+// Fours of keys that are fetched while values are added: with 32 columns of values so much of each.
+struct Ahead {
+  const Fours& keys;
+  long begin;  // of the share of these columns, in bytes from the first row on
+  bool any;
+};
+
+static Ahead share_of(const Fours& next, const Coded& k, long at, long bytes) {
+  const long from = at / 32 * bytes;
+  return {next, from / k.bytes * k.code_stride + from % k.bytes, from < 4 * k.bytes};
 }
 
 // Adds powers times 32 columns of values from `at` on to R rows, from row r on, of `out`.
 template <int kBits, int R>
-KD_INLINE void add_columns(const Block& block, const Powers& powers, const Sums& state,
-                           const Order& order, long r, long at, long begin, long count,
-                           const Ahead* next, float* out) {
-  const Coded& v = block.v;
+static __attribute__((noinline)) void add_columns(const Coded v, const Powers& powers,
+                                                  const Sums& state, const Order& order, long r,
+                                                  long at, const Fours& values, const Ahead ahead,
+                                                  float* out) {
   const long place = at / v.group * kVectors + r / 4, step = v.groups * kVectors;
   const char* digits = (const char*)(powers.digits + place) + r % 4 * 16;
+  const long whole = PREFETCH && ahead.any ? ahead.keys.whole : 0;
   Ints sums[R][2][3] = {};
-  Four rows(v, begin, 4);
-  for (long j = 0; j < count; j += 4, digits += step * 64, rows.step(v)) {
-    if (j + 4 > count) rows = Four(v, begin + j, count - j);
-    if (next && j + 4 <= next->count) fetch_four(next->keys, next->first + j);
+  each_four(values, [&](long i, const unsigned char* first, const Four& four) {
+    if (i < whole) fetch(ahead.keys.at[i] + ahead.begin, 16 * kBits);
     Codes codes[2];
-    load_codes<kBits>(rows.at, at, order, codes);
+    load_codes<kBits>(first + at * kBits / 8, four, order, codes);
     KD_UNROLL
     for (int row = 0; row < R; ++row) {
       KD_UNROLL
       for (int digit = 0; digit < 3; ++digit) {
-        int four;
-        __builtin_memcpy(&four, digits + 16 * row + 4 * digit, 4);
-        const Codes of_all = (Codes)(Ints{} + four);
+        int of_four;
+        __builtin_memcpy(&of_four, digits + 16 * row + 4 * digit, 4);
+        const Codes of_all = (Codes)(Ints{} + of_four);
         sums[row][0][digit] = dot(sums[row][0][digit], codes[0], of_all);
         sums[row][1][digit] = dot(sums[row][1][digit], codes[1], of_all);
       }
     }
-  }
+    digits += step * 64;
+  });
   KD_UNROLL
   for (int row = 0; row < R; ++row) {
     const int lane = (r + row) % 4 * 4;
@@ -283,14 +303,14 @@ KD_INLINE void add_columns(const Block& block, const Powers& powers, const Sums&
 
 template <int kBits>
 static void add_tile(const Block& block, const Powers& powers, const Sums& state,
-                     const Order& order, long begin, long count, const Ahead& ahead, float* out) {
+                     const Order& order, const Fours& values, const Fours& next, float* out) {
   for (long at = 0; at < block.v.width; at += 32) {
-    const Ahead* next = PREFETCH && at == 0 ? &ahead : nullptr;
+    Ahead ahead = share_of(next, block.k, at, 16 * kBits);
     long r = 0;
-    for (; r + 4 <= block.rows; r += 4, next = nullptr)
-      add_columns<kBits, 4>(block, powers, state, order, r, at, begin, count, next, out);
-    for (; r < block.rows; ++r, next = nullptr)
-      add_columns<kBits, 1>(block, powers, state, order, r, at, begin, count, next, out);
+    for (; r + 4 <= block.rows; r += 4, ahead.any = false)
+      add_columns<kBits, 4>(block.v, powers, state, order, r, at, values, ahead, out);
+    for (; r < block.rows; ++r, ahead.any = false)
+      add_columns<kBits, 1>(block.v, powers, state, order, r, at, values, ahead, out);
   }
 }
 
@@ -299,15 +319,31 @@ struct Work {
   Powers digits;
   Floats scores[kVectors * kQuads];
   alignas(64) float scales[kMostGroups * TILE], biases[kMostGroups * TILE];
+  Fours keys, values, next;
   const Order order = make_order();
 
-  void spread_numbers(const Coded& coded, long begin, long count) {
-    spread(coded.scales + begin * coded.scale_stride, coded.scale_stride, coded.groups, count,
-           scales);
-    spread(coded.biases + begin * coded.bias_stride, coded.bias_stride, coded.groups, count,
-           biases);
+  // Those beyond the last key are 0.
+  void spread_numbers(const Tile& tile, Coded Piece::*which) {
+    long at = 0;
+    for (long i = 0; i < tile.number; ++i) {
+      const Piece& piece = tile.pieces[i];
+      const Coded& coded = piece.*which;
+      spread(coded.scales + piece.first * coded.scale_stride, coded.scale_stride, coded.groups,
+             piece.count, scales + at);
+      spread(coded.biases + piece.first * coded.bias_stride, coded.bias_stride, coded.groups,
+             piece.count, biases + at);
+      at += piece.count;
+    }
+    for (; at % 4 != 0; ++at)
+      for (long g = 0; g < tile.pieces[0].k.groups || g < tile.pieces[0].v.groups; ++g)
+        scales[g * TILE + at] = biases[g * TILE + at] = 0;
   }
 };
+
+static void fetch_numbers(const Tile& tile, Coded Piece::*which) {
+  for (long i = 0; i < tile.number; ++i)
+    fetch_numbers(tile.pieces[i].*which, tile.pieces[i].first, tile.pieces[i].count);
+}
 
 // What a part of the keys comes to so far.
 template <int kBits>
@@ -322,18 +358,23 @@ struct Tiles {
     for (long i = 0; i < block.v.groups * kVectors; ++i) state.biases[i] = Floats{};
   }
 
-  // Rows of `out` are of Dv floats.
-  void add(Work& work, const Block& block, long begin, long count, const Ahead& ahead, float* out) {
-    const long quads = (count + 3) / 4;
-    if (PREFETCH) fetch_numbers(block.v, begin, count);
-    work.spread_numbers(block.k, begin, count);
-    score_tile<kBits>(block, q, work.scales, work.biases, begin, count, work.scores);
-    if (has_limits(block, block.first_key + begin + count)) limit(block, begin, count, work.scores);
+  // `next` is the tile that is read after this one, if there is one; rows of `out` are of Dv
+  // floats.
+  void add(Work& work, const Block& block, const Tile& tile, const Tile& next, float* out) {
+    const long count = tile.count, quads = (count + 3) / 4;
+    find_fours(tile, &Piece::k, work.keys);
+    find_fours(tile, &Piece::v, work.values);
+    find_fours(next, &Piece::k, work.next);
+    if (PREFETCH) fetch_numbers(tile, &Piece::v);
+    work.spread_numbers(tile, &Piece::k);
+    score_tile<kBits>(block.k, block.v, q, work.scales, work.biases, work.keys, work.values, count,
+                      work.scores);
+    if (has_limits(block, tile.first_key + count)) limit(block, tile.first_key, count, work.scores);
     take_powers(state, work.scores, quads);
-    if (PREFETCH) fetch_numbers(ahead.keys, ahead.first, ahead.count);
-    work.spread_numbers(block.v, begin, count);
+    if (PREFETCH) fetch_numbers(next, &Piece::k);
+    work.spread_numbers(tile, &Piece::v);
     take_digits(block.v, work.scores, work.scales, work.biases, quads, state, work.digits);
-    add_tile<kBits>(block, work.digits, state, work.order, begin, count, ahead, out);
+    add_tile<kBits>(block, work.digits, state, work.order, work.values, work.next, out);
   }
 
   // Elements of 4 bits get their order, all get their biases.

@@ -19,12 +19,17 @@ static void load_queries(const Block& block, float* q) {
   }
 }
 
-// Scores of keys [begin, begin + count), (ROWS, TILE), for kLanes / ROWS keys at once.
+static void fetch_rows(const Coded& coded, const Piece& piece) {
+  for (long j = piece.first; j < piece.first + piece.count; ++j) fetch(coded.row(j), coded.bytes);
+  fetch_numbers(coded, piece.first, piece.count);
+}
+
+// Scores of the keys of a piece, (ROWS, TILE), for kLanes / ROWS keys at once.
 template <int kBits>
-static void score_tile(const Block& block, const float* q, const float* scales, long begin,
-                       long count, float* scores) {
+static void score_tile(const Piece& piece, const float* q, const float* scales, float* scores) {
   constexpr int kKeys = kLanes / ROWS;
-  const Coded& k = block.k;
+  const Coded& k = piece.k;
+  const long begin = piece.first, count = piece.count;
   for (long j = 0; j < count; j += kKeys) {
     Floats sums[kLanes] = {};
     const unsigned char* rows[kKeys];
@@ -59,8 +64,7 @@ static void score_tile(const Block& block, const float* q, const float* scales, 
     for (long j = count; j < TILE; ++j) scores[r * TILE + j] = -kInfinity;
 }
 
-static void limit(const Block& block, long begin, long count, float* scores) {
-  const long from = block.first_key + begin;
+static void limit(const Block& block, long from, long count, float* scores) {
   for (long r = 0; r < block.rows; ++r) {
     const Seen seen = seen_by(block, r);
     if (from >= seen.first && from + count <= seen.end && !seen.mask) continue;
@@ -106,9 +110,9 @@ static void take_powers(Sums& sums, float* scores) {
 
 // Adds powers times values to kColumns vectors of each row of `out` (ROWS, Dv).
 template <int kBits, int kColumns>
-KD_INLINE void add_columns(const Block& block, const float* powers, const Sums& state,
-                           const float* scales, long at, long begin, long count, float* out) {
-  const Coded& v = block.v;
+KD_INLINE void add_columns(const Piece& piece, const float* powers, const Sums& state,
+                           const float* scales, long at, float* out) {
+  const Coded& v = piece.v;
   Floats sums[ROWS][kColumns];
   KD_UNROLL
   for (int r = 0; r < ROWS; ++r) {
@@ -116,8 +120,8 @@ KD_INLINE void add_columns(const Block& block, const float* powers, const Sums& 
     for (int c = 0; c < kColumns; ++c)
       sums[r][c] = vector_at(out + r * v.width + at + c * kLanes) * state.shrink[r];
   }
-  for (long j = 0; j < count; ++j) {
-    const unsigned char* row = v.row(begin + j);
+  for (long j = 0; j < piece.count; ++j) {
+    const unsigned char* row = v.row(piece.first + j);
     Floats power[ROWS];
     KD_UNROLL
     for (int r = 0; r < ROWS; ++r) power[r] = all(powers[r * TILE + j]);
@@ -138,14 +142,13 @@ KD_INLINE void add_columns(const Block& block, const float* powers, const Sums& 
 }
 
 template <int kBits>
-static void add_tile(const Block& block, const float* powers, const Sums& state,
-                     const float* scales, long begin, long count, float* out) {
+static void add_tile(const Piece& piece, const float* powers, const Sums& state,
+                     const float* scales, float* out) {
   long at = 0;
-  const long width = block.v.width;
+  const long width = piece.v.width;
   for (; at + 4 * kLanes <= width; at += 4 * kLanes)
-    add_columns<kBits, 4>(block, powers, state, scales, at, begin, count, out);
-  for (; at < width; at += kLanes)
-    add_columns<kBits, 1>(block, powers, state, scales, at, begin, count, out);
+    add_columns<kBits, 4>(piece, powers, state, scales, at, out);
+  for (; at < width; at += kLanes) add_columns<kBits, 1>(piece, powers, state, scales, at, out);
 }
 
 // What is made of a tile.
@@ -164,16 +167,18 @@ struct Tiles {
     load_queries(block, q);
     for (int r = 0; r < ROWS; ++r) state.largest[r] = -kInfinity, state.powers[r] = 0;
   }
-  // Rows of `out` are of Dv floats.
-  void add(Work& work, const Block& block, long begin, long count, const Ahead& ahead, float* out) {
-    if (PREFETCH) fetch_rows(block.v, begin, count);
-    widen_scales(block.k, begin, count, work.scales);
-    score_tile<kBits>(block, q, work.scales, begin, count, work.scores);
-    if (has_limits(block, block.first_key + begin + count)) limit(block, begin, count, work.scores);
+  // A tile of one piece; rows of `out` are of Dv floats.
+  void add(Work& work, const Block& block, const Tile& tile, const Tile& next, float* out) {
+    const Piece& piece = tile.pieces[0];
+    if (PREFETCH) fetch_rows(piece.v, piece);
+    widen_scales(piece.k, piece.first, piece.count, work.scales);
+    score_tile<kBits>(piece, q, work.scales, work.scores);
+    if (has_limits(block, tile.first_key + tile.count))
+      limit(block, tile.first_key, tile.count, work.scores);
     take_powers(state, work.scores);
-    if (PREFETCH) fetch_rows(ahead.keys, ahead.first, ahead.count);
-    widen_scales(block.v, begin, count, work.scales);
-    add_tile<kBits>(block, work.scores, state, work.scales, begin, count, out);
+    if (PREFETCH && next.number > 0) fetch_rows(next.pieces[0].k, next.pieces[0]);
+    widen_scales(piece.v, piece.first, piece.count, work.scales);
+    add_tile<kBits>(piece, work.scores, state, work.scales, out);
   }
   void finish(const Block&, float*) {}
   float largest(long r) const { return state.largest[r]; }

@@ -87,11 +87,15 @@ KD_INLINE Ints magnitude_bits(Floats x) {
   return (Ints)x & 0x7fffffff;
 }
 
-// The digits of each lane in its bytes, the last of them first; then, in the 16 bytes of each row,
-// four digits of each kind after those of another.
-KD_INLINE Codes digits_of(Floats x, Floats factor) {
+KD_INLINE Ints integers_of(Floats x, Floats factor) {
   Ints n;
   asm("vcvtps2dq %1, %0" : "=v"(n) : "v"(x * factor));
+  return n;
+}
+
+// The digits of each lane in its bytes, the last of them first; then, in the 16 bytes of each row,
+// four digits of each kind after those of another.
+KD_INLINE Codes digits_of(Ints n) {
   const Ints digits = (n + 0x808080) ^ 0x808080;
   const Ints order =
       Ints{} + Ints{0x0c080400, 0x0d090501, 0x0e0a0602, 0x0f0b0703, 0x0c080400, 0x0d090501,
@@ -138,7 +142,7 @@ KD_INLINE Pair parted(const T* from) {
 #endif
 }
 
-// Numbers of a tile, (group, TILE); from = (row, group).
+// Numbers of `count` rows, (group, TILE); from = (row, group).
 static void spread(const T* from, long stride, long groups, long count, float* to) {
   long j = 0;
   if (stride == groups && groups <= 4 && groups != 3)
@@ -155,12 +159,16 @@ static void spread(const T* from, long stride, long groups, long count, float* t
         put_at(to + TILE + j, odd.even), put_at(to + 3 * TILE + j, odd.odd);
       }
     }
-  for (; j < TILE; ++j)
-    for (long g = 0; g < groups; ++g)
-      to[g * TILE + j] = j < count ? element(from[j * stride + g]) : 0.0f;
+  for (; j < count; ++j)
+    for (long g = 0; g < groups; ++g) to[g * TILE + j] = element(from[j * stride + g]);
 }
 
 // --- codes of four rows ---
+
+// Four rows from `at` on, the second to the fourth so many bytes after the first.
+struct Four {
+  long second, third, fourth;
+};
 
 // Two rows of 32 bytes, or four of 16, one after the other.
 KD_INLINE Codes two_rows(const unsigned char* a, const unsigned char* b) {
@@ -173,7 +181,7 @@ KD_INLINE Codes two_rows(const unsigned char* a, const unsigned char* b) {
       : "m"(*(const Bytes*)a), "m"(*(const Bytes*)b));
   return result;
 }
-KD_INLINE Codes four_rows(const unsigned char* const (&rows)[4], long at) {
+KD_INLINE Codes four_rows(const unsigned char* row, const Four& four) {
   struct __attribute__((packed, may_alias)) Bytes {
     char at[16];
   };
@@ -181,8 +189,8 @@ KD_INLINE Codes four_rows(const unsigned char* const (&rows)[4], long at) {
   asm("vmovdqu64 %1, %x0\n\tvinserti32x4 $1, %2, %0, %0\n\tvinserti32x4 $2, %3, %0, %0\n\t"
       "vinserti32x4 $3, %4, %0, %0"
       : "=&v"(result)
-      : "m"(*(const Bytes*)(rows[0] + at)), "m"(*(const Bytes*)(rows[1] + at)),
-        "m"(*(const Bytes*)(rows[2] + at)), "m"(*(const Bytes*)(rows[3] + at)));
+      : "m"(*(const Bytes*)row), "m"(*(const Bytes*)(row + four.second)),
+        "m"(*(const Bytes*)(row + four.third)), "m"(*(const Bytes*)(row + four.fourth)));
   return result;
 }
 
@@ -202,19 +210,19 @@ static Order make_order() {
   return order;
 }
 
-// 32 codes of four rows from code `at` on: those of 4 bits are the even ones, then the odd ones.
+// 32 codes of four rows: those of 4 bits are the even ones, then the odd ones.
 template <int kBits>
-KD_INLINE void load_codes(const unsigned char* const (&rows)[4], long at, const Order& order,
+KD_INLINE void load_codes(const unsigned char* row, const Four& four, const Order& order,
                           Codes (&codes)[2]) {
   if constexpr (kBits == 8) {
-    const Codes ab = two_rows(rows[0] + at, rows[1] + at);
-    const Codes cd = two_rows(rows[2] + at, rows[3] + at);
+    const Codes ab = two_rows(row, row + four.second);
+    const Codes cd = two_rows(row + four.third, row + four.fourth);
     codes[0] = order.first, codes[1] = order.second;
     asm("vpermi2b %2, %1, %0" : "+v"(codes[0]) : "v"(ab), "v"(cd));
     asm("vpermi2b %2, %1, %0" : "+v"(codes[1]) : "v"(ab), "v"(cd));
   } else {
     Codes both;
-    asm("vpermb %1, %2, %0" : "=v"(both) : "v"(four_rows(rows, at / 2)), "v"(order.of_four));
+    asm("vpermb %1, %2, %0" : "=v"(both) : "v"(four_rows(row, four)), "v"(order.of_four));
     codes[0] = both & 15, codes[1] = (Codes)((Uints)both >> 4) & 15;
   }
 }

@@ -153,6 +153,10 @@ class Refused(PackageTest):
             self.refused("widths", cache.update_and_fetch, *rows(1, heads=3))
             self.refused("shape", cache.update_and_fetch, rows(1)[0], rows(2)[0])
             self.assertEqual(cache.offset, before)
+        for cache in (caches.QuantizedCache(32), caches.QuantizedRotatingCache(8, 0, 32), caches.QuantizedPagedCache(group_size=32)):
+            cache.update_and_fetch(*rows(2))
+            self.refused("of type mlx.core.int32", cache.update_and_fetch, *(x.astype(mx.int32) for x in rows(1)))
+            self.assertEqual(cache.offset, 2)
         self.refused("not a multiple of group_size 64", caches.QuantizedCache(64).update_and_fetch, *rows(1))
         self.refused("not multiples of group_size 64", caches.QuantizedPagedCache().update_and_fetch, *rows(1))
 
@@ -162,8 +166,17 @@ class Refused(PackageTest):
             cache.update_and_fetch(*rows(3))
             self.refused("trim", cache.trim, -1)
             self.assertEqual((cache.trim(9), cache.offset), (3, 0))  # as mlx-lm: those that are there
-        batch = caches.ContiguousCache.merge([caches.ContiguousCache(), caches.ContiguousCache()])
-        self.refused(r"extract\(2\) of a batch of 2", batch.extract, 2)
+        pool = caches.PagePool(9, 4)
+        for make in (caches.ContiguousCache, lambda: caches.RotatingCache(8), lambda: caches.PagedCache(pool)):
+            two = [make(), make()]
+            for cache in two:
+                cache.update_and_fetch(*rows(3))
+            batch = type(two[0]).merge(two)
+            self.refused(r"extract\(2\) of a batch of 2", batch.extract, 2)
+            for outside in ([2], [0, -3], mx.array([5]), ["0"]):
+                self.refused("filter of .* of a batch of 2", batch.filter, outside)
+            batch.filter([1])
+            self.assertEqual(batch.offset.tolist(), [3])
 
     def test_merges_of_different_kinds_and_sizes(self):
         def filled(cache, **sizes):

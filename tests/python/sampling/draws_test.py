@@ -170,6 +170,11 @@ class BadInput(PackageTest):
         for key in (mx.zeros((3,), mx.uint32), mx.zeros((2,), mx.int32), mx.zeros((2, 2), mx.uint32)):
             with self.assertRaisesRegex(ValueError, "key has shape"):
                 mlx_kd.sample(logits, key=key)
+        with self.assertRaisesRegex(ValueError, "key is 5: give an array"):
+            mlx_kd.sample(logits, key=5)
+        for shape in ((2, 0), (0, 10), (0,)):
+            with self.assertRaisesRegex(ValueError, "one row of one logit at least"):
+                mlx_kd.sample(mx.zeros(shape))
         with self.assertRaisesRegex(ValueError, "top_p has 3 numbers"):
             mlx_kd.sample(logits, top_p=[0.1, 0.2, 0.3])
         with self.assertRaisesRegex(ValueError, "no axis"):

@@ -8,8 +8,8 @@
 // that sees none gives zeros.
 //
 // Blocks, parts and scratch memory are those of attention_quantized. A unit is the same block of
-// HEADS key heads, which take turns at a tile of one page: a page is one piece of memory, which is
-// read from one end to the other.
+// HEADS key heads, which take turns at a tile: a page is one piece of memory, which is read from
+// one end to the other. A tile is of one page, or of several where codes are multiplied as bytes.
 #ifndef KD_DTYPE
 #define KD_DTYPE 0  // 0 float32, 1 float16, 2 bfloat16
 #endif
@@ -53,6 +53,7 @@
 #define KD_SCALAR_scale 0
 #endif
 
+#define PIECES (TILE / 4)
 #include "../coded_block.cpu.h"
 
 constexpr int kTable = 7, kBegins = 8, kEnds = 9;
@@ -81,37 +82,36 @@ static float hidden_score() {
   return -kInfinity;
 }
 
-#if DIGITS && VEC == 64 && defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+#if KD_BYTES
 #include "../coded_digits.cpu.h"
 #else
 #include "../coded_floats.cpu.h"
 #endif
 
-// Turns to the page of an entry of the table; false where there is no such page.
-static bool open_page(Block& block, long entry) {
+constexpr long kMostPieces = KD_BYTES ? PIECES : 1;
+
+// The page of an entry of the table, or -1.
+static long page_of(const Block& block, long entry) {
   const kd_arguments* const a = block.a;
-  if (entry >= a->dims[KD_DIM_W]) return false;
+  if (entry >= a->dims[KD_DIM_W]) return -1;
   const long page = ((const int*)a->inputs[kTable])[block.b * a->dims[KD_DIM_W] + entry];
-  if (page < 0 || page >= a->dims[KD_DIM_P]) return false;
-  open_keys(block, page);
-  block.first_key = entry * a->dims[KD_DIM_L];
-  return true;
+  return page < a->dims[KD_DIM_P] ? page : -1;
 }
 
-// Keys [at, at + count) of the page of an entry of the table.
-struct Tile {
-  long entry, at, count;
-};
-static Tile tile_at(const Block& block, long at, long to) {
-  const long length = dim(block, KD_DIM_L), entry = at / length, page_end = (entry + 1) * length;
-  const long left = (page_end < to ? page_end : to) - at;
-  return {entry, at, left < TILE ? left : TILE};
-}
-
-// The keys of `block` in a tile; none where there is no such page.
-static Ahead keys_ahead(Block block, const Tile& tile) {
-  if (!PREFETCH || tile.count <= 0 || !open_page(block, tile.entry)) return {block.k, 0, 0};
-  return {block.k, tile.at - block.first_key, tile.count};
+// Keys of a head from j on, at most up to `to`: of one page after the other, as long as they are
+// there. Where the first is not, the tile has no keys and ends with its page.
+static void find_tile(const Block& block, long j, long to, Tile& tile) {
+  const long length = dim(block, KD_DIM_L);
+  tile.number = tile.count = 0, tile.first_key = j;
+  while (j < to && tile.count < TILE && tile.number < kMostPieces && tile.count % 4 == 0) {
+    const long entry = j / length, first = j - entry * length, page = page_of(block, entry);
+    if (page < 0) break;
+    const long left = to - j < TILE - tile.count ? to - j : TILE - tile.count;
+    Piece& piece = tile.pieces[tile.number++];
+    piece = {keys_of(block, page), values_of(block, page), first, 0};
+    piece.count = length - first < left ? length - first : left;
+    tile.count += piece.count, j += piece.count;
+  }
 }
 
 // What a unit knows of one of its key heads.
@@ -129,7 +129,7 @@ static void open_head(Head<kBits>& head, const kd_arguments* a, long index, long
   head.tiles.open(head.block);
   head.out = {nullptr, own};
   if (a->stage > 1) head.out = scratch_of(a, index * a->stage + part);
-  for (long i = 0; i < ROWS * a->dims[KD_DIM_Dv]; ++i) head.out.sums[i] = 0;
+  clear_sums(head.out.sums, a->dims[KD_DIM_Dv]);
 }
 
 template <int kBits>
@@ -158,16 +158,22 @@ static void attend_heads(const kd_arguments* a, long index, long step, long coun
   const long end = end_of(one, one.rows - 1), keys = end > begin ? end - begin : 0;
   const long each = (keys + parts - 1) / parts, from = begin + part * each;
   const long to = from + each < end ? from + each : end;
+  Tile tiles[2];
+  int now = 0;
+  find_tile(one, from, to, tiles[now]);
   for (long j = from; j < to;) {
-    const Tile tile = tile_at(one, j, to), next = tile_at(one, j + tile.count, to);
-    for (long h = 0; h < count; ++h) {
-      Head<kBits>& head = heads[h];
-      if (!open_page(head.block, tile.entry)) break;
-      const bool last = h + 1 == count;
-      head.tiles.add(work, head.block, j - head.block.first_key, tile.count,
-                     keys_ahead(heads[last ? 0 : h + 1].block, last ? next : tile), head.out.sums);
+    if (tiles[now].count == 0) {
+      j = (j / dim(one, KD_DIM_L) + 1) * dim(one, KD_DIM_L);
+      find_tile(one, j, to, tiles[now]);
+      continue;
     }
-    j += tile.count;
+    const long after = j + tiles[now].count;
+    for (long h = 0; h < count; ++h, now = 1 - now) {
+      const bool last = h + 1 == count;
+      find_tile(heads[last ? 0 : h + 1].block, last ? after : j, to, tiles[1 - now]);
+      heads[h].tiles.add(work, heads[h].block, tiles[now], tiles[1 - now], heads[h].out.sums);
+    }
+    j = after;
   }
   for (long h = 0; h < count; ++h) close_head(heads[h], parts);
 }

@@ -51,6 +51,7 @@
 #define KD_SCALAR_scale 0
 #endif
 
+#define PIECES 1
 #include "../coded_block.cpu.h"
 
 constexpr int kMask = 7;
@@ -74,11 +75,18 @@ static float hidden_score() {  // a row that sees no key gives the mean of all
   return -0x1p126f;
 }
 
-#if DIGITS && VEC == 64 && defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+#if KD_BYTES
 #include "../coded_digits.cpu.h"
 #else
 #include "../coded_floats.cpu.h"
 #endif
+
+// Keys from j on; none where j is not before `to`.
+static Tile tile_at(const Block& block, long j, long to) {
+  const long count = to - j < TILE ? to - j : TILE;
+  if (count <= 0) return {{}, 0, j, 0};
+  return {{{block.k, block.v, j, count}}, 1, j, count};
+}
 
 template <int kBits>
 static void attend(const kd_arguments* a, long unit) {
@@ -88,15 +96,16 @@ static void attend(const kd_arguments* a, long unit) {
   alignas(64) float own[ROWS * kWidest];
   Scratch out = {nullptr, own};
   if (parts > 1) out = scratch_of(a, unit);
-  for (long i = 0; i < ROWS * block.v.width; ++i) out.sums[i] = 0;
+  clear_sums(out.sums, block.v.width);
   Work work;
   Tiles<kBits> tiles;
   tiles.open(block);
   const long s = dim(block, KD_DIM_S), each = ((s + parts - 1) / parts + 15) / 16 * 16;
   const long from = part * each, to = from + each < s ? from + each : s;
+  Tile tile, next = tile_at(block, from, to);
   for (long j = from; j < to; j += TILE) {
-    const long count = to - j < TILE ? to - j : TILE, left = to - j - count;
-    tiles.add(work, block, j, count, {block.k, j + count, left < TILE ? left : TILE}, out.sums);
+    tile = next, next = tile_at(block, j + TILE, to);
+    tiles.add(work, block, tile, next, out.sums);
   }
   tiles.finish(block, out.sums);
   for (long r = 0; r < block.rows; ++r) {

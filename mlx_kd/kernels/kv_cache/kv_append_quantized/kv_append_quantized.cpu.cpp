@@ -10,15 +10,12 @@
 #define VEC 16  // bytes of a vector of floats
 #endif
 #ifndef UNROLL
-#define UNROLL 1  // vectors of a group that are read in one turn: 1, 2, 4
+#define UNROLL 1  // steps of a group that are read in one turn: 1, 2, 4
 #endif
 #define BF16 0
 #ifndef STREAM
 #define STREAM 0
 #endif
-
-#include "../../common/affine_rows.cpu.h"
-#include "../../common/kd_arguments.h"
 
 #ifndef KD_DIM_S
 #define KD_DIM_S 0
@@ -32,27 +29,33 @@
 #define KD_DIM_group_size 7
 #endif
 
-static void append(const kd_arguments* a, int port, long width, long head, long t, long at) {
-  const long heads = a->dims[KD_DIM_H], group = a->dims[KD_DIM_group_size];
-  const long bits = a->dims[KD_DIM_bits], b = head / heads;
-  const long row = head * a->dims[KD_DIM_S] + at;
-  const long* strides = a->strides[6 + port];
-  const T* from = (const T*)a->inputs[6 + port] + b * strides[0] + (head - b * heads) * strides[1] +
-                  t * strides[2];
-  const CodedRow to = {(unsigned char*)a->outputs[3 * port] + row * (width * bits / 8),
-                       (T*)a->outputs[3 * port + 1] + row * (width / group),
-                       (T*)a->outputs[3 * port + 2] + row * (width / group)};
-  quantize(from, width, group, bits, to);
+#include "../../common/affine_rows.cpu.h"
+
+static const T* new_row(const kd_arguments* a, int port, long head, long t) {
+  const long b = head / a->dims[KD_DIM_H], *strides = a->strides[port];
+  return (const T*)a->inputs[port] + b * strides[0] + (head - b * a->dims[KD_DIM_H]) * strides[1] +
+         t * strides[2];
 }
 
-extern "C" void mlx_kd_kv_append_quantized(const kd_arguments* a, long begin, long end) {
+template <int kBits>
+static void append(const kd_arguments* a, long begin, long end) {
   const long added = a->dims[KD_DIM_M], s = a->dims[KD_DIM_S], heads = a->dims[KD_DIM_H];
   const int* offsets = (const int*)a->inputs[8];
+  Groups<kBits> groups = {a};
   for (long unit = begin; unit < end; ++unit) {
     const long head = unit / added, t = unit - head * added;
     const long offset = offsets[a->dims[KD_DIM_ragged] ? head / heads : 0];
     if (offset < 0 || offset > s - added) continue;
-    append(a, 0, a->dims[KD_DIM_Dk], head, t, offset + t);
-    append(a, 1, a->dims[KD_DIM_Dv], head, t, offset + t);
+    const long row = head * s + offset + t;
+    groups.add(new_row(a, 6, head, t), a->dims[KD_DIM_Dk], 0, row);
+    groups.add(new_row(a, 7, head, t), a->dims[KD_DIM_Dv], 3, row);
   }
+  groups.flush();
+}
+
+extern "C" void mlx_kd_kv_append_quantized(const kd_arguments* a, long begin, long end) {
+  if (a->dims[KD_DIM_bits] == 8)
+    append<8>(a, begin, end);
+  else
+    append<4>(a, begin, end);
 }

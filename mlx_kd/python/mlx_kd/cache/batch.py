@@ -56,6 +56,16 @@ def check_index(cache: Any, index: Any) -> int:
     return index % count
 
 
+def check_indices(cache: Any, indices: Any) -> list[int]:
+    """Of a batch, as numbers: MLX reads whatever is where an index outside points."""
+    count = int(cache.left_padding.size)
+    which = numbers(indices) if isinstance(indices, mx.array) else list(indices)
+    for index in which:
+        if not hasattr(index, "__index__") or not -count <= index < count:
+            raise ValueError(f"[cache] filter of {index!r} of a batch of {count}: give numbers from 0 to {count - 1}")
+    return which
+
+
 class _Sequences(Held):
     """Of several sequences: what both kinds of batches do."""
 
@@ -69,6 +79,7 @@ class _Sequences(Held):
         return int(super().trim(n))
 
     def filter(self, batch_indices: Any) -> None:
+        check_indices(self, batch_indices)
         if self.keys is not None:
             self.keys, self.values = taken(self.keys, batch_indices), taken(self.values, batch_indices)
         self.offset, self.left_padding = self.offset[batch_indices], self.left_padding[batch_indices]

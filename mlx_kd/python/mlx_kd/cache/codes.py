@@ -34,6 +34,13 @@ def check_trim(n: Any) -> None:
         raise ValueError(f"[cache] trim({n!r}): it must be a whole number from 0")
 
 
+def check_numbers(keys: mx.array, values: mx.array) -> None:
+    """Of what is quantised."""
+    for name, x in (("keys", keys), ("values", values)):
+        if x.dtype not in (mx.float32, mx.float16, mx.bfloat16):
+            raise ValueError(f"[cache] {name} are of type {x.dtype}: quantised caches take float32, float16 and bfloat16")
+
+
 def runs_kernel(op: str) -> bool:
     """Whether a kernel of mlx_kd runs this operator now. Asked when a cache grows, not at each token."""
     return hasattr(_operators, op) and op in _core.settings()["default_kernels"]
@@ -93,6 +100,7 @@ class Coded(Held):
             if x.shape[-1] % self.group_size:
                 raise ValueError(f"[cache] {name} are {x.shape[-1]} wide, which is not a multiple of group_size "
                                  f"{self.group_size}: choose a smaller group")
+        check_numbers(keys, values)
         check_rows(self, keys, values)
 
     def _write(self, at: int, keys: mx.array, values: mx.array) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Optional
 import mlx.core as mx
 
 from mlx_kd.cache.base import numbers, theirs
-from mlx_kd.cache.batch import check_index
+from mlx_kd.cache.batch import check_index, check_indices
 from mlx_kd.cache.codes import check_trim
 from mlx_kd.cache.pages import Pages, PagesRead, Table, append_to_all, by_token, pages_read
 from mlx_kd.cache.planes import Planes, each
@@ -261,7 +261,7 @@ class BatchPagedCache(theirs._BaseCache):  # type: ignore[misc]
             pages.check()
 
     def filter(self, batch_indices: Any) -> None:
-        which = numbers(batch_indices) if isinstance(batch_indices, mx.array) else list(batch_indices)
+        which = check_indices(self, batch_indices)
         self.pages = [self.pages[i] for i in which]
         self.offset, self.left_padding = (x[mx.array(which, mx.int32)] for x in (self.offset, self.left_padding))
         unused = min(numbers(self.left_padding), default=0)

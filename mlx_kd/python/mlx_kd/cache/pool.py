@@ -5,7 +5,7 @@ from typing import Any, Optional
 
 import mlx.core as mx
 
-from mlx_kd.cache.codes import check_code, check_size
+from mlx_kd.cache.codes import check_code, check_numbers, check_size
 from mlx_kd.cache.planes import Planes, bytes_of, each, first
 
 
@@ -79,6 +79,8 @@ class PagePool:
         if self.bits is not None and (wanted[1] % self.group_size or wanted[2] % self.group_size):
             raise ValueError(f"[cache] keys and values are {wanted[1]} and {wanted[2]} wide, which are not multiples of "
                              f"group_size {self.group_size}: choose a smaller group")
+        if self.bits is not None:
+            check_numbers(keys, values)
         if self.keys is None:
             self.make_pages(*(self.encode(x[:1, :, :1]) for x in (keys, values)))
         there = (first(self.keys).shape[1], self._width(self.keys), self._width(self.values))

@@ -76,12 +76,14 @@ def sample(logits: mx.array, temperature: Number = 1.0, top_p: Number = 0.0, min
     ------
     ValueError
         For what mlx-lm refuses: ``min_p``, ``xtc_probability`` and ``xtc_threshold`` out of range,
-        ``min_tokens_to_keep`` below 1 or above V, ``top_k`` of V or more; for a key that is not uint32 ``[2]``,
-        sequences that are not one number for each row, and with `check`, naming the rows, for NaN, +inf or nothing
-        but -inf.
+        ``min_tokens_to_keep`` below 1 or above V, ``top_k`` of V or more; for logits without an element, a key that
+        is not uint32 ``[2]``, sequences that are not one number for each row, and with `check`, naming the rows, for
+        NaN, +inf or nothing but -inf.
     """
     if logits.ndim == 0:
         raise ValueError("[sample] logits has no axis: give [..., V]")
+    if logits.size == 0:
+        raise ValueError(f"[sample] logits has shape {logits.shape}: give one row of one logit at least")
     rows, width = math.prod(logits.shape[:-1]), logits.shape[-1]
     numbers = (temperature, top_p, min_p, min_tokens_to_keep, top_k, xtc_probability, xtc_threshold)
     alone = any(not isinstance(value, (int, float)) for value in numbers)
@@ -163,6 +165,8 @@ def is_in_cuda(dtype: mx.Dtype) -> bool:
 def next_state(given: list[Settings], key: Optional[mx.array], alone: bool) -> mx.array:
     """The state that the draws start from; MLX's own advances by as many draws."""
     if key is not None:
+        if not isinstance(key, mx.array):
+            raise ValueError(f"[sample] key is {key!r}: give an array, uint32 (2,), as mx.random.key does")
         if key.dtype != mx.uint32 or key.shape != (2,):
             raise ValueError(f"[sample] key has shape {key.shape} and type {key.dtype}: give uint32 (2,), as "
                              "mx.random.key does")
