@@ -69,6 +69,8 @@ struct UserKernel {
   std::map<std::string, std::vector<int64_t>> launches = {};
   UserReference reference;
   UserJudge judge;
+  // Where the source's lines come from: "softmax.metal:3", or "". Of this process, not in JSON.
+  std::vector<std::string> places = {};
   std::vector<spec::Dims> sizes;  // of the run: constraints that name sizes hold at all of them
 };
 
@@ -88,6 +90,9 @@ struct UserKernelFiles {
   std::string judge = {};      // "bound", "exact", "close:rtol=1e-3,atol=1e-5"
 };
 UserKernel read_user_kernel(const UserKernelFiles& files);
+
+// The message with places in the user's files where it names lines of the kernel's source.
+std::string in_user_files(const UserKernel& kernel, const std::string& message);
 
 // The operator as far as sizes are concerned: its name, dims and ports.
 spec::Op sized_op(const UserKernel& kernel);

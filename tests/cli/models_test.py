@@ -220,6 +220,16 @@ class Models(Folder):
         for suite in ("model", "routed"):
             self.assertIn("its gate is relu2, which no swiglu kernel serves", relu2[suite])
 
+    def test_products_with_a_gate_say_that_it_is_another_one(self):
+        config = next(row[1] for row in MODELS if row[0] == "Qwen/Qwen3-30B-A3B")
+        gated = ("matvec_gate_up", "gather_matvec_gate_up")
+        for op in gated:
+            self.assertNotIn("; but", self.json(config)["ops"][op]["suites"][0]["reason"])
+        relu2 = self.json({**config, "mlp_hidden_act": "relu2"})["ops"]
+        for op in gated:
+            self.assertIn("its gate is relu2, which no product computes", relu2[op]["suites"][0]["reason"])
+        self.assertEqual([size["D"] for size in relu2["relu2"]["sizes"]], 3 * [config["intermediate_size"]])
+
 
 class Verb(Folder):
     CONFIG = MODELS[-1][1]

@@ -4,16 +4,13 @@ import os
 import time
 import unittest
 
-from tests.support.tuned import LONG, SCALE, SOFTMAX, TuneCase
+from tests.support.tuned import LONG, SCALE, SCALE_REFERENCE, SOFTMAX, TuneCase
 
 
 class Tune(TuneCase):
     def records(self):
         lines = (self.folder / "run" / "run.ndjson").read_text().splitlines()
         return [json.loads(line) for line in lines]
-
-    def entries(self):
-        return json.loads((self.folder / "run" / "best_kernels.json").read_text())["entries"]
 
     def test_a_kernel_in_c_is_tuned_and_the_run_holds_its_description(self):
         result = self.tune(shapes="rows=1|3,D=40|41", budget=4)
@@ -69,6 +66,12 @@ class Tune(TuneCase):
         self.tune("scale.cpu.cpp", "--device", "null", "--pause", "in-use", "--batch", 1)
         self.assertGreater(time.time(), soon + 1)
 
+    def test_a_file_that_changes_during_the_run_is_said_and_the_winners_are_of_its_old_text(self):
+        self.write("scale.py", SCALE_REFERENCE + f"\n\nopen({str(self.folder / 'scale.cpu.cpp')!r}, 'a').write('// later\\n')\n")
+        self.assertIn("scale.cpu.cpp has changed since the run began", self.tune(budget=1).stderr)
+        self.assertIn("// later", (self.folder / "scale.cpu.cpp").read_text())
+        self.assertNotIn("// later", self.entries()[0]["kernel"]["source"])
+
     def test_a_resumed_run_is_of_the_same_text(self):
         self.tune(budget=1)
         self.tune("scale.cpu.cpp", "--resume", budget=2)
@@ -123,6 +126,45 @@ kernel void other(device const float* x [[buffer(0)]], device float* y [[buffer(
   if (shifted) y[i] = x[i];
 }
 """
+SEVERAL = """#include <metal_stdlib>
+using namespace metal;
+// kd: group (TG)
+// kd: function twice
+// kd: in x (rows, D)
+// kd: out y (rows, D)
+// kd: grid (rows * D)
+// kd: function biased
+// kd: in q (rows, D)
+// kd: in bias (D)
+// kd: out r (rows, D)
+// kd: grid (rows * D / VEC)
+// kd: scalar eps 1e-5
+#ifndef TG
+#define TG 16  // knob: 16, 32
+#endif
+#ifndef VEC
+#define VEC 1  // knob: 1, 2
+#endif
+struct Pair { float first, second; };
+constant bool has_bias [[function_constant(3)]];
+constant uint STEP [[function_constant(4)]];
+kernel void twice(device const float* x [[buffer(0)]], device float* y [[buffer(1)]],
+                  uint i [[thread_position_in_grid]]) {
+  y[i] = 2 * x[i];
+}
+template <typename T>
+kernel void biased(device const T* q [[buffer(0)]], device T* r [[buffer(1)]], constant float& eps [[buffer(2)]],
+                   device const T* bias [[buffer(3), function_constant(has_bias)]],
+                   threadgroup float* shared [[threadgroup(0)]], uint i [[thread_position_in_grid]]) {
+  for (uint k = 0; k < VEC * STEP; ++k) r[i + k] = q[i + k] + eps + shared[0] + bias[k];
+}
+template [[host_name("biased_float")]] kernel decltype(biased<float>) biased<float>;
+#define COPY(name, type)                                                                          \\
+  kernel void name(device const type* from [[buffer(0)]], device type* to [[buffer(1)]],          \\
+                   uint i [[thread_position_in_grid]]) { to[i] = from[i]; }
+COPY(copy_pairs, Pair)
+COPY(copy_bytes, char)
+"""
 BODY = """// kd: in x (rows, D)
 // kd: out y (rows, D)
 // kd: grid (rows * D)
@@ -169,6 +211,25 @@ class Forms(TuneCase):
         self.switched(shift, names="x, shift", reference="2 * x + shift", budget=1)
         both = SWITCHED.replace("has_bias 0", "has_bias 0, 1")
         self.assertRegex(self.switched(both, budget=1, out="both", code=2).stderr, "'(bias|more)'")
+
+    def several(self, run, text=SEVERAL, fn="twice"):
+        self.write("several.metal", text)
+        self.write("several.py", "def twice(x):\n    return 2 * x\n")
+        return run("several.metal", fn=fn, ref="several.py", shapes="rows=2,D=8")
+
+    def test_of_a_file_of_several_kernels_the_one_that_is_named_is_tuned_without_the_others(self):
+        self.several(self.tune)
+        [entry] = self.entries()
+        self.assertEqual(list(entry["template_params"]), ["TG"])
+        self.assertNotRegex(entry["kernel"]["source"], r"kernel void biased|COPY\(copy|\[\[function_constant")
+
+    def test_what_a_kernel_of_several_needs_is_asked_of_the_one_that_is_named(self):
+        for fn, old, new, words in (
+                (None, "", "", "several.metal describes the kernels 'twice' or 'biased': give one with --fn"),
+                ("biased", "", "", "the function constant 'STEP' has no values"),
+                ("twice", "#define TG 16  // knob: 16, 32", "#define TG 16", "'twice' uses none of the knobs 'VEC'"),
+                ("twice", "out y (rows, D)", "out r (rows, D)", "does not say which shape 'y' has")):
+            self.assertIn(words, self.several(self.refused, SEVERAL.replace(old, new), fn))
 
     @LONG
     def test_a_body_of_a_metal_kernel_has_the_names_that_mlx_gives_it(self):
@@ -235,6 +296,25 @@ class BadInput(TuneCase):
         message = self.refused("softmax.metal", fn="other", ref="softmax.py")
         self.assertIn("softmax.metal has no kernel 'other', but 'softmax_rows'", message)
 
+    def test_the_only_kernel_of_a_file_needs_no_name(self):
+        self.write("softmax.metal", SOFTMAX.replace("D % VEC == 0", "D % VEC == 9"))
+        self.assertIn("no setting of the knobs of 'softmax_rows' satisfies", self.refused(
+            "softmax.metal", fn=None, ref="softmax.py", shapes="rows=2,D=64"))
+        self.write("softmax.metal", SOFTMAX + "kernel void other(device float* y [[buffer(0)]]) { y[0] = 1; }\n")
+        self.assertIn("softmax.metal has the kernels 'softmax_rows' or 'other': give one with --fn",
+                      self.tune("softmax.metal", fn=None, ref="softmax.py", out="second", code=2).stderr)
+        self.assertIn("no kernel of scale.cpu.cpp is named", self.tune(fn=None, out="second", code=2).stderr)
+
+    def test_faults_of_the_text_name_the_lines_of_the_files(self):
+        self.write("helpers.h", "#pragma once\n\nfloat half_of(float x) { return x / flaot(2); }\n")
+        self.write("softmax.metal", SOFTMAX.replace("using namespace metal;\n", "using namespace metal;\n#include \"helpers.h\"\n"))
+        message = self.refused("softmax.metal", fn="softmax_rows", ref="softmax.py", code=1)
+        self.assertIn("(TG=64,VEC=1) the kernel does not compile: helpers.h:3", message)
+        self.write("helpers.h", "float half_of(float x) { return x / 2; }\n\n")
+        self.write("softmax.metal", (self.folder / "softmax.metal").read_text().replace("max(most, float(in[i]))", "nothing"))
+        line = next(i for i, text in enumerate((self.folder / "softmax.metal").read_text().splitlines(), 1) if "nothing" in text)
+        self.assertIn(f"softmax.metal:{line}", self.refused("softmax.metal", fn="softmax_rows", ref="softmax.py", code=1))
+
     def test_no_knobs(self):
         self.write("scale.cpu.cpp", "\n".join(line for line in SCALE.splitlines() if "knob" not in line))
         self.assertIn("has no knobs, so there is nothing to tune", self.refused())
@@ -249,7 +329,7 @@ class BadInput(TuneCase):
 
     def test_sizes_that_are_missing(self):
         self.assertIn("'rows=3' lacks 'D'", self.refused(shapes="rows=3"))
-        self.assertIn("no sizes are given: write --shapes with 'rows' or 'D'", self.refused(shapes=None))
+        self.assertIn("no sizes are given: write --shapes, for example 'rows=1|64,D=4096'", self.refused(shapes=None))
 
     def test_a_launch_that_divides_by_0(self):
         message = self.with_scale("units (rows)", "units (rows / (THREADS - 1))")

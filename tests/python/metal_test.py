@@ -318,6 +318,10 @@ class Watched(PackageTest):
         self.assertIn("1 of 1 threadgroups watched", done.stderr)
         done = run(sys.executable, "-m", "mlx_kd", "run-script", script, 3)
         self.assertEqual(done.returncode, 0, done.stderr)
+        done = run(sys.executable, "-m", "mlx_kd", "run-script", "--check", "races,locks", script, 3)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("'locks' is not a check: use races, memory or none", done.stderr)
+        self.assertNotIn("Traceback", done.stderr)
 
 
 class NamesOfAMac(PackageTest):

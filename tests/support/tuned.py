@@ -1,4 +1,5 @@
 """Kernels of users for the tests of kd tune, and a way to run it."""
+import json
 import os
 import subprocess
 import tempfile
@@ -109,10 +110,14 @@ class TuneCase(unittest.TestCase):
 
     def tune(self, file="scale.cpu.cpp", *options, fn="scale_rows", ref="scale.py", shapes="rows=3,D=40", budget=2,
              out="run", **more):
-        given = ["--fn", fn, "--budget", budget, "--finalists", 1, "--claims", "quick", "--out", out, "--quiet"]
+        given = ["--budget", budget, "--finalists", 1, "--claims", "quick", "--out", out, "--quiet"]
+        given += ["--fn", fn] if fn else []
         given += ["--ref", ref] if ref else []
         given += ["--shapes", shapes] if shapes else []
         return self.kd("tune", file, *given, *options, **more)
+
+    def entries(self):
+        return json.loads((self.folder / "run" / "best_kernels.json").read_text())["entries"]
 
     def refused(self, *words, code=2, **more):
         """The message of a call that is refused, which leaves no run behind."""

@@ -7,6 +7,7 @@
 #include "mlx_kd/cli/run_options.h"
 #include "mlx_kd/cli/verbs.h"
 #include "mlx_kd/devices/device.h"
+#include "mlx_kd/discover/run/pause.h"
 #include "mlx_kd/evaluate/evaluator.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/kernels/user_kernel.h"
@@ -38,6 +39,13 @@ bool is_available(const std::string& kind) {
   return false;
 }
 
+void tell_of_the_executor(const kernels::UserKernel& kernel) {
+  std::fprintf(stderr,
+               "[tune] no GPU here: %s is tuned on simt, which runs Metal kernels on the CPU; its "
+               "times and pins are for simt alone\n",
+               kernel.function.c_str());
+}
+
 // The device that was named, or the best one here that takes the kernel.
 std::string device_for(const kernels::UserKernel& kernel, const std::string& given) {
   if (!given.empty()) return given;
@@ -45,10 +53,6 @@ std::string device_for(const kernels::UserKernel& kernel, const std::string& giv
   if (kernel.language == "cuda") return "cuda";
   for (const char* kind : {"metal", "cuda"})
     if (is_available(kind)) return kind;
-  std::fprintf(stderr,
-               "[tune] no GPU here: %s is tuned on simt, which runs Metal kernels on the CPU; its "
-               "times and pins are for simt alone\n",
-               kernel.function.c_str());
   return "simt";
 }
 
@@ -67,8 +71,7 @@ std::vector<spec::Dims> sizes_for(const kernels::UserKernel& kernel,
   const spec::Op op = kernels::sized_op(kernel);
   if (!shapes.empty()) return shapes::sizes_from(op, "", shapes).sizes;
   if (kernel.sizes.empty())
-    base::misuse("tune", "no sizes are given: write --shapes with " +
-                             base::list_of(op.dim_names()) + ", for example '" +
+    base::misuse("tune", "no sizes are given: write --shapes, for example '" +
                              op.dim_names().front() + "=1|64" +
                              (op.dims.size() > 1 ? "," + op.dims[1].name + "=4096" : "") + "'");
   std::vector<spec::Dims> result;
@@ -76,9 +79,22 @@ std::vector<spec::Dims> sizes_for(const kernels::UserKernel& kernel,
   return result;
 }
 
+// "is wrong", "does not compile".
+std::string verdict_text(spec::Status status) {
+  switch (status) {
+    case spec::Status::compile_error:
+      return "does not compile";
+    case spec::Status::launch_error:
+      return "cannot be launched";
+    default:
+      return "is " + std::string(spec::name_of(status));
+  }
+}
+
 // Proves the default setting at the smallest size, so that a wrong kernel is reported before the
 // budget is spent.
-void check_defaults(const TuneVerb& options, const spec::Op& op, spec::Dtype dtype) {
+void check_defaults(const TuneVerb& options, const kernels::UserKernel& kernel, const spec::Op& op,
+                    spec::Dtype dtype) {
   const auto device = devices::open_device(options.request.device);
   const spec::Variant& variant = op.variants.front();
   const spec::Space space = variant.space(dtype, device->id().traits);
@@ -97,28 +113,37 @@ void check_defaults(const TuneVerb& options, const spec::Op& op, spec::Dtype dty
   evaluator->evaluate({spec::make_candidate(op, variant, dtype, knobs, space, smallest)},
                       [&](size_t, const spec::Verdict& verdict) {
                         if (verdict.status != spec::Status::benchmarked)
-                          base::fail("tune",
-                                     "at its defaults (" + knobs.text() + ") the kernel is " +
-                                         spec::name_of(verdict.status) + ": " + verdict.reason +
-                                         "; correct it, or what it is held against");
+                          base::fail("tune", "at its defaults (" + knobs.text() + ") the kernel " +
+                                                 verdict_text(verdict.status) + ": " +
+                                                 kernels::in_user_files(kernel, verdict.reason) +
+                                                 (verdict.status == spec::Status::wrong
+                                                      ? "; correct it, or what it is held against"
+                                                      : "; correct it"));
                       });
 }
 
-void prepare_tune(TuneVerb& options) {
+void prepare_tune(TuneVerb& options, const std::atomic<bool>& cancelled) {
+  const auto pause = [&] {
+    discover::wait_while_in_use(options.pause, [&] { return cancelled.load(); });
+  };
   options.files.file = options.file;
   options.files.config = options.config;
   options.request.pause_file = options.pause;
+  options.request.from_default = true;
   kernels::UserKernel kernel = kernels::read_user_kernel(options.files);
   options.request.device = device_for(kernel, options.device);
   options.dtype = dtype_for(kernel, options.dtype);
   kernels::set_sizes(kernel, sizes_for(kernel, options.shapes));
+  pause();
   kernels::try_reference(kernel, spec::parse_float_dtype(options.dtype));
   const spec::Op& op = kernels::add_user_op(kernel);
   options.request.op_name = op.name;
   options.request.sizes = {"custom", kernel.sizes};
+  if (options.device.empty() && options.request.device == "simt") tell_of_the_executor(kernel);
   const bool is_invented = options.request.device == "null" || options.request.null_times;
+  pause();
   if (!options.request.resume && !is_invented)
-    check_defaults(options, op, spec::parse_float_dtype(options.dtype));
+    check_defaults(options, kernel, op, spec::parse_float_dtype(options.dtype));
 }
 
 // The run is about the texts as they were read.
@@ -132,7 +157,8 @@ void tell_if_changed(const TuneVerb& options, const std::string& before) {
 
 void tune(TuneVerb& options) {
   const std::string before = base::read_file(options.file, "tune");
-  execute_run(options, [&](const std::atomic<bool>*) { prepare_tune(options); });
+  execute_run(options,
+              [&](const std::atomic<bool>* cancelled) { prepare_tune(options, *cancelled); });
   tell_if_changed(options, before);
 }
 
@@ -162,7 +188,7 @@ void add_tune(CLI::App& app) {
   verb->add_option("--config", options->config,
                    "TOML file that describes the kernel (FILE.toml next to it, if there is one)");
   verb->add_option("--pause", options->pause,
-                   "Wait before each batch while this file was changed within the last second");
+                   "Wait before each step while this file was changed within the last second");
   add_run_options(*verb, *options);
   verb->callback([options] { tune(*options); });
 }

@@ -1,9 +1,7 @@
 #include "mlx_kd/discover/run/run.h"
 
-#include <chrono>
-#include <thread>
-
 #include "mlx_kd/discover/run/finalise.h"
+#include "mlx_kd/discover/run/pause.h"
 #include "mlx_kd/discover/run/run_setup.h"
 #include "mlx_kd/discover/run/search_loop.h"
 
@@ -22,25 +20,17 @@ void tell_if_cut(const archive::RunWriter& writer, Listener& listener) {
       "[archive] the last record was cut and has been taken off: the run continues before it");
 }
 
-bool is_in_use(const std::filesystem::path& file) {
-  std::error_code missing;
-  const auto touched = std::filesystem::last_write_time(file, missing);
-  return !missing &&
-         std::filesystem::file_time_type::clock::now() - touched < std::chrono::seconds(1);
-}
-
-void pause(const RunRequest& request, const Interrupt& interrupt) {
-  while (is_in_use(request.pause_file) && !interrupt.raised())
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
-}
-
 }  // namespace
 
 RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interrupt) {
+  const auto pause = [&] {
+    wait_while_in_use(request.pause_file, [&] { return interrupt.raised(); });
+  };
+  pause();
   RunSetup setup(request, listener);
   const Interrupt::Attached attached(interrupt, *setup.evaluator);
   const auto goes_on = [&](uint64_t done) {
-    pause(request, interrupt);
+    pause();
     return setup.goes_on(request, done);
   };
   std::optional<size_t> first;
@@ -54,6 +44,7 @@ RunOutcome run(const RunRequest& request, Listener& listener, Interrupt& interru
   auto writer = open_writer(request, setup.meta, walk.old_records());
   tell_if_cut(writer, listener);
   walk.run(writer);
+  pause();
   const Finals finals{&request,           &setup,          &walk.records(), &walk.visits(),
                       walk.benchmarked(), &writer.so_far()};
   return finish_run(finals, writer, listener, interrupt);

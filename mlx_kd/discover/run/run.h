@@ -27,8 +27,8 @@ struct RunRequest {
   double min_gain = 0;  // stop when going on promises less gain (0.01: 1 %); 0: no such limit
   std::vector<std::filesystem::path> warm_start;  // earlier runs of the op, or packs
   double time_budget_s = 0;                       // stop proposing after that; 0: no such limit
-  // Before each batch the run waits while this file was changed within the last second: a program
-  // that uses the device touches it. Empty: there is none.
+  // Before its references, each batch and its claims the run waits while this file was changed
+  // within the last second: a program that uses the device touches it. Empty: there is none.
   std::filesystem::path pause_file;
   uint64_t seed = 0;
   std::filesystem::path out;

@@ -7,6 +7,7 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
+#include "mlx_kd/kernels/common/model_sizes.h"
 #include "mlx_kd/kernels/common/suites.h"
 #include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/op_table.h"
@@ -137,13 +138,10 @@ spec::Reference64 each_element(const std::vector<const void*>& inputs, size_t co
 
 std::vector<spec::ModelSizes> mlp_sizes(const spec::ModelConfig& config, const std::string& op,
                                         const std::vector<std::string>& gates) {
-  std::string gate;
-  for (const char* field : {"hidden_activation", "hidden_act", "activation_function", "activation"})
-    if (gate.empty()) gate = config.text(field);
+  const std::string gate = gate_activation(config);
   if (std::find(gates.begin(), gates.end(), gate) == gates.end())
-    base::misuse("kernels", "the config of " + config.origin() + " names the activation '" +
-                                gate.substr(0, 40) + "', and " + op + " is " +
-                                base::list_of(gates) + ": give --shapes");
+    base::misuse("kernels", "the config of " + config.origin() + " names the activation '" + gate +
+                                "', and " + op + " is " + base::list_of(gates) + ": give --shapes");
   return {{"model",
            "intermediate_size: the MLP",
            {{"D", config.first_of({"intermediate_size", "ffn_hidden_size", "n_inner"},

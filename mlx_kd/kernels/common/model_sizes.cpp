@@ -21,6 +21,13 @@ int64_t head_width(const spec::ModelConfig& config, int64_t heads) {
   return std::max<int64_t>(1, hidden_width(config, "the width of the norms") / heads);
 }
 
+std::string gate_activation(const spec::ModelConfig& config) {
+  for (const char* field :
+       {"mlp_hidden_act", "hidden_activation", "hidden_act", "activation_function", "activation"})
+    if (std::string gate = config.text(field); !gate.empty()) return gate.substr(0, 40);
+  return "";
+}
+
 int64_t layer_count(const spec::ModelConfig& config) {
   for (const char* field : {"num_hidden_layers", "n_layer", "n_layers"})
     if (const auto count = config.integer(field)) return *count;

@@ -13,6 +13,9 @@ int64_t attention_heads(const spec::ModelConfig& config, const std::string& what
 int64_t key_heads(const spec::ModelConfig& config, int64_t heads);
 int64_t head_width(const spec::ModelConfig& config, int64_t heads);
 
+// The activation of the MLP's gate, as the config spells it; "" where it names none.
+std::string gate_activation(const spec::ModelConfig& config);
+
 // Layers; 0 where the config does not say.
 int64_t layer_count(const spec::ModelConfig& config);
 int64_t attention_layers(const spec::ModelConfig& config);  // hybrid models have others too

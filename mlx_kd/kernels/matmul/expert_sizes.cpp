@@ -99,7 +99,8 @@ std::vector<spec::ModelSizes> experts_of_model(const Kind& kind, const ModelConf
                     stated_format(config));
   size.bias = is_oss;
   size.activation = is_oss ? 2 : uses_gelu(config) ? 1 : 0;
-  const std::string what = kind.form == Form::gated ? "gate and up" : "the product back";
+  const std::string what =
+      kind.form == Form::gated ? "gate and up" + gate_note(config) : "the product back";
   spec::ModelSizes sizes = {
       "model", "hidden_size, the width of the experts, and how many a token chooses: " + what,
       dims_of_experts(kind, size)};

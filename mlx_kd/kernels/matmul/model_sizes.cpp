@@ -252,6 +252,13 @@ bool uses_gelu(const ModelConfig& config) {
   return false;
 }
 
+std::string gate_note(const ModelConfig& config) {
+  const std::string gate = gate_activation(config);
+  const bool is_computed =
+      gate.empty() || gate == "silu" || gate.starts_with("swi") || gate.starts_with("gelu");
+  return is_computed ? "" : "; but its gate is " + gate + ", which no product computes";
+}
+
 std::vector<ModelSizes> embedding_sizes(const ModelConfig& config) {
   const Format stated = Quantisation(config).of(-1, "embed_tokens");
   const Format format = stated.mode == kDense ? stated_format(config) : stated;
@@ -335,7 +342,8 @@ std::vector<ModelSizes> sizes_of_model(const Kind& kind, const ModelConfig& conf
   if (kind.form == Form::gated) {
     add_place(kind, config,
               {"model",
-               "intermediate_size and hidden_size: gate and up of the MLP, after its norm",
+               "intermediate_size and hidden_size: gate and up of the MLP, after its norm" +
+                   gate_note(config),
                gate_names(config),
                {mlp_width(config)},
                hidden,

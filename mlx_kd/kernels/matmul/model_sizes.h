@@ -12,6 +12,8 @@ namespace mlx_kd::kernels::matmul {
 Format stated_format(const spec::ModelConfig& config);
 // Whether its gates are GELUs.
 bool uses_gelu(const spec::ModelConfig& config);
+// What a reason says of a gate that no product with a gate computes; "" where one does.
+std::string gate_note(const spec::ModelConfig& config);
 
 // Of the operator qembedding.
 std::vector<spec::ModelSizes> embedding_sizes(const spec::ModelConfig& config);

@@ -4,6 +4,8 @@
 //   #define TG 256  // knob: 64, 128, 256       a macro that is varied; its own value is the
 //   default #endif #define T float  // type                    (in #ifndef) the type that --dtype
 //   sets
+//   // kd: function softmax_rows                the kernel without --fn; with several such lines,
+//                                               what follows each is of that kernel alone
 //   // kd: in x (rows, D)                       an input with its shape; ": int32" after the name
 //   // kd: in index: int32 (rows) from 0 to D - 1     states a type, "from .. to .." its numbers
 //   // kd: out y (rows, D)
@@ -48,6 +50,9 @@ struct Head {
 // Misuse (room tune), with the place, for a word that is not known, a knob without #ifndef or
 // values that are not whole numbers.
 Head read_head(const std::string& text, const std::string& file);
+// Of a head with several lines `function`, leaves the lines in front of all of them and those of
+// `function`. Misuse where that is empty.
+void take_section(const std::string& function, const std::string& file, Head& head);
 // What a TOML file says, as such lines: docs/tune-your-own.md. Misuse with the place.
 void add_toml(const std::string& text, const std::string& file, Head& head);
 
@@ -62,5 +67,8 @@ UserPort port_of(const HeadLine& line);
 // The text without comments and strings, lines kept.
 std::string without_comments(const std::string& text);
 bool has_word(const std::string& text, const std::string& word);
+// Whether code without comments has the word outside the lines that give a macro of that name its
+// default.
+bool is_mentioned(const std::string& code, const std::string& macro);
 
 }  // namespace mlx_kd::kernels::user

@@ -1,10 +1,13 @@
 #include <algorithm>
-#include <map>
+#include <set>
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/user/expression.h"
+#include "mlx_kd/kernels/user/ports.h"
 #include "mlx_kd/kernels/user/read_files.h"
+#include "mlx_kd/kernels/user/spliced.h"
 #include "mlx_kd/msl/bodies/known_constants.h"
+#include "mlx_kd/msl/bodies/one_kernel.h"
 #include "mlx_kd/msl/parse/attributes.h"
 #include "mlx_kd/msl/parse/parser.h"
 #include "mlx_kd/msl/translate/translate.h"
@@ -20,22 +23,6 @@ constexpr const char* kTypes =
     "#ifndef KD_DTYPE\n#define KD_DTYPE 0\n#endif\n#if KD_DTYPE == 0\n#define KD_T float\n"
     "#elif KD_DTYPE == 1\n#define KD_T half\n#else\n#define KD_T bfloat\n#endif\n";
 
-std::string dtype_named(const std::string& metal_type) {
-  static const std::map<std::string, std::string> names = {
-      {"float", "float32"},       {"half", "float16"},
-      {"float16_t", "float16"},   {"bfloat", "bfloat16"},
-      {"bfloat16_t", "bfloat16"}, {"int", "int32"},
-      {"int32_t", "int32"},       {"uint", "uint32"},
-      {"uint32_t", "uint32"},     {"long", "int64"},
-      {"int64_t", "int64"},       {"uchar", "uint8"},
-      {"uint8_t", "uint8"},       {"bool", "bool"}};
-  auto found = names.find(metal_type);
-  if (found == names.end() && !metal_type.empty() &&
-      std::isdigit(static_cast<unsigned char>(metal_type.back())))
-    found = names.find(metal_type.substr(0, metal_type.size() - 1));  // float4
-  return found == names.end() ? "" : found->second;
-}
-
 msl::PreprocessOptions defines_of(const UserKernel& kernel, int dtype) {
   msl::PreprocessOptions options;
   options.defines["KD_DTYPE"] = std::to_string(dtype);
@@ -48,6 +35,10 @@ const UserKnob* knob_named(const UserKernel& kernel, const std::string& name) {
   for (const UserKnob& knob : kernel.knobs)
     if (knob.name == name) return &knob;
   return nullptr;
+}
+
+size_t lines_in(const std::string& text) {
+  return static_cast<size_t>(std::count(text.begin(), text.end(), '\n'));
 }
 
 // A knob that is not a macro: its macro becomes a constant of another name.
@@ -71,11 +62,35 @@ class WholeFile {
     for (const msl::Instantiation& one : unit_.instantiations)
       if (one.host_name == kernel_.function) given = &one;
     const msl::Function& kernel = given ? function(given->function) : function(kernel_.function);
+    std::vector<msl::TextEdit> cuts = msl::cuts_around(source_.text, unit_, kernel, given);
+    find_unused(kernel, cuts);
+    for (const msl::Function& one : unit_.functions)
+      for (const msl::Parameter& parameter : one.parameters)
+        if (one.kernel && &one != &kernel) other_parameters_.push_back(parameter.name);
     std::vector<msl::TextEdit> edits =
         msl::edits_for_known_constants(source_.text, unit_, kernel, values_of_constants());
     set_function_constants(edits);
-    finish(msl::edited(source_.text, edits), given ? "" : instantiation(kernel));
+    std::erase_if(edits, [&](const msl::TextEdit& edit) { return is_cut(edit, cuts); });
+    cuts.insert(cuts.end(), edits.begin(), edits.end());
+    finish(msl::edited(source_.text, cuts), given ? "" : instantiation(kernel));
   }
+
+  // Names that the host calls, of kernels and of instantiations.
+  std::vector<std::string> names() const {
+    std::vector<std::string> result;
+    for (const msl::Function& one : unit_.functions)
+      if (one.kernel && one.definition && one.templates.empty())
+        result.push_back(one.host_name.empty() ? one.name : one.host_name);
+      else if (one.kernel && one.definition && is_plain_template(one))
+        result.push_back(one.name);
+    for (const msl::Instantiation& one : unit_.instantiations) result.push_back(one.host_name);
+    return result;
+  }
+
+  // To be asked once it is prepared.
+  const std::vector<std::string>& unused_knobs() const { return unused_knobs_; }
+
+  const std::vector<std::string>& other_parameters() const { return other_parameters_; }
 
  private:
   msl::PreprocessOptions first_options() const {
@@ -88,6 +103,12 @@ class WholeFile {
     return options;
   }
 
+  // Whether nothing instantiates it.
+  bool is_plain_template(const msl::Function& one) const {
+    return std::none_of(unit_.instantiations.begin(), unit_.instantiations.end(),
+                        [&](const msl::Instantiation& made) { return made.function == one.name; });
+  }
+
   const msl::Function& function(const std::string& wanted) const {
     std::vector<std::string> known;
     for (const msl::Function& one : unit_.functions) {
@@ -97,6 +118,29 @@ class WholeFile {
     }
     base::misuse("tune", source_.file + " has no kernel '" + kernel_.function + "', but " +
                              base::list_of(known) + ": give one with --fn");
+  }
+
+  static bool is_cut(const msl::TextEdit& edit, const std::vector<msl::TextEdit>& cuts) {
+    return std::any_of(cuts.begin(), cuts.end(), [&](const msl::TextEdit& cut) {
+      return cut.begin <= edit.begin && edit.end <= cut.end;
+    });
+  }
+
+  // Macros, and function constants, that only what was cut out mentions.
+  void find_unused(const msl::Function& kernel, const std::vector<msl::TextEdit>& cuts) {
+    for (const std::string_view word : msl::words_used_by(unit_, kernel)) words_.emplace(word);
+    const std::string code = without_comments(msl::edited(source_.text, cuts));
+    for (const UserKnob& knob : kernel_.knobs) {
+      const bool is_used =
+          is_constant(knob.name) ? words_.contains(knob.name) : is_mentioned(code, knob.name);
+      if (!is_used && !knob.launch) unused_knobs_.push_back(knob.name);
+    }
+  }
+
+  bool is_constant(const std::string& name) const {
+    return std::any_of(unit_.globals.begin(), unit_.globals.end(), [&](const msl::Global& one) {
+      return one.function_constant && one.name == name;
+    });
   }
 
   // At every setting of their knobs.
@@ -121,6 +165,12 @@ class WholeFile {
     for (auto one = unit_.globals.rbegin(); one != unit_.globals.rend(); ++one) {
       if (!one->function_constant || one->at.file != unit_.file) continue;
       const UserKnob* knob = knob_named(kernel_, one->name);
+      if (!words_.contains(one->name)) {
+        edits.push_back(msl::stretch_of(source_.text, unit_, one->tokens));
+        edits.back().text = "constant constexpr " + one->type + " " + one->name + " = " +
+                            one->type + (one->type == "bool" ? "(0);" : "(1);");
+        continue;
+      }
       if (!knob)
         base::misuse("tune", unit_.sources->describe(one->at) + ": the function constant '" +
                                  one->name + "' has no values: add // kd: knob " + one->name +
@@ -161,13 +211,18 @@ class WholeFile {
   void finish(const std::string& text, const std::string& behind) {
     const std::string& type = source_.head.type_macro;
     const std::string types = type.empty() && !needs_types_ ? "" : kTypes;
-    kernel_.source =
-        types + (type.empty() ? "" : "#define " + type + " KD_T\n") + constants_ + text + behind;
+    const std::string front =
+        types + (type.empty() ? "" : "#define " + type + " KD_T\n") + constants_;
+    kernel_.source = front + text + behind;
+    kernel_.places.assign(lines_in(front), "");
+    kernel_.places.insert(kernel_.places.end(), source_.places.begin(), source_.places.end());
   }
 
   const Source& source_;
   UserKernel& kernel_;
   const msl::Unit unit_;
+  std::set<std::string> words_;  // that the kernel uses
+  std::vector<std::string> unused_knobs_, other_parameters_;
   std::string constants_;
   bool needs_types_ = false;
 };
@@ -176,13 +231,14 @@ class WholeFile {
 // that the body uses, and sizes are parameters of an outer scope.
 class BodyFile {
  public:
-  BodyFile(const Source& source, const UserKernel& kernel, const std::vector<std::string>& sizes)
+  BodyFile(const Source& source, UserKernel& kernel, const std::vector<std::string>& sizes)
       : source_(source), kernel_(kernel), code_(without_comments(source.text)), sizes_(sizes) {}
 
-  std::string whole() {
+  void prepare() {
     for (const UserPort& port : kernel_.inputs)
-      add("const device " + type_of(port) + "* " + port.name);
-    for (const UserPort& port : kernel_.outputs) add("device " + type_of(port) + "* " + port.name);
+      add("const device " + metal_type_of(port) + "* " + port.name);
+    for (const UserPort& port : kernel_.outputs)
+      add("device " + metal_type_of(port) + "* " + port.name);
     for (const std::string& size : sizes_) add("constant int& " + size);
     std::string places;
     for (const msl::ThreadAttribute& one : msl::thread_attributes())
@@ -192,25 +248,18 @@ class BodyFile {
     const size_t marker = source_.text.find(kBodyMarker);
     const size_t begin = marker == std::string::npos ? 0 : source_.text.find('\n', marker) + 1;
     const std::string header = source_.text.substr(0, begin), body = source_.text.substr(begin);
-    return kTypes + std::string(has_word(code_, "T") ? "#define T KD_T\n" : "") + kStdlib + header +
-           "[[kernel]] void " + kernel_.function + "(\n" + parameters_ + places + ") {\n" +
-           shapes() + "{\n" + body + "\n}\n}\n";
+    const std::string front =
+        kTypes + std::string(has_word(code_, "T") ? "#define T KD_T\n" : "") + kStdlib;
+    const std::string opening = "[[kernel]] void " + kernel_.function + "(\n" + parameters_ +
+                                places + ") {\n" + shapes() + "{\n";
+    kernel_.source = front + header + opening + body + "\n}\n}\n";
+    auto& lines = kernel_.places = source_.places;
+    const size_t of_header = std::min(lines_in(header), lines.size());
+    lines.insert(lines.begin() + static_cast<std::ptrdiff_t>(of_header), lines_in(opening), "");
+    lines.insert(lines.begin(), lines_in(front), "");
   }
 
  private:
-  static std::string type_of(const UserPort& port) {
-    static const std::map<std::string, std::string> types = {
-        {"", "KD_T"},           {"T", "KD_T"},    {"float32", "float"}, {"float16", "half"},
-        {"bfloat16", "bfloat"}, {"int32", "int"}, {"uint32", "uint"},   {"int64", "int64_t"},
-        {"uint8", "uint8_t"},   {"bool", "bool"}};
-    const auto found = types.find(port.type);
-    if (found == types.end())
-      base::misuse("tune", "'" + port.name + "' has type '" + port.type +
-                               "': give float32, float16, bfloat16, int32, uint32, int64, uint8, "
-                               "bool or T");
-    return found->second;
-  }
-
   void add(const std::string& declaration) {
     parameters_ +=
         (count_ ? ",\n  " : "  ") + declaration + " [[buffer(" + std::to_string(count_) + ")]]";
@@ -240,7 +289,7 @@ class BodyFile {
   }
 
   const Source& source_;
-  const UserKernel& kernel_;
+  UserKernel& kernel_;
   const std::string code_;
   const std::vector<std::string>& sizes_;
   std::string parameters_;
@@ -282,7 +331,7 @@ msl::Kernel translated(const Source& source, const UserKernel& kernel, int dtype
 // What one buffer is, under float32 (`one`) and float16 (`other`).
 void take_buffer(const msl::Binding& one, const msl::Binding& other, const Source& source,
                  Signature& result) {
-  const std::string type = dtype_named(one.type);
+  const std::string type = dtype_of_metal(one.type);
   if (type.empty())
     base::misuse("tune", source.file + ": '" + one.name + "' of the kernel holds " + one.type +
                              ", which arrays of operators do not have");
@@ -296,15 +345,42 @@ void take_buffer(const msl::Binding& one, const msl::Binding& other, const Sourc
   (one.is_const ? result.inputs : result.outputs).push_back({one.name, varies ? "T" : type, {}});
 }
 
+// What it throws names lines of the text: they become the user's.
+template <class Do>
+void with_places(const Source& source, const std::vector<std::string>& places, const Do& act) {
+  try {
+    act();
+  } catch (const base::Error& error) {
+    throw base::Error(in_user_files(error.what(), {source.file}, places), error.exit_code());
+  }
+}
+
 }  // namespace
 
+std::vector<std::string> metal_kernels(const Source& source, const UserKernel& kernel) {
+  if (is_body(source.text)) return {};
+  std::vector<std::string> result;
+  UserKernel read = kernel;
+  with_places(source, source.places, [&] { result = WholeFile(source, read).names(); });
+  return result;
+}
+
 Signature prepare_metal(const Source& source, UserKernel& kernel) {
-  if (is_body(source.text))
-    kernel.source = BodyFile(source, kernel, sizes_in(kernel)).whole();
-  else
-    WholeFile(source, kernel).prepare();
-  const msl::Kernel one = translated(source, kernel, 0), other = translated(source, kernel, 1);
   Signature result;
+  if (is_body(source.text))
+    BodyFile(source, kernel, sizes_in(kernel)).prepare();
+  else
+    with_places(source, source.places, [&] {
+      WholeFile file(source, kernel);
+      file.prepare();
+      result.unused_knobs = file.unused_knobs();
+      result.other_parameters = file.other_parameters();
+    });
+  msl::Kernel one, other;
+  with_places(source, kernel.places, [&] {
+    one = translated(source, kernel, 0);
+    other = translated(source, kernel, 1);
+  });
   for (size_t i = 0; i < one.buffers.size(); ++i)
     take_buffer(one.buffers[i], other.buffers[i], source, result);
   const auto is_t = [](const UserPort& port) { return port.type == "T"; };

@@ -1,7 +1,9 @@
 #include "mlx_kd/kernels/user/ports.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
+#include <map>
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/random.h"
@@ -62,6 +64,35 @@ void fill_port(const UserPort& port, void* data, const spec::FillRequest& reques
 }
 
 }  // namespace
+
+std::string dtype_of_metal(const std::string& metal_type) {
+  static const std::map<std::string, std::string> names = {
+      {"float", "float32"},       {"half", "float16"},
+      {"float16_t", "float16"},   {"bfloat", "bfloat16"},
+      {"bfloat16_t", "bfloat16"}, {"int", "int32"},
+      {"int32_t", "int32"},       {"uint", "uint32"},
+      {"uint32_t", "uint32"},     {"long", "int64"},
+      {"int64_t", "int64"},       {"uchar", "uint8"},
+      {"uint8_t", "uint8"},       {"bool", "bool"}};
+  auto found = names.find(metal_type);
+  if (found == names.end() && !metal_type.empty() &&
+      std::isdigit(static_cast<unsigned char>(metal_type.back())))
+    found = names.find(metal_type.substr(0, metal_type.size() - 1));  // float4
+  return found == names.end() ? "" : found->second;
+}
+
+std::string metal_type_of(const UserPort& port) {
+  static const std::map<std::string, std::string> types = {
+      {"", "KD_T"},           {"T", "KD_T"},    {"float32", "float"}, {"float16", "half"},
+      {"bfloat16", "bfloat"}, {"int32", "int"}, {"uint32", "uint"},   {"int64", "int64_t"},
+      {"uint8", "uint8_t"},   {"bool", "bool"}};
+  const auto found = types.find(port.type);
+  if (found == types.end())
+    base::misuse("tune", "'" + port.name + "' has type '" + port.type +
+                             "': give float32, float16, bfloat16, int32, uint32, int64, uint8, "
+                             "bool or T");
+  return found->second;
+}
 
 spec::Shape shape_of(const std::vector<Expression>& axes, const spec::Dims& dims) {
   spec::Shape result;

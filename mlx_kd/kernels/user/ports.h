@@ -12,6 +12,11 @@ std::vector<Expression> axes_of(const UserPort& port);
 spec::ArraySpec array_of(const UserPort& port, spec::Dtype t, const spec::Dims& dims);
 spec::Port make_port(const UserPort& port);
 
+// The dtype of arrays that Metal declares so, "half" or "float4"; "" for one that they do not have.
+std::string dtype_of_metal(const std::string& type);
+// How Metal declares the port's elements; KD_T for T. Misuse (room tune) for another type.
+std::string metal_type_of(const UserPort& port);
+
 // Whether a size is an axis of an input by itself, so that arrays tell it.
 bool is_read(const UserKernel& kernel, const std::string& dim);
 // The sizes of arrays of these shapes: those that are axes, and `others` in order for the rest.

@@ -8,6 +8,7 @@
 #include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/kernels/user/expression.h"
 #include "mlx_kd/kernels/user/read_files.h"
+#include "mlx_kd/kernels/user/spliced.h"
 
 namespace mlx_kd::kernels {
 namespace user {
@@ -16,7 +17,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr uint64_t kMostSource = uint64_t(4) << 20;
-constexpr int kMostIncludes = 32;
 
 std::string language_of(const fs::path& file) {
   const std::string name = file.filename().string();
@@ -26,33 +26,6 @@ std::string language_of(const fs::path& file) {
   base::misuse("tune", "'" + name +
                            "' does not name a kernel that kd reads: give a .metal, .cu or "
                            ".cpu.cpp file");
-}
-
-// The text with the files that it includes in quotes in place of those lines, each once.
-std::string spliced(const fs::path& file, std::set<fs::path>& seen) {
-  if (seen.size() > kMostIncludes)
-    base::misuse("tune", file.string() + " includes more than 32 files: put the kernel into fewer");
-  const std::string text = base::read_file(file, "tune", kMostSource);
-  std::string result;
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = std::min(text.find('\n', at), text.size() - 1) + 1;
-    const std::string line = text.substr(at, end - at);
-    at = end;
-    const size_t first = line.find_first_not_of(" \t");
-    const size_t quote = line.find('"'), behind = line.find('"', quote + 1);
-    const bool is_include = first != line.npos && line.compare(first, 8, "#include") == 0 &&
-                            quote != line.npos && behind != line.npos;
-    const bool is_once = first != line.npos && line.compare(first, 12, "#pragma once") == 0;
-    const fs::path other =
-        is_include ? file.parent_path() / line.substr(quote + 1, behind - quote - 1) : fs::path();
-    std::error_code ignored;
-    if (is_include && fs::exists(other, ignored))
-      result +=
-          seen.insert(fs::weakly_canonical(other)).second ? spliced(other, seen) + "\n" : "\n";
-    else
-      result += is_once ? "\n" : line;
-  }
-  return result;
 }
 
 void read_config(const UserKernelFiles& files, Head& head) {
@@ -169,7 +142,8 @@ std::vector<UserPort> described_ports(const Head& head, const std::string& word)
 
 // The shapes and ranges that the head states, on the ports that the signature has.
 void merge_ports(const std::vector<UserPort>& described, const UserKernel& kernel,
-                 const std::string& word, std::vector<UserPort>& ports) {
+                 const std::string& word, const std::vector<std::string>& elsewhere,
+                 std::vector<UserPort>& ports) {
   for (UserPort& port : ports) {
     const auto found = std::find_if(described.begin(), described.end(),
                                     [&](const UserPort& one) { return one.name == port.name; });
@@ -182,7 +156,8 @@ void merge_ports(const std::vector<UserPort>& described, const UserKernel& kerne
   }
   for (const UserPort& one : described)
     if (std::none_of(ports.begin(), ports.end(),
-                     [&](const UserPort& port) { return port.name == one.name; }))
+                     [&](const UserPort& port) { return port.name == one.name; }) &&
+        std::find(elsewhere.begin(), elsewhere.end(), one.name) == elsewhere.end())
       base::misuse("tune",
                    kernel.file + " describes '" + one.name + "', which is not " +
                        (word == "in" ? "an input (a const pointer)" : "an output (a pointer)") +
@@ -241,28 +216,46 @@ void check_names(const UserKernel& kernel, const std::vector<std::string>& sizes
       base::misuse("tune", kernel.file + ": '" + knob.name + "' is a size and a knob: rename one");
 }
 
+bool is_in(const std::vector<std::string>& texts, const std::string& name) {
+  return std::any_of(texts.begin(), texts.end(),
+                     [&](const std::string& text) { return has_word(text, name); });
+}
+
+std::vector<std::string> launch_texts(const UserKernel& kernel) {
+  std::vector<std::string> result = kernel.grid;
+  result.insert(result.end(), kernel.group.begin(), kernel.group.end());
+  result.push_back(kernel.threads);
+  return result;
+}
+
+[[noreturn]] void refuse_unused(const UserKernel& kernel, const std::string& knob) {
+  base::misuse("tune", kernel.file + ": the knob '" + knob +
+                           "' is never used, so its values are all the same kernel: use it or "
+                           "leave it out");
+}
+
 // A knob must do something: in the text behind its own definition, or in the launch.
 void check_used(const Source& source, UserKernel& kernel) {
-  std::string code = without_comments(source.text);
+  const std::string code = without_comments(source.text);
   for (UserKnob& knob : kernel.knobs) {
-    std::string uses;
-    for (const std::string& line : parts_of(code, '\n'))
-      if (!line.starts_with("#ifndef " + knob.name) &&
-          !line.starts_with("#define " + knob.name + " "))
-        uses += line + "\n";
-    knob.launch = !has_word(uses, knob.name);
+    knob.launch = !is_mentioned(code, knob.name);
     if (!knob.launch || !kernel.launches.empty()) continue;
-    std::vector<std::string> texts = kernel.grid;
-    texts.insert(texts.end(), kernel.group.begin(), kernel.group.end());
-    texts.push_back(kernel.threads.empty() ? "1" : kernel.threads);
-    const bool launches = std::any_of(texts.begin(), texts.end(), [&](const std::string& text) {
-      return has_word(text, knob.name);
-    });
-    if (!launches)
-      base::misuse("tune", kernel.file + ": the knob '" + knob.name +
-                               "' is never used, so its values "
-                               "are all the same kernel: use it or leave it out");
+    if (!is_in(launch_texts(kernel), knob.name)) refuse_unused(kernel, knob.name);
   }
+}
+
+// Those that only other kernels of the file use keep their defaults.
+void leave_out_knobs(const Signature& signature, UserKernel& kernel) {
+  const std::vector<std::string>& unused = signature.unused_knobs;
+  if (!kernel.launches.empty()) return;
+  const size_t left_out = std::erase_if(kernel.knobs, [&](const UserKnob& knob) {
+    return std::find(unused.begin(), unused.end(), knob.name) != unused.end() &&
+           !is_in(launch_texts(kernel), knob.name) && !is_in(kernel.constraints, knob.name);
+  });
+  if (signature.other_parameters.empty() && left_out > 0) refuse_unused(kernel, unused.front());
+  if (kernel.knobs.empty())
+    base::misuse("tune", kernel.file + ": '" + kernel.function + "' uses none of the knobs " +
+                             base::list_of(unused) + ": give it one that it uses");
 }
 
 std::vector<std::string> sizes_of(const UserKernel& kernel) {
@@ -309,30 +302,48 @@ Signature signature_of(const Source& source, UserKernel& kernel) {
 void settle_ports(const Source& source, Signature& signature, UserKernel& kernel) {
   if (kernel.reference.kind == UserReference::Kind::op)
     return take_ports_of(find_op(kernel.reference.name), signature, kernel);
-  merge_ports(kernel.inputs, kernel, "in", signature.inputs);
-  merge_ports(kernel.outputs, kernel, "out", signature.outputs);
+  const auto& others = signature.other_parameters;
+  merge_ports(kernel.inputs, kernel, "in", others, signature.inputs);
+  merge_ports(kernel.outputs, kernel, "out", others, signature.outputs);
   kernel.inputs = signature.inputs;
   kernel.outputs = signature.outputs;
   add_dims(source.head, signature, kernel);
   choose_batch(source.head, kernel);
 }
 
+// The one that is named, by the option or the head, or the only one that there is.
+std::string function_of(const UserKernelFiles& files, const Source& source,
+                        const UserKernel& kernel) {
+  if (!files.function.empty()) return files.function;
+  if (const HeadLine* line = source.head.only("function")) return line->rest;
+  std::vector<std::string> known;
+  if (kernel.language == "metal") known = metal_kernels(source, kernel);
+  if (known.size() == 1) return known.front();
+  base::misuse("tune", known.empty()
+                           ? "no kernel of " + kernel.file + " is named: give one with --fn"
+                           : kernel.file + " has the kernels " + base::list_of(known) +
+                                 ": give one with --fn");
+}
+
 }  // namespace
 }  // namespace user
+
+std::string in_user_files(const UserKernel& kernel, const std::string& message) {
+  return user::in_user_files(message, {kernel.file, kernel.function + ".metal"}, kernel.places);
+}
 
 UserKernel read_user_kernel(const UserKernelFiles& files) {
   using namespace user;
   UserKernel kernel;
   kernel.language = language_of(files.file);
   kernel.file = files.file.filename().string();
-  std::set<fs::path> seen;
-  Source source{kernel.file, spliced(files.file, seen), {}};
+  Spliced text = spliced(files.file);
+  Source source{kernel.file, std::move(text.text), std::move(text.places), {}};
   source.head = read_head(source.text, kernel.file);
+  take_section(files.function, kernel.file, source.head);
   read_config(files, source.head);
-  const HeadLine* function = source.head.only("function");
-  kernel.function = !files.function.empty() ? files.function : function ? function->rest : "";
-  if (kernel.function.empty())
-    base::misuse("tune", "no kernel of " + kernel.file + " is named: give one with --fn");
+  add_knobs(source.head, kernel);
+  kernel.function = function_of(files, source, kernel);
   kernel.name = files.name.empty() ? kernel.function : files.name;
   kernel.reference = parse_reference(files, source.head);
   const HeadLine* judge = source.head.only("judge");
@@ -340,13 +351,13 @@ UserKernel read_user_kernel(const UserKernelFiles& files) {
                              : judge              ? judge->rest
                                                   : "",
                              kernel.reference);
-  add_knobs(source.head, kernel);
   add_launch(source.head, kernel);
   add_scalars(source.head, kernel);
   kernel.inputs = described_ports(source.head, "in");
   kernel.outputs = described_ports(source.head, "out");
   check_used(source, kernel);
   Signature signature = signature_of(source, kernel);
+  leave_out_knobs(signature, kernel);
   kernel.type = signature.type;
   settle_ports(source, signature, kernel);
   check_names(kernel, sizes_of(kernel));

@@ -24,6 +24,7 @@ class ConstantEdits {
     std::string locals;
     bool any_before = false;
     for (const Parameter& parameter : one.parameters) {
+      if (!is_written(text_, unit_, parameter.tokens)) continue;
       if (is_kernel && is_off(parameter)) {
         leave_out(parameter, any_before);
         locals += local_of(parameter);
@@ -115,6 +116,14 @@ class ConstantEdits {
 TextEdit stretch_of(const std::string& text, const Unit& unit, Range tokens) {
   const Token &first = unit.tokens[tokens.first], &last = unit.tokens[tokens.last - 1];
   return {place_in_text(text, first.at), place_in_text(text, last.at) + last.text.size(), ""};
+}
+
+bool is_written(const std::string& text, const Unit& unit, Range tokens) {
+  const auto stands = [&](const Token& token) {
+    return token.at.file == unit.file &&
+           text.compare(place_in_text(text, token.at), token.text.size(), token.text) == 0;
+  };
+  return stands(unit.tokens[tokens.first]) && stands(unit.tokens[tokens.last - 1]);
 }
 
 std::string edited(std::string text, std::vector<TextEdit> edits) {

@@ -36,21 +36,44 @@ Change change_of(const Entry& winner, const Pins& before, const Pins& of_run,
           kept || text.empty() ? text : "the file's was " + text};
 }
 
+// What a user's kernel is, whatever the sizes of its run and the place of its reference; null for
+// an operator of the table.
+base::Json kernel_of(const Entry& entry) {
+  base::Json kernel = entry.other.value("kernel", base::Json());
+  if (!kernel.is_object()) return {};
+  kernel.erase("sizes");
+  if (const auto reference = kernel.find("reference"); reference != kernel.end())
+    for (const char* name : {"path", "has_graph"}) reference->erase(name);
+  return kernel;
+}
+
 // What the file will hold. Entries of pins that the run says nothing about stay as they are, of
 // whatever protocol.
 Plan plan_of(const Pack& run, const std::optional<Pack>& file, const MergeOptions& options) {
   const Pins of_run(run.entries.begin(), run.entries.end());
   Pack touched, foreign;
-  if (file)
-    for (const Entry& entry : file->entries)
-      (of_run.count(entry) ? touched : foreign).entries.push_back(entry);
+  Pins changed;  // of the file, made of another text of a user's kernel, or of another reference
+  for (const Entry& entry : file ? file->entries : std::vector<Entry>{}) {
+    const auto own = of_run.find(entry);
+    if (own == of_run.end())
+      foreign.entries.push_back(entry);
+    else if (kernel_of(*own) != kernel_of(entry))
+      changed.insert(entry);
+    else
+      touched.entries.push_back(entry);
+  }
   MergeResult merged = merge({{kOfFile, touched}, {kOfRun, run}}, options);
   const Pins before(touched.entries.begin(), touched.entries.end());
   Plan plan;
   std::vector<std::map<std::string, std::string>> why(merged.pack.entries.size());
   for (const Dropped& drop : merged.dropped) why[drop.winner][drop.origin] = drop.why;
-  for (size_t i = 0; i < why.size(); ++i)
-    plan.result.changes.push_back(change_of(merged.pack.entries[i], before, of_run, why[i]));
+  for (size_t i = 0; i < why.size(); ++i) {
+    const Entry& entry = merged.pack.entries[i];
+    plan.result.changes.push_back(
+        changed.contains(entry)
+            ? Change{Change::Kind::replaced, entry, "the file's was of another kernel of that name"}
+            : change_of(entry, before, of_run, why[i]));
+  }
   plan.result.foreign = foreign.entries.size();
   plan.pack = file ? *file : run;
   if (file) plan.pack.runtime.update(mixed_runtime(file->runtime, run.runtime));

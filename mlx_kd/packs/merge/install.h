@@ -11,7 +11,7 @@ namespace mlx_kd::packs {
 struct Change {
   enum class Kind {
     added,     // the file had no entry of this pin
-    replaced,  // the run's entry is better
+    replaced,  // the run's entry is better, or the file's is of a user's kernel that has changed
     kept,      // the file's entry is as good or better
   };
   Kind kind;

@@ -21,7 +21,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         prog="python -m mlx_kd run-script",
         description="Run a Python program whose Metal kernels run on this machine, and watch them if asked; or, with "
                     "--patch, one whose models of mlx-lm are patched as they are loaded.")
-    parser.add_argument("--check", metavar="races,memory", help="what is watched at the first call of each kernel and "
+    parser.add_argument("--check", type=_checks, metavar="races,memory", help="what is watched at the first call of each kernel and "
                                                                 "size; default: MLX_KD_METAL_CHECK")
     parser.add_argument("--order", choices=("forward", "reverse", "random"), default="forward",
                         help="in which order the threads of a group run; needs --check")
@@ -41,6 +41,13 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     if options.order != "forward" and options.check is None:
         options.check = os.environ.get("MLX_KD_METAL_CHECK", "none")
     return options
+
+
+def _checks(text: str) -> str:
+    for name in text.split(","):
+        if name.strip() not in ("races", "memory", "none"):
+            raise argparse.ArgumentTypeError(f"'{name}' is not a check: use races, memory or none")
+    return text
 
 
 def _refuse(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

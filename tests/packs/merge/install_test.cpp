@@ -50,6 +50,27 @@ TEST(Install, TheBetterEntryStays) {
   EXPECT_EQ(pack.entries[1].candidate_id, "b");
 }
 
+TEST(Install, AUsersKernelThatHasChangedTakesThePlaceOfAFasterOne) {
+  const auto tuned = [](double us, const std::string& text, const std::string& path) {
+    Entry entry = entry_of(1, us, us);
+    entry.other["kernel"] = {{"source", text},
+                             {"sizes", {"rows=" + path}},
+                             {"reference", {{"text", "r"}, {"path", path}, {"has_graph", true}}}};
+    return entry;
+  };
+  const Folder folder;
+  install(run_with(folder, "first", pack_of({tuned(1, "a", "1")})), folder / "pins.json");
+  const auto slower = run_with(folder, "second", pack_of({tuned(2, "a", "2")}));
+  EXPECT_EQ(install(slower, folder / "pins.json").changes[0].kind, Change::Kind::kept);
+  const auto other = run_with(folder, "third", pack_of({tuned(3, "b", "1")}));
+  const InstallResult result = install(other, folder / "pins.json");
+  EXPECT_EQ(result.changes[0].kind, Change::Kind::replaced);
+  EXPECT_EQ(result.changes[0].why, "the file's was of another kernel of that name");
+  const Pack pack = read_pack(folder / "pins.json");
+  ASSERT_EQ(pack.entries.size(), 1u);
+  EXPECT_EQ(pack.entries[0].metrics.kernel_us, 3);
+}
+
 TEST(Install, KeepsForeignEntriesAndUnknownKeys) {
   Folder folder;
   fs::copy_file(golden("schema2.json"), folder / "pins.json");

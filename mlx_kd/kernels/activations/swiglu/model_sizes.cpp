@@ -18,13 +18,10 @@ ModelSizes width(const std::string& name, const std::string& reason, int64_t d,
 
 // MLPs whose gate is not silu (Gemma, Falcon) are not swiglu.
 std::string note_of(const ModelConfig& config) {
-  for (const char* field :
-       {"mlp_hidden_act", "hidden_activation", "hidden_act", "activation_function", "activation"})
-    if (const std::string gate = config.text(field); !gate.empty())
-      return gate == "silu" || gate == "swish" || gate == "swiglu"
-                 ? ""
-                 : "; but its gate is " + gate.substr(0, 40) + ", which no swiglu kernel serves";
-  return "";
+  const std::string gate = gate_activation(config);
+  return gate.empty() || gate == "silu" || gate == "swish" || gate == "swiglu"
+             ? ""
+             : "; but its gate is " + gate + ", which no swiglu kernel serves";
 }
 
 // Widths of experts that a config lists, one for each kind of them (ERNIE: of texts, of images).
