@@ -156,7 +156,7 @@ spec::DeviceId make_cpu_id() {
   if (sizes.l1 > 0) id.traits.l1_bytes = sizes.l1;
   if (sizes.l2 > 0) id.traits.l2_bytes = sizes.l2;
   id.traits.l3_bytes = sizes.l3;
-  id.target = {{"isa", id.traits.isa}, {"cores", id.traits.cores}};
+  id.target = {{"isa", instruction_sets()}, {"cores", id.traits.cores}};
   return id;
 }
 
