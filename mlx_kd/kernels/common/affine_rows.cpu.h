@@ -224,6 +224,8 @@ KD_INLINE void write_codes(const T* from, long group, const Code& code, unsigned
 // must stay until then.
 template <int kBits>
 struct Groups {
+  explicit Groups(const kd_arguments* arguments) : a(arguments) {}
+
   const kd_arguments* a;
   int count = 0;
   const T* from[4];

@@ -10,7 +10,7 @@ static void write_rows(const kd_arguments* a, const Position& at, long row, long
                        const T* turned) {
   const long width = a->dims[KD_DIM_D];
   const T* const values = row_at(a, kV, at);
-  Groups<kBits> groups = {a};
+  Groups<kBits> groups(a);
   for (long h = 0; h < a->dims[KD_DIM_Hk]; ++h, row += apart) {
     groups.add(turned + h * width, width, 0, row);
     groups.add(values + h * a->strides[kV][1], a->dims[KD_DIM_Dv], 3, row);

@@ -41,7 +41,7 @@ template <int kBits>
 static void append(const kd_arguments* a, long begin, long end) {
   const long added = a->dims[KD_DIM_M], s = a->dims[KD_DIM_S], heads = a->dims[KD_DIM_H];
   const int* offsets = (const int*)a->inputs[8];
-  Groups<kBits> groups = {a};
+  Groups<kBits> groups(a);
   for (long unit = begin; unit < end; ++unit) {
     const long head = unit / added, t = unit - head * added;
     const long offset = offsets[a->dims[KD_DIM_ragged] ? head / heads : 0];
