@@ -9,7 +9,6 @@ import sys
 import types
 import unittest
 
-from tests.support.mlx_source import fetched
 from tests.support.on_demand import need
 from tests.support.package import LONG, PackageTest
 
@@ -23,6 +22,7 @@ need("numpy")
 import mlx.core as mx  # noqa: E402
 
 import mlx_kd.linalg as la  # noqa: E402
+from tests.support.mlx_source import fetched  # noqa: E402  (it imports MLX)
 
 MEMBER = "python/tests/test_linalg.py"
 
