@@ -34,19 +34,19 @@ void check_versions(const packs::Entry& entry, bool allow_approximate) {
            ": kd revalidate proves it again");
 }
 
-bool has_all(const base::Json& wanted, const std::vector<std::string>& here) {
-  return wanted.is_array() && std::all_of(wanted.begin(), wanted.end(), [&](const base::Json& isa) {
-           return isa.is_string() &&
-                  std::find(here.begin(), here.end(), isa.get<std::string>()) != here.end();
+bool has_all(const base::Json& wanted, const base::Json& here) {
+  return wanted.is_array() && std::all_of(wanted.begin(), wanted.end(), [&](const base::Json& one) {
+           return std::find(here.begin(), here.end(), one) != here.end();
          });
 }
 
 // Every field of the target must be met; one that is not known is not.
 std::string misfit(const base::Json& target, const spec::DeviceId& device) {
   for (const auto& [name, value] : target.items()) {
-    const bool fits = name == "isa"     ? has_all(value, device.traits.isa)
+    const base::Json here = device.target.value(name, base::Json());
+    const bool fits = name == "isa"     ? has_all(value, here)
                       : name == "cores" ? value.is_number_integer() && value <= device.traits.cores
-                                        : value == device.target.value(name, base::Json());
+                                        : value == here;
     if (!fits) return name;
   }
   return "";
