@@ -42,12 +42,14 @@ def files_of(place):
 
 def count(name, place, includes, program, jobs):
     files = files_of(pathlib.Path(place))
+    start = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         results = list(pool.map(lambda file: check(program, file, includes), files))
     refused = {str(file): text for file, text, _ in results if text}
     excluded = {file: text for file, text in refused.items() if "not supported" in text}
     return {"set": name, "files": len(files), "excluded": len(excluded), "accepted": len(files) - len(refused),
             "seconds": round(sum(seconds for _, _, seconds in results), 1),
+            "wall_s": round(time.monotonic() - start, 1),
             "slowest_s": round(max(seconds for _, _, seconds in results), 1),
             "refused": {file: text for file, text in refused.items() if file not in excluded},
             "not_supported": excluded}
@@ -69,10 +71,11 @@ def main():
         found.append(count(name, place, includes, options.kd, options.jobs))
     if options.json:
         return print(json.dumps(found, indent=1))
-    print("| set | files | not supported | in scope | accepted | seconds |\n| --- | --- | --- | --- | --- | --- |")
+    print("| set | files | not supported | in scope | accepted | seconds | the slowest | in all |\n"
+          "| --- | --- | --- | --- | --- | --- | --- | --- |")
     for one in found:
         print(f"| {one['set']} | {one['files']} | {one['excluded']} | {one['files'] - one['excluded']} | "
-              f"{one['accepted']} | {one['seconds']} |")
+              f"{one['accepted']} | {one['seconds']} | {one['slowest_s']} | {one['wall_s']} |")
     for one in found:
         messages = collections.Counter(re.sub(r"^\[msl\] \S+ ", "", text) for text in one["refused"].values())
         for text, times in messages.most_common():

@@ -16,7 +16,11 @@ mx.set_default_device(mx.cpu)
 SOURCE = "uint i = thread_position_in_grid.x; y[i] = x[i] * T({factor});"
 
 
-def scale_with(folder, factor=2, reference=lambda x: 2 * x, made=None, **options):
+def times(factor):
+    return lambda x: factor * x
+
+
+def scale_with(folder, factor=2, reference=times(2), made=None, **options):
     """y = 2 x, right where factor is 2."""
     def scale(x, *, TG):
         if made is not None:
@@ -49,6 +53,11 @@ class Served(PackageTest):
         self.assertEqual(again.settings, settings)
         changed = scale_with(folder, made=made, knobs={"TG": [32, 128]})
         self.assertEqual(changed.settings, {})
+        # The function's text is the same, and what it makes is not.
+        for other in (scale_with(folder, factor=3), scale_with(folder, reference=times(3))):
+            self.assertEqual(other.name, scale.name)
+            self.assertEqual(other.settings, {})
+            self.assertTrue(mx.array_equal(other(x), other.reference(x)))
         self.found_by_tuned(next(Path(folder).glob("scale_*")) / "pack.json", x)
 
     def found_by_tuned(self, pack, x):
@@ -119,6 +128,16 @@ class Refused(PackageTest):
                 @mlx_kd.autotune(knobs={"TG": [32]}, reference=lambda x: x)
                 def call(self, x, *, TG):
                     return x
+
+    def test_what_is_not_a_function_with_a_name(self):
+        for one in (lambda x, *, TG: x, print):
+            with self.assertRaisesRegex(TypeError, "decorate a function that def makes"):
+                mlx_kd.autotune(knobs={"TG": [32]}, reference=lambda x: x)(one)
+
+    def test_sizes_that_are_no_arrays(self):
+        for size in (mx.ones(64), ((8, 64),), [(64, "float32")], [64]):
+            with self.assertRaisesRegex(TypeError, r"scale.prepare was given .* in place of an array: give a sequence"):
+                scale_with(self.folder()).prepare(size)
 
     def test_knobs_that_are_none(self):
         for knobs, words in (({}, "has no knobs"), ({"TG": []}, "has no knobs"), ({"N": [1]}, "no parameter of scale"),

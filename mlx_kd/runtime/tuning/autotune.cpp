@@ -14,12 +14,14 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
+#include "mlx_kd/base/log_once.h"
 #include "mlx_kd/base/own_folder.h"
 #include "mlx_kd/base/process.h"
 #include "mlx_kd/base/sha256.h"
 #include "mlx_kd/packs/pack.h"
 #include "mlx_kd/runtime/call/metal_kernel.h"
 #include "mlx_kd/runtime/state/trust.h"
+#include "mlx_kd/runtime/tuning/autotune_digest.h"
 #include "mlx_kd/runtime/tuning/autotune_files.h"
 #include "mlx_kd/runtime/tuning/background.h"
 #include "mlx_kd/runtime/tuning/call_key.h"
@@ -149,6 +151,7 @@ struct Autotuned::State {
                                            const AutotuneKernel::Knobs& knobs, bool proved) const;
   std::shared_ptr<const Served> find(const std::vector<mx::array>& inputs, bool is_call);
   std::shared_ptr<const Served> kept_winner(const std::vector<mx::array>& inputs) const;
+  bool is_of_this_kernel(const packs::Entry& entry, const std::vector<mx::array>& inputs) const;
   void keep(const CallKey& key, std::shared_ptr<const Served> one);
   fs::path place_of(const std::vector<mx::array>& inputs) const;
   void want(const std::vector<mx::array>& inputs);
@@ -174,6 +177,18 @@ std::shared_ptr<const Served> Autotuned::State::with_knobs(const std::vector<mx:
   return result;
 }
 
+// Whether the entry was proved for the launches and the reference that there are now. Those of the
+// text and the knobs alone are in the name.
+bool Autotuned::State::is_of_this_kernel(const packs::Entry& entry,
+                                         const std::vector<mx::array>& inputs) const {
+  try {
+    const std::string text = autotune_text(kernel, options, inputs);
+    return entry.source.find(autotune_digest(text, options, inputs)) != std::string::npos;
+  } catch (const std::exception&) {  // it could not be tuned for these arrays now
+    return false;
+  }
+}
+
 // The setting of the pack for arrays like these on this device, if there is one.
 std::shared_ptr<const Served> Autotuned::State::kept_winner(
     const std::vector<mx::array>& inputs) const {
@@ -196,6 +211,7 @@ std::shared_ptr<const Served> Autotuned::State::kept_winner(
           return line.starts_with(wanted + " " + entry.key.shape_signature.text() + ":");
         }))
       continue;
+    if (!is_of_this_kernel(entry, inputs)) return nullptr;
     AutotuneKernel::Knobs knobs;
     for (const auto& [knob, values] : options.knobs)
       knobs.emplace_back(knob, entry.knobs.at(knob).get<int64_t>());
@@ -206,8 +222,13 @@ std::shared_ptr<const Served> Autotuned::State::kept_winner(
 
 void Autotuned::State::keep(const CallKey& key, std::shared_ptr<const Served> one) {
   std::unique_lock lock(mutex);
-  if (served.size() >= kMostSizes)
+  if (served.size() >= kMostSizes) {
     std::erase_if(served, [](const auto& known) { return !known.second->proved; });
+    base::log_once("autotune", "'" + kernel.name + "' has been called with more than " +
+                                   std::to_string(kMostSizes) +
+                                   " sizes, which are not all kept: tune kernels whose inputs "
+                                   "have few sizes, or pad them");
+  }
   served[key] = std::move(one);
 }
 

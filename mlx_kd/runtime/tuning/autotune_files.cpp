@@ -10,6 +10,7 @@
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/base/json.h"
 #include "mlx_kd/devices/metal_text/metal_body.h"
+#include "mlx_kd/runtime/tuning/autotune_digest.h"
 
 namespace mlx_kd::runtime {
 namespace autotuning {
@@ -177,14 +178,21 @@ Launches launches_of(const AutotuneKernel& kernel, const Autotune& options,
   return result;
 }
 
+std::string autotune_text(const AutotuneKernel& kernel, const Autotune& options,
+                          const std::vector<mx::array>& inputs) {
+  const Launches launches = launches_of(kernel, options, inputs);
+  return ports_text(kernel, launches.front().second, inputs) + knobs_text(options, launches) +
+         "// kd: batch none\n" + kernel.header + "\n// kd: body\n" + kernel.source + "\n";
+}
+
 void write_autotune_files(const fs::path& folder, const AutotuneKernel& kernel,
                           const Autotune& options, const std::vector<mx::array>& inputs) {
-  const Launches launches = launches_of(kernel, options, inputs);
-  const std::string text = ports_text(kernel, launches.front().second, inputs) +
-                           knobs_text(options, launches) + "// kd: batch none\n" + kernel.header +
-                           "\n// kd: body\n" + kernel.source + "\n";
-  base::write_file_atomically(folder / "kernel.metal", text, "autotune");
+  const std::string text = autotune_text(kernel, options, inputs);
+  fs::create_directories(folder);
   export_graphs(folder, kernel, options, inputs);
+  base::write_file_atomically(folder / "kernel.metal",
+                              "// autotune " + autotune_digest(text, options, inputs) + "\n" + text,
+                              "autotune");
   base::write_file_atomically(folder / "reference.py", reference_text(folder, inputs.size()),
                               "autotune");
 }

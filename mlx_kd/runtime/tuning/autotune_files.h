@@ -22,7 +22,11 @@ using Launches = std::vector<std::pair<AutotuneKernel::Knobs, AutotuneKernel::La
 Launches launches_of(const AutotuneKernel& kernel, const Autotune& options,
                      const std::vector<mlx::core::array>& inputs);
 
-// Writes kernel.metal, reference.py and the graphs that it loads.
+// What kernel.metal holds of the kernel, its knobs and its launches. Misuse as above.
+std::string autotune_text(const AutotuneKernel& kernel, const Autotune& options,
+                          const std::vector<mlx::core::array>& inputs);
+
+// Writes kernel.metal, with its digest in front, reference.py and the graphs that it loads.
 void write_autotune_files(const std::filesystem::path& folder, const AutotuneKernel& kernel,
                           const Autotune& options, const std::vector<mlx::core::array>& inputs);
 

@@ -82,10 +82,12 @@ void BackgroundTuning::tune(const Size& size) {
 
 void BackgroundTuning::touch_while_called(const std::filesystem::path& file,
                                           const std::atomic<bool>& over) {
+  // A new time, whether it was there or not; first for the call that asked.
+  const auto touch = [&] { std::ofstream(file).put('\n'); };
+  touch();
   for (uint64_t before = calls_; !over; std::this_thread::sleep_for(kLookEvery)) {
     const uint64_t now = calls_.load(std::memory_order_relaxed);
-    if (now == std::exchange(before, now)) continue;
-    std::ofstream(file).put('\n');  // a new time, whether it was there or not
+    if (now != std::exchange(before, now)) touch();
   }
 }
 

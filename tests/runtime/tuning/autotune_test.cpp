@@ -111,6 +111,19 @@ TEST_F(AutotuneTest, RunsTheReferenceUntilASettingIsProvedAndThenTheKernel) {
   const Autotuned other = autotune(kernel(), changed);
   EXPECT_EQ(sum(other, 64), 128);
   EXPECT_TRUE(other.settings().empty());
+  // Neither do they serve one of another reference, or of another launch.
+  Autotune tripled = options();
+  tripled.reference = [](const Arrays& in) { return Arrays{3 * in[0]}; };
+  const Autotuned unproved = autotune(kernel(), tripled);
+  EXPECT_EQ(sum(unproved, 64), 192);
+  EXPECT_TRUE(unproved.settings().empty());
+  AutotuneKernel halved = kernel();
+  halved.launch = [launch = halved.launch](const Arrays& in, const Knobs& knobs) {
+    AutotuneKernel::Launch result = launch(in, knobs);
+    result.grid[0] /= 2;
+    return result;
+  };
+  EXPECT_EQ(sum(autotune(halved, options()), 64), 128);
   // The pack is one that Tuned calls.
   const fs::path place = fs::directory_iterator(folder)->path();
   const Tuned tuned(place / "pack.json");
@@ -164,7 +177,7 @@ TEST_F(AutotuneTest, TunesInTheBackgroundWhatIsCalled) {
   EXPECT_EQ(sum(wrong, 64), 128);
 }
 
-// A program in the place of kd that says whether the file of --pause is there after a while.
+// A program in the place of kd that says whether the file of --pause is new after a while.
 class Pausing : public AutotuneTest {
  protected:
   void SetUp() override {
@@ -174,8 +187,8 @@ class Pausing : public AutotuneTest {
            "while [ $# -gt 0 ]; do [ \"$1\" = --pause ] && file=$2; shift; "
            "done\necho started >> "
         << (folder / "started").string()
-        << "\nsleep ${SLEEP:-1}\nif [ -e \"$file\" ]; then echo in use; else "
-           "echo not in use; fi\nexit 1\n";
+        << "\nsleep ${SLEEP:-3}\nif [ -n \"$(find \"$file\" -newermt '-2 seconds')\" ]; then "
+           "echo in use; else echo not in use; fi\nexit 1\n";
     fs::permissions(folder / "kd", fs::perms::owner_all);
     setenv("MLX_KD_PROGRAM", (folder / "kd").c_str(), 1);
   }
@@ -220,6 +233,16 @@ TEST_F(AutotuneTest, ServesDefaultsWhereTheyAreAskedFor) {
   EXPECT_EQ(sum(scaled, 64), 192);
   EXPECT_EQ(references, 0);
   EXPECT_TRUE(scaled.settings().empty());
+}
+
+TEST_F(AutotuneTest, TellsOnceOfSizesThatChangeAtEveryCall) {
+  const Autotuned scaled = autotune(kernel(), options());
+  testing::internal::CaptureStderr();
+  for (int n = 1; n <= 2200; ++n) scaled({mx::zeros({n})});
+  const std::string told = testing::internal::GetCapturedStderr();
+  const size_t first = told.find("called with more than 1024 sizes");
+  EXPECT_NE(first, std::string::npos) << told;
+  EXPECT_EQ(told.find("called with more than 1024 sizes", first + 1), std::string::npos) << told;
 }
 
 TEST_F(AutotuneTest, IsSwitchedOffByTheEnvironment) {

@@ -57,6 +57,7 @@ class Autotuned:
         self._ready: dict[bytes, Callable[..., Any]] = {}
         self._wanted: dict[bytes, list[mx.array]] = {}
         self._failed: dict[bytes, str] = {}
+        self._kept: dict[bytes, tuple[list[mx.array], dict[str, int], str]] = {}  # arrays, setting, text that was proved
         self._proved: dict[bytes, Any] = {}  # the key as shape_key has it
         self._lock = threading.RLock()
         self._worker: threading.Thread | None = None
@@ -66,6 +67,9 @@ class Autotuned:
         functools.update_wrapper(self, function)
 
     def _check(self) -> None:
+        if not inspect.isfunction(self.function) or not self.function.__name__.isidentifier():
+            raise TypeError(f"autotune is around {self.function!r}: decorate a function that def makes, whose name the kernel "
+                            "takes")
         where = self.function.__qualname__.split(".")
         parameters = list(inspect.signature(self.function).parameters.values())
         if (len(where) > 1 and where[-2] != "<locals>") or (parameters and parameters[0].name in ("self", "cls")):
@@ -110,6 +114,7 @@ class Autotuned:
         key = call_key(*arrays)
         with self._lock:
             self._load()
+            self._check_kept(key)
             if key in self._ready:
                 return self._ready[key](*arrays)
             if len(self._ready) >= MOST_SHAPES:
@@ -139,6 +144,8 @@ class Autotuned:
         """The proved setting for each size, by ((shape, dtype), ...) of the arrays."""
         with self._lock:
             self._load()
+            for key in list(self._kept):
+                self._check_kept(key)
             return {shapes: dict(self._ready[key].keywords)  # type: ignore[attr-defined]
                     for key, shapes in self._proved.items()}
 
@@ -163,16 +170,32 @@ class Autotuned:
         ------
         RuntimeError
             If a size could not be tuned: the kernel is wrong at its defaults, say.
+        TypeError
+            For what is not a sequence of arrays.
         """
         for size in sizes if self.enabled else ():
-            arrays = [one if isinstance(one, mx.array) else mx.zeros(*one) for one in size]
+            if not isinstance(size, (tuple, list)):
+                raise self._no_array(size)
+            arrays = [self._like(one) for one in size]
             key = call_key(*arrays)
             with self._lock:
                 self._load()
+                self._check_kept(key)
                 done = key in self._proved
             if not done:
                 self._tune(key, arrays, budget or self.budget, None)
         return self.settings
+
+    def _no_array(self, given: Any) -> TypeError:
+        return TypeError(f"{self.__name__}.prepare was given {str(given)[:80]} in place of an array: give a sequence for each "
+                         "size, of arrays or of (shape, dtype), as prepare([((64, 1024), mx.float32)])")
+
+    def _like(self, given: Any) -> mx.array:
+        if isinstance(given, mx.array):
+            return given
+        if not isinstance(given, (tuple, list)) or len(given) != 2 or not isinstance(given[1], mx.Dtype):
+            raise self._no_array(given)
+        return mx.zeros(*given)
 
     def _pack(self) -> Path:
         return self.folder / "pack.json"
@@ -255,7 +278,21 @@ class Autotuned:
             sizes = entry["kernel"]["sizes"][0]
             is_here = (entry["key"]["device_arch"] == "simt") == (self._device == "simt")
             if is_here and case(f"{entry['key']['dtype']} {sizes}") in usable:
-                self._take(self._arrays_of(entry), entry["template_params"])
+                arrays = self._arrays_of(entry)
+                self._kept[call_key(*arrays)] = (arrays, entry["template_params"], entry["kernel"]["source"])
+
+    def _check_kept(self, key: bytes) -> None:
+        """Takes the winner of an earlier process for arrays of this key, if what was proved is what the function makes now:
+        its text may be the same and what it reads, the body of the kernel for one, another."""
+        if key not in self._kept:
+            return
+        arrays, setting, source = self._kept.pop(key)
+        try:
+            is_same = Description(self, arrays).digest() in source
+        except Exception:  # it could not be tuned for these arrays now
+            is_same = False
+        if is_same:
+            self._take(arrays, setting)
 
     def _arrays_of(self, entry: Mapping[str, Any]) -> list[mx.array]:
         """Arrays like those of the calls that the entry serves."""
@@ -286,6 +323,7 @@ class Autotuned:
                 key, arrays = self._wanted.popitem()
             with tempfile.TemporaryDirectory(prefix="kd-autotune-") as temp:
                 try:
+                    (Path(temp) / "in-use").touch()  # for the call that asked
                     self._tune(key, arrays, self.budget, Path(temp) / "in-use")
                 except Exception as error:  # the program continues with the reference
                     with self._lock:

@@ -1,6 +1,7 @@
 """What kd tune reads of a Python function: the kernel that it makes for each setting, and its reference as graphs."""
 from __future__ import annotations
 
+import hashlib
 import itertools
 import threading
 from pathlib import Path
@@ -92,6 +93,18 @@ def macro(name: str, value: Any) -> str:
     return f"#define {name} {str(value).lower() if isinstance(value, bool) else value}\n"
 
 
+def canonical(value: Any) -> str:
+    """What an export says of a graph, the same in every process; arrays by their bytes."""
+    if isinstance(value, mx.array):
+        plain = value.view(mx.uint16) if value.dtype == mx.bfloat16 else value
+        return f"{name_of(value.dtype)}{value.shape}{memoryview(plain).tobytes().hex()}"  # type: ignore[arg-type]
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{canonical(value[key])}" for key in sorted(value)) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(canonical, value)) + "]"
+    return repr(value)
+
+
 class Description:
     """The files that kd tune reads for one size."""
 
@@ -168,32 +181,44 @@ class Description:
             parts.append(f"{' || '.join(conditions)}\n{text}\n")
         return "#if " + "#elif ".join(parts) + "#endif\n"
 
-    def write(self, folder: Path) -> None:
+    def text(self) -> str:
         headers = {call.made["header"] for call in self.calls.values()}
         if len(headers) > 1:
             raise ValueError(f"the header of {self.of.name}'s kernel depends on its knobs: put what varies into its source")
-        text = self.head() + headers.pop() + "\n// kd: body\n" + self.body()
-        (folder / "kernel.metal").write_text(text)
+        return self.head() + headers.pop() + "\n// kd: body\n" + self.body()
+
+    def digest(self) -> str:
+        """What the proof of a setting is about: the kernel with its launches, and the reference's graph."""
+        digest = hashlib.sha256(self.text().encode())
+        self.export(lambda record: digest.update(canonical(record).encode()), self.dtype)
+        return digest.hexdigest()
+
+    def write(self, folder: Path) -> None:
+        text = self.text()
         self.write_reference(folder)
+        (folder / "kernel.metal").write_text(f"// autotune {self.digest()}\n{text}")
+
+    def graph(self, *arrays: mx.array) -> list[mx.array]:
+        """The reference of the kernel's inputs."""
+        made = self.of.reference(*[arrays[self.order.index(i)] for i in range(len(self.arrays))])
+        return list(made) if isinstance(made, (tuple, list)) else [made]
+
+    def export(self, to: Any, wide: mx.Dtype) -> None:
+        with mx.stream(mx.cpu):
+            zeros = [mx.zeros(self.arrays[place].shape, wide if self.arrays[place].dtype == self.dtype
+                              else self.arrays[place].dtype) for place in self.order]
+            mx.export_function(to, self.graph, *zeros)
 
     def write_reference(self, folder: Path) -> None:
         """The reference as graphs of MLX, in float64 too if it can be."""
-        def graph(*arrays: mx.array) -> list[mx.array]:
-            made = self.of.reference(*[arrays[self.order.index(i)] for i in range(len(self.arrays))])
-            return list(made) if isinstance(made, (tuple, list)) else [made]
-
-        inputs = [self.arrays[place] for place in self.order]
         for wide in dict.fromkeys((mx.float64, mx.float32, self.dtype)):
-            with mx.stream(mx.cpu):
-                zeros = [mx.zeros(one.shape, wide if one.dtype == self.dtype else one.dtype) for one in inputs]
             try:
-                with mx.stream(mx.cpu):
-                    mx.export_function(str(folder / f"{name_of(wide)}.mlxfn"), graph, *zeros)
+                self.export(str(folder / f"{name_of(wide)}.mlxfn"), wide)
             except Exception as error:
                 if wide == self.dtype:
                     raise ValueError(f"the reference of {self.of.name} has no graph ({error}): write it with functions of "
                                      "MLX that read no values") from error
-        names = ", ".join(f"a{i}" for i in range(len(inputs)))
+        names = ", ".join(f"a{i}" for i in range(len(self.order)))
         (folder / "reference.py").write_text(
             "import mlx.core as mx\n\n_graphs = {}\n\n\n"
             f"def reference({names}):\n"
