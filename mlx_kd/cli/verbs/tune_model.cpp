@@ -95,10 +95,12 @@ void print_trial(const TuneOptions& options, const discover::ModelTrial& trial) 
     const discover::PassTrial& pass = trial.passes[i];
     if ((i == 0 || passes[i].prompt) && pass.over_patch.rounds > 0)
       std::fprintf(stderr,
-                   "In the model's code %s with the pack %s times as fast as without one; winners "
+                   "In the model's code %s %s times as fast with %s as without a pack; winners "
                    "kept: %zu of %zu\n",
                    passes[i].prompt ? "a prompt is" : "decoding is",
-                   in_words(pass.over_patch).c_str(), pass.kept.size(), pass.tried.size());
+                   in_words(pass.over_patch).c_str(),
+                   pass.has_pins ? "the pack" : "its pins, which were left,", pass.kept.size(),
+                   pass.tried.size());
   }
 }
 

@@ -23,7 +23,8 @@ Json pass_json(const PassTrial& pass) {
                {"together", gain_json(pass.together)},
                {"kept", pass.kept},
                {"pack", gain_json(pass.pack)},
-               {"over_patch", gain_json(pass.over_patch)}};
+               {"over_patch", gain_json(pass.over_patch)},
+               {"has_pins", pass.has_pins}};
   for (const auto& [use, gain] : pass.alone) json["alone"][use] = gain_json(gain);
   return json;
 }
@@ -36,6 +37,7 @@ PassTrial pass_from(const Json& json) {
   pass.kept = json.at("kept").get<std::set<std::string>>();
   pass.pack = gain_from(json.at("pack"));
   pass.over_patch = gain_from(json.at("over_patch"));
+  pass.has_pins = json.at("has_pins").get<bool>();
   return pass;
 }
 
@@ -60,6 +62,13 @@ std::set<std::string> worth_keeping(const PassTrial& trial) {
 UsesByPass ModelTrial::kept() const {
   UsesByPass result;
   for (const PassTrial& pass : passes) result.push_back(pass.kept);
+  return result;
+}
+
+std::set<size_t> ModelTrial::without_pins() const {
+  std::set<size_t> result;
+  for (size_t i = 0; i < passes.size(); ++i)
+    if (!passes[i].has_pins) result.insert(i);
   return result;
 }
 

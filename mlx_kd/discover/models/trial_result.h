@@ -31,8 +31,9 @@ struct PassTrial {
   std::map<std::string, Gain> alone;  // with the winner of one use; empty where that was not tried
   Gain together;                      // with those of all
   std::set<std::string> kept;         // uses whose winners are in the pack
-  Gain pack;        // with these, of the second trial; NaN where the first had left none
-  Gain over_patch;  // the same over mlx_kd.patch without a pack
+  Gain pack;             // with these, of the second trial; NaN where the first had left none
+  Gain over_patch;       // the same over mlx_kd.patch without a pack
+  bool has_pins = true;  // false: it is surely slower so, and no use of the pass has a pin
 };
 
 // The uses whose winners are worth a second trial: those that are surely faster alone, and where
@@ -49,6 +50,7 @@ struct ModelTrial {
 
   bool was_made() const { return why_not.empty(); }
   UsesByPass kept() const;
+  std::set<size_t> without_pins() const;  // passes
 };
 
 base::Json gain_json(const Gain& gain);

@@ -306,6 +306,10 @@ class Tuning {
 
   // --- what was found ---
 
+  static const PassTrial& main_pass(const ModelUse& use, const ModelTrial& trial) {
+    return use.prompt ? trial.passes.back() : trial.passes.front();
+  }
+
   UseResult result_of(const ModelUse& use, const TuneWinners& winners,
                       const ModelTrial& trial) const {
     UseResult result;
@@ -318,7 +322,7 @@ class Tuning {
     const bool searched = state->search && state->search->found;
     bool gained = searched && winners.gained(use, trial.was_made() ? kLeastTried : kLeastGain);
     if (trial.was_made()) {
-      const PassTrial& pass = use.prompt ? trial.passes.back() : trial.passes.front();
+      const PassTrial& pass = main_pass(use, trial);
       gained = gained && pass.kept.count(use.name);
       if (const auto alone = pass.alone.find(use.name); alone != pass.alone.end())
         result.in_model = alone->second;
@@ -329,6 +333,10 @@ class Tuning {
     result.speedup_lo = run.speedup_lo, result.speedup_hi = run.speedup_hi;
     result.pinned = run.won, result.searched = searched, result.is_default = !gained;
     result.candidate_id = run.candidate_id, result.knobs = run.knobs, result.left = run.left;
+    if (trial.was_made() && !main_pass(use, trial).has_pins) {
+      result.pinned = false;
+      result.left = "in the model the pack was slower than none";
+    }
     result.evaluated =
         state->by_default->evaluated + (searched ? state->search->found->evaluated : 0);
     return result;
@@ -338,7 +346,8 @@ class Tuning {
     const fs::path file = request_.out / "pack.json";
     outcome.has_pack = request_.device != "null";
     if (!outcome.has_pack) return;
-    packs::Pack pack = outcome.trial.was_made() ? winners.pack_of_kept(outcome.trial.kept())
+    packs::Pack pack = outcome.trial.was_made() ? winners.pack_of_kept(outcome.trial.kept(),
+                                                                       outcome.trial.without_pins())
                                                 : winners.pack_by_gain();
     outcome.pins = pack.entries.size();
     if (pack.entries.empty()) return packs::write_pack(file, pack);

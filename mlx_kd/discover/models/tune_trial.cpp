@@ -94,6 +94,8 @@ class Trials {
     if (!pass.kept.empty() && (is_first_of_kind(at) ? !(pass.pack.ratio >= 1) : pass.pack.hi < 1))
       pass.kept.clear();
     pass.over_patch = gain_of(times.at(pass.kept.empty() ? 1 : 2), times.at(0));
+    pass.has_pins = !is_first_of_kind(at) || pass.over_patch.hi >= 1;
+    if (!pass.has_pins) pass.kept.clear();
   }
 
   // --- packs ---

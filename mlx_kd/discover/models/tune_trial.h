@@ -7,7 +7,8 @@
 // with the winners of all uses, and in the first step of decoding and the prompt those with one
 // winner each. A second trial, with new samples, confirms the pack of the winners that were faster,
 // also next to what mlx_kd.patch runs without a pack: where it is slower than default kernels in
-// the median, or surely so in the other steps, none of the winners stays.
+// the median, or surely so in the other steps, none of the winners stays; where it is surely slower
+// than no pack, no use of the pass has a pin.
 #pragma once
 
 #include <atomic>

@@ -53,8 +53,7 @@ packs::Pack TuneWinners::gainers(const Found& found, double least_gain) const {
 // Keys of a cache are of the first pass of their kind.
 std::set<size_t> TuneWinners::passes_of(const ModelUse& use, const packs::Entry& entry) const {
   const size_t steps = request_.sizes.rows.size();
-  if (use.prompt) return {steps};
-  if (use.sizes.size() != steps || is_over_keys(*use.op)) return {0};
+  if (use.prompt || use.sizes.size() != steps || is_over_keys(*use.op)) return {main_pass(use)};
   const std::string& dim = use.op->batch_dim;
   const auto ranges = packs::ranges_of(entry, dim);
   const auto range = ranges.find(dim);
@@ -92,9 +91,11 @@ bool TuneWinners::gained(const ModelUse& use, double least_gain) const {
          at->gains.is_enough(least_gain, at->candidate_id, use.sizes.front());
 }
 
-packs::Pack TuneWinners::pack_of_kept(const UsesByPass& kept) const {
+packs::Pack TuneWinners::pack_of_kept(const UsesByPass& kept,
+                                      const std::set<size_t>& without_pins) const {
   std::vector<packs::Origin> searched;
   for (const Found& found : found_) {
+    if (without_pins.count(main_pass(*found.use))) continue;
     packs::Pack pack = gainers(found, kLeastTried);
     std::erase_if(pack.entries, [&](const packs::Entry& entry) {
       const auto passes = passes_of(*found.use, entry);
@@ -103,20 +104,23 @@ packs::Pack TuneWinners::pack_of_kept(const UsesByPass& kept) const {
     });
     add_winners(found.use->name, pack, searched);
   }
-  return with(searched);
+  return with(searched, without_pins);
 }
 
 packs::Pack TuneWinners::pack_by_gain() const {
   std::vector<packs::Origin> searched;
   for (const Found& found : found_)
     add_winners(found.use->name, gainers(found, kLeastGain), searched);
-  return with(searched);
+  return with(searched, {});
 }
 
-packs::Pack TuneWinners::with(const std::vector<packs::Origin>& searched) const {
+packs::Pack TuneWinners::with(const std::vector<packs::Origin>& searched,
+                              const std::set<size_t>& without_pins) const {
   if (request_.device == "null") return {};
   std::vector<packs::Origin> by_default;
-  for (const Found& found : found_) add_winners(found.use->name, found.by_default, by_default);
+  for (const Found& found : found_)
+    if (!without_pins.count(main_pass(*found.use)))
+      add_winners(found.use->name, found.by_default, by_default);
   return with_defaults(merged(searched), merged(by_default));
 }
 

@@ -27,9 +27,9 @@ class TuneWinners {
   bool gained(const ModelUse& use, double least_gain) const;
 
   // Default kernels, and in their place the winners that a trial kept: a winner that serves the
-  // tokens of several passes has to be kept in all of them. Empty on the null device, whose times
-  // make no pins.
-  packs::Pack pack_of_kept(const UsesByPass& kept) const;
+  // tokens of several passes has to be kept in all of them. Uses of the passes `without_pins`, a
+  // first step or the prompt, have no entry. Empty on the null device, whose times make no pins.
+  packs::Pack pack_of_kept(const UsesByPass& kept, const std::set<size_t>& without_pins = {}) const;
   // Without a trial: the winners that are kLeastGain times as fast as the default kernel.
   packs::Pack pack_by_gain() const;
 
@@ -42,7 +42,12 @@ class TuneWinners {
   };
   packs::Pack gainers(const Found& found, double least_gain) const;
   std::set<size_t> passes_of(const ModelUse& use, const packs::Entry& entry) const;
-  packs::Pack with(const std::vector<packs::Origin>& searched) const;
+  // The first step, or the prompt.
+  size_t main_pass(const ModelUse& use) const {
+    return use.prompt ? request_.sizes.rows.size() : 0;
+  }
+  packs::Pack with(const std::vector<packs::Origin>& searched,
+                   const std::set<size_t>& without_pins) const;
 
   const TuneRequest& request_;
   std::vector<Found> found_;  // in the order of the uses

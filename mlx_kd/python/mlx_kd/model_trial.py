@@ -27,7 +27,7 @@ from mlx_kd import skeleton
 
 LAYERS = (8, 4, 2)  # of the model: the first with which ENOUGH rounds fit the time
 ENOUGH, LEAST = 12, 6  # rounds; the least whatever the time is: fewer have no interval
-STEPS = 8  # of decoding, in a sample
+STEPS = 4  # of decoding, in a sample
 MEMORY = 1 << 30  # bytes of weights, about
 BLOCK = 1 << 18  # random numbers; larger arrays repeat them
 LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers")

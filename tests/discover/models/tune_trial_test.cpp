@@ -20,7 +20,7 @@ import json, sys
 request = json.loads(sys.argv[-1])
 open(sys.argv[0] + ".runs", "a").write("x")
 def us(pack, tokens):
-    text = open(pack).read() if pack else ""
+    text = open(pack).read() if pack else "fast" * LESS
     time = 1000 + 100 * text.count("slow") - 10 * text.count("fast")
     return time + 300 * text.count("batches") * (1 < tokens < 17)
 times = [[[us(pack, one["tokens"])] * 8 for pack in one["packs"]] for one in request["passes"]]
@@ -39,7 +39,10 @@ class TuneTrial : public testing::Test {
     request_.uses.uses.push_back(use("all", true));
   }
 
-  void program(const std::string& text) {
+  // Without a pack the model has `less` fast kernels.
+  void program(std::string text, int less = 0) {
+    if (const size_t at = text.find("LESS"); at != std::string::npos)
+      text.replace(at, 4, std::to_string(less));
     base::write_file_atomically(python_, text, "test");
     fs::permissions(python_, fs::perms::owner_all);
   }
@@ -161,6 +164,21 @@ TEST_F(TuneTrial, WithoutWinnersThePackIsComparedWithNoneAlone) {
   EXPECT_DOUBLE_EQ(trial.passes[0].over_patch.ratio, 1);
   EXPECT_EQ(trial.passes[0].together.rounds, 0u);
   EXPECT_EQ(fs::file_size(python_.string() + ".runs"), 1u);
+}
+
+TEST_F(TuneTrial, AFasterModelWithoutAPackLeavesNoPinOfThePass) {
+  TuneState state(request_);
+  found(state, 0, {"fast"});
+  found(state, 1, {});
+  found(state, 2, {"fast_prompt"});
+  program(kProgram, 20);
+  const TuneWinners winners(request_, state);
+  ModelTrial trial = *tried(winners);
+  EXPECT_EQ(trial.without_pins(), (std::set<size_t>{0, 2}));
+  EXPECT_EQ(trial.kept(), UsesByPass(3));
+  EXPECT_EQ(texts(winners.pack_of_kept(trial.kept(), trial.without_pins())), Texts());
+  trial.passes[2].has_pins = true;
+  EXPECT_EQ(texts(winners.pack_of_kept(trial.kept(), trial.without_pins())), Texts{"first 256 64"});
 }
 
 TEST_F(TuneTrial, CodeThatFailsIsSaidInItsLastWords) {
