@@ -21,6 +21,7 @@ class Interrupt {
     if (also_) also_();
   }
   bool raised() const { return raised_; }
+  const std::atomic<bool>& flag() const { return raised_; }  // true once it was raised
 
   // What raise() calls too, from the thread that raises; nullptr: nothing.
   void call_also(std::function<void()> also) {

@@ -113,6 +113,8 @@ class TuneModel(unittest.TestCase):
         self.assertIn("Where the time of a token goes", html)
         self.assertEqual(html.count("<svg"), 2)
         self.assertFalse((self.out / "pack.json").exists())  # its times are invented
+        self.assertEqual(report["trial"]["why_not"], "the model's code was not run")
+        self.assertIn("No trial was made (the model&#39;s code was not run): winners are in the pack that were 1.05 times", html)
         again = json.loads(self.tune(model, "--time-budget", budget, "--rows", "1,2", "--prompt", "64", "--json").stdout)
         self.assertEqual(again["uses"], report["uses"])
 

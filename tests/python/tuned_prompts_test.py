@@ -54,9 +54,21 @@ class Prompts(PackageTest):
                               env=environment(MLX_KD_PYTHON=sys.executable, PYTHONPATH=path))
         self.assert_succeeds(done)
         self.assertNotIn("was not run", done.stderr)
+        self.check_trial(json.loads((folder / "tuned" / "report.json").read_text()))
         self.entries = json.loads((folder / "tuned" / "pack.json").read_text())["entries"]
         self.uses = json.loads((folder / "tuned" / "report.json").read_text())["uses"]
         return folder / "tuned" / "pack.json"
+
+    def check_trial(self, report):
+        """Winners are in the pack where they were not slower in the model than default kernels."""
+        self.assertEqual(report["trial"]["why_not"], "")
+        for index, trial in enumerate(report["trial"]["passes"]):
+            self.assertGreaterEqual(trial["over_patch"]["rounds"], 6)
+            self.assertLessEqual(set(trial["kept"]), set(trial["tried"]))
+            if trial["kept"]:
+                self.assertGreaterEqual(trial["pack"]["hi" if 0 < index < 4 else "ratio"], 1, trial)
+        kept = set.union(*(set(trial["kept"]) for trial in report["trial"]["passes"]))
+        self.assertLessEqual({use["name"] for use in report["uses"] if not use["is_default"]}, kept)
 
     def check(self, hits, op, at_most=0, prompt=False, **values):
         """That no call of an operator ran anything but a pin, if the pack has pins for all of them: on a busy machine a

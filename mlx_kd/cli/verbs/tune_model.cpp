@@ -12,6 +12,7 @@
 #include "mlx_kd/cli/terminal/progress.h"
 #include "mlx_kd/cli/terminal/signals.h"
 #include "mlx_kd/cli/terminal/table.h"
+#include "mlx_kd/discover/models/tune_gains.h"
 #include "mlx_kd/discover/models/tune_report.h"
 #include "mlx_kd/discover/models/tune_skeleton.h"
 #include "mlx_kd/shapes/tracked_configs.h"
@@ -75,12 +76,41 @@ std::string plan_table(const discover::ModelUses& found) {
   return table_text(rows);
 }
 
+std::string in_words(const discover::Gain& gain) {
+  return fixed(gain.ratio, 3) + " (" + fixed(gain.lo, 3) + " to " + fixed(gain.hi, 3) + ")";
+}
+
+// What the trial in the model's code says of the pack: of the first step, and of the prompt.
+void print_trial(const TuneOptions& options, const discover::ModelTrial& trial) {
+  if (!trial.was_made()) {
+    std::fprintf(
+        stderr,
+        "Winners were not tried in the model (%s): the pack has those that were %s times as "
+        "fast as the default kernel alone\n",
+        trial.why_not.c_str(), fixed(discover::kLeastGain, 2).c_str());
+    return;
+  }
+  const auto passes = discover::passes_of(options.request.sizes);
+  for (size_t i = 0; i < trial.passes.size(); ++i) {
+    const discover::PassTrial& pass = trial.passes[i];
+    if ((i == 0 || passes[i].prompt) && pass.over_patch.rounds > 0)
+      std::fprintf(stderr,
+                   "In the model's code %s %s times as fast with %s as without a pack; winners "
+                   "kept: %zu of %zu\n",
+                   passes[i].prompt ? "a prompt is" : "decoding is",
+                   in_words(pass.over_patch).c_str(),
+                   pass.has_pins ? "the pack" : "its pins, which were left,", pass.kept.size(),
+                   pass.tried.size());
+  }
+}
+
 void print_tuning(const TuneOptions& options, const discover::TuneOutcome& outcome) {
   if (options.json)
     return print(discover::tune_report_json(options.request, outcome).dump(2, ' ', true) + "\n");
   print(result_table(outcome));
   std::fprintf(stderr, "%s in all. Report: %s/report.html\n", duration(outcome.seconds).c_str(),
                options.out.c_str());
+  if (outcome.has_pack) print_trial(options, outcome.trial);
   if (outcome.pins > 0)
     std::fprintf(stderr, "%s in %s/pack.json. Next: %s promote --pack %s/pack.json --model PATH\n",
                  counted(outcome.pins, "pin", "pins").c_str(), options.out.c_str(),
@@ -131,6 +161,7 @@ void tune(TuneOptions& options) {
   request.uses = discover::uses_of(config, request.sizes);
   run_code(options, &cancelled, request.uses);
   if (cancelled) throw Exit{signals.exit_code()};
+  if (request.uses.not_run.empty()) request.python = python_program();
   if (options.plan) {
     for (const std::string& line : request.uses.differences)
       std::fprintf(stderr, "%s\n", line.c_str());

@@ -20,14 +20,15 @@ void TuneGains::read(const std::filesystem::path& run) {
       log_ratios_[key_of(record.candidate_id, size.dims)] = size.metrics.log_ratio;
 }
 
-bool TuneGains::is_enough(const std::string& candidate_id, const spec::Dims& size) const {
+bool TuneGains::is_enough(double least_gain, const std::string& candidate_id,
+                          const spec::Dims& size) const {
   const auto found = log_ratios_.find(key_of(candidate_id, size));
-  return found == log_ratios_.end() || found->second <= -std::log(kLeastGain);
+  return found == log_ratios_.end() || found->second <= -std::log(least_gain);
 }
 
-void TuneGains::keep_gainers(packs::Pack& pack) const {
+void TuneGains::keep_gainers(double least_gain, packs::Pack& pack) const {
   std::erase_if(pack.entries, [&](const packs::Entry& entry) {
-    return !is_enough(entry.candidate_id, entry.key.shape_signature);
+    return !is_enough(least_gain, entry.candidate_id, entry.key.shape_signature);
   });
 }
 

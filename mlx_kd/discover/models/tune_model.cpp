@@ -8,10 +8,10 @@
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/devices/device.h"
-#include "mlx_kd/discover/models/tune_gains.h"
-#include "mlx_kd/discover/models/tune_pack.h"
 #include "mlx_kd/discover/models/tune_report.h"
 #include "mlx_kd/discover/models/tune_state.h"
+#include "mlx_kd/discover/models/tune_trial.h"
+#include "mlx_kd/discover/models/tune_winners.h"
 #include "mlx_kd/packs/merge/merge_runs.h"
 #include "mlx_kd/spec/op/rows.h"
 
@@ -20,8 +20,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kDefaultRun = "default";
-constexpr const char* kSearchRun = "search";
 constexpr double kSlowCall = 0.05;         // s of MLX: evaluate's protocol takes few pairs then
 constexpr double kProofCalls = 10;         // of MLX, for a size: references, and its better form
 constexpr double kClaimPairs = 6;          // that a slow claim takes
@@ -33,8 +31,12 @@ constexpr uint64_t kFewKernels = 12;       // a range is left out where fewer wo
 constexpr double kSecondsPerBatch = 4;     // a search ends after a batch
 constexpr double kMostOfBatch = 8;
 constexpr uint64_t kMostKernels = 400;
-constexpr double kBytesPerUs = 5e3;  // of a use whose default kernel did not pass
-constexpr double kLeastSearch = 2;   // times the seconds of the default's run
+constexpr double kBytesPerUs = 5e3;    // of a use whose default kernel did not pass
+constexpr double kLeastSearch = 2;     // times the seconds of the default's run
+constexpr double kShareOfTrial = 0.1;  // of the budget
+constexpr double kLongestTrial = 300;  // s
+constexpr double kLeastTrial = 1;      //
+constexpr double kStartOfTrial = 8;    // s of it, in which Python makes models, twice
 
 // The stages of a run, with the use that it is of.
 class OfUse : public Listener {
@@ -70,7 +72,8 @@ class Tuning {
     for (const ModelUse& use : request_.uses.uses)
       if (!interrupt_.raised() && !state_.of(use).by_default) try_default(use);
     search_all();
-    TuneOutcome outcome = conclude();
+    const TuneWinners winners(request_, state_);
+    TuneOutcome outcome = conclude(winners, tried(winners));
     state_.save();
     return outcome;
   }
@@ -145,7 +148,7 @@ class Tuning {
     for (const ModelUse* use : open) weights += weight(*use);
     for (const ModelUse* use : open) {
       if (interrupt_.raised()) return;
-      const double left = request_.time_budget_s - state_.seconds();
+      const double left = request_.time_budget_s - trial_s() - state_.seconds();
       search(*use, left * weight(*use) / weights);
       weights -= weight(*use);
       state_.save();
@@ -263,19 +266,52 @@ class Tuning {
     search->of_budget_s = request_.time_budget_s;
   }
 
-  // Of the searches of uses whose default kernel has a pin.
-  TuneGains gains() const {
-    TuneGains result;
-    for (const ModelUse& use : request_.uses.uses) {
-      const UseState* state = state_.find(use);
-      if (state && state->by_default && state->by_default->won && state->search &&
-          state->search->found)
-        result.read(state_.folder(use, kSearchRun));
-    }
-    return result;
+  // --- the trial in the model ---
+
+  std::string why_no_trial() const {
+    if (request_.python.empty()) return "the model's code was not run";
+    if (request_.device != "cpu") return "it is made on a CPU alone";
+    return "";
   }
 
-  UseResult result_of(const ModelUse& use, const TuneGains& gains) const {
+  // Seconds of the budget that searches leave to it.
+  double trial_s() const {
+    return why_no_trial().empty() ? std::min(kLongestTrial, kShareOfTrial * request_.time_budget_s)
+                                  : 0;
+  }
+
+  // The trial of these winners, made now or by an earlier call, or why there is none.
+  ModelTrial tried(const TuneWinners& winners) {
+    if (const std::string why = why_no_trial(); !why.empty()) return {.why_not = why};
+    const std::string text = winners.text_of_tried();
+    std::optional<ModelTrial>& known = state_.trial();
+    const bool is_open = !known || known->winners != text || !known->was_made() ||
+                         known->of_budget_s < request_.time_budget_s;
+    if (is_open && !interrupt_.raised()) {
+      listener_.stage("kernels in turn inside the model");
+      const double seconds = std::max(kLeastTrial, trial_s() - kStartOfTrial);
+      auto made = run_model_trial({request_.python, request_.config, request_.sizes, request_.dtype,
+                                   request_.seed, seconds, &interrupt_.flag()},
+                                  winners);
+      if (made) {
+        made->of_budget_s = request_.time_budget_s;
+        known = std::move(made);
+      }
+    }
+    if (known && known->winners != text) known.reset();
+    if (known) return *known;
+    // It was interrupted: no winner is in the pack yet.
+    return {.winners = text, .passes = std::vector<PassTrial>(passes_of(request_.sizes).size())};
+  }
+
+  // --- what was found ---
+
+  static const PassTrial& main_pass(const ModelUse& use, const ModelTrial& trial) {
+    return use.prompt ? trial.passes.back() : trial.passes.front();
+  }
+
+  UseResult result_of(const ModelUse& use, const TuneWinners& winners,
+                      const ModelTrial& trial) const {
     UseResult result;
     result.use = &use;
     const UseState* state = state_.find(use);
@@ -284,54 +320,47 @@ class Tuning {
       return result;
     }
     const bool searched = state->search && state->search->found;
-    const bool gained =
-        searched && (!state->by_default->won ||
-                     gains.is_enough(state->search->found->candidate_id, use.sizes.front()));
+    bool gained = searched && winners.gained(use, trial.was_made() ? kLeastTried : kLeastGain);
+    if (trial.was_made()) {
+      const PassTrial& pass = main_pass(use, trial);
+      gained = gained && pass.kept.count(use.name);
+      if (const auto alone = pass.alone.find(use.name); alone != pass.alone.end())
+        result.in_model = alone->second;
+    }
     const UseRun& run = gained ? *state->search->found : *state->by_default;
     result.mlx_us = run.mlx_us, result.us = run.us;
     result.default_us = state->by_default->us;
     result.speedup_lo = run.speedup_lo, result.speedup_hi = run.speedup_hi;
     result.pinned = run.won, result.searched = searched, result.is_default = !gained;
     result.candidate_id = run.candidate_id, result.knobs = run.knobs, result.left = run.left;
+    if (trial.was_made() && !main_pass(use, trial).has_pins) {
+      result.pinned = false;
+      result.left = "in the model the pack was slower than none";
+    }
     result.evaluated =
         state->by_default->evaluated + (searched ? state->search->found->evaluated : 0);
     return result;
   }
 
-  // The winners of all uses' runs of one kind.
-  packs::Pack winners_of(const char* run) const {
-    std::vector<std::string> runs;
-    for (const ModelUse& use : request_.uses.uses) {
-      const UseState* state = state_.find(use);
-      const bool has_run = state && (run == kSearchRun ? state->search && state->search->found
-                                                       : state->by_default.has_value());
-      const fs::path folder = state_.folder(use, run);
-      std::error_code ignored;
-      if (!has_run || !fs::exists(folder / "best_kernels.json", ignored)) continue;
-      if (!packs::read_winners(folder).entries.empty()) runs.push_back(folder.string());
-    }
-    return runs.empty() ? packs::Pack() : packs::merge_runs(runs).pack;
-  }
-
-  // The searches' winners, and the default kernels' for sizes that those do not serve.
-  void merge(const TuneGains& gains, TuneOutcome& outcome) const {
+  void write_pack(const TuneWinners& winners, TuneOutcome& outcome) const {
     const fs::path file = request_.out / "pack.json";
     outcome.has_pack = request_.device != "null";
     if (!outcome.has_pack) return;
-    packs::Pack searched = winners_of(kSearchRun);
-    gains.keep_gainers(searched);
-    packs::Pack pack = with_defaults(std::move(searched), winners_of(kDefaultRun));
+    packs::Pack pack = outcome.trial.was_made() ? winners.pack_of_kept(outcome.trial.kept(),
+                                                                       outcome.trial.without_pins())
+                                                : winners.pack_by_gain();
     outcome.pins = pack.entries.size();
     if (pack.entries.empty()) return packs::write_pack(file, pack);
     packs::write_merged(std::move(pack), file);
   }
 
-  TuneOutcome conclude() const {
+  TuneOutcome conclude(const TuneWinners& winners, const ModelTrial& trial) const {
     TuneOutcome outcome;
     outcome.interrupted = interrupt_.raised();
-    const TuneGains found = gains();
-    for (const ModelUse& use : request_.uses.uses) outcome.uses.push_back(result_of(use, found));
-    merge(found, outcome);
+    outcome.trial = trial;
+    for (const ModelUse& use : request_.uses.uses)
+      outcome.uses.push_back(result_of(use, winners, trial));
+    write_pack(winners, outcome);
     outcome.seconds = state_.seconds();
     base::write_file_atomically(request_.out / "report.json",
                                 tune_report_json(request_, outcome).dump(2, ' ', true) + "\n",

@@ -89,6 +89,13 @@ void add_use(ModelUse use, std::vector<ModelUse>& uses) {
 
 }  // namespace
 
+std::vector<ModelPass> passes_of(const PassSizes& sizes) {
+  std::vector<ModelPass> result;
+  for (const int64_t rows : sizes.rows) result.push_back({false, rows});
+  if (sizes.prompt > 0) result.push_back({true, sizes.prompt});
+  return result;
+}
+
 std::optional<ModelUse> few_queries_of(const ModelUse& prompt) {
   const spec::Op& op = *prompt.op;
   const std::string& queries = spec::rows_dim(op);
@@ -104,6 +111,10 @@ std::optional<ModelUse> few_queries_of(const ModelUse& prompt) {
     range = range.dim == queries ? shapes::DimRange{range.dim, 2, kMostRows}
                                  : shapes::DimRange{range.dim, 2, key_lengths().back(), {kKeys[1]}};
   return use;
+}
+
+bool is_over_keys(const spec::Op& op) {
+  return op.batch_dim == "S";
 }
 
 std::vector<int64_t> key_lengths() {

@@ -26,6 +26,15 @@ struct PassSizes {
   int64_t prompt = 512;                      // tokens; 0: no prompts
 };
 
+// A call of a model: with the tokens of a decoding step, or with those of a prompt.
+struct ModelPass {
+  bool prompt;
+  int64_t tokens;
+};
+
+// A step for each of `rows`, then the prompt, where there is one.
+std::vector<ModelPass> passes_of(const PassSizes& sizes);
+
 struct ModelUses {
   std::vector<ModelUse> uses;        // at least one, in the order of the operators
   std::vector<std::string> without;  // "<op>: why the config gives it no sizes"
@@ -33,6 +42,9 @@ struct ModelUses {
   std::vector<std::string> differences;
   std::string not_run;
 };
+
+// Whether the batch dim of an operator is the keys in a cache.
+bool is_over_keys(const spec::Op& op);
 
 // Keys in a cache, rising, between which pins serve all.
 std::vector<int64_t> key_lengths();

@@ -6,6 +6,7 @@
 #include "mlx_kd/archive/report/report_style.h"
 #include "mlx_kd/archive/report/svg.h"
 #include "mlx_kd/archive/text.h"
+#include "mlx_kd/discover/models/tune_gains.h"
 #include "mlx_kd/discover/models/tune_state.h"
 
 namespace mlx_kd::discover {
@@ -50,6 +51,7 @@ Json use_json(const UseResult& result) {
                {"searched", result.searched},
                {"is_default", result.is_default},
                {"evaluated", result.evaluated},
+               {"in_model", gain_json(result.in_model)},
                {"candidate_id", result.candidate_id},
                {"knobs", result.knobs},
                {"left", result.left}};
@@ -123,6 +125,12 @@ std::string cell(const std::string& text, const char* style = "n") {
   return std::string("<td class=\"") + style + "\">" + escape_html(text) + "</td>";
 }
 
+// Of the search's winner: "1.021 (1.010 to 1.034)".
+std::string in_model(const Gain& gain) {
+  if (!std::isfinite(gain.ratio)) return "";
+  return number(gain.ratio, 4) + " (" + number(gain.lo, 4) + " to " + number(gain.hi, 4) + ")";
+}
+
 std::string use_row(const UseResult& result) {
   const ModelUse& use = *result.use;
   const std::string outcome = !result.pinned      ? "no pin: " + result.left
@@ -132,14 +140,15 @@ std::string use_row(const UseResult& result) {
          cell(use.sizes.front().text(), "wrap") + cell(number(result.mlx_us)) +
          cell(number(result.default_us)) + cell(number(result.us)) +
          cell(archive::interval(result.speedup_lo, result.speedup_hi)) +
-         cell(outcome, result.pinned ? "win" : "wrap") + cell(std::to_string(result.evaluated)) +
-         cell(use.reason, "wrap") + "</tr>\n";
+         cell(in_model(result.in_model)) + cell(outcome, result.pinned ? "win" : "wrap") +
+         cell(std::to_string(result.evaluated)) + cell(use.reason, "wrap") + "</tr>\n";
 }
 
 std::string table(const TuneOutcome& outcome) {
   std::string text =
       "<div class=\"scroll\"><table><tr><th>use</th><th>calls</th><th>size</th><th>MLX "
-      "µs</th><th>default µs</th><th>now µs</th><th>speed-up</th><th></th><th>kernels "
+      "µs</th><th>default µs</th><th>now µs</th><th>speed-up</th><th>in the "
+      "model</th><th></th><th>kernels "
       "tried</th><th>where</th></tr>\n";
   for (const UseResult& result : outcome.uses) text += use_row(result);
   return text + "</table></div>\n";
@@ -158,6 +167,34 @@ std::string lines_section(const std::string& title, const std::vector<std::strin
   std::string text = "<section class=\"wide\"><h2>" + title + "</h2><ul>";
   for (const std::string& line : lines) text += "<li class=\"note\">" + escape_html(line) + "</li>";
   return text + "</ul></section>\n";
+}
+
+// "decode, 1 token: 1.012 (1.003 to 1.020) times as fast ...".
+std::string pass_line(const ModelPass& pass, const PassTrial& trial) {
+  std::string line = (pass.prompt ? "a prompt of " : "decoding ") + std::to_string(pass.tokens) +
+                     (pass.tokens == 1 ? " token" : " tokens") + ": winners of " +
+                     std::to_string(trial.kept.size()) + " of " +
+                     std::to_string(trial.tried.size()) + " uses are in the pack";
+  if (std::isfinite(trial.together.ratio))
+    line += "; with all of them it was " + in_model(trial.together) +
+            " times as fast as with default kernels";
+  if (std::isfinite(trial.over_patch.ratio))
+    line +=
+        "; with the pack it is " + in_model(trial.over_patch) + " times as fast as without a pack";
+  if (!trial.has_pins) line += ", so that none of its uses has a pin";
+  return line;
+}
+
+std::string trial_section(const TuneRequest& request, const TuneOutcome& outcome) {
+  std::vector<std::string> lines;
+  const auto passes = passes_of(request.sizes);
+  for (size_t i = 0; i < outcome.trial.passes.size(); ++i)
+    lines.push_back(pass_line(passes[i], outcome.trial.passes[i]));
+  if (!outcome.trial.was_made())
+    lines = {"No trial was made (" + outcome.trial.why_not +
+             "): winners are in the pack that were " + number(kLeastGain) +
+             " times as fast as the default kernel, alone."};
+  return lines_section("Winners in the model's code", lines);
 }
 
 std::string sources_section(const ModelUses& uses) {
@@ -181,6 +218,7 @@ Json tune_report_json(const TuneRequest& request, const TuneOutcome& outcome) {
                {"seconds", outcome.seconds},
                {"finished", !outcome.interrupted},
                {"pins", outcome.pins},
+               {"trial", trial_json(outcome.trial)},
                {"token", pass_json(totals_of(outcome, false))},
                {"prompt_pass", pass_json(totals_of(outcome, true))},
                {"uses", Json::array()},
@@ -217,7 +255,8 @@ std::string tune_report_html(const TuneRequest& request, const TuneOutcome& outc
          pass_section(outcome, false, "Where the time of a token goes", estimate) +
          pass_section(outcome, true, "Where the time of a prompt goes", prompt_note) +
          "<section class=\"wide\"><h2>Uses</h2>" + table(outcome) + "</section>\n" +
-         sources_section(request.uses) + "</div></main></body></html>\n";
+         trial_section(request, outcome) + sources_section(request.uses) +
+         "</div></main></body></html>\n";
 }
 
 }  // namespace mlx_kd::discover

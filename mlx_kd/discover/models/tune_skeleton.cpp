@@ -5,7 +5,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/files.h"
-#include "mlx_kd/base/process.h"
+#include "mlx_kd/discover/models/model_code.h"
 #include "mlx_kd/kernels/op_table.h"
 #include "mlx_kd/spec/op/rows.h"
 
@@ -15,26 +15,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr double kLongest = 60;  // seconds
-constexpr size_t kMostText = 1 << 14;
-constexpr const char* kStart =
-    "import sys\n"
-    "try:\n"
-    "    from mlx_kd import skeleton\n"
-    "except ImportError as error:\n"
-    "    sys.exit(f'{sys.executable} cannot import mlx_kd ({error})')\n"
-    "sys.exit(skeleton.main(sys.argv[1]))\n";
-
-std::string last_line(std::string text) {
-  while (!text.empty() && text.back() == '\n') text.pop_back();
-  return text.substr(text.rfind('\n') + 1);
-}
-
-std::string why_it_failed(const std::string& python, const base::ProcessResult& done) {
-  if (!done.started) return "'" + python + "' cannot be started";
-  if (done.timed_out) return "it took longer than " + std::to_string(int(kLongest)) + " s";
-  const std::string line = last_line(done.output);
-  return line.empty() ? "it ended without a word" : line;
-}
 
 std::vector<shapes::LoggedSize> read_log(const fs::path& path) {
   std::error_code ignored;
@@ -43,10 +23,6 @@ std::vector<shapes::LoggedSize> read_log(const fs::path& path) {
 }
 
 // --- what was called, and what the config tells ---
-
-bool is_over_keys(const spec::Op& op) {
-  return op.batch_dim == "S";
-}
 
 // Calls that differ in how many tokens there are alone; over keys, in how many keys.
 bool is_same_place(const spec::Op& op, const spec::Dims& a, const spec::Dims& b) {
@@ -162,13 +138,9 @@ CalledSizes run_skeleton(const std::string& python, const base::Json& config,
                               {"folder", scratch.path().string()},
                               {"prompt", sizes.prompt},
                               {"dtype", spec::name_of(dtype)}};
-  const base::ProcessResult done =
-      base::run_process({python, "-c", kStart, request.dump()}, kLongest, kMostText, cancelled);
   CalledSizes called;
-  if (!done.ok()) {
-    called.why_not = why_it_failed(python, done);
-    return called;
-  }
+  called.why_not = run_model_code(python, "skeleton", request, kLongest, cancelled);
+  if (!called.why_not.empty()) return called;
   called.decode = read_log(scratch.file("decode.ndjson"));
   called.prompt = read_log(scratch.file("prompt.ndjson"));
   if (called.decode.empty()) called.why_not = "it calls no operator of this build";

@@ -136,6 +136,7 @@ void TuneState::read() {
       if (found->contains("default")) state.by_default = run_from(found->at("default"));
       if (found->contains("search")) state.search = plan_from(found->at("search"), use);
     }
+    if (json.contains("trial")) trial_ = trial_from(json.at("trial"));
   } catch (const Json::exception& error) {
     base::misuse("discover", path.string() + " is damaged (" + error.what() +
                                  "): remove the folder, or give another one with --out");
@@ -151,6 +152,7 @@ void TuneState::save() const {
     if (use.by_default) one["default"] = run_json(*use.by_default);
     if (use.search) one["search"] = plan_json(*use.search);
   }
+  if (trial_) json["trial"] = trial_json(*trial_);
   base::write_file_atomically(request_->out / kStateFile, json.dump(2, ' ', true) + "\n",
                               "discover");
 }

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "mlx_kd/base/files.h"
+#include "mlx_kd/discover/models/trial_result.h"
 #include "mlx_kd/discover/models/tune_model.h"
 #include "mlx_kd/discover/run/run.h"
 
@@ -31,6 +32,10 @@ struct SearchPlan {
   std::optional<UseRun> found;
 };
 
+// The runs of a use: folders.
+inline constexpr const char* kDefaultRun = "default";
+inline constexpr const char* kSearchRun = "search";
+
 struct UseState {
   std::optional<UseRun> by_default;
   std::optional<SearchPlan> search;
@@ -43,6 +48,8 @@ class TuneState {
 
   UseState& of(const ModelUse& use) { return uses_[use.name]; }
   const UseState* find(const ModelUse& use) const;
+  std::optional<ModelTrial>& trial() { return trial_; }
+  const std::optional<ModelTrial>& trial() const { return trial_; }
   double seconds() const;  // of all calls so far
   void save() const;
   std::filesystem::path folder(const ModelUse& use, const char* run) const;
@@ -53,6 +60,7 @@ class TuneState {
   base::FileLock lock_;
   base::Json identity_;
   std::map<std::string, UseState> uses_;
+  std::optional<ModelTrial> trial_;
   double earlier_s_ = 0;
   int64_t start_ns_;
 };
