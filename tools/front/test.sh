@@ -10,6 +10,7 @@ Usage: ./kd test [--long] [-R REGEX]
 
 MLX_KD_STRESS_S     seconds that the stress of the runtime lasts, in each build (2; 600 with --long)
 MLX_KD_FUZZ_RUNS    inputs of each fuzzer (100000)
+MLX_KD_KERNEL_OPT   optimisation of the kernels that tests compile (1; with --long 3, as for users)
 
 Exit status: that of CTest (0: all passed); 1 if something could not be built; 2 for misuse.
 END
