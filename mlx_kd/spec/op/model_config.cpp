@@ -89,7 +89,7 @@ int64_t ModelConfig::first_of(const std::vector<std::string>& fields,
   for (const std::string& field : fields)
     if (const auto value = integer(field)) return *value;
   base::misuse("spec", origin_ + " lacks " + base::list_of(fields) + ", " + what +
-                           ": give the sizes with --shapes");
+                           ": add it, or give kd run the sizes with --shapes");
 }
 
 bool ModelConfig::flag(const std::string& field) const {
