@@ -38,7 +38,7 @@ std::pair<std::string, uint16_t> parse_host(const std::string& path, const std::
   const char* const end = text.data() + text.size();
   if (colon == std::string::npos || colon == 0 ||
       std::from_chars(text.data() + colon + 1, end, port).ptr != end || port == 0)
-    refuse_hosts(path, "'" + text.substr(0, 80) + "' is no ADDRESS:PORT");
+    refuse_hosts(path, "'" + text.substr(0, 80) + "' is not ADDRESS:PORT");
   return {text.substr(0, colon), port};
 }
 
@@ -56,7 +56,7 @@ Hosts read_hosts(const std::string& path) {
     auto& own = hosts.emplace_back();
     if (!rank.is_array() || rank.empty()) refuse_hosts(path, "rank " + number + " has no list");
     for (const base::Json& host : rank) {
-      if (!host.is_string()) refuse_hosts(path, "a host of rank " + number + " is no text");
+      if (!host.is_string()) refuse_hosts(path, "a host of rank " + number + " is not text");
       own.push_back(parse_host(path, host.get_ref<const std::string&>()));
     }
   }

@@ -112,12 +112,12 @@ TEST_F(Launches, HostsThatCannotBeUsedAreRefused) {
       {R"({"10.0.0.1:5": 1})", "not a list"},
       {"[1, 2]", "rank 0 has no list"},
       {R"([["10.0.0.1:5"], []])", "rank 1 has no list"},
-      {"[[1], [2]]", "a host of rank 0 is no text"},
-      {R"([["10.0.0.1"], ["10.0.0.2:1"]])", "'10.0.0.1' is no ADDRESS:PORT"},
-      {R"([["10.0.0.1:5"], [":5"]])", "':5' is no ADDRESS:PORT"},
-      {R"([["10.0.0.1:5x"], ["10.0.0.2:1"]])", "'10.0.0.1:5x' is no ADDRESS:PORT"},
-      {R"([["10.0.0.1:0"], ["10.0.0.2:1"]])", "'10.0.0.1:0' is no ADDRESS:PORT"},
-      {R"([["10.0.0.1:1"], ["10.0.0.2:99999"]])", "'10.0.0.2:99999' is no ADDRESS:PORT"}};
+      {"[[1], [2]]", "a host of rank 0 is not text"},
+      {R"([["10.0.0.1"], ["10.0.0.2:1"]])", "'10.0.0.1' is not ADDRESS:PORT"},
+      {R"([["10.0.0.1:5"], [":5"]])", "':5' is not ADDRESS:PORT"},
+      {R"([["10.0.0.1:5x"], ["10.0.0.2:1"]])", "'10.0.0.1:5x' is not ADDRESS:PORT"},
+      {R"([["10.0.0.1:0"], ["10.0.0.2:1"]])", "'10.0.0.1:0' is not ADDRESS:PORT"},
+      {R"([["10.0.0.1:1"], ["10.0.0.2:99999"]])", "'10.0.0.2:99999' is not ADDRESS:PORT"}};
   for (const auto& [text, why] : whys)
     expect_refused({{"MLX_RANK", "0"}, {"MLX_HOSTFILE", hosts(text)}}, why);
 }
