@@ -50,6 +50,12 @@ def write_runs(folder, args):
     return names
 
 
+def processor_seconds():
+    """That the commands so far have used."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--kd", default=str(ROOT / "build" / "release" / "kd"))
@@ -63,19 +69,21 @@ def main():
     try:
         names = write_runs(folder, args)
         read = sum((folder / name / "best_kernels.json").stat().st_size for name in names)
-        seconds = []
+        seconds, of_processors = [], []
         for _ in range(args.repeats):
-            start = time.perf_counter()
+            start, used = time.perf_counter(), processor_seconds()
             done = subprocess.run([args.kd, "pack", "--runs", *names, "--out", "all.json"], cwd=folder, check=True,
                                   stdout=subprocess.PIPE, text=True)
             seconds.append(time.perf_counter() - start)
-            print(done.stdout.splitlines()[-1], f"{seconds[-1]:.1f} s", flush=True)
+            of_processors.append(processor_seconds() - used)
+            print(done.stdout.splitlines()[-1], f"{seconds[-1]:.1f} s, {of_processors[-1]:.1f} s of a processor", flush=True)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
         result = {"what": "kd pack of many runs", "date": datetime.date.today().isoformat(), "machine": machine(),
                   "runs": args.runs, "entries_read": args.runs * args.entries, "bytes_read": read,
                   "bytes_written": os.path.getsize(folder / "all.json"),
                   "entries_written": len(json.loads((folder / "all.json").read_text(encoding="utf-8"))["entries"]),
-                  "seconds": [round(one, 2) for one in seconds], "peak_bytes": peak}
+                  "seconds": [round(one, 2) for one in seconds],
+                  "processor_seconds": [round(one, 2) for one in of_processors], "peak_bytes": peak}
         write_result(result, args.out)
     finally:
         shutil.rmtree(folder)

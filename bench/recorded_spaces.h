@@ -16,6 +16,12 @@
 
 namespace mlx_kd::bench {
 
+inline double mean_of(const std::vector<double>& values) {
+  double sum = 0;
+  for (double value : values) sum += value / static_cast<double>(values.size());
+  return sum;
+}
+
 class RecordedSpaces {
  public:
   using Walks = std::vector<search::Scorer::Walks>;  // one list a space
@@ -58,19 +64,19 @@ class RecordedSpaces {
     return scores;
   }
 
-  // The mean of the scores until the whole, the half, ... the sixteenth of a space's budget: what
-  // settings are worth wherever a walk ends.
+  // The mean of the scores until the whole, the half, the quarter ... of a space's budget, down to
+  // four evaluations: what settings are worth wherever a walk ends.
   std::vector<double> scores_of_budgets(const Walks& walks) const {
     std::vector<double> scores(size());
     in_parallel(size(), [&](size_t i) {
       const std::vector<double> curve = scorers_[i].curve(walks[i]);
-      constexpr size_t kBudgets = 5;
-      for (size_t budget = 0; budget < kBudgets; ++budget) {
-        const size_t end = curve.size() >> budget;
-        double sum = 0;
-        for (size_t k = 0; k < end; ++k) sum += curve[k];
-        scores[i] += (end > 0 ? sum / static_cast<double>(end) : search::kNoScore) / kBudgets;
+      std::vector<double> means;
+      for (double share = 1; means.empty() || share * scorers_[i].evaluations() >= 4; share /= 2) {
+        const auto end = static_cast<size_t>(share * static_cast<double>(curve.size()));
+        means.push_back(end > 0 ? mean_of({curve.begin(), curve.begin() + long(end)})
+                                : search::kNoScore);
       }
+      scores[i] = mean_of(means);
     });
     return scores;
   }
@@ -105,12 +111,6 @@ class RecordedSpaces {
   std::vector<search::Recording> recordings_;
   std::vector<search::Scorer> scorers_;
 };
-
-inline double mean_of(const std::vector<double>& values) {
-  double sum = 0;
-  for (double value : values) sum += value / static_cast<double>(values.size());
-  return sum;
-}
 
 // Sample by sample, over the spaces that `wanted` names by number (all, where it is empty).
 inline std::vector<double> mean_samples(const RecordedSpaces::Samples& samples,

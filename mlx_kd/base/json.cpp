@@ -2,8 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <functional>
-#include <set>
+#include <utility>
 #include <vector>
 
 #include "mlx_kd/base/error.h"
@@ -11,33 +10,78 @@
 namespace mlx_kd::base {
 namespace {
 
-constexpr int kMaxDepth = 64;
+constexpr size_t kMaxDepth = 64;
 constexpr size_t kMaxShown = 80;  // characters of a key that a message repeats
 
-// Refuses what nlohmann's parser lets pass: deep nesting, and a key that occurs twice in an object.
-class Strict {
+// Builds a value of what nlohmann's parser sees, in time that grows with the text: its own builder
+// with a callback looks through all members of an object whenever one of them ends. Refuses what
+// that one lets pass: deep nesting, and a key that occurs twice in an object.
+class Builder : public nlohmann::json_sax<Json> {
  public:
-  Strict(const std::string& room, const std::string& origin) : room_(room), origin_(origin) {}
+  Builder(std::string room, std::string origin)
+      : room_(std::move(room)), origin_(std::move(origin)) {}
 
-  bool operator()(int depth, Json::parse_event_t event, const Json& parsed) {
-    if (depth > kMaxDepth)
-      misuse(room_,
-             origin_ + " is nested deeper than 64 levels: this program does not write such files");
-    if (event == Json::parse_event_t::object_start) keys_.emplace_back();
-    if (event == Json::parse_event_t::object_end) keys_.pop_back();
-    if (event == Json::parse_event_t::key) see_key(parsed.get_ref<const std::string&>());
+  bool null() override { return put(nullptr); }
+  bool boolean(bool value) override { return put(value); }
+  bool number_integer(int64_t value) override { return put(value); }
+  bool number_unsigned(uint64_t value) override { return put(value); }
+  bool number_float(double value, const std::string&) override { return put(value); }
+  bool string(std::string& value) override { return put(std::move(value)); }
+  bool binary(Json::binary_t& value) override { return put(std::move(value)); }
+  bool start_object(size_t) override { return open(Json::object()); }
+  bool start_array(size_t) override { return open(Json::array()); }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
+  bool key(std::string& name) override {
+    const auto [member, is_new] = open_.back()->get_ref<Json::object_t&>().try_emplace(name);
+    if (!is_new)
+      misuse(room_, origin_ + " has the key '" + name.substr(0, kMaxShown) +
+                        "' twice in one object: keep one of them");
+    member_ = &member->second;
     return true;
   }
+  bool parse_error(size_t byte, const std::string&, const Json::exception& error) override {
+    byte_ = byte;
+    is_json_ = dynamic_cast<const Json::parse_error*>(&error) == nullptr;
+    return false;
+  }
+
+  Json take() { return std::move(root_); }
+  size_t byte() const { return byte_; }      // that the parser stopped at, counted from 1
+  bool is_json() const { return is_json_; }  // and what it stopped at is a number beyond double
 
  private:
-  void see_key(const std::string& key) {
-    if (!keys_.back().insert(key).second)
-      misuse(room_, origin_ + " has the key '" + key.substr(0, kMaxShown) +
-                        "' twice in one object: keep one of them");
+  template <class Value>
+  bool put(Value&& value) {
+    place() = std::forward<Value>(value);
+    return true;
+  }
+  bool open(Json container) {
+    if (open_.size() == kMaxDepth)
+      misuse(room_,
+             origin_ + " is nested deeper than 64 levels: this program does not write such files");
+    Json& here = place();
+    here = std::move(container);
+    open_.push_back(&here);
+    return true;
+  }
+  bool close() {
+    open_.pop_back();
+    return true;
+  }
+  // Where the next value belongs.
+  Json& place() {
+    if (open_.empty()) return root_;
+    if (!open_.back()->is_array()) return *member_;
+    return open_.back()->get_ref<Json::array_t&>().emplace_back();
   }
 
   std::string room_, origin_;
-  std::vector<std::set<std::string>> keys_;  // of the objects that are open
+  Json root_;
+  std::vector<Json*> open_;  // arrays and objects, from the outermost on: only the last one grows
+  Json* member_ = nullptr;   // whose key came last
+  size_t byte_ = 0;
+  bool is_json_ = false;
 };
 
 }  // namespace
@@ -66,15 +110,12 @@ static std::string place_in(std::string_view text, size_t byte) {
 }
 
 Json parse_json(std::string_view text, const std::string& room, const std::string& origin) {
-  Strict strict(room, origin);
-  try {
-    return Json::parse(text.begin(), text.end(), std::ref(strict));
-  } catch (const Json::parse_error& e) {
-    misuse(room,
-           origin + " is not JSON (" + place_in(text, e.byte) + "): check that the file is whole");
-  } catch (const Json::exception&) {
+  Builder builder(room, origin);
+  if (Json::sax_parse(text.begin(), text.end(), &builder)) return builder.take();
+  if (builder.is_json())
     misuse(room, origin + " holds a number that is too large: check that the file is whole");
-  }
+  misuse(room, origin + " is not JSON (" + place_in(text, builder.byte()) +
+                   "): check that the file is whole");
 }
 
 }  // namespace mlx_kd::base

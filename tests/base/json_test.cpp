@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <ctime>
+
 #include "mlx_kd/base/error.h"
 
 namespace mlx_kd::base {
@@ -50,6 +54,38 @@ TEST(ParseJson, RefusesAKeyThatStandsTwiceInOneObject) {
 
 TEST(ParseJson, RefusesANumberThatNoDoubleHolds) {
   EXPECT_THROW(parse_json("[1e999]", "packs", "x"), Error);
+}
+
+TEST(ParseJson, BuildsWhatTheLibraryBuilds) {
+  for (const std::string text :
+       {"null", "true", "-3", "18446744073709551615", "2.5e-3", "\"a\\u00e9\\n\"", "[]", "{}",
+        R"({"a": [1, [2, {"b": null}], {}, "c"], "d": {"e": {"f": [false]}, "g": -0.0}})"})
+    EXPECT_EQ(parse_json(text, "packs", "x"), Json::parse(text)) << text;
+}
+
+TEST(ParseJson, TakesSixtyFourLevelsAndNoMore) {
+  const auto nested = [](size_t levels) {
+    return std::string(levels, '[') + "1" + std::string(levels, ']');
+  };
+  EXPECT_EQ(parse_json(nested(64), "packs", "x").dump(), nested(64));
+  EXPECT_THROW(parse_json(nested(65), "packs", "x"), Error);
+}
+
+TEST(ParseJson, TakesTimeThatGrowsWithTheText) {
+  const auto cost = [](int members) {
+    std::string text = "{";
+    for (int i = 0; i < members; ++i)
+      text += (i ? ",\"" : "\"") + std::to_string(i) + "\":{\"a\":[{}]}";
+    text += "}";
+    double least = HUGE_VAL;
+    for (int repeat = 0; repeat < 3; ++repeat) {
+      const std::clock_t begin = std::clock();
+      EXPECT_EQ(parse_json(text, "packs", "x").size(), size_t(members));
+      least = std::min(least, static_cast<double>(std::clock() - begin));
+    }
+    return least;
+  };
+  EXPECT_LT(cost(16000), 24 * cost(2000));  // 64 times as long if each member costs all
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include "mlx_kd/archive/run/brief.h"
 
 #include <charconv>
+#include <type_traits>
 
 #include "mlx_kd/base/error.h"
 
@@ -112,7 +113,11 @@ Number number_of(std::string_view text) {
   Number number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error == std::errc() && end == text.data() + text.size()) return number;
-  return Json::parse(text).get<Number>();
+  const Json value = Json::parse(text);
+  if constexpr (std::is_integral_v<Number>) {
+    if (!value.is_number_integer()) refuse_brief(std::string(text) + " is not a whole number");
+  }
+  return value.get<Number>();
 }
 
 bool is_number(std::string_view text) {

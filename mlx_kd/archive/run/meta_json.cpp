@@ -3,6 +3,7 @@
 
 #include "mlx_kd/archive/run/record_json.h"
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/spec/count.h"
 #include "mlx_kd/spec/protocol_name.h"
 
 namespace mlx_kd::archive {
@@ -29,8 +30,8 @@ Json object_of_texts(const Json& value, const char* key, std::initializer_list<c
 RunMeta take_fields(const Json& value) {
   RunMeta meta;
   meta.op_name = value.at("op_name").get<std::string>();
-  meta.seed = value.at("seed").get<uint64_t>();
-  meta.budget = value.at("budget").get<uint64_t>();
+  meta.seed = spec::count_of(value.at("seed"));
+  meta.budget = spec::count_of(value.at("budget"));
   meta.dtype = value.at("dtype").get<std::string>();
   meta.shape_suite = value.value("shape_suite", "");
   for (const Json& size : value.value("sizes", Json::array()))

@@ -1,6 +1,7 @@
 #include "mlx_kd/archive/run/record_json.h"
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/spec/count.h"
 
 namespace mlx_kd::archive {
 namespace {
@@ -153,7 +154,7 @@ std::string to_line(const Record& record, uint64_t seed, bool with_source) {
 
 Record record_from_json(const Json& value, const std::vector<spec::Dims>& sizes, Sources& sources) {
   Record record;
-  record.step = value.value("step", uint64_t(0));
+  record.step = value.contains("step") ? spec::count_of(value["step"]) : 0;
   record.candidate_id = value.at("candidate_id").get<std::string>();
   if (const Json parent = value.value("parent_id", Json()); parent.is_string())
     record.parent_id = parent.get<std::string>();

@@ -5,6 +5,7 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/sha256.h"
 #include "mlx_kd/base/version.h"
+#include "mlx_kd/spec/count.h"
 
 namespace mlx_kd::discover {
 namespace {
@@ -136,7 +137,7 @@ const base::Json& texts_at(const base::Json& value, const char* name) {
 Introduction introduction_from(const std::string& text) try {
   const base::Json value = base::parse_json(text, "discover", "what a rank says of itself");
   return {texts_at(value, "alike"), value.at("device"), texts_at(value, "device_alike"),
-          value.at("budget").get<uint64_t>(), value.at("points").get<uint64_t>()};
+          spec::count_of(value.at("budget")), spec::count_of(value.at("points"))};
 } catch (const base::Json::exception&) {
   base::misuse("discover",
                "a rank introduces itself in another way: start all ranks with the same mlx-kd");

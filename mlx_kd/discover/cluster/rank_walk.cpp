@@ -7,8 +7,19 @@
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/discover/cluster/agreement.h"
 #include "mlx_kd/discover/run/walk_records.h"
+#include "mlx_kd/spec/count.h"
 
 namespace mlx_kd::discover {
+namespace {
+
+// Who measured it, as its notes say; rank 0 where they do not.
+int rank_of(const archive::Record& record) {
+  if (!record.notes.contains("rank")) return 0;
+  const uint64_t rank = spec::count_of(record.notes["rank"]);
+  return rank < kMaxRanks ? static_cast<int>(rank) : 0;
+}
+
+}  // namespace
 
 RankWalk::RankWalk(const Parts& parts) : parts_(parts) {
   for (const archive::Record& record : parts_.own_log->so_far().records)
@@ -29,7 +40,7 @@ RankWalk::RankWalk(const Parts& parts) : parts_(parts) {
 void RankWalk::know(size_t kind, const std::vector<archive::Record>& records, bool in_log) {
   for (const archive::Record& record : records) {
     if (searches_[kind].known.count(record.candidate_id)) continue;
-    keep(kind, record, record.notes.value("rank", 0), in_log);
+    keep(kind, record, rank_of(record), in_log);
     if (kind == own_kind_) hear_of(records_.back());
   }
 }
@@ -156,7 +167,7 @@ void RankWalk::settle_anchor(size_t kind, std::vector<std::vector<archive::Recor
   }
   // An evaluator that took another one for the anchor learns of this one.
   if (settled && kind == own_kind_ && !records_.empty()) incumbent_.clear();
-  take(kind, {record}, record.notes.value("rank", 0));
+  take(kind, {record}, rank_of(record));
   if (settled && kind == own_kind_) deal();
 }
 

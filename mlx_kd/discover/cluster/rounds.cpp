@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/spec/count.h"
 
 namespace mlx_kd::discover {
 
@@ -13,7 +14,7 @@ base::Json to_json(const RoundReport& report) {
 }
 
 RoundReport report_from_json(const base::Json& value) try {
-  return {value.at("evaluated").get<uint64_t>(), value.at("benchmarked").get<bool>(),
+  return {spec::count_of(value.at("evaluated")), value.at("benchmarked").get<bool>(),
           value.at("enough").get<bool>()};
 } catch (const base::Json::exception& error) {
   base::misuse("discover", "a rank reports in another way (" + std::string(error.what()) +

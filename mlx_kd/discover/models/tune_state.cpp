@@ -6,6 +6,7 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/sha256.h"
 #include "mlx_kd/shapes/sizes.h"
+#include "mlx_kd/spec/count.h"
 
 namespace mlx_kd::discover {
 
@@ -53,7 +54,7 @@ UseRun run_from(const Json& json) {
   run.knobs = json.at("knobs").get<std::string>();
   run.left = json.at("left").get<std::string>();
   run.seconds = json.at("seconds").get<double>();
-  run.evaluated = json.at("evaluated").get<uint64_t>();
+  run.evaluated = spec::count_of(json.at("evaluated"));
   return run;
 }
 
@@ -73,12 +74,13 @@ Json plan_json(const SearchPlan& plan) {
 SearchPlan plan_from(const Json& json, const ModelUse& use) {
   const spec::Op& op = *use.op;
   SearchPlan plan;
-  plan.budget = json.at("budget").get<uint64_t>();
-  plan.finalists = json.at("finalists").get<uint64_t>();
+  plan.budget = spec::count_of(json.at("budget"));
+  plan.finalists = spec::count_of(json.at("finalists"));
   plan.of_budget_s = json.at("of_budget_s").get<double>();
   for (const Json& size : json.at("sizes")) {
     spec::Dims given;  // without what follows from it
-    for (const std::string& name : op.dim_names()) given.set(name, size.at(name).get<int64_t>());
+    for (const std::string& name : op.dim_names())
+      given.set(name, static_cast<int64_t>(spec::count_of(size.at(name))));
     plan.sizes.push_back(shapes::checked_size(op, given));
   }
   const Json& ranges = json.at("ranges");

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/spec/count.h"
 
 namespace mlx_kd::discover {
 namespace {
@@ -118,7 +119,8 @@ void Hub::take(Peer& peer, const base::Json& frame) {
 }
 
 void Hub::greet(Peer& peer, const base::Json& hello) {
-  const int rank = hello.at("rank").get<int>();
+  const uint64_t said = spec::count_of(hello.at("rank"));
+  const int rank = said < kMaxRanks ? static_cast<int>(said) : -1;
   const std::string number = std::to_string(rank);
   const std::string proof = hmac_hex(settings_.secret, "hello " + peer.nonce + " " + number);
   const bool known = same_proof(proof, hello.at("proof").get<std::string>());

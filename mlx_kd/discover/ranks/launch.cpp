@@ -2,6 +2,8 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
+#include <charconv>
 #include <cstdlib>
 
 #include "mlx_kd/base/error.h"
@@ -32,26 +34,33 @@ int number_in(const char* name, const char* text) {
 
 std::pair<std::string, uint16_t> parse_host(const std::string& path, const std::string& text) {
   const size_t colon = text.rfind(':');
-  const int port = colon == std::string::npos ? 0 : std::atoi(text.c_str() + colon + 1);
-  if (port < 1 || port > 65535) refuse_hosts(path, "'" + text.substr(0, 80) + "' has no port");
-  return {text.substr(0, colon), static_cast<uint16_t>(port)};
+  uint16_t port = 0;
+  const char* const end = text.data() + text.size();
+  if (colon == std::string::npos || colon == 0 ||
+      std::from_chars(text.data() + colon + 1, end, port).ptr != end || port == 0)
+    refuse_hosts(path, "'" + text.substr(0, 80) + "' is not ADDRESS:PORT");
+  return {text.substr(0, colon), port};
 }
 
 using Hosts = std::vector<std::vector<std::pair<std::string, uint16_t>>>;
 
 // [["ip:port", ...], ...], a list a rank; empty where mlx.launch started one rank alone.
-Hosts read_hosts(const std::string& path) try {
+Hosts read_hosts(const std::string& path) {
   const std::string text = base::read_file(path, "discover", kMaxHostsFile);
   Hosts hosts;
   if (text.find_first_not_of(" \r\n\t") == std::string::npos) return hosts;
-  for (const base::Json& rank : base::parse_json(text, "discover", path)) {
+  const base::Json ranks = base::parse_json(text, "discover", path);
+  if (!ranks.is_array()) refuse_hosts(path, "they are not a list with a list of each rank");
+  for (const base::Json& rank : ranks) {
+    const std::string number = std::to_string(hosts.size());
     auto& own = hosts.emplace_back();
-    for (const base::Json& host : rank) own.push_back(parse_host(path, host.get<std::string>()));
-    if (own.empty()) refuse_hosts(path, "rank " + std::to_string(hosts.size() - 1) + " has none");
+    if (!rank.is_array() || rank.empty()) refuse_hosts(path, "rank " + number + " has no list");
+    for (const base::Json& host : rank) {
+      if (!host.is_string()) refuse_hosts(path, "a host of rank " + number + " is not text");
+      own.push_back(parse_host(path, host.get_ref<const std::string&>()));
+    }
   }
   return hosts;
-} catch (const base::Json::exception& error) {
-  refuse_hosts(path, error.what());
 }
 
 // Two ranks cannot listen at one port of one address.
@@ -76,15 +85,14 @@ std::optional<Launch> ring_launch(const Environment& environment, const char* ra
             "or unset MLX_RANK");
   const Hosts hosts = read_hosts(path);
   if (hosts.size() > kMaxRanks) refuse_hosts(path, std::to_string(hosts.size()) + " ranks");
-  if (hosts.size() <= 1) return std::nullopt;
-  refuse_twice(path, hosts);
-  Launch launch{
-      "ring", number_in("MLX_RANK", rank), static_cast<int>(hosts.size()), hosts[0][0].first, {}};
-  if (launch.rank >= launch.size)
-    base::misuse("discover", "this is rank " + std::to_string(launch.rank) + " and " +
-                                 std::string(path) + " has hosts for " +
-                                 std::to_string(launch.size) +
+  const int own = number_in("MLX_RANK", rank), size = std::max(1, static_cast<int>(hosts.size()));
+  if (own >= size)
+    base::misuse("discover", "this is rank " + std::to_string(own) + " and " + std::string(path) +
+                                 " has hosts for " + std::to_string(size) +
                                  ": start the ranks with mlx.launch and one hosts file for all");
+  if (size == 1) return std::nullopt;
+  refuse_twice(path, hosts);
+  Launch launch{"ring", own, size, hosts[0][0].first, {}};
   launch.own = hosts[static_cast<size_t>(launch.rank)];
   return launch;
 }

@@ -9,6 +9,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/process_tree.h"
+#include "mlx_kd/spec/count.h"
 
 namespace mlx_kd::discover {
 namespace {
@@ -51,7 +52,7 @@ base::Json to_json(const ProcessName& name) {
 
 ProcessName process_from_json(const base::Json& value) try {
   return {value.at("host").get<std::string>(), value.at("machine").get<std::string>(),
-          value.at("space").get<std::string>(), value.at("pid").get<long>(),
+          value.at("space").get<std::string>(), static_cast<long>(spec::count_of(value.at("pid"))),
           value.at("started").get<std::string>()};
 } catch (const base::Json::exception&) {
   base::misuse("discover",

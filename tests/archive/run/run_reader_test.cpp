@@ -166,7 +166,9 @@ TEST(RunReader, RefusesWhatIsNoRun) {
   for (const char* meta :
        {"", "[]", "{}", "{\"op_name\": 3, \"seed\": 0, \"budget\": 1, \"dtype\": \"float16\"}",
         "{\"op_name\": \"x\", \"seed\": 0, \"budget\": 1, \"dtype\": \"float16\", \"sizes\": "
-        "[1]}"}) {
+        "[1]}",
+        "{\"op_name\": \"x\", \"seed\": 1e300, \"budget\": 1, \"dtype\": \"float16\"}",
+        "{\"op_name\": \"x\", \"seed\": 0, \"budget\": -1, \"dtype\": \"float16\"}"}) {
     put_run(folder / "bad", meta, "");
     EXPECT_EQ(message_of([&] { read_run(folder / "bad"); }).rfind("[archive] ", 0), 0u) << meta;
   }

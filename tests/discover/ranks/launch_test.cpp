@@ -96,14 +96,30 @@ TEST_F(Launches, ARankThatTheHostsDoNotHaveIsRefused) {
   expect_refused({{"MLX_RANK", "-1"}, {"MLX_HOSTFILE", hosts(kTwo)}}, "not a number");
   expect_refused({{"MLX_RANK", "one"}, {"MLX_HOSTFILE", hosts(kTwo)}}, "'one'");
   expect_refused({{"OMPI_COMM_WORLD_SIZE", "many"}}, "'many'");
+  // It would be a run of its own, in the folder of the others.
+  const std::string one = R"([["10.0.0.1:32323"]])";
+  EXPECT_FALSE(find({{"MLX_RANK", "0"}, {"MLX_HOSTFILE", hosts(one)}}));
+  expect_refused({{"MLX_RANK", "1"}, {"MLX_HOSTFILE", hosts(one)}}, "has hosts for 1");
+  expect_refused({{"MLX_RANK", "1"}, {"MLX_HOSTFILE", hosts("[]")}}, "has hosts for 1");
+  expect_refused({{"MLX_RANK", "one"}, {"MLX_HOSTFILE", hosts(one)}}, "'one'");
 }
 
 TEST_F(Launches, HostsThatCannotBeUsedAreRefused) {
   expect_refused({{"MLX_RANK", "0"}}, "MLX_HOSTFILE is not set");
   expect_refused({{"MLX_RANK", "0"}, {"MLX_HOSTFILE", folder_ / "none"}}, "none");
-  for (const char* text : {"{", "[1, 2]", R"([["10.0.0.1"], ["10.0.0.2:1"]])", "[[], []]",
-                           R"([["10.0.0.1:0"], ["10.0.0.2:99999"]])", R"([[1], [2]])"})
-    EXPECT_NE(message_of({{"MLX_RANK", "0"}, {"MLX_HOSTFILE", hosts(text)}}), "") << text;
+  const std::map<std::string, std::string> whys = {
+      {"{", "is not JSON"},
+      {R"({"10.0.0.1:5": 1})", "not a list"},
+      {"[1, 2]", "rank 0 has no list"},
+      {R"([["10.0.0.1:5"], []])", "rank 1 has no list"},
+      {"[[1], [2]]", "a host of rank 0 is not text"},
+      {R"([["10.0.0.1"], ["10.0.0.2:1"]])", "'10.0.0.1' is not ADDRESS:PORT"},
+      {R"([["10.0.0.1:5"], [":5"]])", "':5' is not ADDRESS:PORT"},
+      {R"([["10.0.0.1:5x"], ["10.0.0.2:1"]])", "'10.0.0.1:5x' is not ADDRESS:PORT"},
+      {R"([["10.0.0.1:0"], ["10.0.0.2:1"]])", "'10.0.0.1:0' is not ADDRESS:PORT"},
+      {R"([["10.0.0.1:1"], ["10.0.0.2:99999"]])", "'10.0.0.2:99999' is not ADDRESS:PORT"}};
+  for (const auto& [text, why] : whys)
+    expect_refused({{"MLX_RANK", "0"}, {"MLX_HOSTFILE", hosts(text)}}, why);
 }
 
 TEST_F(Launches, TwoRanksAtOnePlaceAreRefused) {
