@@ -341,7 +341,8 @@ def search_transfer(data):
              mean_text(confirmed["chosen"]), mean_text(confirmed["as_it_is"])]
             for choice in data["kernels"] for confirmed in choice["confirmed"]]
     return [f"""A grid of {len(data['grid'])} settings, each replayed {data['repeats']} times on the spaces of one kernel; the
-            best setting is then scored on the other kernel with seeds that did not choose it.""",
+            one with the best mean over budgets of many lengths is then scored on the other kernel with
+            {data['fresh_repeats']} seeds that did not choose it. Goals: 0.80 on the convolution, 0.90 on the dedispersion.""",
             table(["chosen on", "setting", "score there", "confirmed on", "its score", "the settings in use"], rows)]
 
 
