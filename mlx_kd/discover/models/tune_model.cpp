@@ -31,12 +31,12 @@ constexpr uint64_t kFewKernels = 12;       // a range is left out where fewer wo
 constexpr double kSecondsPerBatch = 4;     // a search ends after a batch
 constexpr double kMostOfBatch = 8;
 constexpr uint64_t kMostKernels = 400;
-constexpr double kBytesPerUs = 5e3;    // of a use whose default kernel did not pass
-constexpr double kLeastSearch = 2;     // times the seconds of the default's run
-constexpr double kShareOfTrial = 0.1;  // of the budget
-constexpr double kLongestTrial = 300;  // s
-constexpr double kLeastTrial = 1;      //
-constexpr double kStartOfTrial = 8;    // s of it, in which Python makes models, twice
+constexpr double kBytesPerUs = 5e3;        // of a use whose default kernel did not pass
+constexpr double kLeastSearch = 2;         // times the seconds of the default's run
+constexpr double kShareOfTrial = 1.0 / 6;  // of the budget
+constexpr double kLongestTrial = 300;      // s
+constexpr double kLeastTrial = 1;
+constexpr double kStartOfTrial = 45;  // s of it: Python makes models, twice; kernels are compiled
 
 // The stages of a run, with the use that it is of.
 class OfUse : public Listener {

@@ -76,16 +76,19 @@ class Trials {
     pass.kept = worth_keeping(pass);
   }
 
-  // What mlx_kd.patch runs without a pack, default kernels as pins, and what the first trial left.
+  // What mlx_kd.patch runs without a pack, default kernels as pins, and what the first trial left:
+  // in the first pass of a kind, and where winners are left.
   void second() {
     const std::string defaults = pack(none()), left = pack(trial_.kept());
     std::vector<Turns> turns;
     for (size_t i = 0; i < sizes_.size(); ++i) {
+      const bool has_winners = !trial_.passes[i].kept.empty();
+      if (!has_winners && !is_first_of_kind(i)) continue;
       turns.push_back({i, {kAsPatched, defaults}});
-      if (!trial_.passes[i].kept.empty()) turns.back().packs.push_back(left);
+      if (has_winners) turns.back().packs.push_back(left);
     }
     const std::vector<Times> times = samples(turns, 1 - kShareOfFirst);
-    for (size_t i = 0; i < turns.size(); ++i) take_second(times.at(i), i);
+    for (size_t i = 0; i < turns.size(); ++i) take_second(times.at(i), turns[i].pass);
   }
 
   void take_second(const Times& times, size_t at) {
