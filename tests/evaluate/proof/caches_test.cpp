@@ -42,14 +42,16 @@ Dims coded(int64_t m, int64_t bits) {
 }
 
 TEST(AttentionQuantized, RejectsWrongProductsOfBytes) {
-  expect_mutants_rejected("attention_quantized", coded(3, 8), {{"DIGITS", 1}},
-                          {{"* 65536.0f", "* 60000.0f"},
-                           {"sums.biases[at] * sums.shrink[v]", "sums.biases[at]"},
-                           {"j < count ? element(from", "j + 1 < count ? element(from"},
-                           {"row * 32 + 16 + i", "row * 32 + 15 + i"},
-                           {"key >= seen.end ||", "key > seen.end ||"}});
-  expect_mutants_rejected("attention_quantized", coded(3, 4), {{"DIGITS", 1}},
-                          {{"i % 16 * 2 + i / 16", "i"}, {"i % 2 * 16 + i / 2", "i"}});
+  expect_mutants_rejected(
+      "attention_quantized", coded(3, 8), {{"DIGITS", 1}},
+      {{"* 65536.0f", "* 60000.0f"},
+       {"sums.biases[at] * sums.shrink[v]", "sums.biases[at]"},
+       {"for (; j < count; ++j)\n    for (long g", "for (; j + 1 < count; ++j)\n    for (long g"},
+       {"row * 32 + 16 + i", "row * 32 + 15 + i"},
+       {"key >= seen.end ||", "key > seen.end ||"}});
+  expect_mutants_rejected(
+      "attention_quantized", coded(3, 4), {{"DIGITS", 1}},
+      {{"if (kBits == 4) two = parted(two.even, two.odd);", ""}, {"i % 2 * 16 + i / 2", "i"}});
 }
 
 TEST(AttentionQuantized, RejectsWrongProductsOfFloats) {
@@ -73,15 +75,14 @@ TEST(QkNormRopeAppendQuantized, RejectsWrongKernels) {
                      {"M", 3},           {"D", 64},     {"Dv", 96},        {"dims", 0},
                      {"traditional", 0}, {"ragged", 1}, {"has_freqs", 0},  {"has_wq", 1},
                      {"has_wk", 1},      {"bits", 4},   {"group_size", 32}};
-  expect_mutants_rejected(
-      "qk_norm_rope_append_quantized", dims, {},
-      {{"q = q > none ? q : none;", "q = q + 1.0f;"},
-       {"row <= dims[KD_DIM_S] - dims", "row < dims[KD_DIM_S] - dims"},
-       {"first + row + at.t", "first + row"},
-       {"++h, row += apart", "++h, row += apart / 2"},
-       {"offset + at.t, cosines", "at.t, cosines"},
-       {"to.biases[g] = narrowed(code.bias)", "to.biases[g] = narrowed(0)"},
-       {"codes[2 * i] | codes[2 * i + 1] << 4", "codes[2 * i + 1] | codes[2 * i] << 4"}});
+  expect_mutants_rejected("qk_norm_rope_append_quantized", dims, {},
+                          {{"q = q > none ? q : none;", "q = q + 1.0f;"},
+                           {"row <= dims[KD_DIM_S] - dims", "row < dims[KD_DIM_S] - dims"},
+                           {"first + row + at.t", "first + row"},
+                           {"++h, row += apart", "++h, row += apart / 2"},
+                           {"offset + at.t, cosines", "at.t, cosines"},
+                           {"*to[i].bias = narrowed(code.bias)", "*to[i].bias = narrowed(0)"},
+                           {"both | both >> 28", "both << 4 | both >> 32"}});
 }
 
 TEST(QkNormRopeAppendPaged, RejectsWrongKernels) {
@@ -116,8 +117,8 @@ TEST(AttentionPagedQuantized, RejectsWrongKernels) {
   const std::vector<Mutant> mutants = {
       {"+ place_of(block, r).t + 1", "+ place_of(block, r).t + 2"},
       {"block.b * a->dims[KD_DIM_W] + entry", "entry"},
-      {"open_keys(block, page);", "open_keys(block, 0);"},
-      {"entry * a->dims[KD_DIM_L];", "0;"},
+      {"piece = {keys_of(block, page)", "piece = {keys_of(block, 0)"},
+      {"tile.first_key = j;", "tile.first_key = 0;"},
       {"begin = given > 0 ? given : 0", "begin = given > 0 ? given + 1 : 0"},
       {"if (powers == 0.0f) powers = 1.0f;", ""}};
   expect_mutants_rejected("attention_paged_quantized", dims, {}, mutants);
