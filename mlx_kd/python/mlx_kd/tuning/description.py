@@ -182,7 +182,7 @@ class Description:
         return "#if " + "#elif ".join(parts) + "#endif\n"
 
     def text(self) -> str:
-        headers = {call.made["header"] for call in self.calls.values()}
+        headers: set[str] = {call.made["header"] for call in self.calls.values()}
         if len(headers) > 1:
             raise ValueError(f"the header of {self.of.name}'s kernel depends on its knobs: put what varies into its source")
         return self.head() + headers.pop() + "\n// kd: body\n" + self.body()
