@@ -21,10 +21,13 @@ bool has_isa(const spec::DeviceTraits& traits, const std::vector<std::string>& n
   });
 }
 
+bool has_dots(const spec::DeviceTraits& traits) {
+  return has_isa(traits, {"avx512bf16", "avx512bw", "avx512dq", "avx512vl"});
+}
+
 bool has_matrices(spec::Dtype t, const spec::DeviceTraits& traits) {
-  return t == spec::Dtype::bfloat16 &&
-         has_isa(traits, {"amxtile", "amxbf16", "avx512bf16", "avx512bw", "avx512dq", "avx512vl",
-                          "avx512vbmi"});
+  return t == spec::Dtype::bfloat16 && has_dots(traits) &&
+         has_isa(traits, {"amxtile", "amxbf16", "avx512vbmi"});
 }
 
 bool is_x86(const spec::DeviceTraits& traits) {

@@ -11,6 +11,9 @@ namespace mlx_kd::kernels {
 // Whether the CPU has all of these instruction sets; a '-' or '_' in a name does not matter.
 bool has_isa(const spec::DeviceTraits& traits, const std::vector<std::string>& names);
 
+// Whether it has dot products of pairs of bfloat16, and what kernels put around them.
+bool has_dots(const spec::DeviceTraits& traits);
+
 // Whether matrices of this type are multiplied in tile registers (AMX, and what packs codes for
 // it).
 bool has_matrices(spec::Dtype t, const spec::DeviceTraits& traits);

@@ -8,6 +8,7 @@
 
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/mlx_forms.h"
+#include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::kernels::matmul {
@@ -107,9 +108,7 @@ spec::Space cpu_space(const Kind& kind, Dtype t, const spec::DeviceTraits& trait
   spec::Space space;
   space.knobs = {vector_knob(traits)};
   const bool matrices = kind.many_rows && has_matrices(t, traits);
-  if (has_isa(traits, {"avx512bf16", "avx512bw", "avx512dq", "avx512vl"}) &&
-      (kind.quantised || t == Dtype::bfloat16))
-    add_dot_knob(space, matrices);
+  if (has_dots(traits) && (kind.quantised || t == Dtype::bfloat16)) add_dot_knob(space, matrices);
   space.knobs.push_back({"UNROLL", {1, 2, 4}, log2, source, "steps a turn of the innermost loop"});
   space.knobs.push_back(reach_knob(kind.many_rows, matrices));
   const int64_t cores = std::max(traits.cores, 1);

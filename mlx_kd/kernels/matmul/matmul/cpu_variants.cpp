@@ -32,8 +32,7 @@ spec::Variant cpu_variant(const std::string& name, const std::string& source) {
 }
 
 bool has_dot(Dtype t, const spec::DeviceTraits& traits) {
-  return t == Dtype::bfloat16 &&
-         has_isa(traits, {"avx512bf16", "avx512bw", "avx512dq", "avx512vl"});
+  return t == Dtype::bfloat16 && has_dots(traits);
 }
 
 void add_dot_knob(spec::Space& space, Dtype t, const spec::DeviceTraits& traits) {
