@@ -40,8 +40,8 @@ Pack read_winners(const fs::path& path);
 // Schema 4: entries in the order of key_before, one per line, keys sorted. Packs that are equal
 // give equal bytes. Misuse if the pack is too large to be read again.
 std::string write_text(const Pack& pack);
-// The same of a pack that nobody needs afterwards: each entry is freed as soon as it is written, so
-// that a large merge takes little more memory than its entries.
+// The same, and empties the pack: each entry is freed as soon as it is written, so a large merge
+// takes little more memory than its entries.
 std::string write_text(Pack&& pack);
 
 // The whole entry: what a file holds once it is opened out.

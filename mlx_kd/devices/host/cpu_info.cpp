@@ -123,8 +123,8 @@ std::string mlx_says(const std::string& key) {
   return text ? *text : "unknown";
 }
 
-// Those that kernels may be compiled for: one of tile registers has no form without them, so where
-// the compiler is told another architecture there are none.
+// Instruction sets that kernels may be compiled for. A kernel that uses tile registers has no other
+// form, and the architecture that MLX_KD_MARCH names may lack them: then the amx sets are left out.
 std::vector<std::string> sets_of_kernels() {
   std::vector<std::string> sets = instruction_sets();
   if (env_text("MLX_KD_MARCH", "native") != "native")
