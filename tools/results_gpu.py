@@ -145,8 +145,8 @@ def gpu_mixed(data):
              f"""A model of {data['layers']} layers and the head whose other operators are MLX's; `none` has MLX's on both sides. The
              ratio is ours to MLX's, the median of pairs that take turns. Kernels: {data['kernels']}; the last column tells
              which of them are shipped.""",
-             table(["model", "bits", "operator", "ours us", "MLX us", "ratio", "95% CI", "shipped"],
-                   [[row["model"], row["bits"], row["op"], *(number(row[key]["median"]) for key in ("ours_us", "mlx_us")),
+             table(["model", "bits", "keys", "operator", "ours us", "MLX us", "ratio", "95% CI", "shipped"],
+                   [[row["model"], row["bits"], row["keys"], row["op"], *(number(row[key]["median"]) for key in ("ours_us", "mlx_us")),
                      f"{row['ratio']['median']:.3f}x", f"{row['ratio']['lo']:.3f} to {row['ratio']['hi']:.3f}",
                      kept[row.get("kept")]] for row in data["rows"] if "ratio" in row])]
     return parts + ([f"Without a pin, and so MLX's own: {', '.join(others)}."] if others else [])

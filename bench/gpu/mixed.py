@@ -2,10 +2,10 @@
 """Operators of decoding inside a model of MLX's operators on an NVIDIA GPU: each is MLX's or ours, the rest is MLX's.
 
     bench/gpu/mixed.py [--pack FILE] [--models llama-8b,qwen3-4b] [--bits 4,16] [--only NAME,...] [--layers 8]
-                       [--tokens 4] [--pairs 60] [--out FILE]
+                       [--keys 512] [--tokens 4] [--pairs 60] [--out FILE]
 
-The model has decoder layers and the head of those sizes in bfloat16 (models.py), products of 4 or 16 bits, one row, 512
-keys. Of each operator there is a pair of such models that differ in it alone. They take turns in one process, each for a
+The model has decoder layers and the head of those sizes in bfloat16 (models.py), products of 4 or 16 bits, one row, that
+many keys. Of each operator there is a pair of such models that differ in it alone. They take turns in one process, each for a
 few tokens, of which the next is queued before the one before is waited for; who begins alternates. A row has the time
 per token and layer of both by the host's clock, and the median over the pairs of the ratio of mlx_kd's time to MLX's,
 with its 95 % interval. In the row `none` both models run MLX's operators. Without --pack operators run their default
@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import models  # noqa: E402
 from common import gpu_machine, rounded, spread, write_result  # noqa: E402
 
-KEYS, EPS, BASE = 512, 1e-6, 5e5
+EPS, BASE = 1e-6, 5e5
 
 
 @mx.compile
@@ -37,8 +37,8 @@ def mlx_gate(gate, up):  # as mlx-lm has it
 class Operators:
     """A decoder's operators, all of them MLX's. Weights of products are tuples: elements, or codes, scales, biases."""
 
-    def __init__(self, width):
-        self.width, self.scale = width, width ** -0.5
+    def __init__(self, width, keys):
+        self.width, self.scale, self.keys = width, width ** -0.5, keys
 
     def norm(self, x, weight):
         return mx.fast.rms_norm(x, weight, EPS)
@@ -47,7 +47,7 @@ class Operators:
         return mlx_gate(gate, up)
 
     def rope(self, x):
-        return mx.fast.rope(x, self.width, traditional=False, base=BASE, scale=1.0, offset=KEYS)
+        return mx.fast.rope(x, self.width, traditional=False, base=BASE, scale=1.0, offset=self.keys)
 
     def turned(self, q, k, weight):
         del weight
@@ -98,9 +98,9 @@ OURS = {
     "rmsnorm": {"norm": lambda _, x, weight: mlx_kd.rmsnorm(x, weight, EPS)},
     "rmsnorm_residual": {"gated_sum": norm_of_sum},
     "swiglu": {"gate": lambda _, gate, up: mlx_kd.swiglu(gate, up)},
-    "rope_standard": {"rope": lambda _, x: mlx_kd.rope_standard(x, KEYS, base=BASE)},
-    "qk_norm_rope": {"turned": lambda _, q, k, weight: mlx_kd.qk_norm_rope(
-        q, k, KEYS, weight, weight, eps=EPS, base=BASE)},
+    "rope_standard": {"rope": lambda self, x: mlx_kd.rope_standard(x, self.keys, base=BASE)},
+    "qk_norm_rope": {"turned": lambda self, q, k, weight: mlx_kd.qk_norm_rope(
+        q, k, self.keys, weight, weight, eps=EPS, base=BASE)},
     "attention": {"attention": lambda self, q, keys, values: mlx_kd.attention(q, keys, values, scale=self.scale)}}
 PRODUCTS = {
     "matvec": {"plus": lambda _, x, w, residual: mlx_kd.matvec(x, *w, residual=residual)},
@@ -120,19 +120,19 @@ def names_of(bits):
     return {**OURS, **(PRODUCTS if bits == 16 else PRODUCTS_OF_CODES)}
 
 
-def sides(bits, width):
+def sides(bits, width, keys):
     """Per operator that is measured: the model's operators with that of mlx_kd, and with MLX's alone."""
     found = {}
     for name, methods in names_of(bits).items():
         base = NormedHeads if name == "qk_norm_rope" else Operators
-        found[name] = (type("Ours", (base,), methods)(width), base(width))
+        found[name] = (type("Ours", (base,), methods)(width, keys), base(width, keys))
     return found
 
 
 class Decoder:
     """Layers with one set of weights each and the keys of a prompt; the cache is not written."""
 
-    def __init__(self, shape, bits, layers):
+    def __init__(self, shape, bits, layers, keys):
         self.hidden, mlp = shape["hidden_size"], shape["intermediate_size"]
         self.heads, kv_heads = shape["num_attention_heads"], shape["num_key_value_heads"]
         self.width = shape["head_dim"]
@@ -147,7 +147,7 @@ class Decoder:
         self.layers = [{"qkv": [weights(inner, self.hidden), weights(kv, self.hidden), weights(kv, self.hidden)],
                         "o": weights(self.hidden, inner), "gate": weights(mlp, self.hidden),
                         "up": weights(mlp, self.hidden), "down": weights(self.hidden, mlp),
-                        "keys": random(1, kv_heads, KEYS, self.width), "values": random(1, kv_heads, KEYS, self.width),
+                        "keys": random(1, kv_heads, keys, self.width), "values": random(1, kv_heads, keys, self.width),
                         "norm": mx.ones(self.hidden, mx.bfloat16), "norm2": mx.ones(self.hidden, mx.bfloat16),
                         "heads": mx.ones(self.width, mx.bfloat16)} for _ in range(layers)]
         self.head = weights(shape["vocab_size"], self.hidden)
@@ -208,12 +208,12 @@ def measure(args, model, name, ours, mlx):
 
 
 def rows_of(args, name, bits, only):
-    model = Decoder(models.MODELS[name], bits, args.layers)
+    model = Decoder(models.MODELS[name], bits, args.layers, args.keys)
     rows = []
-    for op, (ours, mlx) in sides(bits, model.width).items():
+    for op, (ours, mlx) in sides(bits, model.width, args.keys).items():
         if only and op not in only:
             continue
-        rows.append({"model": name, "bits": bits, **measure(args, model, op, ours, mlx)})
+        rows.append({"model": name, "bits": bits, "keys": args.keys, **measure(args, model, op, ours, mlx)})
         print(rounded(rows[-1]), file=sys.stderr, flush=True)
     return rows
 
@@ -225,6 +225,7 @@ def main():
     parser.add_argument("--bits", default="16", help="4, 16 or both")
     parser.add_argument("--only", help="operators")
     parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--keys", type=int, default=512, help="of the context")
     parser.add_argument("--tokens", type=int, default=4)
     parser.add_argument("--pairs", type=int, default=60)
     parser.add_argument("--out", default="-", help="a file, or - for stdout")
