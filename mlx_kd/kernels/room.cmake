@@ -9,4 +9,7 @@ find_path(MLX_KD_TOML_INCLUDE toml++/toml.h)
 if(MLX_KD_TOML_INCLUDE)
   target_include_directories(mlx_kd_kernels SYSTEM PRIVATE "${MLX_KD_TOML_INCLUDE}")
   target_compile_definitions(mlx_kd_kernels PRIVATE MLX_KD_TOML)
+  # Its headers take longer than those of a whole unit.
+  set_source_files_properties("${PROJECT_SOURCE_DIR}/mlx_kd/kernels/user/head.cpp" PROPERTIES
+    SKIP_UNITY_BUILD_INCLUSION ON)
 endif()
