@@ -220,6 +220,31 @@ class Models(Folder):
         for suite in ("model", "routed"):
             self.assertIn("its gate is relu2, which no swiglu kernel serves", relu2[suite])
 
+    def test_experts_have_sizes_under_every_name_of_their_counts(self):
+        plain = attention(2560, 12288, 20, 4, model_type="some_moe", moe_intermediate_size=1536)
+        wanted = {"router": {"E": 64, "top": 6}, "expert_combine": {"A": 6, "D": 2560},
+                  "gather_matvec": {"A": 6, "E": 64, "N": 2560, "K": 1536},
+                  "gather_matvec_gate_up": {"A": 6, "E": 64, "N": 1536, "K": 2560}}
+        counts = [("num_experts", chosen) for chosen in ("num_experts_per_tok", "num_experts_per_token", "top_k_experts",
+                                                         "experts_per_token", "moe_topk", "moe_k")]
+        for count, chosen in counts + [(name, "moe_k") for name in ("num_local_experts", "n_routed_experts", "moe_num_experts")]:
+            with self.subTest(count=count, chosen=chosen):
+                found = self.json({**plain, count: 64, chosen: 6}, "--decode-rows", "1")["ops"]
+                for op, sizes in wanted.items():
+                    size = found[op]["suites"][0]["sizes"][0]
+                    self.assertEqual({name: size[name] for name in sizes}, sizes, op)
+        narrow = {name: value for name, value in plain.items() if name != "moe_intermediate_size"}
+        found = self.json({**narrow, "n_routed_experts": 8, "moe_topk": 2, "expert_ffn_hidden_size": 512})["ops"]
+        self.assertEqual(found["gather_matvec"]["suites"][0]["sizes"][0]["K"], 512)
+
+    def test_weights_of_experts_are_those_that_the_models_code_makes(self):
+        experts = {"num_experts": 64, "moe_k": 6, "moe_intermediate_size": 1536}
+        for model_type, rule in (("ernie4_5_moe", {"scoring": 0, "normalise": 1}), ("some_moe", {"scoring": 0, "normalise": 0}),
+                                 ("gemma4_text", {"scoring": 2, "normalise": 1})):
+            config = attention(2560, 12288, 20, 4, model_type=model_type, **experts)
+            size = self.json(config, "--decode-rows", "1")["ops"]["router"]["suites"][0]["sizes"][0]
+            self.assertEqual({name: size[name] for name in rule}, rule, model_type)
+
     def test_products_with_a_gate_say_that_it_is_another_one(self):
         config = next(row[1] for row in MODELS if row[0] == "Qwen/Qwen3-30B-A3B")
         gated = ("matvec_gate_up", "gather_matvec_gate_up")

@@ -70,6 +70,11 @@ class TuneModel(unittest.TestCase):
         self.assertEqual(plan["qgemm.gate_proj.prompt"][0], 6)  # gate and up have one size
         self.assertFalse([name for name in plan if name.startswith(("matvec", "gemm"))])
 
+    def test_layers_without_experts_call_no_products_of_them(self):
+        plan = self.plan(quantization=None, moe_num_experts=8, moe_k=2, moe_intermediate_size=64, moe_layer_start_index=1)
+        for use in ("gather_matvec.model", "gather_matvec_gate_up.model", "router.model", "expert_combine.model"):
+            self.assertEqual(plan[use][0], 2, use)
+
     def test_a_model_that_is_not_quantised_calls_the_others(self):
         plan = self.plan(quantization=None)
         self.assertEqual(plan["matvec.head"][0], 1)

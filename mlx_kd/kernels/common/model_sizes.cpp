@@ -3,6 +3,15 @@
 #include <algorithm>
 
 namespace mlx_kd::kernels {
+namespace {
+
+const std::vector<std::string>& expert_fields() {
+  static const std::vector<std::string> fields = {"num_experts", "num_local_experts",
+                                                  "n_routed_experts", "moe_num_experts"};
+  return fields;
+}
+
+}  // namespace
 
 int64_t hidden_width(const spec::ModelConfig& config, const std::string& what) {
   return config.first_of({"hidden_size", "n_embd", "d_model"}, what);
@@ -46,11 +55,30 @@ int64_t attention_layers(const spec::ModelConfig& config) {
 
 int64_t dense_layers(const spec::ModelConfig& config) {
   const int64_t layers = layer_count(config);
-  for (const char* experts : {"num_experts", "num_local_experts", "n_routed_experts"})
+  for (const std::string& experts : expert_fields())
     if (config.count(experts) > 1)
-      return std::min(layers, std::max(config.count("first_k_dense_replace"),
-                                       config.count("num_dense_layers")));
+      return std::min(
+          layers, std::max({config.count("first_k_dense_replace"), config.count("num_dense_layers"),
+                            config.count("moe_layer_start_index")}));
   return layers;
+}
+
+int64_t expert_count(const spec::ModelConfig& config) {
+  return config.first_of(expert_fields(), "the experts");
+}
+
+int64_t chosen_experts(const spec::ModelConfig& config) {
+  return config.first_of(chosen_expert_fields(), "the experts that a token chooses");
+}
+
+const std::vector<std::string>& chosen_expert_fields() {
+  static const std::vector<std::string> fields = {"num_experts_per_tok",
+                                                  "num_experts_per_token",
+                                                  "top_k_experts",
+                                                  "experts_per_token",
+                                                  "moe_topk",
+                                                  "moe_k"};
+  return fields;
 }
 
 bool has_latent_attention(const spec::ModelConfig& config) {

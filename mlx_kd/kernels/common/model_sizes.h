@@ -20,6 +20,14 @@ std::string gate_activation(const spec::ModelConfig& config);
 int64_t layer_count(const spec::ModelConfig& config);
 int64_t attention_layers(const spec::ModelConfig& config);  // hybrid models have others too
 int64_t dense_layers(const spec::ModelConfig& config);      // whose MLP has no experts
+
+// How many routed experts there are, and how many a token chooses. Misuse, naming the fields, where
+// the config has none.
+int64_t expert_count(const spec::ModelConfig& config);
+int64_t chosen_experts(const spec::ModelConfig& config);
+// What a config may call how many a token chooses: the first that is there counts.
+const std::vector<std::string>& chosen_expert_fields();
+
 bool has_latent_attention(const spec::ModelConfig& config);
 // Whether positions are turned by frequencies of the model's own (rope_scaling) instead of powers
 // of rope_theta.

@@ -87,12 +87,11 @@ std::vector<Dims> expert_edges(const Kind& kind) {
 }
 
 std::vector<spec::ModelSizes> experts_of_model(const Kind& kind, const ModelConfig& config) {
-  const int64_t experts =
-      config.first_of({"num_experts", "num_local_experts", "n_routed_experts"}, "the experts");
-  const int64_t chosen = config.first_of({"num_experts_per_tok", "experts_per_token", "moe_topk"},
-                                         "the experts that a token chooses");
+  const int64_t experts = expert_count(config);
+  const int64_t chosen = chosen_experts(config);
   const int64_t width =
-      config.first_of({"moe_intermediate_size", "intermediate_size"}, "the width of the experts");
+      config.first_of({"moe_intermediate_size", "expert_ffn_hidden_size", "intermediate_size"},
+                      "the width of the experts");
   const bool is_oss = config.is_type("gpt_oss");
   ExpertSize size =
       size_of_layer(kind, chosen, experts, hidden_width(config, "the width between layers"), width,

@@ -7,14 +7,13 @@ namespace mlx_kd::kernels::routing {
 Experts experts_of(const spec::ModelConfig& config) {
   Experts experts = {};
   experts.layers = layer_count(config) - dense_layers(config);
-  experts.count =
-      config.first_of({"num_experts", "num_local_experts", "n_routed_experts"}, "the experts");
-  experts.chosen = config.first_of({"num_experts_per_tok", "experts_per_token", "moe_topk"},
-                                   "the experts that a token chooses");
-  experts.is_of_chosen = config.is_type("gpt_oss") || config.is_type("mixtral");
+  experts.count = expert_count(config);
+  experts.chosen = chosen_experts(config);
+  experts.is_of_chosen =
+      config.is_type("gpt_oss") || config.is_type("mixtral") || config.is_type("gemma4");
   experts.is_sigmoid = config.text("scoring_func") == "sigmoid" || config.is_type("deepseek_v3") ||
                        config.is_type("glm4_moe");
-  experts.normalises = config.flag("norm_topk_prob");
+  experts.normalises = config.flag("norm_topk_prob") || config.is_type("ernie4_5_moe");
   experts.groups = config.integer_or("n_group", 1);
   experts.top_groups = config.integer_or("topk_group", experts.groups);
   return experts;

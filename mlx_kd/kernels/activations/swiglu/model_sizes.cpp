@@ -50,15 +50,10 @@ struct Field {
 };
 
 // The first of the fields that is there and not 0.
-Field first_field(const ModelConfig& config, const std::vector<const char*>& names) {
-  for (const char* name : names)
+Field first_field(const ModelConfig& config, const std::vector<std::string>& names) {
+  for (const std::string& name : names)
     if (const int64_t value = config.count(name)) return {name, value};
   return {};
-}
-
-Field chosen_experts(const ModelConfig& config) {
-  return first_field(config, {"num_experts_per_tok", "num_experts_per_token", "top_k_experts",
-                              "experts_per_token", "moe_topk", "moe_k"});
 }
 
 int64_t shared_experts(const ModelConfig& config) {
@@ -90,7 +85,7 @@ bool is_listed(int64_t d, const std::vector<ModelSizes>& sizes) {
 
 // Routed experts: a row for each expert that a token is sent to.
 void add_routed(const ModelConfig& config, std::vector<ModelSizes>& result) {
-  const Field chosen = chosen_experts(config);
+  const Field chosen = first_field(config, chosen_expert_fields());
   if (chosen.value == 0) return;
   const std::string rows = ": routed experts, " + chosen.name + " rows per token" + note_of(config);
   const std::vector<int64_t> listed = listed_widths(config);
