@@ -235,6 +235,17 @@ TEST(MslVerb, TranslatesToCuda) {
   EXPECT_TRUE(has(result, "extern \"C\" __global__ void row_sum_f16(")) << result.output;
 }
 
+TEST(MslVerb, TranslatesOneKernelToCuda) {
+  const auto result = kd({"to-cuda", kSuite + "reductions.metal", "--fn", "row_sum_f16"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_TRUE(has(result, "void row_sum_f16(")) << result.output;
+  const auto all = kd({"to-cuda", kSuite + "reductions.metal"}).output;
+  EXPECT_LT(result.output.size(), all.size());
+  const auto none = kd({"to-cuda", kSuite + "reductions.metal", "--fn", "row"});
+  EXPECT_EQ(none.exit_code, 2);
+  EXPECT_TRUE(has(none, "no kernel 'row': the source has ")) << none.output;
+}
+
 TEST(MslVerb, ExitsWith2OnMisuse) {
   const std::vector<std::string> run = {
       "run", kSuite + "elementwise.metal", "--fn", "axpy", "--threadgroup", "8", "--grid"};

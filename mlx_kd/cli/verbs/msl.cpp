@@ -257,8 +257,19 @@ void run_run(Run& run) {
 
 struct ToCuda {
   MslSource source;
-  std::string headers;
+  std::string headers, kernel;
 };
+
+void run_to_cuda(const ToCuda& given) {
+  MslText text = read_msl(given.source, {}, {});
+  text.translate.only = given.kernel;
+  const msl::Unit unit = msl::parse(given.source.file, text.text, text.preprocess);
+  const msl::Translation made = msl::translate(unit, msl::Target::cuda, text.translate);
+  if (!given.kernel.empty()) devices::find_kernel(made, given.kernel);  // says which there are
+  if (!given.headers.empty()) msl::write_prelude(given.headers);
+  for (const std::string& note : made.notes) std::fprintf(stderr, "%s\n", note.c_str());
+  std::fputs(made.text.c_str(), stdout);
+}
 
 void add_run(CLI::App& parent) {
   CLI::App* verb = parent.add_subcommand(
@@ -307,14 +318,9 @@ void add_msl(CLI::App& app) {
   const auto to_cuda = std::make_shared<ToCuda>();
   add_msl_source(*cuda, to_cuda->source);
   cuda->add_option("--headers", to_cuda->headers, "Write the headers that it includes to a folder");
-  cuda->callback([to_cuda] {
-    const MslText text = read_msl(to_cuda->source, {}, {});
-    const msl::Unit unit = msl::parse(to_cuda->source.file, text.text, text.preprocess);
-    const msl::Translation made = msl::translate(unit, msl::Target::cuda, text.translate);
-    if (!to_cuda->headers.empty()) msl::write_prelude(to_cuda->headers);
-    for (const std::string& note : made.notes) std::fprintf(stderr, "%s\n", note.c_str());
-    std::fputs(made.text.c_str(), stdout);
-  });
+  cuda->add_option("--fn", to_cuda->kernel,
+                   "This kernel and what it needs; without it all of them");
+  cuda->callback([to_cuda] { run_to_cuda(*to_cuda); });
 }
 
 }  // namespace mlx_kd::cli

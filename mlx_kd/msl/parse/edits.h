@@ -15,6 +15,10 @@ class Edits {
   void drop(Range range) {
     for (uint32_t i = range.first; i < range.last; ++i) drop(i);
   }
+  // With the texts around its tokens.
+  void remove(Range range) {
+    for (uint32_t i = range.first; i < range.last; ++i) at_[i] = {true, false, {}, {}, {}};
+  }
   void replace(uint32_t i, std::string text) {
     at_[i].replaced = true;
     at_[i].dropped = false;

@@ -34,6 +34,23 @@ std::string resolve(const std::string& type, const Function& function,
   return text;
 }
 
+bool mentions(const std::string& text, const std::string& name) {
+  for (size_t at = text.find(name); at != text.npos; at = text.find(name, at + 1)) {
+    const size_t end = at + name.size();
+    if ((at == 0 || !is_word(text[at - 1])) && (end == text.size() || !is_word(text[end])))
+      return true;
+  }
+  return false;
+}
+
+// "" where a template argument that it names is left to its default.
+std::string resolved_bound(const std::string& text, const Function& function,
+                           const std::vector<std::string>& values) {
+  for (size_t k = values.size(); k < function.templates.size(); ++k)
+    if (mentions(text, function.templates[k].name)) return "";
+  return resolve(text, function, values);
+}
+
 int explicit_index(const Parameter& one) {
   const Attribute* attribute = one.attribute("buffer");
   if (!attribute) attribute = one.attribute("threadgroup");
@@ -62,7 +79,8 @@ Kernel describe_kernel(const Unit& unit, const Function& function,
   kernel.function = function.scope + function.name;
   kernel.at = function.at;
   for (const Attribute& one : function.attributes)
-    if (one.name == "max_total_threads_per_threadgroup") kernel.most_threads = one.argument;
+    if (one.name == "max_total_threads_per_threadgroup")
+      kernel.most_threads = resolved_bound(one.argument, function, values);
   std::set<int> taken[2];
   for (const Parameter& one : function.parameters)
     if (!is_place(one)) taken[one.space == Space::threadgroup].insert(explicit_index(one));

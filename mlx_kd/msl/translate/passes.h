@@ -46,6 +46,10 @@ std::vector<Position> edit_sites(const Unit& unit, Edits& edits);
 // CUDA: __device__ in front of functions, kernels that are not templates become __global__.
 void edit_functions(const Unit& unit, const TranslateOptions& options, Edits& edits);
 
+// CUDA: what the source puts into namespace metal, and its specialisations of Metal's classes, are
+// put there, not into the namespace that the source has of its own.
+void edit_namespaces(const Unit& unit, Edits& edits);
+
 // What follows the text: the entries of C++, the __global__ functions of instantiations.
 std::string entry_text(const Unit& unit, const Function& function, const std::string& arguments,
                        const Kernel& kernel);

@@ -135,7 +135,8 @@ std::string prologue(const Function& function, const Kernel& kernel,
 // A kernel that is not a template becomes the __global__ function itself.
 void edit_kernel(const Unit& unit, const Function& function, const TranslateOptions& options,
                  Edits& edits) {
-  if (!function.definition) return edits.drop(function.tokens);
+  const bool is_wanted = options.only.empty() || options.only == function.host_name;
+  if (!function.definition || !is_wanted) return edits.remove(function.tokens);
   Kernel kernel = describe_kernel(unit, function, {});
   kernel.symbol = symbol_of(kernel.name);
   edits.drop({function.head, unit.partner[function.open] + 1});
@@ -182,6 +183,49 @@ void edit_functions(const Unit& unit, const TranslateOptions& options, Edits& ed
       edit_kernel(unit, one, options, edits);
     else if (!edits.dropped(one.body.empty() ? one.head : one.body.first))
       edits.before(one.head, "__device__ ");
+  }
+}
+
+namespace {
+
+// Behind the braces of "namespace metal { ... }" at i; i where it is none.
+uint32_t behind_metal(const Unit& unit, uint32_t i) {
+  const auto& tokens = unit.tokens;
+  if (!tokens[i].is("namespace") || i + 2 >= tokens.size() || !tokens[i + 1].is("metal")) return i;
+  uint32_t open = i + 2;
+  while (open < tokens.size() && !is_any(tokens[open], {"{", ";"})) ++open;
+  return open < tokens.size() && tokens[open].is("{") ? unit.partner[open] + 1 : i;
+}
+
+// Whether the source declares the class template that is specialised.
+bool is_of_the_source(const Unit& unit, Range specialised) {
+  const auto& tokens = unit.tokens;
+  const auto is_class = [&](uint32_t i) { return is_any(tokens[i], {"struct", "class"}); };
+  uint32_t name = unit.behind_angles(specialised.first + 1, specialised.last);
+  while (name < specialised.last && !is_class(name)) ++name;
+  if (++name >= specialised.last || tokens[name + 1].is("::")) return false;
+  for (uint32_t i = 0; i + 2 < tokens.size(); ++i)
+    if (is_class(i) && tokens[i + 1].text == tokens[name].text && !tokens[i + 2].is("<"))
+      return true;
+  return false;
+}
+
+}  // namespace
+
+void edit_namespaces(const Unit& unit, Edits& edits) {
+  std::map<uint32_t, Range> specialised;
+  for (const Range& one : unit.specialised)
+    if (!is_of_the_source(unit, one)) specialised.emplace(one.first, one);
+  uint32_t next = 0;
+  for (uint32_t i = 0; i < unit.tokens.size(); i = next) {
+    const auto special = specialised.find(i);
+    const uint32_t last =
+        special != specialised.end() ? special->second.last : behind_metal(unit, i);
+    next = std::max({last, unit.partner[i] + 1, i + 1});
+    if (last == i) continue;
+    edits.before(i, special == specialised.end() ? "} } " : "} ");
+    edits.after(last - 1, special == specialised.end() ? " namespace metal { namespace source {"
+                                                       : " namespace source {");
   }
 }
 

@@ -15,7 +15,8 @@ constexpr const char* kCudaHead =
     "// Translated from Metal by mlx-kd. Needs kd_metal.h and its parts (kd msl to-cuda "
     "--headers).\n"
     "// A block has one thread for each of a threadgroup; grid_x, grid_y, grid_z count threads.\n"
-    "#include \"kd_metal.h\"\n\nnamespace metal {\nnamespace source {\n";
+    "#include \"kd_metal.h\"\n\nnamespace metal {\nnamespace source {}\n"
+    "using namespace source;\nnamespace source {\n";
 
 struct Named {
   const Function* function;
@@ -166,7 +167,7 @@ Translation translate(const Unit& unit, Target target, const TranslateOptions& o
   if (target == Target::cpp)
     result.sites = edit_sites(unit, edits);
   else
-    edit_functions(unit, options, edits);
+    edit_functions(unit, options, edits), edit_namespaces(unit, edits);
   for (const Token& token : unit.tokens)
     if (switches_contraction_off(token)) result.contraction = false;
   result.text = head_text(unit, target, options, result.contraction);
@@ -181,8 +182,7 @@ Translation translate(const Unit& unit, Target target, const TranslateOptions& o
   for (Named& one : name_kernels(unit, calls)) {
     one.kernel.split = splits.count(one.function) > 0;
     result.kernels.push_back(one.kernel);
-    const bool is_wanted = options.only.empty() || options.only == one.kernel.name;
-    if (target == Target::cpp && !is_wanted) continue;
+    if (!options.only.empty() && options.only != one.kernel.name) continue;
     if (one.kernel.split) split += split_entry_text(*one.function, one.arguments, one.kernel);
     if (target == Target::cpp)
       result.text +=

@@ -30,8 +30,8 @@ struct TranslateOptions {
   bool whole_lines = false;
   // Functions of bfloat that Metal does not have and MLX adds to the kernels that it makes: exp(b).
   bool bfloat_functions = true;
-  // C++: the kernel of this host name alone can be run, so that a library of hundreds of
-  // instantiations compiles as one of them. Empty: all can.
+  // The kernel of this host name alone can be run, so that a library of hundreds of instantiations
+  // compiles as one of them. Empty: all can.
   std::string only = {};
 };
 constexpr int kListLength = 4;
@@ -55,7 +55,7 @@ struct Kernel {
   std::string symbol;            // its symbol in the translation; C++: see entries below
   std::vector<Binding> buffers;  // by index
   std::vector<Binding> groups;   // [[threadgroup(n)]]: sizes come from the host
-  std::string most_threads;      // max_total_threads_per_threadgroup as it is there; "": none
+  std::string most_threads;      // max_total_threads_per_threadgroup; "": none that is known
   bool meets = false;            // has barriers or simd functions
   bool split = false;            // its barriers cut it into loops: its threads need no fibers
   Position at;

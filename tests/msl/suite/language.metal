@@ -183,3 +183,30 @@ kernel void matrices4(device const float4* x, device float4* y, uint i [[thread_
   float4 v = a * float4(1, 2, 3, 4) + float4(1, 0, 0, 1) * transpose(a);
   y[i] = v + float4(determinant(corner), determinant(a), a[1][2], 0.5f * a[2].w);
 }
+
+// What a source adds to namespace metal: a class of its own, and Metal's for an own type.
+template <typename T>
+struct Tagged {
+  T at;
+};
+namespace metal {
+template <typename T>
+struct tag_of {
+  static constexpr constant float value = 1;
+};
+template <>
+struct tag_of<Tagged<float>> {
+  static constexpr constant float value = 2;
+};
+}  // namespace metal
+template <typename T>
+struct _numeric_limits_impl<Tagged<T>> {
+  static constexpr METAL_FUNC Tagged<T> lowest() { return Tagged<T>{-4}; }
+};
+
+template <typename T, int N>
+[[kernel, max_total_threads_per_threadgroup(N * 16)]] void tagged(device const float* x, device float* y,
+                                                                  uint i [[thread_position_in_grid]]) {
+  y[i] = x[i] + metal::tag_of<T>::value + 16 * tag_of<float>::value + numeric_limits<T>::lowest().at;
+}
+template [[host_name("tagged_2")]] [[kernel]] void tagged<Tagged<float>, 2>(device const float*, device float*, uint);

@@ -73,6 +73,69 @@ TEST(Translate, WritesReadableCuda) {
     EXPECT_TRUE(has(t.text, part)) << part << "\n" << t.text;
 }
 
+// Nothing of the kernels that are left out stays, not what was put between their tokens either.
+TEST(Translate, WritesOneKernelAloneInCuda) {
+  const std::string text =
+      "half twice(half x) { return 2 * x; }\n"
+      "kernel void other(device half* y, constant float& z, uint i [[thread_position_in_grid]]) {\n"
+      "  y[i] = i > 3 ? y[i] : z;\n}\n"
+      "kernel void wanted(device half* y) { y[0] = twice(y[0]); }\n"
+      "template <typename T> kernel void copied(device T* y) { y[0] = y[1]; }\n"
+      "template [[host_name(\"copied_f\")]] kernel void copied<float>(device float*);\n"
+      "template [[host_name(\"copied_h\")]] kernel void copied<half>(device half*);\n";
+  const auto of = [&](const std::string& only) {
+    TranslateOptions options;
+    options.only = only;
+    return translate(parse("t.metal", text, {}), Target::cuda, options);
+  };
+  const std::string all = of("").text;
+  for (const char* part : {"void other(", "kd_pick", "void wanted(", "copied_f(", "copied_h("})
+    EXPECT_TRUE(has(all, part)) << part << "\n" << all;
+  const Translation plain = of("wanted"), made = of("copied_h");
+  EXPECT_TRUE(has(plain.text, "void wanted(") && has(plain.text, "half twice(")) << plain.text;
+  EXPECT_TRUE(has(made.text, "void copied_h(")) << made.text;
+  for (const char* part : {"other", "kd_pick", "copied_f(", "copied_h("})
+    EXPECT_FALSE(has(plain.text, part)) << part << "\n" << plain.text;
+  for (const char* part : {"other", "kd_pick", "wanted", "copied_f("})
+    EXPECT_FALSE(has(made.text, part)) << part << "\n" << made.text;
+  EXPECT_EQ(made.kernels.size(), 4u);
+}
+
+TEST(Translate, BoundsTheThreadsOfTemplatesInCuda) {
+  const std::string head =
+      "template <typename T, int W, int M = 2> [[kernel, max_total_threads_per_threadgroup(";
+  const std::string body =
+      " * 32)]] void f(device T* y) { y[0] = W; }\n"
+      "template [[host_name(\"f_4\")]] [[kernel]] void f<float, 4>(device float*);\n";
+  const auto of = [&](const std::string& bound) {
+    return translate(parse("t.metal", head + bound + body, {}), Target::cuda, {});
+  };
+  EXPECT_TRUE(has(of("W").text, "__launch_bounds__(4*32) f_4(")) << of("W").text;
+  EXPECT_EQ(of("W").kernels.at(0).most_threads, "4*32");
+  // Defaults are not known here.
+  EXPECT_FALSE(has(of("W * M").text, "__launch_bounds__")) << of("W * M").text;
+}
+
+TEST(Translate, LeavesNamespaceMetalOneNamespaceInCuda) {
+  const std::string text =
+      "namespace metal {\nnamespace more { constant int two = 2; }\n}\n"
+      "namespace own { namespace metal { constant int three = 3; } }\n"
+      "namespace other = metal;\n"
+      "template <typename T> struct Box { T of; };\n"
+      "template <typename T> struct Box<T*> { int of; };\n"
+      "template <typename T> struct numeric_limits<Box<T>> { static constexpr int size = 1; };\n"
+      "kernel void k(device int* y) { y[0] = metal::more::two + metal::max(y[1], 1); }\n";
+  const Translation t = translate(parse("t.metal", text, {}), Target::cuda, {});
+  EXPECT_TRUE(has(t.text, "} } namespace metal {")) << t.text;
+  EXPECT_TRUE(has(t.text, "} namespace metal { namespace source {")) << t.text;
+  EXPECT_TRUE(has(t.text, "namespace own { namespace metal {")) << t.text;
+  EXPECT_TRUE(has(t.text, "namespace other = metal;")) << t.text;
+  EXPECT_TRUE(has(t.text, "} template <typename T> struct numeric_limits<Box<T>>")) << t.text;
+  EXPECT_TRUE(has(t.text, "size = 1; }; namespace source {")) << t.text;
+  EXPECT_FALSE(has(t.text, "} template <typename T> struct Box")) << t.text;
+  EXPECT_FALSE(has(translate(parse("t.metal", text, {}), Target::cpp, {}).text, "} } namespace"));
+}
+
 TEST(Translate, LeavesFieldsThatLookLikeSwizzles) {
   const Translation t =
       made("struct S { float xy; };\nfloat f(S s, float2 v) { return s.xy + v.yx.x; }\n");
