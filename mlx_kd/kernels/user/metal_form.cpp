@@ -55,7 +55,7 @@ class WholeFile {
   WholeFile(const Source& source, UserKernel& kernel)
       : source_(source),
         kernel_(kernel),
-        unit_(msl::parse(source.file, source.text, first_options())) {}
+        unit_(msl::parse(source.file, source.text, first_options(), msl::Unsupported::kept)) {}
 
   void prepare() {
     const msl::Instantiation* given = nullptr;

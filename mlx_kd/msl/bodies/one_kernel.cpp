@@ -160,13 +160,40 @@ std::multimap<std::string_view, Range> named_parts(const Unit& unit) {
   return result;
 }
 
+bool is_of_textures(const Token& token) {
+  if (!is_word(token)) return false;
+  for (const char* kind : {"texture1d", "texture2d", "texture3d", "texturecube", "texture_buffer",
+                           "depth2d", "depthcube"})
+    if (token.text.starts_with(kind)) return true;
+  return token.is("sampler");
+}
+
+// Functions and globals with a texture or a sampler somewhere, which the kernel does not use.
+std::vector<Range> unused_of_textures(const Unit& unit, const Function& kernel) {
+  const std::set<std::string_view> used = words_used_by(unit, kernel);
+  std::vector<Range> result;
+  for (const auto& [name, range] : named_parts(unit)) {
+    const auto begin = unit.tokens.begin();
+    if (!used.contains(name) &&
+        std::any_of(begin + range.first, begin + range.last, is_of_textures))
+      result.push_back(range);
+  }
+  return result;
+}
+
 }  // namespace
 
 std::vector<TextEdit> cuts_around(const std::string& text, const Unit& unit, const Function& kernel,
                                   const Instantiation* wanted) {
   std::vector<Range> others;
+  for (const Range& range : unused_of_textures(unit, kernel)) others.push_back(range);
+  const auto is_known = [&](Range range) {
+    return std::any_of(others.begin(), others.end(),
+                       [&](const Range& one) { return one.first == range.first; });
+  };
   for (const Function& one : unit.functions)
-    if (one.kernel && one.name != kernel.name) others.push_back(one.tokens);
+    if (one.kernel && one.name != kernel.name && !is_known(one.tokens))
+      others.push_back(one.tokens);
   for (const Instantiation& one : unit.instantiations)
     if (&one != wanted) others.push_back(one.tokens);
   return Cuts(text, unit).of(std::move(others));

@@ -9,8 +9,9 @@
 
 namespace mlx_kd::msl {
 
-// Edits that blank the file's other kernels, and all instantiations but `wanted` (nullptr: all of
-// them). Lines stay where they are. What cannot be cut out exactly stays: a use of a macro that
+// Edits that blank the file's other kernels, all instantiations but `wanted` (nullptr: all of
+// them), and what the kernel does not use of the functions and globals that are about textures.
+// Lines stay where they are. What cannot be cut out exactly stays: a use of a macro that
 // also makes something else, and a kernel with a conditional directive inside.
 std::vector<TextEdit> cuts_around(const std::string& text, const Unit& unit, const Function& kernel,
                                   const Instantiation* wanted);

@@ -103,7 +103,7 @@ void read_attributes(Unit& unit, uint32_t first, uint32_t last) {
     if (k < part.last)
       found.argument = value_of(spell(&unit.tokens[k] + 1, &unit.tokens[0] + unit.partner[k]));
     const Known known = known_attribute(found.name);
-    if (known == Known::unsupported)
+    if (known == Known::unsupported && !unit.keeps_unsupported)
       refuse(*unit.sources, found.at,
              "[[" + found.name + "]] is not supported: only compute kernels on buffers are");
     if (known == Known::no)

@@ -352,8 +352,10 @@ class Parser {
 
 }  // namespace
 
-Unit parse(const std::string& name, const std::string& text, const PreprocessOptions& options) {
+Unit parse(const std::string& name, const std::string& text, const PreprocessOptions& options,
+           Unsupported attributes) {
   Unit unit;
+  unit.keeps_unsupported = attributes == Unsupported::kept;
   unit.sources = std::make_shared<SourceSet>();
   unit.file = unit.sources->add(name, text);
   unit.tokens = without_memory_words(preprocess(*unit.sources, unit.file, options));

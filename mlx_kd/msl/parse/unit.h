@@ -112,6 +112,7 @@ struct Unit {
   std::vector<Instantiation> instantiations;
   std::vector<Global> globals;
   std::vector<Attribute> attributes;  // all of the source, in order
+  bool keeps_unsupported = false;     // attributes that are not supported are among them
   std::set<std::string> fields;       // names of data members of its structs
   std::vector<Range> specialised;     // specialisations of class templates, with template <...>
   std::vector<Range> held;            // types of the members of anonymous structs

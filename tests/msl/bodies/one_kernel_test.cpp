@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <string>
 
+#include "mlx_kd/base/error.h"
 #include "mlx_kd/msl/parse/parser.h"
 
 namespace mlx_kd::msl {
@@ -18,7 +19,7 @@ constexpr const char* kWanted =
     "}\n";
 
 Unit parsed(const std::string& text) {
-  return parse("k.metal", text, {});
+  return parse("k.metal", text, {}, Unsupported::kept);
 }
 
 std::string cut(const std::string& text, const std::string& name = "wanted") {
@@ -98,6 +99,20 @@ TEST(OneKernel, WhatCannotBeCutOutExactlyStays) {
                                   "  y[0] = 2;\n"
                                   "}\n";
   EXPECT_EQ(cut(conditional), conditional);
+}
+
+TEST(OneKernel, WhatIsAboutTexturesGoesUnlessItIsUsed) {
+  const std::string sampled =
+      "constexpr sampler near(filter::nearest);\n"
+      "float4 sampled(texture2d<float> t, float2 at) { return t.sample(near, at); }\n"
+      "kernel void blurred(texture2d<float> t [[texture(0)]], device float4* y [[buffer(0)]]) {\n"
+      "  y[0] = sampled(t, 0);\n"
+      "}\n";
+  EXPECT_EQ(cut(kHead + sampled + kWanted), std::string(kHead) + "\n\n\n\n\n" + kWanted);
+  const std::string wanted = cut(kHead + sampled + kWanted, "blurred");
+  EXPECT_EQ(wanted.find(kWanted), wanted.npos);
+  EXPECT_NE(wanted.find(sampled), wanted.npos);
+  EXPECT_THROW(parse("k.metal", wanted, {}), base::Error);
 }
 
 TEST(OneKernel, UsesWhatItMentionsAndWhatThatMentions) {
