@@ -29,15 +29,24 @@ std::string expected(const spec::Metrics& m) {
 }
 
 std::string outcome_table(const discover::RunOutcome& outcome) {
-  std::vector<std::vector<std::string>> rows = {{"size", "kernel us", "in a graph us", "MLX us",
-                                                 "speed-up", "95% CI", "a new process", "kernel",
-                                                 "knobs"}};
+  const auto has_gain = [](const auto& size) { return size.over_default.has_value(); };
+  const bool has_gains = std::any_of(outcome.sizes.begin(), outcome.sizes.end(), has_gain);
+  std::vector<std::vector<std::string>> rows = {
+      {"size", "kernel us", "in a graph us", "MLX us", "speed-up", "95% CI", "a new process"}};
+  if (has_gains) rows.front().push_back("over defaults");
+  rows.front().insert(rows.front().end(), {"kernel", "knobs"});
   for (const auto& size : outcome.sizes) {
     const spec::Metrics m = size.claim ? size.claim->metrics : spec::Metrics{};
-    rows.push_back({size.dims.text(), fixed(m.kernel_us, 2), fixed(m.latency_us, 2),
-                    fixed(m.baseline_us, 2), times(m.speedup_vs_ref), sureness(size),
-                    size.won ? expected(m) : "-", size.claim ? size.claim->candidate_id : "-",
-                    size.knobs});
+    std::vector<std::string> row = {size.dims.text(),
+                                    fixed(m.kernel_us, 2),
+                                    fixed(m.latency_us, 2),
+                                    fixed(m.baseline_us, 2),
+                                    times(m.speedup_vs_ref),
+                                    sureness(size),
+                                    size.won ? expected(m) : "-"};
+    if (has_gains) row.push_back(times(size.over_default.value_or(NAN)));
+    row.insert(row.end(), {size.claim ? size.claim->candidate_id : "-", size.knobs});
+    rows.push_back(std::move(row));
   }
   return table_text(rows);
 }
@@ -84,6 +93,7 @@ base::Json outcome_json(const discover::RunOutcome& outcome, const spec::Op& op,
                   {"baseline", size.claim->baseline},
                   {"reason", size.claim->reason},
                   {"metrics", spec::to_json(size.claim->metrics)}});
+    if (size.over_default) row["speedup_over_default"] = *size.over_default;
     result["sizes"].push_back(row);
   }
   for (const auto& range : outcome.ranges) result["ranges"].push_back(to_json(range, op));

@@ -22,6 +22,23 @@ class Tune(TuneCase):
         self.assertEqual({record["status"] for record in self.records()[:-1]}, {"benchmarked"})
         self.assertTrue((self.folder / "run" / "report.html").exists())
 
+    def test_the_table_ends_with_how_much_faster_than_at_its_defaults_the_kernel_is(self):
+        # At UNROLL=0 it also adds up what nobody reads, thousands of times per element.
+        slow = SCALE.replace("#define UNROLL 4  // knob: 1, 2, 4", "#define UNROLL 0  // knob: 4").replace(
+            "// kd: knob THREADS 2, 1", "// kd: knob THREADS 1").replace("// kd: knob GRAIN 4, 1", "// kd: knob GRAIN 4").replace(
+            "  long i = begin * dims[1];", "  long i = begin * dims[1];\n  volatile float sum = 0;\n"
+            "  if (UNROLL == 0) for (long k = 0; k < 20000; ++k) sum = sum + x[i];").replace(
+            "i + UNROLL <= count; i += UNROLL", "UNROLL > 0 && i + UNROLL <= count; i += UNROLL")
+        self.write("scale.cpu.cpp", slow)
+        table = self.tune().stdout.splitlines()
+        self.assertIn("over defaults", table[0])
+        row = next(line for line in table if line.startswith("rows=3"))
+        self.assertIn("UNROLL=4", row)
+        self.assertGreater(float(row.split()[-3].removesuffix("x")), 2)
+        # Of the defaults alone: the kernel is as fast as itself.
+        alone = json.loads(self.tune("scale.cpu.cpp", "--json", budget=1, out="alone").stdout)["sizes"][0]
+        self.assertEqual(alone["speedup_over_default"], 1)
+
     def test_a_metal_kernel_is_tuned_on_the_executor_and_pinned_for_it(self):
         result = self.tune("softmax.metal", fn="softmax_rows", ref="softmax.py", shapes="rows=2,D=64", budget=2)
         self.assertIn("no GPU here", result.stderr)
@@ -233,10 +250,22 @@ class Forms(TuneCase):
                 ("twice", "out y (rows, D)", "out r (rows, D)", "does not say which shape 'y' has")):
             self.assertIn(words, self.several(self.refused, SEVERAL.replace(old, new), fn))
 
+    def test_textures_of_other_kernels_do_not_matter(self):
+        other = SEVERAL + """float4 sampled(texture2d<float> t) { return t.read(uint2(0)); }
+kernel void blurred(texture2d<float> t [[texture(0)]], device float4* y [[buffer(0)]]) { y[0] = sampled(t); }
+"""
+        self.several(self.tune, other)
+        [entry] = self.entries()
+        self.assertNotIn("texture", entry["kernel"]["source"])
+        own = other.replace("kernel void twice(", "kernel void twice(texture2d<float> t [[texture(0)]], ")
+        line = next(number for number, text in enumerate(own.splitlines(), 1) if "void twice" in text)
+        message = self.several(lambda *given, **more: self.tune(*given, out="none", code=2, **more), own).stderr
+        self.assertRegex(message, rf"several\.metal:{line}:\d+: \[\[texture\]\] is not supported")
+
     @LONG
     def test_a_body_of_a_metal_kernel_has_the_names_that_mlx_gives_it(self):
         self.write("body.metal", BODY)
-        self.tune("body.metal", fn="half", ref="scale.py:half", shapes="rows=2,D=8", budget=1)
+        self.tune("body.metal", fn="halved", ref="scale.py:half", shapes="rows=2,D=8", budget=1)
 
 
 class References(TuneCase):

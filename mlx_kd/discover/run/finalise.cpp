@@ -112,13 +112,28 @@ archive::Finish make_finish(const Finals& finals, const Claims& claims, const Wi
   return finish;
 }
 
-SizeResult size_result(const spec::Dims& size, const evaluate::Claim* winner, const Claims& claims,
-                       const std::vector<archive::Record>& records) {
-  SizeResult result{size, std::nullopt, winner != nullptr, ""};
-  if (const auto* shown = winner ? winner : best_attempt(claims, size)) {
-    result.claim = *shown;
-    result.knobs = record_of(records, shown->candidate_id).candidate.knobs.text();
-  }
+// Log ratios are 0 at the first record that was benchmarked.
+bool begins_with_default(const Finals& finals) {
+  if (!finals.request->from_default) return false;
+  const auto first = std::find_if(finals.records->begin(), finals.records->end(), is_benchmarked);
+  const CandidateSpace& space = finals.setup->space;
+  return first != finals.records->end() &&
+         first->candidate_id == space.candidate(space.default_point()).id();
+}
+
+SizeResult size_result(const Finals& finals, size_t index, const evaluate::Claim* winner,
+                       const Claims& claims) {
+  SizeResult result;
+  result.dims = finals.setup->sizes.sizes[index];
+  result.won = winner != nullptr;
+  const auto* const shown = winner ? winner : best_attempt(claims, result.dims);
+  if (!shown) return result;
+  const archive::Record& record = record_of(*finals.records, shown->candidate_id);
+  result.claim = *shown;
+  result.knobs = record.candidate.knobs.text();
+  const double log_ratio = record.verdict.sizes[index].metrics.log_ratio;
+  if (begins_with_default(finals) && std::isfinite(log_ratio))
+    result.over_default = std::exp(-log_ratio);
   return result;
 }
 
@@ -157,7 +172,7 @@ Conclusion conclusion_of(const Finals& finals, const Claims& claims, bool are_wr
   if (!are_written) result.finish = make_finish(finals, claims, winners, ranges, result.remarks);
   result.pack = make_pack(finals, winners, ranges);
   for (size_t s = 0; s < sizes.size(); ++s)
-    result.sizes.push_back(size_result(sizes[s], winners[s], claims, *finals.records));
+    result.sizes.push_back(size_result(finals, s, winners[s], claims));
   for (const RangeClaim& range : ranges) result.ranges.push_back(range_result(range));
   return result;
 }

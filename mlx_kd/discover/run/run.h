@@ -53,6 +53,9 @@ struct SizeResult {
       claim;  // the winner's; else the nearest attempt; else nothing was benchmarked
   bool won = false;
   std::string knobs;  // of that candidate, "VEC=64,UNROLL=4"
+  // Its time goes so often into that of the default kernel, by pairs of the search; nothing where
+  // the run did not begin with that kernel (from_default), or it was not correct.
+  std::optional<double> over_default;
 };
 
 // Sizes that one kernel serves, other dims as in dims.
