@@ -17,7 +17,7 @@ constexpr int64_t kWarp = 32;
 constexpr int64_t kCodeRows = 16;           // of a tile, as in codes.cu.h
 constexpr int64_t kMostShared = 100 << 10;  // bytes of a block: two fit a multiprocessor
 
-// What registers allow: two chunks of codes, or one of elements, and sums.
+// What registers allow: two chunks, and sums.
 spec::Space cuda_space(const Kind& kind) {
   using enum spec::KnobScale;
   using enum spec::KnobRole;
@@ -28,19 +28,20 @@ spec::Space cuda_space(const Kind& kind) {
       {"WARPS", {16, 2, 4, 8}, log2, source, "warps of a block"},
       {"BLOCKS", kind.quantised ? few_blocks : many_blocks, log2, launch,
        "blocks that share the tiles"},
-      {"UNROLL", {4, 2, 8}, log2, source, "loads of a row that are requested together"},
+      {"UNROLL", kind.quantised ? Values{4, 2, 8} : Values{2, 4, 8}, log2, source,
+       "loads of a row that are requested together"},
       {"XROWS", {1, 2, 4}, log2, source, "rows of x of a block"},
       {"CACHE", {1, 0}, choice, source, "W is read", {"as what is used once", "as any array"}}};
   if (!kind.quantised)
-    space.knobs.push_back({"ROWS", {1, 2, 4, 8}, log2, source, "rows of W of a tile"});
+    space.knobs.push_back({"ROWS", {2, 1, 4, 8}, log2, source, "rows of W of a tile"});
   if (kind.quantised)
     space.constraints.push_back({"a thread has 128 registers",
                                  {"UNROLL", "XROWS"},
                                  [](const int64_t* v) { return v[0] * v[1] <= 8; }});
   else
-    space.constraints.push_back({"a thread requests at most 16 loads",
+    space.constraints.push_back({"a thread requests at most 8 loads",
                                  {"ROWS", "UNROLL"},
-                                 [](const int64_t* v) { return v[0] * v[1] <= 16; }});
+                                 [](const int64_t* v) { return v[0] * v[1] <= 8; }});
   return space;
 }
 
