@@ -32,12 +32,12 @@ KD_INLINE T narrow(float x) {  // to nearest, ties to even; NaN stays NaN
 #else
 #if KD_DTYPE == 0 || KD_DTYPE == 8
 typedef Float T;
-#elif defined(__clang__)
+#elif defined(__clang__) || defined(__aarch64__)  // GCC has no _Float16 there before version 13
 typedef __fp16 T;
 #else
 typedef _Float16 T;
 #endif
-// Macros: no function of Clang's takes or gives an __fp16.
+// Macros: no function takes or gives an __fp16.
 #define widen(x) ((Float)(x))
 #define narrow(x) ((T)(x))
 #endif
