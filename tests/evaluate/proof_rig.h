@@ -49,6 +49,15 @@ class ProofRig {
     return prover_->prove(candidate, *device_->load(artifact, candidate));
   }
 
+  // The verdict on what a kernel made of a case elsewhere.
+  Proof judge(const Case& c, const spec::Variant& variant,
+              const std::vector<const void*>& outputs) const {
+    Proof proof;
+    proof.sizes.resize(sizes_.size());
+    prover_->check(c, variant, outputs, proof);
+    return proof;
+  }
+
   // Of the candidate with `wrong` in the place of `right`, the first in its text. A text that is
   // not there fails the test.
   Proof prove_changed(spec::Candidate candidate, const std::string& right,

@@ -1,9 +1,9 @@
 // Operators of models proved with the instructions of AVX2 alone, beside the products of
 // products_test.
-#include <algorithm>
 #include <cstdlib>
 
 #include "mlx_kd/kernels/op_table.h"
+#include "tests/evaluate/operators_of_layers.h"
 #include "tests/evaluate/proof_rig.h"
 
 namespace mlx_kd::evaluate::avx2_test {
@@ -36,18 +36,11 @@ TEST(OperatorsOfLayers, AreProvedWithAvx2Alone) {
   if (std::getenv("MLX_KD_MARCH")) GTEST_SKIP() << "MLX_KD_MARCH is set";
   const March masked;
   const bool is_long = std::getenv("MLX_KD_LONG");
-  for (const char* name :
-       {"attention", "attention_quantized", "rmsnorm", "rmsnorm_residual", "layernorm", "rope",
-        "rope_standard", "qk_norm_rope", "qk_norm_rope_append", "swiglu", "precise_swiglu",
-        "swiglu_oai", "geglu", "router", "expert_combine", "qembedding"}) {
+  for (const std::string& name : kOperatorsOfLayers) {
     const spec::Op& op = kernels::find_op(name);
-    const auto in_cpp =
-        std::find_if(op.variants.begin(), op.variants.end(),
-                     [](const spec::Variant& variant) { return variant.language == "cpp"; });
-    ASSERT_NE(in_cpp, op.variants.end()) << name;
-    for (const Dtype t : spec::float_dtypes())
+    for (const Dtype t : op.types)
       if (is_long || (op.name == "attention" && t == Dtype::bfloat16))
-        expect_proved(op, *in_cpp, t);
+        expect_proved(op, first_in_cpp(op), t);
   }
 #else
   GTEST_SKIP() << "names an instruction set of x86";
