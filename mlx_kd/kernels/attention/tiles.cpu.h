@@ -14,16 +14,20 @@ KD_INLINE long step_begin(long step, long width) {
   return at + kStep <= width || width < kStep ? at : width - kStep;
 }
 
+KD_INLINE const T* query_of(const Block& block, long r) {
+  const Place at = place_of(block, r);
+  const long* const strides = block.a->strides[0];
+  return (const T*)block.a->inputs[0] + block.b * strides[0] + at.head * strides[1] +
+         at.t * strides[2];
+}
+
 // q in chunks (chunk, vector); rows beyond the last are zero.
 static void load_queries(const Block& block, Chunk* q, long vectors) {
   const long width = dim(block, KD_DIM_Dk), chunks = (width + kChunk - 1) / kChunk;
-  const long* strides = block.a->strides[0];
   if (vectors * kRows > block.rows)
     for (long c = 0; c < chunks; ++c) q[c * vectors + vectors - 1] = Chunk{};
   for (long r = 0; r < block.rows; ++r) {
-    const Place at = place_of(block, r);
-    const T* from = (const T*)block.a->inputs[0] + block.b * strides[0] + at.head * strides[1] +
-                    at.t * strides[2];
+    const T* const from = query_of(block, r);
     for (long c = 0; c < chunks; ++c)
       place(q + c * vectors + r / kRows, int(r % kRows), from + c * kChunk, width - c * kChunk);
   }

@@ -1,5 +1,6 @@
-// Products of matrices in tile registers: which processors are offered them, and wrong kernels that
-// the proofs must reject. Processors without them compile no such kernel, and skip.
+// Products of matrices, and attention, in tile registers: which processors are offered them, and
+// wrong kernels that the proofs must reject. Processors without them compile no such kernel, and
+// skip.
 #include <algorithm>
 #include <cstdlib>
 
@@ -41,8 +42,11 @@ int64_t most_of(const spec::Space& space, const std::string& name) {
 struct Place {
   const char *op, *variant;
 };
-constexpr Place kPlaces[] = {
-    {"gemm", "tiles"}, {"qgemm", "tiles"}, {"gather_qgemm", "groups"}, {"matmul", "blocks"}};
+constexpr Place kPlaces[] = {{"gemm", "tiles"},
+                             {"qgemm", "tiles"},
+                             {"gather_qgemm", "groups"},
+                             {"matmul", "blocks"},
+                             {"attention", "blocks"}};
 
 TEST(TileRegisters, AreTheDefaultOfManyRowsWhereTheProcessorHasThem) {
   for (const Place& place : kPlaces) {
@@ -147,6 +151,37 @@ TEST(TileRegisters, ProductsOfTwoOperandsAreProved) {
                      {"to + half * kLanes * kLanes, words", "to, words"},
                      {"const bool has_next = done + 2 * step + 1 < depth",
                       "const bool has_next = done + 2 * step + 2 < depth"}});
+}
+
+Dims attention(int64_t queries, int64_t keys, int64_t heads, int64_t key_width, int64_t width,
+               const Dims& limits) {
+  Dims dims = {{"S", keys},    {"B", 1},          {"Hq", heads},    {"Hk", 1},
+               {"M", queries}, {"Dk", key_width}, {"Dv", width},    {"causal", 1},
+               {"window", 0},  {"has_mask", 0},   {"has_sinks", 0}, {"has_bias", 0}};
+  for (const auto& [name, value] : limits.items()) dims.set(name, value);
+  return dims;
+}
+
+// Rows that fill no 16, keys that fill no panel and no tile, widths that fill no step; blocks in
+// one part and in several; every kind of limit.
+TEST(TileRegisters, AttentionOfManyRowsIsProved) {
+  std::vector<Mutant> mutants = {
+      {"constexpr int kNumbers = 3;", "constexpr int kNumbers = 1;"},
+      {"packed.powers[r] *= by;", ""},
+      {"kPlaces < int(count - j)", "kPlaces <= int(count - j)"},
+      {"group * kMatrixRows > kMatrixRows / 2", "group * kMatrixRows > kMatrixRows"}};
+  if (std::getenv("MLX_KD_LONG"))
+    mutants.insert(mutants.end(), {{"row[0] *= by, row[1] *= by;", "row[0] *= by;"},
+                                   {"first % kPanel / kLanes", "0"},
+                                   {"(keys >= low) & (keys < high)", "keys < high"},
+                                   {"mask[i] ? score[i] : kMasked", "score[i]"},
+                                   {"row + step_begin(step, width)", "row + step * kStep"}});
+  expect_only_right({"attention", "blocks"},
+                    {attention(29, 205, 3, 64, 72, {}), attention(5, 1100, 5, 33, 7, {}),
+                     attention(19, 200, 1, 40, 64, {{"window", 70}, {"has_sinks", 1}}),
+                     attention(14, 150, 2, 96, 33, {{"has_mask", 1}, {"causal", 0}}),
+                     attention(11, 70, 1, 16, 130, {{"has_bias", 1}, {"has_mask", 1}})},
+                    mutants);
 }
 
 }  // namespace

@@ -21,7 +21,7 @@
 #define BF16 0  // bfloat16 is rounded by integer arithmetic (0) or by AVX512_BF16 (1)
 #endif
 #ifndef DOT
-#define DOT 0  // 1: scores of bfloat16 by AVX512_BF16
+#define DOT 0  // 1: scores of bfloat16 by AVX512_BF16; 2: blocks of many rows in AMX's registers
 #endif
 #ifndef ROWS
 #define ROWS 16  // of a block: a multiple of 8
@@ -34,6 +34,16 @@
 #endif
 
 #include "block.cpu.h"
+
+// GCC's and clang's names of AMX_BF16, which has AMX_TILE.
+#if DOT == 2 && KD_DOT && (defined(__AMX_BF16__) || defined(__AMXBF16__))
+#define KD_MATRICES 1
+#include "matrices.cpu.h"
+#elif DOT == 2
+#error "DOT=2 takes AMX_BF16, vectors of 64 bytes and bfloat16"
+#else
+#define KD_MATRICES 0
+#endif
 
 // Writes row r of y: `sums` over the sum of powers, to which a sink adds one.
 static void finish_row(const Block& block, long r, float largest, float powers, Step* sums) {
@@ -49,30 +59,17 @@ static void finish_row(const Block& block, long r, float largest, float powers, 
   write_row(block, at, shrink / powers, sums);
 }
 
-static void attend(const kd_arguments* a, long unit) {
-  const long parts = a->stage, index = unit / parts, part = unit - index * parts;
-  Block block;
-  open_block(block, a, index);
+// Keys [from, to) of all rows; `sums` is written.
+static void attend_by_rows(const Block& block, long from, long to, Sums& state, Step* sums) {
   const long vectors = (block.rows + kRows - 1) / kRows, steps = steps_of(dim(block, KD_DIM_Dv));
   const long chunks = (dim(block, KD_DIM_Dk) + kChunk - 1) / kChunk;
   Chunk* const q =
       (Chunk*)__builtin_alloca_with_align((unsigned long)(chunks * vectors) * sizeof(Chunk), 512);
   load_queries(block, q, vectors);
-  Scratch out = {nullptr, nullptr};
-  if (parts > 1)
-    out = scratch_of(a, unit);
-  else
-    out.sums =
-        (Step*)__builtin_alloca_with_align((unsigned long)(block.rows * steps) * sizeof(Step), 512);
-  for (long i = 0; i < block.rows * steps; ++i) out.sums[i] = Step{};
-
-  Sums state;
+  for (long i = 0; i < block.rows * steps; ++i) sums[i] = Step{};
   for (long v = 0; v < vectors; ++v)
     state.largest[v] = all(-kInfinity), state.powers[v] = all(0.0f);
   alignas(64) Floats scores[kVectors * kQuads];
-  const long each = ((block.end - block.begin + parts - 1) / parts + 3) / 4 * 4;
-  const long from = block.begin + part * each;
-  const long to = from + each < block.end ? from + each : block.end;
   for (long j = from; j < to; j += TILE) {
     const long count = to - j < TILE ? to - j : TILE;
     score_rows(block, q, vectors, j, count, scores);
@@ -80,8 +77,31 @@ static void attend(const kd_arguments* a, long unit) {
     const long left = to - j - TILE;
     const Ahead ahead = {block.k + (j + TILE) * block.k_stride, left < TILE ? left : TILE,
                          block.k_stride, dim(block, KD_DIM_Dk) * long(sizeof(T))};
-    add_tile(block, scores, state, out.sums, j, count, ahead);
+    add_tile(block, scores, state, sums, j, count, ahead);
   }
+}
+
+static void attend(const kd_arguments* a, long unit) {
+  const long parts = a->stage, index = unit / parts, part = unit - index * parts;
+  Block block;
+  open_block(block, a, index);
+  const long steps = steps_of(dim(block, KD_DIM_Dv));
+  Scratch out = {nullptr, nullptr};
+  if (parts > 1)
+    out = scratch_of(a, unit);
+  else
+    out.sums =
+        (Step*)__builtin_alloca_with_align((unsigned long)(block.rows * steps) * sizeof(Step), 512);
+  Sums state;
+  const long each = ((block.end - block.begin + parts - 1) / parts + 3) / 4 * 4;
+  const long from = block.begin + part * each;
+  const long to = from + each < block.end ? from + each : block.end;
+#if KD_MATRICES
+  if (takes_matrices(block))
+    attend_in_matrices(block, from, to, state, out.sums);
+  else
+#endif
+    attend_by_rows(block, from, to, state, out.sums);
   close_block(block, state, out, parts);
 }
 

@@ -56,10 +56,11 @@ static void set_limits(Block& block) {
   if (dim(block, KD_DIM_has_mask) || dim(block, KD_DIM_has_bias)) block.whole_end = 0;
   int* const low = (int*)block.low;
   int* const high = (int*)block.high;
-  for (long lane = 0; lane < kVectors * kLanes; ++lane) {
-    const long r = lane / 4 < block.rows ? lane / 4 : block.rows - 1;
-    const Keys keys = keys_of(block, place_of(block, r).t);
-    low[lane] = int(keys.low), high[lane] = int(keys.high);
+  Keys keys = first;
+  for (long r = 0; r < kVectors * kRows; ++r) {
+    if (r < block.rows) keys = keys_of(block, place_of(block, r).t);
+    for (long lane = 4 * r; lane < 4 * r + 4; ++lane)
+      low[lane] = int(keys.low), high[lane] = int(keys.high);
   }
 }
 

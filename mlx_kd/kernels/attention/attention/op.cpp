@@ -6,6 +6,7 @@
 #include "mlx_kd/kernels/attention/attention/judge.h"
 #include "mlx_kd/kernels/attention/attention/model_sizes.h"
 #include "mlx_kd/kernels/attention/key_parts.h"
+#include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
 #include "mlx_kd/kernels/common/suites.h"
 #include "mlx_kd/kernels/divide_up.h"
@@ -59,6 +60,20 @@ std::vector<spec::Stage> cpu_stages(const Dims& dims, const spec::Setting& knobs
   return stages_over_keys("mlx_kd_attention", dims, knobs);
 }
 
+// Blocks of many rows in tile registers, the default, and larger blocks: their rows share what is
+// packed of keys and values.
+void offer_matrices(spec::Space& space) {
+  for (spec::Knob& knob : space.knobs) {
+    if (knob.name == "DOT") {
+      knob.values.insert(knob.values.begin(), 2);
+      knob.labels.insert(knob.labels.begin(), "products of matrices of bfloat16");
+      knob.help = "scores by; the first: sums too, of blocks of more than 8 rows";
+    }
+    if (knob.name == "ROWS") knob.values = {64, 128, 32, 8, 16};
+    if (knob.name == "TILE") knob.values = {128, 64, 32};
+  }
+}
+
 spec::Variant cpu_variant() {
   spec::Variant variant;
   variant.name = "blocks";
@@ -67,7 +82,10 @@ spec::Variant cpu_variant() {
   variant.func_name = "mlx_kd_attention";
   variant.launch_kind = "cpp_arguments";
   variant.space = [](Dtype dtype, const spec::DeviceTraits& traits) {
-    return block_space(dtype, traits, {32, 8, 16, 64}, {512, 64, 128, 256, 1024, 2048, 8192});
+    spec::Space space =
+        block_space(dtype, traits, {32, 8, 16, 64}, {512, 64, 128, 256, 1024, 2048, 8192});
+    if (has_matrices(dtype, traits)) offer_matrices(space);
+    return space;
   };
   variant.stages = cpu_stages;
   variant.scratch = scratch_of_blocks;

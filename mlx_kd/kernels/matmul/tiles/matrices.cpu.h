@@ -4,7 +4,7 @@
 // x of a call is (blocks, steps, kTileRows, pairs of a step) pairs of bfloat16, zeros behind the
 // last row and column.
 #pragma once
-#include "tile_registers.cpu.h"
+#include "../../common/tile_registers.cpu.h"
 
 KD_INLINE long pairs_of_step(const Shape& shape) {
   return shape.format != kDense && shape.group < 32 ? shape.group / 2 : kPairsOfStep;

@@ -25,7 +25,7 @@
 #include "finish.cpu.h"
 #include "words.cpu.h"
 #if KD_MATRICES
-#include "tile_registers.cpu.h"
+#include "../../common/tile_registers.cpu.h"
 #endif
 
 constexpr long kWidthA = TILE_M, kWidthB = TILE_N * kLanes;
