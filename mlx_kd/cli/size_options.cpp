@@ -6,6 +6,7 @@
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/kernels/op_table.h"
+#include "mlx_kd/shapes/weights.h"
 
 namespace mlx_kd::cli {
 namespace {
@@ -109,6 +110,8 @@ SizeSource open_sizes(const SizeOptions& options, bool quiet, const std::atomic<
   if (!options.model.model_id.empty()) {
     source.file = find_model(options.model, quiet, cancelled);
     source.config = shapes::read_config(source.file);
+    if (source.file.path.filename() == "config.json")
+      shapes::check_weights(source.file.path.parent_path(), *source.config);
   }
   if (!options.shape_log.empty()) source.log = open_log(options.shape_log, quiet);
   return source;

@@ -27,13 +27,14 @@ class HubTest(unittest.TestCase):
         self.addCleanup(self.hub.close)
         self.cache = self.temp / "cache"
 
-    def command(self, model, *options, **variables):
+    def command(self, model, *options, verb=None, **variables):
         env = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
         env = {name: value for name, value in env.items() if not name.startswith("HF_")}
         env.update(HOME=str(self.temp), HF_ENDPOINT=self.hub.address, HF_HUB_CACHE=str(self.cache))
         env.update(variables)
-        return subprocess.Popen([KD, "suggest-shapes", "--model-id", model, "--op", "rmsnorm", *options],
-                                cwd=self.temp, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        verb = verb or ("suggest-shapes", "--model-id", model, "--op", "rmsnorm")
+        return subprocess.Popen([KD, *verb, *options], cwd=self.temp, env=env, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True)
 
     def suggest(self, model, *options, code=0, **variables):
         process = self.command(model, *options, **variables)
@@ -128,6 +129,15 @@ class Refusals(HubTest):
     def test_a_gated_model_says_how_to_log_in(self):
         self.hub.files["org/gated"] = File(CONFIG, refuse=(403, "GatedRepo"))
         self.fails("org/gated", "gated", f"{self.hub.address}/org/gated", "hf auth login", "HF_TOKEN", code=1)
+
+    def test_a_tuning_says_the_same(self):
+        self.hub.files["org/gated"] = File(CONFIG, refuse=(403, "GatedRepo"))
+        for model, words, code in (("org/gated", "hf auth login", 1), ("org/none", "there is no model 'org/none'", 2)):
+            process = self.command(model, verb=("tune-model", model, "--out", str(self.temp / "out")))
+            _, errors = process.communicate(timeout=60)
+            self.assertEqual(process.returncode, code, errors)
+            self.assertIn(words, errors)
+        self.assertFalse((self.temp / "out").exists())
 
     def test_a_token_that_is_refused(self):
         self.hub.files["org/closed"] = File(CONFIG, refuse=(401, ""))

@@ -51,6 +51,41 @@ class Files(Folder):
         path.write_bytes(out[:cut])
         return path
 
+    def weights(self, name, dtype, *shape, file="model.safetensors"):
+        """A file whose header alone is that of weights."""
+        header = json.dumps({"__metadata__": {}, name: {"dtype": dtype, "shape": shape, "data_offsets": [0, 0]}}).encode()
+        (self.folder / file).write_bytes(struct.pack("<Q", len(header)) + header)
+
+    def test_weights_that_do_not_fit_the_config_are_refused_with_both_numbers(self):
+        name, four = "model.embed_tokens.weight", {"group_size": 64, "bits": 4}
+        fits, misfits = (("BF16", 4096, {}), ("U32", 512, four), ("BF16", 4096, {**four, "model.embed_tokens": False}),
+                         ("U32", 1024, {**four, "model.embed_tokens": {"group_size": 64, "bits": 8}}),
+                         ("U32", 7, {})), (("BF16", 2048, {}), ("U32", 1024, four), ("F32", 512, four))
+        for dtype, columns, quantised in fits + misfits:
+            config = {**self.LLAMA, **({"quantization": quantised} if quantised else {})}
+            self.weights(name, dtype, 320, columns)
+            with self.subTest(dtype, columns=columns, quantised=quantised):
+                refused = (dtype, columns, quantised) in misfits
+                result = self.suggest(config, "--op", "rmsnorm", code=2 if refused else 0)
+                if refused:
+                    self.assertRegex(result.stderr, rf"^\[shapes\] {name} in .*model.safetensors has rows of {columns}.* "
+                                                    "hidden_size 4096.*: give a folder whose weights")
+
+    def test_a_tuning_is_refused_before_it_begins_where_the_weights_do_not_fit(self):
+        (self.folder / "config.json").write_text(json.dumps({**self.LLAMA, "num_hidden_layers": 1, "vocab_size": 320}))
+        self.weights("model.embed_tokens.weight", "F16", 320, 2048, file="model-00002-of-00002.safetensors")
+        refused = self.kd("tune-model", self.folder, "--config-only", "--device", "null", "--out", self.folder / "out", code=2)
+        self.assertIn("has rows of 2048", refused.stderr)
+        self.assertFalse((self.folder / "out").exists())
+
+    def test_files_that_hold_no_such_weights_say_nothing(self):
+        for data in (b"", b"version https://git-lfs.github.com/spec/v1\n", struct.pack("<Q", 9) + b'{"a": [1]'):
+            (self.folder / "model.safetensors").write_bytes(data)
+            self.suggest(self.LLAMA, "--op", "rmsnorm")
+        for name, shape in (("vision.embed_tokens.weight", (320, 2048)), ("model.embed_tokens.weight", (320,))):
+            self.weights(name, "F16", *shape)
+            self.suggest(self.LLAMA, "--op", "rmsnorm")
+
     KEYS = {"general.architecture": "qwen3moe", "general.name": "a", "qwen3moe.embedding_length": 2048,
             "qwen3moe.feed_forward_length": 6144, "qwen3moe.block_count": 48, "qwen3moe.attention.head_count": 32,
             "qwen3moe.attention.head_count_kv": [4] * 48, "qwen3moe.attention.key_length": 128,
