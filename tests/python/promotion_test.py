@@ -1,7 +1,9 @@
 """kd promote's Python: what it judges, keeps, writes and refuses, on a tiny model with stand-ins for the operators."""
 import contextlib
+import errno
 import io
 import json
+import os
 import unittest
 from unittest import mock
 
@@ -223,6 +225,35 @@ class Refusing(Promotion):
         self.context.enter_context(mock.patch.dict("sys.modules", {"mlx_lm.models.cache": None}))
         self.promote(code=1)
         self.assertIn("-m pip install mlx-lm", self.errors)
+
+    def test_a_model_whose_weights_are_damaged(self):
+        self.replace(trial, "POSITIONS", 12)
+        norm = self.model.model.norm
+        norm.weight = mx.concatenate([mx.array([float("nan")], norm.weight.dtype), norm.weight[1:]])
+        self.promote(code=2)
+        self.assertRegex(self.errors, r"\[promote\] the logits of the model itself.* have NaN or infinity: its weights are")
+        self.assertEqual(self.written, [])
+
+    def test_a_full_disk_names_the_file(self):
+        self.replace(trial, "POSITIONS", 12)
+        self.faster(3.0)
+        self.replace(packs.os, "replace", mock.Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+        self.promote(code=1)
+        self.assertRegex(self.errors, r"\[promote\] cannot write .*promoted.evidence.json \(No space left on device\): free "
+                                      "some space")
+        self.assertEqual([path.name for path in self.pack.parent.iterdir()], ["pack.json"])  # no part of a file
+
+    def test_a_folder_that_cannot_be_written(self):
+        self.replace(trial, "POSITIONS", 12)
+        self.faster(3.0)
+        self.promote(code=1, out=str(self.pack / "promoted.json"))
+        self.assertRegex(self.errors, r"\[promote\] cannot write .*: free some space, or name another place with --out")
+
+    def test_ctrl_c_writes_nothing(self):
+        self.replace(trial, "POSITIONS", 12)
+        self.replace(sides, "timed", mock.Mock(side_effect=KeyboardInterrupt))
+        self.promote(code=130)
+        self.assertEqual((self.written, [path.name for path in self.pack.parent.iterdir()]), ([], ["pack.json"]))
 
     def test_a_pack_that_is_none(self):
         for text in ("{}", "[]", "no json"):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 import tempfile
 import time
@@ -46,7 +47,7 @@ def main(text: str) -> int:
         return 130
     except (OSError, ValueError, RuntimeError) as error:
         message = str(error)
-        say(message if message.startswith("[") else f"[promote] {message}")
+        say(message if re.match(r"\[[a-z]+\] ", message) else f"[promote] {message}")
         return 1
 
 

@@ -79,6 +79,9 @@ class References:
             self.text, self.logits = text, sides.forced_logits(self.mlx, text)
             self.tokens, self.gaps = sides.greedy(self.mlx, self.prompt, sizes.tokens)
         self.exact = logits_of_text(judge_of(self.mlx), mx.array(self.text))
+        if not mx.all(mx.isfinite(self.exact)).item():
+            raise packs.Misuse("the logits of the model itself, in float32, have NaN or infinity: its weights are damaged, "
+                               "fetch or convert them again")
         self.size = number(mx.sqrt(mx.mean(mx.square(self.exact))))
         self.distance = Distance(self.logits, self.exact)
 
