@@ -2,6 +2,7 @@
 import json
 import math
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -177,6 +178,20 @@ class TuneModel(unittest.TestCase):
         for field in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
             refused = self.tune(self.config(**{field: None}), code=2)
             self.assertIn(f"'{field}'", refused.stderr)
+
+    def test_a_compiler_that_cannot_be_used_ends_it_and_the_same_command_continues(self):
+        model, options = self.config(), ("--time-budget", "0.1s", "--prompt", "0", "--rows", "1")
+        empty = self.folder / "bin"
+        empty.mkdir()
+        cache = {"MLX_KD_CACHE_DIR": str(self.folder / "cache")}
+        for variables, code, message in (({"PATH": str(empty), "CXX": ""}, 1, "there is no C++ compiler"),
+                                         ({"MLX_KD_CXX": "/no/cxx"}, 2, "MLX_KD_CXX is '/no/cxx', which does not start"),
+                                         ({"MLX_KD_KERNEL_OPT": "9"}, 2, "MLX_KD_KERNEL_OPT is '9': give 1, 2 or 3")):
+            environment = {key: value for key, value in os.environ.items() if key != "MLX_KD_CXX"}
+            refused = self.tune(model, *options, code=code, device="cpu", env={**environment, **cache, **variables})
+            self.assertRegex(refused.stderr, r"(?m)^\[devices\] " + re.escape(message))
+            self.assertNotIn('"default"', (self.out / "tune.json").read_text())
+        self.assertFalse((self.out / "pack.json").exists())
 
     def test_a_full_disk_is_a_failure_that_says_so(self):
         def limit():

@@ -94,7 +94,8 @@ class Tuning {
   }
 
   // nullopt where it was interrupted. What is misuse for one operator (no kernel for the
-  // device or type) leaves that one; a folder that cannot go on does not.
+  // device or type) leaves that one; a folder that cannot go on, or a compiler that cannot be used,
+  // does not.
   std::optional<UseRun> run_use(const ModelUse& use, const RunRequest& request) {
     const int64_t start = base::steady_ns();
     OfUse listener(use, listener_);
@@ -106,7 +107,8 @@ class Tuning {
       return found;
     } catch (const base::Error& error) {
       const std::string why = error.what();
-      if (error.exit_code() != 2 || why.rfind("[archive]", 0) == 0) throw;
+      const bool is_of_all = why.rfind("[archive]", 0) == 0 || why.rfind("[devices]", 0) == 0;
+      if (error.exit_code() != 2 || is_of_all) throw;
       UseRun left;
       left.left = why;
       return left;
