@@ -7,7 +7,7 @@ import os
 import unittest
 from unittest import mock
 
-from tests.support.package import PackageTest
+from tests.support.package import PackageTest, python
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
@@ -225,6 +225,14 @@ class Refusing(Promotion):
         self.context.enter_context(mock.patch.dict("sys.modules", {"mlx_lm.models.cache": None}))
         self.promote(code=1)
         self.assertIn("-m pip install mlx-lm", self.errors)
+
+    def test_a_variable_that_is_neither_on_nor_off(self):
+        code = "import mlx_kd\ntry:\n    mlx_kd.settings()\nexcept ValueError as error:\n    print(error)"
+        message = self.assert_succeeds(python(code, MLX_KD_USE_DISCOVERED_KERNELS="maybe")).strip()
+        self.assertRegex(message, r"^\[\w+\] MLX_KD_USE_DISCOVERED_KERNELS is 'maybe': ")
+        self.replace(mlx_kd, "settings", mock.Mock(side_effect=ValueError(message)))
+        self.promote(code=2)
+        self.assertEqual(self.errors, message + "\n")
 
     def test_a_model_whose_weights_are_damaged(self):
         self.replace(trial, "POSITIONS", 12)

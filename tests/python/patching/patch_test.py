@@ -219,6 +219,21 @@ class Misuse(Patching):
         self.assertIn("0 pins of pack.json", report.pins)
         self.assertRegex(report.pins, "none of its 1 entries matches this machine and MLX: .*Another CPU")
 
+    def test_weights_that_do_not_fit_each_other_leave_their_module(self):
+        net = nn.Sequential(nn.QuantizedLinear(128, 64, group_size=32, bits=4))
+        net.layers[0].scales = net.layers[0].scales[:, :2]
+        report = self.patch(net)
+        self.assertRegex(self.reason(report, "layers.0"), r"^the proof failed: ValueError: .*\(64, ?4")
+
+    def test_on_a_full_disk_modules_are_left_and_the_reason_is_given(self):
+        code = ("import resource, signal, mlx.core as mx, mlx.nn as nn, mlx_kd\n"
+                "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))\n"
+                "net = nn.Sequential(nn.RMSNorm(48))\nmx.eval(net.parameters())\n"
+                "print(mlx_kd.patch(net, ops=['rmsnorm']).left[0].why)\nprint(net(mx.ones((1, 1, 48))).sum().item())")
+        first, value = self.assert_succeeds(python(code, MLX_KD_CACHE_DIR=self.folder())).splitlines()
+        self.assertRegex(first, "^no kernel runs rmsnorm: .*cannot write .*: free some space, or set MLX_KD_CACHE_DIR")
+        self.assertAlmostEqual(float(value), 48, places=2)
+
     def test_without_a_compiler_modules_are_left_and_the_reason_is_given(self):
         code = ("import mlx.core as mx, mlx.nn as nn, mlx_kd\n"
                 "net = nn.Sequential(nn.RMSNorm(48))\nmx.eval(net.parameters())\n"

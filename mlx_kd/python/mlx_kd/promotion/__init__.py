@@ -40,15 +40,12 @@ def main(text: str) -> int:
         return 1
     try:
         return Promotion(request).run()
-    except Misuse as error:
-        say(f"[promote] {error}")
-        return 2
     except KeyboardInterrupt:
         return 130
     except (OSError, ValueError, RuntimeError) as error:
         message = str(error)
         say(message if re.match(r"\[[a-z]+\] ", message) else f"[promote] {message}")
-        return 1
+        return 2 if isinstance(error, Misuse) else 1
 
 
 def load(path: str) -> Any:
@@ -71,7 +68,13 @@ def load(path: str) -> Any:
 class Promotion:
     def __init__(self, request: Request) -> None:
         import mlx.core as mx
+
+        import mlx_kd
         mx.set_default_device(mx.cpu)
+        try:
+            mlx_kd.settings()
+        except ValueError as error:  # of a variable that cannot be meant
+            raise Misuse(str(error)) from None
         self.request, self.start = request, time.perf_counter()
         self.pack = packs.pack_of(request.pack)
         self.entries = packs.entries_of(self.pack)
