@@ -74,6 +74,24 @@ class Experts(PackageTest):
                     for product in (mlx_kd.gather_matvec_gate_up, mlx_kd.gather_gemm_gate_up):
                         self.assert_near(product(x, ids, w, w), g, 3 * share)
 
+    def test_errors_of_dense_experts_are_those_of_mlx_with_its_rows_in_float32(self):
+        def rms_errors(name, arrays, wanted):
+            for kernels in (True, False):
+                mlx_kd.configure(default_kernels=[name] if kernels else [])
+                error = getattr(mlx_kd, name)(*arrays).astype(mx.float32) - wanted
+                yield mx.sqrt(mx.mean(mx.square(error))).item()
+
+        for dtype in TYPES:
+            x, ids = mx.random.normal((8, 1, 192)).astype(dtype), mx.random.randint(0, 5, (8, 2)).astype(mx.uint32)
+            w, u = ((mx.random.normal((5, 75, 192)) / 14).astype(dtype) for _ in range(2))
+            y, up = ((x.astype(mx.float32)[..., None, :] * v.astype(mx.float32)[ids]).sum(-1) for v in (w, u))
+            for name, arrays, wanted in (("gather_matvec", (x, ids, w), y), ("gather_gemm", (x, ids, w), y),
+                                         ("gather_matvec_gate_up", (x, ids, w, u), y * mx.sigmoid(y) * up),
+                                         ("gather_gemm_gate_up", (x, ids, w, u), y * mx.sigmoid(y) * up)):
+                ours, mlx = rms_errors(name, arrays, wanted)
+                self.assertLessEqual(ours, 1.25 * mlx + 1e-6, (name, dtype))
+                self.assertGreater(mlx, 0)
+
     def test_a_prompt_is_what_its_tokens_are_one_by_one(self):
         self.by_kernels()
         for dtype in TYPES:
