@@ -97,7 +97,7 @@ static void attend(const kd_arguments* a, long unit) {
   const long from = block.begin + part * each;
   const long to = from + each < block.end ? from + each : block.end;
 #if KD_MATRICES
-  if (takes_matrices(block))
+  if (takes_matrices(block, to - from))
     attend_in_matrices(block, from, to, state, out.sums);
   else
 #endif

@@ -173,16 +173,11 @@ KD_INLINE void weigh_row(const Block& block, Packed& packed, long r, long begin,
   const float largest = largest_lane(most)[0];
   if (largest > packed.largest[r]) shrink_row(packed, r, largest);
   const float from = packed.largest[r] == -kInfinity ? 0.0f : packed.largest[r];
-  Floats sum = packed.powers[r];
-  KD_UNROLL
-  for (long v = 0; v < 2 * kKeyPanels; ++v) {
-    made[v] = power_of(made[v] - from);
-    sum += made[v];
-  }
-  packed.powers[r] = sum;
   KD_UNROLL
   for (long panel = 0; panel < kKeyPanels; ++panel) {
-    Floats a = made[2 * panel], b = made[2 * panel + 1];
+    if (panel * kPanel >= count) break;
+    Floats a = power_of(made[2 * panel] - from), b = power_of(made[2 * panel + 1] - from);
+    packed.powers[r] += a + b;
     KD_UNROLL
     for (int number = 0; number < kNumbers; ++number) {
       numbers[(number * kKeyPanels + panel) * kMatrixRows + in_group] =
@@ -247,8 +242,9 @@ static void hand_over(const Block& block, const Packed& packed, Sums& state, Ste
   }
 }
 
-static bool takes_matrices(const Block& block) {
-  return block.rows > kMatrixRows / 4 && dim(block, KD_DIM_Dk) <= kWidestInMatrices &&
+// Fewer rows or keys take longer so.
+static bool takes_matrices(const Block& block, long keys) {
+  return block.rows > 8 && keys >= 48 && dim(block, KD_DIM_Dk) <= kWidestInMatrices &&
          dim(block, KD_DIM_Dv) <= kWidestInMatrices;
 }
 
