@@ -142,6 +142,24 @@ std::shared_ptr<const Device> open_device(const std::string& kind) {
   base::misuse("devices", "device '" + kind + "' is not known: choose " + base::list_of(known));
 }
 
+std::string choose_device(const std::string& name) {
+  const size_t colon = name.find(':');
+  if (colon == name.npos) return name;
+  const std::string kind = name.substr(0, colon), index = name.substr(colon + 1);
+  for (const DeviceKind& entry : all_kinds()) {
+    if (entry.kind != kind || !entry.choose) continue;
+    const bool is_number =
+        !index.empty() && index.size() < 5 && index.find_first_not_of("0123456789") == index.npos;
+    if (!is_number)
+      base::misuse("devices", "device '" + name + "': '" + index +
+                                  "' is not an index: give a whole number, as in " + kind + ":1");
+    entry.choose(std::stoi(index));
+    return kind;
+  }
+  base::misuse("devices", "device '" + name + "': devices of kind '" + kind +
+                              "' have no index: leave out ':" + index + "'");
+}
+
 std::shared_ptr<const OperationGroup> group_operations(
     const std::vector<mlx::core::array>& inputs, const std::vector<mlx::core::array>& outputs) {
   for (const DeviceKind& entry : all_kinds())

@@ -181,6 +181,12 @@ void check_types(const Device& device, const spec::Op& op, spec::Dtype t, const 
 // has its times).
 std::shared_ptr<const Device> open_device(const std::string& kind);
 
+// The kind in what a user gives as a device: "cuda" of "cuda:1", where the device of that index is
+// chosen for this process and those that it starts. Before any device is opened and before MLX runs
+// anything. Misuse, naming how many there are, where there is none of that index, and for a kind
+// that has no indices. Other names are left as they are.
+std::string choose_device(const std::string& name);
+
 // Whether an array that an output updates is copied before each call on such a device, even if
 // nothing else holds it. False for an unknown kind.
 bool copies_updates(const std::string& kind);

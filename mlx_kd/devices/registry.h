@@ -25,6 +25,9 @@ struct DeviceKind {
   std::shared_ptr<const OperationGroup> (*group)(const std::vector<mlx::core::array>& inputs,
                                                  const std::vector<mlx::core::array>& outputs) =
       nullptr;  // for group_operations()
+  // Of a kind with several devices: from now on this one is the only one that this process and
+  // those that it starts use. Misuse if there is none of that index.
+  void (*choose)(int index) = nullptr;
 };
 
 // By name in order.

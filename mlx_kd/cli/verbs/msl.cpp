@@ -286,7 +286,8 @@ void add_run(CLI::App& parent) {
   verb->add_option("--out", run->outputs, kOutputForm);
   verb->add_option("--save", run->save, "Folder for the elements of each output, as NAME.bin");
   verb->add_option("--group-bytes", run->request.group_bytes, "Bytes of each threadgroup argument");
-  verb->add_option("--device", run->device, "simt (this CPU) or cuda");
+  verb->add_option("--device", run->device, "simt (this CPU), cuda or cuda:1")
+      ->transform(devices::choose_device);
   verb->add_option("--check", run->checks, "races, memory")->delimiter(',');
   verb->add_option("--order", run->order, "In which threads run: forward, reverse, random");
   verb->add_option("--seed", run->seed, "Of inputs and of the random order");

@@ -5,6 +5,7 @@
 #include "mlx_kd/cli/run_options.h"
 #include "mlx_kd/cli/size_options.h"
 #include "mlx_kd/cli/verbs.h"
+#include "mlx_kd/devices/device.h"
 #include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::cli {
@@ -59,7 +60,9 @@ void add_run(CLI::App& app) {
   verb->add_option("--dtype", options->dtype,
                    "float32, float16 or bfloat16; float64 for some operators")
       ->capture_default_str();
-  verb->add_option("--device", request.device, "Where to run (kd devices lists them)")
+  verb->add_option("--device", request.device,
+                   "Where to run (kd devices lists them; cuda:1 is the second GPU)")
+      ->transform(devices::choose_device)
       ->capture_default_str();
   verb->add_option("--shapes", options->shapes,
                    "Sizes: a suite's name, rows=1|64,D=4096 (repeatable; | lists values), a JSON "

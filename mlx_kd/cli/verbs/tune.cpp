@@ -183,7 +183,8 @@ void add_tune(CLI::App& app) {
       "Sizes, as 'rows=1|64|1024,D=4096' (repeatable; | lists values), or a JSON file");
   verb->add_option("--dtype", options->dtype,
                    "float32, float16 or bfloat16 (the kernel's own, else float32)");
-  verb->add_option("--device", options->device, "Where to run (metal, else cuda, else simt)");
+  verb->add_option("--device", options->device, "Where to run (metal, else cuda, else simt)")
+      ->transform(devices::choose_device);
   verb->add_option("--name", options->files.name, "Name of the operator in pins (the function's)");
   verb->add_option("--config", options->config,
                    "TOML file that describes the kernel (FILE.toml next to it, if there is one)");

@@ -12,6 +12,7 @@
 #include "mlx_kd/cli/terminal/progress.h"
 #include "mlx_kd/cli/terminal/signals.h"
 #include "mlx_kd/cli/terminal/table.h"
+#include "mlx_kd/devices/device.h"
 #include "mlx_kd/discover/models/tune_gains.h"
 #include "mlx_kd/discover/models/tune_report.h"
 #include "mlx_kd/discover/models/tune_skeleton.h"
@@ -203,7 +204,9 @@ void add_tune_model(CLI::App& app) {
   verb->add_option("--prompt", options->request.sizes.prompt, "Tokens of a prompt; 0: no prompts")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 20));
-  verb->add_option("--device", options->request.device, "Where to run (kd devices lists them)")
+  verb->add_option("--device", options->request.device,
+                   "Where to run (kd devices lists them; cuda:1 is the second GPU)")
+      ->transform(devices::choose_device)
       ->capture_default_str();
   verb->add_option("--dtype", options->dtype,
                    "float32, float16 or bfloat16; left out: what the config states");

@@ -76,7 +76,9 @@ void add_verify(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("verify", "Prove kernels against MLX and float64, untimed");
   auto options = std::make_shared<VerifyOptions>();
   verb->add_option("--op", options->op, "The operator (kd ops lists them)")->required();
-  verb->add_option("--device", options->device, "Where the kernels run")->capture_default_str();
+  verb->add_option("--device", options->device, "Where the kernels run")
+      ->transform(devices::choose_device)
+      ->capture_default_str();
   verb->add_option("--dtype", options->dtype,
                    "float32, float16 or bfloat16; float64 for some operators")
       ->capture_default_str();

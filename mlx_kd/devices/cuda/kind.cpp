@@ -6,6 +6,7 @@
 #include "mlx_kd/devices/cuda/compile/cubin.h"
 #include "mlx_kd/devices/cuda/cuda_body.h"
 #include "mlx_kd/devices/cuda/cuda_device.h"
+#include "mlx_kd/devices/cuda/driver/choice.h"
 #include "mlx_kd/devices/cuda/driver/gpu.h"
 #include "mlx_kd/devices/registry.h"
 
@@ -66,7 +67,8 @@ DeviceKind kind_cuda() {
           .examine = examine,
           .languages = {"metal", "cuda"},
           .run_body = cuda::run_body,
-          .group = cuda::native_group};
+          .group = cuda::native_group,
+          .choose = cuda::choose_gpu};
 }
 
 }  // namespace mlx_kd::devices

@@ -9,6 +9,7 @@
 #include "mlx_kd/base/files.h"
 #include "mlx_kd/devices/cuda/compile/cubin.h"
 #include "mlx_kd/devices/cuda/compile/msl_session.h"
+#include "mlx_kd/devices/cuda/driver/choice.h"
 #include "mlx_kd/devices/cuda/driver/device_clock.h"
 #include "mlx_kd/devices/cuda/driver/driver_api.h"
 #include "mlx_kd/devices/device.h"
@@ -47,6 +48,17 @@ TEST(CudaDevice, NamesTheSettingThatHidesTheGpus) {
     EXPECT_TRUE(has(why, "CUDA_VISIBLE_DEVICES is '" + std::string(visible) + "'")) << why;
     EXPECT_TRUE(has(why, "unset it")) << why;
   }
+}
+
+TEST(CudaDevice, OfAnIndexIsAnEntryOfWhatIsShown) {
+  EXPECT_EQ(visible_of(nullptr, 1, 2), "1");
+  EXPECT_EQ(visible_of("", 0, 1), "0");
+  EXPECT_EQ(visible_of("3,5,GPU-8932f937", 0, 3), "3");
+  EXPECT_EQ(visible_of("3,5,GPU-8932f937", 1, 3), "5");
+  EXPECT_EQ(visible_of("3,5,GPU-8932f937", 2, 3), "GPU-8932f937");
+  const std::string text = refusal_of([] { visible_of(nullptr, 2, 2); });
+  EXPECT_TRUE(has(text, "there is no GPU cuda:2: 2 GPUs are shown, cuda:0 to cuda:1")) << text;
+  EXPECT_TRUE(has(refusal_of([] { visible_of("4", 1, 1); }), "1 GPU is shown, cuda:0"));
 }
 
 TEST(CudaLaunch, RoundsUpToWholeGroupsNoLargerThanTheGrid) {
