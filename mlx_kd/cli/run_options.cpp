@@ -81,6 +81,9 @@ void add_measuring_options(CLI::App& verb, RunOptions& options) {
                   "Prove on another device (simt, say) where --device is not here; needs --times "
                   "null")
       ->group(group);
+  verb.add_flag("--sanitize", options.request.sanitize,
+                "Prove each kernel once more under compute-sanitizer; findings are verdicts (cuda)")
+      ->group(group);
   verb.add_option_function<std::string>(
           "--times",
           [&options](const std::string& which) { options.request.null_times = which == "null"; },

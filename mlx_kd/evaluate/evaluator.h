@@ -22,11 +22,18 @@ struct EvaluateOptions {
   std::string worker_program;  // the kd program; empty: the running one
   std::vector<double> params;  // runtime inputs timed with; empty: the op's defaults
   bool prove_only = false;     // verdicts carry no times (kd verify)
+  // What find_sanitizer() found: each proved candidate is proved again in a worker of its own under
+  // that program, and what it finds makes the candidate wrong. Empty: none.
+  std::string sanitizer;
   // Proofs are real and times are the null device's: for a device that is not here. prove_on: the
   // kind of the device that proves; empty: the task's own.
   bool null_times = false;
   std::string prove_on;
 };
+
+// compute-sanitizer: MLX_KD_SANITIZER, else in PATH, else of the CUDA toolkit. Misuse, saying what
+// to do, where there is none, and for a device other than cuda.
+std::string find_sanitizer(const std::string& device_kind);
 
 struct Task {
   const spec::Op* op;

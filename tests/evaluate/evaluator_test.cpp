@@ -5,6 +5,9 @@
 
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <set>
 #include <thread>
 
@@ -13,6 +16,7 @@
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/evaluate/evaluators/verify_candidates.h"
 #include "mlx_kd/kernels/op_table.h"
+#include "tests/support/run_cli.h"
 
 namespace mlx_kd::evaluate {
 namespace {
@@ -272,6 +276,60 @@ TEST(Evaluator, SecondsSayWhereTheTimeWent) {
   for (const char* part : {"prove", "time", "reference"})
     EXPECT_GT(evaluator->seconds().at(part).get<double>(), 0) << part;
   EXPECT_EQ(evaluator->seconds().at("claims"), 0.0);
+}
+
+// A program in the place of compute-sanitizer: it writes `log` and starts the worker.
+EvaluateOptions under_sanitizer(const tests::TempDir& folder, const std::string& log) {
+  const auto program = folder / "compute-sanitizer";
+  std::ofstream(program) << "#!/bin/sh\n[ \"$1 $2 $3\" = '--tool memcheck --log-file' ] || exit 9\n"
+                            "log=$4; shift 4\n\"$@\"\nprintf '"
+                         << log << "' > \"$log\"\n";
+  std::filesystem::permissions(program, std::filesystem::perms::owner_all);
+  EvaluateOptions options;
+  options.prove_only = true;
+  options.sanitizer = program.string();
+  return options;
+}
+
+TEST(Evaluator, FindingsOfTheSanitizerAreVerdicts) {
+  const tests::TempDir folder;
+  const auto candidate = rmsnorm_candidate(rmsnorm_source(""));
+  const std::string begins = "========= COMPUTE-SANITIZER\\n";
+  const std::string clean = begins + "========= ERROR SUMMARY: 0 errors\\n";
+  const auto quiet = rmsnorm_evaluator(under_sanitizer(folder, clean));
+  const auto proved = verdicts(*quiet, {candidate, candidate});
+  ASSERT_EQ(proved.size(), 2u);
+  for (const auto& verdict : proved) {
+    EXPECT_EQ(verdict.status, Status::benchmarked) << verdict.reason;
+    EXPECT_TRUE(verdict.seconds.contains("sanitize"));
+  }
+  const std::string found = begins +
+                            "========= Invalid __global__ read of size 4 bytes\\n"
+                            "=========     at mlx_kd_rmsnorm+0x40\\n"
+                            "========= Invalid __global__ write of size 4 bytes\\n"
+                            "========= ERROR SUMMARY: 2 errors\\n";
+  const auto strict = rmsnorm_evaluator(under_sanitizer(folder, found));
+  const auto refused = verdicts(*strict, {candidate});
+  ASSERT_EQ(refused.size(), 1u);
+  EXPECT_EQ(refused[0].status, Status::wrong);
+  EXPECT_EQ(refused[0].reason,
+            "compute-sanitizer: Invalid __global__ read of size 4 bytes (and 1 more)");
+}
+
+TEST(Evaluator, TheSanitizerIsForKernelsOnCudaAndMustBeThere) {
+  const auto refusal_of = [](const std::string& device) -> std::string {
+    try {
+      return "found " + find_sanitizer(device);
+    } catch (const base::Error& error) {
+      EXPECT_EQ(error.exit_code(), 2);
+      return error.what();
+    }
+  };
+  EXPECT_NE(refusal_of("cpu").find("give --device cuda"), std::string::npos);
+  setenv("MLX_KD_SANITIZER", "/nowhere/compute-sanitizer", 1);
+  EXPECT_NE(refusal_of("cuda").find("'/nowhere/compute-sanitizer', which cannot be run"),
+            std::string::npos);
+  unsetenv("MLX_KD_SANITIZER");
 }
 
 TEST(Evaluator, RefusesWhatItCannotMean) {

@@ -19,6 +19,7 @@ struct VerifyOptions {
   std::vector<std::string> shapes;
   int candidates = 8;
   uint64_t seed = 0;
+  bool sanitize = false;
 };
 
 using Rows = std::vector<std::vector<std::string>>;
@@ -57,6 +58,7 @@ void verify(const VerifyOptions& options) {
   evaluate::EvaluateOptions how;
   how.seed = options.seed;
   how.prove_only = true;
+  if (options.sanitize) how.sanitizer = evaluate::find_sanitizer(options.device);
   Rows rows = {{"variant", "status", "of bound", "from MLX", "same bits", "knobs", "reason"}};
   size_t failed = 0;
   evaluate::make_evaluator({&op, options.device, dtype, sizes}, how)
@@ -90,6 +92,8 @@ void add_verify(CLI::App& app) {
       ->check(CLI::Range(0, 100000))
       ->capture_default_str();
   verb->add_option("--seed", options->seed, "Of the random candidates")->capture_default_str();
+  verb->add_flag("--sanitize", options->sanitize,
+                 "Each proof once more under compute-sanitizer; findings are verdicts (cuda)");
   verb->callback([options] { verify(*options); });
 }
 

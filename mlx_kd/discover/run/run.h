@@ -44,6 +44,7 @@ struct RunRequest {
   // For a device that is not here: EvaluateOptions::null_times and prove_on.
   bool null_times = false;
   std::string prove_on;
+  bool sanitize = false;  // every proof once more under compute-sanitizer (cuda)
 };
 
 // What a run found for one size.

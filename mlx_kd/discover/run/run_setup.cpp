@@ -68,6 +68,7 @@ std::unique_ptr<evaluate::Evaluator> open_evaluator(const RunRequest& request, c
   options.params = spec::default_scalars(op);
   options.null_times = request.null_times;
   options.prove_on = request.prove_on;
+  if (request.sanitize) options.sanitizer = evaluate::find_sanitizer(request.device);
   return evaluate::make_evaluator({&op, request.device, request.dtype, sizes.sizes}, options);
 }
 

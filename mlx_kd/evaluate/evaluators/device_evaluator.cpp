@@ -9,11 +9,14 @@
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/evaluate/worker/compile_batch.h"
+#include "mlx_kd/evaluate/worker/sanitizer.h"
 
 namespace mlx_kd::evaluate {
 namespace {
 
 using Kind = WorkerClient::Answer::Kind;
+
+constexpr double kWatchedSlower = 10;  // times, of a proof under compute-sanitizer
 
 Setup setup_of(const Task& task, const EvaluateOptions& options) {
   const auto params = options.params.empty() ? spec::default_scalars(*task.op) : options.params;
@@ -104,7 +107,8 @@ spec::Verdict DeviceEvaluator::judge(const Compiled& what) {
     verdict.reason = what.artifact.error;
     return verdict;
   }
-  if (prove(what, verdict) && !options_.prove_only && !take_known_times(what, verdict)) {
+  if (prove(what, verdict) && watch(what, verdict) && !options_.prove_only &&
+      !take_known_times(what, verdict)) {
     time(what, incumbent_ ? &*incumbent_ : nullptr, 0, verdict);
     confirm(what, verdict);
   }
@@ -153,6 +157,23 @@ bool DeviceEvaluator::prove(const Compiled& what, spec::Verdict& verdict) {
     verdict.sizes.push_back(size);
   }
   return true;
+}
+
+// The proof once more under compute-sanitizer, if that is asked for.
+bool DeviceEvaluator::watch(const Compiled& what, spec::Verdict& verdict) {
+  if (options_.sanitizer.empty()) return true;
+  const int64_t start = base::steady_ns();
+  const double limit_s = kWatchedSlower * options_.prove_limit_s;
+  std::string log;
+  const auto answer = host_.ask_watched(request_for("prove", what.candidate, what.artifact),
+                                        limit_s, options_.sanitizer, log);
+  verdict.seconds["sanitize"] = base::seconds_since(start);
+  const bool passed = take(answer, "proving under compute-sanitizer", limit_s, verdict);
+  const std::string found = findings_of(log);
+  if (found.empty()) return passed;
+  verdict.status = spec::Status::wrong;
+  verdict.reason = "compute-sanitizer: " + found;
+  return false;
 }
 
 bool DeviceEvaluator::are_one_program(const Compiled& a, const Compiled& b) const {

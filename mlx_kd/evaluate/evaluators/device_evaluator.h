@@ -44,6 +44,7 @@ class DeviceEvaluator : public Evaluator {
                                std::vector<devices::Artifact>& artifacts);
   spec::Verdict judge(const Compiled& what);
   bool prove(const Compiled& what, spec::Verdict& verdict);
+  bool watch(const Compiled& what, spec::Verdict& verdict);
   base::Json time(const Compiled& what, const Partner* other, int pairs, spec::Verdict& verdict);
   void confirm(const Compiled& what, spec::Verdict& verdict);
   // Whether both are one object that is launched alike at every size: the same work in every call.

@@ -40,7 +40,8 @@ std::string random_word() {
 }
 
 // `mark`: an entry of the worker's environment, by which it and what it starts are found.
-pid_t spawn_worker(const std::string& program, int socket, int memory, std::string& mark) {
+pid_t spawn_worker(const std::string& program, std::vector<std::string> words, int socket,
+                   int memory, std::string& mark) {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
@@ -51,13 +52,14 @@ pid_t spawn_worker(const std::string& program, int socket, int memory, std::stri
   posix_spawnattr_init(&attributes);
   // Of its own group: Ctrl-C reaches the parent alone, which ends the worker in order.
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
-  std::string name = "kd", verb = "worker", option = "--fd", fd = std::to_string(kSocket);
-  char* argv[] = {name.data(), verb.data(), option.data(), fd.data(), nullptr};
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
   std::vector<char*> variables;
   for (char** entry = environ; *entry; ++entry) variables.push_back(*entry);
   variables.insert(variables.end(), {mark.data(), nullptr});
   pid_t pid = 0;
-  if (posix_spawn(&pid, program.c_str(), &actions, &attributes, argv, variables.data()) != 0)
+  if (posix_spawn(&pid, program.c_str(), &actions, &attributes, argv.data(), variables.data()) != 0)
     pid = 0;
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
@@ -76,7 +78,8 @@ std::string running_program() {
 #endif
 }
 
-WorkerClient::WorkerClient(const std::string& program, int memory_fd, std::atomic<pid_t>& pid)
+WorkerClient::WorkerClient(const std::string& program, int memory_fd, std::atomic<pid_t>& pid,
+                           const std::vector<std::string>& command)
     : pid_(pid),
       memory_fd_(memory_fd),
       signature_(random_word()),
@@ -92,7 +95,10 @@ WorkerClient::WorkerClient(const std::string& program, int memory_fd, std::atomi
   const int theirs = moved_up(pair[1]), memory = moved_up(memory_fd);
   close(pair[1]);
   fd_ = pair[0];
-  pid_ = spawn_worker(program, theirs, memory, mark_);
+  std::vector<std::string> words = command;
+  words.push_back(command.empty() ? "kd" : program);
+  words.insert(words.end(), {"worker", "--fd", std::to_string(kSocket)});
+  pid_ = spawn_worker(command.empty() ? program : command.front(), words, theirs, memory, mark_);
   close(theirs), close(memory);
   reader_ = std::make_unique<LineReader>(fd_);
   if (pid_ == 0) {
@@ -111,6 +117,17 @@ void WorkerClient::end() {
   kill_worker(pid_);
   reap();
   base::end_processes_with(mark_);
+}
+
+void WorkerClient::finish(double timeout_s) {
+  if (!alive()) return;
+  shutdown(fd_, SHUT_RDWR);
+  const int64_t start = base::steady_ns();
+  siginfo_t info = {};
+  while (base::seconds_since(start) < timeout_s && info.si_pid == 0 &&
+         waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0)
+    usleep(10000);
+  end();
 }
 
 void kill_worker(pid_t pid) {

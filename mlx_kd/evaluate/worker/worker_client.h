@@ -25,7 +25,9 @@ class WorkerClient {
   // Spawns `program worker --fd 3` with the socket as 3 and memory_fd as 4. Fails (exit 1), naming
   // the program, if it cannot be started. `pid` holds the process while it lives, 0 otherwise, so
   // so that its owner can end the worker from a signal handler; it outlives the object.
-  WorkerClient(const std::string& program, int memory_fd, std::atomic<pid_t>& pid);
+  // `command`: another program and its arguments, which starts the worker.
+  WorkerClient(const std::string& program, int memory_fd, std::atomic<pid_t>& pid,
+               const std::vector<std::string>& command = {});
   WorkerClient(const WorkerClient&) = delete;
   WorkerClient& operator=(const WorkerClient&) = delete;
   ~WorkerClient();
@@ -37,6 +39,9 @@ class WorkerClient {
   };
   // After timed_out or died the worker is dead. Throws base::Error where the worker reports one.
   Answer ask(const base::Json& request, double timeout_s);
+
+  // Has the worker end by itself, within that time; then it is ended.
+  void finish(double timeout_s);
 
   bool alive() const { return pid_ > 0; }
   // What the worker signs its lines with; for its setup.

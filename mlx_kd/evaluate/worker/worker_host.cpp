@@ -1,14 +1,23 @@
 #include "mlx_kd/evaluate/worker/worker_host.h"
 
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
 #include <utility>
 
 #include "mlx_kd/base/clock.h"
 #include "mlx_kd/base/error.h"
+#include "mlx_kd/base/files.h"
+#include "mlx_kd/evaluate/worker/sanitizer.h"
 
 namespace mlx_kd::evaluate {
 namespace {
 
+namespace fs = std::filesystem;
+
 constexpr int kMemoryFd = 4;
+constexpr double kToEnd = 60;  // s, for a log to be written
 constexpr double kForEver = -1;
 
 }  // namespace
@@ -18,9 +27,13 @@ WorkerHost::WorkerHost(const Setup& setup, const std::string& program, int64_t m
       program_(program.empty() ? running_program() : program),
       memory_(SharedMemory::create(memory_bytes)) {}
 
-void WorkerHost::spawn() {
+void WorkerHost::spawn(const std::vector<std::string>& command) {
   worker_.reset();
-  worker_ = std::make_unique<WorkerClient>(program_, memory_.fd(), pid_);
+  // Another program would be its own /proc/self/exe.
+  std::error_code error;
+  const auto file = fs::read_symlink(program_, error);
+  const std::string program = command.empty() || error ? program_ : file.string();
+  worker_ = std::make_unique<WorkerClient>(program, memory_.fd(), pid_, command);
   const base::Json bandwidth = bandwidth_ ? to_json(*bandwidth_) : base::Json();
   must({{"do", "setup"},
         {"setup", to_json(setup_)},
@@ -45,6 +58,28 @@ WorkerClient::Answer WorkerHost::ask(const base::Json& request, double timeout_s
   if (interrupted_) worker_.reset();
   if (!worker_) return {WorkerClient::Answer::Kind::died, {}, "interrupted"};
   return worker_->ask(request, timeout_s);
+}
+
+WorkerClient::Answer WorkerHost::ask_watched(const base::Json& request, double timeout_s,
+                                             const std::string& sanitizer, std::string& log) {
+  std::string file = (fs::temp_directory_path() / "kd_sanitizer_XXXXXX").string();
+  const int fd = mkstemp(file.data());
+  if (fd < 0) base::fail("evaluate", "no file for compute-sanitizer in '" + file + "': make room");
+  close(fd);
+  WorkerClient::Answer answer{WorkerClient::Answer::Kind::died, {}, "interrupted"};
+  try {
+    if (!interrupted_) spawn(sanitizer_command(sanitizer, file));
+    if (interrupted_) worker_.reset();
+    if (worker_) answer = worker_->ask(request, timeout_s);
+    if (worker_) worker_->finish(kToEnd);
+    log = base::read_file(file, "evaluate");
+  } catch (...) {
+    fs::remove(file);
+    throw;
+  }
+  worker_.reset();
+  fs::remove(file);
+  return answer;
 }
 
 void WorkerHost::prepare() {

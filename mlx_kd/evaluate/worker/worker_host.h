@@ -25,6 +25,9 @@ class WorkerHost {
   void measure();
   // Asks the worker, a new one if there is none. After timed_out or died it is gone.
   WorkerClient::Answer ask(const base::Json& request, double timeout_s);
+  // Asks a worker of its own under compute-sanitizer, whose log goes to `log`. It has ended then.
+  WorkerClient::Answer ask_watched(const base::Json& request, double timeout_s,
+                                   const std::string& sanitizer, std::string& log);
   // Ends the worker: what a bad candidate may have harmed, or a fresh process that is wanted.
   void replace() { worker_.reset(); }
 
@@ -35,7 +38,7 @@ class WorkerHost {
   double reference_seconds() const { return reference_seconds_; }
 
  private:
-  void spawn();
+  void spawn(const std::vector<std::string>& command = {});
   base::Json must(const base::Json& request, const std::string& what);
 
   Setup setup_;
