@@ -106,6 +106,21 @@ TEST_F(MslBody, IsRunWithTheNamesAndShapesOfItsArrays) {
   EXPECT_TRUE(has(longer, "has 8 bytes and the array 12")) << longer.output;
 }
 
+TEST_F(MslBody, OutputsStartFromWhatTheyAreFilledWith) {
+  write("more.metal", "y[thread_position_in_grid.x] += x[0];\n");
+  const auto more = [&](const std::string& out) {
+    return kd({"run", path("more.metal"), "--body", "--grid", "3", "--threadgroup", "3", "--in",
+               "x=5:f32:[1]", "--out", out});
+  };
+  const auto result = more("y=arange:f32:[3]");
+  EXPECT_EQ(result.exit_code, 0) << result.output;
+  EXPECT_TRUE(has(result, "5 6 7")) << result.output;
+  EXPECT_TRUE(has(more("y=f32:[3]"), "5 5 5"));
+  const auto misread = more("y=f32");
+  EXPECT_EQ(misread.exit_code, 2);
+  EXPECT_TRUE(has(misread, "write NAME=TYPE:SHAPE or NAME=FILL:TYPE:SHAPE")) << misread.output;
+}
+
 TEST_F(MslBody, IsRefusedWithTheLineOfTheBodyOrTheHeader) {
   write("double.metal", "uint i = thread_position_in_grid.x;\ny[i] = nothing;\n");
   auto result = with("check");

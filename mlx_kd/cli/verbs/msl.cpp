@@ -29,15 +29,16 @@ std::vector<devices::HostArray> parsed_inputs(const std::vector<std::string>& te
   return result;
 }
 
-std::vector<devices::HostArray> parsed_outputs(const std::vector<std::string>& texts) {
+std::vector<devices::HostArray> parsed_outputs(const std::vector<std::string>& texts,
+                                               uint64_t seed) {
   std::vector<devices::HostArray> result;
-  for (const std::string& one : texts) result.push_back(devices::parse_output(one));
+  for (const std::string& one : texts) result.push_back(devices::parse_output(one, seed));
   return result;
 }
 
 constexpr const char* kInputForm =
     "NAME=rand|uniform|bits|zeros|ones|arange|NUMBERS|@FILE:TYPE[:[SIZES]]";
-constexpr const char* kOutputForm = "NAME=TYPE:[SIZES]";
+constexpr const char* kOutputForm = "NAME=TYPE:[SIZES], of zeros, or filled as --in";
 
 // ---- check
 
@@ -97,7 +98,7 @@ void run_check(const Check& check) {
   if (!check.source.is_body && !(check.inputs.empty() && check.outputs.empty()))
     base::misuse("msl", "--in and --out name the arrays of a body: add --body, or leave them out");
   const MslText text =
-      read_msl(check.source, parsed_inputs(check.inputs, 0), parsed_outputs(check.outputs));
+      read_msl(check.source, parsed_inputs(check.inputs, 0), parsed_outputs(check.outputs, 0));
   const msl::Unit unit = msl::parse(check.source.file, text.text, text.preprocess);
   const std::vector<msl::Diagnostic> found = diagnose(check, text, unit);
   print_check(unit, found, check.json);
@@ -163,7 +164,8 @@ void read_arrays(Run& run, const msl::Kernel& kernel, const msl::SourceSet& sour
   };
   for (const std::string& one : run.inputs)
     add(one, [&](const std::string& text) { return devices::parse_array(text, run.seed); });
-  for (const std::string& one : run.outputs) add(one, devices::parse_output);
+  for (const std::string& one : run.outputs)
+    add(one, [&](const std::string& text) { return devices::parse_output(text, run.seed); });
 }
 
 base::OrderedJson summary(const devices::HostArray& array) {
@@ -211,7 +213,7 @@ void save(const devices::HostArray& array, const std::string& folder) {
 template <class Session>
 devices::MslOutcome run_with(Run& run) {
   MslText text = run.source.is_body ? read_msl(run.source, parsed_inputs(run.inputs, run.seed),
-                                               parsed_outputs(run.outputs))
+                                               parsed_outputs(run.outputs, run.seed))
                                     : read_msl(run.source, {}, {});
   if (run.source.is_body) run.request.kernel = text.kernel;
   text.translate.only = run.request.kernel;

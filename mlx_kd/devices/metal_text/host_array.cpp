@@ -219,11 +219,13 @@ HostArray parse_array(const std::string& text, uint64_t seed) {
   return array;
 }
 
-HostArray parse_output(const std::string& text) {
+HostArray parse_output(const std::string& text, uint64_t seed) {
+  constexpr const char* kForms = "write NAME=TYPE:SHAPE or NAME=FILL:TYPE:SHAPE";
   const size_t equals = text.find('=');
-  if (equals == std::string::npos) misread(text, "write NAME=TYPE:SHAPE");
+  if (equals == std::string::npos) misread(text, kForms);
   const std::vector<std::string> parts = split(text.substr(equals + 1), ':');
-  if (parts.size() != 2) misread(text, "write NAME=TYPE:SHAPE");
+  if (parts.size() == 3) return parse_array(text, seed);
+  if (parts.size() != 2) misread(text, kForms);
   HostArray array = empty_array(text.substr(0, equals), parts[0], text);
   array.shape = parse_shape(parts[1], text);
   allocate(array);

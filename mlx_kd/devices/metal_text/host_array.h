@@ -27,8 +27,9 @@ struct HostArray {
 // shape whose bytes overflow 2^40, and for a type that is not listed.
 HostArray parse_array(const std::string& text, uint64_t seed);
 
-// NAME=TYPE:SHAPE, filled with 0.
-HostArray parse_output(const std::string& text);
+// NAME=TYPE:SHAPE, filled with 0; NAME=FILL:TYPE:SHAPE as parse_array, for a kernel that also reads
+// it.
+HostArray parse_output(const std::string& text, uint64_t seed = 0);
 
 // "half4" -> "f16"; "" for a type that is none of the host's (a struct).
 std::string host_type(const std::string& metal_type);
