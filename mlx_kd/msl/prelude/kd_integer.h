@@ -172,3 +172,10 @@ KD_FN constexpr vec<T, N> insert_bits(vec<T, N> a, vec<T, N> b, uint offset, uin
 }
 
 }  // namespace metal
+
+// Functions of Apple's compiler, which GCC has and NVIDIA's compilers have not.
+#if KD_CUDA && !defined(KD_EMULATE_CUDA)
+#define __builtin_popcount(x) int(metal::popcount(metal::uint(x)))
+#define __builtin_clz(x) int(metal::clz(metal::uint(x)))
+#define __builtin_ctz(x) int(metal::ctz(metal::uint(x)))
+#endif

@@ -207,6 +207,7 @@ struct _numeric_limits_impl<Tagged<T>> {
 template <typename T, int N>
 [[kernel, max_total_threads_per_threadgroup(N * 16)]] void tagged(device const float* x, device float* y,
                                                                   uint i [[thread_position_in_grid]]) {
-  y[i] = x[i] + metal::tag_of<T>::value + 16 * tag_of<float>::value + numeric_limits<T>::lowest().at;
+  const int bits = __builtin_ctz(8u | i << 4) + __builtin_popcount(7u) + __builtin_clz(1u | (i & 1u));
+  y[i] = x[i] + bits + metal::tag_of<T>::value + 16 * tag_of<float>::value + numeric_limits<T>::lowest().at;
 }
 template [[host_name("tagged_2")]] [[kernel]] void tagged<Tagged<float>, 2>(device const float*, device float*, uint);
