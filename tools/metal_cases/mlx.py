@@ -1,5 +1,6 @@
 """Kernels of MLX's Metal backend, held against MLX's operators on a CPU."""
 import math
+import struct
 
 import mlx.core as mx
 import numpy as np
@@ -265,8 +266,53 @@ def rotations(Case):
                        {1: "true", 2: str(traditional).lower(), 3: "false"})
 
 
+def transforms(Case):
+    radices = (13, 11, 8, 7, 6, 5, 4, 3, 2)
+    for n, steps, each in ((256, {4: 4}, 4), (60, {6: 1, 5: 1, 2: 1}, 5), (243, {3: 5}, 3), (91, {13: 1, 7: 1}, 7)):
+        z = normal(3, n) + 1j * normal(3, n, seed=1)
+        constants = {0: "false", 1: str(n == 256).lower(), 2: each, 3: 1}
+        constants |= {4 + index: steps.get(radix, 0) for index, radix in enumerate(radices)}
+        constants |= {13 + index: 0 for index in range(len(radices))}
+        threads = -(-n // each)
+        for name, x, y in ((f"fft_mem_256_float2_float2", z, mx.fft.fft(z)),
+                           (f"fft_mem_256_float_float2", mx.real(z), mx.fft.rfft(mx.real(z)))):
+            # Transforms of real rows are made in pairs.
+            yield Case(name, KERNELS + "fft.metal", (2 if x is not z else 3, 1, threads), (1, 1, threads),
+                       {"in": x, "n": number(n, np.int32), "batch_size": number(3, np.int32)}, {"out": y}, 1e-5, constants)
+
+
+def parameters_of(x, w, y, pad):
+    """MLXConvParams<2> of a convolution with stride 1, channels last."""
+    def strides(a):
+        return [a.shape[1] * a.shape[2] * a.shape[3], a.shape[2] * a.shape[3], a.shape[3], 1]
+    return np.frombuffer(struct.pack("@17i12qi?3x", x.shape[0], x.shape[3], y.shape[3], *x.shape[1:3], *w.shape[1:3], *y.shape[1:3],
+                                     1, 1, pad, pad, 1, 1, 1, 1, *strides(x), *strides(w), *strides(y),
+                                     x.shape[3] // w.shape[3], False), np.uint8)
+
+
+def convolutions(Case):
+    for dtype, kind in TYPES.items():
+        x, w = normal(2, 30, 48, dtype=kind), normal(48, 4, 1, seed=1, dtype=kind)
+        yield Case(f"depthwise_conv_1d_{dtype}", KERNELS + "conv.metal", (48, 27, 2), (16, 1, 1),
+                   {"in": x, "w": w, "strides": i32([30 * 48, 48, 1]), "kernel_size": number(4, np.int32)},
+                   {"out": mx.conv1d(x, w, groups=48)}, NEAR[dtype])
+    x, w = normal(2, 8, 8, 16), normal(16, 3, 3, 1, seed=1)
+    y = mx.conv2d(x, w, padding=1, groups=16)
+    yield Case("depthwise_conv_2d_float32", KERNELS + "conv.metal", (16, 8, 2 * 8), (8, 8, 4),
+               {"in": x, "wt": w, "params": parameters_of(x, w, y, 1)}, {"out": y}, 1e-5,
+               {0: 3, 1: 3, 10: 1, 11: 1, 100: 4, 101: 8, 200: "false"})
+    x, w = normal(2, 6, 7, 5), normal(4, 3, 3, 5, seed=1)
+    y = mx.conv2d(x, w, padding=1)
+    padded = np.pad(np.array(x), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))  # n, h, w, c, kh, kw
+    for name, axes in (("naive_unfold_nd", (0, 1, 2, 4, 5, 3)), ("naive_unfold_transpose_nd", (0, 1, 2, 3, 4, 5))):
+        right = np.ascontiguousarray(windows.transpose(axes)).reshape(2 * 6 * 7, 45)
+        yield Case(f"{name}_float32_2", KERNELS + "conv.metal", (5, 9, 2 * 6 * 7), (5, 9, 1),
+                   {"in": x, "params": parameters_of(x, w, y, 1), "row_offset": number(0, np.int32)}, {"out": right})
+
+
 def cases(Case):
     found = []
-    for part in (unary, binary, copies, rows, reductions, orders, quantised, products, rotations):
+    for part in (unary, binary, copies, rows, reductions, orders, quantised, products, rotations, transforms, convolutions):
         found += list(part(Case))
     return found
