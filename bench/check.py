@@ -1,6 +1,7 @@
 """What watching Metal kernels costs, and what a served call of autotune costs.
 
-    python bench/check.py [--kd PROGRAM] [--rounds 7] [--steps 1000] [--step-ms 50] [--parts PART,..]
+    python bench/check.py [--kd PROGRAM] [--rounds 7] [--steps 1000] [--step-ms 50] [--block 200] [--pairs 8]
+                          [--parts PART,..]
 
 watching     kernels of tests/msl/suite with every access watched for races and memory, against the same kernels as
              fibers, both on one core: `kd msl run --json`, in turns
@@ -9,6 +10,8 @@ first call   a program of `--steps` steps, each about `--step-ms` long, with thr
 autotune     a call that is served by a proved setting, against the function called with that setting, in turns
 background   the same steps with a kernel that is tuned in the background while they run, and without, in turns of
              `--block` steps: how much longer they take
+background_cpp  the same in C++, by `--pairs` pairs of blocks in random order: bench/autotune_background.cpp, which
+             ./kd bench autotune_background builds
 tune         `kd tune` of a row softmax on the executor with a budget of 100, from an empty cache
 
 Needs the package: run it with the Python that mlx-kd is installed for. Writes bench/results/check.json.
@@ -198,6 +201,15 @@ def in_background(steps, step_ms, block):
             "ratio": round(totals["tuned"] / totals["plain"], 4)}
 
 
+def in_background_cpp(program, pairs, block, step_ms):
+    bench = pathlib.Path(program).parent / "bench" / "bench_autotune_background"
+    if not bench.exists():
+        sys.exit(f"check: {bench} is not built: ./kd bench autotune_background builds it")
+    done = subprocess.run([bench, str(pairs), str(block), str(step_ms)], capture_output=True, text=True, check=True,
+                          env={**os.environ, "MLX_KD_PROGRAM": program, "MLX_KD_PYTHON": sys.executable})
+    return json.loads(done.stdout)
+
+
 SIZES = "rows=1|64|1024,D=4096"
 
 
@@ -221,6 +233,13 @@ def tuned_softmax(program):
             "seconds": {name: round(seconds, 1) for name, seconds in steps[-1].get("seconds", {}).items()}}
 
 
+def cpu_name():
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []:
+        if line.startswith("model name"):
+            return line.split(":")[1].strip()
+    return platform.processor() or platform.machine()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kd", default=str(REPO / "build/release/kd"))
@@ -228,16 +247,18 @@ def main():
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--step-ms", type=float, default=50)
     parser.add_argument("--block", type=int, default=200)
-    parser.add_argument("--parts", default="watching,first_call,autotune,background,tune")
+    parser.add_argument("--pairs", type=int, default=8)
+    parser.add_argument("--parts", default="watching,first_call,autotune,background,background_cpp,tune")
     parser.add_argument("--out", type=pathlib.Path, default=REPO / "bench/results/check.json")
     options = parser.parse_args()
     found = json.loads(options.out.read_text()) if options.out.exists() else {}
-    found |= {"what": "Watching Metal kernels for races and memory, and served calls of mlx_kd.autotune",
-              "date": datetime.date.today().isoformat(),
-              "machine": {"cpu": platform.processor() or platform.machine(), "cores": len(os.sched_getaffinity(0)),
-                          "load": round(os.getloadavg()[0], 2), "mlx": mx.__version__}}
     options.kd = os.path.abspath(options.kd)
     parts = options.parts.split(",")
+    here = {"date": datetime.date.today().isoformat(),
+            "machine": {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)),
+                        "load": round(os.getloadavg()[0], 2), "mlx": mx.__version__}}
+    if parts != ["background_cpp"]:
+        found |= {"what": "Watching Metal kernels for races and memory, and served calls of mlx_kd.autotune", **here}
     if "watching" in parts:
         found["watching"] = watching(options.kd, options.rounds)
     if "first_call" in parts:
@@ -248,6 +269,8 @@ def main():
         found["tune"] = tuned_softmax(options.kd)
     if "background" in parts:
         found["background"] = in_background(options.steps, options.step_ms, options.block)
+    if "background_cpp" in parts:
+        found["background_cpp"] = here | in_background_cpp(options.kd, options.pairs, options.block, options.step_ms)
     options.out.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
 

@@ -97,6 +97,14 @@ def msl_fuzz(data):
                   [[row["front_end"], *(f"{row[key]:,}" for key in keys)] for row in data["runs"]])]
 
 
+def in_cpp(data):
+    found = data["background_cpp"]
+    ratio, machine = found["ratio"], found["machine"]
+    return (f"in C++ {ratio['median']:.2f} times (the median of {found['pairs']} pairs of {found['steps']} steps of "
+            f"{found['mean_step_ms']:.0f} ms; eight of ten pairs {interval(ratio['lo'], ratio['hi'])}; {machine['cpu']}, "
+            f"{machine['cores']} cores)")
+
+
 @section("check", "Kernels of your own")
 def check(data):
     watching, first, served = data["watching"], data["first_call"], data["autotune"]["over_the_kernel_us"]
@@ -109,5 +117,5 @@ def check(data):
             {first['mean_step_ms']:.0f} ms by {first['extra_s']:.2f} s in all ({first['ratio']:.3f} times). A call that a proved
             setting of `autotune` serves takes {served['median']:.2f} us ({interval(served['lo'], served['hi'])}) longer than the
             kernel's. Steps of {background['mean_step_ms']:.0f} ms with a kernel that is tuned in the background take
-            {background['ratio']:.2f} times as long as without. `kd tune` of a row softmax
+            {background['ratio']:.2f} times as long as without, {in_cpp(data)}. `kd tune` of a row softmax
             ({tune['sizes']}) with a budget of {tune['kernels']} takes {tune['wall_s']:.0f} s."""]
