@@ -1,8 +1,12 @@
 // The program kd. Data on stdout, progress and messages on stderr; exit 0, 1 (failure), 2 (misuse),
 // 130 (Ctrl-C).
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "mlx_kd/base/error.h"
 #include "mlx_kd/base/version.h"
@@ -24,24 +28,43 @@ bool is_unknown_verb(const CLI::App& app, const std::string& word) {
   return !word.empty() && word[0] != '-' && app.get_subcommands(has_name).empty();
 }
 
-// The command and the verbs that were understood, "kd msl run", whose help says more.
-std::string understood(const CLI::App& app) {
+// The command and the verbs that were understood, "kd msl run", whose help says more, and the last
+// of them.
+std::pair<std::string, const CLI::App*> understood(const CLI::App& app) {
   std::string text = mlx_kd::cli::command();
-  for (const CLI::App* at = &app; !at->get_subcommands().empty();) {
+  const CLI::App* at = &app;
+  while (!at->get_subcommands().empty()) {
     at = at->get_subcommands().back();
     text += " " + at->get_name();
   }
-  return text;
+  return {text, at};
 }
 
-int report(const CLI::App& app, const CLI::ParseError& error, const std::string& word) {
+// CLI11 takes the option behind one that needs a value for that value, and then misses the second
+// or what came after: this names the first, or nothing.
+std::string without_value(const CLI::App& verb, const std::vector<std::string>& words) {
+  for (size_t i = 0; i + 1 < words.size(); ++i) {
+    const CLI::Option* option = verb.get_option_no_throw(words[i]);
+    if (words[i].rfind("--", 0) == 0 && words[i + 1].rfind("--", 0) == 0 && option &&
+        option->get_items_expected_min() > 0 && verb.get_option_no_throw(words[i + 1]))
+      return words[i] + " has no value: " + words[i + 1] + " follows it";
+  }
+  return "";
+}
+
+int report(const CLI::App& app, const CLI::ParseError& error,
+           const std::vector<std::string>& words) {
   if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success))
     return app.exit(error);  // --help, --version
+  const std::string word = words.empty() ? "" : words[0];
   if (is_unknown_verb(app, word)) {
     const std::string known = mlx_kd::base::list_of(verbs_of(app));
     std::fprintf(stderr, "[cli] verb '%s' is not known: choose %s\n", word.c_str(), known.c_str());
   } else {
-    std::fprintf(stderr, "[cli] %s: see %s --help\n", error.what(), understood(app).c_str());
+    const auto [called, verb] = understood(app);
+    const std::string unset = without_value(*verb, words);
+    std::fprintf(stderr, "[cli] %s: see %s --help\n", unset.empty() ? error.what() : unset.c_str(),
+                 called.c_str());
   }
   return 2;
 }
@@ -63,7 +86,7 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
     return 0;
   } catch (const CLI::ParseError& error) {
-    return report(app, error, argc > 1 ? argv[1] : "");
+    return report(app, error, std::vector<std::string>(argv + std::min(argc, 1), argv + argc));
   } catch (const mlx_kd::cli::Exit& exit) {
     return exit.code;
   } catch (const mlx_kd::base::Error& error) {

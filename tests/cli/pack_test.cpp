@@ -79,6 +79,8 @@ TEST_F(PackVerb, RefusesBadInputAndWritesNothing) {
   write("thesis.json", "[]");
   expect_misuse("pack --out all.json", "--runs is required");
   expect_misuse("pack --runs run", "--out is required");
+  expect_misuse("pack --runs --out all.json", "--runs has no value: --out follows it");
+  expect_misuse("pack --out --runs run", "--out has no value: --runs follows it");
   expect_misuse("pack --runs run none --out all.json", "none");
   expect_misuse("pack --runs run invented --out all.json", "null device");
   expect_misuse("pack --runs run empty --out all.json", "empty holds no winners");
