@@ -38,14 +38,14 @@ class SmallDisk {
 
 std::vector<std::string> run_on(const fs::path& out, std::vector<std::string> more = {}) {
   std::vector<std::string> args = {"run",      "--op", "rmsnorm", "--device",  "null",
-                                   "--budget", "400",  "--out",   out.string()};
+                                   "--budget", "120",  "--out",   out.string()};
   args.insert(args.end(), more.begin(), more.end());
   return args;
 }
 
 TEST(FullDisk, EndsARunThatGoesOnOnceThereIsRoom) {
   const TempDir dir;
-  const SmallDisk disk(dir / "disk", 300);
+  const SmallDisk disk(dir / "disk", 160);
   if (!disk.mounted()) GTEST_SKIP() << "cannot mount a small disk here: " << std::strerror(errno);
   const fs::path run = dir / "disk" / "run";
   const auto full = run_cli(run_on(run));
