@@ -32,9 +32,13 @@ std::vector<pid_t> all_processes() {
   return result;
 }
 
+// Nothing where the process ends meanwhile: then reading fails, which an iterator over the buffer
+// would throw.
 std::string content(pid_t pid, const char* file) {
-  std::ifstream in("/proc/" + std::to_string(pid) + "/" + file);
-  return {std::istreambuf_iterator<char>(in), {}};
+  const std::ifstream in("/proc/" + std::to_string(pid) + "/" + file);
+  std::ostringstream text;
+  text << in.rdbuf();
+  return text.str();
 }
 
 // 0 if the process is gone, or waits to be waited for.

@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include <fstream>
-#include <iterator>
+#include <string>
 #include <vector>
 
 #include "mlx_kd/base/error.h"
@@ -14,11 +14,12 @@
 namespace mlx_kd::discover {
 namespace {
 
-std::string text_in(const std::string& path) {
+// Empty if the file cannot be read.
+std::string first_line_of(const std::string& path) {
   std::ifstream in(path);
-  std::string text{std::istreambuf_iterator<char>(in), {}};
-  while (!text.empty() && text.back() == '\n') text.pop_back();
-  return text;
+  std::string line;
+  std::getline(in, line);
+  return line;
 }
 
 std::string pid_space() {
@@ -38,7 +39,7 @@ std::string start_of(long pid) {
 ProcessName own_process() {
   char host[256] = "";
   gethostname(host, sizeof host - 1);
-  const std::string boot = text_in("/proc/sys/kernel/random/boot_id");
+  const std::string boot = first_line_of("/proc/sys/kernel/random/boot_id");
   return {host, boot.empty() ? host : boot, pid_space(), getpid(), start_of(getpid())};
 }
 
