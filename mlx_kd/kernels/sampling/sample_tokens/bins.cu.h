@@ -25,12 +25,14 @@ struct Bins {
   int first;                // the order of bin 0
   unsigned span;
   unsigned copies;  // of the counts while a block counts: lanes next to one another have other ones
+  bool is_near;     // the blocks of a cluster read one another's counts in shared memory, after the bins
 
   // How many are in a bin and those before it.
   static __device__ unsigned& up_to(unsigned bin) { return memory[bin]; }
   __device__ unsigned of(T y) const { return (unsigned)(first - order_of(y)); }
   __device__ float value(unsigned bin) const { return widen(of_order(first - (int)bin)); }
   __device__ unsigned before(unsigned bin) const { return bin == 0 ? 0 : up_to(bin - 1); }
+  __device__ unsigned* counts() const { return memory + (is_near ? span + 4 : 0); }
   __device__ unsigned size() const { return up_to(span - 1); }
 
   // The bin of the one at a position in descending order, which is in [low, high]; span past the last.
@@ -60,16 +62,13 @@ struct Bins {
   }
 };
 
-// Words of shared memory that logits leave for bins.
-static __device__ unsigned words_for_bins(const Row& row) {
-  return kBins - (row.is_kept ? row.size() / 2 : 0);
-}
-
 static __device__ Bins bins_of(const Row& row, unsigned* parts) {
-  Bins bins = {parts, parts + (unsigned long long)row.ranks * kBins, order_of(narrow(row.best)), 0, 1};
+  Bins bins = {parts, parts + (unsigned long long)row.ranks * kBins, order_of(narrow(row.best)), 0, 1, false};
   const float least = fmaxf(rounded(row.floor - row.minus), kFaint);
   bins.span = min((unsigned)max(bins.first - order_of(narrow(least)), 0) + 1, kBins);
-  if (4 * bins.span <= words_for_bins(row)) bins.copies = 4;
+  const unsigned words = kBins - (row.is_kept ? row.size() / 2 : 0);
+  bins.is_near = bins.span <= 4 * kThreads && 2 * bins.span + 4 <= words;
+  if (4 * bins.span + (bins.is_near ? bins.span + 4 : 0) <= words) bins.copies = 4;
   return bins;
 }
 
@@ -98,7 +97,30 @@ static __device__ __noinline__ Counted count_before(unsigned mine, unsigned* of_
 
 // Adds the copies, and the parts of all blocks. Where there are few bins each block does it, else each some,
 // for all.
-static __device__ void add_parts(const Row& row, const Bins& bins) {
+static __device__ void add_near(const Row& row, const Bins& bins) {
+  unsigned* const counts = bins.counts();
+  for (unsigned bin = threadIdx.x; bin < bins.span; bin += kThreads) {
+    unsigned sum = counts[bin];
+#pragma unroll
+    for (unsigned copy = 1; copy < 4; ++copy)
+      if (copy < bins.copies) sum += counts[copy * bins.span + bin];
+    counts[bin] = sum;
+  }
+  meet();
+  const unsigned rank = row.rank, ranks = row.ranks;
+#pragma unroll 1
+  for (unsigned bin = threadIdx.x; bin < bins.span; bin += kThreads) {
+    unsigned of_rank[16], sum = 0;
+#pragma unroll
+    for (unsigned i = 0; i < 16; ++i) of_rank[i] = i < ranks ? load(there(counts + bin, (rank + i) & (ranks - 1))) : 0;
+#pragma unroll
+    for (unsigned i = 0; i < 16; ++i) sum += of_rank[i];
+    bins.up_to(bin) = sum;
+  }
+  __syncthreads();
+}
+
+static __device__ __noinline__ void add_far(const Row& row, const Bins& bins) {
   for (unsigned bin = threadIdx.x; bin < bins.span; bin += kThreads) {
     unsigned sum = 0;
 #pragma unroll
@@ -131,11 +153,11 @@ static __device__ void add_parts(const Row& row, const Bins& bins) {
 static __device__ __noinline__ void fill_bins(const Row& row, Kept left, bool all, const Bins& bins, unsigned* of_warps) {
   __shared__ unsigned none;  // counts what is not counted, so that nothing branches
   const unsigned span = bins.span, words = bins.copies * span, size = row.size();
-  for (unsigned i = threadIdx.x; i < words; i += kThreads) memory[i] = 0;
+  for (unsigned i = threadIdx.x; i < words; i += kThreads) bins.counts()[i] = 0;
   __syncthreads();
   const int first = bins.first;
   const float minus = row.minus;
-  unsigned* const counts = memory + lane_id() % bins.copies * span;
+  unsigned* const counts = bins.counts() + lane_id() % bins.copies * span;
   for (unsigned from = threadIdx.x * 8; from < size; from += kThreads * 8) {
     const Eight x = row.load_own(from);
     const unsigned kept = all ? 255 : kept_of_any(row, left, x, row.at(from));
@@ -146,7 +168,10 @@ static __device__ __noinline__ void fill_bins(const Row& row, Kept left, bool al
     }
   }
   __syncthreads();
-  add_parts(row, bins);
+  if (bins.is_near)
+    add_near(row, bins);
+  else
+    add_far(row, bins);
   const unsigned each = divide_up(span, kThreads), begin = min(threadIdx.x * each, span), end = min(begin + each, span);
   unsigned sum = 0;
   for (unsigned bin = begin; bin < end; ++bin) sum += bins.up_to(bin);

@@ -33,7 +33,7 @@ struct Weights {
     enough = isinf(most) || isinf(least) ? -infinity() : least + row.minus - 0x1p-6f * (fabsf(least) + 1.0f);
     const int of_floor = order_of(row.stored(narrow(row.floor)));
     span = (unsigned)max(first - (isinf(least) ? of_floor : max(of_floor, order_of(narrow(least)))), 0) + 1;
-    if (isinf(most) || kept.most != infinity() || span >= words_for_bins(row)) span = 0;
+    if (isinf(most) || kept.most != infinity() || span >= row.free) span = 0;
   }
   // The whole block, which has no more use for the bins.
   __device__ void fill() const {
@@ -214,7 +214,7 @@ static __device__ void sum_weights(const Row& row, const Places& places, const T
 }
 
 // The token is that of rank 0.
-static __device__ unsigned draw_alone(const Row& row, const Places& places, const Kept& kept, float by, Key key,
+static __device__ unsigned draw_alone(const Row& row, const Places& places, const Kept& kept, float by, float uniform,
                                       const Shared& shared) {
   const Weights weights(row, kept, by, largest_left(row, kept));
   const Tiles tiles(row.count);
@@ -224,7 +224,7 @@ static __device__ unsigned draw_alone(const Row& row, const Places& places, cons
   if (row.rank != 0) return 0;
   const float all = sum_of_units(Blocks(row.count), places.of_units(), shared.of_blocks);
   sum_tiles(tiles, places.weights(), shared.prefix, shared.steps, ~0u, 0, shared.one);
-  return last_below(row, places, tiles, weights, __fmul_rn(uniform_of(key, 0, 1), all), shared);
+  return last_below(row, places, tiles, weights, __fmul_rn(uniform, all), shared);
 }
 
 struct Best {

@@ -62,11 +62,45 @@ static __device__ Around around(const Tiles& tiles, const float* prefix, float e
   return {__reduce_min_sync(kAll, found.first), __reduce_max_sync(kAll, found.last), count_of_warp(found.above)};
 }
 
+// The bin in which the sum of probabilities in descending order comes to top_p of all, where sums in another order
+// tell; else bins.span. All threads of the block.
+static __device__ unsigned crossing_of(float top_p, const Bins& bins, const Shared& shared) {
+  constexpr float kUnsure = 0x1p-15f;
+  if (bins.span > 4 * kThreads) return bins.span;
+  const unsigned each = divide_up(bins.span, kThreads), begin = min(threadIdx.x * each, bins.span), end = min(begin + each, bins.span);
+  const auto mass_of = [&](unsigned bin) { return (float)(bins.up_to(bin) - bins.before(bin)) * expf(bins.value(bin)); };
+  float mine = 0.0f, first = 0.0f;
+#pragma unroll 1
+  for (unsigned bin = begin; bin < end; ++bin) {
+    const float mass = mass_of(bin);
+    if (bin == begin) first = mass;
+    mine = mine + mass;
+  }
+  float before = sum_before(mine);
+  if (lane_id() == 31) shared.of_blocks[warp_id()] = before + mine;
+  if (threadIdx.x == 0) *shared.of_warps = bins.span;
+  __syncthreads();
+  const float of_warp = shared.of_blocks[lane_id()], all = sum_of_warp(of_warp);
+  before = __shfl_sync(kAll, sum_before(of_warp), warp_id()) + before;
+  const float enough = top_p * all;
+  if (all > 0x1p-80f && all < 0x1p100f) {
+#pragma unroll 1
+    for (unsigned bin = begin; bin < end; ++bin) {
+      const float until = before + (bin == begin ? first : mass_of(bin));
+      if (before < enough * (1.0f - kUnsure) && until > enough * (1.0f + kUnsure)) *shared.of_warps = bin;
+      before = until;
+    }
+  }
+  __syncthreads();
+  const unsigned found = *shared.of_warps;
+  __syncthreads();
+  return found;
+}
+
 // The least log probability that top_p leaves. MLX sorts ascending, adds in reverse, and drops as many as have at
 // least top_p of all above them.
-static __device__ float threshold_of(const Row& row, const Places& places, float top_p, const Bins& bins,
-                                     const Shared& shared) {
-  if (row.count == 1) return -infinity();
+static __device__ __noinline__ float threshold_as_mlx(const Row& row, float top_p, const Bins& bins, const Shared& shared) {
+  const Places places(row);
   const Tiles tiles(row.count);
   const Masses masses{bins};
   const unsigned before_last = row.count - 2, last_tile = tiles.tile_of(before_last), in_last = tiles.in_tile(before_last);
@@ -117,6 +151,12 @@ static __device__ float threshold_of(const Row& row, const Places& places, float
   }
   const unsigned bin = bins.at(row.count - 1 - count_before(dropped, shared.of_warps).all);
   return bin < bins.span ? bins.value(bin) : -infinity();
+}
+
+static __device__ float threshold_of(const Row& row, float top_p, const Bins& bins, const Shared& shared) {
+  if (row.count == 1) return -infinity();
+  const unsigned crossing = crossing_of(top_p, bins, shared);
+  return crossing < bins.span ? bins.value(crossing) : threshold_as_mlx(row, top_p, bins, shared);
 }
 
 // min_p keeps what is at least the largest plus log(min_p), and the `least_kept` largest, of equals the last.
@@ -207,11 +247,11 @@ static __device__ void apply_top_k(const Row& row, unsigned wanted, const Bins& 
 }
 
 // What the filters leave. The whole cluster.
-static __device__ Kept filtered(const Row& row, const Places& places, const Settings& settings, Key xtc,
+static __device__ Kept filtered(const Row& row, const Settings& settings, Key xtc,
                                 const Bins& bins, const Shared& shared) {
   Kept kept;
   if (settings.top_p > 0.0f && settings.top_p < 1.0f)
-    kept.least = threshold_of(row, places, settings.top_p, bins, shared);
+    kept.least = threshold_of(row, settings.top_p, bins, shared);
   if (settings.log_min_p > -infinity()) apply_min_p(row, settings, bins, shared, kept);
   const bool has_xtc = settings.xtc_probability > 0.0f && !(uniform_of(xtc, 0, 1) > settings.xtc_probability);
   if (has_xtc) kept = with_xtc(row, settings.xtc_threshold, bins, shared, kept);

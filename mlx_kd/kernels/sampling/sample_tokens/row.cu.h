@@ -58,6 +58,8 @@ struct Row {
   const int* special_tokens;
   unsigned special;
   float* exchange;
+  float* weights;   // sums of weights (Places): of rank 0 in its shared memory, where it has room for them
+  unsigned free;    // words of shared memory for bins
 
   // Log probabilities as they are stored.
   __device__ T stored(T logit) const { return stored_of(logit, minus); }
@@ -108,10 +110,10 @@ static __device__ __noinline__ unsigned kept_of_any(const Row& row, Kept left, E
 
 // The exchange area of a row, in floats. cuda_variant.cpp knows its size.
 struct Places {
-  float* base;
+  float *base, *of_weights;
   unsigned tiles;
 
-  __device__ explicit Places(const Row& row) : base(row.exchange), tiles(Tiles(row.count).count) {}
+  __device__ explicit Places(const Row& row) : base(row.exchange), of_weights(row.weights), tiles(Tiles(row.count).count) {}
 
   // Of units, 32 each.
   __device__ float* mosts() const { return base; }
@@ -119,7 +121,6 @@ struct Places {
   __device__ float* softmax_mosts() const { return base + 64; }
   __device__ float* softmax_sums() const { return base + 96; }
   // Of blocks of the cluster, 32 each.
-  __device__ float* floors() const { return base + 128; }
   __device__ float* best() const { return base + 160; }
   __device__ unsigned* best_ids() const { return (unsigned*)base + 192; }
   __device__ unsigned* ties() const { return (unsigned*)base + 224; }
@@ -127,6 +128,6 @@ struct Places {
   __device__ float* others() const { return base + 256; }
   __device__ unsigned* counter() const { return (unsigned*)base + 287; }
   __device__ Scan masses() const { return {base + 288, base + 288 + 32 * tiles}; }
-  __device__ Scan weights() const { return {base + 288 + 34 * tiles, base + 288 + 66 * tiles}; }
-  __device__ float* of_units() const { return base + 288 + 68 * tiles; }  // the sum of weights
+  __device__ Scan weights() const { return {of_weights, of_weights + 32 * tiles}; }
+  __device__ float* of_units() const { return of_weights + 34 * tiles; }  // the sum of weights
 };

@@ -56,6 +56,7 @@ static __device__ Row row_of(const kd_arguments& a) {
   row.special_tokens = (const int*)a.inputs[KD_PORT_special_tokens];
   row.special = (unsigned)a.dims[KD_DIM_special];
   row.exchange = (float*)a.scratch[0] + (unsigned long long)row.index * exchange_size(row.count);
+  row.weights = row.exchange + 288 + 34 * Tiles(row.count).count;
   return row;
 }
 
@@ -64,31 +65,56 @@ static __device__ void readers_meet() {
   asm volatile("bar.sync 1, %0;" ::"n"(kReaders) : "memory");
 }
 
-// The first reading, to shared memory where there is room: the least logit above -inf, and whether there is a NaN or
-// +inf. All readers of the block.
-static __device__ void read_logits(const Row& row, float* of_warps) {
-  const Places places(row);
-  if (row.rank == 0 && threadIdx.x == 0) *places.counter() = 0;
-  float least = infinity(), most = -infinity();
-  bool is_broken = false;
+// What blocks of a cluster tell one another of their logits: a NaN or +inf is a floor of -inf.
+struct Summary {
+  float floor, most, sum, unused;  // the least above -inf; the sum of exp(x - most)
+};
+
+static __device__ Online joined(Online mine) {
+  const float most = most_of_warp(mine.most);
+  return {most, sum_of_warp(mine.sum * exp_of(mine.most - most))};
+}
+
+// The first reading, to shared memory where there is room: what each warp finds. All readers of the block.
+static __device__ void read_logits(const Row& row, Summary* of_warps) {
+  constexpr unsigned kAtOnce = 4, kStep = kReaders * 8;
+  if (row.rank == 0 && threadIdx.x == 0) *Places(row).counter() = 0;
+  float least = infinity();
+  Online mine = {kLowest, 0.0f};
+  const unsigned size = row.size();
 #pragma unroll 1
-  for (unsigned from = threadIdx.x * 8; from < row.size(); from += kReaders * 8) {
-    const Eight stored = row.load_far(row.at(from));
+  for (unsigned start = threadIdx.x * 8; start < size; start += kAtOnce * kStep) {
+    Eight stored[kAtOnce];
 #pragma unroll
-    for (unsigned k = 0; k < 8; ++k) {
-      const float x = widen(stored[k]);
-      is_broken = is_broken || isnan(x);
-      most = fmaxf(most, x);
-      if (x > -infinity()) least = fminf(least, x);
+    for (unsigned n = 0; n < kAtOnce; ++n)
+      if (start + n * kStep < size) stored[n] = row.load_far(row.at(start + n * kStep));
+#pragma unroll
+    for (unsigned n = 0; n < kAtOnce; ++n) {
+      if (start + n * kStep >= size) break;
+      const float most = fmaxf(mine.most, stored[n].most());
+      mine.sum = mine.sum * exp_of(mine.most - most);
+      mine.most = most;
+#pragma unroll
+      for (unsigned k = 0; k < 8; ++k) {
+        const float x = widen(stored[n][k]);
+        if (x > -infinity()) least = fminf(least, x);
+        mine.sum = mine.sum + exp_of(x - most);
+      }
+      if (row.is_kept) *(uint4*)(row.room() + start + n * kStep) = stored[n].bits;
     }
-    if (row.is_kept) *(uint4*)(row.room() + from) = stored.bits;
   }
+  __syncwarp();
+  const bool is_broken = __any_sync(kAll, !(mine.sum < infinity()));
   least = -most_of_warp(-least);
-  is_broken = __any_sync(kAll, is_broken || most == infinity()) != 0;
-  if (lane_id() == 0) of_warps[warp_id()] = is_broken ? -infinity() : least;
-  readers_meet();
-  least = -most_of_warp(-of_warps[min(lane_id(), kReaders / 32 - 1)]);
-  if (threadIdx.x == 0) places.floors()[row.rank] = least;
+  mine = joined(mine);
+  if (lane_id() == 0) of_warps[warp_id()] = {is_broken ? -infinity() : least, mine.most, mine.sum, 0.0f};
+}
+
+// Of 32 lanes, of which each has one or none.
+static __device__ Summary joined(const Summary* from, bool has) {
+  const float least = -most_of_warp(has ? -from->floor : -infinity());
+  const Online all = joined(has ? Online{from->most, from->sum} : Online{kLowest, 0.0f});
+  return {least, all.most, all.sum, 0.0f};
 }
 
 // What a unit of MLX's logsumexp finds: a warp of it reads what it has one after the other.
@@ -157,8 +183,8 @@ static __device__ Online online_by_all(const Row& row) {
   return mine;
 }
 
-// logsumexp in MLX's order. False for a row that has no distribution. The whole cluster.
-static __device__ bool find_logsumexp(Row& row, bool is_normalised) {
+// logsumexp in MLX's order, before it is rounded. The whole cluster.
+static __device__ __noinline__ float logsumexp_as_mlx(const Row& row) {
   const Places places(row);
   const unsigned units = threads_of_online(row.count) / 32, unit = warp_id() << row.shift | row.rank;
   const bool has = warp_id() < 32u >> row.shift && unit < units;
@@ -174,13 +200,37 @@ static __device__ bool find_logsumexp(Row& row, bool is_normalised) {
     if (lane_id() == 0) places.mosts()[unit] = mine.most, places.sums()[unit] = mine.sum;
   }
   meet();
-  row.floor = lane_id() < row.ranks ? -load(places.floors() + lane_id()) : -infinity();
   const Online all = online_of_units(places.mosts(), places.sums(), units);
-  row.floor = -most_of_warp(row.floor);
-  row.minus = is_normalised ? 0.0f : rounded(logf(all.sum) + all.most);
+  return logf(all.sum) + all.most;
+}
+
+// What is subtracted of logits, as it is rounded. Sums in another order give a number next to it; where both ends of
+// what MLX's may be are rounded to one, it is that. False for a row that has no distribution. The whole cluster.
+static __device__ bool find_logsumexp(Row& row, bool is_normalised, const Summary* of_blocks) {
+  const Summary all = joined(of_blocks + lane_id(), lane_id() < row.ranks);
+  row.floor = all.floor;
+  if (isinf(row.floor)) return false;
+  row.minus = 0.0f;
+  if (!is_normalised) {
+    const float sum = logf(all.sum) + all.most;
+    const float off = (float)(divide_up(row.count, 8192) + 32) * 0x1p-20f + (fabsf(sum) + fabsf(all.most)) * 0x1p-21f;
+    const float low = rounded(sum - off), high = rounded(sum + off);
+    row.minus = low == high ? low : rounded(logsumexp_as_mlx(row));
+  }
   row.minus = row.minus == 0.0f ? -0.0f : row.minus;
   row.best = rounded(all.most - row.minus) + 0.0f;
-  return !isinf(row.floor);
+  return true;
+}
+
+// Sums of weights go to rank 0's shared memory where it has room beside the bins, else to the exchange area.
+static __device__ void place_weights(Row& row, const Bins& bins) {
+  const Blocks blocks(row.count);
+  const unsigned needed = 34 * Tiles(row.count).count + blocks.count * blocks.units;
+  const unsigned used = bins.is_near ? 2 * bins.span + 4 : bins.span;
+  row.free = kBins - (row.is_kept ? row.size() / 2 : 0);
+  if (used + needed > row.free) return;
+  row.free -= needed;
+  row.weights = there((float*)memory + row.free, 0);
 }
 
 // The largest of a row, in order: candidates are at least the last of them, and each counts those before it.
@@ -228,33 +278,43 @@ static __device__ void write_broken(const kd_arguments& a, const Row& row) {
 }
 
 extern "C" __global__ void __launch_bounds__(1024) mlx_kd_sample_tokens(const __grid_constant__ kd_arguments a) {
-  __shared__ float of_blocks[1024], one;
+  __shared__ __align__(16) float of_blocks[1024];
+  __shared__ __align__(16) Summary summaries[16];
+  __shared__ float one;
   __shared__ float4 steps[64];
   __shared__ unsigned of_warps[kWarps];
   __shared__ Draws shared_draws;
   __shared__ Settings settings;
   __shared__ __align__(16) unsigned char state[sizeof(Row) + sizeof(Bins) + sizeof(Shared)];  // lies here, not in registers
+  come();
   wait_for_others();
   Row& row = *(Row*)state;
   Bins& bins = *(Bins*)(state + sizeof(Row));
   Shared& shared = *(Shared*)(state + sizeof(Row) + sizeof(Bins));
   Row local = row_of(a);
   if (threadIdx.x < kReaders) {
-    read_logits(local, of_blocks);
+    read_logits(local, (Summary*)of_blocks);
   } else {
     const Settings made = settings_of(a, local.index);
     const Draws draws = draws_of(a, local.index, made);
     if (lane_id() == 0) shared_draws = draws, settings = made;
   }
-  if (local.ranks == 1) __syncthreads();  // then the last warp has a unit of logsumexp
-  const bool has_any = find_logsumexp(local, a.dims[KD_DIM_normalised] != 0);
+  __syncthreads();
+  wait_for_all();
+  if (warp_id() == 0) {
+    const Summary mine = joined((const Summary*)of_blocks + lane_id(), lane_id() < kReaders / 32);
+    if (lane_id() < local.ranks) *there(summaries + local.rank, lane_id()) = mine;
+  }
+  meet();
+  const bool has_any = find_logsumexp(local, a.dims[KD_DIM_normalised] != 0, summaries);
   if (!has_any) {
     write_broken(a, local);
     return;
   }
   if (threadIdx.x == 0) {
     bins = bins_of(local, (unsigned*)a.scratch[1] + (unsigned long long)local.index * (local.ranks + 1) * kBins);
-    if (2 * bins.span + local.size() > 2 * kBins) local.is_kept = false;
+    if (2 * bins.span + local.size() > 2 * kBins) local.is_kept = false, bins = bins_of(local, bins.parts);
+    place_weights(local, bins);
     row = local;
     shared = {(float*)memory + kBins, of_blocks, of_warps, &one, steps};
   }
@@ -268,10 +328,10 @@ extern "C" __global__ void __launch_bounds__(1024) mlx_kd_sample_tokens(const __
     token = first_best(row, shared);
   } else {
     const float by = rounded(settings.inverse_temperature);
-    const Kept kept = filtered(row, places, settings, draws.xtc, bins, shared);
+    const Kept kept = filtered(row, settings, draws.xtc, bins, shared);
     const unsigned rows = (unsigned)a.dims[KD_DIM_B];
     const bool is_alone = (rows == 1 && !a.dims[KD_DIM_vector]) || a.dims[KD_DIM_each_row];
-    token = is_alone ? draw_alone(row, places, kept, by, draws.token, shared)
+    token = is_alone ? draw_alone(row, places, kept, by, draws.uniform, shared)
                      : draw_together(row, kept, by, draws.token, rows, shared);
   }
   if (row.rank == 0 && threadIdx.x == 0) {

@@ -66,6 +66,7 @@ static __device__ Settings settings_of(const kd_arguments& a, unsigned row) {
 
 struct Draws {
   Key xtc, token;
+  float uniform;  // of a row that is drawn alone
 };
 
 // Keys are split off a state, or those of a list, whose last serves all that follow. Rows with settings of their own
@@ -99,6 +100,7 @@ static __device__ Draws draws_of(const kd_arguments& a, unsigned row, const Sett
   if (settings.inverse_temperature == 0.0f) return draws;
   if (settings.xtc_probability > 0.0f) draws.xtc = next();
   draws.token = next();
+  draws.uniform = uniform_of(draws.token, 0, 1);
   return draws;
 }
 

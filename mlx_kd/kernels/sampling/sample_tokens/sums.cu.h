@@ -36,9 +36,29 @@ static __device__ void meet() {
   asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
+// A meeting in two parts: what is between them may be done before others come.
+static __device__ void come() {
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
+
+static __device__ void wait_for_all() {
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+// Where another block of the cluster has what this one has at `here` in shared memory.
+template <class Number>
+static __device__ Number* there(Number* here, unsigned rank) {
+  unsigned long long place;
+  asm("mapa.u64 %0, %1, %2;" : "=l"(place) : "l"(here), "r"(rank));
+  return (Number*)place;
+}
+
+// From global memory or the shared memory of a block.
 template <class Number>
 static __device__ Number load(const Number* from) {
-  return __ldcg(from);
+  unsigned bits;
+  asm volatile("ld.relaxed.gpu.u32 %0, [%1];" : "=r"(bits) : "l"(from) : "memory");
+  return *(const Number*)&bits;
 }
 
 static __device__ float sum_of_warp(float x) {
