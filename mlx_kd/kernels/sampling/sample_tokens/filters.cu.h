@@ -64,8 +64,7 @@ static __device__ Around around(const Tiles& tiles, const float* prefix, float e
 
 // The bin in which the sum of probabilities in descending order comes to top_p of all, where sums in another order
 // tell; else bins.span. All threads of the block.
-static __device__ unsigned crossing_of(float top_p, const Bins& bins, const Shared& shared) {
-  constexpr float kUnsure = 0x1p-15f;
+static __device__ unsigned crossing_of(unsigned count, float top_p, const Bins& bins, const Shared& shared) {
   if (bins.span > 4 * kThreads) return bins.span;
   const unsigned each = divide_up(bins.span, kThreads), begin = min(threadIdx.x * each, bins.span), end = min(begin + each, bins.span);
   const auto mass_of = [&](unsigned bin) { return (float)(bins.up_to(bin) - bins.before(bin)) * expf(bins.value(bin)); };
@@ -87,7 +86,10 @@ static __device__ unsigned crossing_of(float top_p, const Bins& bins, const Shar
 #pragma unroll 1
     for (unsigned bin = begin; bin < end; ++bin) {
       const float until = before + (bin == begin ? first : mass_of(bin));
-      if (before < enough * (1.0f - kUnsure) && until > enough * (1.0f + kUnsure)) *shared.of_warps = bin;
+      // MLX adds thrice for a tile, up to here and for all, and within tiles, and this within the block.
+      const unsigned additions = 3 * (divide_up(bins.up_to(bin), 4096) + divide_up(count, 4096)) + 72;
+      const float unsure = (float)additions * 0x1p-24f;
+      if (before < enough * (1.0f - unsure) && until > enough * (1.0f + unsure)) *shared.of_warps = bin;
       before = until;
     }
   }
@@ -155,7 +157,7 @@ static __device__ __noinline__ float threshold_as_mlx(const Row& row, float top_
 
 static __device__ float threshold_of(const Row& row, float top_p, const Bins& bins, const Shared& shared) {
   if (row.count == 1) return -infinity();
-  const unsigned crossing = crossing_of(top_p, bins, shared);
+  const unsigned crossing = crossing_of(row.count, top_p, bins, shared);
   return crossing < bins.span ? bins.value(crossing) : threshold_as_mlx(row, top_p, bins, shared);
 }
 

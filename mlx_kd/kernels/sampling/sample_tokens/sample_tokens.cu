@@ -286,7 +286,7 @@ extern "C" __global__ void __launch_bounds__(1024) mlx_kd_sample_tokens(const __
   __shared__ Draws shared_draws;
   __shared__ Settings settings;
   __shared__ __align__(16) unsigned char state[sizeof(Row) + sizeof(Bins) + sizeof(Shared)];  // lies here, not in registers
-  come();
+  come();  // once all are there, they write to one another
   wait_for_others();
   Row& row = *(Row*)state;
   Bins& bins = *(Bins*)(state + sizeof(Row));
@@ -294,18 +294,21 @@ extern "C" __global__ void __launch_bounds__(1024) mlx_kd_sample_tokens(const __
   Row local = row_of(a);
   if (threadIdx.x < kReaders) {
     read_logits(local, (Summary*)of_blocks);
+    readers_meet();
+    wait_for_all();
+    if (warp_id() == 0) {
+      const Summary mine = joined((const Summary*)of_blocks + lane_id(), lane_id() < kReaders / 32);
+      if (lane_id() < local.ranks) *there(summaries + local.rank, lane_id()) = mine;
+    }
+    come();
   } else {
+    wait_for_all();
+    come();
     const Settings made = settings_of(a, local.index);
     const Draws draws = draws_of(a, local.index, made);
     if (lane_id() == 0) shared_draws = draws, settings = made;
   }
-  __syncthreads();
   wait_for_all();
-  if (warp_id() == 0) {
-    const Summary mine = joined((const Summary*)of_blocks + lane_id(), lane_id() < kReaders / 32);
-    if (lane_id() < local.ranks) *there(summaries + local.rank, lane_id()) = mine;
-  }
-  meet();
   const bool has_any = find_logsumexp(local, a.dims[KD_DIM_normalised] != 0, summaries);
   if (!has_any) {
     write_broken(a, local);

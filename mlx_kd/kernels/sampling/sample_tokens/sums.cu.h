@@ -38,7 +38,7 @@ static __device__ void meet() {
 
 // A meeting in two parts: what is between them may be done before others come.
 static __device__ void come() {
-  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 }
 
 static __device__ void wait_for_all() {
@@ -241,11 +241,18 @@ static __device__ __noinline__ void sum_tiles(Tiles tiles, Scan scan, float* pre
     if (warp_id() == 0) {
       if (from == 0 && lane_id() == 0) prefix[0] = 0.0f;
       const unsigned end = min(2 * kWarps, tiles.count - from);
-#pragma unroll 8
-      for (unsigned i = 0; i < end; ++i) {
-        const float4 one_step = steps[i];
-        sum = ((one_step.x + sum) + one_step.y) + one_step.z;
-        if (lane_id() == 0) prefix[from + i + 1] = sum;
+#pragma unroll 1
+      for (unsigned i = 0; i < end; i += 8) {
+        float4 eight[8];
+#pragma unroll
+        for (unsigned k = 0; k < 8; ++k) eight[k] = steps[i + k];  // all before the first is needed
+        float mine = 0.0f;  // of a lane its own of the eight
+#pragma unroll
+        for (unsigned k = 0; k < 8; ++k) {
+          sum = ((eight[k].x + sum) + eight[k].y) + eight[k].z;
+          if (lane_id() == k) mine = sum;
+        }
+        if (lane_id() < 8 && i + lane_id() < end) prefix[from + i + lane_id() + 1] = mine;
       }
     }
     __syncthreads();
