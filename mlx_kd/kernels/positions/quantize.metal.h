@@ -1,46 +1,17 @@
 // clang-format off
 // Rows that are made in threadgroup memory, rotated or as they are, and quantised from there by one
-// simdgroup: by the rule of the CPU kernels, common/affine_rows.cpu.h. It is included below
-// packs.metal.h.
+// simdgroup. It is included below packs.metal.h.
 #pragma once
+#include "../common/quantize.metal.h"
 #include "rotate.metal.h"
 
 // A row in threadgroup memory to codes, a scale and a bias for each group.
 static void quantize_row(threadgroup float* x, int width, int bits, int group, device uint* codes,
                          device T* scales, device T* biases, uint lane) {
-  const float most_code = float((1 << uint(bits)) - 1);
-  const int each = 32 / bits;
-  for (int g = 0; g < width / group; ++g) {
-    float low = x[g * group];
-    float high = low;
-    for (int i = int(lane); i < group; i += 32) {
-      low = min(low, x[g * group + i]);
-      high = max(high, x[g * group + i]);
-    }
-    low = simd_min(low);
-    high = simd_max(high);
-    const bool by_low = abs(low) > abs(high);
-    float scale = max((high - low) / most_code, 1e-7f);
-    scale = by_low ? scale : -scale;
-    const float end = by_low ? low : high;
-    const float q0 = rint(end / scale);
-    float bias = 0.0f;
-    if (q0 != 0.0f) {
-      scale = end / q0;
-      bias = end;
-    }
-    if (lane == 0) {
-      scales[g] = T(scale);
-      biases[g] = T(bias);
-    }
-    for (int word = int(lane); word < group / each; word += 32) {
-      uint packed = 0;
-      for (int k = 0; k < each; ++k) {
-        const float code = clamp(rint((x[g * group + word * each + k] - bias) / scale), 0.0f, most_code);
-        packed |= uint(code) << uint(k * bits);
-      }
-      codes[g * group / each + word] = packed;
-    }
+  for (int at = 4 * int(lane); at < (width + 127) / 128 * 128; at += 128) {
+    const bool has = at < width;
+    const float4 four = has ? float4(x[at], x[at + 1], x[at + 2], x[at + 3]) : float4(0.0f);
+    quantize_four(four, has, at, bits, group, codes, scales, biases);
   }
 }
 

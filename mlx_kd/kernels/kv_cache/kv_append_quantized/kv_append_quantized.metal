@@ -1,9 +1,10 @@
 // kv_append_quantized: new rows of keys and values are quantised into a cache, in place.
 //
-// A simdgroup takes one group of one new row: its ends, its scale and bias, its codes. The rule is that
-// of the CPU kernel. A batch row whose offset is negative or above S - M is not written.
+// A simdgroup takes 128 elements of one new row, a lane four of them, which it reads before the offset is
+// there. A batch row whose offset is negative or above S - M is not written.
 //
-// Grid: at least B * H * M * (Dk + Dv) / group_size * 32 threads in x, in threadgroups of whole simdgroups.
+// Grid: at least B * H * M * (Dk / 128 + Dv / 128, both rounded up) * 32 threads in x, in threadgroups of
+// whole simdgroups.
 #include <metal_stdlib>
 using namespace metal;
 
@@ -18,6 +19,7 @@ using namespace metal;
 #endif
 
 #include "../../common/packs.metal.h"
+#include "../../common/quantize.metal.h"
 
 [[kernel]] void mlx_kd_kv_append_quantized(
     const device T* new_keys [[buffer(0)]],
@@ -42,52 +44,27 @@ using namespace metal;
     constant int& group_size [[buffer(19)]],
     uint3 thread_position_in_grid [[thread_position_in_grid]],
     uint lane [[thread_index_in_simdgroup]]) {
-  const int group = group_size;
-  const int key_groups = Dk / group, groups = key_groups + Dv / group;
+  // Strides and an offset are read with the sizes, not after them.
+  const RowStrides of_keys = row_strides(new_keys_strides), of_values = row_strides(new_values_strides);
+  const int first_offset = offset[0];
+  const int key_parts = (Dk + 127) / 128, parts = key_parts + (Dv + 127) / 128;
   const int i = int(thread_position_in_grid.x / 32);
-  if (i >= B * H * M * groups) return;
-  const int row = i / groups, both = i % groups;
-  const int t = row % M, head = row / M, b = head / H;
-  const int first = offset[ragged != 0 ? b : 0];
+  if (i >= B * H * M * parts) return;
+  const int row = i / parts, both = i % parts;
+  const int head = row / M, t = row % M, b = head / H;
+  const bool key = both < key_parts;
+  const int width = key ? Dk : Dv;
+  const int at = (key ? both : both - key_parts) * 128 + 4 * int(lane);
+  const RowStrides strides = key ? of_keys : of_values;
+  const device T* x = (key ? new_keys : new_values) + long(b) * strides.batch + long(head % H) * strides.head +
+                      long(t) * strides.row + long(at);
+  const bool has = at < width;
+  const float4 four = has ? float4(x[0], x[1], x[2], x[3]) : float4(0.0f);
+  const int first = ragged != 0 ? offset[b] : first_offset;
   if (first < 0 || first > S - M) return;
-  const bool key = both < key_groups;
-  const int g = key ? both : both - key_groups, width = key ? Dk : Dv;
-  const constant long* strides = key ? new_keys_strides : new_values_strides;
-  const device T* x = (key ? new_keys : new_values) + long(b) * strides[0] +
-                      long(head % H) * strides[1] + long(t) * strides[2] + long(g) * group;
-  float low = float(x[0]), high = low;
-  for (int k = int(lane); k < group; k += 32) {
-    low = min(low, float(x[k]));
-    high = max(high, float(x[k]));
-  }
-  low = simd_min(low);
-  high = simd_max(high);
-  const float most_code = float((1 << bits) - 1);
-  const bool by_low = abs(low) > abs(high);
-  float scale = max((high - low) / most_code, 1e-7f);
-  scale = by_low ? scale : -scale;
-  const float end = by_low ? low : high;
-  const float q0 = rint(end / scale);
-  float bias = 0.0f;
-  if (q0 != 0.0f) {
-    scale = end / q0;
-    bias = end;
-  }
-  const long to = long(head) * long(S) + long(first) + long(t);
-  const long at = to * long(width / group) + long(g);
-  if (lane == 0) {
-    (key ? key_scales_out : value_scales_out)[at] = T(scale);
-    (key ? key_biases_out : value_biases_out)[at] = T(bias);
-  }
-  device uint* codes =
-      (key ? key_codes_out : value_codes_out) + to * long(width * bits / 32) + long(g * group * bits / 32);
-  const int each = 32 / bits;
-  for (int word = int(lane); word < group / each; word += 32) {
-    uint packed = 0;
-    for (int k = 0; k < each; ++k) {
-      const float q = clamp(rint((float(x[word * each + k]) - bias) / scale), 0.0f, most_code);
-      packed |= uint(q) << uint(k * bits);
-    }
-    codes[word] = packed;
-  }
+  const long to = long(head) * long(S) + long(first) + long(t), groups = to * long(width / group_size);
+  quantize_four(four, has, at, bits, group_size,
+                (key ? key_codes_out : value_codes_out) + to * long(width * bits / 32),
+                (key ? key_scales_out : value_scales_out) + groups,
+                (key ? key_biases_out : value_biases_out) + groups);
 }

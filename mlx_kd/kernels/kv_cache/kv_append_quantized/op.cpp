@@ -11,6 +11,7 @@
 #include "mlx_kd/kernels/common/cpu_space.h"
 #include "mlx_kd/kernels/common/metal_space.h"
 #include "mlx_kd/kernels/common/shapes.h"
+#include "mlx_kd/kernels/divide_up.h"
 #include "mlx_kd/kernels/op_table.h"
 
 namespace mlx_kd::kernels {
@@ -169,7 +170,8 @@ spec::Space metal_space(Dtype, const spec::DeviceTraits&) {
 
 spec::Launch launch_metal(const Dims& dims, const spec::Setting& knobs) {
   const int64_t rows = dims.at("B") * dims.at("H") * dims.at("M");
-  return launch_flat(32 * rows * (dims.at("Dk") + dims.at("Dv")) / dims.at("group_size"), knobs);
+  return launch_flat(32 * rows * (divide_up(dims.at("Dk"), 128) + divide_up(dims.at("Dv"), 128)),
+                     knobs);
 }
 
 spec::Cost cost(const Dims& dims, Dtype dtype) {

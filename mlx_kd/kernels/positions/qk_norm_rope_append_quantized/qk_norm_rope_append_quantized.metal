@@ -101,6 +101,9 @@ using namespace metal;
   threadgroup float* x = held + thread_index_in_threadgroup / 32 * WIDEST;
   const uint lane = thread_position_in_grid.x % 32;
   const uint all = thread_position_in_grid.x / 32;
+  // Strides and an offset are read with the sizes, not after them.
+  const RowStrides of_keys = row_strides(k_strides), of_values = row_strides(v_strides);
+  const int first = row[0], first_offset = offset[0];
   const uint keys = uint(B) * uint(Hk) * uint(M);
   const bool is_value = all >= keys;
   const uint one = is_value ? all - keys : all;
@@ -108,11 +111,9 @@ using namespace metal;
   const uint head = one / uint(M);
   const uint b = head / uint(Hk);
   const uint h = head % uint(Hk);
-  const int first = row[0];
-  if (first < 0 || first > S - M) return;
-  const constant long* strides = is_value ? v_strides : k_strides;
+  const RowStrides strides = is_value ? of_values : of_keys;
   const device T* from =
-      (is_value ? v : k) + long(b) * strides[0] + long(h) * strides[1] + long(t) * strides[2];
+      (is_value ? v : k) + long(b) * strides.batch + long(h) * strides.head + long(t) * strides.row;
   const int width = is_value ? Dv : D;
   if (is_value) {
     for (int i = int(lane); i < Dv; i += 32) x[i] = float(from[i]);
@@ -123,11 +124,12 @@ using namespace metal;
     how.interleaved = traditional != 0;
     how.normed = has_wk != 0;
     how.log2_base = precise::log2(base);
-    how.position = float(offset[ragged != 0 ? b : 0] + int(t)) * scale;
+    how.position = float((ragged != 0 ? offset[b] : first_offset) + int(t)) * scale;
     how.eps = eps;
     turn_to(how, from, wk, freqs, has_freqs != 0, x, lane);
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
+  if (first < 0 || first > S - M) return;
   const ulong to = ulong(head) * ulong(S) + ulong(first) + ulong(t);
   const ulong groups = ulong(width / group_size);
   quantize_row(x, width, bits, group_size,
