@@ -49,6 +49,12 @@ static __device__ void load_tile_to(unsigned to, const void* map, int x, int y, 
       " [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(to), "l"(map), "r"(x), "r"(y), "r"(barrier), "h"((short)mask)
       : "memory");
 }
+// So many bytes as they lie: a multiple of 16, from and to multiples of it.
+static __device__ void load_bytes(unsigned to, const void* from, int bytes, unsigned barrier) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+               "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(barrier)
+               : "memory");
+}
 static __device__ void store_tile(unsigned from, const void* map, int x, int y) {
   asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];" ::"l"(map), "r"(x),
                "r"(y), "r"(from)
@@ -75,6 +81,13 @@ static __device__ void products_commit() {
 template <int kInFlight>
 static __device__ void products_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kInFlight) : "memory");
+}
+
+// Sums are not read before the products that were waited for, nor kept elsewhere while products add to them.
+template <int kCount>
+static __device__ void hold(float (&sums)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(sums[i])::"memory");
 }
 
 static __device__ int block_in_cluster() {
@@ -154,3 +167,36 @@ template <int kAcrossA, int kAcrossB> struct Product<256, kAcrossA, kAcrossB> {
         : "l"(a), "l"(b), "r"(keeps), "n"(kAcrossA), "n"(kAcrossB));
   }
 };
+
+// Of fewer rows of b: 32, 64, 80 or 96. a lies in shared memory as above (add), or in registers (add_registers): of
+// rows 16 warp + lane / 4 and 8 more, numbers 2 (lane % 4) and the next, then 8 more.
+#define KD_LIST8(a, b, c, d, e, f, g, h) "%" #a ", %" #b ", %" #c ", %" #d ", %" #e ", %" #f ", %" #g ", %" #h
+#define KD_LIST16 KD_LIST8(0, 1, 2, 3, 4, 5, 6, 7) ", " KD_LIST8(8, 9, 10, 11, 12, 13, 14, 15)
+#define KD_LIST32 KD_LIST16 ", " KD_LIST8(16, 17, 18, 19, 20, 21, 22, 23) ", " KD_LIST8(24, 25, 26, 27, 28, 29, 30, 31)
+#define KD_LIST40 KD_LIST32 ", " KD_LIST8(32, 33, 34, 35, 36, 37, 38, 39)
+#define KD_LIST48 KD_LIST40 ", " KD_LIST8(40, 41, 42, 43, 44, 45, 46, 47)
+#define KD_SUMS32(d) KD_SUMS16(d, 0), KD_SUMS16(d, 16)
+#define KD_SUMS40(d) KD_SUMS32(d), KD_SUMS4(d, 32), KD_SUMS4(d, 36)
+#define KD_SUMS48(d) KD_SUMS32(d), KD_SUMS16(d, 32)
+
+// The operands are numbered from the count of sums on.
+#define KD_NARROW_PRODUCT(columns, list, sums, o0, o1, o2, o3, o4, o5)                                               \
+  template <> struct Product<columns> {                                                                             \
+    static __device__ void add(float (&d)[columns / 2], unsigned long long a, unsigned long long b, int keeps) {    \
+      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #o2 ", 0;\n"                                               \
+                   "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." KD_NUMBERS "." KD_NUMBERS " {" list "}, " \
+                   "%" #o0 ", %" #o1 ", p, 1, 1, 0, 0;\n}\n"                                                        \
+                   : sums : "l"(a), "l"(b), "r"(keeps));                                                            \
+    }                                                                                                               \
+    static __device__ void add_registers(float (&d)[columns / 2], const unsigned (&a)[4], unsigned long long b,     \
+                                         int keeps) {                                                               \
+      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #o5 ", 0;\n"                                               \
+                   "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." KD_NUMBERS "." KD_NUMBERS " {" list "}, " \
+                   "{%" #o0 ", %" #o1 ", %" #o2 ", %" #o3 "}, %" #o4 ", p, 1, 1, 0;\n}\n"                           \
+                   : sums : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(keeps));                        \
+    }                                                                                                               \
+  };
+KD_NARROW_PRODUCT(32, KD_LIST16, KD_SUMS16(d, 0), 16, 17, 18, 19, 20, 21)
+KD_NARROW_PRODUCT(64, KD_LIST32, KD_SUMS32(d), 32, 33, 34, 35, 36, 37)
+KD_NARROW_PRODUCT(80, KD_LIST40, KD_SUMS40(d), 40, 41, 42, 43, 44, 45)
+KD_NARROW_PRODUCT(96, KD_LIST48, KD_SUMS48(d), 48, 49, 50, 51, 52, 53)

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "mlx_kd/kernels/divide_up.h"
+#include "mlx_kd/kernels/matmul/expert_kernels.h"
 #include "mlx_kd/kernels/matmul/parts.h"
 #include "mlx_kd/kernels/matmul/reference.h"
 #include "mlx_kd/kernels/op_table.h"
@@ -126,6 +127,132 @@ spec::Variant variant_in_cuda(const Kind& kind) {
   return variant;
 }
 
+// --- many tokens with chosen experts ---------------------------------------------------------
+
+// As in grouped.cu.h and grouped_tiles.cu.h.
+constexpr int64_t kMostTokens = 96, kGroupThreads = 1024, kRowThreads = 256, kTileThreads = 384;
+constexpr int64_t kAnyThreads = 256, kAnyRows = 64, kUnitRows = 256;
+constexpr int64_t kHalfRows = 64, kSlotsOfACopy = 16;
+constexpr int64_t kDenseDepth = 64, kCodeDepth = 128;  // columns of a stage
+constexpr int64_t kNumbersPer16Bytes = 8, kCodesOfAWord = 8;
+constexpr int64_t kMostOfABlock = 227 << 10;  // bytes of shared memory
+constexpr int64_t kRowBlocks = 1056;
+
+int64_t pairs_of(const Dims& dims) {
+  return dims.at("M") * dims.at("A");
+}
+
+int64_t most_tiles(const Dims& dims) {
+  return pairs_of(dims) / kMostTokens + std::min(pairs_of(dims), dims.at("E"));
+}
+
+int64_t slots_of(const Dims& dims) {
+  return divide_up(pairs_of(dims) + 7 * std::min(pairs_of(dims), dims.at("E")), 8) * 8;
+}
+
+int64_t shared_bytes_of(const Kind& kind, int64_t stages) {
+  const int64_t of_x = 2 * kMostTokens, of_w = 4 * kHalfRows;  // bytes, halves of bytes of a column
+  const int64_t stage =
+      kind.quantised ? kCodeDepth * (of_x + of_w / 2) + 2048 : kDenseDepth * (of_x + of_w * 2);
+  return stages * (stage + 16) + 2 * kMostTokens * 128;
+}
+
+bool tensor_cores_take(const Kind& kind, Dtype t, const Dims& dims) {
+  const int64_t k = dims.at("K");
+  if (t == Dtype::float32 || k == 0) return false;
+  if (!kind.quantised) return k % kNumbersPer16Bytes == 0;
+  const Format format = format_of(dims);
+  if (k % kCodeDepth != 0) return false;
+  return format.mode == kMxfp4 || (format.mode == kAffine && format.bits == 4);
+}
+
+std::string tile_kernel(const Kind& kind, const Dims& dims) {
+  const std::string name = "mlx_kd_" + kind.name;
+  if (!kind.quantised) return name + "_tiles";
+  const Format format = format_of(dims);
+  return format.mode == kMxfp4 ? name + "_mxfp4" : name + "_4_" + std::to_string(format.group);
+}
+
+// The rows by slot, and the matrices of W: words of codes or numbers.
+std::vector<spec::TensorMap> maps_of(const Kind& kind, const Dims& dims) {
+  using enum spec::TensorMap::Array;
+  const int64_t k = dims.at("K"), rows = dims.at("E") * dims.at("N");
+  std::vector<spec::TensorMap> maps = {
+      {scratch, 1, 2, {k, slots_of(dims)}, k, {64, kSlotsOfACopy}, 128}};
+  const size_t each = arrays_each(kind);
+  for (size_t i = 0; i < matrices_of(kind); ++i)
+    if (kind.quantised)
+      maps.push_back({input,
+                      2 + each * i,
+                      4,
+                      {k / kCodesOfAWord, rows},
+                      k / kCodesOfAWord,
+                      {kCodeDepth / kCodesOfAWord, kHalfRows},
+                      64});
+    else
+      maps.push_back({input, 2 + each * i, 2, {k, rows}, k, {kDenseDepth, kHalfRows}, 128});
+  return maps;
+}
+
+spec::Stage stage_of_tiles(const Kind& kind, const Dims& dims, const spec::Setting& knobs) {
+  const int64_t units = most_tiles(dims) * divide_up(dims.at("N"), kUnitRows / matrices_of(kind));
+  spec::Stage stage{tile_kernel(kind, dims), {}};
+  stage.launch.group = {kTileThreads, 1, 1};
+  stage.launch.grid = {std::min(knobs.at("BLOCKS"), units) * kTileThreads, 1, 1};
+  stage.launch.shared_bytes = shared_bytes_of(kind, knobs.at("STAGES"));
+  stage.tensor_maps = maps_of(kind, dims);
+  return stage;
+}
+
+std::vector<spec::Stage> grouped_stages(const Kind& kind, const Dims& dims,
+                                        const spec::Setting& knobs) {
+  const std::string name = "mlx_kd_" + kind.name;
+  spec::Stage groups{name, {}};
+  groups.launch.grid = groups.launch.group = {kGroupThreads, 1, 1};
+  if (knobs.at("TENSOR") && tensor_cores_take(kind, Dtype::bfloat16, dims)) {
+    spec::Stage rows{name + "_rows", {}};
+    rows.launch.group = {kRowThreads, 1, 1};
+    const int64_t threads = slots_of(dims) * dims.at("K") / (kind.quantised ? 32 : 8);
+    rows.launch.grid = {std::min(divide_up(threads, kRowThreads), kRowBlocks) * kRowThreads, 1, 1};
+    return {groups, rows, stage_of_tiles(kind, dims, knobs)};
+  }
+  spec::Stage any{name + "_any", {}};
+  any.launch.group = {kAnyThreads, 1, 1};
+  any.launch.grid = {most_tiles(dims) * kAnyThreads, divide_up(dims.at("N"), kAnyRows), 1};
+  return {groups, any};
+}
+
+std::vector<int64_t> grouped_scratch(const Kind& kind, Dtype t, const Dims& dims,
+                                     const spec::Setting& knobs) {
+  const int64_t slots = slots_of(dims);
+  const int64_t groups = 16 + 16 * most_tiles(dims) + 4 * dims.at("E") + 4 * slots;
+  if (!knobs.at("TENSOR") || !tensor_cores_take(kind, t, dims)) return {groups, 16, 16};
+  return {groups, slots * dims.at("K") * 2,
+          kind.quantised ? (group_count(dims) * slots + kMostTokens) * 4 : 16};
+}
+
+spec::Space grouped_space(const Kind& kind, Dtype t) {
+  using enum spec::KnobScale;
+  using enum spec::KnobRole;
+  spec::Space space;
+  if (t == Dtype::float32) {
+    space.knobs = {{"TENSOR", {0}, choice, launch, "products run on", {"ordinary units"}}};
+    return space;
+  }
+  space.knobs = {
+      {"TENSOR", {1, 0}, choice, launch, "products run on", {"tensor cores", "ordinary units"}},
+      {"STAGES", {4, 2, 3}, linear, source, "stages of columns in shared memory"},
+      {"BLOCKS", {132, 114, 78}, linear, launch, "blocks that share the tiles"}};
+  space.constraints = {
+      {"a block has 227 KiB of shared memory",
+       {"STAGES"},
+       [kind](const int64_t* v) { return shared_bytes_of(kind, v[0]) <= kMostOfABlock; }},
+      {"without tensor cores nothing else counts",
+       {"TENSOR", "STAGES", "BLOCKS"},
+       [](const int64_t* v) { return v[0] == 1 || (v[1] == 4 && v[2] == 132); }}};
+  return space;
+}
+
 }  // namespace
 
 spec::Variant cuda_variant(const Kind& kind) {
@@ -143,6 +270,19 @@ spec::Variant cuda_variant_of_experts(const Kind& kind) {
   variant.space = [kind](Dtype, const spec::DeviceTraits&) { return cuda_space_of_experts(kind); };
   variant.stages = [kind](const Dims& dims, const spec::Setting& knobs) {
     return std::vector<spec::Stage>{cuda_stage(kind, dims, knobs, dims.at("M") * dims.at("A"))};
+  };
+  return variant;
+}
+
+spec::Variant cuda_variant_of_groups(const Kind& kind) {
+  spec::Variant variant = variant_in_cuda(kind);
+  variant.name = "warpgroups";
+  variant.space = [kind](Dtype t, const spec::DeviceTraits&) { return grouped_space(kind, t); };
+  variant.stages = [kind](const Dims& dims, const spec::Setting& knobs) {
+    return grouped_stages(kind, dims, knobs);
+  };
+  variant.scratch = [kind](Dtype t, const Dims& dims, const spec::Setting& knobs) {
+    return grouped_scratch(kind, t, dims, knobs);
   };
   return variant;
 }

@@ -69,6 +69,14 @@ spec::Space space_of_groups(const Kind& kind, Dtype t, const spec::DeviceTraits&
 
 }  // namespace
 
+size_t matrices_of(const Kind& kind) {
+  return kind.form == Form::gated ? 2 : 1;
+}
+
+size_t arrays_each(const Kind& kind) {
+  return kind.quantised ? 3 : 1;
+}
+
 int64_t x_rows_of(const Dims& dims) {
   return dims.at("M") * (dims.at("per_pair") ? dims.at("A") : 1);
 }

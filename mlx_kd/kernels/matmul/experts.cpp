@@ -23,14 +23,6 @@ using spec::Dtype;
 
 constexpr size_t kIds = 1, kFirst = 2;  // inputs: x, ids, then those of each matrix
 
-size_t matrices_of(const Kind& kind) {
-  return kind.form == Form::gated ? 2 : 1;
-}
-
-size_t arrays_each(const Kind& kind) {
-  return kind.quantised ? 3 : 1;
-}
-
 std::vector<spec::Dim> expert_dims(const Kind& kind) {
   using enum spec::Dim::Kind;
   std::vector<spec::Dim> dims = {{"M", dim, true, true}, {"A"}, {"E"}, {"N"}, {"K"}};
@@ -352,6 +344,7 @@ spec::Op expert_product_op(const Kind& kind) {
                                   std::span<int64_t> dims) { reader->read(in, dims); };
   op.variants = {experts_on_cpu(kind)};
   if (!kind.many_rows) op.variants.push_back(experts_in_metal(kind));
+  if (kind.many_rows) op.variants.push_back(cuda_variant_of_groups(kind));
   if (!kind.many_rows && kind.quantised) op.variants.push_back(cuda_variant_of_experts(kind));
   return op;
 }

@@ -8,13 +8,6 @@
 
 constexpr int kFirst = 2, kPerMatrix = 3, kMatrices = KD_FORM == 1 ? 2 : 1;
 
-// (clip(up, -7, 7) + 1) g sigmoid(1.702 g), g at most 7: the gate of gpt-oss.
-static __device__ float gated_oai(float g, float up) {
-  g = g > 7.0f ? 7.0f : g;
-  up = up > 7.0f ? 7.0f : up < -7.0f ? -7.0f : up;
-  return times_sigmoid(g, 1.702f * g) * (up + 1.0f);
-}
-
 struct Form {
   static __device__ long expert(const kd_arguments& a) { return ((const unsigned*)a.inputs[1])[blockIdx.y]; }
   static __device__ T* results(const kd_arguments& a) { return (T*)a.outputs[0] + blockIdx.y * a.dims[KD_DIM_N]; }
@@ -63,9 +56,7 @@ struct Form {
       if (n >= a.dims[KD_DIM_N]) continue;
       float value = sum_of(a, sums, chunks, tile, 0, n);
 #if KD_FORM == 1
-      const int activation = (int)a.dims[KD_DIM_activation];
-      const float up = sum_of(a, sums, chunks, tile + 1, 1, n);
-      value = activation == 2 ? gated_oai(value, up) : activated(value, activation) * up;
+      value = gated(value, sum_of(a, sums, chunks, tile + 1, 1, n), (int)a.dims[KD_DIM_activation]);
 #endif
       results(a)[n] = narrow(value);
     }

@@ -13,3 +13,15 @@ static __device__ float times_sigmoid(float g, float x) {
 static __device__ float activated(float g, int activation) {
   return times_sigmoid(g, activation == 1 ? 1.5957691216f * (g + 0.044715f * (g * g * g)) : g);
 }
+
+// (clip(up, -7, 7) + 1) g sigmoid(1.702 g), g at most 7: the gate of gpt-oss.
+static __device__ float gated_oai(float g, float up) {
+  g = g > 7.0f ? 7.0f : g;
+  up = up > 7.0f ? 7.0f : up < -7.0f ? -7.0f : up;
+  return times_sigmoid(g, 1.702f * g) * (up + 1.0f);
+}
+
+// Of chosen experts: activation 2 is that of gpt-oss.
+static __device__ float gated(float g, float up, int activation) {
+  return activation == 2 ? gated_oai(g, up) : activated(g, activation) * up;
+}
