@@ -132,7 +132,7 @@ spec::Variant variant_in_cuda(const Kind& kind) {
 // As in grouped.cu.h and grouped_tiles.cu.h.
 constexpr int64_t kMostTokens = 96, kGroupThreads = 1024, kRowThreads = 256, kTileThreads = 384;
 constexpr int64_t kAnyThreads = 256, kAnyRows = 64, kUnitRows = 256;
-constexpr int64_t kHalfRows = 64, kSlotsOfACopy = 16;
+constexpr int64_t kHalfRows = 64, kCopy = 16, kWideCopy = 64;
 constexpr int64_t kDenseDepth = 64, kCodeDepth = 128;  // columns of a stage
 constexpr int64_t kNumbersPer16Bytes = 8, kCodesOfAWord = 8;
 constexpr int64_t kMostOfABlock = 227 << 10;  // bytes of shared memory
@@ -173,24 +173,23 @@ std::string tile_kernel(const Kind& kind, const Dims& dims) {
   return format.mode == kMxfp4 ? name + "_mxfp4" : name + "_4_" + std::to_string(format.group);
 }
 
-// The rows by slot, and the matrices of W: words of codes or numbers.
+// The rows by slot in copies of 16 and of 64, and the matrices of W: words of codes, or numbers.
 std::vector<spec::TensorMap> maps_of(const Kind& kind, const Dims& dims) {
   using enum spec::TensorMap::Array;
   const int64_t k = dims.at("K"), rows = dims.at("E") * dims.at("N");
-  std::vector<spec::TensorMap> maps = {
-      {scratch, 1, 2, {k, slots_of(dims)}, k, {64, kSlotsOfACopy}, 128}};
-  const size_t each = arrays_each(kind);
-  for (size_t i = 0; i < matrices_of(kind); ++i)
+  const auto matrices = static_cast<int64_t>(matrices_of(kind));
+  const int64_t unit = kUnitRows / matrices;
+  std::vector<spec::TensorMap> maps;
+  for (const int64_t slots : {kCopy, kWideCopy})
+    maps.push_back({scratch, 1, 2, {k, slots_of(dims)}, k, {64, slots}, 128});
+  for (size_t i = 0; i < matrices_of(kind); ++i) {
+    const size_t port = 2 + arrays_each(kind) * i;
+    const int64_t words = k / kCodesOfAWord, depth = kCodeDepth / kCodesOfAWord;
     if (kind.quantised)
-      maps.push_back({input,
-                      2 + each * i,
-                      4,
-                      {k / kCodesOfAWord, rows},
-                      k / kCodesOfAWord,
-                      {kCodeDepth / kCodesOfAWord, kHalfRows},
-                      64});
+      maps.push_back({input, port, 4, {words, rows}, words, {depth, unit}, 64});
     else
-      maps.push_back({input, 2 + each * i, 2, {k, rows}, k, {kDenseDepth, kHalfRows}, 128});
+      maps.push_back({input, port, 2, {k, rows}, k, {kDenseDepth, unit}, 128});
+  }
   return maps;
 }
 

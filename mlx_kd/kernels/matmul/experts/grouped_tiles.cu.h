@@ -30,7 +30,8 @@ constexpr int kBytesOfX = kDepth / 64 * kSlotBytes, kBytesOfW = kWarpgroups * kH
 constexpr int kMostGroups = 4;                                            // of columns of a stage
 constexpr int kSumBytes = QUANTISED ? 2048 : 0;                           // kMostGroups times kMostTokens floats
 constexpr int kStageBytes = kBytesOfX + kBytesOfW + kSumBytes, kResultBytes = kMostTokens * 128;
-enum { kMapX, kMapW };
+constexpr int kCopy = 16, kWideCopy = 64;                                 // slots of a copy
+enum { kMapX, kMapWideX, kMapW };
 
 struct Shared {
   unsigned stages, results, full, empty;
@@ -41,6 +42,8 @@ struct Shared {
     empty = full + 8 * STAGES;
   }
   __device__ unsigned x(int stage, int columns) const { return stages + stage * kStageBytes + columns / 64 * kSlotBytes; }
+  // 64 rows of W: those of the gate lie before those of up.
+  static __device__ int part(int group, int half) { return KD_FORM == 1 ? half * kWarpgroups + group : group * kHalves + half; }
   __device__ unsigned w(int stage, int part) const { return stages + stage * kStageBytes + kBytesOfX + part * kHalfBytes; }
   __device__ unsigned sums(int stage, int group) const { return w(stage, kWarpgroups * kHalves) + group * (kMostTokens * 4); }
 };
@@ -78,31 +81,36 @@ struct Units {
   __device__ Unit at(unsigned i) const { return {tiles[i / across], long(i % across) * kUnitRows}; }
 };
 
-// By one thread. kGroup: columns that have one scale.
+// By one thread, which is the slower the more requests there are. kGroup: columns that have one scale.
 template <int kGroup>
 static __device__ void request_units(const kd_arguments& a, const kd_tensor_maps& maps, const Shared& shared) {
   const Groups groups(a);
   const Units units(a, groups);
-  const int chunks = (int)(a.dims[KD_DIM_K] + kDepth - 1) / kDepth;
-  const long N = a.dims[KD_DIM_N];
+  const int chunks = (int)(a.dims[KD_DIM_K] + kDepth - 1) / kDepth, N = (int)a.dims[KD_DIM_N];
   constexpr int kGroups = QUANTISED ? kDepth / kGroup : 0, kWordsOfW = QUANTISED ? kDepth / 8 : kDepth;
   Turn turn;
   for (unsigned i = blockIdx.x; i < units.count; i += gridDim.x) {
     const Unit unit = units.at(i);
-    const int width = width_of(unit.tile.count);
+    const int width = width_of(unit.tile.count), row = unit.tile.expert * N + (int)unit.first, slot = unit.tile.first;
+    const int bytes = width * (kDepth * 2 + kGroups * 4) + kBytesOfW, begin = width < kWideCopy ? 0 : kWideCopy;
+    const float* sums = (const float*)a.scratch[2] + slot;
     for (int chunk = 0; chunk < chunks; ++chunk, turn.next()) {
       const unsigned full = shared.full + 8 * turn.stage;
       barrier_wait(shared.empty + 8 * turn.stage, turn.parity ^ 1);
-      barrier_expect(full, width * (kDepth * 2 + kGroups * 4) + kBytesOfW);
-      for (int part = 0; part < kWarpgroups * kHalves; ++part)
-        load_tile(shared.w(turn.stage, part), &maps.of[kMapW + Unit::matrix(part % kHalves)], chunk * kWordsOfW,
-                  int(unit.tile.expert * N + unit.row(part / kHalves, part % kHalves)), full);
-      for (int k = 0; k < kDepth; k += 64)
-        for (int slot = 0; slot < width; slot += 16)
-          load_tile(shared.x(turn.stage, k) + slot * 128, &maps.of[kMapX], chunk * kDepth + k, unit.tile.first + slot, full);
-      for (int group = 0; group < kGroups; ++group)
-        load_bytes(shared.sums(turn.stage, group),
-                   (const float*)a.scratch[2] + (chunk * kGroups + group) * groups.slots + unit.tile.first, width * 4, full);
+      barrier_expect(full, bytes);
+#pragma unroll
+      for (int matrix = 0; matrix < kMatrices; ++matrix)
+        load_tile(shared.w(turn.stage, matrix * kWarpgroups), &maps.of[kMapW + matrix], chunk * kWordsOfW, row, full);
+#pragma unroll
+      for (int k = 0; k < kDepth; k += 64) {
+        const unsigned to = shared.x(turn.stage, k);
+        const int column = chunk * kDepth + k;
+        if (begin > 0) load_tile(to, &maps.of[kMapWideX], column, slot, full);
+        for (int at = begin; at < width; at += kCopy) load_tile(to + at * 128, &maps.of[kMapX], column, slot + at, full);
+      }
+#pragma unroll
+      for (int group = 0; group < kGroups; ++group, sums += groups.slots)
+        load_bytes(shared.sums(turn.stage, group), sums, width * 4, full);
     }
   }
 }
@@ -179,7 +187,7 @@ static __device__ void multiply_unit(const kd_arguments& a, const Shared& shared
     for (int g = 0; g < kGroups; ++g)
 #pragma unroll
       for (int half = 0; half < kHalves; ++half) {
-        const unsigned codes = shared.w(turn.stage, group * kHalves + half);
+        const unsigned codes = shared.w(turn.stage, Shared::part(group, half));
         unsigned numbers_of[2 * kBlocks][4];
 #pragma unroll
         for (int block = 0; block < kBlocks; ++block) {
@@ -229,7 +237,7 @@ static __device__ void multiply_unit(const kd_arguments&, const Shared& shared, 
     for (int step = 0; step < kDepth / 16; ++step)
 #pragma unroll
       for (int half = 0; half < kHalves; ++half)
-        Product<kWidth>::add(sums[half], described(shared.w(turn.stage, group * kHalves + half)) + 2 * step, x + 2 * step, 1);
+        Product<kWidth>::add(sums[half], described(shared.w(turn.stage, Shared::part(group, half))) + 2 * step, x + 2 * step, 1);
     products_commit();
     products_wait<0>();  // meanwhile the other warpgroup multiplies
 #pragma unroll
