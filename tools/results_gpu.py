@@ -136,6 +136,19 @@ def gpu_decode(data):
     return parts + ([sentence("Not run: " + "; ".join(errors))] if errors else [])
 
 
+@section("gpu_prefill_h200", "Chosen experts of a prompt on an H200")
+def gpu_prefill(data):
+    """The longer of a dense product and one read of W is what the time is compared with."""
+    sides = [side for side in ("mlx_kd", "MLX") if side in data["rows"][0]["us"]]
+    return [sentence(data["what"]), table(
+        ["part", "bits", "tokens", "W MB", "dense product us", "read of W us", *(f"{side} us" for side in sides),
+         "over the longer", "95% CI"],
+        [[row["part"], row["bits"], f"{row['tokens']:,}", number(row["weight_mb"]), number(row["dense_us"]),
+          number(row["read_us"]), *(number(row["us"][side]["median"]) for side in sides),
+          f"{row['of_goal']['median']:.2f}x", interval(row["of_goal"]["lo"], row["of_goal"]["hi"])]
+         for row in data["rows"]])]
+
+
 @section("gpu_mixed_h200", "Operators inside a model of MLX's operators, H200")
 def gpu_mixed(data):
     """A row per model and operator: its model's time per layer and MLX's, and whether its pin is shipped."""
