@@ -101,6 +101,34 @@ TEST(CudaProducts, ShareTheTilesAmongTheBlocksOfTheKnob) {
   EXPECT_GT(blocks(launch_of(16 << 20)), knobs.at("BLOCKS"));
 }
 
+// What follows the operator's name in the stages of a call of many tokens.
+std::vector<std::string> stages_of_experts(const std::string& name, int64_t k, int64_t bits,
+                                           int64_t group, int64_t mode) {
+  const spec::Op& op = find_op(name);
+  spec::Dims dims = {{"M", 64}, {"A", 2}, {"E", 4}, {"N", 72}, {"K", k}};
+  if (bits > 0) dims.set("bits", bits), dims.set("group", group), dims.set("mode", mode);
+  dims.set("per_pair", 0), dims.set("has_bias", 0);
+  const spec::Variant& variant = *variant_in(op, "cuda");
+  const spec::Setting knobs = spec::default_setting(variant.space(spec::Dtype::bfloat16, {}));
+  std::vector<std::string> names;
+  for (const spec::Stage& stage : spec::stages_of(variant, spec::complete(op, dims), knobs))
+    names.push_back(stage.func_name.substr(variant.func_name.size()));
+  return names;
+}
+
+TEST(CudaExperts, OfManyTokensRunOnTensorCoresWhereRowsAndFormatsAllow) {
+  using Names = std::vector<std::string>;
+  const Names any = {"", "_any"};
+  EXPECT_EQ(stages_of_experts("gather_qgemm", 256, 4, 64, 0), (Names{"", "_rows", "_4_64"}));
+  EXPECT_EQ(stages_of_experts("gather_qgemm", 256, 4, 128, 0), (Names{"", "_rows", "_4_128"}));
+  EXPECT_EQ(stages_of_experts("gather_qgemm", 256, 4, 32, 1), (Names{"", "_rows", "_mxfp4"}));
+  EXPECT_EQ(stages_of_experts("gather_qgemm", 192, 4, 64, 0), any);
+  EXPECT_EQ(stages_of_experts("gather_qgemm", 256, 8, 64, 0), any);
+  EXPECT_EQ(stages_of_experts("gather_qgemm", 256, 4, 16, 3), any);
+  EXPECT_EQ(stages_of_experts("gather_gemm", 200, 0, 0, 0), (Names{"", "_rows", "_tiles"}));
+  EXPECT_EQ(stages_of_experts("gather_gemm", 100, 0, 0, 0), any);
+}
+
 TEST(CudaAttention, SplitsKeysAmongBlocksOfAClusterWhileThereAreFewHeads) {
   const spec::Op& op = find_op("attention");
   const spec::Variant& variant = *variant_in(op, "cuda");
