@@ -34,7 +34,7 @@ spec::Space cuda_space(const Kind& kind) {
       {"XROWS", {1, 2, 4}, log2, source, "rows of x of a block"},
       {"CACHE", {1, 0}, choice, source, "W is read", {"as what is used once", "as any array"}}};
   if (!kind.quantised)
-    space.knobs.push_back({"ROWS", {2, 1, 4, 8}, log2, source, "rows of W of a tile"});
+    space.knobs.push_back({"ROWS", {2, 1, 4}, log2, source, "rows of W of a tile"});
   if (kind.quantised)
     space.constraints.push_back({"a thread has 128 registers",
                                  {"UNROLL", "XROWS"},
