@@ -70,11 +70,10 @@ TEST(CudaLaunch, RoundsUpToWholeGroupsNoLargerThanTheGrid) {
 
 TEST(CudaLaunch, RefusesSizesThatMetalOrCudaDoesNotTake) {
   using Size = std::array<int64_t, 3>;
-  const std::pair<Size, Size> cases[] = {{{0, 1, 1}, {1, 1, 1}},
-                                         {{1, 1, 1}, {1, 0, 1}},
-                                         {{4096, 4096, 1}, {64, 32, 1}},
-                                         {{1, 70000, 1}, {1, 1, 1}},
-                                         {{int64_t{1} << 32, 1, 1}, {1024, 1, 1}}};
+  const std::pair<Size, Size> cases[] = {
+      {{0, 1, 1}, {1, 1, 1}},         {{1, 1, 1}, {1, 0, 1}},
+      {{4096, 4096, 1}, {64, 32, 1}}, {{1, 70000, 1}, {1, 1, 1}},
+      {{1, 1, 81}, {1, 1, 81}},       {{int64_t{1} << 32, 1, 1}, {1024, 1, 1}}};
   for (const auto& [grid, group] : cases) {
     int exit_code = 0;
     refusal_of([&, g = grid, t = group] { launch_size(g, t); }, &exit_code);

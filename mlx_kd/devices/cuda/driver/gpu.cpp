@@ -14,7 +14,8 @@ namespace {
 constexpr int kProcessors = 16, kL2Bytes = 38, kMajor = 75, kMinor = 76, kOptInGroupBytes = 97;
 constexpr int kFunctionDynamicBytes = 8;
 constexpr unsigned kNonBlocking = 1;
-constexpr int64_t kMostThreads = 1024, kMostBlocksX = 2147483647, kMostBlocksYZ = 65535;
+constexpr int64_t kMostThreads = 1024, kMostThreadsZ = 64;
+constexpr int64_t kMostBlocksX = 2147483647, kMostBlocksYZ = 65535;
 
 int attribute(int device, int which) {
   int value = 0;
@@ -148,6 +149,10 @@ LaunchSize launch_size(const std::array<int64_t, 3>& grid, const std::array<int6
   if (threads > kMostThreads)
     base::misuse("devices",
                  "a threadgroup of " + std::to_string(threads) + " threads: give at most 1024");
+  if (size.threads[2] > kMostThreadsZ)
+    base::misuse("devices", "a threadgroup has " + std::to_string(size.threads[2]) +
+                                " threads in z: CUDA takes " + std::to_string(kMostThreadsZ) +
+                                "; give them in x or y");
   return size;
 }
 

@@ -80,8 +80,8 @@ struct LaunchSize {
   int64_t block_threads() const { return int64_t{threads[0]} * threads[1] * threads[2]; }
 };
 // From Metal's sizes: `grid` counts threads, a group is at most the grid. Misuse for what Metal or
-// CUDA does not take: a size of 0, more than 1,024 threads in a group, 2^31 groups or more in x,
-// more than 65,535 in y or z, 2^32 threads or more in a dimension.
+// CUDA does not take: a size of 0, more than 1,024 threads in a group or 64 in z, 2^31 groups or
+// more in x, more than 65,535 in y or z, 2^32 threads or more in a dimension.
 LaunchSize launch_size(const std::array<int64_t, 3>& grid, const std::array<int64_t, 3>& group);
 
 // The values of a kernel's parameters. Copied by a launch before it returns.
