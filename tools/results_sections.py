@@ -134,6 +134,12 @@ def decode_cpu(data):
     return parts
 
 
+@section("decode_cpu_amx", "A language model on a CPU with AMX")
+def decode_cpu_amx(data):
+    return ["The same model, next to llama.cpp alone, on a processor with tile registers: tokens per second, the median with "
+            "its 95% CI, and mlx_kd's median paired ratio.", model_table(data, data["rows"])]
+
+
 def family_rows(families):
     """A row per family and format, a cell per length: ratio, interval, and ours in ms."""
     for one in families:
