@@ -36,6 +36,7 @@
 #include "../../common/alone.cu.h"
 #include "../../common/early.cu.h"
 #include "../../common/kd_arguments.h"
+#include "../../common/mma.cu.h"
 #include "../../common/numbers.cu.h"
 
 constexpr int kThreads = 32 * WARPS, kRows = 8, kKeep = 256;
@@ -227,17 +228,6 @@ static __device__ void add_blocks(const kd_arguments& a, const Block& block, con
   add_keys(a, block, part, rest);
 }
 #else
-#if KD_DTYPE == 1
-#define KD_MMA "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"
-#else
-#define KD_MMA "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"
-#endif
-static __device__ void multiply_add(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-  asm(KD_MMA " {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
 static __device__ uint4 load_pack(const T* from) {
   return __ldg((const uint4*)from);
 }
@@ -292,14 +282,12 @@ static __device__ void add_blocks(const kd_arguments& a, const Block& block, con
     }
     float scores[2][4] = {};
 #pragma unroll
-    for (int p = 0; p < kPacks; ++p) {
-      const unsigned first[4] = {q[p][0], 0, q[p][1], 0}, second[4] = {q[p][2], 0, q[p][3], 0};
+    for (int p = 0; p < kPacks; ++p)
 #pragma unroll
       for (int n = 0; n < 2; ++n) {
-        multiply_add(scores[n], first, keys[n][p].x, keys[n][p].y);
-        multiply_add(scores[n], second, keys[n][p].z, keys[n][p].w);
+        multiply_add(scores[n], q[p][0], 0, q[p][1], 0, keys[n][p].x, keys[n][p].y);
+        multiply_add(scores[n], q[p][2], 0, q[p][3], 0, keys[n][p].z, keys[n][p].w);
       }
-    }
     float weights[4], step_most = -infinity();
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -331,7 +319,8 @@ static __device__ void add_blocks(const kd_arguments& a, const Block& block, con
 #pragma unroll
       for (int e = 0; e < 8; ++e) {
         const unsigned order = e % 2 ? 0x7632 : 0x5410;
-        multiply_add(sums[j][e], p, __byte_perm(word_of(values[0][j], e / 2), word_of(values[1][j], e / 2), order),
+        multiply_add(sums[j][e], p[0], p[1], p[2], p[3],
+                     __byte_perm(word_of(values[0][j], e / 2), word_of(values[1][j], e / 2), order),
                      __byte_perm(word_of(values[2][j], e / 2), word_of(values[3][j], e / 2), order));
       }
   }

@@ -152,7 +152,7 @@ struct Scales {
     if constexpr (F::kIsAffine) return widen((T)(scales[half][i][group / 2] >> 16 * (group % 2)));
     else return power_of_two(scales[half][i][0] >> 8 * group & 255);
   }
-  // What counts of the sum of x, where 16 + code stands for a code.
+  // The factor of the sum of x: products are of 16 + code, and 16 scale goes off the bias for it.
   __device__ float offset(int half, int i, int group) const {
     return widen((T)(biases[half][i][group / 2] >> 16 * (group % 2))) - 16.0f * scale(half, i, group);
   }

@@ -7,6 +7,7 @@
 // eight are used to keep the groups of a row apart, so that each is scaled once. x is permuted to the order
 // in which a word's codes come out: (0, 4), (1, 5), (2, 6), (3, 7) of 4 bits, (0, 2), (1, 3) of 8.
 #pragma once
+#include "../../common/mma.cu.h"
 #include "any.cu.h"
 
 // x of 16 bits in the order of the codes, and sums of its groups, in shared memory.
@@ -88,12 +89,10 @@ static __device__ float scale_of(unsigned two, int which) {
 #if KD_DTYPE == 1
 constexpr int kNibble = 6, kSmall = 9;  // where the lowest bit of a code is put
 constexpr unsigned kNibbleMask = 0x03c003c0, kSixteen = 0x4c004c00, kSmallMask = 0x0e000e00, kLift = 0x74007400;
-#define KD_MMA "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"
 #define KD_MULTIPLY "mul.f16x2"
 #else
 constexpr int kNibble = 3, kSmall = 6;
 constexpr unsigned kNibbleMask = 0x00780078, kSixteen = 0x41804180, kSmallMask = 0x01c001c0, kLift = 0x7e807e80;
-#define KD_MMA "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"
 #define KD_MULTIPLY "mul.bf16x2"
 #endif
 
@@ -129,13 +128,6 @@ template <class F, int kAt>
 static __device__ unsigned numbers(unsigned word) {
   if constexpr (F::kIsAffine) return nibbles<kAt>(word);
   else return small_floats<kAt>(word);
-}
-
-static __device__ void multiply_add(float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
-                                    unsigned b1) {
-  asm(KD_MMA " {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-               : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
 static __device__ unsigned word_of(const uint4& codes, int i) {

@@ -10,6 +10,7 @@
 #ifndef ROWS
 #define ROWS 2  // of W of a tile
 #endif
+#include "../../common/mma.cu.h"
 #include "tiles.cu.h"
 
 constexpr int kRows = ROWS;
@@ -62,19 +63,6 @@ struct Sums {
   __device__ void put(float* results, int at) { put_sums(of, results, at); }
 };
 #else
-#if KD_DTYPE == 1
-#define KD_MMA "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"
-#else
-#define KD_MMA "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"
-#endif
-// c += A B: of A two pairs of elements of rows g and g + 8, of B two of column g.
-static __device__ void multiply_add(float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
-                                    unsigned b1) {
-  asm(KD_MMA " {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
 struct Sums {
   static constexpr int kPairs = (ROWS + 1) / 2;  // of rows of W: rows 0 to 7 of A, and 8 to 15
   float products[kPairs][XROWS][4] = {};
