@@ -136,8 +136,7 @@ def decode_cpu(data):
 
 @section("decode_cpu_amx", "A language model on a CPU with AMX")
 def decode_cpu_amx(data):
-    return ["The same model, next to llama.cpp alone, on a processor with tile registers: tokens per second, the median with "
-            "its 95% CI, and mlx_kd's median paired ratio.", model_table(data, data["rows"])]
+    return ["The same next to llama.cpp alone, with tile registers: medians, their 95% CI, and paired ratios.", model_table(data, data["rows"])]
 
 
 def family_rows(families):

@@ -28,7 +28,7 @@ TEST(DevicesVerb, PrintsALineAKind) {
   EXPECT_NE(result.out.find("null"), std::string::npos);
 }
 
-// What is no device of a kind with indices is told before anything runs.
+// A device with an index that its kind does not have is refused before anything runs.
 TEST(DeviceIndex, IsThatOfAGpu) {
   const auto error_of = [](const std::string& device) {
     const auto result = tests::run_cli({"verify", "--op", "rmsnorm", "--device", device});
